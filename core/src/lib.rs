@@ -1,0 +1,1 @@
+//! Linux namespaces, fork and exec: the container engine under the Python package `minidocker`.

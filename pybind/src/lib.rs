@@ -1,0 +1,10 @@
+//! The Python module `minidocker._core`: unwrap the arguments, detach from the interpreter, call
+//! `minidocker_core`, wrap the result. No logic, and no `unsafe`, lives here.
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    Ok(())
+}

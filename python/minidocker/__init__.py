@@ -1,0 +1,1 @@
+"""Run a command, or a Python function, in Linux namespaces of its own."""
