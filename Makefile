@@ -1,0 +1,137 @@
+# `make test` is everything that CI checks; `make demo` is the main job, on this machine, now.
+# Both set up what they need: a virtual environment in .venv with the package built for release and
+# installed as a user would have it. Nothing is done twice: stamps in .venv say what is up to date.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+# The user that the tests run as a second time when root runs them. Made if it does not exist.
+TEST_USER ?= minidocker-test
+# Processes that pytest spreads the tests over.
+JOBS ?= 2
+# More arguments for pytest: make test-root PYTEST_ARGS='-k hostname -x'
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+TOOLS := $(VENV)/.stamp-tools
+PACKAGE := $(VENV)/.stamp-package
+SYSTEM := $(VENV)/.stamp-system
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md \
+	$(shell find core pybind init python -type f ! -name '*.pyc' ! -name '*.so' 2>/dev/null)
+
+ROOT := $(filter 0,$(shell id -u))
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+# --- set-up ------------------------------------------------------------------------------------
+
+$(VENV)/bin/python:
+	@scripts/system-packages.sh build
+	@scripts/make-venv.sh $(PYTHON) $(VENV)
+
+$(TOOLS): requirements-dev.txt | $(VENV)/bin/python
+	@echo '==> installing the tools of requirements-dev.txt'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	touch $@
+
+# A real wheel, not an editable install: what is tested is what a user gets.
+$(PACKAGE): $(SOURCES) $(TOOLS)
+	@echo '==> building and installing the package'
+	rm -rf build/wheels
+	$(BIN)/maturin build --quiet --release --locked --interpreter $(BIN)/python --out build/wheels
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/wheels/*.whl
+	touch $@
+
+$(SYSTEM): scripts/system-packages.sh | $(VENV)/bin/python
+	@scripts/system-packages.sh test
+	touch $@
+
+.PHONY: install
+install: $(PACKAGE) ## Build the package and install it into .venv
+
+.PHONY: develop
+develop: $(TOOLS) ## Install an editable debug build into .venv (the next make test replaces it)
+	rm -f $(PACKAGE)
+	$(BIN)/maturin develop
+
+# --- use ---------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(PACKAGE) ## Run a command in a container of its own, seen from both sides
+	@$(BIN)/python examples/demo.py
+
+.PHONY: bench
+bench: $(PACKAGE) ## Measure against the bare system calls, bwrap, unshare and runc
+	@scripts/system-packages.sh bench
+	@$(BIN)/python benches/run.py
+
+# --- checks ------------------------------------------------------------------------------------
+
+.PHONY: test
+test: lint test-rust test-python ## Everything that CI checks
+
+.PHONY: lint
+lint: lint-rust lint-python ## Formatting, lints, types, the stub
+
+.PHONY: lint-rust
+lint-rust:
+	cargo fmt --all --check
+	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --workspace --no-deps --document-private-items
+
+.PHONY: lint-python
+lint-python: $(PACKAGE)
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest --concise minidocker._core
+
+.PHONY: test-rust
+test-rust: ## The tests of the Rust crates
+	cargo test --quiet --locked --workspace
+
+# The plain user's part comes last, and is never left out: root makes itself such a user.
+.PHONY: test-python
+test-python: $(if $(ROOT),test-root) test-plain ## The Python tests, as root and as a plain user
+
+.PHONY: test-root
+test-root: $(PACKAGE) $(SYSTEM) ## The Python tests as root
+ifneq ($(ROOT),)
+	@echo '==> pytest as root'
+	$(PYTEST) $(PYTEST_ARGS)
+else
+	@echo 'make test-root: needs root, and this is user $(shell id -un). Remedy: run it as root.' >&2
+	exit 1
+endif
+
+.PHONY: test-plain
+test-plain: $(PACKAGE) $(SYSTEM) ## The Python tests as a plain user
+ifneq ($(ROOT),)
+	@echo '==> pytest as the plain user $(TEST_USER)'
+	scripts/make-plain-user.sh $(TEST_USER)
+	scripts/as-plain-user.sh $(TEST_USER) $(PYTEST) -p no:cacheprovider $(PYTEST_ARGS)
+else
+	@echo '==> pytest as the plain user $(shell id -un) only: the part that needs root is not run'
+	$(PYTEST) $(PYTEST_ARGS)
+endif
+
+.PHONY: format
+format: $(TOOLS) ## Rewrite the sources in the project's format
+	cargo fmt --all
+	$(BIN)/ruff format --quiet .
+	$(BIN)/ruff check --quiet --fix .
+
+.PHONY: clean
+clean: ## Remove everything that make has made
+	rm -rf $(VENV) build target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

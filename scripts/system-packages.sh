@@ -1,0 +1,69 @@
+#!/bin/bash
+# See that the programs which a job needs are there, and install them where that is allowed (root, with
+# apt-get): scripts/system-packages.sh build|test|bench
+#
+# Without a `build` program nothing can be built, so that is an error. Without another one some tests or
+# measurements skip, each saying why; on CI (CI=true), where nothing may skip, that is an error too.
+set -eu
+
+job=$1
+
+# program, Debian package, what it is for
+programs() {
+    case $job in
+        build)
+            echo "cc gcc linking"
+            ;;
+        test)
+            echo "cc gcc compiling the tests' no-op program"
+            echo "unshare util-linux starting containers that are not ours"
+            echo "setpriv util-linux running the tests as a plain user"
+            echo "useradd passwd making the plain user"
+            echo "newuidmap uidmap subordinate ids"
+            echo "bwrap bubblewrap attaching to a container that bubblewrap started"
+            echo "ip iproute2 looking at network interfaces"
+            echo "busybox busybox-static a root file system of one program"
+            echo "strace strace tracing system calls"
+            ;;
+        bench)
+            echo "cc gcc compiling the no-op program"
+            echo "bwrap bubblewrap comparing"
+            echo "unshare util-linux comparing"
+            echo "runc runc comparing"
+            ;;
+        *)
+            echo "usage: $0 build|test|bench" >&2
+            exit 2
+            ;;
+    esac
+}
+
+missing() {
+    programs | while read -r program package purpose; do
+        PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || echo "$program $package $purpose"
+    done
+}
+
+lacking=$(missing)
+[ -n "$lacking" ] || exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    packages=$(echo "$lacking" | cut -d ' ' -f 2 | sort -u)
+    # shellcheck disable=SC2086 # a list of names
+    echo "==> installing" $packages
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086
+    { apt-get -qq update && apt-get -qq install --yes --no-install-recommends $packages; } </dev/null >/dev/null ||
+        echo "make: apt-get could not install" $packages >&2
+    lacking=$(missing)
+    [ -n "$lacking" ] || exit 0
+fi
+
+echo "$lacking" | while read -r program package purpose; do
+    echo "make: missing: $program (Debian package $package), for $purpose" >&2
+done
+echo "make: remedy, as root: apt-get install $(echo "$lacking" | cut -d ' ' -f 2 | sort -u | xargs)" >&2
+if [ "$job" = build ] || [ "${CI:-}" = true ]; then
+    exit 1
+fi
+echo "make: going on without; what needs it skips and says so" >&2

@@ -1,0 +1,85 @@
+"""What a process holds: descriptors, children, mounts and threads, before and after."""
+
+import os
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+
+def _open_descriptors() -> frozenset[str]:
+    """Each open descriptor of this process as `number -> what it is`, but for the listing's own."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{number} -> {os.readlink(f'/proc/self/fd/{number}')}")
+        except FileNotFoundError:
+            # The descriptor that the listing was read from, which is closed by now.
+            continue
+    return frozenset(found)
+
+
+def _children() -> frozenset[str]:
+    """Each child of this process, dead ones that nobody has waited for included."""
+    found = set()
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal():
+            continue
+        try:
+            stat = (process / "stat").read_text(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        command, _, rest = stat.partition("(")[2].rpartition(")")
+        state, parent = rest.split()[:2]
+        if int(parent) == os.getpid():
+            found.add(f"{process.name} ({command}) {state}")
+    return frozenset(found)
+
+
+def _mounts() -> frozenset[str]:
+    """Each mount of this process's mount namespace: id, mount point and type."""
+    rows = (line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return frozenset(f"{row[0]} {row[4]} {row[row.index('-') + 1]}" for row in rows)
+
+
+def _threads() -> frozenset[str]:
+    """The id of each thread of this process, those that Python did not start included."""
+    return frozenset(os.listdir("/proc/self/task"))
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What this process holds at one moment."""
+
+    descriptors: frozenset[str]
+    children: frozenset[str]
+    mounts: frozenset[str]
+    threads: frozenset[str]
+
+    @classmethod
+    def now(cls) -> "Holdings":
+        """Look."""
+        return cls(_open_descriptors(), _children(), _mounts(), _threads())
+
+    def differences(self, later: "Holdings") -> dict[str, dict[str, list[str]]]:
+        """For each kind that is not as it was: what was gained and what was lost."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for field in fields(self):
+            before, after = getattr(self, field.name), getattr(later, field.name)
+            if before != after:
+                found[field.name] = {
+                    "gained": sorted(after - before),
+                    "lost": sorted(before - after),
+                }
+        return found
+
+    def assert_unchanged(self, grace: float = 1.0) -> None:
+        """Fail if this process holds anything else than it did.
+
+        A thread that has been joined may be in /proc for a moment more, so a difference counts when
+        it lasts for `grace` seconds.
+        """
+        deadline = time.monotonic() + grace
+        while found := self.differences(Holdings.now()):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"this process does not hold what it held before: {found}")
+            time.sleep(0.01)

@@ -1,0 +1,14 @@
+/* The smallest program: it ends at once with status 0, needs no C library and no other file. */
+
+void _start(void) {
+#if defined(__x86_64__)
+    __asm__ volatile("syscall" : : "a"(231), "D"(0) : "rcx", "r11", "memory");
+#elif defined(__aarch64__)
+    register long number __asm__("x8") = 94;
+    register long status __asm__("x0") = 0;
+    __asm__ volatile("svc 0" : : "r"(number), "r"(status) : "memory");
+#else
+#error "exit_group is not written down for this architecture"
+#endif
+    __builtin_unreachable();
+}

@@ -1,0 +1,72 @@
+"""The rules of the suite.
+
+It runs twice, as root and as a plain user. What can only be tried as one of them is marked
+`root` or `plain` and is left out of the other run.
+
+On a user's machine a test skips where the kernel forbids what it needs. On CI (CI=true) everything
+is there, and a skip would hide that it no longer is: it is a failure, unless the test is marked
+`may_skip_in_ci`. Each of the three markers gives its reason.
+"""
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+JUSTIFIED = "may_skip_in_ci"
+
+
+def _in_ci() -> bool:
+    return os.environ.get("CI", "") == "true"
+
+
+def _reason(longrepr: object) -> str:
+    if isinstance(longrepr, tuple):
+        path, line, reason = longrepr
+        return f"{path}:{line}: {reason}"
+    return str(longrepr)
+
+
+def _refuse(report: pytest.TestReport | pytest.CollectReport) -> None:
+    report.longrepr = (
+        f"skipped, and CI={os.environ['CI']} makes that a failure: {_reason(report.longrepr)}\n"
+        f"Remedy: give CI what the test needs, or mark the test {JUSTIFIED}(reason=...)."
+    )
+    report.outcome = "failed"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure in CI."""
+    report = yield
+    justified = item.get_closest_marker(JUSTIFIED) is not None
+    if report.skipped and not hasattr(report, "wasxfail") and _in_ci() and not justified:
+        _refuse(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Turn the skip of a whole module into a failure in CI."""
+    report = yield
+    if report.skipped and _in_ci():
+        _refuse(report)
+    return report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is for the other user, and ask each such marker for its reason."""
+    other = "plain" if os.geteuid() == 0 else "root"
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        for name in ("root", "plain", JUSTIFIED):
+            marker = item.get_closest_marker(name)
+            if marker is not None and not marker.kwargs.get("reason"):
+                raise pytest.UsageError(f"{item.nodeid}: the marker {name} needs a reason=...")
+        (left_out if item.get_closest_marker(other) else kept).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
