@@ -64,13 +64,13 @@ impl<'py> FromPyObject<'_, 'py> for Text {
 /// An `OSError` of the class that belongs to `errno`, with `filename` where there is one.
 fn os_error(py: Python<'_>, errno: Errno, filename: Option<&Text>) -> PyErr {
     let number = errno as c_int;
-    let arguments = py
-        .import("os")
-        .and_then(|os| os.call_method1("strerror", (number,)))
-        .map(|strerror| (number, strerror.unbind(), filename.map(|text| text.given.clone_ref(py))));
-    match arguments {
-        Ok(arguments) => PyOSError::new_err(arguments),
-        Err(error) => error,
+    let strerror = match py.import("os").and_then(|os| os.call_method1("strerror", (number,))) {
+        Ok(strerror) => strerror.unbind(),
+        Err(error) => return error,
+    };
+    match filename {
+        Some(text) => PyOSError::new_err((number, strerror, text.given.clone_ref(py))),
+        None => PyOSError::new_err((number, strerror)),
     }
 }
 

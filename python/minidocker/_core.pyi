@@ -1,7 +1,29 @@
-"""The compiled half of minidocker: private, and free to change. Use the package's public names."""
+# The compiled half of minidocker: private. Everything public is in the package above it.
 
 import os
 from collections.abc import Sequence
+
+__all__ = [
+    "__version__",
+    "chdir",
+    "chroot",
+    "execv",
+    "getgid",
+    "getpid",
+    "getppid",
+    "getuid",
+    "mount",
+    "pivot_root",
+    "read_namespaces",
+    "setdomainname",
+    "setgid",
+    "sethostname",
+    "setns",
+    "setuid",
+    "umount2",
+    "unshare",
+    "waitpid",
+]
 
 __version__: str
 
