@@ -1,10 +1,15 @@
 //! The Python module `minidocker._core`: unwrap the arguments, detach from the interpreter, call
 //! `minidocker_core`, wrap the result. No logic, and no `unsafe`, lives here.
 
+mod linux;
+mod namespaces;
+
 use pyo3::prelude::*;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    linux::register(module)?;
+    namespaces::register(module)?;
     Ok(())
 }

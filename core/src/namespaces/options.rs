@@ -1,0 +1,218 @@
+//! The set of namespaces that are to be new.
+
+use std::fmt;
+
+use nix::sched::CloneFlags;
+
+use super::Kind;
+
+/// Which namespaces are new: a small set of [`Kind`]s.
+///
+/// The default is [`all`](Self::all): the seven of namespaces(7) but for time, which is asked for by
+/// name, since few programs expect the clocks to jump.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NamespaceOptions(u8);
+
+impl NamespaceOptions {
+    /// Pid, net, mount, uts, ipc, user and cgroup.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self(u8::MAX).without(Kind::Time)
+    }
+
+    /// None: everything is shared with the caller.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(0)
+    }
+
+    /// A builder that starts from the default, so that what is not mentioned stays isolated.
+    pub const fn builder() -> NamespaceOptionsBuilder {
+        NamespaceOptionsBuilder(Self::all())
+    }
+
+    /// The set whose flags these are.
+    ///
+    /// # Errors
+    ///
+    /// The bits that are the flag of no namespace.
+    pub fn from_flags(flags: CloneFlags) -> Result<Self, CloneFlags> {
+        let options = Kind::ALL
+            .into_iter()
+            .filter(|kind| flags.contains(kind.flag()))
+            .fold(Self::none(), Self::with);
+        let unknown = flags.bits() & !options.flags().bits();
+        if unknown == 0 { Ok(options) } else { Err(CloneFlags::from_bits_retain(unknown)) }
+    }
+
+    /// The flags for clone(2) and unshare(2). clone(2) cannot carry `CLONE_NEWTIME`.
+    #[must_use]
+    pub fn flags(self) -> CloneFlags {
+        let bits = self.iter().fold(0, |bits, kind| bits | kind.flag().bits());
+        CloneFlags::from_bits_retain(bits)
+    }
+
+    /// This set with `kind`.
+    #[must_use]
+    pub const fn with(self, kind: Kind) -> Self {
+        Self(self.0 | 1 << kind as u8)
+    }
+
+    /// This set without `kind`.
+    #[must_use]
+    pub const fn without(self, kind: Kind) -> Self {
+        Self(self.0 & !(1 << kind as u8))
+    }
+
+    /// Whether `kind` is new.
+    #[must_use]
+    pub const fn contains(self, kind: Kind) -> bool {
+        self.0 & 1 << kind as u8 != 0
+    }
+
+    /// Whether nothing is new.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The kinds that are new, in the order of [`Kind::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Kind> {
+        Kind::ALL.into_iter().filter(move |kind| self.contains(*kind))
+    }
+}
+
+/// One chainable pair, and one setter of the builder, for each kind.
+macro_rules! chainable {
+    ($($kind:ident $name:ident $with:ident $without:ident;)*) => {
+        impl NamespaceOptions {
+            $(
+                #[doc = concat!("This set with a new ", stringify!($name), " namespace.")]
+                #[must_use]
+                pub const fn $with(self) -> Self {
+                    self.with(Kind::$kind)
+                }
+
+                #[doc = concat!("This set with the ", stringify!($name), " namespace of the caller.")]
+                #[must_use]
+                pub const fn $without(self) -> Self {
+                    self.without(Kind::$kind)
+                }
+            )*
+        }
+
+        impl NamespaceOptionsBuilder {
+            $(
+                #[doc = concat!("Whether the ", stringify!($name), " namespace is new.")]
+                pub const fn $name(self, new: bool) -> Self {
+                    self.set(Kind::$kind, new)
+                }
+            )*
+        }
+    };
+}
+
+chainable! {
+    Pid pid with_pid without_pid;
+    Net net with_net without_net;
+    Mount mount with_mount without_mount;
+    Uts uts with_uts without_uts;
+    Ipc ipc with_ipc without_ipc;
+    User user with_user without_user;
+    Cgroup cgroup with_cgroup without_cgroup;
+    Time time with_time without_time;
+}
+
+impl Default for NamespaceOptions {
+    fn default() -> Self {
+        Self::all()
+    }
+}
+
+impl FromIterator<Kind> for NamespaceOptions {
+    fn from_iter<I: IntoIterator<Item = Kind>>(kinds: I) -> Self {
+        kinds.into_iter().fold(Self::none(), Self::with)
+    }
+}
+
+impl fmt::Debug for NamespaceOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NamespaceOptions({self})")
+    }
+}
+
+/// The names with commas between them: `pid,mount,uts`.
+impl fmt::Display for NamespaceOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.iter().map(Kind::name).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
+/// Builds [`NamespaceOptions`] from one boolean for each kind, starting from
+/// [`NamespaceOptions::all`].
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a builder does nothing until build() is called"]
+pub struct NamespaceOptionsBuilder(NamespaceOptions);
+
+impl NamespaceOptionsBuilder {
+    const fn set(self, kind: Kind, new: bool) -> Self {
+        Self(if new { self.0.with(kind) } else { self.0.without(kind) })
+    }
+
+    /// The finished set.
+    #[must_use]
+    pub const fn build(self) -> NamespaceOptions {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_the_seven_and_time_is_asked_for_by_name() {
+        assert_eq!(NamespaceOptions::all().to_string(), "pid,net,mount,uts,ipc,user,cgroup");
+        assert_eq!(NamespaceOptions::all().with_time().iter().count(), 8);
+        assert_eq!(NamespaceOptions::default(), NamespaceOptions::all());
+    }
+
+    #[test]
+    fn none_is_empty() {
+        assert!(NamespaceOptions::none().is_empty());
+        assert!(NamespaceOptions::none().flags().is_empty());
+        assert_eq!(NamespaceOptions::none().to_string(), "");
+    }
+
+    #[test]
+    fn with_and_without_undo_each_other_for_every_kind() {
+        for kind in Kind::ALL {
+            let alone = NamespaceOptions::none().with(kind);
+            assert_eq!(alone.iter().collect::<Vec<_>>(), [kind]);
+            assert!(alone.without(kind).is_empty());
+            assert_eq!(alone.flags(), kind.flag());
+        }
+    }
+
+    #[test]
+    fn the_builder_keeps_what_is_not_mentioned() {
+        let built = NamespaceOptions::builder().net(false).time(true).build();
+        assert_eq!(built, NamespaceOptions::all().without_net().with_time());
+    }
+
+    #[test]
+    fn flags_of_every_set_come_back() {
+        for bits in 0..=u8::MAX {
+            let options = NamespaceOptions(bits);
+            assert_eq!(NamespaceOptions::from_flags(options.flags()), Ok(options));
+            assert_eq!(options.iter().collect::<NamespaceOptions>(), options);
+        }
+    }
+
+    #[test]
+    fn a_flag_of_no_namespace_is_named() {
+        let flags = CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_FILES;
+        assert_eq!(NamespaceOptions::from_flags(flags), Err(CloneFlags::CLONE_FILES));
+    }
+}

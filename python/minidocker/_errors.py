@@ -1,0 +1,205 @@
+"""What can go wrong, as exceptions.
+
+::
+
+    minidocker.Error
+    ├── SpecError(ValueError)                   wrong on any machine; nothing was created
+    ├── SpawnError(OSError)                     the kernel refused; nothing is left behind
+    │   ├── CommandNotFound(FileNotFoundError)  the command itself
+    │   ├── PathNotFound(FileNotFoundError)     any other path: cwd, a mount source, the root
+    │   ├── NotADirectory(NotADirectoryError)   a path, or a part of one, that is no directory
+    │   └── PermissionDenied(PermissionError)
+    └── UnsupportedPlatformError(NotImplementedError)
+
+Each is also the built-in exception that `subprocess` raises in its place, so that code written
+for `subprocess` keeps working. All of them can be pickled and copied with all their attributes.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import errno as _errno
+import os
+import pickle
+import reprlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "CommandNotFound",
+    "Error",
+    "NotADirectory",
+    "PathNotFound",
+    "PermissionDenied",
+    "SpawnError",
+    "SpecError",
+    "UnsupportedPlatformError",
+    "spawn_error",
+    "unknown_option",
+]
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 60
+
+
+class Error(Exception):
+    """The base of every exception that minidocker itself raises."""
+
+
+class SpecError(Error, ValueError):
+    """What was asked for is wrong on any machine; nothing was created.
+
+    Args:
+        args: the reason, one sentence with what to do instead.
+        option: the option that is wrong, by the name of its keyword.
+        value: the value that it had; None where there is none to show.
+    """
+
+    option: str | None
+    value: Any
+
+    def __init__(self, *args: object, option: str | None = None, value: Any = None) -> None:
+        super().__init__(*args)
+        self.option = option
+        self.value = value
+
+    def __str__(self) -> str:
+        reason = super().__str__()
+        if self.option is None:
+            return reason
+        shown = "" if self.value is None else f"={_short.repr(self.value)}"
+        return f"{self.option}{shown}: {reason}" if reason else f"{self.option}{shown}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, {**self.__dict__, "value": _Value(self.value)}
+
+    def __setstate__(self, state: dict[str, Any] | None) -> None:
+        state = dict(state or {})
+        if isinstance(held := state.get("value"), _Value):
+            state["value"] = held.value
+        super().__setstate__(state)
+
+
+class _Value:
+    """Carries the value of a SpecError, which may be anything, a lambda for one, through pickle.
+
+    What cannot be pickled arrives as its repr: the exception must reach the other process anyway.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        try:
+            pickle.dumps(self.value)
+        except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError):
+            return _Value, (_short.repr(self.value),)
+        return _Value, (self.value,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Value:
+        return _Value(copy.deepcopy(self.value, memo))
+
+
+class SpawnError(Error, OSError):
+    """The kernel refused a step of starting or entering a container; nothing is left behind.
+
+    ``errno``, ``strerror`` and ``filename`` are those of :class:`OSError`.
+
+    Args:
+        args: errno, its text and the file name, as for :class:`OSError`.
+        step: the step that failed, as :func:`minidocker.explain` names it.
+        hint: one remedy.
+    """
+
+    step: str | None
+    hint: str | None
+
+    def __init__(self, *args: Any, step: str | None = None, hint: str | None = None) -> None:
+        super().__init__(*args)
+        self.step = step
+        self.hint = hint
+
+    def __str__(self) -> str:
+        parts = ["cannot start the container"]
+        if self.step is not None:
+            parts.append(self.step)
+        # A step such as "mount proc on /proc" names its file already.
+        if self.filename is not None and _text(self.filename) not in (self.step or "").split():
+            parts.append(repr(self.filename))
+        if self.errno is not None:
+            parts.append(f"{self.strerror} (errno {self.errno})")
+        else:
+            parts.extend(str(argument) for argument in self.args)
+        message = ": ".join(parts)
+        return message if self.hint is None else f"{message}. Remedy: {self.hint}"
+
+
+class CommandNotFound(SpawnError, FileNotFoundError):
+    """The command does not exist inside the container."""
+
+
+class PathNotFound(SpawnError, FileNotFoundError):
+    """A path other than the command does not exist: the cwd, the source of a mount, the root."""
+
+
+class NotADirectory(SpawnError, NotADirectoryError):
+    """A path that has to be a directory, or a part of a path, is something else."""
+
+
+class PermissionDenied(SpawnError, PermissionError):
+    """The caller may not do a step, or may not execute the command."""
+
+
+class UnsupportedPlatformError(Error, NotImplementedError):
+    """Namespaces are a thing of Linux. Importing minidocker works elsewhere, running does not."""
+
+
+def spawn_error(
+    errno: int,
+    filename: str | bytes | None = None,
+    step: str | None = None,
+    hint: str | None = None,
+    *,
+    command: bool = False,
+) -> SpawnError:
+    """Return the exception for a step that the kernel refused, of the class that its errno means.
+
+    Args:
+        errno: the error number, from :mod:`errno`.
+        filename: the file that the step was about.
+        step: what was tried, in words: ``"mount proc on /proc"``.
+        hint: one remedy, without a full stop.
+        command: whether the step is the execution of the command itself, so that "no such file" is
+            a :class:`CommandNotFound`.
+    """
+    chosen: type[SpawnError]
+    match errno:
+        case _errno.ENOENT:
+            chosen = CommandNotFound if command else PathNotFound
+        case _errno.ENOTDIR:
+            chosen = NotADirectory
+        case _errno.EPERM | _errno.EACCES:
+            chosen = PermissionDenied
+        case _:
+            chosen = SpawnError
+    arguments = (errno, os.strerror(errno))
+    if filename is None:
+        return chosen(*arguments, step=step, hint=hint)
+    return chosen(*arguments, filename, step=step, hint=hint)
+
+
+def unknown_option(name: str, value: Any, known: Iterable[str]) -> SpecError:
+    """Return the exception for a keyword that is no option, with the nearest one that is."""
+    options = sorted(known)
+    nearest = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    advice = f"did you mean {nearest[0]!r}?" if nearest else f"the options are {', '.join(options)}"
+    return SpecError(f"unknown option: {advice}", option=name, value=value)
+
+
+def _text(filename: object) -> str:
+    if isinstance(filename, str | bytes | os.PathLike):
+        return os.fsdecode(filename)
+    return str(filename)

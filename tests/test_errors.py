@@ -1,0 +1,227 @@
+"""The exception tree: caught as subprocess's, whole after pickle and copy, one good sentence."""
+
+import copy
+import errno
+import os
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minidocker
+from minidocker import (
+    CommandNotFound,
+    Error,
+    NotADirectory,
+    PathNotFound,
+    PermissionDenied,
+    SpawnError,
+    SpecError,
+    UnsupportedPlatformError,
+)
+from minidocker._errors import spawn_error, unknown_option
+
+WAYS = [
+    *(
+        pytest.param(
+            lambda error, p=protocol: pickle.loads(pickle.dumps(error, p)), id=f"pickle {protocol}"
+        )
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+    ),
+    pytest.param(copy.copy, id="copy"),
+    pytest.param(copy.deepcopy, id="deepcopy"),
+]
+
+texts = st.none() | st.text(max_size=30)
+errnos = st.sampled_from(sorted(errno.errorcode))
+spawn_errors = st.builds(
+    spawn_error, errnos, texts | st.binary(max_size=30), texts, texts, command=st.booleans()
+)
+
+
+def state(error):
+    return (
+        type(error),
+        error.args,
+        str(error),
+        error.errno,
+        error.strerror,
+        error.filename,
+        error.step,
+        error.hint,
+    )
+
+
+# --- the tree ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "bases"),
+    [
+        (SpecError, (Error, ValueError)),
+        (SpawnError, (Error, OSError)),
+        (CommandNotFound, (SpawnError, FileNotFoundError)),
+        (PathNotFound, (SpawnError, FileNotFoundError)),
+        (NotADirectory, (SpawnError, NotADirectoryError)),
+        (PermissionDenied, (SpawnError, PermissionError)),
+        (UnsupportedPlatformError, (Error, NotImplementedError)),
+    ],
+)
+def test_each_error_is_also_the_builtin_that_subprocess_would_raise(error, bases):
+    assert error.__bases__ == bases
+    assert getattr(minidocker, error.__name__) is error
+
+
+@pytest.mark.parametrize(
+    ("number", "command", "chosen"),
+    [
+        (errno.ENOENT, True, CommandNotFound),
+        (errno.ENOENT, False, PathNotFound),
+        (errno.ENOTDIR, True, NotADirectory),
+        (errno.ENOTDIR, False, NotADirectory),
+        (errno.EACCES, True, PermissionDenied),
+        (errno.EPERM, False, PermissionDenied),
+        (errno.ENOSPC, False, SpawnError),
+        (errno.ENOEXEC, True, SpawnError),
+    ],
+)
+def test_the_class_follows_from_the_errno(number, command, chosen):
+    error = spawn_error(number, "name", "step", command=command)
+    assert type(error) is chosen
+    assert error.errno == number
+
+
+@given(spawn_errors)
+def test_the_class_is_the_one_that_python_has_for_the_errno_where_there_is_one(error):
+    plain = type(OSError(error.errno, "text"))
+    if plain in (FileNotFoundError, NotADirectoryError, PermissionError):
+        assert isinstance(error, plain)
+    else:
+        assert type(error) is SpawnError
+
+
+# --- SpawnError --------------------------------------------------------------------------------
+
+
+def test_a_spawn_error_is_one_sentence_with_its_remedy():
+    error = spawn_error(errno.EPERM, "/proc", "mount proc on /proc", "run as root")
+    assert str(error) == (
+        "cannot start the container: mount proc on /proc: Operation not permitted (errno 1). "
+        "Remedy: run as root"
+    )
+
+
+def test_a_file_that_the_step_does_not_name_is_shown():
+    error = spawn_error(errno.ENOENT, b"/a\xff", "execute the command", command=True)
+    assert str(error) == (
+        "cannot start the container: execute the command: b'/a\\xff': "
+        "No such file or directory (errno 2)"
+    )
+    part = spawn_error(errno.ENOENT, "/proc", "mount proc on /proc/self")
+    assert "'/proc'" in str(part)
+
+
+@given(spawn_errors)
+def test_a_spawn_error_tells_everything_it_knows(error):
+    message = str(error)
+    assert f"{os.strerror(error.errno)} (errno {error.errno})" in message
+    for known in (error.step, error.hint):
+        assert known is None or known in message
+    assert error.filename is None or (
+        repr(error.filename) in message or os.fsdecode(error.filename) in error.step.split()
+    )
+    assert error.strerror == os.strerror(error.errno)
+
+
+@pytest.mark.parametrize("again", WAYS)
+@given(error=spawn_errors)
+def test_a_spawn_error_comes_back_whole(again, error):
+    error.add_note("a note")
+    other = again(error)
+    assert state(other) == state(error)
+    assert other.__notes__ == ["a note"]
+
+
+def test_a_spawn_error_of_words_only_still_reads_well():
+    assert str(SpawnError("no descriptors left")) == (
+        "cannot start the container: no descriptors left"
+    )
+
+
+# --- SpecError ---------------------------------------------------------------------------------
+
+
+def test_a_spec_error_names_the_option_the_value_and_the_reason():
+    error = SpecError("a host name has 1 to 64 bytes", option="hostname", value="")
+    assert str(error) == "hostname='': a host name has 1 to 64 bytes"
+    assert (error.option, error.value) == ("hostname", "")
+
+
+def test_a_long_value_is_shortened_in_the_message_and_whole_in_the_attribute():
+    error = SpecError("too long", option="hostname", value="h" * 1000)
+    assert len(str(error)) < 100
+    assert error.value == "h" * 1000
+
+
+def test_a_spec_error_without_an_option_is_its_reason():
+    assert str(SpecError("args is empty")) == "args is empty"
+    assert str(SpecError("not with net", option="network")) == "network: not with net"
+
+
+@pytest.mark.parametrize("again", WAYS)
+@given(reason=st.text(max_size=20), option=texts, value=st.none() | st.lists(st.integers()))
+def test_a_spec_error_comes_back_whole(again, reason, option, value):
+    error = SpecError(reason, option=option, value=value)
+    error.add_note("a note")
+    other = again(error)
+    assert type(other) is SpecError
+    assert (other.args, other.option, other.value) == ((reason,), option, value)
+    assert str(other) == str(error)
+    assert other.__notes__ == ["a note"]
+
+
+def test_a_spec_error_reaches_the_other_process_whatever_its_value_is():
+    error = SpecError("refused", option="preexec_fn", value=lambda: None)
+    other = pickle.loads(pickle.dumps(error))
+    assert "<function" in other.value
+    assert other.option == "preexec_fn"
+    assert pickle.loads(pickle.dumps(other)).value == other.value
+    # Within one process nothing has to be given up.
+    assert copy.copy(error).value is error.value
+    assert copy.deepcopy(error).value is error.value
+
+
+@pytest.mark.parametrize("again", WAYS)
+@pytest.mark.parametrize("kind", [Error, UnsupportedPlatformError])
+def test_the_other_errors_come_back_whole(again, kind):
+    other = again(kind("why"))
+    assert (type(other), other.args) == (kind, ("why",))
+
+
+# --- unknown options ---------------------------------------------------------------------------
+
+KNOWN = ["hostname", "domainname", "network", "namespaces", "read_only", "tmpfs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("hostnme", "hostname"),
+        ("host_name", "hostname"),
+        ("readonly", "read_only"),
+        ("net", "network"),
+    ],
+)
+def test_an_unknown_option_gets_the_nearest_name(name, nearest):
+    error = unknown_option(name, "x", KNOWN)
+    assert type(error) is SpecError
+    assert (error.option, error.value) == (name, "x")
+    assert str(error) == f"{name}='x': unknown option: did you mean {nearest!r}?"
+
+
+def test_an_unknown_option_with_nothing_near_gets_the_list():
+    assert str(unknown_option("zzz", 1, KNOWN)) == (
+        "zzz=1: unknown option: the options are "
+        "domainname, hostname, namespaces, network, read_only, tmpfs"
+    )
