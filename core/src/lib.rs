@@ -1,4 +1,35 @@
 //! Linux namespaces, fork and exec: the container engine under the Python package `minidocker`.
+//!
+//! A [`Spec`](spec::Spec) says what is asked for; [`Plan::new`](plan::Plan::new) turns it into an
+//! ordered list of system calls; [`launch`](launch::launch) executes that list, from clone to exec;
+//! the [`Process`](process::Process) that comes back is a child of the caller's.
+//!
+//! ```no_run
+//! use minidocker_core::{host::Host, launch, plan::Plan, spec::{Command, Payload, Spec}};
+//!
+//! let spec = Spec { hostname: Some(b"mycontainer".to_vec()), ..Spec::default() };
+//! let command = Command::new(c"/bin/hostname".into(), vec![c"hostname".into()]);
+//! let plan = Plan::new(&spec, &Payload::Command(command), &Host::gather(&spec), None)?;
+//! for line in plan.lines() {
+//!     println!("{line}");
+//! }
+//! let process = launch::launch(&plan, None, launch::Options::default())?;
+//! println!("started {}", process.pid());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+pub mod caller;
+mod child;
+pub mod error;
+mod fd;
+pub mod host;
+pub mod join;
+pub mod launch;
 pub mod linux;
 pub mod namespaces;
+pub mod plan;
+pub mod process;
+mod program;
+mod raw;
+pub mod spec;
+mod sys;

@@ -1,5 +1,8 @@
 """Run a command, or a Python function, in Linux namespaces of its own."""
 
+import os as _os
+import sys as _sys
+
 from minidocker import linux
 from minidocker._errors import (
     CommandNotFound,
@@ -12,18 +15,32 @@ from minidocker._errors import (
     UnsupportedPlatformError,
 )
 from minidocker._namespaces import NamespaceOptions, Namespaces, namespaces
+from minidocker._process import CompletedProcess, Popen, Usage, run
+from minidocker._spec import Spec
+
+if _sys.platform == "linux":
+    from minidocker import _core
 
 __all__ = [
     "CommandNotFound",
+    "CompletedProcess",
     "Error",
     "NamespaceOptions",
     "Namespaces",
     "NotADirectory",
     "PathNotFound",
     "PermissionDenied",
+    "Popen",
     "SpawnError",
+    "Spec",
     "SpecError",
     "UnsupportedPlatformError",
+    "Usage",
     "linux",
     "namespaces",
+    "run",
 ]
+
+if _sys.platform == "linux":
+    # A forked child shall not hold what its parent keeps: the watchdog would wait for it.
+    _os.register_at_fork(after_in_child=_core.forget_parent)

@@ -2,24 +2,32 @@
 
 import os
 from collections.abc import Sequence
+from typing import Self, final
 
 __all__ = [
+    "Command",
+    "Process",
+    "Spec",
     "__version__",
+    "call_count",
     "chdir",
     "chroot",
     "execv",
+    "forget_parent",
     "getgid",
     "getpid",
     "getppid",
     "getuid",
     "mount",
     "pivot_root",
+    "plan_lines",
     "read_namespaces",
     "setdomainname",
     "setgid",
     "sethostname",
     "setns",
     "setuid",
+    "spawn",
     "umount2",
     "unshare",
     "waitpid",
@@ -62,3 +70,71 @@ def waitpid(pid: int, options: int) -> tuple[int, int]: ...
 # The namespaces that a process is in (pybind/src/namespaces.rs).
 
 def read_namespaces(pid: int | None) -> dict[str, int]: ...
+
+# Containers (pybind/src/container.rs). SpecError and SpawnError are those of the package.
+
+@final
+class Spec:
+    def __new__(
+        cls,
+        *,
+        namespaces: int,
+        hostname: str | None = None,
+        domainname: str | None = None,
+        uid_map: list[tuple[int, int, int]] | str | None = None,
+        gid_map: list[tuple[int, int, int]] | str | None = None,
+        network: str | int | None = None,
+        no_new_privileges: bool = True,
+        init: bool = False,
+        die_with_parent: bool = True,
+        monotonic: tuple[int, int] | None = None,
+        boottime: tuple[int, int] | None = None,
+    ) -> Self: ...
+
+@final
+class Command:
+    def __new__(
+        cls,
+        *,
+        candidates: Sequence[bytes],
+        argv: Sequence[bytes],
+        envp: Sequence[bytes] | None,
+        cwd: bytes | None,
+        stdio: tuple[int, int, int],
+        pass_fds: Sequence[int],
+        close_fds: bool,
+        restore_signals: bool,
+        umask: int | None,
+        new_session: bool,
+        process_group: int | None,
+        terminal: bool,
+        user: int | None,
+        group: int | None,
+        groups: Sequence[int] | None,
+    ) -> Self: ...
+
+@final
+class Process:
+    @property
+    def pid(self) -> int: ...
+    @property
+    def leads_session(self) -> bool: ...
+    @property
+    def killed_for(self) -> int | None: ...
+    def send_signal(self, signal: int) -> bool: ...
+    def ended(self) -> tuple[int, float, float, int] | None: ...
+
+def spawn(
+    spec: Spec,
+    command: Command | None,
+    *,
+    enter: int | None = None,
+    timeout: float | None = None,
+    trace: int | None = None,
+    inject: tuple[int, int] | None = None,
+) -> Process: ...
+def plan_lines(
+    spec: Spec, command: Command | None, *, enter: int | None = None
+) -> list[tuple[str, str, str, str | None]]: ...
+def call_count(spec: Spec, command: Command | None, *, enter: int | None = None) -> int: ...
+def forget_parent() -> None: ...

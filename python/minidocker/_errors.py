@@ -110,25 +110,30 @@ class SpawnError(Error, OSError):
 
     Args:
         args: errno, its text and the file name, as for :class:`OSError`.
-        step: the step that failed, as :func:`minidocker.explain` names it.
+        step: the short name of the step that failed, as :func:`minidocker.explain` has it.
         hint: one remedy.
+        doing: what the step does, in words that follow "cannot".
     """
 
     step: str | None
     hint: str | None
 
-    def __init__(self, *args: Any, step: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        step: str | None = None,
+        hint: str | None = None,
+        doing: str | None = None,
+    ) -> None:
         super().__init__(*args)
         self.step = step
         self.hint = hint
+        self._doing = doing
 
     def __str__(self) -> str:
-        parts = ["cannot start the container"]
-        if self.step is not None:
-            parts.append(self.step)
-        # A step such as "mount proc on /proc" names its file already.
-        if self.filename is not None and _text(self.filename) not in (self.step or "").split():
-            parts.append(repr(self.filename))
+        parts = [f"cannot {self._doing or self.step or 'start the container'}"]
+        if self.filename is not None:
+            parts[0] += f" {self.filename!r}"
         if self.errno is not None:
             parts.append(f"{self.strerror} (errno {self.errno})")
         else:
@@ -163,6 +168,7 @@ def spawn_error(
     step: str | None = None,
     hint: str | None = None,
     *,
+    doing: str | None = None,
     command: bool = False,
 ) -> SpawnError:
     """Return the exception for a step that the kernel refused, of the class that its errno means.
@@ -170,8 +176,9 @@ def spawn_error(
     Args:
         errno: the error number, from :mod:`errno`.
         filename: the file that the step was about.
-        step: what was tried, in words: ``"mount proc on /proc"``.
+        step: the short name of the step: ``"mount-proc"``.
         hint: one remedy, without a full stop.
+        doing: what was tried, in words that follow "cannot": ``"mount a fresh proc"``.
         command: whether the step is the execution of the command itself, so that "no such file" is
             a :class:`CommandNotFound`.
     """
@@ -187,8 +194,29 @@ def spawn_error(
             chosen = SpawnError
     arguments = (errno, os.strerror(errno))
     if filename is None:
-        return chosen(*arguments, step=step, hint=hint)
-    return chosen(*arguments, filename, step=step, hint=hint)
+        return chosen(*arguments, step=step, hint=hint, doing=doing)
+    return chosen(*arguments, filename, step=step, hint=hint, doing=doing)
+
+
+def spec_error(option: str, value: str, reason: str, remedy: str) -> SpecError:
+    """Return the exception for an option that the engine refused.
+
+    Args:
+        option: the keyword.
+        value: what it was, as a person would write it.
+        reason: why that cannot be.
+        remedy: one thing to do about it.
+    """
+    return SpecError(f"{reason}. {remedy}", option=option, value=_Shown(value))
+
+
+class _Shown(str):
+    """A value that the engine has already put in words: its repr is itself."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def unknown_option(name: str, value: Any, known: Iterable[str]) -> SpecError:

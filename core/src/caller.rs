@@ -1,0 +1,153 @@
+//! What is kept for each calling process: the sealed helper and the socket to the watchdog.
+//!
+//! Callers fork, so everything is keyed by the process id; daemons close descriptors that they do not
+//! know, so what is kept is verified before each use and made again where it is gone.
+
+#![expect(unsafe_code, reason = "a forked child never touches its parent's lock")]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::fstat;
+
+use crate::error::{LaunchError, SpawnError};
+use crate::plan::Step;
+use crate::{fd, launch};
+
+/// The helper program, compiled by the build script.
+static HELPER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/minidocker-init"));
+
+/// A descriptor that is known to be the one that was opened.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    fd: Option<OwnedFd>,
+    identity: (u64, u64),
+}
+
+impl Kept {
+    fn new(fd: OwnedFd) -> std::io::Result<Self> {
+        let identity = identity(fd.as_fd())?;
+        Ok(Self { fd: Some(fd), identity })
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_ref().expect("only taken when it is dropped").as_fd()
+    }
+
+    /// Whether the number still means what was opened: somebody may have closed it, and opened
+    /// something else.
+    fn is_ours(&self) -> bool {
+        identity(self.fd()).is_ok_and(|found| found == self.identity)
+    }
+
+    pub(crate) fn raw(&self) -> RawFd {
+        self.fd().as_raw_fd()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if !self.is_ours() {
+            // Somebody else's by now: not ours to close.
+            let _ = self.fd.take().map(IntoRawFd::into_raw_fd);
+        }
+    }
+}
+
+fn identity(fd: BorrowedFd<'_>) -> std::io::Result<(u64, u64)> {
+    let found = fstat(fd)?;
+    Ok((found.st_dev, found.st_ino))
+}
+
+#[derive(Default)]
+struct Slots {
+    helper: Option<Arc<Kept>>,
+    watchdog: Option<Arc<Kept>>,
+}
+
+/// The state of one process. A forked child makes its own and never touches its parent's lock, which
+/// another thread may have held at the fork.
+struct Caller {
+    pid: u32,
+    slots: Mutex<Slots>,
+}
+
+static CALLER: AtomicPtr<Caller> = AtomicPtr::new(std::ptr::null_mut());
+
+fn caller() -> &'static Caller {
+    let pid = std::process::id();
+    let current = CALLER.load(Ordering::Acquire);
+    // SAFETY: never freed once it is published, and only ever shared.
+    if let Some(caller) = unsafe { current.as_ref() }.filter(|caller| caller.pid == pid) {
+        return caller;
+    }
+    let fresh = Box::into_raw(Box::new(Caller { pid, slots: Mutex::default() }));
+    match CALLER.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire) {
+        // SAFETY: as above; the parent's state, after a fork, stays as it is.
+        Ok(_) => unsafe { &*fresh },
+        Err(winner) => {
+            // SAFETY: not published, so nobody else has it.
+            drop(unsafe { Box::from_raw(fresh) });
+            // SAFETY: as above. The winner is of this process: only its threads race here.
+            unsafe { &*winner }
+        }
+    }
+}
+
+/// Closes what a forked child inherited: the socket would keep its parent's watchdog waiting.
+///
+/// To be called in the child, right after the fork.
+pub fn after_fork_in_child() {
+    let current = CALLER.load(Ordering::Acquire);
+    // SAFETY: never freed once it is published.
+    let inherited = unsafe { current.as_ref() }.filter(|caller| caller.pid != std::process::id());
+    if let Some(mut slots) = inherited.and_then(|caller| caller.slots.try_lock().ok()) {
+        *slots = Slots::default();
+    }
+}
+
+impl Caller {
+    fn with<T>(&self, act: impl FnOnce(&mut Slots) -> T) -> T {
+        act(&mut self.slots.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The sealed memfd with the helper program.
+pub(crate) fn helper() -> Result<Arc<Kept>, SpawnError> {
+    caller().with(helper_in)
+}
+
+fn helper_in(slots: &mut Slots) -> Result<Arc<Kept>, SpawnError> {
+    if let Some(kept) = slots.helper.as_ref().filter(|kept| kept.is_ours()) {
+        return Ok(Arc::clone(kept));
+    }
+    let make = || {
+        let fd = fd::memfd(c"minidocker-init", HELPER, true)?;
+        fd::seal(&fd)?;
+        Kept::new(fd)
+    };
+    let kept = Arc::new(make().map_err(|error| SpawnError::from_io(Step::Helper, &error))?);
+    slots.helper = Some(Arc::clone(&kept));
+    Ok(kept)
+}
+
+/// The socket that containers send a descriptor of themselves to.
+pub(crate) fn watchdog() -> Result<Arc<Kept>, LaunchError> {
+    caller().with(|slots| {
+        if let Some(kept) = slots.watchdog.as_ref()
+            && kept.is_ours()
+            && !fd::is_hung_up(kept.fd())
+        {
+            return Ok(Arc::clone(kept));
+        }
+        let helper = helper_in(slots)?;
+        let failed = |error: std::io::Error| SpawnError::from_io(Step::Watchdog, &error);
+        let (ours, theirs) = fd::socket_pair().map_err(failed)?;
+        let pidfd = fd::pidfd_open(std::process::id() as i32).map_err(failed)?;
+        launch::start_watchdog(&helper, theirs.as_fd(), pidfd.as_fd())?;
+        let kept = Arc::new(Kept::new(ours).map_err(failed)?);
+        slots.watchdog = Some(Arc::clone(&kept));
+        Ok(kept)
+    })
+}

@@ -1,0 +1,242 @@
+//! The law of the child, between clone and exec.
+//!
+//! The child shares the caller's memory while the caller's threads run on. So here there is **no
+//! allocation, no lock, no panic, no `errno`, no libc, and no return into Python**: only raw system
+//! calls whose arguments the parent made ready. Whatever has to be computed is computed in the plan.
+//! The file is also compiled into the static helper, which is `no_std` and has no allocator: what
+//! does not keep the law does not compile there.
+
+#![expect(unsafe_code, reason = "makes the plan's system calls")]
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::program::{Call, Header, Message, go, message, on_error, pseudo};
+use crate::raw::{Errno, exit, nr, syscall};
+
+const ENOENT: Errno = 2;
+const EINTR: Errno = 4;
+const ENOTDIR: Errno = 20;
+const ECANCELED: Errno = 125;
+const ETIMEDOUT: Errno = 110;
+/// For a walk that ends without having executed anything.
+const ENOEXEC: Errno = 8;
+
+/// Where and why a walk ended.
+pub(crate) struct Failure {
+    pub(crate) index: u32,
+    pub(crate) errno: Errno,
+}
+
+/// Makes the calls of a program in order. Returns only when one of them failed: a whole walk ends
+/// in exec.
+///
+/// # Safety
+///
+/// `program` must point to a relocated program (see `relocate`) which stays in place and which
+/// nobody but this walk writes, `go` excepted. Its calls must be fit for a process of their own:
+/// they change the calling process, down to replacing it.
+pub(crate) unsafe fn walk(program: *mut Header) -> Failure {
+    // SAFETY: the program is valid, and what others write of its header is atomic.
+    let header = unsafe { &*program };
+    let (count, trace, report) = (header.calls, header.trace, header.report);
+    // SAFETY: the calls follow the header, inside the same buffer.
+    let calls = unsafe { program.add(1) }.cast::<Call>();
+    let mut not_executed = Failure { index: count, errno: ENOEXEC };
+    let mut index = 0;
+    while index < count {
+        // SAFETY: `index` is below the number of calls.
+        let call = unsafe { calls.add(index as usize) };
+        // SAFETY: a call of the program, which nobody writes.
+        let call = unsafe { &*call };
+        if call.on_error == on_error::EXEC {
+            // Nothing can be said after a successful exec, so the line comes first.
+            tell(trace, call);
+        }
+        let outcome = if index == header.inject_at {
+            Err(header.inject_errno)
+        } else {
+            // SAFETY: the program's calls are valid, by the caller's promise.
+            unsafe { perform(call, report) }
+        };
+        match outcome {
+            Ok(value) => {
+                if call.result != 0 {
+                    // SAFETY: a result address is that of a cell inside the program.
+                    unsafe { (call.result as *mut i32).write_unaligned(value as i32) };
+                }
+                tell(trace, call);
+                index += u32::from(call.skip);
+            }
+            Err(errno) => match call.on_error {
+                on_error::IGNORE => {}
+                on_error::EXEC if index != header.inject_at => {
+                    let missing = |errno| errno == ENOENT || errno == ENOTDIR;
+                    if not_executed.index == count
+                        || (missing(not_executed.errno) && !missing(errno))
+                    {
+                        not_executed = Failure { index, errno };
+                    } else if missing(not_executed.errno) {
+                        not_executed.errno = errno;
+                    }
+                }
+                _ => return Failure { index, errno },
+            },
+        }
+        index += 1;
+    }
+    not_executed
+}
+
+/// Makes one call, or what a pseudo call stands for.
+///
+/// # Safety
+///
+/// As for [`walk`].
+unsafe fn perform(call: &Call, report: i32) -> Result<usize, Errno> {
+    let mut args = call.args;
+    for (position, arg) in args.iter_mut().enumerate() {
+        if call.cells & (1 << position) != 0 {
+            // SAFETY: a cell's address lies inside the program.
+            *arg = unsafe { (*arg as *const i32).read_unaligned() } as u64;
+        }
+    }
+    match call.nr {
+        pseudo::RESET_SIGNALS => {
+            reset_signals(args[0]);
+            Ok(0)
+        }
+        // SAFETY: the argument is the address of the program's futex word.
+        pseudo::AWAIT_PARENT => unsafe { await_parent(args[0] as *const AtomicU32) },
+        pseudo::FORK => fork(args[0], report),
+        // SAFETY: the plan's own call, with arguments made for it.
+        real => unsafe { syscall(real as usize, args) },
+    }
+}
+
+/// Writes a call's line for people who asked to see each step.
+fn tell(trace: i32, call: &Call) {
+    if trace >= 0 && call.line_length != 0 {
+        // SAFETY: the line is text inside the program. A reader that has gone is no reason to fail.
+        let _ = unsafe { syscall(nr::WRITE, [trace as u64, call.line, call.line_length, 0, 0, 0]) };
+    }
+}
+
+/// The kernel's `struct sigaction`.
+#[repr(C)]
+struct KernelSigaction {
+    handler: u64,
+    flags: u64,
+    #[cfg(target_arch = "x86_64")]
+    restorer: u64,
+    mask: u64,
+}
+
+const SIG_DFL: u64 = 0;
+const SIG_IGN: u64 = 1;
+
+impl KernelSigaction {
+    const fn default_action() -> Self {
+        Self {
+            handler: SIG_DFL,
+            flags: 0,
+            #[cfg(target_arch = "x86_64")]
+            restorer: 0,
+            mask: 0,
+        }
+    }
+}
+
+/// Gives every signal that has a handler, and those in `also`, its default action. A handler of
+/// the caller's would otherwise run here, in the caller's memory, once the mask is restored.
+fn reset_signals(also: u64) {
+    let default = KernelSigaction::default_action();
+    for signal in 1..=64_u64 {
+        let forced = also & (1 << (signal - 1)) != 0;
+        let mut current = KernelSigaction::default_action();
+        let place = &raw mut current as u64;
+        // SAFETY: the kernel writes the current action to `current`, which lives on this stack.
+        let read = unsafe { syscall(nr::RT_SIGACTION, [signal, 0, place, 8, 0, 0]) };
+        let has_handler = read.is_ok() && current.handler != SIG_DFL && current.handler != SIG_IGN;
+        if forced || has_handler {
+            let place = &raw const default as u64;
+            // SAFETY: the kernel reads the new action from `default`.
+            let _ = unsafe { syscall(nr::RT_SIGACTION, [signal, place, 0, 8, 0, 0]) };
+        }
+    }
+}
+
+/// How long a child waits for its parent to write the id maps. The parent does so at once, or asks
+/// newuidmap(1); a child that is still waiting after this time has lost its parent.
+const PARENT_SECONDS: u32 = 60;
+
+/// Waits until the parent says that the id maps are written.
+///
+/// # Safety
+///
+/// `word` must point to the `go` word of a program.
+unsafe fn await_parent(word: *const AtomicU32) -> Result<usize, Errno> {
+    // SAFETY: valid and aligned, and only accessed atomically.
+    let state = unsafe { &*word };
+    for _ in 0..PARENT_SECONDS {
+        match state.load(Ordering::Acquire) {
+            go::ON => return Ok(0),
+            go::ABORT => return Err(ECANCELED),
+            _ => {}
+        }
+        let second = [1_u64, 0];
+        // FUTEX_WAIT, not private: parent and child are two processes in one memory.
+        // SAFETY: `word` is a valid futex word, and the timeout lives on this stack.
+        let slept = unsafe {
+            syscall(nr::FUTEX, [word as u64, 0, u64::from(go::WAIT), second.as_ptr() as u64, 0, 0])
+        };
+        // EAGAIN (it has changed meanwhile), EINTR and the timeout all mean: look again.
+        let _ = slept;
+    }
+    Err(ETIMEDOUT)
+}
+
+/// Forks: the first process says the child's pid on `report` and ends; the child returns.
+fn fork(flags: u64, report: i32) -> Result<usize, Errno> {
+    // SAFETY: no CLONE_VM: the child gets a copy of this process, this stack included, so this
+    // returns in both.
+    let pid = unsafe { syscall(nr::CLONE, [flags, 0, 0, 0, 0, 0]) }?;
+    if pid == 0 {
+        return Ok(0);
+    }
+    send(report, &Message::new(message::PID, pid as u32));
+    exit(0)
+}
+
+/// Sends a message to the caller, which may have gone.
+pub(crate) fn send(to: i32, message: &Message) {
+    let place = core::ptr::from_ref(message) as u64;
+    loop {
+        // SAFETY: the message is valid for its own size. SIGPIPE is blocked.
+        let sent =
+            unsafe { syscall(nr::WRITE, [to as u64, place, size_of::<Message>() as u64, 0, 0, 0]) };
+        if sent != Err(EINTR) {
+            return;
+        }
+    }
+}
+
+/// Walks a program and, when that fails, says where and ends the process.
+///
+/// # Safety
+///
+/// As for [`walk`].
+pub(crate) unsafe fn run(program: *mut Header) -> ! {
+    // SAFETY: the caller's promise.
+    let failure = unsafe { walk(program) };
+    // SAFETY: the header is valid.
+    let header = unsafe { &*program };
+    if header.report >= 0 {
+        let message = Message::failed(header.stage, failure.index, failure.errno);
+        send(header.report, &message);
+    } else {
+        // The parent reads these after the kernel has cleared `tid`.
+        header.failed_errno.store(failure.errno, Ordering::Relaxed);
+        header.failed_at.store(failure.index, Ordering::Release);
+    }
+    exit(127)
+}

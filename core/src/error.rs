@@ -1,0 +1,92 @@
+//! What can go wrong: a specification that is wrong on any machine, or a kernel that refuses.
+
+use std::ffi::OsString;
+
+use crate::plan::Step;
+
+/// The specification is wrong on any machine. Nothing was created.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{option}={value}: {reason}. {remedy}")]
+pub struct SpecError {
+    /// The option as the caller knows it, for example `hostname`.
+    pub option: &'static str,
+    /// Its value, as a person would write it.
+    pub value: String,
+    /// Why that cannot be.
+    pub reason: String,
+    /// One thing to do about it, as a sentence.
+    pub remedy: String,
+}
+
+impl SpecError {
+    pub(crate) fn new(
+        option: &'static str,
+        value: impl Into<String>,
+        reason: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { option, value: value.into(), reason: reason.into(), remedy: remedy.into() }
+    }
+
+    /// For text that the kernel would read to its first NUL only.
+    #[must_use]
+    pub fn embedded_nul(option: &'static str, bytes: &[u8]) -> Self {
+        let value = format!("{:?}", String::from_utf8_lossy(bytes));
+        Self::new(
+            option,
+            value,
+            "there is a NUL character in it (embedded null byte)",
+            "Leave it out",
+        )
+    }
+}
+
+/// The kernel refused a step. Nothing of the container is left.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.message())]
+pub struct SpawnError {
+    /// What was being done.
+    pub step: Step,
+    /// The error number, as errno(3) lists them.
+    pub errno: i32,
+    /// The file that it was about, if any.
+    pub filename: Option<OsString>,
+    /// One thing to do about it, as a sentence.
+    pub hint: Option<String>,
+}
+
+impl SpawnError {
+    pub(crate) fn new(step: Step, errno: i32) -> Self {
+        Self { step, errno, filename: None, hint: step.hint(errno).map(ToOwned::to_owned) }
+    }
+
+    pub(crate) fn from_io(step: Step, error: &std::io::Error) -> Self {
+        Self::new(step, error.raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    pub(crate) fn about(mut self, filename: impl Into<OsString>) -> Self {
+        self.filename = Some(filename.into());
+        self
+    }
+
+    fn message(&self) -> String {
+        let reason = std::io::Error::from_raw_os_error(self.errno);
+        let file = self.filename.as_ref().map(|name| format!(" {}", name.display()));
+        let hint = self.hint.as_ref().map(|hint| format!(". {hint}"));
+        format!("{}{}: {reason}{}", self.step, file.unwrap_or_default(), hint.unwrap_or_default())
+    }
+}
+
+/// Why [`launch`](crate::launch::launch) did not start a container.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchError {
+    /// The kernel refused a step.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// The caller asked to stop while the container was being made.
+    #[error("interrupted while the container was being made")]
+    Interrupted,
+    /// The time was up before the command was executed.
+    #[error("the time was up before the command was executed")]
+    TimedOut,
+}

@@ -1,0 +1,94 @@
+//! Descriptors of the caller's, all close-on-exec and none of them below 3, where standard input,
+//! output and error are set up.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, write};
+use rustix::process::{Pid, PidfdFlags, pidfd_open as open_pidfd};
+use rustix::time::Timespec;
+
+/// The descriptor, or a copy of it that is above 2 where the caller had closed one of those.
+pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { Ok(fcntl_dupfd_cloexec(&fd, 3)?) }
+}
+
+/// A pidfd of the process `pid`, `pidfd_open(2)`.
+pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    let pid = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(Errno::SRCH)?;
+    above_stdio(open_pidfd(pid, PidfdFlags::empty())?)
+}
+
+/// Whether the process behind a pidfd has not ended yet.
+pub(crate) fn is_alive(pidfd: BorrowedFd<'_>) -> bool {
+    !is_readable(pidfd, 0).unwrap_or(true)
+}
+
+/// Waits until `fd` can be read or has been hung up, `milliseconds` at most.
+pub(crate) fn is_readable(fd: BorrowedFd<'_>, milliseconds: u32) -> io::Result<bool> {
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let timeout = Timespec {
+        tv_sec: i64::from(milliseconds / 1000),
+        tv_nsec: i64::from(milliseconds % 1000) * 1_000_000,
+    };
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the other end of a socket is gone.
+pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(&socket, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut fds, Some(&now)) {
+        Ok(_) => fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL),
+        Err(_) => true,
+    }
+}
+
+/// A memfd with `content`.
+pub(crate) fn memfd(name: &CStr, content: &[u8], executable: bool) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let kind = if executable { MemfdFlags::EXEC } else { MemfdFlags::NOEXEC_SEAL };
+    let fd = match memfd_create(name, flags | kind) {
+        // Before Linux 6.3 every memfd was executable, and nobody had to say so.
+        Err(Errno::INVAL) => memfd_create(name, flags)?,
+        result => result?,
+    };
+    let fd = above_stdio(fd)?;
+    let mut rest = content;
+    while !rest.is_empty() {
+        match write(&fd, rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(fd)
+}
+
+/// Nobody can change what the memfd holds any more.
+pub(crate) fn seal(fd: impl AsFd) -> io::Result<()> {
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    Ok(fcntl_add_seals(fd, seals)?)
+}
+
+/// Two connected sockets that keep messages apart.
+pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    let kind = SocketType::SEQPACKET;
+    let (one, other) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+    Ok((above_stdio(one)?, above_stdio(other)?))
+}
+
+/// A pipe: the end to read from, and the end to write to.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    Ok((above_stdio(read)?, above_stdio(write)?))
+}

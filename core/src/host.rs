@@ -1,0 +1,144 @@
+//! Facts about the caller and its system, gathered once before a plan is made. A plan is a pure
+//! function of the specification and these, so it is tested without privilege.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+
+use crate::namespaces::Kind;
+use crate::spec::{IdMap, IdRow, Spec};
+
+/// What a plan needs to know.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// The caller's effective user id.
+    pub uid: u32,
+    /// The caller's effective group id.
+    pub gid: u32,
+    /// Rows of the caller's own `/proc/self/uid_map`; only read for a root caller.
+    pub uid_rows: Vec<IdRow>,
+    /// Rows of the caller's own `/proc/self/gid_map`; only read for a root caller.
+    pub gid_rows: Vec<IdRow>,
+    /// The caller's subordinate user ids, (first, count); only read for [`IdMap::Auto`].
+    pub subordinate_uids: Vec<(u32, u32)>,
+    /// The caller's subordinate group ids.
+    pub subordinate_gids: Vec<(u32, u32)>,
+    /// The content of /etc/hosts, where there is one and a hostname is to be set.
+    pub hosts: Option<Vec<u8>>,
+    /// Whether /dev/shm is a directory.
+    pub shm: bool,
+    /// Whether /dev/mqueue is a directory.
+    pub mqueue: bool,
+    /// Whether something is mounted on /sys.
+    pub sys: bool,
+    /// Whether something is mounted on /sys/fs/cgroup.
+    pub sys_cgroup: bool,
+    /// Whether other processes of the same user may look into the caller (`PR_GET_DUMPABLE`).
+    pub dumpable: bool,
+    /// The caller's working directory; `None` where it was removed.
+    pub working_directory: Option<CString>,
+}
+
+impl Host {
+    /// Gathers what `spec` makes necessary.
+    #[must_use]
+    pub fn gather(spec: &Spec) -> Self {
+        let uid = nix::unistd::geteuid().as_raw();
+        let gid = nix::unistd::getegid().as_raw();
+        let namespaces = spec.namespaces;
+        let own_mounts = namespaces.contains(Kind::Mount);
+        let own_rows = |map: &IdMap, file| {
+            let wanted = namespaces.contains(Kind::User) && uid == 0 && *map == IdMap::Caller;
+            if wanted {
+                fs::read_to_string(file).map_or_else(|_| Vec::new(), |text| parse_rows(&text))
+            } else {
+                Vec::new()
+            }
+        };
+        let subordinate = |map: &IdMap, file| {
+            if *map == IdMap::Auto { subordinate_ids(file, uid) } else { Vec::new() }
+        };
+        let (sys, sys_cgroup) = if own_mounts && namespaces.contains(Kind::Net) {
+            sys_mounts()
+        } else {
+            (false, false)
+        };
+        let own_ipc = own_mounts && namespaces.contains(Kind::Ipc);
+        let is_directory = |path| fs::metadata(path).is_ok_and(|found| found.is_dir());
+        Self {
+            uid,
+            gid,
+            uid_rows: own_rows(&spec.uid_map, "/proc/self/uid_map"),
+            gid_rows: own_rows(&spec.gid_map, "/proc/self/gid_map"),
+            subordinate_uids: subordinate(&spec.uid_map, "/etc/subuid"),
+            subordinate_gids: subordinate(&spec.gid_map, "/etc/subgid"),
+            hosts: (own_mounts && spec.hostname.is_some())
+                .then(|| fs::read("/etc/hosts").ok())
+                .flatten(),
+            shm: own_ipc && is_directory("/dev/shm"),
+            mqueue: own_ipc && is_directory("/dev/mqueue"),
+            sys,
+            sys_cgroup,
+            dumpable: nix::sys::prctl::get_dumpable().unwrap_or(false),
+            working_directory: std::env::current_dir()
+                .ok()
+                .and_then(|path| CString::new(path.into_os_string().into_vec()).ok()),
+        }
+    }
+}
+
+/// Whether something is mounted on /sys, and on /sys/fs/cgroup below it: a mount point has another
+/// device number than the directory that it is in.
+fn sys_mounts() -> (bool, bool) {
+    let device = |path| fs::metadata(path).ok().map(|found| found.dev());
+    let sys = device("/sys");
+    let cgroup = device("/sys/fs/cgroup");
+    (sys.is_some() && sys != device("/"), cgroup.is_some() && cgroup != sys)
+}
+
+/// The rows of a `uid_map` or `gid_map` file.
+#[must_use]
+pub fn parse_rows(text: &str) -> Vec<IdRow> {
+    text.lines()
+        .filter_map(|line| {
+            let mut numbers = line.split_whitespace().map(str::parse);
+            let mut next = || numbers.next()?.ok();
+            Some(IdRow { inside: next()?, outside: next()?, count: next()? })
+        })
+        .collect()
+}
+
+/// The ranges that subuid(5) or subgid(5) give to a user, by name or by number.
+fn subordinate_ids(file: &str, uid: u32) -> Vec<(u32, u32)> {
+    let Ok(text) = fs::read_to_string(file) else { return Vec::new() };
+    let name = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
+    let number = uid.to_string();
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let owner = fields.next()?;
+            let first = fields.next()?.parse().ok()?;
+            let count = fields.next()?.trim().parse().ok()?;
+            (owner == number || Some(owner) == name.as_deref()).then_some((first, count))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_as_the_kernel_pads_them() {
+        let rows =
+            parse_rows("         0       1000          1\n         1     100000      65536\n");
+        assert_eq!(
+            rows,
+            [
+                IdRow { inside: 0, outside: 1000, count: 1 },
+                IdRow { inside: 1, outside: 100_000, count: 65_536 }
+            ]
+        );
+    }
+}

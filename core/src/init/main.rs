@@ -1,0 +1,163 @@
+//! The static helper: PID 1, joiner and watchdog in a few kilobytes.
+//!
+//! It is executed from a sealed memfd, so nothing has to exist in the new root and nothing can be
+//! overwritten from inside. It gets one argument: the number of a descriptor that holds a program
+//! (see `program.rs`), whose header says which role it has to play.
+
+#![no_std]
+#![no_main]
+
+#[path = "../child.rs"]
+mod child;
+#[path = "../program.rs"]
+mod program;
+#[path = "../raw.rs"]
+mod raw;
+mod reaper;
+mod watchdog;
+
+use program::{Header, MAGIC, relocate, role};
+use raw::{exit, nr, syscall};
+
+/// Exit status of a helper that was not started by the library.
+const MISUSED: i32 = 125;
+
+const PR_SET_DUMPABLE: u64 = 4;
+const PR_SET_NAME: u64 = 15;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    exit(MISUSED)
+}
+
+// The kernel enters with argc, argv, envp on the stack and nothing else set up.
+#[cfg(target_arch = "x86_64")]
+core::arch::global_asm!(
+    ".globl _start",
+    "_start:",
+    "xor ebp, ebp",
+    "mov rdi, rsp",
+    "and rsp, -16",
+    "call {main}",
+    "ud2",
+    main = sym main,
+);
+#[cfg(target_arch = "aarch64")]
+core::arch::global_asm!(
+    ".globl _start",
+    "_start:",
+    "mov x29, xzr",
+    "mov x0, sp",
+    "bl {main}",
+    "brk 1",
+    main = sym main,
+);
+
+/// # Safety
+///
+/// `stack` is the stack as the kernel sets it up: argc, then argc pointers, then a null pointer.
+unsafe extern "C" fn main(stack: *const usize) -> ! {
+    // SAFETY: argc is the first word.
+    if unsafe { *stack } < 2 {
+        exit(MISUSED);
+    }
+    // SAFETY: argv[1] is the third word, since argc is at least 2.
+    let text = unsafe { *stack.add(2) } as *const u8;
+    // SAFETY: arguments are strings that end in a NUL.
+    let descriptor = unsafe { number(text) };
+    let Some(program) = map(descriptor) else { exit(MISUSED) };
+    // SAFETY: `map` made sure that it is a program; nobody else has this private mapping.
+    unsafe { relocate(program) };
+    // What a process inside could read from here is little, and it shall not.
+    // SAFETY: takes no pointer.
+    let _ = unsafe { syscall(nr::PRCTL, [PR_SET_DUMPABLE, 0, 0, 0, 0, 0]) };
+    // SAFETY: the header is valid.
+    let role = unsafe { (*program).role };
+    match role {
+        role::JOIN => {
+            name(c"minidocker-join");
+            // SAFETY: relocated, and private to this process.
+            unsafe { child::run(program) }
+        }
+        role::INIT | role::IDLE => {
+            name(c"minidocker-init");
+            // SAFETY: as above.
+            unsafe { reaper::run(program) }
+        }
+        role::WATCHDOG => {
+            name(c"minidocker-dog");
+            // SAFETY: the header is valid.
+            let (socket, caller) = unsafe {
+                let header = &*program;
+                (header.control, header.report)
+            };
+            watchdog::run(socket, caller)
+        }
+        _ => exit(MISUSED),
+    }
+}
+
+/// Names the process for ps(1), since it was executed from a descriptor.
+fn name(name: &core::ffi::CStr) {
+    // SAFETY: the name is a string of at most 16 bytes with its NUL.
+    let _ = unsafe { syscall(nr::PRCTL, [PR_SET_NAME, name.as_ptr() as u64, 0, 0, 0, 0]) };
+}
+
+/// The decimal number that `text` spells.
+///
+/// # Safety
+///
+/// `text` points to a string that ends in a NUL.
+unsafe fn number(mut text: *const u8) -> i32 {
+    let mut value: i32 = 0;
+    loop {
+        // SAFETY: not past the NUL, where the loop ends.
+        let byte = unsafe { *text };
+        if !byte.is_ascii_digit() {
+            return value;
+        }
+        value = value.wrapping_mul(10).wrapping_add(i32::from(byte - b'0'));
+        // SAFETY: the byte was not the NUL, so there is another one.
+        text = unsafe { text.add(1) };
+    }
+}
+
+/// Maps the program in `descriptor`, privately, and closes it.
+fn map(descriptor: i32) -> Option<*mut Header> {
+    const SEEK_END: u64 = 2;
+    const READ_WRITE: u64 = 3;
+    const MAP_PRIVATE: u64 = 2;
+    let fd = descriptor as u64;
+    // SAFETY: takes no pointer.
+    let length = unsafe { syscall(nr::LSEEK, [fd, 0, SEEK_END, 0, 0, 0]) }.ok()?;
+    if length < size_of::<Header>() {
+        return None;
+    }
+    // SAFETY: a new private mapping, at a place that the kernel chooses.
+    let mapped =
+        unsafe { syscall(nr::MMAP, [0, length as u64, READ_WRITE, MAP_PRIVATE, fd, 0]) }.ok()?;
+    // SAFETY: takes no pointer.
+    let _ = unsafe { syscall(nr::CLOSE, [fd, 0, 0, 0, 0, 0]) };
+    let program = mapped as *mut Header;
+    // SAFETY: at least a header is mapped, at the start of a page.
+    let header = unsafe { &*program };
+    (header.magic == MAGIC && header.length as usize <= length).then_some(program)
+}
+
+/// Closes every descriptor but the two in `keep` (which may be the same, or -1).
+fn close_all_but(keep: [i32; 2]) {
+    let (low, high) = if keep[0] <= keep[1] { (keep[0], keep[1]) } else { (keep[1], keep[0]) };
+    let mut first = 0;
+    for kept in [i64::from(low), i64::from(high)] {
+        if kept > first {
+            close_range(first as u64, kept as u64 - 1);
+        }
+        first = if kept + 1 > first { kept + 1 } else { first };
+    }
+    close_range(first as u64, u64::from(u32::MAX));
+}
+
+fn close_range(first: u64, last: u64) {
+    // SAFETY: takes no pointer; the descriptors are this process's own copies.
+    let _ = unsafe { syscall(nr::CLOSE_RANGE, [first, last, 0, 0, 0, 0]) };
+}

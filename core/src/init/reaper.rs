@@ -1,0 +1,199 @@
+//! PID 1: starts the command (or nothing), reaps orphans, forwards signals, tells how it ended.
+
+use core::mem::MaybeUninit;
+
+use crate::child;
+use crate::program::{Header, Message, message, role};
+use crate::raw::{exit, nr, syscall};
+use crate::{MISUSED, close_all_but};
+
+const SIGCHLD: usize = 17;
+const SIGTERM: usize = 15;
+const CLONE_PIDFD: u64 = 0x1000;
+const WNOHANG: u64 = 1;
+const WALL: u64 = 0x4000_0000;
+pub(crate) static EVERY_SIGNAL: u64 = u64::MAX;
+
+/// # Safety
+///
+/// `program` is relocated and private to this process.
+pub(crate) unsafe fn run(program: *mut Header) -> ! {
+    // Blocked signals are kept even for PID 1, whose unhandled ones are otherwise dropped; they are
+    // taken one by one below.
+    // SAFETY: reads eight bytes of the mask.
+    let _ = unsafe {
+        syscall(nr::RT_SIGPROCMASK, [2, &raw const EVERY_SIGNAL as u64, 0, 8, 0, 0])
+    };
+    // SAFETY: the header is valid.
+    let (role, control) = unsafe {
+        let header = &*program;
+        (header.role, header.control)
+    };
+    let command = if role == role::INIT {
+        // SAFETY: the caller's promise.
+        let (pid, pidfd) = unsafe { start(program) };
+        introduce(control, pid, pidfd);
+        Some(pid)
+    } else {
+        None
+    };
+    close_all_but([control, control]);
+    // SAFETY: the path is a string.
+    let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0, 0]) };
+    loop {
+        let signal = next_signal();
+        match (signal, command) {
+            (SIGCHLD, _) => reap(command, control),
+            // Forwarded as it came; the command may be gone, which the next SIGCHLD tells.
+            // SAFETY: takes no pointer.
+            (_, Some(pid)) => {
+                let _ = unsafe { syscall(nr::KILL, [pid as u64, signal as u64, 0, 0, 0, 0]) };
+            }
+            (SIGTERM, None) => exit(0),
+            _ => {}
+        }
+    }
+}
+
+/// Starts the command: the program's calls, in a child.
+///
+/// # Safety
+///
+/// As for [`run`].
+unsafe fn start(program: *mut Header) -> (i32, i32) {
+    const EXIT_SIGNAL: u64 = SIGCHLD as u64;
+    let mut pidfd: i32 = -1;
+    // SAFETY: no CLONE_VM: the child has a copy of this memory, this stack included. The kernel
+    // writes the descriptor's number to `pidfd`.
+    let pid = unsafe {
+        syscall(nr::CLONE, [EXIT_SIGNAL | CLONE_PIDFD, 0, &raw mut pidfd as u64, 0, 0, 0])
+    };
+    match pid {
+        // SAFETY: the caller's promise; the copy is this child's own.
+        Ok(0) => unsafe { child::run(program) },
+        Ok(pid) => (pid as i32, pidfd),
+        Err(errno) => {
+            // SAFETY: the header is valid.
+            let report = unsafe { (*program).report };
+            child::send(report, &Message::failed(0, u32::MAX, errno));
+            exit(MISUSED)
+        }
+    }
+}
+
+/// The kernel's `struct msghdr` with one buffer and one descriptor.
+#[repr(C)]
+pub(crate) struct MessageWithDescriptor {
+    name: u64,
+    name_length: u64,
+    parts: u64,
+    parts_count: u64,
+    control: u64,
+    control_length: u64,
+    flags: u64,
+}
+
+/// The kernel's `struct cmsghdr`, then one descriptor.
+#[repr(C)]
+pub(crate) struct DescriptorRights {
+    pub(crate) length: u64,
+    pub(crate) level: i32,
+    pub(crate) kind: i32,
+    pub(crate) descriptor: i32,
+    padding: i32,
+}
+
+impl DescriptorRights {
+    const SOL_SOCKET: i32 = 1;
+    const SCM_RIGHTS: i32 = 1;
+
+    pub(crate) const fn new(descriptor: i32) -> Self {
+        // The length counts the header and one int, but not the padding.
+        Self { length: 20, level: Self::SOL_SOCKET, kind: Self::SCM_RIGHTS, descriptor, padding: 0 }
+    }
+}
+
+impl MessageWithDescriptor {
+    /// A message whose one buffer is described by `part` (a `struct iovec`).
+    pub(crate) fn new(part: &[u64; 2], rights: &mut DescriptorRights) -> Self {
+        Self {
+            name: 0,
+            name_length: 0,
+            parts: part.as_ptr() as u64,
+            parts_count: 1,
+            control: core::ptr::from_mut(rights) as u64,
+            control_length: size_of::<DescriptorRights>() as u64,
+            flags: 0,
+        }
+    }
+}
+
+/// Tells the caller which process is the command, with a descriptor that signals can be sent to.
+fn introduce(control: i32, pid: i32, pidfd: i32) {
+    let message = Message::new(message::PID, pid as u32);
+    let part = [&raw const message as u64, size_of::<Message>() as u64];
+    let mut rights = DescriptorRights::new(pidfd);
+    let header = MessageWithDescriptor::new(&part, &mut rights);
+    // SAFETY: the header and what it points to live on this stack.
+    let _ =
+        unsafe { syscall(nr::SENDMSG, [control as u64, &raw const header as u64, 0, 0, 0, 0]) };
+}
+
+/// Takes the next signal out of the pending ones, and waits for it.
+fn next_signal() -> usize {
+    loop {
+        // SAFETY: reads eight bytes of the set; no information and no timeout are asked for.
+        let signal = unsafe {
+            syscall(nr::RT_SIGTIMEDWAIT, [&raw const EVERY_SIGNAL as u64, 0, 0, 8, 0, 0])
+        };
+        if let Ok(signal) = signal {
+            return signal;
+        }
+    }
+}
+
+/// The kernel's `struct rusage`; only the first three members are used.
+#[repr(C)]
+struct Usage {
+    user: [u64; 2],
+    system: [u64; 2],
+    peak: u64,
+    rest: [u64; 13],
+}
+
+/// Reaps every child that has ended; when the command is among them, says so and ends.
+fn reap(command: Option<i32>, control: i32) {
+    loop {
+        let mut status: i32 = 0;
+        let mut usage = MaybeUninit::<Usage>::uninit();
+        // SAFETY: the kernel writes status and usage, which live on this stack.
+        let reaped = unsafe {
+            syscall(nr::WAIT4, [
+                u64::MAX,
+                &raw mut status as u64,
+                WNOHANG | WALL,
+                usage.as_mut_ptr() as u64,
+                0,
+                0,
+            ])
+        };
+        let Ok(pid) = reaped else { return };
+        if pid == 0 {
+            return;
+        }
+        if Some(pid as i32) == command {
+            // SAFETY: the kernel has written it whole, since the call did not fail.
+            let usage = unsafe { usage.assume_init_ref() };
+            let microseconds = |time: [u64; 2]| time[0].wrapping_mul(1_000_000).wrapping_add(time[1]);
+            let mut message = Message::new(message::ENDED, status as u32);
+            message.usage = [
+                microseconds(usage.user),
+                microseconds(usage.system),
+                usage.peak.wrapping_mul(1024),
+            ];
+            child::send(control, &message);
+            let signal = status & 0x7f;
+            exit(if signal == 0 { (status >> 8) & 0xff } else { 128 + signal });
+        }
+    }
+}

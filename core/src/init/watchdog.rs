@@ -1,0 +1,229 @@
+//! The watchdog: one tiny process for each calling process, which ends what that process started
+//! when it ends, however it ends.
+//!
+//! Every container sends a descriptor of itself (a pidfd) before it executes its command. A pidfd
+//! of the caller tells when the caller, not just one of its threads, has gone; a forked worker that
+//! lives on does not matter.
+
+use crate::close_all_but;
+use crate::raw::{exit, nr, syscall};
+use crate::reaper::{DescriptorRights, EVERY_SIGNAL, MessageWithDescriptor};
+
+const EPOLLIN: u32 = 1;
+const EPOLL_CTL_ADD: u64 = 1;
+const SIGKILL: u64 = 9;
+const PIDFD_SIGNAL_PROCESS_GROUP: u64 = 4;
+const EINTR: i32 = 4;
+const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
+const RLIMIT_NOFILE: u64 = 7;
+
+/// After the caller's death: how long a container that was being made may still register itself.
+/// Longer than a child waits for its parent.
+const GRACE_MILLISECONDS: u64 = 65_000;
+
+/// Containers at once that can be told to be killed with their process group. More are killed too,
+/// by themselves.
+const KNOWN: usize = 1 << 16;
+
+/// The kernel's `struct epoll_event`.
+#[cfg_attr(target_arch = "x86_64", repr(C, packed))]
+#[cfg_attr(not(target_arch = "x86_64"), repr(C))]
+#[derive(Clone, Copy)]
+struct Event {
+    events: u32,
+    data: u64,
+}
+
+struct Watchdog {
+    epoll: u64,
+    socket: i32,
+    /// Bit n: the process behind descriptor n leads a process group that ends with it.
+    groups: [u8; KNOWN / 8],
+    /// One more than the highest descriptor that was registered.
+    end: i32,
+    watched: u32,
+    closed: bool,
+    orphaned: bool,
+}
+
+static mut WATCHDOG: Watchdog = Watchdog {
+    epoll: 0,
+    socket: 0,
+    groups: [0; KNOWN / 8],
+    end: 0,
+    watched: 0,
+    closed: false,
+    orphaned: false,
+};
+
+/// Watches until the caller has gone, or has closed its end of `socket` and nothing is left.
+pub(crate) fn run(socket: i32, caller: i32) -> ! {
+    // Not the caller's child: the caller's wait(2) has nothing to do with it.
+    // SAFETY: no CLONE_VM: the child gets a copy of this process, this stack included.
+    match unsafe { syscall(nr::CLONE, [0; 6]) } {
+        Ok(0) => {}
+        Ok(_) => exit(0),
+        Err(_) => exit(1),
+    }
+    close_all_but([socket, caller]);
+    // Not the caller's session: neither its terminal nor a signal to its group ends the watchdog.
+    // SAFETY: takes no pointer.
+    let _ = unsafe { syscall(nr::SETSID, [0; 6]) };
+    // SAFETY: the path is a string.
+    let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0, 0]) };
+    // SAFETY: reads eight bytes of the mask.
+    let _ = unsafe {
+        syscall(nr::RT_SIGPROCMASK, [2, &raw const EVERY_SIGNAL as u64, 0, 8, 0, 0])
+    };
+    raise_descriptor_limit();
+    // SAFETY: takes no pointer.
+    let Ok(epoll) = (unsafe { syscall(nr::EPOLL_CREATE1, [0; 6]) }) else { exit(1) };
+    let place = &raw mut WATCHDOG;
+    // SAFETY: this process has one thread, and this is the only reference.
+    let watchdog = unsafe { &mut *place };
+    watchdog.epoll = epoll as u64;
+    watchdog.socket = socket;
+    watchdog.end = socket.max(caller).max(epoll as i32) + 1;
+    if !watchdog.watch(socket) || !watchdog.watch(caller) {
+        exit(1);
+    }
+    loop {
+        let Some(descriptor) = watchdog.next_event() else {
+            // Only after the caller's death is there a time limit.
+            exit(0)
+        };
+        if descriptor == socket {
+            watchdog.register();
+        } else if descriptor == caller {
+            close(caller);
+            watchdog.orphaned = true;
+            for descriptor in 0..watchdog.end {
+                watchdog.kill(descriptor);
+            }
+        } else {
+            // The process behind this descriptor has ended, and with it its container.
+            close(descriptor);
+            watchdog.watched = watchdog.watched.wrapping_sub(1);
+        }
+        if watchdog.closed && (watchdog.orphaned || watchdog.watched == 0) {
+            exit(0);
+        }
+    }
+}
+
+impl Watchdog {
+    fn watch(&self, descriptor: i32) -> bool {
+        let event = Event { events: EPOLLIN, data: descriptor as u64 };
+        let place = &raw const event as u64;
+        // SAFETY: reads the event, which lives on this stack.
+        unsafe {
+            syscall(nr::EPOLL_CTL, [self.epoll, EPOLL_CTL_ADD, descriptor as u64, place, 0, 0])
+        }
+        .is_ok()
+    }
+
+    /// The next descriptor at which something happened; `None` when the time is up.
+    fn next_event(&self) -> Option<i32> {
+        let mut event = Event { events: 0, data: 0 };
+        let place = &raw mut event as u64;
+        let timeout = if self.orphaned { GRACE_MILLISECONDS } else { u64::MAX };
+        loop {
+            // SAFETY: the kernel writes at most one event.
+            match unsafe { syscall(nr::EPOLL_PWAIT, [self.epoll, place, 1, timeout, 0, 8]) } {
+                Ok(0) => return None,
+                Ok(_) => return Some(event.data as i32),
+                Err(EINTR) => {}
+                Err(_) => exit(1),
+            }
+        }
+    }
+
+    /// Receives one container's descriptor.
+    fn register(&mut self) {
+        let mut leads_group: u8 = 0;
+        let part = [&raw mut leads_group as u64, 1];
+        let mut rights = DescriptorRights::new(-1);
+        let mut header = MessageWithDescriptor::new(&part, &mut rights);
+        // SAFETY: the header and what it points to live on this stack.
+        let received = unsafe {
+            syscall(nr::RECVMSG, [
+                self.socket as u64,
+                &raw mut header as u64,
+                MSG_CMSG_CLOEXEC,
+                0,
+                0,
+                0,
+            ])
+        };
+        match received {
+            Ok(0) => {
+                close(self.socket);
+                self.closed = true;
+                return;
+            }
+            Err(EINTR) => return,
+            // Out of descriptors, for example: the container goes unwatched rather than all of them.
+            Err(_) => return,
+            Ok(_) => {}
+        }
+        let descriptor = rights.descriptor;
+        if descriptor < 0 {
+            return;
+        }
+        self.set_group(descriptor, leads_group != 0);
+        self.end = self.end.max(descriptor + 1);
+        if self.orphaned {
+            self.kill(descriptor);
+        }
+        if self.watch(descriptor) {
+            self.watched = self.watched.wrapping_add(1);
+        } else {
+            close(descriptor);
+        }
+    }
+
+    fn set_group(&mut self, descriptor: i32, leads: bool) {
+        if let Some(byte) = self.groups.get_mut(descriptor as usize / 8) {
+            let bit = 1 << (descriptor % 8);
+            *byte = if leads { *byte | bit } else { *byte & !bit };
+        }
+    }
+
+    /// Kills the process behind `descriptor`; does nothing where that is no pidfd.
+    fn kill(&self, descriptor: i32) {
+        let leads = self
+            .groups
+            .get(descriptor as usize / 8)
+            .is_some_and(|byte| byte & (1 << (descriptor % 8)) != 0);
+        if leads {
+            // Linux 6.9; an older kernel refuses the flag, and the process alone is killed.
+            send_kill(descriptor, PIDFD_SIGNAL_PROCESS_GROUP);
+        }
+        send_kill(descriptor, 0);
+    }
+}
+
+fn send_kill(descriptor: i32, flags: u64) {
+    // SAFETY: takes no pointer that is not null.
+    let _ = unsafe {
+        syscall(nr::PIDFD_SEND_SIGNAL, [descriptor as u64, SIGKILL, 0, flags, 0, 0])
+    };
+}
+
+fn close(descriptor: i32) {
+    // SAFETY: takes no pointer; the descriptor is this process's own.
+    let _ = unsafe { syscall(nr::CLOSE, [descriptor as u64, 0, 0, 0, 0, 0]) };
+}
+
+/// One descriptor is held for each container, so the soft limit goes up to the hard one.
+fn raise_descriptor_limit() {
+    let mut limit = [0_u64; 2];
+    let place = &raw mut limit as u64;
+    // SAFETY: the kernel writes the two words of a `struct rlimit64`.
+    if unsafe { syscall(nr::PRLIMIT64, [0, RLIMIT_NOFILE, 0, place, 0, 0]) }.is_ok() {
+        let raised = [limit[1]; 2];
+        let place = raised.as_ptr() as u64;
+        // SAFETY: the kernel reads the two words.
+        let _ = unsafe { syscall(nr::PRLIMIT64, [0, RLIMIT_NOFILE, place, 0, 0, 0]) };
+    }
+}

@@ -1,0 +1,108 @@
+//! Existing containers: the process whose namespaces are entered.
+//!
+//! Entering never shares the caller's memory: a process inside could trace the one that enters, and
+//! read the caller through it. The sealed helper enters instead (see `plan`, stage `JOIN`).
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use crate::error::SpawnError;
+use crate::fd;
+use crate::host::{Host, parse_rows};
+use crate::namespaces::{Kind, NamespaceOptions, ReadError, of_process, of_thread};
+use crate::plan::maps::{inside_of, maps};
+use crate::plan::{Ids, Step};
+use crate::spec::{Command, IdRow, Network, Spec};
+
+/// A process, and which of its namespaces differ from the caller's.
+#[derive(Debug)]
+pub struct Target {
+    pidfd: OwnedFd,
+    kinds: NamespaceOptions,
+    uid_rows: Vec<IdRow>,
+    gid_rows: Vec<IdRow>,
+}
+
+impl Target {
+    /// The process that a launch enters: `enter`, all of its namespaces; else the one whose network
+    /// `spec` asks for, with the user namespace that owns it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Target::open`].
+    pub fn of(spec: &Spec, enter: Option<i32>) -> Result<Option<Self>, SpawnError> {
+        match (enter, spec.network) {
+            (Some(pid), _) => Self::open(pid).map(Some),
+            (None, Some(Network::Join(pid))) => Ok(Some(Self::open(pid)?.network_only())),
+            _ => Ok(None),
+        }
+    }
+
+    /// Looks at the process `pid`. Namespaces that it shares with the caller are not entered: some
+    /// kinds refuse that (the initial cgroup namespace does for a plain caller).
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] with [`Step::Target`] where the process has ended, or belongs to somebody else.
+    pub fn open(pid: i32) -> Result<Self, SpawnError> {
+        let failed = |error: &std::io::Error| SpawnError::from_io(Step::Target, error);
+        // First of all: from here on the pid cannot come to mean another process unnoticed.
+        let pidfd = fd::pidfd_open(pid).map_err(|error| failed(&error))?;
+        let read = |error: ReadError| SpawnError::new(Step::Target, error.errno());
+        let theirs = of_process(pid.unsigned_abs()).map_err(read)?;
+        let ours = of_thread().map_err(read)?;
+        let shared: NamespaceOptions = theirs.shared_with(&ours).collect();
+        let kinds =
+            theirs.iter().map(|(kind, _)| kind).filter(|&kind| !shared.contains(kind)).collect();
+        let rows = |file: &str| {
+            fs::read_to_string(format!("/proc/{pid}/{file}"))
+                .map(|text| parse_rows(&text))
+                .map_err(|error| failed(&error))
+        };
+        let (uid_rows, gid_rows) = (rows("uid_map")?, rows("gid_map")?);
+        if !fd::is_alive(pidfd.as_fd()) {
+            return Err(SpawnError::new(Step::Target, libc::ESRCH));
+        }
+        Ok(Self { pidfd, kinds, uid_rows, gid_rows })
+    }
+
+    /// Only the network, and the user namespace that owns it.
+    #[must_use]
+    pub fn network_only(mut self) -> Self {
+        let wanted: NamespaceOptions = [Kind::User, Kind::Net].into_iter().collect();
+        self.kinds = self.kinds.iter().filter(|&kind| wanted.contains(kind)).collect();
+        self
+    }
+
+    /// Which namespaces are entered.
+    #[must_use]
+    pub const fn kinds(&self) -> NamespaceOptions {
+        self.kinds
+    }
+
+    pub(crate) fn raw_fd(&self) -> i32 {
+        self.pidfd.as_raw_fd()
+    }
+
+    /// Who the one that enters is at first: root inside if there is one, else what the caller is
+    /// mapped to, else the command's user. `None` where the user namespace is not entered.
+    pub(crate) fn ids(&self, host: &Host, command: Option<&Command>) -> Option<Ids> {
+        if !self.kinds.contains(Kind::User) {
+            return None;
+        }
+        let first = |rows: &[IdRow], own: u32, wanted: Option<u32>| {
+            if maps(rows, 0) { 0 } else { inside_of(rows, own).or(wanted).unwrap_or(0) }
+        };
+        let uid = first(&self.uid_rows, host.uid, command.and_then(|command| command.user));
+        let gid = first(&self.gid_rows, host.gid, command.and_then(|command| command.group));
+        let change = inside_of(&self.uid_rows, host.uid) != Some(uid)
+            || inside_of(&self.gid_rows, host.gid) != Some(gid);
+        Some(Ids { uid, gid, change })
+    }
+}
+
+impl AsFd for Target {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}

@@ -1,0 +1,445 @@
+//! A sequence of system calls with their real arguments: what is executed, and what is shown.
+
+use std::borrow::Cow;
+use std::ffi::{CStr, OsStr, OsString};
+use std::mem::offset_of;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+
+use super::Step;
+use super::number::Number;
+use crate::program::{self, Call as FlatCall, Header, on_error};
+
+/// A place in the sequence's data: an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place(usize);
+
+/// An `i32` in the data that one call fills in and later calls read. -1 until then, so that what
+/// follows a call whose failure is ignored meets EBADF, and never a descriptor by accident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cell(Place);
+
+/// A descriptor that exists only once a launch is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handle {
+    /// The sealed memfd with the helper program.
+    Helper,
+    /// The memfd with the program that the helper of that number walks.
+    Program(u8),
+    /// Where failures are reported.
+    Report,
+    /// Where init tells about the command.
+    Control,
+    /// The socket to the watchdog.
+    Watchdog,
+    /// A pidfd of the process whose namespaces are entered.
+    Target,
+}
+
+impl Handle {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Helper => "<helper>",
+            Self::Program(_) => "<program>",
+            Self::Report => "<report>",
+            Self::Control => "<control>",
+            Self::Watchdog => "<watchdog>",
+            Self::Target => "<target>",
+        }
+    }
+}
+
+/// The numbers of the descriptors that a launch made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handles {
+    pub(crate) helper: RawFd,
+    pub(crate) programs: [RawFd; 2],
+    pub(crate) report: RawFd,
+    pub(crate) control: RawFd,
+    pub(crate) watchdog: RawFd,
+    pub(crate) target: RawFd,
+}
+
+impl Handles {
+    pub(crate) const NONE: Self =
+        Self { helper: -1, programs: [-1; 2], report: -1, control: -1, watchdog: -1, target: -1 };
+
+    const fn get(&self, handle: Handle) -> RawFd {
+        match handle {
+            Handle::Helper => self.helper,
+            Handle::Program(number) => self.programs[number as usize],
+            Handle::Report => self.report,
+            Handle::Control => self.control,
+            Handle::Watchdog => self.watchdog,
+            Handle::Target => self.target,
+        }
+    }
+}
+
+/// An argument of a system call.
+#[derive(Clone, Debug)]
+pub(crate) enum Arg {
+    /// A number, shown in decimal.
+    Int(i64),
+    /// A number with a name: flags, commands, signals. Shown by name.
+    Named(u64, Cow<'static, str>),
+    /// A null pointer.
+    Null,
+    /// A C string.
+    Text(Place),
+    /// A buffer, whose length is another argument; shown as text.
+    Buffer(Place, usize),
+    /// An array of C strings, null at its end: how many.
+    Strings(Place, usize),
+    /// A structure, shown as this text.
+    Struct(Place, String),
+    /// The value that an earlier call left.
+    Cell(Cell),
+    /// A descriptor of the launch.
+    Handle(Handle),
+    /// The address of the header's signal mask.
+    Mask,
+    /// The address of the header's futex word.
+    Go,
+}
+
+impl From<i32> for Arg {
+    fn from(value: i32) -> Self {
+        Self::Int(value.into())
+    }
+}
+
+impl From<u32> for Arg {
+    fn from(value: u32) -> Self {
+        Self::Int(value.into())
+    }
+}
+
+impl From<usize> for Arg {
+    fn from(value: usize) -> Self {
+        Self::Int(value as i64)
+    }
+}
+
+impl From<Cell> for Arg {
+    fn from(cell: Cell) -> Self {
+        Self::Cell(cell)
+    }
+}
+
+impl From<Handle> for Arg {
+    fn from(handle: Handle) -> Self {
+        Self::Handle(handle)
+    }
+}
+
+/// One system call of a plan.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) step: Step,
+    pub(crate) number: Number,
+    pub(crate) args: Vec<Arg>,
+    pub(crate) on_error: u8,
+    /// How many following calls are left out when this one succeeds.
+    pub(crate) skip: u8,
+    pub(crate) result: Option<Cell>,
+    /// The file that a failure is about.
+    pub(crate) filename: Option<OsString>,
+    /// Why, for readers.
+    pub(crate) note: Option<&'static str>,
+}
+
+impl Call {
+    pub(crate) fn into(&mut self, cell: Cell) -> &mut Self {
+        self.result = Some(cell);
+        self
+    }
+
+    pub(crate) fn ignore(&mut self) -> &mut Self {
+        self.on_error = on_error::IGNORE;
+        self
+    }
+
+    pub(crate) fn about(&mut self, file: &CStr) -> &mut Self {
+        self.filename = Some(OsStr::from_bytes(file.to_bytes()).to_owned());
+        self
+    }
+
+    pub(crate) fn note(&mut self, note: &'static str) -> &mut Self {
+        self.note = Some(note);
+        self
+    }
+}
+
+/// An ordered list of system calls, and the data that they point to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sequence {
+    pub(crate) calls: Vec<Call>,
+    data: Vec<u8>,
+    /// Offsets in `data` of pointers into `data`.
+    pointers: Vec<usize>,
+    /// Offsets in `data` of decimal numbers that a launch fills in.
+    numerals: Vec<(usize, Handle)>,
+}
+
+/// Digits of a descriptor's number in an argument of the helper.
+const NUMERAL: usize = 10;
+
+impl Sequence {
+    /// Appends a call, which by default fails the launch when it fails.
+    pub(crate) fn call<const N: usize>(
+        &mut self,
+        step: Step,
+        number: Number,
+        args: [Arg; N],
+    ) -> &mut Call {
+        debug_assert!(N <= 6, "a system call has six arguments at most");
+        self.calls.push(Call {
+            step,
+            number,
+            args: args.into(),
+            on_error: on_error::FAIL,
+            skip: 0,
+            result: None,
+            filename: None,
+            note: None,
+        });
+        self.calls.last_mut().expect("just pushed")
+    }
+
+    fn place(&mut self, bytes: &[u8]) -> Place {
+        // Structures among the data are read by the kernel, which wants them aligned.
+        self.data.resize(self.data.len().next_multiple_of(8), 0);
+        let place = Place(self.data.len());
+        self.data.extend_from_slice(bytes);
+        place
+    }
+
+    /// A C string argument.
+    pub(crate) fn text(&mut self, text: &CStr) -> Arg {
+        Arg::Text(self.place(text.to_bytes_with_nul()))
+    }
+
+    /// A buffer argument; its length goes into the next argument.
+    pub(crate) fn buffer(&mut self, bytes: &[u8]) -> Arg {
+        Arg::Buffer(self.place(bytes), bytes.len())
+    }
+
+    /// A structure argument, shown as `shown`.
+    pub(crate) fn structure(&mut self, bytes: &[u8], shown: impl Into<String>) -> Arg {
+        Arg::Struct(self.place(bytes), shown.into())
+    }
+
+    /// A new cell.
+    pub(crate) fn cell(&mut self) -> Cell {
+        Cell(self.place(&(-1_i32).to_ne_bytes()))
+    }
+
+    /// An array of strings, as execve(2) takes them.
+    pub(crate) fn strings<'a>(&mut self, strings: impl IntoIterator<Item = &'a CStr>) -> Arg {
+        let places: Vec<Place> =
+            strings.into_iter().map(|string| self.place(string.to_bytes_with_nul())).collect();
+        let array = self.pointers_to(&places);
+        Arg::Strings(array, places.len())
+    }
+
+    /// The helper's arguments: its name and the number of the program's descriptor.
+    pub(crate) fn helper_arguments(&mut self, program: Handle) -> Arg {
+        let name = self.place(c"minidocker-init".to_bytes_with_nul());
+        let numeral = self.place(&[0; NUMERAL + 1]);
+        self.numerals.push((numeral.0, program));
+        let array = self.pointers_to(&[name, numeral]);
+        Arg::Struct(array, "[\"minidocker-init\", \"<program>\"]".to_owned())
+    }
+
+    /// An array of pointers to places, null at its end.
+    fn pointers_to(&mut self, places: &[Place]) -> Place {
+        let array = self.place(&[]);
+        for place in places {
+            self.pointers.push(self.data.len());
+            self.data.extend_from_slice(&(place.0 as u64).to_ne_bytes());
+        }
+        self.data.extend_from_slice(&0_u64.to_ne_bytes());
+        array
+    }
+
+    /// A `struct msghdr` with `payload` and one descriptor, and the cell that the descriptor comes from.
+    pub(crate) fn message_with_descriptor(&mut self, payload: &[u8], shown: &str) -> (Arg, Cell) {
+        let payload_place = self.place(payload);
+        let part = self.pointers_to(&[payload_place]);
+        // The terminating null of the array is where the length goes.
+        self.patch(part.0 + 8, payload.len() as u64);
+        let mut rights = Vec::new();
+        rights.extend_from_slice(&20_u64.to_ne_bytes());
+        rights.extend_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
+        rights.extend_from_slice(&libc::SCM_RIGHTS.to_ne_bytes());
+        rights.extend_from_slice(&(-1_i32).to_ne_bytes());
+        rights.extend_from_slice(&[0; 4]);
+        let control = self.place(&rights);
+        let header = self.place(&[0; 56]);
+        self.patch(header.0 + 16, part.0 as u64);
+        self.pointers.push(header.0 + 16);
+        self.patch(header.0 + 24, 1);
+        self.patch(header.0 + 32, control.0 as u64);
+        self.pointers.push(header.0 + 32);
+        self.patch(header.0 + 40, rights.len() as u64);
+        (Arg::Struct(header, shown.to_owned()), Cell(Place(control.0 + 16)))
+    }
+
+    fn patch(&mut self, at: usize, value: u64) {
+        self.data[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+    }
+
+    /// The bytes of an argument that is text.
+    pub(crate) fn bytes(&self, place: Place, length: Option<usize>) -> &[u8] {
+        let rest = &self.data[place.0..];
+        match length {
+            Some(length) => &rest[..length],
+            None => rest.split(|&byte| byte == 0).next().unwrap_or_default(),
+        }
+    }
+
+    /// The strings of an array argument.
+    pub(crate) fn array(&self, place: Place, count: usize) -> impl Iterator<Item = &[u8]> {
+        (0..count).map(move |index| {
+            let at = place.0 + index * 8;
+            let offset = self.data[at..at + 8].try_into().map_or(0, u64::from_ne_bytes);
+            self.bytes(Place(offset as usize), None)
+        })
+    }
+
+    /// The flat form, ready to be relocated.
+    pub(crate) fn encode(&self, facts: &EncodeFacts<'_>) -> Box<[u64]> {
+        let lines: usize = facts.lines.iter().map(Vec::len).sum();
+        let table = size_of::<Header>() + self.calls.len() * size_of::<FlatCall>();
+        let relocation_capacity = self.pointers.len() + self.calls.len() * 8;
+        let data_at = (table + relocation_capacity * 4).next_multiple_of(8);
+        let length = data_at + self.data.len() + lines;
+        let mut bytes = vec![0_u8; length.next_multiple_of(8)];
+        let mut writer = Writer { buffer: &mut bytes, relocations: Vec::new() };
+        writer.bytes(data_at, &self.data);
+        for (at, handle) in &self.numerals {
+            let number = format!("{:0width$}", facts.handles.get(*handle), width = NUMERAL);
+            writer.bytes(data_at + at, number.as_bytes());
+        }
+        for at in &self.pointers {
+            writer.pointer_at(data_at + at, data_at);
+        }
+        let mut line_at = data_at + self.data.len();
+        for (index, call) in self.calls.iter().enumerate() {
+            let at = size_of::<Header>() + index * size_of::<FlatCall>();
+            let line = facts.lines.get(index).map_or(&[][..], Vec::as_slice);
+            writer.call(at, call, &facts.handles, data_at, (line_at, line));
+            line_at += line.len();
+        }
+        let relocations = std::mem::take(&mut writer.relocations);
+        for (index, offset) in relocations.iter().enumerate() {
+            writer.bytes(table + index * 4, &offset.to_ne_bytes());
+        }
+        writer.header(facts, self.calls.len(), relocations.len(), length);
+        // The buffer is read as words: a `Vec<u8>` promises no alignment.
+        bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes)).collect()
+    }
+}
+
+/// What a sequence is encoded with: everything that only a launch knows.
+pub(crate) struct EncodeFacts<'a> {
+    pub(crate) role: u32,
+    pub(crate) stage: u32,
+    pub(crate) handles: Handles,
+    pub(crate) report: RawFd,
+    pub(crate) control: RawFd,
+    pub(crate) trace: RawFd,
+    /// The line of each call, for whoever asked to see them.
+    pub(crate) lines: &'a [Vec<u8>],
+    pub(crate) mask: u64,
+    pub(crate) inject: Option<(u32, i32)>,
+}
+
+struct Writer<'a> {
+    buffer: &'a mut [u8],
+    relocations: Vec<u32>,
+}
+
+impl Writer<'_> {
+    fn bytes(&mut self, at: usize, bytes: &[u8]) {
+        self.buffer[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn header(&mut self, facts: &EncodeFacts<'_>, calls: usize, relocations: usize, length: usize) {
+        let (inject_at, inject_errno) = facts.inject.unwrap_or((program::NOTHING_FAILED, 0));
+        let mut half = |at, value: u32| self.bytes(at, &value.to_ne_bytes());
+        half(offset_of!(Header, magic), program::MAGIC);
+        half(offset_of!(Header, role), facts.role);
+        half(offset_of!(Header, calls), calls as u32);
+        half(offset_of!(Header, relocations), relocations as u32);
+        half(offset_of!(Header, length), length as u32);
+        half(offset_of!(Header, inject_at), inject_at);
+        half(offset_of!(Header, inject_errno), inject_errno as u32);
+        half(offset_of!(Header, trace), facts.trace as u32);
+        half(offset_of!(Header, report), facts.report as u32);
+        half(offset_of!(Header, control), facts.control as u32);
+        half(offset_of!(Header, go), program::go::WAIT);
+        // Not zero until the kernel clears it.
+        half(offset_of!(Header, tid), 1);
+        half(offset_of!(Header, failed_at), program::NOTHING_FAILED);
+        half(offset_of!(Header, stage), facts.stage);
+        self.word(offset_of!(Header, mask), facts.mask);
+    }
+
+    fn word(&mut self, at: usize, value: u64) {
+        self.bytes(at, &value.to_ne_bytes());
+    }
+
+    /// A pointer to `target`, an offset in the buffer.
+    fn pointer(&mut self, at: usize, target: usize) {
+        self.word(at, target as u64);
+        self.relocations.push(at as u32);
+    }
+
+    /// What stands at `at` is an offset in the data: makes it one in the buffer.
+    fn pointer_at(&mut self, at: usize, data_at: usize) {
+        let bytes = self.buffer[at..at + 8].try_into().unwrap_or([0; 8]);
+        self.pointer(at, u64::from_ne_bytes(bytes) as usize + data_at);
+    }
+
+    fn call(
+        &mut self,
+        at: usize,
+        call: &Call,
+        handles: &Handles,
+        data_at: usize,
+        (line_at, line): (usize, &[u8]),
+    ) {
+        let mut cells = 0_u8;
+        for (index, arg) in call.args.iter().enumerate() {
+            let at = at + offset_of!(FlatCall, args) + index * 8;
+            match arg {
+                Arg::Int(value) => self.word(at, *value as u64),
+                Arg::Named(value, _) => self.word(at, *value),
+                Arg::Null => {}
+                Arg::Handle(handle) => self.word(at, i64::from(handles.get(*handle)) as u64),
+                Arg::Text(place)
+                | Arg::Buffer(place, _)
+                | Arg::Strings(place, _)
+                | Arg::Struct(place, _) => self.pointer(at, data_at + place.0),
+                Arg::Cell(cell) => {
+                    cells |= 1 << index;
+                    self.pointer(at, data_at + cell.0.0);
+                }
+                Arg::Mask => self.pointer(at, offset_of!(Header, mask)),
+                Arg::Go => self.pointer(at, offset_of!(Header, go)),
+            }
+        }
+        self.bytes(at + offset_of!(FlatCall, nr), &call.number.number.to_ne_bytes());
+        self.bytes(at + offset_of!(FlatCall, on_error), &[call.on_error, call.skip, cells]);
+        if let Some(cell) = call.result {
+            self.pointer(at + offset_of!(FlatCall, result), data_at + cell.0.0);
+        }
+        if !line.is_empty() {
+            self.pointer(at + offset_of!(FlatCall, line), line_at);
+            self.word(at + offset_of!(FlatCall, line_length), line.len() as u64);
+            self.bytes(line_at, line);
+        }
+    }
+}

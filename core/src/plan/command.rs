@@ -1,0 +1,256 @@
+//! The command: descriptors, identity, signals, exec.
+
+use std::ffi::CStr;
+
+use super::call::{Arg, Handle, Sequence};
+use super::isolation::named;
+use super::{Step, number};
+use crate::error::SpecError;
+use crate::host::Host;
+use crate::namespaces::{Kind, NamespaceOptions};
+use crate::program::on_error;
+use crate::spec::{Command, Payload, Spec, WorkingDirectory};
+
+/// Standard input, output and error, and the descriptors that survive exec: those of `command`, and
+/// those that the helper needs.
+pub(super) fn descriptors(sequence: &mut Sequence, command: &Command, kept: &[Handle]) {
+    redirect(sequence, command.stdio);
+    if command.close_fds {
+        let args = [Arg::Int(3), Arg::Int(u32::MAX.into()), named!(CLOSE_RANGE_CLOEXEC)];
+        sequence
+            .call(Step::Descriptors, number::CLOSE_RANGE, args)
+            .note("closed when the command is executed");
+    }
+    let passed = command.pass_fds.iter().map(|&fd| Arg::from(fd));
+    let kept = kept.iter().map(|&handle| Arg::from(handle));
+    for fd in passed.chain(kept) {
+        keep(sequence, Step::Descriptors, fd);
+    }
+}
+
+/// The descriptors of an init that holds namespaces: nothing of the caller's.
+pub(super) fn no_descriptors(sequence: &mut Sequence, kept: &[Handle]) {
+    let null = sequence.cell();
+    let path = sequence.text(c"/dev/null");
+    let args = [super::isolation::at_cwd(), path, named!(O_RDWR | O_CLOEXEC), Arg::Int(0)];
+    sequence.call(Step::Stdio, number::OPENAT, args).about(c"/dev/null").into(null);
+    for target in 0..3 {
+        sequence.call(Step::Stdio, number::DUP3, [null.into(), Arg::Int(target), Arg::Int(0)]);
+    }
+    let args = [Arg::Int(3), Arg::Int(u32::MAX.into()), named!(CLOSE_RANGE_CLOEXEC)];
+    sequence.call(Step::Descriptors, number::CLOSE_RANGE, args);
+    for &handle in kept {
+        keep(sequence, Step::Descriptors, handle.into());
+    }
+}
+
+fn keep(sequence: &mut Sequence, step: Step, fd: Arg) {
+    sequence.call(step, number::FCNTL, [fd, named!(F_SETFD), Arg::Int(0)]);
+}
+
+/// dup3(2) onto 0, 1 and 2. A source that is itself below 3 would be overwritten before its turn, so
+/// it moves up first, unless it already is where it has to be.
+fn redirect(sequence: &mut Sequence, stdio: [Option<i32>; 3]) {
+    let mut moved = [None; 3];
+    for (target, source) in (0_i32..).zip(stdio) {
+        if let Some(source) = source.filter(|&source| source < 3 && source != target) {
+            let cell = sequence.cell();
+            let args = [source.into(), named!(F_DUPFD_CLOEXEC), Arg::Int(3)];
+            sequence.call(Step::Stdio, number::FCNTL, args).into(cell);
+            moved[target as usize] = Some(cell);
+        }
+    }
+    for (target, source) in (0_i32..).zip(stdio) {
+        let Some(source) = source else { continue };
+        if source == target {
+            keep(sequence, Step::Stdio, source.into());
+        } else {
+            let source = moved[target as usize].map_or_else(|| source.into(), Arg::from);
+            sequence.call(Step::Stdio, number::DUP3, [source, target.into(), Arg::Int(0)]);
+        }
+    }
+}
+
+/// From the working directory to exec, in the order of `subprocess`: what may need privileges comes
+/// before they go. `shares_memory`: whether this runs in the caller's memory.
+pub(super) fn execute(
+    sequence: &mut Sequence,
+    spec: &Spec,
+    command: &Command,
+    host: &Host,
+    shares_memory: bool,
+    start: Start,
+) {
+    change_directory(sequence, command, host, start.fresh_root);
+    if let Some(umask) = command.umask {
+        sequence.call(Step::Umask, number::UMASK, [Arg::octal(umask)]);
+    }
+    if start.session && command.new_session {
+        sequence.call(Step::Session, number::SETSID, []);
+    }
+    if command.terminal {
+        let args = [Arg::Int(0), named!(TIOCSCTTY), Arg::Int(0)];
+        sequence.call(Step::Terminal, number::IOCTL, args);
+    }
+    if let Some(group) = command.process_group.filter(|_| !command.new_session) {
+        sequence.call(Step::ProcessGroup, number::SETPGID, [Arg::Int(0), group.into()]);
+    }
+    if spec.no_new_privileges {
+        let args = [named!(PR_SET_NO_NEW_PRIVS), 1.into(), 0.into(), 0.into(), 0.into()];
+        sequence
+            .call(Step::NoNewPrivileges, number::PRCTL, args)
+            .note("set-user-ID programs raise nothing");
+    }
+    become_user(sequence, command, host, shares_memory);
+    let args = [named!(SIG_SETMASK), Arg::Mask, Arg::Null, Arg::Int(8)];
+    sequence.call(Step::SignalMask, number::RT_SIGPROCMASK, args).note("the caller's mask");
+    exec(sequence, command);
+}
+
+/// Where a command starts from.
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    /// Whether a session is still to be started.
+    pub(super) session: bool,
+    /// Whether the root directory, or what is mounted at the caller's directory, is another one.
+    pub(super) fresh_root: bool,
+}
+
+fn change_directory(sequence: &mut Sequence, command: &Command, host: &Host, fresh_root: bool) {
+    let chdir = |sequence: &mut Sequence, path: &CStr| {
+        let text = sequence.text(path);
+        sequence.call(Step::WorkingDirectory, number::CHDIR, [text]).about(path);
+    };
+    match (&command.working_directory, &host.working_directory) {
+        (WorkingDirectory::Path(path), _) => chdir(sequence, path),
+        (WorkingDirectory::Caller, _) if !fresh_root => {}
+        (WorkingDirectory::Caller, own) => {
+            if let Some(own) = own {
+                let text = sequence.text(own);
+                let call = sequence.call(Step::WorkingDirectory, number::CHDIR, [text]).ignore();
+                call.skip = 1;
+                call.note("the caller's directory; / where it does not exist inside");
+            }
+            chdir(sequence, c"/");
+        }
+    }
+}
+
+fn become_user(sequence: &mut Sequence, command: &Command, host: &Host, shares_memory: bool) {
+    if let Some(groups) = &command.groups {
+        let bytes: Vec<u8> = groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
+        let list = sequence.structure(&bytes, format!("{groups:?}"));
+        sequence.call(Step::Groups, number::SETGROUPS, [groups.len().into(), list]);
+    }
+    if let Some(group) = command.group {
+        sequence.call(Step::Group, number::SETRESGID, [group.into(), group.into(), group.into()]);
+    }
+    if let Some(user) = command.user {
+        sequence.call(Step::User, number::SETRESUID, [user.into(), user.into(), user.into()]);
+    }
+    if command.group.or(command.user).is_some() {
+        restore_dumpable(sequence, host, shares_memory);
+    }
+}
+
+/// A change of ids makes the memory non-dumpable, which is the caller's too.
+pub(super) fn restore_dumpable(sequence: &mut Sequence, host: &Host, shares_memory: bool) {
+    if shares_memory && host.dumpable {
+        let args = [named!(PR_SET_DUMPABLE), 1.into(), 0.into(), 0.into(), 0.into()];
+        sequence
+            .call(Step::User, number::PRCTL, args)
+            .note("the change of ids cleared it in the caller's memory");
+    }
+}
+
+fn exec(sequence: &mut Sequence, command: &Command) {
+    let argv = sequence.strings(command.argv.iter().map(AsRef::as_ref));
+    let envp = sequence.strings(command.envp.iter().map(AsRef::as_ref));
+    for candidate in &command.candidates {
+        let path = sequence.text(candidate);
+        let call = sequence
+            .call(Step::Exec, number::EXECVE, [path, argv.clone(), envp.clone()])
+            .about(candidate);
+        call.on_error = on_error::EXEC;
+    }
+}
+
+/// execveat(2) of the helper.
+pub(super) fn exec_helper(sequence: &mut Sequence, program: Handle) {
+    let path = sequence.text(c"");
+    let argv = sequence.helper_arguments(program);
+    let envp = sequence.strings([]);
+    let args = [Handle::Helper.into(), path, argv, envp, named!(AT_EMPTY_PATH)];
+    sequence
+        .call(Step::ExecHelper, number::EXECVEAT, args)
+        .note("from a sealed memfd: nothing has to exist in the new root");
+}
+
+/// Refuses commands that are wrong on any machine.
+pub(super) fn check(new: NamespaceOptions, payload: &Payload) -> Result<(), SpecError> {
+    let Payload::Command(command) = payload else { return Ok(()) };
+    if command.argv.is_empty() || command.candidates.is_empty() {
+        return Err(SpecError::new(
+            "args",
+            "[]",
+            "there is no command",
+            "Give at least a program's name",
+        ));
+    }
+    if !command.new_session && new.contains(Kind::Pid) {
+        return Err(SpecError::new(
+            "start_new_session",
+            "False",
+            "a container with a new PID namespace is always in a session of its own",
+            "Leave it out, or share the PID namespace: NamespaceOptions.all().without_pid()",
+        ));
+    }
+    if let Some(group) = command.process_group.filter(|&group| group > 0 && command.new_session) {
+        return Err(SpecError::new(
+            "process_group",
+            group.to_string(),
+            "the leader of a new session cannot join another process group",
+            "Pass 0 or leave it out, or pass start_new_session=False",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calls(stdio: [Option<i32>; 3]) -> Vec<(&'static str, Vec<String>)> {
+        let mut sequence = Sequence::default();
+        redirect(&mut sequence, stdio);
+        let show = |arg: &Arg| match arg {
+            Arg::Int(value) => value.to_string(),
+            Arg::Named(_, name) => name.trim_end_matches('|').to_owned(),
+            Arg::Cell(_) => "moved".to_owned(),
+            other => format!("{other:?}"),
+        };
+        let calls = sequence.calls.iter();
+        calls.map(|call| (call.number.name, call.args.iter().map(show).collect())).collect()
+    }
+
+    #[test]
+    fn swapped_descriptors_move_up_before_they_are_overwritten() {
+        let calls = calls([None, Some(2), Some(1)]);
+        let names: Vec<_> =
+            calls.iter().map(|(name, args)| (*name, args[0].as_str(), args[1].as_str())).collect();
+        assert_eq!(
+            names,
+            [
+                ("fcntl", "2", "F_DUPFD_CLOEXEC"),
+                ("fcntl", "1", "F_DUPFD_CLOEXEC"),
+                ("dup3", "moved", "1"),
+                ("dup3", "moved", "2"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_descriptor_that_is_in_place_only_loses_close_on_exec() {
+        assert_eq!(calls([Some(0), None, None])[0].1[1], "F_SETFD");
+    }
+}

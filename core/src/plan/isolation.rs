@@ -1,0 +1,308 @@
+//! The inside of new namespaces: mounts, names, network, clocks.
+
+use std::ffi::{CStr, CString};
+
+use super::call::{Arg, Call, Sequence};
+use super::{Step, number};
+use crate::error::SpecError;
+use crate::host::Host;
+use crate::namespaces::{Kind, NamespaceOptions};
+use crate::spec::{Spec, TimeOffset};
+
+/// A flag argument, shown by name.
+macro_rules! named {
+    ($($flag:ident)|+) => {
+        $crate::plan::call::Arg::Named(
+            0 $(| libc::$flag as u64)+,
+            // The last bar goes when the name is shown.
+            std::borrow::Cow::Borrowed(concat!($(stringify!($flag), "|"),+)),
+        )
+    };
+}
+pub(super) use named;
+
+/// Paths are taken from the working directory, as everywhere.
+pub(super) fn at_cwd() -> Arg {
+    Arg::Named(i64::from(libc::AT_FDCWD) as u64, "AT_FDCWD".into())
+}
+
+/// Everything that makes the inside of the namespaces in `new`. `pingers` is the range of group ids
+/// inside that may use ICMP sockets.
+pub(super) fn isolate(
+    sequence: &mut Sequence,
+    spec: &Spec,
+    new: NamespaceOptions,
+    pingers: (u32, u32),
+    host: &Host,
+) {
+    if new.contains(Kind::Time) {
+        set_clocks(sequence, spec);
+    }
+    if new.contains(Kind::Uts) {
+        set_names(sequence, spec);
+    }
+    if new.contains(Kind::Net) {
+        loopback_up(sequence);
+    }
+    if new.contains(Kind::Mount) {
+        let flags = named!(MS_REC | MS_PRIVATE);
+        mount(sequence, Step::PrivateMounts, None, c"/", None, flags, None)
+            .note("mounts made inside stay inside");
+        if new.contains(Kind::Pid) {
+            let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+            mount(sequence, Step::MountProc, Some(c"proc"), c"/proc", Some(c"proc"), flags, None)
+                .note("/proc shows the new PID namespace");
+        }
+        if new.contains(Kind::Net) && host.sys {
+            fresh_sysfs(sequence, host);
+        }
+        if new.contains(Kind::Ipc) {
+            private_shared_memory(sequence, host);
+        }
+        if let (Some(hostname), Some(hosts)) = (&spec.hostname, &host.hosts) {
+            let content = hosts_file(hostname, spec.domainname.as_deref(), hosts);
+            bind_hosts(sequence, &content, new.contains(Kind::Ipc) && host.shm);
+        }
+    }
+    if new.contains(Kind::Net) {
+        allow_ping(sequence, pingers);
+    }
+}
+
+/// mount(2).
+pub(super) fn mount<'a>(
+    sequence: &'a mut Sequence,
+    step: Step,
+    source: Option<&CStr>,
+    target: &CStr,
+    kind: Option<&CStr>,
+    flags: Arg,
+    data: Option<&CStr>,
+) -> &'a mut Call {
+    let mut optional = |text: Option<&CStr>| text.map_or(Arg::Null, |text| sequence.text(text));
+    let args = [optional(source), optional(Some(target)), optional(kind), flags, optional(data)];
+    sequence.call(step, number::MOUNT, args).about(target)
+}
+
+/// open, write, close of a small file that is there already.
+pub(super) fn write_file(sequence: &mut Sequence, step: Step, path: &CStr, content: &[u8]) {
+    open_write_close(sequence, step, path, content, named!(O_WRONLY | O_CLOEXEC), None, false);
+}
+
+fn open_write_close(
+    sequence: &mut Sequence,
+    step: Step,
+    path: &CStr,
+    content: &[u8],
+    flags: Arg,
+    mode: Option<u32>,
+    optional: bool,
+) {
+    let file = sequence.cell();
+    let name = sequence.text(path);
+    let lenient = |call: &mut Call| {
+        if optional {
+            call.ignore();
+        }
+    };
+    let open = [at_cwd(), name, flags, mode.unwrap_or(0).into()];
+    lenient(sequence.call(step, number::OPENAT, open).about(path).into(file));
+    if let Some(mode) = mode {
+        // Whatever the caller's umask is, everybody inside may read it.
+        lenient(sequence.call(step, number::FCHMOD, [file.into(), Arg::octal(mode)]).about(path));
+    }
+    let buffer = sequence.buffer(content);
+    let write = [file.into(), buffer, content.len().into()];
+    lenient(sequence.call(step, number::WRITE, write).about(path));
+    lenient(sequence.call(step, number::CLOSE, [file.into()]));
+}
+
+fn set_clocks(sequence: &mut Sequence, spec: &Spec) {
+    sequence
+        .call(Step::Time, number::UNSHARE, [named!(CLONE_NEWTIME)])
+        .note("clone(2) cannot carry this flag; it takes effect at exec");
+    let line = |clock: &str, offset: Option<TimeOffset>| {
+        offset.map(|at| format!("{clock} {} {}\n", at.seconds, at.nanoseconds)).unwrap_or_default()
+    };
+    let offsets =
+        line("monotonic", spec.monotonic_offset) + &line("boottime", spec.boottime_offset);
+    if !offsets.is_empty() {
+        write_file(sequence, Step::Time, c"/proc/self/timens_offsets", offsets.as_bytes());
+    }
+}
+
+fn set_names(sequence: &mut Sequence, spec: &Spec) {
+    for (name, step, number) in [
+        (&spec.hostname, Step::Hostname, number::SETHOSTNAME),
+        (&spec.domainname, Step::Domainname, number::SETDOMAINNAME),
+    ] {
+        if let Some(name) = name {
+            let buffer = sequence.buffer(name);
+            sequence.call(step, number, [buffer, name.len().into()]);
+        }
+    }
+}
+
+/// `ip link set lo up`, which gives `127.0.0.1` and `::1`.
+fn loopback_up(sequence: &mut Sequence) {
+    let socket = sequence.cell();
+    let args = [named!(AF_INET), named!(SOCK_DGRAM | SOCK_CLOEXEC), Arg::Int(0)];
+    sequence.call(Step::Loopback, number::SOCKET, args).into(socket);
+    // struct ifreq: the name in 16 bytes, then the flags.
+    let mut request = [0_u8; 40];
+    request[..2].copy_from_slice(b"lo");
+    let flags = (libc::IFF_UP | libc::IFF_RUNNING) as u16;
+    request[16..18].copy_from_slice(&flags.to_ne_bytes());
+    let request = sequence.structure(&request, "{\"lo\", IFF_UP|IFF_RUNNING}");
+    let args = [socket.into(), named!(SIOCSIFFLAGS), request];
+    sequence.call(Step::Loopback, number::IOCTL, args).note("127.0.0.1 and ::1");
+    sequence.call(Step::Loopback, number::CLOSE, [socket.into()]);
+}
+
+/// A sysfs that shows the new network namespace. What is mounted on /sys/fs/cgroup is carried over.
+fn fresh_sysfs(sequence: &mut Sequence, host: &Host) {
+    const CGROUP: &CStr = c"/sys/fs/cgroup";
+    let tree = host.sys_cgroup.then(|| {
+        let tree = sequence.cell();
+        let path = sequence.text(CGROUP);
+        let flags = named!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+        let args = [at_cwd(), path, flags];
+        sequence.call(Step::MountSys, number::OPEN_TREE, args).about(CGROUP).into(tree);
+        tree
+    });
+    let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    mount(sequence, Step::MountSys, Some(c"sysfs"), c"/sys", Some(c"sysfs"), flags, None)
+        .note("/sys shows the new network namespace");
+    if let Some(tree) = tree {
+        let (empty, path) = (sequence.text(c""), sequence.text(CGROUP));
+        let args = [tree.into(), empty, at_cwd(), path, named!(MOVE_MOUNT_F_EMPTY_PATH)];
+        sequence.call(Step::MountSys, number::MOVE_MOUNT, args).about(CGROUP);
+        sequence.call(Step::MountSys, number::CLOSE, [tree.into()]);
+    }
+}
+
+/// POSIX shared memory is a file system, and the IPC namespace does not cover it; message queues
+/// are shown by one.
+fn private_shared_memory(sequence: &mut Sequence, host: &Host) {
+    let mut fresh = |kind: &CStr, target, data| {
+        let flags = named!(MS_NOSUID | MS_NODEV);
+        mount(sequence, Step::MountShm, Some(kind), target, Some(kind), flags, data);
+    };
+    if host.shm {
+        fresh(c"tmpfs", c"/dev/shm", Some(c"mode=1777"));
+    }
+    if host.mqueue {
+        fresh(c"mqueue", c"/dev/mqueue", None);
+    }
+}
+
+/// The caller's /etc/hosts with the container's name before everything else.
+fn hosts_file(hostname: &[u8], domainname: Option<&[u8]>, hosts: &[u8]) -> Vec<u8> {
+    let mut content = b"127.0.1.1\t".to_vec();
+    if let Some(domainname) = domainname {
+        content.extend_from_slice(hostname);
+        content.push(b'.');
+        content.extend_from_slice(domainname);
+        content.push(b' ');
+    }
+    content.extend_from_slice(hostname);
+    content.push(b'\n');
+    content.extend_from_slice(hosts);
+    content
+}
+
+/// Puts a hosts file of its own over /etc/hosts: a file on a tmpfs, bound, and then unlinked, so
+/// that only the bound one is seen.
+fn bind_hosts(sequence: &mut Sequence, content: &[u8], shm_is_private: bool) {
+    const STEP: Step = Step::Hosts;
+    // Without a tmpfs of the container's own there is one for as long as it takes.
+    let (directory, file) = if shm_is_private {
+        (None, c"/dev/shm/.minidocker-hosts")
+    } else {
+        (Some(c"/tmp"), c"/tmp/.minidocker-hosts")
+    };
+    if let Some(directory) = directory {
+        let flags = named!(MS_NOSUID | MS_NODEV);
+        mount(sequence, STEP, Some(c"tmpfs"), directory, Some(c"tmpfs"), flags, None);
+    }
+    let flags = named!(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC);
+    open_write_close(sequence, STEP, file, content, flags, Some(0o644), false);
+    mount(sequence, STEP, Some(file), c"/etc/hosts", None, named!(MS_BIND), None);
+    if let Some(directory) = directory {
+        let path = sequence.text(directory);
+        sequence.call(STEP, number::UMOUNT2, [path, named!(MNT_DETACH)]).about(directory);
+    } else {
+        let path = sequence.text(file);
+        sequence.call(STEP, number::UNLINKAT, [at_cwd(), path, Arg::Int(0)]).about(file);
+    }
+}
+
+/// A new network namespace forbids ICMP sockets even to its root. Where /proc/sys cannot be
+/// written, ping needs `CAP_NET_RAW`, which root inside has.
+fn allow_ping(sequence: &mut Sequence, (first, last): (u32, u32)) {
+    let range = format!("{first} {last}");
+    let flags = named!(O_WRONLY | O_CLOEXEC);
+    let path = c"/proc/sys/net/ipv4/ping_group_range";
+    open_write_close(sequence, Step::Ping, path, range.as_bytes(), flags, None, true);
+}
+
+/// Refuses names that sethostname(2) would, and options whose namespace is shared.
+pub(super) fn check(spec: &Spec) -> Result<(), SpecError> {
+    let show = |name: &[u8]| format!("{:?}", String::from_utf8_lossy(name));
+    for (option, name) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
+        let Some(name) = name else { continue };
+        let wrong =
+            |reason: String, remedy: &str| Err(SpecError::new(option, show(name), reason, remedy));
+        if !(1..=64).contains(&name.len()) {
+            return wrong(format!("it has {} bytes", name.len()), "Give 1 to 64 bytes");
+        }
+        if CString::new(name.as_slice()).is_err() || name.iter().any(u8::is_ascii_whitespace) {
+            return wrong("it has a NUL or white space in it".into(), "Leave that character out");
+        }
+        if !spec.namespaces.contains(Kind::Uts) {
+            return wrong(
+                "setting it would change the caller's, since the UTS namespace is shared".into(),
+                "Make the UTS namespace new: NamespaceOptions.with_uts()",
+            );
+        }
+    }
+    let offsets = [spec.monotonic_offset, spec.boottime_offset];
+    if offsets.iter().any(Option::is_some) && !spec.namespaces.contains(Kind::Time) {
+        return Err(SpecError::new(
+            "time_offsets",
+            "…",
+            "clocks can only be set in a new time namespace",
+            "Make the time namespace new: NamespaceOptions.all().with_time()",
+        ));
+    }
+    if spec.init && !spec.namespaces.contains(Kind::Pid) {
+        return Err(SpecError::new(
+            "init",
+            "True",
+            "only a new PID namespace has a PID 1",
+            "Leave init out, or make the PID namespace new: NamespaceOptions.with_pid()",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hostname_comes_first_in_the_hosts_file() {
+        let content = hosts_file(b"db", Some(b"example.org"), b"127.0.0.1 localhost\n");
+        assert_eq!(content, b"127.0.1.1\tdb.example.org db\n127.0.0.1 localhost\n");
+    }
+
+    #[test]
+    fn the_length_of_a_hostname_is_counted_in_bytes() {
+        let spec = |name: &str| Spec { hostname: Some(name.into()), ..Spec::default() };
+        assert!(check(&spec(&"é".repeat(32))).is_ok());
+        assert!(check(&spec(&"é".repeat(33))).is_err());
+        assert!(check(&spec(&"a".repeat(64))).is_ok());
+        assert!(check(&spec(&"a".repeat(65))).is_err());
+        assert!(check(&spec("")).is_err());
+    }
+}

@@ -1,0 +1,313 @@
+//! Which ids inside stand for which ids outside, and who writes that down.
+
+use std::fmt::Write as _;
+
+use super::Ids;
+use crate::error::SpecError;
+use crate::host::Host;
+use crate::namespaces::Kind;
+use crate::spec::{Command, IdMap, IdRow, Spec};
+
+/// The kernel takes this many rows at most (`UID_GID_MAP_MAX_EXTENTS`).
+const MOST_ROWS: usize = 340;
+
+/// What the parent writes for the child's new user namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Maps {
+    /// `/proc/PID/setgroups` gets "deny": the price of an unprivileged `gid_map`.
+    pub(crate) deny_setgroups: bool,
+    pub(crate) uid: Rows,
+    pub(crate) gid: Rows,
+}
+
+/// The rows of one map, and who may write them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rows {
+    pub(crate) rows: Vec<IdRow>,
+    /// Through newuidmap(1) or newgidmap(1), since the caller alone may not.
+    pub(crate) through_helper: bool,
+}
+
+impl Rows {
+    /// The content of the map file.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        for IdRow { inside, outside, count } in &self.rows {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{inside} {outside} {count}");
+        }
+        text
+    }
+
+    fn inside_of(&self, outside: u32) -> Option<u32> {
+        inside_of(&self.rows, outside)
+    }
+
+    fn maps(&self, inside: u32) -> bool {
+        maps(&self.rows, inside)
+    }
+}
+
+/// The id inside that stands for `outside`.
+pub(crate) fn inside_of(rows: &[IdRow], outside: u32) -> Option<u32> {
+    rows.iter().find_map(|row| {
+        let offset = outside.checked_sub(row.outside)?;
+        (offset < row.count).then(|| row.inside + offset)
+    })
+}
+
+/// Whether there is an id `inside` at all.
+pub(crate) fn maps(rows: &[IdRow], inside: u32) -> bool {
+    rows.iter().any(|row| inside.checked_sub(row.inside).is_some_and(|offset| offset < row.count))
+}
+
+/// Works out the maps, and who the child is in them before it becomes its final user.
+pub(crate) fn maps_of(
+    spec: &Spec,
+    command: Option<&Command>,
+    host: &Host,
+) -> Result<Option<(Maps, Ids)>, SpecError> {
+    if !spec.namespaces.contains(Kind::User) {
+        for (option, map) in [("uid_map", &spec.uid_map), ("gid_map", &spec.gid_map)] {
+            if *map != IdMap::Caller {
+                return Err(SpecError::new(
+                    option,
+                    show(map),
+                    "ids are only mapped in a new user namespace",
+                    "Leave it out, or make the user namespace new: NamespaceOptions.with_user()",
+                ));
+            }
+        }
+        return Ok(None);
+    }
+    let user = command.and_then(|command| command.user);
+    let group = command.and_then(|command| command.group);
+    let uid = Side {
+        option: "uid_map",
+        wanted_option: "user",
+        helper: "/etc/subuid",
+        map: &spec.uid_map,
+        own: host.uid,
+        own_rows: &host.uid_rows,
+        subordinate: &host.subordinate_uids,
+        wanted: user,
+        root: host.uid == 0,
+    }
+    .rows()?;
+    let gid = Side {
+        option: "gid_map",
+        wanted_option: "group",
+        helper: "/etc/subgid",
+        map: &spec.gid_map,
+        own: host.gid,
+        own_rows: &host.gid_rows,
+        subordinate: &host.subordinate_gids,
+        wanted: group,
+        root: host.uid == 0,
+    }
+    .rows()?;
+    let ids = Ids {
+        uid: first_id("uid_map", "user", &uid, host.uid, user)?,
+        gid: first_id("gid_map", "group", &gid, host.gid, group)?,
+        change: false,
+    };
+    let change =
+        uid.inside_of(host.uid) != Some(ids.uid) || gid.inside_of(host.gid) != Some(ids.gid);
+    let deny_setgroups = host.uid != 0 && !gid.through_helper;
+    Ok(Some((Maps { deny_setgroups, uid, gid }, Ids { change, ..ids })))
+}
+
+/// Who the child is while it makes the container: root inside if there is one, since only an id that
+/// is mapped can make files, else the caller's own id, else the command's user.
+fn first_id(
+    option: &'static str,
+    wanted_option: &'static str,
+    rows: &Rows,
+    own: u32,
+    wanted: Option<u32>,
+) -> Result<u32, SpecError> {
+    let root = rows.maps(0).then_some(0);
+    root.or_else(|| rows.inside_of(own)).or(wanted).ok_or_else(|| {
+        SpecError::new(
+            option,
+            show(&IdMap::Rows(rows.rows.clone())),
+            "it maps neither root inside nor the caller",
+            format!("Say with {wanted_option} which of the mapped ids the command is"),
+        )
+    })
+}
+
+/// One of the two maps.
+struct Side<'a> {
+    option: &'static str,
+    wanted_option: &'static str,
+    helper: &'static str,
+    map: &'a IdMap,
+    own: u32,
+    own_rows: &'a [IdRow],
+    subordinate: &'a [(u32, u32)],
+    wanted: Option<u32>,
+    root: bool,
+}
+
+impl Side<'_> {
+    fn rows(&self) -> Result<Rows, SpecError> {
+        let rows = match self.map {
+            // Seen from the new namespace's parent, the ids that the caller has are the inside ones.
+            IdMap::Caller if self.root && !self.own_rows.is_empty() => self
+                .own_rows
+                .iter()
+                .map(|row| IdRow { inside: row.inside, outside: row.inside, count: row.count })
+                .collect(),
+            IdMap::Caller => {
+                vec![IdRow { inside: self.wanted.unwrap_or(0), outside: self.own, count: 1 }]
+            }
+            IdMap::Auto => self.with_subordinate()?,
+            IdMap::Rows(rows) => {
+                self.check(rows)?;
+                rows.clone()
+            }
+        };
+        let own_row = matches!(rows[..], [IdRow { outside, count: 1, .. }] if outside == self.own);
+        let rows = Rows { rows, through_helper: !self.root && !own_row };
+        if let Some(wanted) = self.wanted.filter(|&wanted| !rows.maps(wanted)) {
+            return Err(SpecError::new(
+                self.wanted_option,
+                wanted.to_string(),
+                format!("{} does not map that id", self.option),
+                format!("Add a row (inside, outside, count) with it to {}", self.option),
+            ));
+        }
+        Ok(rows)
+    }
+
+    fn with_subordinate(&self) -> Result<Vec<IdRow>, SpecError> {
+        let mut rows = vec![IdRow { inside: 0, outside: self.own, count: 1 }];
+        let mut inside: u32 = 1;
+        for &(outside, count) in self.subordinate {
+            rows.push(IdRow { inside, outside, count });
+            inside = inside.saturating_add(count);
+        }
+        if self.subordinate.is_empty() {
+            return Err(SpecError::new(
+                self.option,
+                "'auto'",
+                format!("{} has no row for the caller (id {})", self.helper, self.own),
+                "Add one as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
+            ));
+        }
+        Ok(rows)
+    }
+
+    fn check(&self, rows: &[IdRow]) -> Result<(), SpecError> {
+        let wrong = |reason: String, remedy: &str| {
+            Err(SpecError::new(self.option, show(self.map), reason, remedy))
+        };
+        if rows.is_empty() {
+            return wrong("it has no row".into(), "Give at least one row (inside, outside, count)");
+        }
+        if rows.len() > MOST_ROWS {
+            return wrong(
+                format!("it has {} rows", rows.len()),
+                "The kernel takes at most 340 rows",
+            );
+        }
+        for row in rows {
+            let text = row_text(row);
+            if row.count == 0 {
+                return wrong(format!("the row {text} maps no id"), "Give a count of at least 1");
+            }
+            if row.inside.checked_add(row.count).is_none()
+                || row.outside.checked_add(row.count).is_none()
+            {
+                return wrong(
+                    format!("the row {text} goes past the last id"),
+                    "Ids end at 4294967294",
+                );
+            }
+        }
+        for (index, row) in rows.iter().enumerate() {
+            for other in &rows[..index] {
+                let overlap = |a: u32, b: u32| a < b + other.count && b < a + row.count;
+                if overlap(row.inside, other.inside) || overlap(row.outside, other.outside) {
+                    let reason =
+                        format!("the rows {} and {} overlap", row_text(other), row_text(row));
+                    return wrong(reason, "Map each id once");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn row_text(row: &IdRow) -> String {
+    format!("({}, {}, {})", row.inside, row.outside, row.count)
+}
+
+fn show(map: &IdMap) -> String {
+    match map {
+        IdMap::Caller => "None".to_owned(),
+        IdMap::Auto => "'auto'".to_owned(),
+        IdMap::Rows(rows) => {
+            let rows: Vec<String> = rows.iter().map(row_text).collect();
+            format!("[{}]", rows.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain() -> Host {
+        Host { uid: 1000, gid: 1000, ..Host::default() }
+    }
+
+    fn rows(uid_map: IdMap, host: &Host) -> Result<Rows, SpecError> {
+        let spec = Spec { uid_map, ..Spec::default() };
+        maps_of(&spec, None, host).map(|maps| maps.expect("a new user namespace").0.uid)
+    }
+
+    #[test]
+    fn a_plain_caller_becomes_root_inside() {
+        let (maps, ids) = maps_of(&Spec::default(), None, &plain()).unwrap().unwrap();
+        assert_eq!(maps.uid.text(), "0 1000 1\n");
+        assert_eq!(maps.gid.text(), "0 1000 1\n");
+        assert!(maps.deny_setgroups && !maps.uid.through_helper);
+        assert_eq!(ids, Ids { uid: 0, gid: 0, change: false });
+    }
+
+    #[test]
+    fn a_root_caller_keeps_every_id_that_it_has() {
+        let own = vec![
+            IdRow { inside: 0, outside: 1000, count: 1 },
+            IdRow { inside: 1, outside: 9, count: 5 },
+        ];
+        let host = Host { uid_rows: own.clone(), gid_rows: own, ..Host::default() };
+        assert_eq!(rows(IdMap::Caller, &host).unwrap().text(), "0 0 1\n1 1 5\n");
+    }
+
+    #[test]
+    fn subordinate_ids_follow_the_caller() {
+        let host = Host { subordinate_uids: vec![(100_000, 65_536)], ..plain() };
+        let spec = Spec { uid_map: IdMap::Auto, ..Spec::default() };
+        let (maps, _) = maps_of(&spec, None, &host).unwrap().unwrap();
+        assert_eq!(maps.uid.text(), "0 1000 1\n1 100000 65536\n");
+        assert!(maps.uid.through_helper && !maps.gid.through_helper);
+    }
+
+    #[test]
+    fn rows_that_overlap_on_either_side_are_refused() {
+        let row = |inside, outside, count| IdRow { inside, outside, count };
+        for bad in [
+            vec![row(0, 1000, 10), row(5, 5000, 1)],
+            vec![row(0, 1000, 10), row(20, 1009, 1)],
+            vec![row(0, 1000, 0)],
+            vec![row(u32::MAX, 0, 2)],
+            vec![],
+        ] {
+            assert_eq!(rows(IdMap::Rows(bad), &plain()).unwrap_err().option, "uid_map");
+        }
+        assert!(rows(IdMap::Rows(vec![row(0, 1000, 10), row(10, 5000, 1)]), &plain()).is_ok());
+    }
+}

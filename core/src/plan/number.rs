@@ -1,0 +1,102 @@
+//! The system calls that plans are made of: numbers and names.
+
+use crate::program::pseudo;
+
+/// A system call's number and its name in section 2 of the manual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Number {
+    pub(crate) number: u32,
+    pub(crate) name: &'static str,
+}
+
+macro_rules! numbers {
+    ($($name:ident = $libc:ident),+ $(,)?) => {
+        $(pub(crate) const $name: Number = Number {
+            number: libc::$libc as u32,
+            // "SYS_mount" without its prefix.
+            name: stringify!($libc).split_at(4).1,
+        };)+
+    };
+}
+
+numbers! {
+    CHDIR = SYS_chdir,
+    CLOSE = SYS_close,
+    CLOSE_RANGE = SYS_close_range,
+    DUP3 = SYS_dup3,
+    EXECVE = SYS_execve,
+    EXECVEAT = SYS_execveat,
+    FCHMOD = SYS_fchmod,
+    FCNTL = SYS_fcntl,
+    GETPID = SYS_getpid,
+    IOCTL = SYS_ioctl,
+    MOUNT = SYS_mount,
+    MOVE_MOUNT = SYS_move_mount,
+    OPENAT = SYS_openat,
+    OPEN_TREE = SYS_open_tree,
+    PIDFD_OPEN = SYS_pidfd_open,
+    PRCTL = SYS_prctl,
+    RT_SIGPROCMASK = SYS_rt_sigprocmask,
+    SENDMSG = SYS_sendmsg,
+    SETDOMAINNAME = SYS_setdomainname,
+    SETGROUPS = SYS_setgroups,
+    SETHOSTNAME = SYS_sethostname,
+    SETNS = SYS_setns,
+    SETPGID = SYS_setpgid,
+    SETRESGID = SYS_setresgid,
+    SETRESUID = SYS_setresuid,
+    SETSID = SYS_setsid,
+    SOCKET = SYS_socket,
+    UMASK = SYS_umask,
+    UMOUNT2 = SYS_umount2,
+    UNLINKAT = SYS_unlinkat,
+    UNSHARE = SYS_unshare,
+    WRITE = SYS_write,
+}
+
+/// `rt_sigaction(2)` for each signal that has a handler.
+pub(crate) const RESET_SIGNALS: Number =
+    Number { number: pseudo::RESET_SIGNALS, name: "reset_signal_handlers" };
+/// futex(2) until the parent has written the id maps.
+pub(crate) const AWAIT_PARENT: Number =
+    Number { number: pseudo::AWAIT_PARENT, name: "await_id_maps" };
+/// clone(2) in the joiner.
+pub(crate) const FORK: Number = Number { number: pseudo::FORK, name: "clone" };
+
+#[cfg(test)]
+mod tests {
+    use crate::raw::nr;
+
+    /// The helper has no libc to take these from.
+    #[test]
+    fn numbers_of_the_helper_are_those_of_libc() {
+        let pairs = [
+            (nr::WRITE, libc::SYS_write),
+            (nr::CLOSE, libc::SYS_close),
+            (nr::MMAP, libc::SYS_mmap),
+            (nr::RT_SIGACTION, libc::SYS_rt_sigaction),
+            (nr::RT_SIGPROCMASK, libc::SYS_rt_sigprocmask),
+            (nr::SENDMSG, libc::SYS_sendmsg),
+            (nr::RECVMSG, libc::SYS_recvmsg),
+            (nr::CLONE, libc::SYS_clone),
+            (nr::WAIT4, libc::SYS_wait4),
+            (nr::KILL, libc::SYS_kill),
+            (nr::CHDIR, libc::SYS_chdir),
+            (nr::LSEEK, libc::SYS_lseek),
+            (nr::PRCTL, libc::SYS_prctl),
+            (nr::SETSID, libc::SYS_setsid),
+            (nr::RT_SIGTIMEDWAIT, libc::SYS_rt_sigtimedwait),
+            (nr::FUTEX, libc::SYS_futex),
+            (nr::EXIT_GROUP, libc::SYS_exit_group),
+            (nr::EPOLL_CTL, libc::SYS_epoll_ctl),
+            (nr::EPOLL_PWAIT, libc::SYS_epoll_pwait),
+            (nr::EPOLL_CREATE1, libc::SYS_epoll_create1),
+            (nr::PRLIMIT64, libc::SYS_prlimit64),
+            (nr::PIDFD_SEND_SIGNAL, libc::SYS_pidfd_send_signal),
+            (nr::CLOSE_RANGE, libc::SYS_close_range),
+        ];
+        for (ours, libc) in pairs {
+            assert_eq!(ours as i64, libc);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+use std::ffi::CString;
+
+use super::*;
+use crate::spec::Command;
+
+fn plain() -> Host {
+    Host { uid: 1000, gid: 1000, dumpable: true, ..Host::default() }
+}
+
+fn command() -> Command {
+    let text = |text: &str| CString::new(text).expect("no NUL");
+    Command::new(text("/bin/true"), vec![text("true")])
+}
+
+fn plan(spec: &Spec, command: Command) -> Result<Plan, SpecError> {
+    Plan::new(spec, &Payload::Command(command), &plain(), None)
+}
+
+fn steps(plan: &Plan) -> Vec<Step> {
+    let mut steps: Vec<Step> = plan.lines().iter().map(|line| line.step).collect();
+    steps.dedup();
+    steps
+}
+
+#[test]
+fn what_needs_a_namespace_comes_after_it_and_exec_comes_last() {
+    let spec = Spec { hostname: Some(b"lab".to_vec()), ..Spec::default() };
+    let plan = plan(&spec, command()).unwrap();
+    let steps = steps(&plan);
+    let position =
+        |step| steps.iter().position(|&found| found == step).expect("a step of this plan");
+    assert_eq!(steps[0], Step::Clone);
+    assert_eq!(*steps.last().unwrap(), Step::Exec);
+    for step in [Step::Hostname, Step::Loopback, Step::PrivateMounts, Step::MountProc] {
+        assert!(position(step) > position(Step::IdMaps));
+    }
+    assert!(position(Step::MountProc) > position(Step::PrivateMounts));
+}
+
+#[test]
+fn a_plan_without_namespaces_only_executes() {
+    let spec =
+        Spec { namespaces: NamespaceOptions::none(), die_with_parent: false, ..Spec::default() };
+    let plan = plan(&spec, command()).unwrap();
+    assert_eq!(
+        steps(&plan),
+        [
+            Step::Clone,
+            Step::Signals,
+            Step::Session,
+            Step::Descriptors,
+            Step::NoNewPrivileges,
+            Step::SignalMask,
+            Step::Exec
+        ]
+    );
+}
+
+#[test]
+fn the_line_of_the_clone_has_its_flags_in_hex_and_by_name() {
+    let line = plan(&Spec::default(), command()).unwrap().lines().remove(0).call;
+    assert_eq!(
+        line,
+        "clone(0x7e220111 CLONE_NEWPID|CLONE_NEWNET|CLONE_NEWNS|CLONE_NEWUTS|CLONE_NEWIPC|\
+         CLONE_NEWUSER|CLONE_NEWCGROUP|CLONE_VM|CLONE_CHILD_CLEARTID|SIGCHLD) = <child>"
+    );
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    let refused = |spec: &Spec, command| plan(spec, command).unwrap_err().option;
+    let all = NamespaceOptions::all();
+    let with = |namespaces| Spec { namespaces, ..Spec::default() };
+    let hostname = Spec { hostname: Some(b"x".to_vec()), ..with(all.without_uts()) };
+    assert_eq!(refused(&hostname, command()), "hostname");
+    assert_eq!(refused(&Spec { init: true, ..with(all.without_pid()) }, command()), "init");
+    let network = Spec { network: Some(Network::None), ..with(all.without_net()) };
+    assert_eq!(refused(&network, command()), "network");
+    let maps = Spec { uid_map: IdMap::Auto, ..with(all.without_user()) };
+    assert_eq!(refused(&maps, command()), "uid_map");
+    let session = Command { new_session: false, ..command() };
+    assert_eq!(refused(&Spec::default(), session), "start_new_session");
+    assert_eq!(refused(&Spec::default(), Command { argv: vec![], ..command() }), "args");
+    let offset = Some(crate::spec::TimeOffset { seconds: 1, nanoseconds: 0 });
+    assert_eq!(
+        refused(&Spec { monotonic_offset: offset, ..Spec::default() }, command()),
+        "time_offsets"
+    );
+}
+
+#[test]
+fn init_executes_the_command_in_a_stage_of_its_own() {
+    let plan = plan(&Spec { init: true, ..Spec::default() }, command()).unwrap();
+    assert_eq!(plan.stages.len(), 2);
+    assert_eq!(plan.stages[1].role, role::INIT);
+    assert_eq!(plan.stages[0].sequence.calls.last().unwrap().step, Step::ExecHelper);
+    assert_eq!(plan.stages[1].sequence.calls.last().unwrap().step, Step::Exec);
+}
+
+#[test]
+fn a_user_of_its_own_is_the_one_row_of_a_plain_caller() {
+    let command = Command { user: Some(1234), ..command() };
+    let plan = plan(&Spec::default(), command).unwrap();
+    assert_eq!(plan.maps.unwrap().uid.text(), "1234 1000 1\n");
+}

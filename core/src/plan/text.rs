@@ -1,0 +1,248 @@
+//! How a plan reads: one line a call, with its real arguments.
+
+use std::fmt::{self, Write as _};
+
+use super::call::{Arg, Call, Sequence};
+use super::{Plan, Step};
+use crate::namespaces::Kind;
+use crate::program::{pseudo, role};
+
+/// Which process makes a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// The calling process.
+    Caller,
+    /// The cloned child.
+    Child,
+    /// The helper that enters namespaces.
+    Joiner,
+    /// The helper as PID 1.
+    Init,
+    /// The child of init.
+    Command,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Caller => "caller",
+            Self::Child => "child",
+            Self::Joiner => "joiner",
+            Self::Init => "init",
+            Self::Command => "command",
+        })
+    }
+}
+
+/// One line of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Who makes the call.
+    pub actor: Actor,
+    /// What it is for.
+    pub step: Step,
+    /// The call with its arguments, as strace(1) would show it.
+    pub call: String,
+    /// Why, in a few words.
+    pub note: Option<&'static str>,
+    /// The file that a failure would be about.
+    pub filename: Option<String>,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<7} {}", self.actor, self.call)?;
+        match self.note {
+            Some(note) => write!(f, "    # {note}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Plan {
+    /// Every call in the order in which it is made.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Line> {
+        let mut lines = vec![self.clone_line()];
+        lines.extend(self.map_lines());
+        for index in 0..self.stages.len() {
+            lines.extend(self.stage_lines(index));
+        }
+        lines
+    }
+
+    /// The lines of the calls that a stage makes, one for each call.
+    pub(crate) fn stage_lines(&self, index: usize) -> Vec<Line> {
+        let stage = &self.stages[index];
+        let mut actor = match stage.role {
+            role::JOIN => Actor::Joiner,
+            role::INIT => Actor::Command,
+            role::IDLE => Actor::Init,
+            _ => Actor::Child,
+        };
+        let mut lines = Vec::with_capacity(stage.sequence.calls.len());
+        for call in &stage.sequence.calls {
+            lines.push(Line {
+                actor,
+                step: call.step,
+                call: render(&stage.sequence, call, self.is_pid_1(stage.role)),
+                note: call.note,
+                filename: call.filename.as_ref().map(|name| name.to_string_lossy().into_owned()),
+            });
+            if call.number.number == pseudo::FORK {
+                actor = Actor::Child;
+            }
+        }
+        lines
+    }
+
+    fn is_pid_1(&self, role: u32) -> bool {
+        self.namespaces().contains(Kind::Pid) && role != role::INIT
+    }
+
+    /// The call that makes the child.
+    pub(crate) fn clone_line(&self) -> Line {
+        let shared = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
+        let flags = self.clone_flags | shared as u64;
+        Line {
+            actor: Actor::Caller,
+            step: Step::Clone,
+            call: format!("clone({}) = <child>", show_clone_flags(flags)),
+            note: Some("no copy of the caller's memory"),
+            filename: None,
+        }
+    }
+
+    /// What the caller writes while the child waits.
+    pub(crate) fn map_lines(&self) -> Vec<Line> {
+        let Some(maps) = &self.maps else { return Vec::new() };
+        let line = |call: String| Line {
+            actor: Actor::Caller,
+            step: Step::IdMaps,
+            call,
+            note: None,
+            filename: None,
+        };
+        let mut lines = Vec::new();
+        if maps.deny_setgroups {
+            lines.push(line("write(\"/proc/<child>/setgroups\", \"deny\")".to_owned()));
+        }
+        for (rows, file, program) in
+            [(&maps.uid, "uid_map", "newuidmap"), (&maps.gid, "gid_map", "newgidmap")]
+        {
+            let text = rows.text();
+            lines.push(line(if rows.through_helper {
+                let words: Vec<&str> = text.split_whitespace().collect();
+                format!("execve(\"{program}\", [\"<child>\", {}])", words.join(", "))
+            } else {
+                format!("write(\"/proc/<child>/{file}\", {})", quote(text.as_bytes()))
+            }));
+        }
+        lines
+    }
+}
+
+fn render(sequence: &Sequence, call: &Call, is_pid_1: bool) -> String {
+    let mut text = format!("{}(", call.number.name);
+    for (index, arg) in call.args.iter().enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(&show(sequence, arg));
+    }
+    text.push(')');
+    if call.number == super::number::GETPID && is_pid_1 {
+        text.push_str(" = 1");
+    }
+    text
+}
+
+fn show(sequence: &Sequence, arg: &Arg) -> String {
+    match arg {
+        Arg::Int(value) => value.to_string(),
+        Arg::Named(_, name) => name.trim_end_matches('|').to_owned(),
+        Arg::Null => "NULL".to_owned(),
+        Arg::Text(place) => quote(sequence.bytes(*place, None)),
+        Arg::Buffer(place, length) => quote(sequence.bytes(*place, Some(*length))),
+        Arg::Strings(place, count) => show_strings(sequence.array(*place, *count), *count),
+        Arg::Struct(_, shown) => shown.clone(),
+        Arg::Cell(_) => "<fd>".to_owned(),
+        Arg::Handle(handle) => handle.name().to_owned(),
+        Arg::Mask => "<caller's mask>".to_owned(),
+        Arg::Go => "<word>".to_owned(),
+    }
+}
+
+/// An array of strings; a long one, such as an environment, by its length, as strace(1) does.
+fn show_strings<'a>(strings: impl Iterator<Item = &'a [u8]>, count: usize) -> String {
+    const MOST: usize = 16;
+    if count > MOST {
+        return format!("[/* {count} strings */]");
+    }
+    let strings: Vec<String> = strings.map(quote).collect();
+    format!("[{}]", strings.join(", "))
+}
+
+fn quote(bytes: &[u8]) -> String {
+    const MOST: usize = 256;
+    let mut text = String::from("\"");
+    for byte in bytes.iter().take(MOST) {
+        let _ = write!(text, "{}", byte.escape_ascii());
+    }
+    text.push('"');
+    if bytes.len() > MOST {
+        text.push('…');
+    }
+    text
+}
+
+impl Arg {
+    /// A number that people read in octal: a file mode.
+    pub(crate) fn octal(mode: u32) -> Self {
+        Self::Named(mode.into(), format!("0{mode:o}").into())
+    }
+
+    /// clone(2) flags, shown in hex and by name.
+    pub(crate) fn clone_flags(flags: u64) -> Self {
+        Self::Named(flags, show_clone_flags(flags).into())
+    }
+
+    /// A set of signals.
+    pub(crate) fn signals(set: u64) -> Self {
+        let names: Vec<&str> = (1..=64)
+            .filter(|signal| set & (1 << (signal - 1)) != 0)
+            .map(|signal| nix::sys::signal::Signal::try_from(signal).map_or("?", |s| s.as_str()))
+            .collect();
+        Self::Named(set, format!("[{}]", names.join(" ")).into())
+    }
+}
+
+fn show_clone_flags(flags: u64) -> String {
+    const NAMES: [(libc::c_int, &str); 11] = [
+        (libc::CLONE_NEWPID, "CLONE_NEWPID"),
+        (libc::CLONE_NEWNET, "CLONE_NEWNET"),
+        (libc::CLONE_NEWNS, "CLONE_NEWNS"),
+        (libc::CLONE_NEWUTS, "CLONE_NEWUTS"),
+        (libc::CLONE_NEWIPC, "CLONE_NEWIPC"),
+        (libc::CLONE_NEWUSER, "CLONE_NEWUSER"),
+        (libc::CLONE_NEWCGROUP, "CLONE_NEWCGROUP"),
+        (libc::CLONE_NEWTIME, "CLONE_NEWTIME"),
+        (libc::CLONE_VM, "CLONE_VM"),
+        (libc::CLONE_CHILD_CLEARTID, "CLONE_CHILD_CLEARTID"),
+        (libc::CLONE_PARENT, "CLONE_PARENT"),
+    ];
+    let mut rest = flags;
+    let mut names = Vec::new();
+    for (flag, name) in NAMES {
+        let flag = flag as u64;
+        // SIGCHLD is 17: its bits are no flags, and CLONE_NEWTIME (0x80) never comes with it.
+        if rest & flag != 0 {
+            names.push(name);
+            rest &= !flag;
+        }
+    }
+    if rest == libc::SIGCHLD as u64 {
+        names.push("SIGCHLD");
+    }
+    format!("{flags:#x} {}", names.join("|"))
+}

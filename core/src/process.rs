@@ -1,0 +1,246 @@
+//! A running container: signals, and how it ended.
+
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+use crate::namespaces::Kind;
+use crate::plan::Plan;
+use crate::program::{Message, message};
+use crate::sys;
+
+/// The first process of a container, a child of the caller's, which has to wait for it.
+#[derive(Debug)]
+pub struct Process {
+    pid: i32,
+    is_pid_1: bool,
+    leads_session: bool,
+    init: Option<Mutex<Init>>,
+    /// The signal that SIGKILL was last sent in place of; 0 for none.
+    killed_for: AtomicI32,
+}
+
+/// What is known of a container whose PID 1 is the tiny init.
+#[derive(Debug)]
+struct Init {
+    control: OwnedFd,
+    command: Option<OwnedFd>,
+    ended: Option<Ended>,
+}
+
+/// How the command of a container with an init ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The status, as wait(2) has it.
+    pub status: i32,
+    /// User time in microseconds.
+    pub user: u64,
+    /// System time in microseconds.
+    pub system: u64,
+    /// Peak resident set in bytes.
+    pub peak: u64,
+}
+
+/// What became of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// It was sent as it is.
+    AsIs,
+    /// PID 1 would not have got it though its default action ends a process: SIGKILL was sent instead.
+    AsKill,
+}
+
+impl Process {
+    pub(crate) fn new(pid: i32, plan: &Plan, control: Option<OwnedFd>) -> Self {
+        Self {
+            pid,
+            is_pid_1: plan.namespaces().contains(Kind::Pid) && control.is_none(),
+            leads_session: plan.leads_session(),
+            init: control.map(|control| Mutex::new(Init { control, command: None, ended: None })),
+            killed_for: AtomicI32::new(0),
+        }
+    }
+
+    /// The pid as the caller sees it: the command's, or init's where there is one.
+    #[must_use]
+    pub const fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it leads a session, whose processes end with it.
+    #[must_use]
+    pub const fn leads_session(&self) -> bool {
+        self.leads_session
+    }
+
+    /// Sends a signal to the command. The process must not have been reaped.
+    ///
+    /// A PID 1 gets what any other process would have got, though the kernel drops signals that PID 1
+    /// does not handle (`pid_namespaces(7)`): where no thread catches, ignores, blocks or waits for
+    /// the signal and its default action ends or stops a process, SIGKILL or SIGSTOP does so.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` where it has ended, `EPERM`, `EINVAL`: kill(2).
+    pub fn signal(&self, signal: i32) -> io::Result<Delivered> {
+        if let Some(init) = &self.init {
+            let mut init = init.lock().unwrap_or_else(PoisonError::into_inner);
+            return self.signal_through_init(&mut init, signal);
+        }
+        if self.is_pid_1 {
+            match self.as_any_other(signal) {
+                Treatment::Kill => {
+                    // First, since another thread may reap the process as soon as it is dead.
+                    self.killed_for.store(signal, Ordering::Release);
+                    return self.send(libc::SIGKILL).map(|()| Delivered::AsKill);
+                }
+                Treatment::Stop => return self.send(libc::SIGSTOP).map(|()| Delivered::AsIs),
+                Treatment::Deliver => {}
+            }
+        }
+        self.send(signal).map(|()| Delivered::AsIs)
+    }
+
+    /// The signal that SIGKILL was sent in place of: what a death by SIGKILL is to be told as.
+    #[must_use]
+    pub fn killed_for(&self) -> Option<i32> {
+        Some(self.killed_for.load(Ordering::Acquire)).filter(|&signal| signal != 0)
+    }
+
+    fn send(&self, signal: i32) -> io::Result<()> {
+        sys::kill(self.pid, signal)
+    }
+
+    fn signal_through_init(&self, init: &mut Init, signal: i32) -> io::Result<Delivered> {
+        // The command's death by SIGKILL would end init too; this also works where init is stuck.
+        if signal == libc::SIGKILL || signal == 0 {
+            return self.send(signal).map(|()| Delivered::AsIs);
+        }
+        while init.command.is_none() && init.ended.is_none() {
+            if !init.receive() {
+                break;
+            }
+        }
+        let Some(command) = &init.command else {
+            return self.send(signal).map(|()| Delivered::AsIs);
+        };
+        sys::pidfd_send_signal(command.as_fd(), signal).map(|()| Delivered::AsIs)
+    }
+
+    /// How the command ended, once init has been reaped; `None` where there is no init, or where it
+    /// was killed before it could say so.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        let mut init = self.init.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        while init.ended.is_none() && init.receive() {}
+        init.ended
+    }
+
+    /// What the kernel would do with the signal, were this not a PID 1.
+    fn as_any_other(&self, signal: i32) -> Treatment {
+        let treatment = default_action(signal);
+        if treatment == Treatment::Deliver || self.handles(signal).unwrap_or(true) {
+            return Treatment::Deliver;
+        }
+        treatment
+    }
+
+    /// Whether some thread catches, ignores, blocks or waits for the signal.
+    fn handles(&self, signal: i32) -> io::Result<bool> {
+        let bit = 1_u64 << (signal - 1);
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
+            let task = task?.path();
+            let status = fs::read_to_string(task.join("status"))?;
+            let in_set = |name: &str| {
+                let set = status.lines().find_map(|line| line.strip_prefix(name));
+                set.is_none_or(|set| {
+                    u64::from_str_radix(set.trim(), 16).is_ok_and(|set| set & bit != 0)
+                })
+            };
+            if in_set("SigCgt:") || in_set("SigIgn:") || in_set("SigBlk:") {
+                return Ok(true);
+            }
+            // rt_sigtimedwait(2) unblocks what it waits for, and no mask shows it.
+            let call = fs::read_to_string(task.join("syscall"))?;
+            let number = call.split(' ').next().and_then(|number| number.parse().ok());
+            if number == Some(libc::SYS_rt_sigtimedwait) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Init {
+    /// Receives one message; `false` when there is none and there will be none.
+    fn receive(&mut self) -> bool {
+        let mut bytes = [0_u8; size_of::<Message>()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut rights = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let mut parts = [io::IoSliceMut::new(&mut bytes)];
+            match recvmsg(&self.control, &mut parts, &mut rights, RecvFlags::CMSG_CLOEXEC) {
+                Err(rustix::io::Errno::INTR) => {}
+                result => break result,
+            }
+        };
+        if received.map_or(0, |received| received.bytes) != size_of::<Message>() {
+            return false;
+        }
+        let found = Message::from_bytes(&bytes);
+        let pidfd = rights.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        match (found.kind, pidfd) {
+            (message::PID, Some(pidfd)) if is_inside(&pidfd, found.value) => {
+                self.command = Some(pidfd);
+            }
+            (message::ENDED, _) if self.ended.is_none() => {
+                let [user, system, peak] = found.usage;
+                self.ended = Some(Ended { status: found.value as i32, user, system, peak });
+            }
+            _ => {}
+        }
+        true
+    }
+}
+
+/// Whether `pidfd` is one, of a process whose innermost pid is `pid` in a namespace below the caller's.
+/// Root inside may trace init, so what it says is not taken on trust.
+fn is_inside(pidfd: &OwnedFd, pid: u32) -> bool {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd()));
+    let Ok(info) = info else { return false };
+    let Some(pids) = info.lines().find_map(|line| line.strip_prefix("NSpid:")) else {
+        return false;
+    };
+    let pids: Vec<&str> = pids.split_whitespace().collect();
+    pids.len() > 1 && pids.last() == Some(&pid.to_string().as_str())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Treatment {
+    Kill,
+    Stop,
+    Deliver,
+}
+
+/// signal(7), "Action".
+fn default_action(signal: i32) -> Treatment {
+    match signal {
+        libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => Treatment::Stop,
+        libc::SIGKILL
+        | libc::SIGSTOP
+        | libc::SIGCONT
+        | libc::SIGCHLD
+        | libc::SIGURG
+        | libc::SIGWINCH => Treatment::Deliver,
+        1..=64 => Treatment::Kill,
+        _ => Treatment::Deliver,
+    }
+}

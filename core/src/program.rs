@@ -1,0 +1,198 @@
+//! The flat form of a plan: a header, a table of system calls, and the data that they point to.
+//!
+//! One buffer serves two readers. The child between clone and exec walks it where the parent
+//! wrote it; the static helper (init, joiner) maps the same bytes from a memfd. It is therefore
+//! position independent: every pointer is stored as an offset, and [`relocate`] adds the base once.
+//!
+//! Shared with the helper, so `::core` alone.
+
+#![expect(unsafe_code, reason = "pointers into the buffer are followed")]
+// The walker, the helper and the encoder each use a part of this.
+#![allow(
+    dead_code,
+    reason = "compiled twice: the helper does not encode, the library has no roles"
+)]
+
+use core::sync::atomic::{AtomicI32, AtomicU32};
+
+/// Says that a buffer is a program, and in which version of this format: the helper is embedded
+/// in the library that writes the programs, so a mismatch is a bug, never a version skew.
+pub(crate) const MAGIC: u32 = 0x6d64_6b03;
+
+/// What the process that maps a program does with it.
+pub(crate) mod role {
+    /// PID 1 that starts the calls in a child, reaps orphans and forwards signals.
+    pub(crate) const INIT: u32 = 1;
+    /// PID 1 that only holds the namespaces and reaps orphans.
+    pub(crate) const IDLE: u32 = 2;
+    /// Enters other namespaces: walks the calls itself; [`super::pseudo::FORK`] is among them.
+    pub(crate) const JOIN: u32 = 3;
+    /// Waits for the death of the caller and kills what was registered.
+    pub(crate) const WATCHDOG: u32 = 4;
+}
+
+/// Numbers of calls that are more than one system call; above every real system call number.
+pub(crate) mod pseudo {
+    /// `args[0]`: set of signals that become default even if ignored. Every signal that has a
+    /// handler becomes default; others stay as they are.
+    pub(crate) const RESET_SIGNALS: u32 = 0x8000_0000;
+    /// Waits until the parent has written the id maps. `args[0]`: address of the futex word.
+    pub(crate) const AWAIT_PARENT: u32 = 0x8000_0001;
+    /// Forks with the clone flags in `args[0]`. The first process reports the child's pid and
+    /// exits; the child goes on with the next call.
+    pub(crate) const FORK: u32 = 0x8000_0002;
+}
+
+/// What happens when a call fails.
+pub(crate) mod on_error {
+    /// The walk ends, and the failure is reported.
+    pub(crate) const FAIL: u8 = 0;
+    /// The walk goes on.
+    pub(crate) const IGNORE: u8 = 1;
+    /// One of several files to execute: the walk goes on, and where none of them works the first
+    /// error that is not "no such file" is the one reported, as execvp(3) does.
+    pub(crate) const EXEC: u8 = 2;
+}
+
+/// Values of [`Header::go`].
+pub(crate) mod go {
+    /// The parent is still at work.
+    pub(crate) const WAIT: u32 = 0;
+    /// The id maps are written.
+    pub(crate) const ON: u32 = 1;
+    /// The parent failed; the child has to end.
+    pub(crate) const ABORT: u32 = 2;
+}
+
+/// [`Header::failed_at`] as long as nothing failed.
+pub(crate) const NOTHING_FAILED: u32 = u32::MAX;
+
+/// The start of a program.
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) magic: u32,
+    pub(crate) role: u32,
+    /// How many [`Call`]s follow the header.
+    pub(crate) calls: u32,
+    /// How many offsets of pointers follow the calls.
+    pub(crate) relocations: u32,
+    /// Length of the whole buffer in bytes.
+    pub(crate) length: u32,
+    /// Index of the call that is made to fail, for tests; `u32::MAX` for none.
+    pub(crate) inject_at: u32,
+    pub(crate) inject_errno: i32,
+    /// Where the line of each call goes once it is done; -1 for nowhere.
+    pub(crate) trace: i32,
+    /// Where failures go; -1: into this header, which the parent can see.
+    pub(crate) report: i32,
+    /// Where init says how the command ended; -1 for nowhere.
+    pub(crate) control: i32,
+    /// A futex: see [`go`].
+    pub(crate) go: AtomicU32,
+    /// Cleared and woken by the kernel when the child executes or ends (`CLONE_CHILD_CLEARTID`).
+    pub(crate) tid: AtomicU32,
+    /// Written by the child: the index of the call that failed.
+    pub(crate) failed_at: AtomicU32,
+    /// Written by the child: its error number.
+    pub(crate) failed_errno: AtomicI32,
+    /// The caller's signal mask, as `rt_sigprocmask` takes it.
+    pub(crate) mask: u64,
+    /// The plan's stage that this is.
+    pub(crate) stage: u32,
+    pub(crate) padding: u32,
+}
+
+/// One system call.
+#[repr(C)]
+pub(crate) struct Call {
+    /// The system call's number, or one of [`pseudo`].
+    pub(crate) nr: u32,
+    /// See [`on_error`].
+    pub(crate) on_error: u8,
+    /// How many of the following calls are left out when this one succeeds.
+    pub(crate) skip: u8,
+    /// Bit n: argument n is the address of a cell (`i32`) that holds the value.
+    pub(crate) cells: u8,
+    pub(crate) padding: u8,
+    pub(crate) args: [u64; 6],
+    /// Address of the cell (`i32`) that the result goes to; 0 for none.
+    pub(crate) result: u64,
+    /// The line that tells a reader about this call.
+    pub(crate) line: u64,
+    pub(crate) line_length: u64,
+}
+
+/// What a helper sends on the report pipe or the control socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Message {
+    pub(crate) kind: u32,
+    /// `PID`: the pid. `FAILED`: the index of the call. `ENDED`: the wait status.
+    pub(crate) value: u32,
+    /// `FAILED`: the error number.
+    pub(crate) errno: i32,
+    /// `FAILED`: the plan's stage that the call belongs to.
+    pub(crate) stage: u32,
+    /// `ENDED`: user and system microseconds, peak resident bytes.
+    pub(crate) usage: [u64; 3],
+}
+
+impl Message {
+    pub(crate) const fn new(kind: u32, value: u32) -> Self {
+        Self { kind, value, errno: 0, stage: 0, usage: [0; 3] }
+    }
+
+    pub(crate) const fn failed(stage: u32, index: u32, errno: i32) -> Self {
+        Self { kind: message::FAILED, value: index, errno, stage, usage: [0; 3] }
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8; size_of::<Self>()]) -> Self {
+        let half = |at: usize| {
+            u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        let word = |at: usize| {
+            let (low, high) = (u64::from(half(at)), u64::from(half(at + 4)));
+            if cfg!(target_endian = "little") { low | high << 32 } else { high | low << 32 }
+        };
+        Self {
+            kind: half(0),
+            value: half(4),
+            errno: half(8) as i32,
+            stage: half(12),
+            usage: [word(16), word(24), word(32)],
+        }
+    }
+}
+
+/// Values of [`Message::kind`].
+pub(crate) mod message {
+    pub(crate) const PID: u32 = 0x6d64_0001;
+    pub(crate) const FAILED: u32 = 0x6d64_0002;
+    pub(crate) const ENDED: u32 = 0x6d64_0003;
+}
+
+/// Turns the offsets in a program into addresses.
+///
+/// # Safety
+///
+/// `base` must point to a whole program, aligned to eight bytes, writable, that nobody else uses
+/// meanwhile, and that was not relocated before.
+#[expect(clippy::cast_ptr_alignment, reason = "every access is an unaligned one")]
+pub(crate) unsafe fn relocate(base: *mut Header) {
+    let bytes = base.cast::<u8>();
+    // SAFETY: `base` points to a program, whose header is initialised.
+    let header = unsafe { &*base };
+    let table = size_of::<Header>() + header.calls as usize * size_of::<Call>();
+    for index in 0..header.relocations as usize {
+        // SAFETY: the relocation table follows the calls, inside the buffer.
+        let entry = unsafe { bytes.add(table + index * size_of::<u32>()) };
+        // SAFETY: entries are u32s at an aligned place (both parts before them are multiples of 8).
+        let offset = unsafe { entry.cast::<u32>().read_unaligned() };
+        // SAFETY: each entry is the offset of a u64 inside the buffer, by the encoder.
+        let place = unsafe { bytes.add(offset as usize) }.cast::<u64>();
+        // SAFETY: as above; data need not be aligned, hence the unaligned access.
+        let value = unsafe { place.read_unaligned() };
+        // SAFETY: as above.
+        unsafe { place.write_unaligned(value + bytes as u64) };
+    }
+}

@@ -1,0 +1,293 @@
+//! `minidocker._core.spawn` and `plan_lines`, and what they take and return.
+
+use std::ffi::{CString, OsString};
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStringExt;
+use std::time::{Duration, Instant};
+
+use minidocker_core::caller::after_fork_in_child;
+use minidocker_core::error::{LaunchError, SpecError};
+use minidocker_core::host::Host;
+use minidocker_core::join::Target;
+use minidocker_core::launch::{self, Options};
+use minidocker_core::linux::CloneFlags;
+use minidocker_core::namespaces::NamespaceOptions;
+use minidocker_core::plan::Plan;
+use minidocker_core::process::{self, Delivered};
+use minidocker_core::spec::{self, IdMap, IdRow, Network, Payload, TimeOffset, WorkingDirectory};
+use pyo3::exceptions::{PyTimeoutError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+
+use crate::errors;
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Spec>()?;
+    module.add_class::<Command>()?;
+    module.add_class::<Process>()?;
+    module.add_function(wrap_pyfunction!(spawn, module)?)?;
+    module.add_function(wrap_pyfunction!(plan_lines, module)?)?;
+    module.add_function(wrap_pyfunction!(call_count, module)?)?;
+    module.add_function(wrap_pyfunction!(forget_parent, module)?)
+}
+
+type Row = (u32, u32, u32);
+
+/// Rows, or the word `"auto"`: with subordinate ids.
+#[derive(FromPyObject)]
+enum Map {
+    Rows(Vec<Row>),
+    Auto(#[expect(dead_code, reason = "there is only one word")] String),
+}
+
+fn id_map(map: Option<Map>) -> IdMap {
+    match map {
+        None => IdMap::Caller,
+        Some(Map::Auto(_)) => IdMap::Auto,
+        Some(Map::Rows(rows)) => IdMap::Rows(
+            rows.into_iter()
+                .map(|(inside, outside, count)| IdRow { inside, outside, count })
+                .collect(),
+        ),
+    }
+}
+
+/// `"none"`, `"host"`, or the pid of a container's first process.
+#[derive(FromPyObject)]
+enum NetworkOf {
+    Named(String),
+    Container(i32),
+}
+
+/// The isolation options, as the core has them.
+#[pyclass(frozen, module = "minidocker._core")]
+struct Spec(spec::Spec);
+
+#[pymethods]
+impl Spec {
+    #[new]
+    #[pyo3(signature = (
+        *, namespaces, hostname=None, domainname=None, uid_map=None, gid_map=None, network=None,
+        no_new_privileges=true, init=false, die_with_parent=true, monotonic=None, boottime=None,
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "one keyword for each option")]
+    fn new(
+        namespaces: i32,
+        hostname: Option<OsString>,
+        domainname: Option<OsString>,
+        uid_map: Option<Map>,
+        gid_map: Option<Map>,
+        network: Option<NetworkOf>,
+        no_new_privileges: bool,
+        init: bool,
+        die_with_parent: bool,
+        monotonic: Option<(i64, u32)>,
+        boottime: Option<(i64, u32)>,
+    ) -> PyResult<Self> {
+        let namespaces = NamespaceOptions::from_flags(CloneFlags::from_bits_retain(namespaces))
+            .map_err(|flags| PyValueError::new_err(format!("no namespace: {flags:?}")))?;
+        let offset = |(seconds, nanoseconds)| TimeOffset { seconds, nanoseconds };
+        Ok(Self(spec::Spec {
+            namespaces,
+            hostname: hostname.map(OsString::into_vec),
+            domainname: domainname.map(OsString::into_vec),
+            uid_map: id_map(uid_map),
+            gid_map: id_map(gid_map),
+            network: network.map(|network| match network {
+                NetworkOf::Container(pid) => Network::Join(pid),
+                NetworkOf::Named(name) if name == "host" => Network::Host,
+                NetworkOf::Named(_) => Network::None,
+            }),
+            no_new_privileges,
+            init,
+            die_with_parent,
+            monotonic_offset: monotonic.map(offset),
+            boottime_offset: boottime.map(offset),
+        }))
+    }
+}
+
+/// The command and its process, as the core has them.
+#[pyclass(frozen, module = "minidocker._core")]
+struct Command(spec::Command);
+
+#[pymethods]
+impl Command {
+    #[new]
+    #[pyo3(signature = (
+        *, candidates, argv, envp, cwd, stdio, pass_fds, close_fds, restore_signals, umask,
+        new_session, process_group, terminal, user, group, groups,
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "one keyword for each option of subprocess")]
+    #[expect(clippy::fn_params_excessive_bools, reason = "keywords, never positions")]
+    fn new(
+        py: Python<'_>,
+        candidates: Vec<PyBackedBytes>,
+        argv: Vec<PyBackedBytes>,
+        envp: Option<Vec<PyBackedBytes>>,
+        cwd: Option<&[u8]>,
+        stdio: (RawFd, RawFd, RawFd),
+        pass_fds: Vec<RawFd>,
+        close_fds: bool,
+        restore_signals: bool,
+        umask: Option<u32>,
+        new_session: bool,
+        process_group: Option<i32>,
+        terminal: bool,
+        user: Option<u32>,
+        group: Option<u32>,
+        groups: Option<Vec<u32>>,
+    ) -> PyResult<Self> {
+        let text = |option, bytes: &[u8]| {
+            CString::new(bytes)
+                .map_err(|_| errors::spec_error(py, &SpecError::embedded_nul(option, bytes)))
+        };
+        let texts = |option, list: Vec<PyBackedBytes>| {
+            list.iter().map(|bytes| text(option, bytes)).collect::<PyResult<Vec<_>>>()
+        };
+        let descriptor = |fd: RawFd| (fd >= 0).then_some(fd);
+        Ok(Self(spec::Command {
+            candidates: texts("args", candidates)?,
+            argv: texts("args", argv)?,
+            envp: match envp {
+                Some(envp) => texts("env", envp)?,
+                None => spec::environment(),
+            },
+            working_directory: match cwd {
+                Some(cwd) => WorkingDirectory::Path(text("cwd", cwd)?),
+                None => WorkingDirectory::Caller,
+            },
+            stdio: [descriptor(stdio.0), descriptor(stdio.1), descriptor(stdio.2)],
+            pass_fds,
+            close_fds,
+            restore_signals,
+            umask,
+            new_session,
+            process_group,
+            terminal,
+            user,
+            group,
+            groups,
+        }))
+    }
+}
+
+fn payload(command: Option<&Command>) -> Payload {
+    command.map_or(Payload::Hold, |command| Payload::Command(command.0.clone()))
+}
+
+/// Works out the plan, off the interpreter's lock: it reads a few files.
+fn make_plan(
+    py: Python<'_>,
+    spec: &spec::Spec,
+    payload: &Payload,
+    enter: Option<i32>,
+) -> PyResult<(Plan, Option<Target>)> {
+    let target =
+        py.detach(|| Target::of(spec, enter)).map_err(|error| errors::spawn_error(py, &error))?;
+    let plan = py.detach(|| Plan::new(spec, payload, &Host::gather(spec), target.as_ref()));
+    Ok((plan.map_err(|error| errors::spec_error(py, &error))?, target))
+}
+
+/// Starts a container; returns once its command (or, without one, its idle init) has been executed.
+#[pyfunction]
+#[pyo3(signature = (spec, command, *, enter=None, timeout=None, trace=None, inject=None))]
+fn spawn(
+    py: Python<'_>,
+    spec: &Spec,
+    command: Option<&Command>,
+    enter: Option<i32>,
+    timeout: Option<f64>,
+    trace: Option<RawFd>,
+    inject: Option<(u32, i32)>,
+) -> PyResult<Process> {
+    let deadline = timeout.map(|timeout| {
+        Instant::now() + Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX / 4)
+    });
+    let (plan, target) = make_plan(py, &spec.0, &payload(command), enter)?;
+    let mut interruption = None;
+    let launched = py.detach(|| {
+        let mut interrupted = || {
+            interruption = Python::attach(Python::check_signals).err();
+            interruption.is_some()
+        };
+        let options = Options { interrupted: Some(&mut interrupted), deadline, trace, inject };
+        launch::launch(&plan, target.as_ref(), options)
+    });
+    launched.map(Process).map_err(|error| match error {
+        LaunchError::Spawn(error) => errors::spawn_error(py, &error),
+        LaunchError::Interrupted => interruption.unwrap_or_else(|| PyErr::fetch(py)),
+        LaunchError::TimedOut => PyTimeoutError::new_err(error.to_string()),
+    })
+}
+
+type PlanLine = (String, &'static str, String, Option<&'static str>);
+
+/// The plan that [`spawn`] would execute: actor, step, call and note of each line.
+#[pyfunction]
+#[pyo3(signature = (spec, command, *, enter=None))]
+fn plan_lines(
+    py: Python<'_>,
+    spec: &Spec,
+    command: Option<&Command>,
+    enter: Option<i32>,
+) -> PyResult<Vec<PlanLine>> {
+    let (plan, _) = make_plan(py, &spec.0, &payload(command), enter)?;
+    let lines = plan.lines().into_iter();
+    Ok(lines.map(|line| (line.actor.to_string(), line.step.name(), line.call, line.note)).collect())
+}
+
+/// How many calls of the plan `inject` can make fail.
+#[pyfunction]
+#[pyo3(signature = (spec, command, *, enter=None))]
+fn call_count(
+    py: Python<'_>,
+    spec: &Spec,
+    command: Option<&Command>,
+    enter: Option<i32>,
+) -> PyResult<usize> {
+    Ok(make_plan(py, &spec.0, &payload(command), enter)?.0.call_count())
+}
+
+/// In a forked child: closes what it inherited of its parent's descriptors.
+#[pyfunction]
+fn forget_parent() {
+    after_fork_in_child();
+}
+
+/// The first process of a container.
+#[pyclass(frozen, module = "minidocker._core")]
+struct Process(process::Process);
+
+#[pymethods]
+impl Process {
+    /// The pid as the caller sees it.
+    #[getter]
+    fn pid(&self) -> i32 {
+        self.0.pid()
+    }
+
+    /// Whether it leads a session of its own.
+    #[getter]
+    fn leads_session(&self) -> bool {
+        self.0.leads_session()
+    }
+
+    /// Sends a signal; whether SIGKILL was sent in its place.
+    fn send_signal(&self, py: Python<'_>, signal: i32) -> PyResult<bool> {
+        Ok(py.detach(|| self.0.signal(signal))? == Delivered::AsKill)
+    }
+
+    /// The signal that SIGKILL was sent in place of.
+    #[getter]
+    fn killed_for(&self) -> Option<i32> {
+        self.0.killed_for()
+    }
+
+    /// After init was reaped: the command's wait status, user and system seconds, peak bytes.
+    fn ended(&self, py: Python<'_>) -> Option<(i32, f64, f64, u64)> {
+        let seconds = |microseconds: u64| Duration::from_micros(microseconds).as_secs_f64();
+        let ended = py.detach(|| self.0.ended())?;
+        Some((ended.status, seconds(ended.user), seconds(ended.system), ended.peak))
+    }
+}

@@ -1,0 +1,70 @@
+"""Names of users and groups, as the inside knows them."""
+
+from __future__ import annotations
+
+import os
+
+from minidocker._errors import SpecError
+
+
+def resolve(
+    user: int | str | None, group: int | str | None, *, entered: int | None
+) -> tuple[int | str | None, int | str | None]:
+    """Return user and group for `subprocess.Popen`: ids, or names that it looks up itself.
+
+    Args:
+        user: an id, a name, or ``"user:group"``.
+        group: an id or a name.
+        entered: the pid of a container whose files the names are looked up in.
+
+    Raises:
+        SpecError: ``"user:group"`` and another ``group``; a name that does not exist inside.
+    """
+    if isinstance(user, str):
+        name, colon, rest = user.partition(":")
+        if colon:
+            if group is not None:
+                reason = f"the group is {group!r} too: give it once"
+                raise SpecError(reason, option="user", value=user)
+            user, group = name, rest
+        user = _number(user)
+    if isinstance(group, str):
+        group = _number(group)
+    if entered is not None:
+        user = _lookup("user", user, "passwd", entered)
+        group = _lookup("group", group, "group", entered)
+    return user, group
+
+
+def _number(name: str) -> int | str:
+    return int(name) if name.isascii() and name.isdigit() else name
+
+
+def _lookup(option: str, name: int | str | None, file: str, pid: int) -> int | None:
+    if name is None or isinstance(name, int):
+        return name
+    for line in _read(file, pid):
+        fields = line.split(":")
+        if len(fields) > 2 and fields[0] == name and fields[2].isdigit():
+            return int(fields[2])
+    reason = f"there is no such {option} in the container's /etc/{file}: give its id"
+    raise SpecError(reason, option=option, value=name)
+
+
+def _read(file: str, pid: int) -> list[str]:
+    """The lines of a file in a container's /etc, which no symbolic link leads out of."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_CLOEXEC)
+        try:
+            etc = os.open("etc", flags | os.O_DIRECTORY, dir_fd=root)
+            try:
+                with open(os.open(file, flags, dir_fd=etc), encoding="utf-8", errors="replace") as text:
+                    return text.read().splitlines()
+            finally:
+                os.close(etc)
+        finally:
+            os.close(root)
+    except OSError:
+        # The container has no such file that the caller may read: then it has no names either.
+        return []

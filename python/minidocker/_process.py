@@ -1,0 +1,440 @@
+"""`run` and `Popen`: the meaning of `subprocess`, in a new container.
+
+What differs from `subprocess`, and why:
+
+- ``preexec_fn`` is refused: the child shares the caller's memory until it executes the command, and
+  no Python may run there.
+- A container is in a session of its own, so that ``kill 0`` inside reaches nobody outside.
+  ``start_new_session=False`` is refused with a new PID namespace. Ctrl-C therefore reaches Python
+  alone, which ends the container.
+- A timeout, a Ctrl-C or another exception in `run` ends the whole container, so nothing hangs on a
+  pipe that a grandchild still holds.
+- ``send_signal`` gives PID 1 what any other process would have got, though the kernel drops signals
+  that PID 1 does not handle.
+- ``cwd``, ``env``, ``user``, ``group`` and ``extra_groups`` speak of the inside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import IO, TYPE_CHECKING, Any, NoReturn, Unpack
+
+from minidocker import _accounts
+from minidocker._errors import SpawnError, SpecError
+from minidocker._session import kill_session
+from minidocker._spec import Spec, SpecOptions
+
+if sys.platform == "linux":
+    from minidocker import _core
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["CompletedProcess", "Popen", "Usage", "run"]
+
+PIPE = subprocess.PIPE
+
+_EXECUTE_CHILD: tuple[str, ...] = subprocess.Popen._execute_child.__code__.co_varnames[  # type: ignore[attr-defined]
+    1 : subprocess.Popen._execute_child.__code__.co_argcount  # type: ignore[attr-defined]
+]
+"""The names of what `subprocess.Popen` hands to the method that starts the process; they have grown
+with the versions of Python, so they are looked up by name."""
+
+SUBPROCESS_KEYWORDS = (
+    "bufsize", "close_fds", "cwd", "encoding", "env", "errors", "executable", "extra_groups", "group",
+    "pass_fds", "pipesize", "preexec_fn", "process_group", "restore_signals", "shell",
+    "start_new_session", "stderr", "stdin", "stdout", "text", "umask", "universal_newlines", "user",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Usage:
+    """What a command used up.
+
+    Attributes:
+        wall: seconds from its start to its end.
+        user: seconds of CPU time in the command.
+        system: seconds of CPU time in the kernel for it.
+        peak: the largest resident set in bytes, or None where the kernel cannot tell it from the
+            caller's own: without ``init=True`` the child begins in the caller's memory, so a
+            smaller peak of its own does not show.
+    """
+
+    wall: float
+    user: float
+    system: float
+    peak: int | None
+
+
+class CompletedProcess(subprocess.CompletedProcess[Any]):
+    """A `subprocess.CompletedProcess` that also tells what the command used.
+
+    Attributes:
+        usage: its `Usage`.
+    """
+
+    usage: Usage
+
+    def __init__(
+        self, args: Any, returncode: int, stdout: Any = None, stderr: Any = None, *, usage: Usage
+    ) -> None:
+        super().__init__(args, returncode, stdout, stderr)
+        self.usage = usage
+
+
+class Popen(subprocess.Popen[Any]):
+    """A `subprocess.Popen` whose process is a container.
+
+    Every keyword of `subprocess.Popen` has its meaning, and every field of `Spec` is a keyword.
+
+    Args:
+        spec: the container; a field given as a keyword overrides that one field.
+        start_new_session: always True in effect with a new PID namespace; False with one is refused.
+
+    Raises:
+        SpecError: wrong on any machine; nothing was created.
+        CommandNotFound: the command does not exist inside.
+        SpawnError: the kernel refused a step, which its ``step`` names; nothing is left.
+
+    Attributes:
+        pid: the pid as the caller sees it: the command's own, or with ``init=True`` init's.
+        usage: what the command used, once it has been waited for; None until then.
+    """
+
+    def __init__(
+        self,
+        args: Any,
+        bufsize: int = -1,
+        executable: Any = None,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        preexec_fn: Callable[[], Any] | None = None,
+        close_fds: bool = True,
+        shell: bool = False,
+        cwd: Any = None,
+        env: Mapping[Any, Any] | None = None,
+        universal_newlines: bool | None = None,
+        startupinfo: Any = None,
+        creationflags: int = 0,
+        restore_signals: bool = True,
+        start_new_session: bool | None = None,
+        pass_fds: Any = (),
+        *,
+        user: str | int | None = None,
+        group: str | int | None = None,
+        extra_groups: Any = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        text: bool | None = None,
+        umask: int = -1,
+        pipesize: int = -1,
+        process_group: int | None = None,
+        spec: Spec | None = None,
+        _enter: int | None = None,
+        _timeout: float | None = None,
+        _trace: int | None = None,
+        _terminal: bool = False,
+        _inject: tuple[int, int] | None = None,
+        **options: Unpack[SpecOptions],
+    ) -> None:
+        self.usage: Usage | None = None
+        self._process: _core.Process | None = None
+        self._spec = Spec.of(spec, options)
+        self._enter = _enter
+        self._launch = {"enter": _enter, "timeout": _timeout, "trace": _trace, "inject": _inject}
+        self._terminal = _terminal
+        if preexec_fn is not None:
+            reason = "no Python may run between clone and exec: do it in the command instead"
+            raise SpecError(reason, option="preexec_fn", value=preexec_fn)
+        user, group = _accounts.resolve(
+            self._spec.user if user is None else user, group, entered=_enter
+        )
+        super().__init__(
+            args, bufsize, executable, stdin, stdout, stderr, None, close_fds, shell, cwd, env,
+            universal_newlines, startupinfo, creationflags, restore_signals,
+            start_new_session is not False, pass_fds, user=user, group=group,
+            extra_groups=extra_groups, encoding=encoding, errors=errors, text=text, umask=umask,
+            pipesize=pipesize, process_group=process_group,
+        )  # fmt: skip
+
+    # --- starting ------------------------------------------------------------------------------
+
+    def _execute_child(self, *given: Any) -> None:
+        call = dict(zip(_EXECUTE_CHILD, given, strict=True))
+        args, executable = _arguments(call["args"], call["executable"], shell=call["shell"])
+        cwd, env = call["cwd"], call["env"]
+        sys.audit("subprocess.Popen", executable, args, cwd, env)
+        stdio = (call["p2cread"], call["c2pwrite"], call["errwrite"])
+        command = _core.Command(
+            candidates=_candidates(executable, env),
+            argv=[os.fsencode(arg) for arg in args],
+            envp=None if env is None else _environment(env),
+            cwd=None if cwd is None else os.fsencode(cwd),
+            stdio=stdio,
+            pass_fds=sorted(int(fd) for fd in call["pass_fds"]),
+            close_fds=bool(call["close_fds"]),
+            restore_signals=bool(call["restore_signals"]),
+            umask=call["umask"] if call["umask"] >= 0 else None,
+            new_session=call["start_new_session"],
+            process_group=call["process_group"] if call["process_group"] >= 0 else None,
+            terminal=self._terminal,
+            user=call["uid"],
+            group=call["gid"],
+            groups=call["gids"],
+        )
+        self._started = time.monotonic()
+        try:
+            process = _core.spawn(self._spec.core(), command, **self._launch)
+        except TimeoutError:
+            raise subprocess.TimeoutExpired(self.args, self._launch["timeout"] or 0.0) from None
+        except SpawnError as error:
+            if error.step == "exec":
+                error.filename = os.fspath(executable)
+            elif error.step == "chdir" and cwd is not None:
+                error.filename = os.fspath(cwd)
+            raise
+        self._process = process
+        self.pid = process.pid
+        self._child_created = True
+        # What the child's memory counts from: it began in the caller's.
+        self._peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        # The command does not get the terminal's SIGINT, so nobody has to wait for what it does then.
+        self._sigint_wait_secs = 0.0
+        self._close_pipe_fds(  # type: ignore[attr-defined]
+            call["p2cread"], call["p2cwrite"],
+            call["c2pread"], call["c2pwrite"],
+            call["errread"], call["errwrite"],
+        )  # fmt: skip
+
+    # --- waiting -------------------------------------------------------------------------------
+
+    def _try_wait(self, wait_flags: int) -> tuple[int, int]:
+        try:
+            pid, status, used = os.wait4(self.pid, wait_flags)
+        except ChildProcessError:
+            # SIGCHLD is ignored, or somebody else reaped it: nobody can tell how it ended.
+            return self.pid, 0
+        if pid == self.pid:
+            self._account(used)
+        return pid, status
+
+    def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
+        if self.returncode is None:
+            if not self._waitpid_lock.acquire(blocking=False):  # type: ignore[attr-defined]
+                # Another thread is waiting, and will set the return code.
+                return None
+            try:
+                if self.returncode is not None:
+                    return self.returncode
+                pid, status = self._try_wait(os.WNOHANG)
+                if pid == self.pid:
+                    self._handle_exitstatus(status)
+            finally:
+                self._waitpid_lock.release()  # type: ignore[attr-defined]
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> int:
+        if timeout is not None and self.returncode is None:
+            # Without this, subprocess looks every now and then, up to 50 milliseconds too late.
+            self._await_end(timeout)
+        return super()._wait(timeout)  # type: ignore[misc, no-any-return]
+
+    def _await_end(self, timeout: float) -> None:
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            # Already reaped, or no descriptor is left: subprocess's own way works without one.
+            return
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(max(0.0, timeout) * 1000) and self.returncode is None:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+        finally:
+            os.close(pidfd)
+
+    def _handle_exitstatus(self, sts: int, **_: Any) -> None:
+        process = self._process
+        if process is not None and (ended := process.ended()) is not None:
+            status, user, system, peak = ended
+            wall = time.monotonic() - self._started
+            self.usage = Usage(wall=wall, user=user, system=system, peak=peak)
+            sts = status
+        elif process is not None and os.WIFSIGNALED(sts) and os.WTERMSIG(sts) == signal.SIGKILL:
+            if replaced := process.killed_for:
+                self.returncode = -replaced
+                return
+        super()._handle_exitstatus(sts)  # type: ignore[misc]
+
+    def _account(self, used: resource.struct_rusage) -> None:
+        # A command that entered a container came from the helper, and with init from init.
+        own = self._enter is not None or used.ru_maxrss > self._peak_before
+        self.usage = Usage(
+            wall=time.monotonic() - self._started,
+            user=used.ru_utime,
+            system=used.ru_stime,
+            peak=used.ru_maxrss * 1024 if own else None,
+        )
+
+    # --- signals -------------------------------------------------------------------------------
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to the command, in the way of `subprocess.Popen.send_signal`.
+
+        A command that is PID 1 gets what any other process would have got: where it neither
+        handles, ignores, blocks nor waits for the signal and the signal would end it, it is killed,
+        and ``returncode`` is that signal's; see pid_namespaces(7).
+        """
+        self.poll()
+        if self.returncode is not None or self._process is None:
+            return
+        try:
+            self._process.send_signal(int(sig))
+        except ProcessLookupError:
+            # It has ended between the two.
+            pass
+
+    def _end(self) -> None:
+        """End the whole container, and reap its first process."""
+        if self._process is None:
+            return
+        if self._spec.namespaces.pid and self._enter is None:
+            # The kernel ends every process of a PID namespace with its PID 1.
+            self.kill()
+        else:
+            if self._process.leads_session:
+                kill_session(self.pid)
+            self.kill()
+            for pipe in (self.stdin, self.stdout, self.stderr):
+                if pipe is not None:
+                    _close(pipe)
+        self.wait()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        super().__exit__(exc_type, value, traceback)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Popen is a process of this one's: pass its pid and minidocker.attach() to it, "
+            "or pass the Spec and start another"
+        )
+
+
+def run(
+    args: Any,
+    *,
+    spec: Spec | None = None,
+    input: Any = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    **options: Any,
+) -> CompletedProcess:
+    """Run a command in a new container, with the meaning of `subprocess.run`.
+
+    Args:
+        args: the command: a sequence of arguments, or with ``shell=True`` a string.
+        spec: the container; a field of `Spec` given as a keyword overrides that one field.
+        input: what the command reads from its standard input.
+        capture_output: whether to collect standard output and standard error.
+        timeout: seconds until the whole container is ended.
+        check: whether a return code other than 0 is an exception.
+        **options: the keywords of `subprocess.Popen` and the fields of `Spec`.
+
+    Raises:
+        SpecError: wrong on any machine; nothing was created.
+        CommandNotFound: the command does not exist inside.
+        SpawnError: the kernel refused a step, which its ``step`` names; nothing is left.
+        subprocess.TimeoutExpired: the time was up; with the output so far.
+        subprocess.CalledProcessError: with ``check``.
+    """
+    if input is not None:
+        if options.get("stdin") is not None:
+            raise ValueError("stdin and input arguments may not both be used.")
+        options["stdin"] = PIPE
+    if capture_output:
+        if options.get("stdout") is not None or options.get("stderr") is not None:
+            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
+        options["stdout"] = options["stderr"] = PIPE
+    started = time.monotonic()
+    with Popen(args, spec=spec, _timeout=timeout, **options) as process:
+        try:
+            remaining = None if timeout is None else timeout - (time.monotonic() - started)
+            stdout, stderr = process.communicate(input, timeout=remaining)
+        except subprocess.TimeoutExpired as expired:
+            process._end()
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(
+                process.args, timeout, output=expired.output, stderr=expired.stderr
+            ) from None
+        except BaseException:
+            process._end()
+            raise
+    usage = process.usage or Usage(wall=time.monotonic() - started, user=0.0, system=0.0, peak=None)
+    completed = CompletedProcess(process.args, process.returncode, stdout, stderr, usage=usage)
+    if check:
+        completed.check_returncode()
+    return completed
+
+
+def _arguments(args: Any, executable: Any, *, shell: bool) -> tuple[list[Any], Any]:
+    """The arguments and the program, as `subprocess` works them out."""
+    if isinstance(args, str | bytes):
+        args = [args]
+    elif isinstance(args, os.PathLike):
+        if shell:
+            raise TypeError("path-like args is not allowed when shell is true")
+        args = [args]
+    else:
+        args = list(args)
+    if not args:
+        raise SpecError("there is no command: give at least a program's name", option="args", value=args)
+    if shell:
+        args = ["/bin/sh", "-c", *args]
+        if executable:
+            args[0] = executable
+    return args, args[0] if executable is None else executable
+
+
+def _candidates(executable: Any, env: Mapping[Any, Any] | None) -> list[bytes]:
+    """The files that the program may be, in the order of ``PATH``."""
+    name = os.fsencode(executable)
+    if os.path.dirname(name):
+        return [name]
+    # os.get_exec_path() takes what os.environ is: a mapping of str, or of bytes.
+    path = os.get_exec_path(env)  # type: ignore[arg-type]
+    return [os.path.join(os.fsencode(directory), name) for directory in path]
+
+
+def _environment(env: Mapping[Any, Any]) -> list[bytes]:
+    lines = []
+    for name, value in env.items():
+        name = os.fsencode(name)
+        if b"=" in name:
+            raise ValueError("illegal environment variable name")
+        lines.append(name + b"=" + os.fsencode(value))
+    return lines
+
+
+def _close(pipe: IO[Any]) -> None:
+    # A writer whose reader is gone cannot flush what it still holds.
+    try:
+        pipe.close()
+    except BrokenPipeError:
+        if isinstance(pipe, io.IOBase):
+            pipe.detach() if hasattr(pipe, "detach") else None

@@ -1,0 +1,210 @@
+"""What is asked for: every isolation option of a container, in one frozen value."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict
+
+from minidocker._errors import SpecError, unknown_option
+from minidocker._namespaces import NamespaceOptions
+
+if sys.platform == "linux":
+    from minidocker import _core
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class HasPid(Protocol):
+        """A container: what has a ``pid``."""
+
+        @property
+        def pid(self) -> int: ...
+
+
+__all__ = ["IdMap", "Spec", "SpecOptions"]
+
+Row = tuple[int, int, int]
+IdMap = Sequence[Row] | Literal["auto"]
+_CLOCKS = ("monotonic", "boottime")
+_ID_LIMIT = 2**32 - 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A container: every isolation option, so that one description serves `run`, `Popen`,
+    `Container` and all the others. A keyword given beside ``spec=`` overrides that one field.
+
+    Args:
+        namespaces: which namespaces are new; by default the seven of namespaces(7), not time.
+        hostname: set in the new UTS namespace, 1 to 64 bytes. With a new mount namespace the name
+            resolves inside.
+        domainname: the NIS domain name, likewise.
+        user: who the command is inside: an id, a name, or ``"user:group"``. By default root inside.
+            A plain caller without a map gets the one row user → caller, and its capabilities end
+            at exec.
+        uid_map: rows ``(inside, outside, count)`` as in user_namespaces(7), or ``"auto"``: the
+            caller, then its subordinate ids, through newuidmap(1). By default a plain caller becomes
+            root inside, and a root caller keeps every id that it has.
+        gid_map: the same for groups.
+        network: ``"none"``: a stack of its own with loopback up; ``"host"``: the caller's; or a
+            container, whose network (and the user namespace that owns it) is shared. By default
+            ``"none"`` where the network namespace is new, else ``"host"``.
+        no_new_privileges: whether set-user-ID programs and file capabilities raise nothing
+            (``PR_SET_NO_NEW_PRIVS``, prctl(2)).
+        init: False: the command itself is PID 1. True: a tiny init is, which reaps orphans, forwards
+            signals and reports the command's own status.
+        die_with_parent: whether the container ends when the Python process does, however it ends.
+        time_offsets: seconds that the clocks of a new time namespace are ahead, by ``"monotonic"``
+            and ``"boottime"``.
+
+    Raises:
+        SpecError: a value of the wrong kind, or options that contradict each other.
+    """
+
+    namespaces: NamespaceOptions = NamespaceOptions.all()
+    hostname: str | None = None
+    domainname: str | None = None
+    user: int | str | None = None
+    uid_map: IdMap | None = None
+    gid_map: IdMap | None = None
+    network: Literal["none", "host"] | HasPid | None = None
+    no_new_privileges: bool = True
+    init: bool = False
+    die_with_parent: bool = True
+    time_offsets: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.namespaces, NamespaceOptions):
+            _wrong("namespaces", self.namespaces, "give a NamespaceOptions")
+        for option in ("hostname", "domainname"):
+            value = getattr(self, option)
+            if value is not None and not isinstance(value, str):
+                _wrong(option, value, "give a str")
+        for option in ("no_new_privileges", "init", "die_with_parent"):
+            value = getattr(self, option)
+            if value is not True and value is not False:
+                _wrong(option, value, "give True or False")
+        for option in ("uid_map", "gid_map"):
+            _check_map(option, getattr(self, option))
+        if self.network is not None and self.network not in ("none", "host"):
+            if isinstance(self.network, str) or not hasattr(self.network, "pid"):
+                _wrong("network", self.network, "give 'none', 'host' or a Container")
+        if self.time_offsets is not None:
+            _check_offsets(self.time_offsets)
+
+    @classmethod
+    def of(cls, spec: Spec | None, options: Mapping[str, Any]) -> Spec:
+        """Return ``spec`` with ``options`` in place of its fields.
+
+        Raises:
+            SpecError: an option that does not exist, with the nearest name that does.
+        """
+        if not options:
+            return _DEFAULT if spec is None else spec
+        for name, value in options.items():
+            if name not in _FIELDS:
+                raise unknown_option(name, value, _known())
+        if spec is None:
+            return cls(**options)
+        if not isinstance(spec, Spec):
+            _wrong("spec", spec, "give a minidocker.Spec")
+        return dataclasses.replace(spec, **options)
+
+    def core(self) -> _core.Spec:
+        """The same for the engine; made once, since a value never changes."""
+        made: _core.Spec | None = self.__dict__.get("_made")
+        if made is not None:
+            return made
+        network = self.network
+        offsets = self.time_offsets or {}
+        made = _core.Spec(
+            namespaces=int(self.namespaces.flags),
+            hostname=self.hostname,
+            domainname=self.domainname,
+            uid_map=_rows(self.uid_map),
+            gid_map=_rows(self.gid_map),
+            network=network if network is None or isinstance(network, str) else network.pid,
+            no_new_privileges=self.no_new_privileges,
+            init=self.init,
+            die_with_parent=self.die_with_parent,
+            **{clock: _timespec(offsets[clock]) for clock in _CLOCKS if clock in offsets},
+        )
+        if network is None or isinstance(network, str):
+            object.__setattr__(self, "_made", made)
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_made"}
+
+
+class SpecOptions(TypedDict, total=False):
+    """The keywords of `Spec`, for functions that take them beside their own."""
+
+    namespaces: NamespaceOptions
+    hostname: str | None
+    domainname: str | None
+    uid_map: IdMap | None
+    gid_map: IdMap | None
+    network: Literal["none", "host"] | HasPid | None
+    no_new_privileges: bool
+    init: bool
+    die_with_parent: bool
+    time_offsets: Mapping[str, float] | None
+
+
+def _known() -> list[str]:
+    from minidocker._process import SUBPROCESS_KEYWORDS
+
+    return [*_FIELDS, *SUBPROCESS_KEYWORDS, "spec"]
+
+
+def _wrong(option: str, value: object, advice: str) -> NoReturn:
+    raise SpecError(f"it is a {type(value).__name__}: {advice}", option=option, value=value)
+
+
+def _check_map(option: str, rows: object) -> None:
+    if rows is None or rows == "auto":
+        return
+    advice = 'give rows (inside, outside, count), or "auto"'
+    if isinstance(rows, str | bytes) or not isinstance(rows, Sequence):
+        _wrong(option, rows, advice)
+    for row in rows:
+        if not isinstance(row, Sequence) or len(row) != 3:
+            raise SpecError(f"{row!r} is no row: {advice}", option=option, value=rows)
+        for number in row:
+            if type(number) is not int or not 0 <= number <= _ID_LIMIT:
+                reason = f"{number!r} is no id or count: give integers from 0 to {_ID_LIMIT}"
+                raise SpecError(reason, option=option, value=rows)
+
+
+def _check_offsets(offsets: object) -> None:
+    if not isinstance(offsets, Mapping):
+        _wrong("time_offsets", offsets, 'give {"monotonic": seconds, "boottime": seconds}')
+    for clock, seconds in offsets.items():
+        if clock not in _CLOCKS:
+            reason = f"{clock!r} is no clock that can be set: give 'monotonic' or 'boottime'"
+            raise SpecError(reason, option="time_offsets", value=offsets)
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+            reason = f"{seconds!r} is no number of seconds"
+            raise SpecError(reason, option="time_offsets", value=offsets)
+        if not abs(seconds) < 2**33:
+            reason = f"{seconds!r} seconds is further than the kernel's clocks go"
+            raise SpecError(reason, option="time_offsets", value=offsets)
+
+
+def _rows(rows: IdMap | None) -> list[Row] | str | None:
+    if rows is None or isinstance(rows, str):
+        return rows
+    return [(inside, outside, count) for inside, outside, count in rows]
+
+
+def _timespec(seconds: float) -> tuple[int, int]:
+    """Whole seconds, rounded down, and the nanoseconds above them."""
+    nanoseconds = seconds * 10**9 if isinstance(seconds, int) else round(seconds * 10**9)
+    return divmod(nanoseconds, 10**9)
+
+
+_FIELDS = frozenset(field.name for field in dataclasses.fields(Spec))
+_DEFAULT = Spec()
