@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import statistics
@@ -117,7 +118,8 @@ class Samples:
         return statistics.median(self.values)
 
     def percentile(self, percent: int) -> float:
-        return sorted(self.values)[(len(self.values) - 1) * percent // 100]
+        """The smallest value that so many percent of all do not exceed."""
+        return sorted(self.values)[math.ceil(len(self.values) * percent / 100) - 1]
 
 
 @dataclass

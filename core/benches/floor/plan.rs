@@ -3,7 +3,8 @@
 use std::ffi::CString;
 use std::fmt::{self, Write as _};
 use std::os::fd::{AsRawFd as _, RawFd};
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
 
 use crate::options::{Hosts, Map, Options};
 
@@ -140,6 +141,27 @@ pub(crate) struct Plan {
     pub(crate) maps: Option<[Vec<u8>; 2]>,
     /// What the child does.
     pub(crate) actions: Vec<Action>,
+    /// The hosts file that was made beforehand, removed with the plan.
+    _hosts: Option<HostsFile>,
+}
+
+struct HostsFile(PathBuf);
+
+impl HostsFile {
+    fn new() -> Self {
+        let name = format!("minidocker-floor-hosts-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, HOSTS).expect("a temporary directory that can be written");
+        Self(path)
+    }
+}
+
+impl Drop for HostsFile {
+    fn drop(&mut self) {
+        if let Err(why) = std::fs::remove_file(&self.0) {
+            eprintln!("floor: cannot remove {}: {why}", self.0.display());
+        }
+    }
 }
 
 /// `call!(plan, step, mkdirat(AT_FDCWD, "path", 0o755) -> slot)`
@@ -182,7 +204,8 @@ impl Plan {
                 }
             }
         }
-        prepare(&mut actions, options);
+        let hosts = (options.hosts == Hosts::Bind).then(HostsFile::new);
+        prepare(&mut actions, options, hosts.as_ref());
         if let Some(socket) = &options.watchdog {
             call!(actions, "watchdog", SYS_getpid() -> 0);
             call!(actions, "watchdog", SYS_pidfd_open(Argument::Slot(0), 0) -> 0);
@@ -214,7 +237,7 @@ impl Plan {
             .collect();
         let program = options.program.clone();
         call!(actions, "exec", SYS_execve(program.clone(), vec![program], environment));
-        Self { flags: options.clone_flags(), vfork: options.vfork, maps, actions }
+        Self { flags: options.clone_flags(), vfork: options.vfork, maps, actions, _hosts: hosts }
     }
 }
 
@@ -239,7 +262,7 @@ fn write_own_map(actions: &mut Vec<Action>) {
 }
 
 /// What the child makes of its new namespaces.
-fn prepare(actions: &mut Vec<Action>, options: &Options) {
+fn prepare(actions: &mut Vec<Action>, options: &Options, hosts: Option<&HostsFile>) {
     if options.has("mount") {
         call!(actions, "private", SYS_mount(0, "/", 0, PRIVATE, 0));
     }
@@ -275,11 +298,10 @@ fn prepare(actions: &mut Vec<Action>, options: &Options) {
     match options.hosts {
         Hosts::None => {}
         Hosts::Bind => {
-            let source =
-                std::env::temp_dir().join(format!("minidocker-floor-hosts-{}", std::process::id()));
-            std::fs::write(&source, HOSTS).expect("a temporary directory that can be written");
-            let source = source.to_str().expect("a temporary directory in UTF-8");
-            call!(actions, "hosts", SYS_mount(source, "/etc/hosts", 0, BIND, 0));
+            if let Some(HostsFile(path)) = hosts {
+                let path = CString::new(path.as_os_str().as_bytes()).expect("a path has no NUL");
+                call!(actions, "hosts", SYS_mount(path, "/etc/hosts", 0, BIND, 0));
+            }
         }
         Hosts::Shm => {
             let path = "/dev/shm/hosts";
