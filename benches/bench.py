@@ -1,0 +1,220 @@
+"""The benchmark of minidocker: `python benches/bench.py`, or `make bench`.
+
+All cases run in one go, interleaved round by round in random order, so that a busy moment of the
+machine meets all of them. The tables go to standard output and, unless `--only`, `--quick` or
+`--no-docs` is given, into docs/benchmarks.md (root and plain users have a section each) and
+docs/benchmarks.svg. Needs cargo (or `--floor`) and a C compiler; tools that are not installed are
+listed as such.
+
+A plain user must be able to reach the interpreter and the built floor. Where such a user cannot
+write the checkout: measure with `--json FILE --no-docs`, and render with `--from FILE`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import cases
+import report
+from cases import BWRAP, CASES, FLOOR, GROUPS, LARGE, MINIDOCKER, SMALL
+from measure import Samples, measure
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+PLOT = ROOT / "docs" / "benchmarks.svg"
+
+NOOP = """\
+__attribute__((naked, noreturn)) void _start(void) {
+#if defined(__x86_64__)
+    __asm__("xor %edi, %edi; mov $231, %eax; syscall");
+#elif defined(__aarch64__)
+    __asm__("mov x0, #0; mov x8, #94; svc #0");
+#else
+#error "exit_group of this architecture is not written down here"
+#endif
+}
+"""
+
+TEMPLATE = """\
+# Benchmarks
+
+Written by `make bench`. All cases are measured in one run, interleaved in random order.
+
+![Time to run one command, by tool](benchmarks.svg)
+
+{begin}
+{end}
+"""
+
+
+def _say(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="" if text.startswith("round") else "\n", file=sys.stderr)
+    elif not text.startswith("round"):
+        print(text, file=sys.stderr)
+
+
+def build_noop(directory: Path) -> Path:
+    """Compile the static program that does nothing."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        sys.exit("bench: no C compiler called cc; install gcc or clang")
+    source, program = directory / "noop.c", directory / "noop"
+    source.write_text(NOOP)
+    options = ["-O2", "-static", "-nostdlib", "-Wl,--build-id=none", "-s"]
+    subprocess.run([compiler, *options, "-o", program, source], check=True)
+    return program
+
+
+def build_floor() -> Path:
+    """Build core/benches/floor and return the program's path."""
+    command = ["cargo", "bench", "--package", "minidocker-core", "--bench", "floor", "--no-run"]
+    done = subprocess.run(
+        [*command, "--message-format", "json"],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for line in done.stdout.splitlines():
+        message = json.loads(line)
+        if message.get("target", {}).get("name") == "floor" and message.get("executable"):
+            return Path(message["executable"])
+    sys.exit("bench: cargo built no program called floor")
+
+
+def _version(command: str) -> str | None:
+    if shutil.which(command) is None:
+        return None
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"\d+(\.\d+)+", done.stdout)
+    return f"{command} {found[0]}" if found else None
+
+
+def machine() -> str:
+    """Describe the machine, without anything that tells whose it is."""
+    kernel = re.match(r"[\d.]+\d", platform.release())
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / cases.GIB
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    huge = re.search(r"\[(\w+)\]", setting.read_text()) if setting.exists() else None
+    facts = [
+        f"Linux {kernel[0] if kernel else platform.release()} ({platform.machine()})",
+        f"{len(os.sched_getaffinity(0))} cores",
+        f"{memory:.0f} GiB",
+        f"transparent huge pages: {huge[1] if huge else 'unknown'}",
+        f"{platform.python_implementation()} {platform.python_version()}",
+        *filter(None, map(_version, ("bwrap", "unshare", "runc", "nsjail", "hakoniwa"))),
+    ]
+    return ", ".join(facts) + "."
+
+
+def _who() -> str:
+    return "plain user" if os.geteuid() else "root"
+
+
+def _markers(who: str) -> tuple[str, str]:
+    name = who.replace(" ", "-")
+    return f"<!-- bench {name} -->", f"<!-- /bench {name} -->"
+
+
+def write_document(text: str, who: str) -> None:
+    """Put `text` between the markers of `who`, keeping what is around them."""
+    begin, end = _markers(who)
+    section = f"{begin}\n{text}\n{end}"
+    empty = TEMPLATE.format(begin=begin, end=end)
+    document = DOCUMENT.read_text() if DOCUMENT.exists() else empty
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    if pattern.search(document):
+        document = pattern.sub(lambda _: section, document, count=1)
+    else:
+        document = f"{document.rstrip()}\n\n{section}\n"
+    DOCUMENT.parent.mkdir(exist_ok=True)
+    DOCUMENT.write_text(document)
+
+
+def _at_most(what: str, value: float | None, most: float) -> bool:
+    if value is None:
+        print(f"not measured: {what}")
+        return False
+    holds = value <= most
+    print(f"{'holds' if holds else 'MISSED'}: {what} is {value:.3f}, at most {most}")
+    return holds
+
+
+def check(samples: Sequence[Samples]) -> bool:
+    """Print whether each target holds, and return whether all do."""
+    median = GROUPS[0].variants[0].label
+
+    def find(name: str) -> Samples | None:
+        return report.find(samples, "command", name, median)
+
+    small, large = (
+        report.find(samples, "parent", MINIDOCKER, variant.label) for variant in (SMALL, LARGE)
+    )
+    ours = find(MINIDOCKER)
+    return all(
+        [
+            _at_most("minidocker.run / floor", report.ratio(ours, find(FLOOR)), 1.25),
+            _at_most("minidocker.run / bwrap", report.ratio(ours, find(BWRAP)), 0.25),
+            _at_most("minidocker.run at 2 GiB / small", report.ratio(large, small), 1.15),
+        ]
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    ids = [group.id for group in GROUPS]
+    add("--only", metavar="GROUP", action="append", choices=ids, help=f"one of {', '.join(ids)}")
+    add("--rounds", type=int, help="how often each case is visited (default: 60, quick: 6)")
+    add("--quick", action="store_true", help="few rounds, and the documents stay as they are")
+    add("--json", metavar="FILE", type=Path, help="also write every sample to FILE")
+    add("--from", dest="source", metavar="FILE", type=Path, help="measure nothing, read FILE")
+    add("--no-docs", action="store_true", help="leave docs/ as it is")
+    add("--floor", metavar="PATH", type=Path, help="a floor that is built already")
+    add("--check", action="store_true", help="exit with status 1 unless every target holds")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = _arguments()
+    if options.source is not None:
+        record = json.loads(options.source.read_text())
+        samples = [Samples(**one) for one in record["samples"]]
+    else:
+        floor = options.floor or build_floor()
+        chosen = [case for case in CASES if not options.only or case.group in options.only]
+        rounds = options.rounds or (6 if options.quick else 60)
+        with tempfile.TemporaryDirectory() as directory:
+            noop = build_noop(Path(directory))
+            samples = measure(chosen, rounds, floor.resolve(), noop, _say)
+        record = {"machine": machine(), "who": _who(), "samples": [*map(asdict, samples)]}
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+    if options.json is not None:
+        options.json.write_text(json.dumps(record))
+    text = f"### As {record['who']}\n\n" + report.markdown(samples, record["machine"])
+    print(text)
+    if not (options.no_docs or options.quick or options.only):
+        write_document(text, record["who"])
+        if record["who"] == "root":
+            PLOT.write_text(report.plot(GROUPS[0], samples, MINIDOCKER))
+    if options.check and not check(samples):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

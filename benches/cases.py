@@ -1,0 +1,153 @@
+"""What is measured: groups (each one table) and the cases in them.
+
+To add a case, write an action in `actions.py` (or give the floor's arguments) and add a `Case`
+here. To add a table, add a `Group`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FLOOR = "floor"
+BARE = "floor without namespaces"
+SUBPROCESS = "subprocess.run"
+SUBPROCESS_FORK = "subprocess.run, with fork"
+MINIDOCKER = "minidocker.run"
+BWRAP = "bwrap"
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The circumstances of a case: one column of a table."""
+
+    label: str
+    resident: int = 0
+    """Bytes that the measuring process has touched beyond the interpreter."""
+    threads: int = 1
+
+
+SMALL = Variant("small")
+LARGE = Variant("2 GiB resident", resident=2 * GIB)
+
+
+@dataclass(frozen=True)
+class Group:
+    """One table."""
+
+    id: str
+    title: str
+    note: str
+    measure: Literal["latency", "throughput"] = "latency"
+    variants: tuple[Variant, ...] = (Variant("median"),)
+    baselines: tuple[str, ...] = ()
+    """Names of the cases to which every median of the group is also given as a ratio."""
+    whole: str = ""
+    """Name of the case from which every median of the group is also subtracted."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of a group's table."""
+
+    group: str
+    name: str
+    floor: tuple[str, ...] | None = None
+    """Arguments of the Rust floor, or None for an action of the Python worker."""
+    action: str = ""
+    """Name of an action in `actions.py`."""
+    note: str = ""
+    """What the row is, below the table; a tool's command line is added by itself."""
+
+
+GROUPS = (
+    Group(
+        "command",
+        "One command",
+        "A static program that does nothing, started from a small process and waited for.",
+        baselines=(FLOOR, BWRAP),
+    ),
+    Group(
+        "parent",
+        "From a large process",
+        "The same from a Python process that has touched 2 GiB. A fork copies its page tables.",
+        variants=(SMALL, LARGE),
+    ),
+    Group(
+        "threads",
+        "From several threads at once",
+        "Runs a second, all threads of one process together.",
+        measure="throughput",
+        variants=(
+            Variant("1 thread"),
+            Variant("2 threads", threads=2),
+            Variant("4 threads", threads=4),
+        ),
+    ),
+    Group(
+        "steps",
+        "What the steps cost",
+        "The floor with one step left out, and what needs that step. What it saves is what the"
+        " step costs, its undoing at exit included."
+        " On a machine that others use, differences below 0.03 ms mean little.",
+        whole="everything",
+    ),
+)
+
+
+def _without(*steps: str) -> tuple[str, ...]:
+    return tuple(word for step in steps for word in ("--without", step))
+
+
+_STEPS = {
+    "everything": (),
+    "no loopback up": _without("loopback"),
+    "no fresh /sys": _without("sysfs"),
+    "no control groups in the fresh /sys": _without("cgroupfs"),
+    "no private /dev/shm, no hosts file": _without("shm"),
+    "no hosts file": ("--hosts", "none"),
+    "no ping": _without("ping"),
+    "no fresh /proc, no ping": _without("proc"),
+    "no network namespace": _without("net"),
+    "no IPC namespace": _without("ipc"),
+    "no mount namespace": _without("mount"),
+    "no namespace but user": _without("pid", "net", "mount", "uts", "ipc", "cgroup"),
+    "id map of one row, written by the child": ("--map", "child"),
+    "the same, with vfork": ("--map", "child", "--wait", "vfork"),
+    "also watched for the caller's death": ("--with", "watchdog"),
+}
+
+CASES = (
+    Case("command", BARE, floor=("--bare",), note="clone, exec and wait alone; Rust, no Python"),
+    Case("command", SUBPROCESS, action="subprocess", note="no namespaces"),
+    Case(
+        "command",
+        FLOOR,
+        floor=(),
+        note="the system calls alone: `core/benches/floor`, in Rust, no Python",
+    ),
+    Case(
+        "command",
+        MINIDOCKER,
+        action="minidocker",
+        note='`minidocker.run([noop], hostname="bench")`',
+    ),
+    Case(
+        "command", BWRAP, action="bwrap", note="everything that minidocker does but /sys and ping"
+    ),
+    Case("command", "bwrap, namespaces only", action="bwrap-plain"),
+    Case("command", "unshare", action="unshare"),
+    Case("command", "nsjail", action="nsjail"),
+    Case("command", "hakoniwa", action="hakoniwa"),
+    Case("command", "runc", action="runc", note="`runc run` of the bundle that `runc spec` writes"),
+    Case("parent", SUBPROCESS, action="subprocess"),
+    Case("parent", SUBPROCESS_FORK, action="subprocess-fork"),
+    Case("parent", MINIDOCKER, action="minidocker"),
+    Case("threads", FLOOR, floor=()),
+    Case("threads", SUBPROCESS, action="subprocess"),
+    Case("threads", MINIDOCKER, action="minidocker"),
+    Case("threads", BWRAP, action="bwrap"),
+    *(Case("steps", name, floor=arguments) for name, arguments in _STEPS.items()),
+)
