@@ -84,7 +84,7 @@ test: lint test-rust test-python ## Everything that CI checks
 lint: lint-rust lint-python ## Formatting, lints, types, the stub
 
 .PHONY: lint-rust
-lint-rust:
+lint-rust: | $(VENV)/bin/python
 	cargo fmt --all --check
 	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --workspace --no-deps --document-private-items
@@ -97,7 +97,7 @@ lint-python: $(PACKAGE)
 	$(BIN)/python -m mypy.stubtest --concise minidocker._core
 
 .PHONY: test-rust
-test-rust: ## The tests of the Rust crates
+test-rust: | $(VENV)/bin/python ## The tests of the Rust crates
 	cargo test --quiet --locked --workspace
 
 # The plain user's part comes last, and is never left out: root makes itself such a user.

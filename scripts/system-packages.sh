@@ -24,6 +24,7 @@ programs() {
             echo "ip iproute2 looking at network interfaces"
             echo "busybox busybox-static a root file system of one program"
             echo "strace strace tracing system calls"
+            echo "CPython's-own-tests libpython3-testsuite comparing Popen with subprocess.Popen"
             ;;
         bench)
             echo "cc gcc compiling the no-op program"
@@ -38,9 +39,23 @@ programs() {
     esac
 }
 
+have() {
+    case $1 in
+        CPython\'s-own-tests)
+            # Debian packs them by themselves; other Pythons have them, or never will.
+            .venv/bin/python -c '
+import os, sys
+os.execv(sys._base_executable, ["python", "-c", "import test.test_subprocess"])' 2>/dev/null
+            ;;
+        *)
+            PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null
+            ;;
+    esac
+}
+
 missing() {
     programs | while read -r program package purpose; do
-        PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || echo "$program $package $purpose"
+        have "$program" </dev/null || echo "$program $package $purpose"
     done
 }
 

@@ -1,0 +1,1 @@
+"""CPython's own tests of subprocess, run with `subprocess.Popen` replaced."""

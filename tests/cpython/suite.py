@@ -1,0 +1,152 @@
+"""Run test.test_subprocess in this interpreter and write down how each test ended.
+
+    python suite.py REPORT [--path DIRECTORY] [--popen MODULE:CLASS] [--defaults JSON]
+                           [--only TEST ...]
+
+`subprocess.Popen` is replaced by CLASS before anything of the test suite is imported, so that
+`subprocess.run`, `call`, `check_output` and `getoutput` use it too. REPORT gets one JSON object a
+line as the tests go, so that it tells where a run stopped that did not come to its end.
+
+This file is run as a program by an interpreter that knows nothing of pytest or of the other tests.
+"""
+
+import argparse
+import importlib
+import json
+import resource
+import subprocess
+import sys
+import time
+import traceback
+import unittest
+from typing import Any, TextIO
+
+SUITE = "test.test_subprocess"
+
+
+class Recorder(unittest.TestResult):
+    """Writes each test's outcome to the report: the worst one where sub-tests differ."""
+
+    def __init__(self, report: TextIO) -> None:
+        super().__init__()
+        self._report = report
+        self._began = 0.0
+        self._outcome = ""
+        self._detail = ""
+
+    def _write(self, **row: object) -> None:
+        print(json.dumps(row), file=self._report, flush=True)
+
+    def _note(self, test: unittest.TestCase, outcome: str, detail: str) -> None:
+        if test.id() != self._current:
+            # What is not inside a test: setUpClass, tearDownModule and the like.
+            self._write(test=_name(test), outcome=outcome, detail=detail, seconds=0.0)
+        elif self._outcome in ("", "skipped"):
+            self._outcome, self._detail = outcome, detail
+
+    _current = ""
+
+    def startTest(self, test: unittest.TestCase) -> None:
+        super().startTest(test)
+        self._current = test.id()
+        self._outcome, self._detail = "", ""
+        self._began = time.monotonic()
+        self._write(started=_name(test))
+
+    def stopTest(self, test: unittest.TestCase) -> None:
+        super().stopTest(test)
+        self._write(
+            test=_name(test),
+            outcome=self._outcome or "passed",
+            detail=self._detail,
+            seconds=round(time.monotonic() - self._began, 3),
+        )
+        self._current = ""
+
+    def addError(self, test: unittest.TestCase, err: Any) -> None:
+        super().addError(test, err)
+        self._note(test, "failed", _text(err))
+
+    def addFailure(self, test: unittest.TestCase, err: Any) -> None:
+        super().addFailure(test, err)
+        self._note(test, "failed", _text(err))
+
+    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any) -> None:
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self._note(test, "failed", f"{subtest}\n{_text(err)}")
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
+        super().addSkip(test, reason)
+        self._note(test, "skipped", reason)
+
+    def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:
+        super().addExpectedFailure(test, err)
+        self._note(test, "expected failure", _text(err))
+
+    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
+        super().addUnexpectedSuccess(test)
+        self._note(test, "unexpected success", "")
+
+
+def _name(test: unittest.TestCase) -> str:
+    return test.id().removeprefix(f"{SUITE}.")
+
+
+def _text(err: Any) -> str:
+    return "".join(traceback.format_exception(*err))
+
+
+def replace_popen(name: str, defaults: dict[str, Any]) -> None:
+    """Make `subprocess.Popen` the class named `module:class`, with `defaults` for its keywords."""
+    module, _, attribute = name.partition(":")
+    replacement = getattr(importlib.import_module(module), attribute)
+    if defaults:
+
+        class Popen(replacement):  # type: ignore[misc, valid-type]
+            def __init__(self, *args: Any, **keywords: Any) -> None:
+                super().__init__(*args, **{**defaults, **keywords})
+
+        replacement = Popen
+    subprocess.Popen = replacement  # type: ignore[misc]
+
+
+def main() -> None:
+    """Run the tests; how they ended is in the report alone."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("report")
+    parser.add_argument("--path")
+    parser.add_argument("--popen")
+    parser.add_argument("--defaults", type=json.loads, default={})
+    parser.add_argument("--only", nargs="*", default=[])
+    arguments = parser.parse_args()
+
+    # The directory of this file: a test that imports by a short name must not find what lies here.
+    del sys.path[0]
+    if arguments.path:
+        sys.path.append(arguments.path)
+    if arguments.popen:
+        replace_popen(arguments.popen, arguments.defaults)
+
+    from test import support
+    from test.support import os_helper
+
+    # The tests of time-outs and of leaked descriptors, but none that need much memory or a network.
+    support.use_resources = ("cpu", "walltime")
+    support.verbose = 0
+    # Some tests fill up the table of descriptors, and give up where it is larger than usual.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, most))
+
+    loader = unittest.defaultTestLoader
+    if arguments.only:
+        suite = loader.loadTestsFromNames([f"{SUITE}.{name}" for name in arguments.only])
+    else:
+        suite = loader.loadTestsFromName(SUITE)
+    with open(arguments.report, "w", encoding="utf-8") as report, os_helper.temp_cwd():
+        suite.run(Recorder(report))
+        print(json.dumps({"finished": True}), file=report)
+
+
+if __name__ == "__main__":
+    main()
