@@ -73,7 +73,7 @@ demo: $(PACKAGE) ## Run a command in a container of its own, seen from both side
 .PHONY: bench
 bench: $(PACKAGE) ## Measure against the bare system calls, bwrap, unshare and runc
 	@scripts/system-packages.sh bench
-	@$(BIN)/python benches/run.py
+	@$(BIN)/python benches/bench.py
 
 # --- checks ------------------------------------------------------------------------------------
 

@@ -208,7 +208,9 @@ fn spawn(
     let mut interruption = None;
     let launched = py.detach(|| {
         let mut interrupted = || {
-            interruption = Python::attach(Python::check_signals).err();
+            #[expect(clippy::redundant_closure_for_method_calls, reason = "not general enough")]
+            let checked = Python::attach(|py| py.check_signals());
+            interruption = checked.err();
             interruption.is_some()
         };
         let options = Options { interrupted: Some(&mut interrupted), deadline, trace, inject };

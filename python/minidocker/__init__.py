@@ -18,9 +18,6 @@ from minidocker._namespaces import NamespaceOptions, Namespaces, namespaces
 from minidocker._process import CompletedProcess, Popen, Usage, run
 from minidocker._spec import Spec
 
-if _sys.platform == "linux":
-    from minidocker import _core
-
 __all__ = [
     "CommandNotFound",
     "CompletedProcess",
@@ -42,5 +39,7 @@ __all__ = [
 ]
 
 if _sys.platform == "linux":
+    from minidocker import _core
+
     # A forked child shall not hold what its parent keeps: the watchdog would wait for it.
     _os.register_at_fork(after_in_child=_core.forget_parent)

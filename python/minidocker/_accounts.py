@@ -59,7 +59,9 @@ def _read(file: str, pid: int) -> list[str]:
         try:
             etc = os.open("etc", flags | os.O_DIRECTORY, dir_fd=root)
             try:
-                with open(os.open(file, flags, dir_fd=etc), encoding="utf-8", errors="replace") as text:
+                with open(
+                    os.open(file, flags, dir_fd=etc), encoding="utf-8", errors="replace"
+                ) as text:
                     return text.read().splitlines()
             finally:
                 os.close(etc)

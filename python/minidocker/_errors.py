@@ -131,8 +131,10 @@ class SpawnError(Error, OSError):
         self._doing = doing
 
     def __str__(self) -> str:
-        parts = [f"cannot {self._doing or self.step or 'start the container'}"]
-        if self.filename is not None:
+        doing = self._doing or self.step or "start the container"
+        parts = [f"cannot {doing}"]
+        # Words such as "mount proc on /proc" name the file already.
+        if self.filename is not None and _text(self.filename) not in doing.split():
             parts[0] += f" {self.filename!r}"
         if self.errno is not None:
             parts.append(f"{self.strerror} (errno {self.errno})")

@@ -16,8 +16,8 @@ What differs from `subprocess`, and why:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import io
 import os
 import resource
 import select
@@ -25,7 +25,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Unpack
 
 from minidocker import _accounts
@@ -37,7 +36,7 @@ if sys.platform == "linux":
     from minidocker import _core
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Callable, Mapping
 
 __all__ = ["CompletedProcess", "Popen", "Usage", "run"]
 
@@ -48,12 +47,6 @@ _EXECUTE_CHILD: tuple[str, ...] = subprocess.Popen._execute_child.__code__.co_va
 ]
 """The names of what `subprocess.Popen` hands to the method that starts the process; they have grown
 with the versions of Python, so they are looked up by name."""
-
-SUBPROCESS_KEYWORDS = (
-    "bufsize", "close_fds", "cwd", "encoding", "env", "errors", "executable", "extra_groups", "group",
-    "pass_fds", "pipesize", "preexec_fn", "process_group", "restore_signals", "shell",
-    "start_new_session", "stderr", "stdin", "stdout", "text", "umask", "universal_newlines", "user",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,7 +91,8 @@ class Popen(subprocess.Popen[Any]):
 
     Args:
         spec: the container; a field given as a keyword overrides that one field.
-        start_new_session: always True in effect with a new PID namespace; False with one is refused.
+        start_new_session: a container has a session of its own; False is refused with a new PID
+            namespace.
 
     Raises:
         SpecError: wrong on any machine; nothing was created.
@@ -151,7 +145,9 @@ class Popen(subprocess.Popen[Any]):
         self._process: _core.Process | None = None
         self._spec = Spec.of(spec, options)
         self._enter = _enter
-        self._launch = {"enter": _enter, "timeout": _timeout, "trace": _trace, "inject": _inject}
+        self._timeout = _timeout
+        self._trace = _trace
+        self._inject = _inject
         self._terminal = _terminal
         if preexec_fn is not None:
             reason = "no Python may run between clone and exec: do it in the command instead"
@@ -194,9 +190,16 @@ class Popen(subprocess.Popen[Any]):
         )
         self._started = time.monotonic()
         try:
-            process = _core.spawn(self._spec.core(), command, **self._launch)
+            process = _core.spawn(
+                self._spec.core(),
+                command,
+                enter=self._enter,
+                timeout=self._timeout,
+                trace=self._trace,
+                inject=self._inject,
+            )
         except TimeoutError:
-            raise subprocess.TimeoutExpired(self.args, self._launch["timeout"] or 0.0) from None
+            raise subprocess.TimeoutExpired(self.args, self._timeout or 0.0) from None
         except SpawnError as error:
             if error.step == "exec":
                 error.filename = os.fspath(executable)
@@ -208,7 +211,7 @@ class Popen(subprocess.Popen[Any]):
         self._child_created = True
         # What the child's memory counts from: it began in the caller's.
         self._peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        # The command does not get the terminal's SIGINT, so nobody has to wait for what it does then.
+        # The command does not get the terminal's SIGINT: nobody has to wait for what it does then.
         self._sigint_wait_secs = 0.0
         self._close_pipe_fds(  # type: ignore[attr-defined]
             call["p2cread"], call["p2cwrite"],
@@ -234,14 +237,17 @@ class Popen(subprocess.Popen[Any]):
                 # Another thread is waiting, and will set the return code.
                 return None
             try:
-                if self.returncode is not None:
-                    return self.returncode
-                pid, status = self._try_wait(os.WNOHANG)
-                if pid == self.pid:
-                    self._handle_exitstatus(status)
+                if not self._has_returncode():
+                    pid, status = self._try_wait(os.WNOHANG)
+                    if pid == self.pid:
+                        self._handle_exitstatus(status)
             finally:
                 self._waitpid_lock.release()  # type: ignore[attr-defined]
         return self.returncode
+
+    def _has_returncode(self) -> bool:
+        """Whether another thread was faster while this one took the lock."""
+        return self.returncode is not None
 
     def _wait(self, timeout: float | None) -> int:
         if timeout is not None and self.returncode is None:
@@ -270,10 +276,11 @@ class Popen(subprocess.Popen[Any]):
             wall = time.monotonic() - self._started
             self.usage = Usage(wall=wall, user=user, system=system, peak=peak)
             sts = status
-        elif process is not None and os.WIFSIGNALED(sts) and os.WTERMSIG(sts) == signal.SIGKILL:
-            if replaced := process.killed_for:
-                self.returncode = -replaced
-                return
+        killed = os.WIFSIGNALED(sts) and os.WTERMSIG(sts) == signal.SIGKILL
+        if killed and process is not None and process.killed_for:
+            # It stood for the signal that was asked for.
+            self.returncode = -process.killed_for
+            return
         super()._handle_exitstatus(sts)  # type: ignore[misc]
 
     def _account(self, used: resource.struct_rusage) -> None:
@@ -298,11 +305,9 @@ class Popen(subprocess.Popen[Any]):
         self.poll()
         if self.returncode is not None or self._process is None:
             return
-        try:
+        # It may end between the two.
+        with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(int(sig))
-        except ProcessLookupError:
-            # It has ended between the two.
-            pass
 
     def _end(self) -> None:
         """End the whole container, and reap its first process."""
@@ -320,14 +325,6 @@ class Popen(subprocess.Popen[Any]):
                     _close(pipe)
         self.wait()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        super().__exit__(exc_type, value, traceback)
-
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             "a Popen is a process of this one's: pass its pid and minidocker.attach() to it, "
@@ -339,7 +336,7 @@ def run(
     args: Any,
     *,
     spec: Spec | None = None,
-    input: Any = None,
+    input: Any = None,  # noqa: A002 - the name that subprocess gives it
     capture_output: bool = False,
     timeout: float | None = None,
     check: bool = False,
@@ -403,7 +400,9 @@ def _arguments(args: Any, executable: Any, *, shell: bool) -> tuple[list[Any], A
     else:
         args = list(args)
     if not args:
-        raise SpecError("there is no command: give at least a program's name", option="args", value=args)
+        raise SpecError(
+            "there is no command: give at least a program's name", option="args", value=args
+        )
     if shell:
         args = ["/bin/sh", "-c", *args]
         if executable:
@@ -417,24 +416,21 @@ def _candidates(executable: Any, env: Mapping[Any, Any] | None) -> list[bytes]:
     if os.path.dirname(name):
         return [name]
     # os.get_exec_path() takes what os.environ is: a mapping of str, or of bytes.
-    path = os.get_exec_path(env)  # type: ignore[arg-type]
+    path = os.get_exec_path(env)
     return [os.path.join(os.fsencode(directory), name) for directory in path]
 
 
 def _environment(env: Mapping[Any, Any]) -> list[bytes]:
     lines = []
     for name, value in env.items():
-        name = os.fsencode(name)
-        if b"=" in name:
+        key = os.fsencode(name)
+        if b"=" in key:
             raise ValueError("illegal environment variable name")
-        lines.append(name + b"=" + os.fsencode(value))
+        lines.append(key + b"=" + os.fsencode(value))
     return lines
 
 
 def _close(pipe: IO[Any]) -> None:
-    # A writer whose reader is gone cannot flush what it still holds.
-    try:
+    # What a writer still holds cannot be flushed once its reader is gone; it is closed anyway.
+    with contextlib.suppress(BrokenPipeError):
         pipe.close()
-    except BrokenPipeError:
-        if isinstance(pipe, io.IOBase):
-            pipe.detach() if hasattr(pipe, "detach") else None

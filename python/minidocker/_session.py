@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -19,11 +20,9 @@ def kill_session(session: int) -> None:
         if not members:
             return
         for pid in members:
-            try:
+            # It may have ended meanwhile, or have become somebody the caller may not signal.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                # It has ended meanwhile, or it became somebody the caller may not signal.
-                pass
 
 
 def _members(session: int) -> list[int]:

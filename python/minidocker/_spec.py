@@ -25,16 +25,26 @@ if TYPE_CHECKING:
 
 __all__ = ["IdMap", "Spec", "SpecOptions"]
 
+SUBPROCESS_KEYWORDS = (
+    "bufsize", "close_fds", "cwd", "encoding", "env", "errors", "executable", "extra_groups",
+    "group", "pass_fds", "pipesize", "preexec_fn", "process_group", "restore_signals", "shell",
+    "start_new_session", "stderr", "stdin", "stdout", "text", "umask", "universal_newlines", "user",
+)  # fmt: skip
+"""The keywords that a command takes beside those of `Spec`: what a wrong one may have meant."""
+
 Row = tuple[int, int, int]
 IdMap = Sequence[Row] | Literal["auto"]
 _CLOCKS = ("monotonic", "boottime")
+_ALL = NamespaceOptions.all()
 _ID_LIMIT = 2**32 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec:
-    """A container: every isolation option, so that one description serves `run`, `Popen`,
-    `Container` and all the others. A keyword given beside ``spec=`` overrides that one field.
+    """A container: every isolation option.
+
+    One description serves `run`, `Popen`, `Container` and all the others. A keyword given beside
+    ``spec=`` overrides that one field.
 
     Args:
         namespaces: which namespaces are new; by default the seven of namespaces(7), not time.
@@ -45,16 +55,16 @@ class Spec:
             A plain caller without a map gets the one row user → caller, and its capabilities end
             at exec.
         uid_map: rows ``(inside, outside, count)`` as in user_namespaces(7), or ``"auto"``: the
-            caller, then its subordinate ids, through newuidmap(1). By default a plain caller becomes
+            caller, then its subordinate ids, through newuidmap(1). By default a plain caller is
             root inside, and a root caller keeps every id that it has.
         gid_map: the same for groups.
-        network: ``"none"``: a stack of its own with loopback up; ``"host"``: the caller's; or a
+        network: ``"none"``: a stack of its own, loopback up; ``"host"``: the caller's; or a
             container, whose network (and the user namespace that owns it) is shared. By default
             ``"none"`` where the network namespace is new, else ``"host"``.
         no_new_privileges: whether set-user-ID programs and file capabilities raise nothing
             (``PR_SET_NO_NEW_PRIVS``, prctl(2)).
-        init: False: the command itself is PID 1. True: a tiny init is, which reaps orphans, forwards
-            signals and reports the command's own status.
+        init: False: the command itself is PID 1. True: a tiny init is, reaping orphans, forwarding
+            signals and reporting the command's own status.
         die_with_parent: whether the container ends when the Python process does, however it ends.
         time_offsets: seconds that the clocks of a new time namespace are ahead, by ``"monotonic"``
             and ``"boottime"``.
@@ -63,7 +73,7 @@ class Spec:
         SpecError: a value of the wrong kind, or options that contradict each other.
     """
 
-    namespaces: NamespaceOptions = NamespaceOptions.all()
+    namespaces: NamespaceOptions = _ALL
     hostname: str | None = None
     domainname: str | None = None
     user: int | str | None = None
@@ -88,9 +98,9 @@ class Spec:
                 _wrong(option, value, "give True or False")
         for option in ("uid_map", "gid_map"):
             _check_map(option, getattr(self, option))
-        if self.network is not None and self.network not in ("none", "host"):
-            if isinstance(self.network, str) or not hasattr(self.network, "pid"):
-                _wrong("network", self.network, "give 'none', 'host' or a Container")
+        known = self.network is None or self.network in ("none", "host")
+        if not known and (isinstance(self.network, str) or not hasattr(self.network, "pid")):
+            _wrong("network", self.network, "give 'none', 'host' or a Container")
         if self.time_offsets is not None:
             _check_offsets(self.time_offsets)
 
@@ -105,7 +115,7 @@ class Spec:
             return _DEFAULT if spec is None else spec
         for name, value in options.items():
             if name not in _FIELDS:
-                raise unknown_option(name, value, _known())
+                raise unknown_option(name, value, [*_FIELDS, *SUBPROCESS_KEYWORDS, "spec"])
         if spec is None:
             return cls(**options)
         if not isinstance(spec, Spec):
@@ -152,12 +162,6 @@ class SpecOptions(TypedDict, total=False):
     init: bool
     die_with_parent: bool
     time_offsets: Mapping[str, float] | None
-
-
-def _known() -> list[str]:
-    from minidocker._process import SUBPROCESS_KEYWORDS
-
-    return [*_FIELDS, *SUBPROCESS_KEYWORDS, "spec"]
 
 
 def _wrong(option: str, value: object, advice: str) -> NoReturn:
