@@ -107,16 +107,14 @@ def test_the_class_is_the_one_that_python_has_for_the_errno_where_there_is_one(e
 def test_a_spawn_error_is_one_sentence_with_its_remedy():
     error = spawn_error(errno.EPERM, "/proc", "mount proc on /proc", "run as root")
     assert str(error) == (
-        "cannot mount proc on /proc: Operation not permitted (errno 1). "
-        "Remedy: run as root"
+        "cannot mount proc on /proc: Operation not permitted (errno 1). Remedy: run as root"
     )
 
 
 def test_a_file_that_the_step_does_not_name_is_shown():
     error = spawn_error(errno.ENOENT, b"/a\xff", "execute the command", command=True)
     assert str(error) == (
-        "cannot execute the command b'/a\\xff': "
-        "No such file or directory (errno 2)"
+        "cannot execute the command b'/a\\xff': No such file or directory (errno 2)"
     )
     part = spawn_error(errno.ENOENT, "/proc", "mount proc on /proc/self")
     assert "'/proc'" in str(part)

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 
 use crate::namespaces::Kind;
-use crate::spec::{IdMap, IdRow, Spec};
+use crate::spec::{IdMap, IdRow, Network, Spec};
 
 /// What a plan needs to know.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +47,7 @@ impl Host {
         let uid = nix::unistd::geteuid().as_raw();
         let gid = nix::unistd::getegid().as_raw();
         let namespaces = spec.namespaces;
+        let joined = matches!(spec.network, Some(Network::Join(_)));
         let own_mounts = namespaces.contains(Kind::Mount);
         let own_rows = |map: &IdMap, file| {
             let wanted = namespaces.contains(Kind::User) && uid == 0 && *map == IdMap::Caller;
@@ -59,7 +60,7 @@ impl Host {
         let subordinate = |map: &IdMap, file| {
             if *map == IdMap::Auto { subordinate_ids(file, uid) } else { Vec::new() }
         };
-        let (sys, sys_cgroup) = if own_mounts && namespaces.contains(Kind::Net) {
+        let (sys, sys_cgroup) = if own_mounts && (joined || namespaces.contains(Kind::Net)) {
             sys_mounts()
         } else {
             (false, false)

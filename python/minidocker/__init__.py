@@ -4,6 +4,7 @@ import os as _os
 import sys as _sys
 
 from minidocker import linux
+from minidocker._container import AttachedContainer, Container, attach
 from minidocker._errors import (
     CommandNotFound,
     Error,
@@ -15,24 +16,31 @@ from minidocker._errors import (
     UnsupportedPlatformError,
 )
 from minidocker._namespaces import NamespaceOptions, Namespaces, namespaces
+from minidocker._plan import Plan, PlannedCall, explain
 from minidocker._process import CompletedProcess, Popen, Usage, run
 from minidocker._spec import Spec
 
 __all__ = [
+    "AttachedContainer",
     "CommandNotFound",
     "CompletedProcess",
+    "Container",
     "Error",
     "NamespaceOptions",
     "Namespaces",
     "NotADirectory",
     "PathNotFound",
     "PermissionDenied",
+    "Plan",
+    "PlannedCall",
     "Popen",
     "SpawnError",
     "Spec",
     "SpecError",
     "UnsupportedPlatformError",
     "Usage",
+    "attach",
+    "explain",
     "linux",
     "namespaces",
     "run",

@@ -190,14 +190,7 @@ class Popen(subprocess.Popen[Any]):
         )
         self._started = time.monotonic()
         try:
-            process = _core.spawn(
-                self._spec.core(),
-                command,
-                enter=self._enter,
-                timeout=self._timeout,
-                trace=self._trace,
-                inject=self._inject,
-            )
+            process = self._launch(command)
         except TimeoutError:
             raise subprocess.TimeoutExpired(self.args, self._timeout or 0.0) from None
         except SpawnError as error:
@@ -218,6 +211,16 @@ class Popen(subprocess.Popen[Any]):
             call["c2pread"], call["c2pwrite"],
             call["errread"], call["errwrite"],
         )  # fmt: skip
+
+    def _launch(self, command: _core.Command) -> _core.Process:
+        return _core.spawn(
+            self._spec.core(),
+            command,
+            enter=self._enter,
+            timeout=self._timeout,
+            trace=self._trace,
+            inject=self._inject,
+        )
 
     # --- waiting -------------------------------------------------------------------------------
 

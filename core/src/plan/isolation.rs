@@ -26,12 +26,14 @@ pub(super) fn at_cwd() -> Arg {
     Arg::Named(i64::from(libc::AT_FDCWD) as u64, "AT_FDCWD".into())
 }
 
-/// Everything that makes the inside of the namespaces in `new`. `pingers` is the range of group ids
-/// inside that may use ICMP sockets.
+/// Everything that makes the inside of the namespaces in `new`. `other_net`: whether the network is
+/// not the caller's, be it new or entered. `pingers` is the range of group ids inside that may use
+/// ICMP sockets.
 pub(super) fn isolate(
     sequence: &mut Sequence,
     spec: &Spec,
     new: NamespaceOptions,
+    other_net: bool,
     pingers: (u32, u32),
     host: &Host,
 ) {
@@ -53,7 +55,7 @@ pub(super) fn isolate(
             mount(sequence, Step::MountProc, Some(c"proc"), c"/proc", Some(c"proc"), flags, None)
                 .note("/proc shows the new PID namespace");
         }
-        if new.contains(Kind::Net) && host.sys {
+        if other_net && host.sys {
             fresh_sysfs(sequence, host);
         }
         if new.contains(Kind::Ipc) {
@@ -159,7 +161,7 @@ fn loopback_up(sequence: &mut Sequence) {
     sequence.call(Step::Loopback, number::CLOSE, [socket.into()]);
 }
 
-/// A sysfs that shows the new network namespace. What is mounted on /sys/fs/cgroup is carried over.
+/// A sysfs that shows the container's network. What is mounted on /sys/fs/cgroup is carried over.
 fn fresh_sysfs(sequence: &mut Sequence, host: &Host) {
     const CGROUP: &CStr = c"/sys/fs/cgroup";
     let tree = host.sys_cgroup.then(|| {
@@ -172,7 +174,7 @@ fn fresh_sysfs(sequence: &mut Sequence, host: &Host) {
     });
     let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
     mount(sequence, Step::MountSys, Some(c"sysfs"), c"/sys", Some(c"sysfs"), flags, None)
-        .note("/sys shows the new network namespace");
+        .note("/sys shows the container's network");
     if let Some(tree) = tree {
         let (empty, path) = (sequence.text(c""), sequence.text(CGROUP));
         let args = [tree.into(), empty, at_cwd(), path, named!(MOVE_MOUNT_F_EMPTY_PATH)];

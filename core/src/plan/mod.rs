@@ -101,7 +101,7 @@ impl Plan {
             let also = builder.signals_to_reset();
             builder.sequence().reset_signals(also);
         }
-        builder.settle(made.is_some() && target.is_none(), ids, target.is_some());
+        builder.settle(made.is_some() && target.is_none(), ids, target);
         builder.finish(target);
         let stages = builder.stages;
         let clone_flags = if target.is_some() { 0 } else { builder_flags(new) };
@@ -294,7 +294,9 @@ impl Builder<'_> {
     }
 
     /// From the first call in the new namespaces to the last that makes the container.
-    fn settle(&mut self, awaits_maps: bool, ids: Option<Ids>, entered: bool) {
+    fn settle(&mut self, awaits_maps: bool, ids: Option<Ids>, target: Option<&Target>) {
+        let entered = target.is_some();
+        let entered_net = target.is_some_and(|target| target.kinds().contains(Kind::Net));
         let (spec, host, new, command) = (self.spec, self.host, self.new, self.command);
         let shares_memory = self.shares_memory();
         let new_session = command.is_none_or(|command| command.new_session);
@@ -321,7 +323,8 @@ impl Builder<'_> {
             command::restore_dumpable(sequence, host, shares_memory);
         }
         let pingers = self.pingers(ids);
-        isolation::isolate(self.sequence(), spec, new, pingers, host);
+        let other_net = new.contains(Kind::Net) || entered_net;
+        isolation::isolate(self.sequence(), spec, new, other_net, pingers, host);
     }
 
     /// The range of groups that ping is opened to: those that are mapped.

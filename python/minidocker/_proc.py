@@ -1,0 +1,416 @@
+"""What ``/proc`` says about processes and the namespaces they live in.
+
+Every function takes ``root``, the mounted proc file system that it reads, and changes nothing.
+Process ids are those of the PID namespace that ``root`` was mounted for. A process that ends while
+it is being read raises :exc:`ProcessLookupError`; one that the caller may not look into raises
+:exc:`PermissionError` (the kernel asks for what ``ptrace(2)`` would ask for; see ``proc(5)``).
+Functions that walk all processes leave out those that vanish on the way.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+#: Namespace kind to the name of its link in ``/proc/PID/ns``.
+KINDS: Mapping[str, str] = {
+    "pid": "pid",
+    "net": "net",
+    "mount": "mnt",
+    "uts": "uts",
+    "ipc": "ipc",
+    "user": "user",
+    "cgroup": "cgroup",
+    "time": "time",
+}
+
+#: Capability numbers are positions in this tuple (``linux/capability.h``).
+CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+)
+
+_SECCOMP_MODES = {"0": "disabled", "1": "strict", "2": "filter"}
+
+
+class Process(NamedTuple):
+    """One process of a container, seen from both sides."""
+
+    #: Process id in the reader's PID namespace.
+    pid: int
+    #: Process id in the container's PID namespace.
+    container_pid: int
+    #: Arguments joined by spaces; ``[name]`` for a process that has none (a zombie).
+    command: str
+
+
+class FoundContainer(NamedTuple):
+    """A PID namespace other than the reader's, named by its PID 1."""
+
+    #: Process id of its PID 1, in the reader's PID namespace.
+    pid: int
+    #: Effective user id of PID 1, in the reader's user namespace.
+    owner: int
+    #: Seconds since PID 1 was started.
+    age: float
+    #: Arguments of PID 1 joined by spaces.
+    command: str
+    #: Kinds of namespace that differ from the reader's; None where the reader may not look.
+    differs: tuple[str, ...] | None
+
+
+class IdRow(NamedTuple):
+    """One row of ``/proc/PID/uid_map`` or ``gid_map``; ``outside`` is the reader's view."""
+
+    inside: int
+    outside: int
+    #: How many ids the row maps, counting up from both.
+    length: int
+
+
+class MountEntry(NamedTuple):
+    """One line of ``/proc/PID/mountinfo`` (``proc_pid_mountinfo(5)``)."""
+
+    target: str
+    source: str
+    type: str
+    #: Directory of the file system that is mounted at ``target``.
+    root: str
+    options: tuple[str, ...]
+    #: ``shared:N``, ``master:N``, ``propagate_from:N``, ``unbindable``; empty for a private mount.
+    propagation: tuple[str, ...]
+
+
+class Interface(NamedTuple):
+    """A network interface in the network namespace of a process."""
+
+    name: str
+    #: IPv4 and IPv6 addresses as ``address/prefix length``.
+    addresses: tuple[str, ...]
+    received_bytes: int
+    sent_bytes: int
+
+
+def _read(pid: int | str, name: str, root: str) -> bytes:
+    try:
+        with open(f"{root}/{pid}/{name}", "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise ProcessLookupError(f"no process {pid}") from None
+
+
+def _text(pid: int | str, name: str, root: str) -> str:
+    return os.fsdecode(_read(pid, name, root))
+
+
+def pids(root: str = "/proc") -> list[int]:
+    """Return the ids of all visible processes, ascending."""
+    return sorted(int(name) for name in os.listdir(root) if name.isdigit())
+
+
+def namespace_inodes(pid: int | str = "self", root: str = "/proc") -> dict[str, int]:
+    """Return namespace kind to inode number for ``pid``.
+
+    Kinds that the running kernel does not know (time before Linux 5.6) are left out.
+
+    Raises:
+        ProcessLookupError: there is no such process, or it is a zombie and has left its namespaces.
+        PermissionError: the caller may not look into the process.
+    """
+    inodes = {}
+    for kind, link in KINDS.items():
+        try:
+            target = os.readlink(f"{root}/{pid}/ns/{link}")
+        except FileNotFoundError:
+            if not os.path.lexists(f"{root}/self/ns/{link}"):
+                continue
+            raise ProcessLookupError(f"process {pid} does not exist or has ended") from None
+        inodes[kind] = int(target[target.index("[") + 1 : -1])
+    return inodes
+
+
+def status(pid: int | str = "self", root: str = "/proc") -> dict[str, str]:
+    """Return the fields of ``/proc/PID/status``, each value without surrounding blanks."""
+    fields = {}
+    for line in _text(pid, "status", root).splitlines():
+        name, _, value = line.partition(":")
+        fields[name] = value.strip()
+    return fields
+
+
+def nested_pids(fields: Mapping[str, str]) -> tuple[int, ...]:
+    """Return the ids of a process (its :func:`status`), from the reader's namespace inwards."""
+    return tuple(int(word) for word in fields.get("NSpid", "").split())
+
+
+def command(pid: int | str = "self", root: str = "/proc") -> str:
+    """Return the arguments of ``pid`` joined by spaces, or ``[name]`` where it has none."""
+    arguments = _text(pid, "cmdline", root).rstrip("\0").replace("\0", " ")
+    return arguments or f"[{_text(pid, 'comm', root).rstrip()}]"
+
+
+def age(pid: int | str = "self", root: str = "/proc") -> float:
+    """Return the seconds since ``pid`` was started."""
+    # The second field is the name in parentheses and may hold anything, parentheses included.
+    fields = _text(pid, "stat", root).rpartition(")")[2].split()
+    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    with open(f"{root}/uptime", encoding="ascii") as file:
+        uptime = float(file.read().split()[0])
+    return max(0.0, uptime - started)
+
+
+def processes_in(pid_namespace: int, root: str = "/proc") -> list[Process]:
+    """Return the processes in a PID namespace and in those nested inside it, by host pid.
+
+    Args:
+        pid_namespace: inode number of the namespace (``namespace_inodes(pid)["pid"]``).
+        root: the proc file system.
+
+    A process that the caller may not look into is left out, unless it descends from one that is in.
+    """
+    level: int | None = None
+    chains: dict[int, tuple[int, ...]] = {}
+    parents: dict[int, int] = {}
+    members = set()
+    for pid, fields in _all_status(root):
+        chains[pid] = nested_pids(fields)
+        parents[pid] = int(fields.get("PPid", "0"))
+        try:
+            link = os.readlink(f"{root}/{pid}/ns/pid")
+        except OSError:
+            continue
+        if link == f"pid:[{pid_namespace}]":
+            members.add(pid)
+            level = len(chains[pid]) - 1
+    found = []
+    for pid, chain in chains.items():
+        if level is None or len(chain) <= level or not _descends(pid, parents, members):
+            continue
+        try:
+            found.append(Process(pid, chain[level], command(pid, root)))
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def _descends(pid: int, parents: Mapping[int, int], members: set[int]) -> bool:
+    """Say whether ``pid`` or one of its ancestors is in ``members``."""
+    seen: set[int] = set()
+    # The table was not read in one instant, so reused ids could make it go in a circle.
+    while pid not in seen:
+        if pid in members:
+            return True
+        seen.add(pid)
+        pid = parents.get(pid, 0)
+    return False
+
+
+def _all_status(root: str) -> Iterator[tuple[int, dict[str, str]]]:
+    for pid in pids(root):
+        try:
+            yield pid, status(pid, root)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def containers(root: str = "/proc") -> list[FoundContainer]:
+    """Return every PID namespace nested in the one of ``root`` that has a live PID 1, by host pid.
+
+    The ids in ``/proc/PID/status`` are readable by everybody, so containers of other users are
+    found too; only what of them differs stays unknown.
+    """
+    own = namespace_inodes("self", root)
+    found = []
+    for pid, fields in _all_status(root):
+        chain = nested_pids(fields)
+        if len(chain) < 2 or chain[-1] != 1 or fields.get("State", "").startswith("Z"):
+            continue
+        try:
+            differs = _differences(pid, own, root)
+            if differs is not None and "pid" not in differs:
+                continue
+            owner = int(fields["Uid"].split()[1])
+            row = FoundContainer(pid, owner, age(pid, root), command(pid, root), differs)
+        except ProcessLookupError:
+            continue
+        found.append(row)
+    return found
+
+
+def _differences(pid: int, own: Mapping[str, int], root: str) -> tuple[str, ...] | None:
+    try:
+        inodes = namespace_inodes(pid, root)
+    except PermissionError:
+        return None
+    return tuple(kind for kind, inode in inodes.items() if own.get(kind) != inode)
+
+
+def id_map(pid: int | str, kind: str, root: str = "/proc") -> tuple[IdRow, ...]:
+    """Return the rows of ``/proc/PID/uid_map`` (``kind="uid"``) or ``gid_map`` (``kind="gid"``)."""
+    lines = _text(pid, f"{kind}_map", root).splitlines()
+    return tuple(IdRow(*(int(word) for word in line.split())) for line in lines)
+
+
+def mounts(pid: int | str = "self", root: str = "/proc") -> list[MountEntry]:
+    """Return the mounts that ``pid`` sees, in the kernel's order."""
+    return [_mount_entry(line) for line in _text(pid, "mountinfo", root).splitlines()]
+
+
+def _mount_entry(line: str) -> MountEntry:
+    fields = line.split(" ")
+    end = fields.index("-", 6)
+    kind, source = fields[end + 1], fields[end + 2]
+    return MountEntry(
+        target=_unescaped(fields[4]),
+        source=_unescaped(source),
+        type=_unescaped(kind),
+        root=_unescaped(fields[3]),
+        options=tuple(fields[5].split(",")),
+        propagation=tuple(fields[6:end]),
+    )
+
+
+def _unescaped(field: str) -> str:
+    r"""Undo the kernel's octal escapes (``\040`` for a blank)."""
+    first, *rest = field.split("\\")
+    return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
+
+
+def cgroups(pid: int | str = "self", root: str = "/proc") -> dict[str, str]:
+    """Return controllers to path; the unified hierarchy (version 2) has the empty key."""
+    lines = _text(pid, "cgroup", root).splitlines()
+    rows = (line.split(":", 2) for line in lines)
+    return {controllers: path for _, controllers, path in rows}
+
+
+def capabilities(fields: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return the five capability sets of a process (its :func:`status`), by name."""
+    sets = {
+        "effective": "CapEff",
+        "permitted": "CapPrm",
+        "inheritable": "CapInh",
+        "bounding": "CapBnd",
+        "ambient": "CapAmb",
+    }
+    return {name: _capability_names(int(fields[field], 16)) for name, field in sets.items()}
+
+
+def _capability_names(bits: int) -> tuple[str, ...]:
+    numbers = (number for number in range(bits.bit_length()) if bits >> number & 1)
+    return tuple(
+        CAPABILITIES[number] if number < len(CAPABILITIES) else f"CAP_{number}"
+        for number in numbers
+    )
+
+
+def seccomp(fields: Mapping[str, str]) -> str:
+    """Return the seccomp mode of a process: ``disabled``, ``strict`` or ``filter``."""
+    mode = fields.get("Seccomp", "0")
+    return _SECCOMP_MODES.get(mode, mode)
+
+
+def interfaces(pid: int | str = "self", root: str = "/proc") -> list[Interface]:
+    """Return the interfaces of the network namespace of ``pid``, with their addresses.
+
+    ``/proc`` does not say which interface an IPv4 address belongs to; it is told by the connected
+    route that the address lies in, and an address without one (a lone ``/32``) is left out.
+    """
+    addresses: dict[str, list[str]] = {}
+    for name, address in (*_ipv4(pid, root), *_ipv6(pid, root)):
+        addresses.setdefault(name, []).append(address)
+    found = []
+    for line in _text(pid, "net/dev", root).splitlines()[2:]:
+        name, _, counters = line.partition(":")
+        name, columns = name.strip(), counters.split()
+        found.append(
+            Interface(name, tuple(addresses.get(name, ())), int(columns[0]), int(columns[8]))
+        )
+    return found
+
+
+def _ipv4(pid: int | str, root: str) -> Iterator[tuple[str, str]]:
+    from ipaddress import IPv4Address, IPv4Network  # noqa: PLC0415 - a slow import, for a rare question
+
+    connected = [("lo", IPv4Network("127.0.0.0/8"))]
+    for line in _text(pid, "net/route", root).splitlines()[1:]:
+        name, destination, gateway, *rest = line.split()
+        # Addresses are the words of memory in hexadecimal: on a little-endian machine backwards.
+        start, mask = (
+            IPv4Address(int(word, 16).to_bytes(4, sys.byteorder)) for word in (destination, rest[4])
+        )
+        if int(gateway, 16) == 0 and int(mask):
+            connected.append((name, IPv4Network(f"{start}/{mask}")))
+    connected.sort(key=lambda row: row[1].prefixlen, reverse=True)
+    for address in _local_ipv4(_text(pid, "net/fib_trie", root)):
+        for name, network in connected:
+            if IPv4Address(address) in network:
+                yield name, f"{address}/{network.prefixlen}"
+                break
+
+
+def _local_ipv4(trie: str) -> list[str]:
+    """Return the addresses that the ``/32 host LOCAL`` leaves of a ``fib_trie`` name, once each."""
+    found: dict[str, None] = {}
+    leaf = ""
+    for line in trie.splitlines():
+        words = line.split()
+        if words[:1] == ["|--"]:
+            leaf = words[1]
+        elif words[:3] == ["/32", "host", "LOCAL"]:
+            found[leaf] = None
+    return list(found)
+
+
+def _ipv6(pid: int | str, root: str) -> Iterator[tuple[str, str]]:
+    from ipaddress import IPv6Address  # noqa: PLC0415 - a slow import, for a rare question
+
+    try:
+        lines = _text(pid, "net/if_inet6", root).splitlines()
+    except ProcessLookupError:
+        return  # a kernel without IPv6 has no such file
+    for line in lines:
+        digits, _index, prefix, _scope, _flags, name = line.split()
+        yield name, f"{IPv6Address(bytes.fromhex(digits))}/{int(prefix, 16)}"

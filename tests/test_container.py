@@ -1,0 +1,224 @@
+"""A container that lives: entered, looked at, paused, stopped."""
+
+import errno
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import minidocker
+
+
+@pytest.fixture
+def box():
+    with minidocker.Container(hostname="db") as box:
+        yield box
+
+
+def output(box, *args, **options):
+    return box.run(args, capture_output=True, text=True, check=True, **options).stdout.strip()
+
+
+def test_a_command_enters_the_namespaces_of_the_container(box):
+    assert output(box, "hostname") == "db"
+    assert os.uname().nodename != "db"
+    links = output(box, "sh", "-c", "readlink /proc/self/ns/pid /proc/self/ns/net").split()
+    inodes = box.namespaces()
+    assert links == [f"pid:[{inodes['pid']}]", f"net:[{inodes['net']}]"]
+    assert not box.namespaces().shared_with(minidocker.namespaces()) - {"time"}
+
+
+def test_what_one_command_does_the_next_one_sees_and_the_host_does_not(box):
+    box.run(["mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=True)
+    box.run(["touch", "/mnt/inside"], check=True)
+    assert output(box, "ls", "/mnt") == "inside"
+    assert not os.path.exists("/mnt/inside")
+
+
+def test_processes_have_a_pid_on_each_side(box):
+    with box.popen(["sleep", "1000"]) as sleeper:
+        found = {process.pid: process for process in box.processes()}
+        assert found[box.pid].container_pid == 1
+        assert found[sleeper.pid].command == "sleep 1000"
+        seen = output(box, "ps", "-o", "pid=", "-C", "sleep")
+        assert found[sleeper.pid].container_pid == int(seen)
+        sleeper.kill()
+
+
+def test_the_exit_status_of_an_entered_command_is_its_own(box):
+    assert box.run(["sh", "-c", "exit 3"]).returncode == 3
+    assert box.run(["sh", "-c", "kill -TERM $$"]).returncode == -signal.SIGTERM
+    with pytest.raises(minidocker.CommandNotFound) as caught:
+        box.run(["no-such-command"])
+    assert caught.value.filename == "no-such-command"
+    with pytest.raises(FileNotFoundError):
+        box.run(["true"], cwd="/no/such/directory")
+
+
+def test_a_command_that_stays_too_long_is_ended_and_the_container_lives_on(box):
+    started = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired) as caught:
+        box.run(
+            ["sh", "-c", "echo so far; sleep 1000 & sleep 1000"], capture_output=True, timeout=0.3
+        )
+    assert caught.value.output == b"so far\n"
+    assert time.monotonic() - started < 5
+    assert output(box, "hostname") == "db"
+
+
+def test_pause_stops_every_process_until_unpause(box):
+    with box.popen(["sh", "-c", "while :; do sleep 0.01; done"]) as loop:
+        box.pause()
+        assert box.status == "paused"
+        stat = Path(f"/proc/{loop.pid}/stat").read_text().rpartition(")")[2].split()
+        assert stat[0] == "T"
+        box.unpause()
+        assert box.status == "running"
+        loop.kill()
+
+
+def test_stop_asks_first_and_then_kills(box):
+    polite = box.popen(
+        ["sh", "-c", "trap 'exit 7' TERM; echo; while :; do sleep 0.01; done"], stdout=-1
+    )
+    polite.stdout.readline()
+    deaf = box.popen(["sh", "-c", "trap '' TERM; echo; while :; do sleep 0.01; done"], stdout=-1)
+    deaf.stdout.readline()
+    box.stop(timeout=0.5)
+    assert polite.wait() == 7
+    assert deaf.wait() == -signal.SIGKILL
+    assert box.status == "exited"
+    polite.stdout.close()
+    deaf.stdout.close()
+
+
+def test_leaving_the_block_leaves_nothing_behind(leaks):
+    with minidocker.Container() as box:
+        box.popen(["sleep", "1000"])
+        pids = [process.pid for process in box.processes()]
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_container_that_has_ended_says_so():
+    box = minidocker.Container(hostname="gone")
+    assert box.status == "created"
+    with pytest.raises(ProcessLookupError, match="start it"):
+        box.run(["true"])
+    with box:
+        pass
+    assert box.status == "exited"
+    with pytest.raises(ProcessLookupError):
+        box.run(["true"])
+
+
+def test_a_container_is_not_a_value(box):
+    with pytest.raises(TypeError, match="pass its pid"):
+        pickle.dumps(box)
+
+
+def test_options_of_the_container_are_refused_when_a_command_enters(box):
+    for options in ({"hostname": "other"}, {"init": True}, {"network": "host"}):
+        with pytest.raises(minidocker.SpecError, match="belongs to the container"):
+            box.run(["true"], **options)
+
+
+def test_wrong_options_are_refused_before_the_container_is_started():
+    with pytest.raises(minidocker.SpecError):
+        minidocker.Container(hostname="x" * 65)
+
+
+def test_two_containers_share_a_network(box):
+    script = (
+        "import socket; s = socket.create_server(('127.0.0.1', 7)); print(flush=True); s.accept()"
+    )
+    with box.popen([sys.executable, "-c", script], stdout=-1) as server:
+        server.stdout.readline()
+        client = "import socket; socket.create_connection(('127.0.0.1', 7))"
+        done = minidocker.run([sys.executable, "-c", client], network=box, hostname="side")
+        assert done.returncode == 0
+        interfaces = minidocker.run(
+            ["ls", "/sys/class/net"], network=box, capture_output=True, text=True
+        )
+        assert interfaces.stdout.split() == ["lo"]
+        with minidocker.Container(network=box, hostname="side") as side:
+            assert output(side, "hostname") == "side"
+            shared = side.namespaces().shared_with(box.namespaces())
+            assert shared - {"time"} == {"user", "net"}
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", 7), timeout=5)
+
+
+def test_a_container_without_a_pid_namespace_ends_with_everything_in_it(leaks):
+    options = minidocker.NamespaceOptions.all().without_pid()
+    with minidocker.Container(namespaces=options) as box:
+        child = box.popen(["sh", "-c", "setsid sleep 1000 & echo $!"], stdout=-1)
+        orphan = int(child.stdout.readline())
+        assert orphan in {process.pid for process in box.processes()}
+        child.stdout.close()
+    deadline = time.monotonic() + 5
+    while os.path.exists(f"/proc/{orphan}"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_attach_enters_what_unshare_has_made():
+    unshare = subprocess.Popen(
+        ["unshare", "-Urmpuf", "--mount-proc", "sh", "-c", "hostname theirs; echo; sleep 1000"],
+        stdout=subprocess.PIPE,
+        restore_signals=True,
+    )
+    unshare.stdout.readline()
+    children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read_text().split()
+    box = minidocker.attach(int(children[0]))
+    assert output(box, "hostname") == "theirs"
+    assert output(box, "id", "-u") == "0"
+    assert next(process.container_pid for process in box.processes()) == 1
+    box.kill()
+    unshare.wait()
+    unshare.stdout.close()
+    box.close()
+
+
+def test_attach_refuses_what_is_no_container():
+    with pytest.raises(minidocker.SpecError, match="own"):
+        minidocker.attach(os.getpid())
+    with pytest.raises(ProcessLookupError) as caught:
+        minidocker.attach(2**22 - 1)
+    assert caught.value.errno == errno.ESRCH
+
+
+def test_a_process_inside_cannot_hang_the_one_that_enters_past_its_timeout(box):
+    """Inside, every new process is stopped as soon as it is seen."""
+    hunter = (
+        "import os, signal\n"
+        "print(flush=True)\n"
+        "while True:\n"
+        "    for name in os.listdir('/proc'):\n"
+        "        if name.isdigit() and int(name) > int(os.environ['SELF']):\n"
+        "            try: os.kill(int(name), signal.SIGSTOP)\n"
+        "            except ProcessLookupError: pass\n"
+    )
+    start = "import os; os.environ['SELF'] = str(os.getpid());" + f"exec({hunter!r})"
+    with box.popen([sys.executable, "-c", start], stdout=-1) as hunting:
+        hunting.stdout.readline()
+        started = time.monotonic()
+        for _ in range(10):
+            with pytest.raises(subprocess.TimeoutExpired):
+                box.run(["sh", "-c", "sleep 1; sleep 1"], timeout=0.3)
+        assert time.monotonic() - started < 10
+        hunting.kill()
+
+
+def test_explain_shows_how_a_command_would_enter(box):
+    plan = minidocker.explain(
+        ["true"], _enter=box.pid, namespaces=minidocker.NamespaceOptions.none()
+    )
+    assert [call.actor for call in plan if call.step == "enter"] == ["joiner"]
