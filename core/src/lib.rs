@@ -19,6 +19,7 @@
 //! ```
 
 pub mod caller;
+pub mod capabilities;
 mod child;
 pub mod error;
 mod fd;
@@ -27,9 +28,11 @@ pub mod join;
 pub mod launch;
 pub mod linux;
 pub mod namespaces;
+mod nearest;
 pub mod plan;
 pub mod process;
 mod program;
 mod raw;
 pub mod spec;
 mod sys;
+pub mod ulimits;
