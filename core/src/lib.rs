@@ -25,6 +25,7 @@ pub mod error;
 mod fd;
 pub mod host;
 pub mod join;
+pub mod landlock;
 pub mod launch;
 pub mod linux;
 pub mod namespaces;
