@@ -34,6 +34,7 @@ pub mod plan;
 pub mod process;
 mod program;
 mod raw;
+pub mod seccomp;
 pub mod spec;
 mod sys;
 pub mod ulimits;
