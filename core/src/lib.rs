@@ -32,6 +32,7 @@ pub mod namespaces;
 mod nearest;
 pub mod plan;
 pub mod process;
+pub mod profile;
 mod program;
 mod raw;
 pub mod seccomp;
