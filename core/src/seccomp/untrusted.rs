@@ -19,6 +19,11 @@ const NOT_ALLOWED: &str = "
 /// Allowed beside Docker's list: the thread pointer of x86-64, without which no program starts.
 const ALSO: &str = "arch_prctl";
 
+/// Where memory lies: answered as by a kernel that was built without NUMA. `OpenBLAS`, and so numpy,
+/// asks and does without; it must not die of it where denied calls kill.
+const NUMA: &str = "
+    get_mempolicy mbind migrate_pages move_pages set_mempolicy set_mempolicy_home_node";
+
 /// The terminal ioctls that put words into the mouth of whoever reads the terminal next, or change
 /// what it is: `TIOCSTI`, `TIOCLINUX`, `TIOCSETD`.
 const TERMINAL_INJECTION: [u64; 3] = [0x5412, 0x541c, 0x5423];
@@ -54,6 +59,7 @@ fn build() -> SeccompProfile {
     calls.retain(|call| !not_allowed.contains(call));
     calls.extend(Syscall::listed(ALSO));
     let mut rules = vec![Rule::new(calls, Action::Allow)];
+    rules.push(Rule::new(Syscall::listed(NUMA), Action::UNKNOWN));
     rules.extend(personalities());
     rules.extend(no_new_namespaces());
     rules.extend(TERMINAL_INJECTION.map(|request| {
