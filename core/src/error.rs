@@ -28,6 +28,16 @@ impl SpecError {
         Self { option, value: value.into(), reason: reason.into(), remedy: remedy.into() }
     }
 
+    /// For a text, or a part of one, which is shown in quotes.
+    pub(crate) fn of_text(
+        option: &'static str,
+        text: impl AsRef<str>,
+        reason: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::new(option, format!("{:?}", text.as_ref()), reason, remedy)
+    }
+
     /// For text that the kernel would read to its first NUL only.
     #[must_use]
     pub fn embedded_nul(option: &'static str, bytes: &[u8]) -> Self {

@@ -19,17 +19,23 @@
 //! ```
 
 pub mod caller;
+pub mod capabilities;
 mod child;
 pub mod error;
 mod fd;
 pub mod host;
 pub mod join;
+pub mod landlock;
 pub mod launch;
 pub mod linux;
 pub mod namespaces;
+mod nearest;
 pub mod plan;
 pub mod process;
+pub mod profile;
 mod program;
 mod raw;
+pub mod seccomp;
 pub mod spec;
 mod sys;
+pub mod ulimits;

@@ -20,6 +20,17 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Resul
     check(result as i32)
 }
 
+/// The version of Landlock in this kernel: `landlock_create_ruleset(2)`, which then makes none.
+pub(crate) fn landlock_version() -> io::Result<i64> {
+    const VERSION: libc::c_uint = 1;
+    let none = std::ptr::null::<libc::c_void>();
+    // SAFETY: asked for the version, the kernel wants a null pointer and the size 0, reads no memory
+    // and opens nothing.
+    let version =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0_usize, VERSION) };
+    if version >= 0 { Ok(version) } else { Err(io::Error::last_os_error()) }
+}
+
 fn check(result: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,0 +1,81 @@
+//! Filters that this process has compiled already.
+
+use std::sync::{Arc, Mutex, TryLockError};
+
+use super::{Filter, OnDenied, SeccompProfile, Target, compile};
+use crate::error::SpecError;
+
+type Entry = (Arc<SeccompProfile>, Target, OnDenied, Arc<Filter>);
+
+/// How many filters are kept. A program has a handful of profiles.
+const KEPT: usize = 16;
+
+static CACHE: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+
+/// What [`compile()`] makes of these, compiled once in this process while it is asked for.
+///
+/// # Errors
+///
+/// Those of [`compile()`].
+pub fn compiled(
+    profile: &Arc<SeccompProfile>,
+    target: &Target,
+    on_denied: OnDenied,
+) -> Result<Arc<Filter>, SpecError> {
+    // A caller that forks while another thread is here leaves the lock taken in the child for good:
+    // never wait for it. What is behind it is whole at every moment, so that a panic spoils nothing.
+    let entries = || match CACHE.try_lock() {
+        Ok(entries) => Some(entries),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    };
+    if let Some(mut entries) = entries() {
+        let known = entries.iter().position(|(of, with, denied, _)| {
+            (with, *denied) == (target, on_denied) && (Arc::ptr_eq(of, profile) || of == profile)
+        });
+        if let Some(place) = known {
+            // The least recently used comes last.
+            entries[..=place].rotate_right(1);
+            return Ok(Arc::clone(&entries[0].3));
+        }
+    }
+    let filter = Arc::new(compile(profile, target, on_denied)?);
+    if let Some(mut entries) = entries() {
+        entries.truncate(KEPT - 1);
+        entries.insert(0, (Arc::clone(profile), *target, on_denied, Arc::clone(&filter)));
+    }
+    Ok(filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{KEPT, compiled};
+    use crate::capabilities::CapabilitySet;
+    use crate::seccomp::{Arch, KernelVersion, OnDenied, SeccompProfile, Syscall, Target, compile};
+
+    #[test]
+    fn a_filter_is_compiled_once_for_each_profile_target_and_answer() {
+        let target = Target {
+            arch: Arch::X86_64,
+            kernel: KernelVersion { major: 6, minor: 1 },
+            capabilities: CapabilitySet::EMPTY,
+        };
+        let profile = Arc::new(SeccompProfile::deny(&["ptrace"]).unwrap());
+        let first = compiled(&profile, &target, OnDenied::Errno).unwrap();
+        let equal = Arc::new(SeccompProfile::deny(&["ptrace"]).unwrap());
+        assert!(Arc::ptr_eq(&first, &compiled(&equal, &target, OnDenied::Errno).unwrap()));
+        let killing = compiled(&profile, &target, OnDenied::Kill).unwrap();
+        assert_eq!(*killing, compile(&profile, &target, OnDenied::Kill).unwrap());
+        assert_ne!(*killing, *first);
+        // Others push it out, and then it is compiled anew, the same.
+        for call in Syscall::all().take(KEPT) {
+            let other = Arc::new(SeccompProfile::deny(&[call.name()]).unwrap());
+            compiled(&other, &target, OnDenied::Errno).unwrap();
+        }
+        let again = compiled(&profile, &target, OnDenied::Errno).unwrap();
+        assert!(!Arc::ptr_eq(&first, &again));
+        assert_eq!(first, again);
+    }
+}

@@ -1,0 +1,144 @@
+//! Profiles from lists of system calls.
+
+use super::{
+    Action, Comparison, Condition, Horizon, Rule, SeccompProfile, Syscall, Width, errno,
+    syscalls::UnknownSyscall,
+};
+use crate::error::SpecError;
+
+/// What happens to some system calls, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallRule {
+    /// The names of the system calls.
+    pub names: Vec<String>,
+    /// What happens to them.
+    pub action: Action,
+    /// When: where **all** of these hold, also those of one argument.
+    pub args: Vec<ArgCondition>,
+}
+
+/// A condition on an argument, as a caller writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArgCondition {
+    /// Which argument, from 0 to 5.
+    pub index: u8,
+    /// With what it is compared.
+    pub comparison: Comparison,
+    /// Whether only the low 32 bits are: right for whatever the kernel reads as an `int`.
+    pub low32: bool,
+}
+
+impl SeccompProfile {
+    /// The profile of `rules`, and of `default_action` for every other call.
+    ///
+    /// # Errors
+    ///
+    /// A name that no system call has, a rule without a name, an argument that calls do not have,
+    /// an errno above 4,095, a comparison that could never hold.
+    pub fn from_calls(default_action: Action, rules: &[CallRule]) -> Result<Self, SpecError> {
+        check_action(default_action)?;
+        let rules = rules.iter().map(rule).collect::<Result<_, _>>()?;
+        let (compat, flags, horizon) = (Vec::new(), 0, Horizon::Table);
+        Ok(Self { default_action, compat, flags, rules, horizon })
+    }
+
+    /// The profile that allows these calls and refuses every other with EPERM.
+    ///
+    /// # Errors
+    ///
+    /// A name that no system call has, or no name.
+    pub fn allow<S: AsRef<str>>(names: &[S]) -> Result<Self, SpecError> {
+        Self::from_calls(Action::REFUSE, &[CallRule::of(names, Action::Allow)])
+    }
+
+    /// The profile that refuses these calls with EPERM and allows every other.
+    ///
+    /// # Errors
+    ///
+    /// A name that no system call has, or no name.
+    pub fn deny<S: AsRef<str>>(names: &[S]) -> Result<Self, SpecError> {
+        Self::from_calls(Action::Allow, &[CallRule::of(names, Action::REFUSE)])
+    }
+}
+
+impl CallRule {
+    fn of<S: AsRef<str>>(names: &[S], action: Action) -> Self {
+        let names = names.iter().map(|name| name.as_ref().to_owned()).collect();
+        Self { names, action, args: Vec::new() }
+    }
+}
+
+fn rule(rule: &CallRule) -> Result<Rule, SpecError> {
+    check_action(rule.action)?;
+    if rule.names.is_empty() {
+        return Err(SpecError::new(
+            "seccomp",
+            "[]",
+            "a rule names no system call",
+            "List the calls that the rule is for",
+        ));
+    }
+    let calls = rule.names.iter().map(|name| call(name)).collect::<Result<_, _>>()?;
+    let conditions = rule.args.iter().map(condition).collect::<Result<_, _>>()?;
+    Ok(Rule::new(calls, rule.action).when(conditions))
+}
+
+fn call(name: &str) -> Result<Syscall, SpecError> {
+    name.parse().map_err(|UnknownSyscall { nearest }| {
+        let remedy = nearest.map_or_else(
+            || "Leave it out; syscalls(2) lists them".into(),
+            |nearest| format!("Did you mean {nearest:?}?"),
+        );
+        SpecError::of_text("seccomp", name, "it is not a system call of Linux", remedy)
+    })
+}
+
+fn condition(arg: &ArgCondition) -> Result<Condition, SpecError> {
+    let wrong = |value: String, reason: &str, remedy: &str| {
+        Err(SpecError::new("seccomp", value, reason, remedy))
+    };
+    if arg.index > 5 {
+        return wrong(
+            arg.index.to_string(),
+            "it is not the index of an argument",
+            "Number them from 0 to 5",
+        );
+    }
+    let value = match arg.comparison {
+        Comparison::Equal(value)
+        | Comparison::NotEqual(value)
+        | Comparison::Less(value)
+        | Comparison::LessOrEqual(value)
+        | Comparison::Greater(value)
+        | Comparison::GreaterOrEqual(value) => value,
+        Comparison::MaskedEqual { mask, value } if value & !mask != 0 => {
+            return wrong(
+                format!("{value:#x}"),
+                "it has bits outside its mask, so that the rule could never hold",
+                "Widen the mask, or clear those bits",
+            );
+        }
+        Comparison::MaskedEqual { mask, .. } => mask,
+    };
+    if arg.low32 && value > u64::from(u32::MAX) {
+        return wrong(
+            format!("{value:#x}"),
+            "it does not fit into the low 32 bits that it is compared with",
+            "Compare all 64",
+        );
+    }
+    let width = if arg.low32 { Width::Low32 } else { Width::Full64 };
+    Ok(Condition { index: arg.index, width, comparison: arg.comparison })
+}
+
+fn check_action(action: Action) -> Result<(), SpecError> {
+    match action {
+        Action::Errno(number) if number > errno::HIGHEST => Err(SpecError::new(
+            "seccomp",
+            number.to_string(),
+            "it is not an errno",
+            "Give one from 1 to 4095",
+        )),
+        _ => Ok(()),
+    }
+}

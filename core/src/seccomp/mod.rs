@@ -1,0 +1,429 @@
+//! Seccomp filters: what is asked for, and the BPF program that does it.
+//!
+//! A [`SeccompProfile`] comes from docker's JSON format ([`SeccompProfile::parse`]), from lists
+//! ([`SeccompProfile::from_calls`]), or is one of the two that are built in ([`docker()`],
+//! [`untrusted()`]). [`compile()`] turns it into a [`Filter`] for one architecture, kernel and set of
+//! capabilities; [`compiled`] does so once per process. Nothing here makes a system call: a plan
+//! installs the program.
+//!
+//! The program is written by an assembler of this module. `seccompiler` cannot express docker's
+//! format: its filters have one action for whatever matches (docker's list answers some calls with
+//! one errno and some with another), compare system call numbers one after the other, know one
+//! architecture, and let the x32 interface of x86-64 through as unknown numbers.
+
+mod assembler;
+mod cache;
+mod compile;
+mod docker;
+mod document;
+mod errno;
+#[cfg(test)]
+mod interpreter;
+mod json;
+mod lists;
+mod parse;
+#[cfg(test)]
+mod parse_tests;
+#[cfg(test)]
+mod properties;
+mod syscall_table;
+mod syscalls;
+#[cfg(test)]
+mod tests;
+mod untrusted;
+
+pub use cache::compiled;
+pub use compile::compile;
+pub use docker::docker;
+pub use lists::{ArgCondition, CallRule};
+pub use syscalls::Syscall;
+pub use untrusted::untrusted;
+
+use crate::capabilities::{Capability, CapabilitySet};
+
+/// What the kernel does with a system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Ends the process with SIGSYS.
+    KillProcess,
+    /// Ends the thread with SIGSYS, and the process where it is the only one.
+    KillThread,
+    /// Sends SIGSYS with `si_errno` set to this.
+    Trap(u16),
+    /// Does not make the call and returns this errno.
+    Errno(u16),
+    /// Asks a tracer, which sees this number; ENOSYS where there is none.
+    Trace(u16),
+    /// Makes the call and writes it to the audit log.
+    Log,
+    /// Makes the call.
+    Allow,
+}
+
+impl Action {
+    /// `EPERM`: what docker answers where a profile does not say.
+    pub const REFUSE: Self = Self::Errno(libc::EPERM as u16);
+    /// `ENOSYS`: as if the kernel did not know the call.
+    pub const UNKNOWN: Self = Self::Errno(libc::ENOSYS as u16);
+
+    /// The value that a filter returns for it.
+    #[must_use]
+    pub const fn value(self) -> u32 {
+        match self {
+            Self::KillProcess => libc::SECCOMP_RET_KILL_PROCESS,
+            Self::KillThread => libc::SECCOMP_RET_KILL_THREAD,
+            Self::Trap(data) => libc::SECCOMP_RET_TRAP | data as u32,
+            Self::Errno(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
+            Self::Trace(data) => libc::SECCOMP_RET_TRACE | data as u32,
+            Self::Log => libc::SECCOMP_RET_LOG,
+            Self::Allow => libc::SECCOMP_RET_ALLOW,
+        }
+    }
+
+    /// Whether the call is made, perhaps by leave of a tracer.
+    #[must_use]
+    pub const fn is_permissive(self) -> bool {
+        matches!(self, Self::Allow | Self::Log | Self::Trace(_))
+    }
+
+    /// The order in which the kernel prefers the answers of several filters, the strictest first.
+    const fn leniency(self) -> u8 {
+        match self {
+            Self::KillProcess => 0,
+            Self::KillThread => 1,
+            Self::Trap(_) => 2,
+            Self::Errno(_) => 3,
+            Self::Trace(_) => 4,
+            Self::Log => 5,
+            Self::Allow => 6,
+        }
+    }
+}
+
+/// What happens to a call that a filter denies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OnDenied {
+    /// It fails with the profile's errno.
+    #[default]
+    Errno,
+    /// The process ends with SIGSYS. A call that the profile answers with ENOSYS is one that a
+    /// program is meant to do without, so that one still fails.
+    Kill,
+    /// It fails with the profile's errno, and the kernel writes it to the audit log.
+    Log,
+}
+
+/// An instruction set and system call interface of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Arch {
+    /// x86-64, without its x32 interface.
+    X86_64,
+    /// 32-bit x86 programs on x86-64.
+    X86,
+    /// 64-bit ARM.
+    Aarch64,
+    /// 32-bit ARM programs on 64-bit ARM.
+    Arm,
+}
+
+impl Arch {
+    /// The architecture of this program; `None` where no filter can be compiled for it.
+    pub const NATIVE: Option<Self> = if cfg!(target_arch = "x86_64") {
+        Some(Self::X86_64)
+    } else if cfg!(target_arch = "aarch64") {
+        Some(Self::Aarch64)
+    } else {
+        None
+    };
+
+    /// The 32-bit interface that a kernel of this architecture also has.
+    #[must_use]
+    pub const fn compat(self) -> Option<Self> {
+        match self {
+            Self::X86_64 => Some(Self::X86),
+            Self::Aarch64 => Some(Self::Arm),
+            Self::X86 | Self::Arm => None,
+        }
+    }
+
+    /// The value of `seccomp_data.arch`: `AUDIT_ARCH_*`.
+    #[must_use]
+    pub const fn audit(self) -> u32 {
+        const LITTLE_ENDIAN: u32 = 0x4000_0000;
+        const SIXTY_FOUR_BIT: u32 = 0x8000_0000;
+        match self {
+            Self::X86_64 => 0x3e | SIXTY_FOUR_BIT | LITTLE_ENDIAN,
+            Self::X86 => 0x03 | LITTLE_ENDIAN,
+            Self::Aarch64 => 0xb7 | SIXTY_FOUR_BIT | LITTLE_ENDIAN,
+            Self::Arm => 0x28 | LITTLE_ENDIAN,
+        }
+    }
+
+    /// The name that `includes.arches` of docker's format has for it.
+    const fn docker_name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "amd64",
+            Self::X86 => "x86",
+            Self::Aarch64 => "arm64",
+            Self::Arm => "arm",
+        }
+    }
+
+    /// The column of the table of system calls.
+    const fn column(self) -> usize {
+        match self {
+            Self::X86_64 => 0,
+            Self::X86 => 1,
+            Self::Aarch64 => 2,
+            Self::Arm => 3,
+        }
+    }
+}
+
+/// A kernel's version, of which only these two parts count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KernelVersion {
+    /// The 6 of 6.18.
+    pub major: u16,
+    /// The 18 of 6.18.
+    pub minor: u16,
+}
+
+impl KernelVersion {
+    /// The version in what uname(2) calls the release, such as `6.18.44-fc-v782`.
+    #[must_use]
+    pub fn of_release(release: &str) -> Option<Self> {
+        let mut parts = release.split(|c: char| !c.is_ascii_digit());
+        Some(Self { major: parts.next()?.parse().ok()?, minor: parts.next()?.parse().ok()? })
+    }
+}
+
+/// What a filter is compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// The architecture of the kernel, [`Arch::NATIVE`] but in tests.
+    pub arch: Arch,
+    /// The version of the kernel, for the rules of `minKernel`.
+    pub kernel: KernelVersion,
+    /// The bounding set of the container, for the rules that depend on a capability.
+    pub capabilities: CapabilitySet,
+}
+
+/// How an argument is compared; all comparisons are unsigned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Comparison {
+    /// The argument is this.
+    Equal(u64),
+    /// The argument is anything else.
+    NotEqual(u64),
+    /// The argument is below this.
+    Less(u64),
+    /// The argument is this or below.
+    LessOrEqual(u64),
+    /// The argument is above this.
+    Greater(u64),
+    /// The argument is this or above.
+    GreaterOrEqual(u64),
+    /// The bits of the argument under the mask are those of the value.
+    MaskedEqual {
+        /// The bits that count.
+        mask: u64,
+        /// What they must be; no bit outside the mask.
+        value: u64,
+    },
+}
+
+/// How much of an argument is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Width {
+    /// The low 32 bits, which is all that the kernel reads of an `int`, whatever stands above them.
+    Low32,
+    /// The whole register.
+    Full64,
+}
+
+/// A condition on one argument of a system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Condition {
+    /// Which argument, from 0 to 5.
+    pub index: u8,
+    /// How much of it is compared.
+    pub width: Width,
+    /// With what.
+    pub comparison: Comparison,
+}
+
+impl Condition {
+    /// Whether it holds for these arguments.
+    #[must_use]
+    pub fn holds(&self, args: &[u64; 6]) -> bool {
+        let whole = args[usize::from(self.index)];
+        let (argument, bits) = match self.width {
+            Width::Low32 => (whole & u64::from(u32::MAX), u64::from(u32::MAX)),
+            Width::Full64 => (whole, u64::MAX),
+        };
+        match self.comparison {
+            Comparison::Equal(value) => argument == value & bits,
+            Comparison::NotEqual(value) => argument != value & bits,
+            Comparison::Less(value) => argument < value & bits,
+            Comparison::LessOrEqual(value) => argument <= value & bits,
+            Comparison::Greater(value) => argument > value & bits,
+            Comparison::GreaterOrEqual(value) => argument >= value & bits,
+            Comparison::MaskedEqual { mask, value } => argument & mask & bits == value & bits,
+        }
+    }
+}
+
+/// When a rule is a part of the filter at all.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Guard {
+    /// Capabilities of the container.
+    pub capabilities: Vec<Capability>,
+    /// docker's names of architectures.
+    pub arches: Vec<String>,
+    /// The oldest kernel.
+    pub min_kernel: Option<KernelVersion>,
+}
+
+impl Guard {
+    /// As docker's `includes`: each kind that is given must fit, and every capability be there.
+    fn includes(&self, target: &Target) -> bool {
+        let arch = target.arch.docker_name();
+        (self.arches.is_empty() || self.arches.iter().any(|name| name == arch))
+            && self.capabilities.iter().all(|&capability| target.capabilities.contains(capability))
+            && self.min_kernel.is_none_or(|oldest| target.kernel >= oldest)
+    }
+
+    /// As docker's `excludes`: anything that fits is enough.
+    fn excludes(&self, target: &Target) -> bool {
+        let arch = target.arch.docker_name();
+        self.arches.iter().any(|name| name == arch)
+            || self.capabilities.iter().any(|&capability| target.capabilities.contains(capability))
+            || self.min_kernel.is_some_and(|oldest| target.kernel >= oldest)
+    }
+}
+
+/// What happens to some system calls.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Rule {
+    /// The system calls.
+    pub calls: Vec<Syscall>,
+    /// What happens to them.
+    pub action: Action,
+    /// When: where all of these hold.
+    pub conditions: Vec<Condition>,
+    /// The targets that the rule is for.
+    pub includes: Guard,
+    /// The targets that the rule is not for.
+    pub excludes: Guard,
+}
+
+impl Rule {
+    fn new(calls: Vec<Syscall>, action: Action) -> Self {
+        let (includes, excludes) = (Guard::default(), Guard::default());
+        Self { calls, action, conditions: Vec::new(), includes, excludes }
+    }
+
+    fn when(mut self, conditions: Vec<Condition>) -> Self {
+        self.conditions = conditions;
+        self
+    }
+
+    fn applies(&self, target: &Target) -> bool {
+        !self.excludes.excludes(target) && self.includes.includes(target)
+    }
+}
+
+/// Which numbers are those of calls that the author of a profile could not know. Where the default
+/// denies, they are answered ENOSYS, so that a C library falls back to what it knows to be older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Horizon {
+    /// Those above the highest that a rule names, as runc has it for docker's profiles.
+    Rules,
+    /// Those above the highest of the table of system calls: for short lists.
+    Table,
+}
+
+/// A seccomp policy: what is asked for, on any machine.
+///
+/// Where several rules fit a call, the strictest action is taken, in the order in which the kernel
+/// prefers the answers of several filters (see seccomp(2)); of several errnos, the first written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SeccompProfile {
+    /// What happens to a call that no rule fits.
+    pub default_action: Action,
+    /// Whether the kernel's 32-bit interface may be used; otherwise its calls end the process.
+    pub compat: Vec<Arch>,
+    /// `SECCOMP_FILTER_FLAG_*` that the filter is installed with.
+    pub flags: u32,
+    /// The rules.
+    pub rules: Vec<Rule>,
+    /// What the profile's author could not know.
+    pub horizon: Horizon,
+}
+
+impl SeccompProfile {
+    /// What the rules say of one call, by trying each: the meaning that a compiled filter has.
+    #[must_use]
+    pub fn action_for(&self, target: &Target, arch: Arch, number: u32, args: &[u64; 6]) -> Action {
+        if arch != target.arch && !self.has_compat(target, arch) {
+            return Action::KillProcess;
+        }
+        if arch == Arch::X86_64 && number >= X32_BIT {
+            return Action::UNKNOWN;
+        }
+        let names = |rule: &&Rule| rule.calls.iter().any(|call| call.number(arch) == Some(number));
+        self.rules
+            .iter()
+            .filter(|rule| rule.applies(target))
+            .filter(names)
+            .filter(|rule| rule.conditions.iter().all(|condition| condition.holds(args)))
+            .map(|rule| rule.action)
+            .min_by_key(|action| action.leniency())
+            .unwrap_or_else(|| self.default_for(arch, number))
+    }
+
+    fn has_compat(&self, target: &Target, arch: Arch) -> bool {
+        target.arch.compat() == Some(arch) && self.compat.contains(&arch)
+    }
+
+    /// What happens to a number that no rule fits.
+    fn default_for(&self, arch: Arch, number: u32) -> Action {
+        if !self.default_action.is_permissive() && number > self.highest_known(arch) {
+            Action::UNKNOWN
+        } else {
+            self.default_action
+        }
+    }
+
+    /// The highest number before the [`Horizon`]. Arm's private calls are no part of the sequence.
+    fn highest_known(&self, arch: Arch) -> u32 {
+        const ARM_PRIVATE: u32 = 0x000f_0000;
+        let highest = |calls: &mut dyn Iterator<Item = Syscall>| {
+            calls
+                .filter_map(|call| call.number(arch))
+                .filter(|&n| n < ARM_PRIVATE)
+                .max()
+                .unwrap_or(0)
+        };
+        match self.horizon {
+            Horizon::Rules => {
+                highest(&mut self.rules.iter().flat_map(|rule| rule.calls.iter().copied()))
+            }
+            Horizon::Table => highest(&mut Syscall::all()),
+        }
+    }
+}
+
+/// Set in the number of a call through the x32 interface of x86-64. Kernels without that interface
+/// answer ENOSYS, and so does every filter.
+const X32_BIT: u32 = 0x4000_0000;
+
+/// A compiled filter: what seccomp(2) takes, but for the call itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// The instructions of `struct sock_fprog`; at most 4,096.
+    pub program: Vec<libc::sock_filter>,
+    /// The flags of `SECCOMP_SET_MODE_FILTER`.
+    pub flags: u32,
+}

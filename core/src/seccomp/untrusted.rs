@@ -1,0 +1,121 @@
+//! The list for code that nobody trusts.
+//!
+//! It is Docker's without what a program does not need that computes, compiles, forks and talks on
+//! sockets, and what has led out of containers before. No capability brings anything back.
+
+use std::sync::{Arc, LazyLock};
+
+use super::docker::{ALWAYS, no_new_namespaces, personalities};
+use super::{Action, Comparison, Condition, Horizon, Rule, SeccompProfile, Syscall, Width};
+
+/// What Docker allows to everybody and this profile to nobody. What Docker allows to those with a
+/// capability (mounts, bpf, setns, unshare, modules, keys, ...) is not on its list to begin with,
+/// and neither are keyctl, userfaultfd, `io_uring`, `pivot_root` and kexec.
+const NOT_ALLOWED: &str = "
+    fanotify_mark io_cancel io_destroy io_getevents io_pgetevents io_pgetevents_time64 io_setup
+    io_submit ipc listmount memfd_secret name_to_handle_at process_mrelease remap_file_pages
+    socketcall socketpair statmount vmsplice";
+
+/// Allowed beside Docker's list: the thread pointer of x86-64, without which no program starts.
+const ALSO: &str = "arch_prctl";
+
+/// Where memory lies: answered as by a kernel that was built without NUMA. `OpenBLAS`, and so numpy,
+/// asks and does without; it must not die of it where denied calls kill.
+const NUMA: &str = "
+    get_mempolicy mbind migrate_pages move_pages set_mempolicy set_mempolicy_home_node";
+
+/// The terminal ioctls that put words into the mouth of whoever reads the terminal next, or change
+/// what it is: `TIOCSTI`, `TIOCLINUX`, `TIOCSETD`.
+const TERMINAL_INJECTION: [u64; 3] = [0x5412, 0x541c, 0x5423];
+
+const AF_UNIX: u64 = libc::AF_UNIX as u64;
+const AF_INET: u64 = libc::AF_INET as u64;
+const AF_INET6: u64 = libc::AF_INET6 as u64;
+const AF_NETLINK: u64 = libc::AF_NETLINK as u64;
+
+/// The protocols of internet sockets: the default of the type, ICMP, TCP, UDP, `ICMPv6`. Others load
+/// modules that few have read.
+const INTERNET_PROTOCOLS: [u64; 5] = [
+    libc::IPPROTO_IP as u64,
+    libc::IPPROTO_ICMP as u64,
+    libc::IPPROTO_TCP as u64,
+    libc::IPPROTO_UDP as u64,
+    libc::IPPROTO_ICMPV6 as u64,
+];
+
+/// The profile for code that nobody trusts, which also has no 32-bit interface.
+///
+/// Sockets are local or of the internet's usual protocols, or ask for the interfaces; another
+/// family or protocol is answered as by a kernel that does not have it.
+#[must_use]
+pub fn untrusted() -> Arc<SeccompProfile> {
+    static PROFILE: LazyLock<Arc<SeccompProfile>> = LazyLock::new(|| Arc::new(build()));
+    Arc::clone(&PROFILE)
+}
+
+fn build() -> SeccompProfile {
+    let not_allowed = Syscall::listed(NOT_ALLOWED);
+    let mut calls = Syscall::listed(ALWAYS);
+    calls.retain(|call| !not_allowed.contains(call));
+    calls.extend(Syscall::listed(ALSO));
+    let mut rules = vec![Rule::new(calls, Action::Allow)];
+    rules.push(Rule::new(Syscall::listed(NUMA), Action::UNKNOWN));
+    rules.extend(personalities());
+    rules.extend(no_new_namespaces());
+    rules.extend(TERMINAL_INJECTION.map(|request| {
+        // The kernel reads an unsigned int, and 64 bits with anything above it must not pass.
+        refuse("ioctl", Action::REFUSE).when(vec![low(1, Comparison::Equal(request))])
+    }));
+    rules.extend(sockets());
+    rules.extend(devices());
+    SeccompProfile {
+        default_action: Action::REFUSE,
+        compat: Vec::new(),
+        flags: 0,
+        rules,
+        horizon: Horizon::Rules,
+    }
+}
+
+fn sockets() -> Vec<Rule> {
+    let family_unknown = Action::Errno(libc::EAFNOSUPPORT as u16);
+    let protocol_unknown = Action::Errno(libc::EPROTONOSUPPORT as u16);
+    let none_of = |index, values: &[u64]| -> Vec<Condition> {
+        values.iter().map(|&value| low(index, Comparison::NotEqual(value))).collect()
+    };
+    let protocols_of = |family, protocols: &[u64]| {
+        let mut conditions = vec![low(0, Comparison::Equal(family))];
+        conditions.extend(none_of(2, protocols));
+        refuse("socket", protocol_unknown).when(conditions)
+    };
+    vec![
+        refuse("socket", family_unknown)
+            .when(none_of(0, &[AF_UNIX, AF_INET, AF_INET6, AF_NETLINK])),
+        protocols_of(AF_INET, &INTERNET_PROTOCOLS),
+        protocols_of(AF_INET6, &INTERNET_PROTOCOLS),
+        protocols_of(AF_NETLINK, &[libc::NETLINK_ROUTE as u64]),
+        Rule::new(Syscall::listed("socket"), Action::Allow),
+        refuse("socketpair", family_unknown).when(none_of(0, &[AF_UNIX])),
+        Rule::new(Syscall::listed("socketpair"), Action::Allow),
+    ]
+}
+
+/// No device files: mknod(2) is for pipes, sockets and plain files.
+fn devices() -> Vec<Rule> {
+    let kinds = [libc::S_IFCHR, libc::S_IFBLK].map(|kind| Comparison::MaskedEqual {
+        mask: u64::from(libc::S_IFMT),
+        value: u64::from(kind),
+    });
+    let of =
+        |name, index| kinds.map(|kind| refuse(name, Action::REFUSE).when(vec![low(index, kind)]));
+    [of("mknod", 1), of("mknodat", 2)].concat()
+}
+
+fn refuse(name: &str, action: Action) -> Rule {
+    Rule::new(Syscall::listed(name), action)
+}
+
+/// A comparison of what the kernel reads of an `int`.
+fn low(index: u8, comparison: Comparison) -> Condition {
+    Condition { index, width: Width::Low32, comparison }
+}
