@@ -3,6 +3,7 @@
 
 use std::ffi::CString;
 use std::fs;
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 
@@ -51,11 +52,7 @@ impl Host {
         let own_mounts = namespaces.contains(Kind::Mount);
         let own_rows = |map: &IdMap, file| {
             let wanted = namespaces.contains(Kind::User) && uid == 0 && *map == IdMap::Caller;
-            if wanted {
-                fs::read_to_string(file).map_or_else(|_| Vec::new(), |text| parse_rows(&text))
-            } else {
-                Vec::new()
-            }
+            if wanted { read_rows(file) } else { Vec::new() }
         };
         let subordinate = |map: &IdMap, file| {
             if *map == IdMap::Auto { subordinate_ids(file, uid) } else { Vec::new() }
@@ -87,6 +84,17 @@ impl Host {
                 .and_then(|path| CString::new(path.into_os_string().into_vec()).ok()),
         }
     }
+}
+
+/// The rows of one of the caller's own maps, which fit a page: in one read, since this is on the path
+/// of every launch by root.
+fn read_rows(file: &str) -> Vec<IdRow> {
+    let mut page = [0_u8; 4096];
+    let count = fs::File::open(file).and_then(|mut file| file.read(&mut page)).unwrap_or(0);
+    if count == page.len() {
+        return fs::read_to_string(file).map_or_else(|_| Vec::new(), |text| parse_rows(&text));
+    }
+    std::str::from_utf8(&page[..count]).map_or_else(|_| Vec::new(), parse_rows)
 }
 
 /// Whether something is mounted on /sys, and on /sys/fs/cgroup below it: a mount point has another

@@ -172,15 +172,15 @@ impl Command {
     }
 }
 
-fn payload(command: Option<&Command>) -> Payload {
-    command.map_or(Payload::Hold, |command| Payload::Command(command.0.clone()))
+fn payload(command: Option<&Command>) -> Payload<'_> {
+    command.map_or(Payload::Hold, |command| Payload::Command(&command.0))
 }
 
 /// Works out the plan, off the interpreter's lock: it reads a few files.
 fn make_plan(
     py: Python<'_>,
     spec: &spec::Spec,
-    payload: &Payload,
+    payload: Payload<'_>,
     enter: Option<i32>,
 ) -> PyResult<(Plan, Option<Target>)> {
     let target =
@@ -204,7 +204,7 @@ fn spawn(
     let deadline = timeout.map(|timeout| {
         Instant::now() + Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX / 4)
     });
-    let (plan, target) = make_plan(py, &spec.0, &payload(command), enter)?;
+    let (plan, target) = make_plan(py, &spec.0, payload(command), enter)?;
     let mut interruption = None;
     let launched = py.detach(|| {
         let mut interrupted = || {
@@ -234,7 +234,7 @@ fn plan_lines(
     command: Option<&Command>,
     enter: Option<i32>,
 ) -> PyResult<Vec<PlanLine>> {
-    let (plan, _) = make_plan(py, &spec.0, &payload(command), enter)?;
+    let (plan, _) = make_plan(py, &spec.0, payload(command), enter)?;
     let lines = plan.lines().into_iter();
     Ok(lines.map(|line| (line.actor.to_string(), line.step.name(), line.call, line.note)).collect())
 }
@@ -248,7 +248,7 @@ fn call_count(
     command: Option<&Command>,
     enter: Option<i32>,
 ) -> PyResult<usize> {
-    Ok(make_plan(py, &spec.0, &payload(command), enter)?.0.call_count())
+    Ok(make_plan(py, &spec.0, payload(command), enter)?.0.call_count())
 }
 
 /// In a forked child: closes what it inherited of its parent's descriptors.

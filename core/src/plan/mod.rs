@@ -71,7 +71,7 @@ impl Plan {
     /// [`SpecError`] for whatever is wrong on any machine: it names the option, its value, and a remedy.
     pub fn new(
         spec: &Spec,
-        payload: &Payload,
+        payload: Payload<'_>,
         host: &Host,
         target: Option<&Target>,
     ) -> Result<Self, SpecError> {
@@ -93,7 +93,7 @@ impl Plan {
             (None, Some(target)) => target.ids(host, command),
             (None, None) => None,
         };
-        let mut builder = Builder { spec, payload, host, command, new, stages: Vec::new() };
+        let mut builder = Builder { spec, host, command, new, stages: Vec::new() };
         builder.stage(0);
         if let Some(target) = target {
             builder.enter(target);
@@ -193,7 +193,6 @@ fn new_namespaces(spec: &Spec) -> Result<NamespaceOptions, SpecError> {
 /// Puts the stages together.
 struct Builder<'a> {
     spec: &'a Spec,
-    payload: &'a Payload,
     host: &'a Host,
     command: Option<&'a Command>,
     new: NamespaceOptions,
@@ -362,7 +361,7 @@ impl Builder<'_> {
             self.stage(if self.command.is_some() { role::INIT } else { role::IDLE });
             start.session = true;
         }
-        let Payload::Command(command) = self.payload else { return };
+        let Some(command) = self.command else { return };
         let shares_memory = self.shares_memory();
         let has_init = self.has_init();
         let sequence = self.sequence();
