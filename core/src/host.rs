@@ -3,9 +3,9 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Mutex;
 
 use crate::namespaces::Kind;
 use crate::spec::{IdMap, IdRow, Network, Spec};
@@ -50,10 +50,10 @@ impl Host {
         let namespaces = spec.namespaces;
         let joined = matches!(spec.network, Some(Network::Join(_)));
         let own_mounts = namespaces.contains(Kind::Mount);
-        let own_rows = |map: &IdMap, file| {
-            let wanted = namespaces.contains(Kind::User) && uid == 0 && *map == IdMap::Caller;
-            if wanted { read_rows(file) } else { Vec::new() }
-        };
+        let own_rows = namespaces.contains(Kind::User)
+            && uid == 0
+            && (spec.uid_map == IdMap::Caller || spec.gid_map == IdMap::Caller);
+        let (uid_rows, gid_rows) = if own_rows { own_maps() } else { Default::default() };
         let subordinate = |map: &IdMap, file| {
             if *map == IdMap::Auto { subordinate_ids(file, uid) } else { Vec::new() }
         };
@@ -67,8 +67,8 @@ impl Host {
         Self {
             uid,
             gid,
-            uid_rows: own_rows(&spec.uid_map, "/proc/self/uid_map"),
-            gid_rows: own_rows(&spec.gid_map, "/proc/self/gid_map"),
+            uid_rows,
+            gid_rows,
             subordinate_uids: subordinate(&spec.uid_map, "/etc/subuid"),
             subordinate_gids: subordinate(&spec.gid_map, "/etc/subgid"),
             hosts: (own_mounts && spec.hostname.is_some())
@@ -86,15 +86,28 @@ impl Host {
     }
 }
 
-/// The rows of one of the caller's own maps, which fit a page: in one read, since this is on the path
-/// of every launch by root.
-fn read_rows(file: &str) -> Vec<IdRow> {
-    let mut page = [0_u8; 4096];
-    let count = fs::File::open(file).and_then(|mut file| file.read(&mut page)).unwrap_or(0);
-    if count == page.len() {
-        return fs::read_to_string(file).map_or_else(|_| Vec::new(), |text| parse_rows(&text));
+/// The rows of the caller's own user and group map. A map is written once for a user namespace, so
+/// they are read once for each that the caller is in: opening them is slow, and on the path of every
+/// launch by root.
+fn own_maps() -> (Vec<IdRow>, Vec<IdRow>) {
+    /// The user namespace's inode, and the rows.
+    type Known = (u64, Vec<IdRow>, Vec<IdRow>);
+    static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
+    let read =
+        |file| fs::read_to_string(file).map_or_else(|_| Vec::new(), |text| parse_rows(&text));
+    let namespace = fs::metadata("/proc/self/ns/user").map(|found| found.ino()).ok();
+    // A forked child may have inherited the lock from a thread that held it: nobody waits for it.
+    let known = KNOWN.try_lock();
+    if let (Some(namespace), Ok(Some((of, uids, gids)))) = (namespace, known.as_deref())
+        && *of == namespace
+    {
+        return (uids.clone(), gids.clone());
     }
-    std::str::from_utf8(&page[..count]).map_or_else(|_| Vec::new(), parse_rows)
+    let (uids, gids) = (read("/proc/self/uid_map"), read("/proc/self/gid_map"));
+    if let (Some(namespace), Ok(mut known), false) = (namespace, known, uids.is_empty()) {
+        *known = Some((namespace, uids.clone(), gids.clone()));
+    }
+    (uids, gids)
 }
 
 /// Whether something is mounted on /sys, and on /sys/fs/cgroup below it: a mount point has another

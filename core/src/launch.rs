@@ -374,7 +374,14 @@ fn clone_and_wait(
     }
     let written = parents_part(pid);
     shared.tell(if written.is_ok() { go::ON } else { go::ABORT });
-    let waited = shared.wait(wait).and(written.map_err(LaunchError::from));
+    let waited = shared.wait(wait);
+    let failed = shared.failure();
+    let waited = match (written, failed) {
+        // The child had failed before, and what the parent met is what that left.
+        (Err(_), Some((_, errno))) if errno != libc::ECANCELED => waited,
+        (Err(error), _) => waited.and(Err(error.into())),
+        (Ok(()), _) => waited,
+    };
     if let Err(error) = waited {
         let _ = sys::kill(pid, libc::SIGKILL);
         let deadline = Some(Instant::now() + DEATH);
@@ -389,7 +396,6 @@ fn clone_and_wait(
         // uses this memory, so that is given up.
         return Err(error);
     }
-    let failed = shared.failure();
     // SAFETY: the child no longer uses this memory.
     unsafe { shared.free(program.len()) };
     stack.give_back();

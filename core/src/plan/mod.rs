@@ -310,6 +310,7 @@ impl Builder<'_> {
             let note = "kill 0 inside reaches nobody outside";
             sequence.call(Step::Session, number::SETSID, []).note(note);
         }
+        isolation::isolate_without_ids(sequence, spec, new);
         if awaits_maps {
             sequence
                 .call(Step::IdMaps, number::AWAIT_PARENT, [Arg::Go])
