@@ -9,7 +9,7 @@ import minidocker
 from cpython import compare
 from cpython.compare import STOCK, Comparison, Variant, differences, expected, run
 
-# The package that is tested, installed or editable; an interpreter without .venv does not look there.
+# The package under test, be it installed or editable, for an interpreter that has no .venv.
 PACKAGES = str(Path(minidocker.__file__).parents[1])
 PID1 = Variant("pid1", popen="minidocker:Popen", path=PACKAGES)
 INIT = Variant("init", popen="minidocker:Popen", path=PACKAGES, defaults={"init": True})
