@@ -22,12 +22,14 @@ use crate::plan::call::{EncodeFacts, Handles};
 use crate::plan::maps::{Maps, Rows};
 use crate::plan::{Plan, Stage, Step};
 use crate::process::Process;
-use crate::program::{Header, Message, NOTHING_FAILED, go, message, relocate};
+use crate::program::{Header, NOTHING_FAILED, go, relocate};
 use crate::raw::{nr, syscall};
 use crate::{child, fd, sys};
 
+mod report;
 mod stack;
 
+use report::{await_introduction, await_report};
 use stack::Stack;
 
 /// How often a wait looks whether it has been interrupted: a signal does not always end it, since
@@ -96,23 +98,24 @@ pub fn launch(
         tell_before(plan, trace);
     }
     let flags = plan.clone_flags;
-    let mut write_maps = |pid| match &plan.maps {
-        Some(maps) => maps.write(pid),
-        None => Ok(()),
+    let (mut theirs, control, report) = kit.split();
+    let mut parents_part = |pid| {
+        // The child has copies. The caller's own would keep sockets and pipes open, and the id maps
+        // need a descriptor where few are left.
+        theirs = None;
+        programs.clear();
+        plan.maps.as_ref().map_or(Ok(()), |maps| maps.write(pid))
     };
-    let outcome = clone_and_wait(program, flags, &mut write_maps, &mut wait)?;
-    drop(programs);
+    let outcome = clone_and_wait(program, flags, &mut parents_part, &mut wait)?;
     let pid = outcome.pid;
     if let Some((index, errno)) = outcome.failed {
         reap(pid);
         return Err(plan.failure(0, index, errno).into());
     }
-    // The caller's own copies of the helper's ends would keep both open.
-    let control = kit.control.map(|(ours, _)| ours);
-    let report = kit.report.map(|(read, _)| read);
-    let pid = match report {
-        Some(report) => await_report(plan, pid, report.as_fd(), &mut wait)?,
-        None => pid,
+    let pid = match (report, &control) {
+        (Some(report), _) => await_report(plan, pid, report.as_fd(), &mut wait)?,
+        (None, Some(control)) => await_introduction(plan, pid, control.as_fd(), &mut wait)?,
+        (None, None) => pid,
     };
     Ok(Process::new(pid, plan, control))
 }
@@ -184,7 +187,7 @@ fn bytes_of(program: &[u64]) -> Vec<u8> {
 struct Kit {
     helper: Option<Arc<Kept>>,
     watchdog: Option<Arc<Kept>>,
-    /// Where the helper reports: the end to read, the end to write.
+    /// Where the helper reports, if not on `control`: the end to read, the end to write.
     report: Option<(OwnedFd, OwnedFd)>,
     /// Where init tells how the command ended: the caller's end, init's end.
     control: Option<(OwnedFd, OwnedFd)>,
@@ -198,18 +201,29 @@ impl Kit {
         Ok(Self {
             helper: has_helper.then(caller::helper).transpose()?,
             watchdog: plan.watched.then(caller::watchdog).transpose()?,
-            report: has_helper.then(fd::pipe).transpose().map_err(failed)?,
+            report: (has_helper && !plan.reports_on_control)
+                .then(fd::pipe)
+                .transpose()
+                .map_err(failed)?,
             control: plan.init.then(fd::socket_pair).transpose().map_err(failed)?,
         })
     }
 
+    /// What only the child needs, and the caller's ends of `control` and `report`.
+    fn split(self) -> (Option<impl Sized>, Option<OwnedFd>, Option<OwnedFd>) {
+        let (control, init) = self.control.unzip();
+        let (report, helper) = self.report.unzip();
+        (Some((init, helper, self.helper, self.watchdog)), control, report)
+    }
+
     fn handles(&self, target: Option<&Target>) -> Handles {
         let raw = |fd: &OwnedFd| fd.as_raw_fd();
+        let control = self.control.as_ref().map_or(-1, |(_, theirs)| raw(theirs));
         Handles {
             helper: self.helper.as_ref().map_or(-1, |kept| kept.raw()),
             watchdog: self.watchdog.as_ref().map_or(-1, |kept| kept.raw()),
-            report: self.report.as_ref().map_or(-1, |(_, write)| raw(write)),
-            control: self.control.as_ref().map_or(-1, |(_, theirs)| raw(theirs)),
+            report: self.report.as_ref().map_or(control, |(_, write)| raw(write)),
+            control,
             target: target.map_or(-1, Target::raw_fd),
             programs: [-1; 2],
         }
@@ -235,71 +249,6 @@ fn facts<'a>(
         lines,
         mask,
         inject,
-    }
-}
-
-/// Reads what the helper reports until the command has been executed: the pipe closes then.
-fn await_report(
-    plan: &Plan,
-    first: i32,
-    report: BorrowedFd<'_>,
-    wait: &mut Wait<'_>,
-) -> Result<i32, LaunchError> {
-    let mut started = Started { joiner: plan.enters.then_some(first), command: None };
-    if !plan.enters {
-        started.command = Some(first);
-    }
-    loop {
-        let readable = fd::is_readable(report, SLICE.as_millis() as u32)
-            .map_err(|error| SpawnError::from_io(Step::Prepare, &error))?;
-        if !readable {
-            wait.check()?;
-            continue;
-        }
-        match (read_message(report), started.command) {
-            (Some(found), _) if found.kind == message::PID => {
-                started.command = Some(found.value as i32);
-            }
-            (Some(found), _) => {
-                return Err(plan.failure(found.stage as usize, found.value, found.errno).into());
-            }
-            // The helper was killed before it had said whom it started.
-            (None, None) => return Err(SpawnError::new(Step::Fork, libc::ESRCH).into()),
-            (None, Some(pid)) => {
-                started.command = None;
-                return Ok(pid);
-            }
-        }
-    }
-}
-
-/// What a launch through the helper has started so far. Dropped: the joiner, which ends by itself, is
-/// reaped; the command, if it is still here, is killed and reaped.
-struct Started {
-    joiner: Option<i32>,
-    command: Option<i32>,
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        if let Some(command) = self.command {
-            kill_and_reap(command);
-        }
-        if let Some(joiner) = self.joiner {
-            if self.command.is_some() { kill_and_reap(joiner) } else { reap(joiner) }
-        }
-    }
-}
-
-fn read_message(report: BorrowedFd<'_>) -> Option<Message> {
-    let mut bytes = [0_u8; size_of::<Message>()];
-    loop {
-        // Shorter than a pipe's atomic size, so a message comes whole or not at all.
-        match rustix::io::read(report, &mut bytes) {
-            Ok(count) if count == bytes.len() => return Some(Message::from_bytes(&bytes)),
-            Err(rustix::io::Errno::INTR) => {}
-            _ => return None,
-        }
     }
 }
 

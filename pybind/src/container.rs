@@ -1,6 +1,7 @@
 //! `minidocker._core.spawn` and `plan_lines`, and what they take and return.
 
 use std::ffi::{CString, OsString};
+use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
@@ -189,9 +190,13 @@ fn make_plan(
     Ok((plan.map_err(|error| errors::spec_error(py, &error))?, target))
 }
 
-/// Starts a container; returns once its command (or, without one, its idle init) has been executed.
+/// Starts a container. Its process becomes `owner._process` before any handler of a signal can run in
+/// Python and raise, so that an owner that is interrupted knows what to end. Returns once its command (or, without one, its idle init) has been executed.
 #[pyfunction]
-#[pyo3(signature = (spec, command, *, enter=None, timeout=None, trace=None, inject=None))]
+#[pyo3(signature = (
+    spec, command, *, enter=None, timeout=None, trace=None, inject=None, owner=None,
+))]
+#[expect(clippy::too_many_arguments, reason = "keywords of a private function")]
 fn spawn(
     py: Python<'_>,
     spec: &Spec,
@@ -200,7 +205,8 @@ fn spawn(
     timeout: Option<f64>,
     trace: Option<RawFd>,
     inject: Option<(u32, i32)>,
-) -> PyResult<Process> {
+    owner: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Py<Process>> {
     let deadline = timeout.map(|timeout| {
         Instant::now() + Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX / 4)
     });
@@ -216,11 +222,16 @@ fn spawn(
         let options = Options { interrupted: Some(&mut interrupted), deadline, trace, inject };
         launch::launch(&plan, target.as_ref(), options)
     });
-    launched.map(Process).map_err(|error| match error {
+    let launched = launched.map_err(|error| match error {
         LaunchError::Spawn(error) => errors::spawn_error(py, &error),
         LaunchError::Interrupted => interruption.unwrap_or_else(|| PyErr::fetch(py)),
         LaunchError::TimedOut => PyTimeoutError::new_err(error.to_string()),
-    })
+    })?;
+    let process = Py::new(py, Process(launched))?;
+    if let Some(owner) = owner {
+        owner.setattr("_process", &process)?;
+    }
+    Ok(process)
 }
 
 type PlanLine = (String, &'static str, String, Option<&'static str>);
@@ -257,6 +268,10 @@ fn forget_parent() {
     after_fork_in_child();
 }
 
+fn seconds(microseconds: u64) -> f64 {
+    Duration::from_micros(microseconds).as_secs_f64()
+}
+
 /// The first process of a container.
 #[pyclass(frozen, module = "minidocker._core")]
 struct Process(process::Process);
@@ -277,7 +292,24 @@ impl Process {
 
     /// Sends a signal; whether SIGKILL was sent in its place.
     fn send_signal(&self, py: Python<'_>, signal: i32) -> PyResult<bool> {
-        Ok(py.detach(|| self.0.signal(signal))? == Delivered::AsKill)
+        let sent =
+            py.detach(|| self.0.signal(signal)).map_err(|error| errors::os_error(py, &error))?;
+        Ok(sent == Delivered::AsKill)
+    }
+
+    /// Once it has ended: user and system seconds, peak bytes. It is not reaped.
+    fn used(&self, py: Python<'_>, block: bool) -> PyResult<Option<(f64, f64, u64)>> {
+        loop {
+            match py.detach(|| self.0.used(block)) {
+                Ok(used) => {
+                    return Ok(
+                        used.map(|used| (seconds(used.user), seconds(used.system), used.peak))
+                    );
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => py.check_signals()?,
+                Err(error) => return Err(errors::os_error(py, &error)),
+            }
+        }
     }
 
     /// The signal that SIGKILL was sent in place of.
@@ -288,7 +320,6 @@ impl Process {
 
     /// After init was reaped: the command's wait status, user and system seconds, peak bytes.
     fn ended(&self, py: Python<'_>) -> Option<(i32, f64, f64, u64)> {
-        let seconds = |microseconds: u64| Duration::from_micros(microseconds).as_secs_f64();
         let ended = py.detach(|| self.0.ended())?;
         Some((ended.status, seconds(ended.user), seconds(ended.system), ended.peak))
     }

@@ -10,6 +10,7 @@ use crate::{MISUSED, close_all_but};
 const SIGCHLD: usize = 17;
 const SIGTERM: usize = 15;
 const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_VFORK: u64 = 0x4000;
 const WNOHANG: u64 = 1;
 const WALL: u64 = 0x4000_0000;
 pub(crate) static EVERY_SIGNAL: u64 = u64::MAX;
@@ -55,18 +56,19 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
     }
 }
 
-/// Starts the command: the program's calls, in a child.
+/// Starts the command: the program's calls, in a child. Returns once that has executed the command or
+/// has ended, so that what is said of it comes after a failure.
 ///
 /// # Safety
 ///
 /// As for [`run`].
 unsafe fn start(program: *mut Header) -> (i32, i32) {
-    const EXIT_SIGNAL: u64 = SIGCHLD as u64;
+    const FLAGS: u64 = CLONE_PIDFD | CLONE_VFORK | SIGCHLD as u64;
     let mut pidfd: i32 = -1;
     // SAFETY: no CLONE_VM: the child has a copy of this memory, this stack included. The kernel
     // writes the descriptor's number to `pidfd`.
     let pid = unsafe {
-        syscall(nr::CLONE, [EXIT_SIGNAL | CLONE_PIDFD, 0, &raw mut pidfd as u64, 0, 0, 0])
+        syscall(nr::CLONE, [FLAGS, 0, &raw mut pidfd as u64, 0, 0, 0])
     };
     match pid {
         // SAFETY: the caller's promise; the copy is this child's own.

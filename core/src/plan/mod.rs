@@ -58,6 +58,8 @@ pub struct Plan {
     pub(crate) init: bool,
     /// Whether an existing process's namespaces are entered.
     pub(crate) enters: bool,
+    /// Whether failures come on init's control socket: one pipe less.
+    pub(crate) reports_on_control: bool,
     new: NamespaceOptions,
     leads_session: bool,
 }
@@ -103,6 +105,7 @@ impl Plan {
         }
         builder.settle(made.is_some() && target.is_none(), ids, target);
         builder.finish(target);
+        let reports_on_control = builder.reports_on_control(target.is_some());
         let stages = builder.stages;
         let clone_flags = if target.is_some() { 0 } else { builder_flags(new) };
         Ok(Self {
@@ -112,6 +115,7 @@ impl Plan {
             watched: spec.die_with_parent,
             init: spec.init || command.is_none(),
             enters: target.is_some(),
+            reports_on_control,
             new,
             leads_session: command.is_none_or(|command| command.new_session),
         })
@@ -213,6 +217,12 @@ impl Builder<'_> {
         self.spec.init || self.command.is_none()
     }
 
+    /// Whether init itself waits for the exec and then introduces the command, on the socket that
+    /// failures come on too. A joiner and an idle init have a pipe for them, which exec closes.
+    fn reports_on_control(&self, target: bool) -> bool {
+        self.spec.init && self.command.is_some() && !target
+    }
+
     fn shares_memory(&self) -> bool {
         self.stages.len() == 1
     }
@@ -238,7 +248,10 @@ impl Builder<'_> {
 
     /// The descriptors that `next` and everything after it needs.
     fn kept(&self, target: bool) -> Vec<Handle> {
-        let mut kept = vec![self.next_program(), Handle::Report];
+        let mut kept = vec![self.next_program()];
+        if !self.reports_on_control(target) {
+            kept.push(Handle::Report);
+        }
         if target {
             kept.push(Handle::Target);
             if self.spec.die_with_parent {
@@ -364,16 +377,17 @@ impl Builder<'_> {
         }
         let Some(command) = self.command else { return };
         let shares_memory = self.shares_memory();
-        let has_init = self.has_init();
+        let (has_init, on_control) = (self.has_init(), self.reports_on_control(target.is_some()));
         let sequence = self.sequence();
         if !shares_memory {
-            if has_init {
+            if has_init && !on_control {
                 sequence.call(Step::Descriptors, number::CLOSE, [Handle::Control.into()]);
                 if target.is_some() {
                     sequence.call(Step::Descriptors, number::CLOSE, [Handle::Helper.into()]);
                 }
             }
-            let args = [Handle::Report.into(), named!(F_SETFD), named!(FD_CLOEXEC)];
+            let report = if on_control { Handle::Control } else { Handle::Report };
+            let args = [report.into(), named!(F_SETFD), named!(FD_CLOEXEC)];
             sequence.call(Step::Descriptors, number::FCNTL, args);
         }
         command::execute(sequence, spec, command, host, shares_memory, start);
