@@ -10,7 +10,6 @@ Functions that walk all processes leave out those that vanish on the way.
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -103,12 +102,11 @@ class FoundContainer(NamedTuple):
 
 
 class IdRow(NamedTuple):
-    """One row of ``/proc/PID/uid_map`` or ``gid_map``; ``outside`` is the reader's view."""
+    """One row of ``/proc/PID/uid_map`` or ``gid_map``."""
 
     inside: int
     outside: int
-    #: How many ids the row maps, counting up from both.
-    length: int
+    count: int
 
 
 class MountEntry(NamedTuple):
@@ -207,7 +205,6 @@ def processes_in(pid_namespace: int, root: str = "/proc") -> list[Process]:
 
     Args:
         pid_namespace: inode number of the namespace (``namespace_inodes(pid)["pid"]``).
-        root: the proc file system.
 
     A process that the caller may not look into is left out, unless it descends from one that is in.
     """
@@ -372,23 +369,29 @@ def interfaces(pid: int | str = "self", root: str = "/proc") -> list[Interface]:
 
 
 def _ipv4(pid: int | str, root: str) -> Iterator[tuple[str, str]]:
-    from ipaddress import IPv4Address, IPv4Network  # noqa: PLC0415 - a slow import, for a rare question
+    from ipaddress import IPv4Address, IPv4Network
 
     connected = [("lo", IPv4Network("127.0.0.0/8"))]
     for line in _text(pid, "net/route", root).splitlines()[1:]:
         name, destination, gateway, *rest = line.split()
         # Addresses are the words of memory in hexadecimal: on a little-endian machine backwards.
-        start, mask = (
-            IPv4Address(int(word, 16).to_bytes(4, sys.byteorder)) for word in (destination, rest[4])
+        network, mask = (
+            IPv4Address(int(word, 16).to_bytes(4, _byte_order())) for word in (destination, rest[4])
         )
         if int(gateway, 16) == 0 and int(mask):
-            connected.append((name, IPv4Network(f"{start}/{mask}")))
+            connected.append((name, IPv4Network(f"{network}/{mask}")))
     connected.sort(key=lambda row: row[1].prefixlen, reverse=True)
     for address in _local_ipv4(_text(pid, "net/fib_trie", root)):
         for name, network in connected:
             if IPv4Address(address) in network:
                 yield name, f"{address}/{network.prefixlen}"
                 break
+
+
+def _byte_order() -> str:
+    import sys
+
+    return sys.byteorder
 
 
 def _local_ipv4(trie: str) -> list[str]:
@@ -405,7 +408,7 @@ def _local_ipv4(trie: str) -> list[str]:
 
 
 def _ipv6(pid: int | str, root: str) -> Iterator[tuple[str, str]]:
-    from ipaddress import IPv6Address  # noqa: PLC0415 - a slow import, for a rare question
+    from ipaddress import IPv6Address
 
     try:
         lines = _text(pid, "net/if_inet6", root).splitlines()

@@ -1,0 +1,64 @@
+"""Start a command with the streams that ``-i`` and ``-t`` ask for, and see it through."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from minidocker.cli.supervise import Signals, Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from minidocker.cli.terminal import Terminal
+
+
+def launch(
+    start: Callable[..., subprocess.Popen[bytes]],
+    settings: dict[str, Any],
+    *,
+    new_pid_namespace: bool = False,
+    is_pid_1: bool = False,
+) -> int:
+    """Start a command, wait for it, and return its return code (negative for a signal).
+
+    Args:
+        start: :class:`minidocker.Popen` or :meth:`minidocker.Container.popen` with everything but
+            the streams already given.
+        settings: of the command line: ``interactive``, ``tty``, ``timeout``.
+        new_pid_namespace, is_pid_1: as :class:`~minidocker.cli.supervise.Supervisor` has them.
+    """
+    terminal = _terminal(settings)
+    try:
+        with Signals() as signals:
+            # With a session of its own, the command gets the signals of the caller's terminal once:
+            # from here.
+            process = start(**_streams(settings, terminal), start_new_session=True)
+            signals.started = True
+            supervisor = Supervisor(
+                process,
+                signals,
+                terminal=terminal,
+                new_pid_namespace=new_pid_namespace,
+                is_pid_1=is_pid_1,
+                timeout=settings.get("timeout"),
+            )
+            return supervisor.wait()
+    finally:
+        if terminal is not None:
+            terminal.close()
+
+
+def _terminal(settings: dict[str, Any]) -> Terminal | None:
+    if not settings.get("tty"):
+        return None
+    from minidocker.cli.terminal import Terminal
+
+    return Terminal(interactive=bool(settings.get("interactive")))
+
+
+def _streams(settings: dict[str, Any], terminal: Terminal | None) -> dict[str, Any]:
+    if terminal is not None:
+        slave = terminal.slave
+        return {"stdin": slave, "stdout": slave, "stderr": slave, "_terminal": True}
+    return {"stdin": None if settings.get("interactive") else subprocess.DEVNULL}
