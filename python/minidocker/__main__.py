@@ -35,16 +35,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    from minidocker.cli import errors, help
+    from minidocker.cli import errors, usage
     from minidocker.cli.options import COMMANDS
     from minidocker.cli.parser import HelpRequested, UsageError, parse
 
     if not arguments:
-        sys.stderr.write(help.overview())
+        sys.stderr.write(usage.overview())
         return errors.FAILED
     name, *rest = arguments
     if name == "--help":
-        sys.stdout.write(help.overview())
+        sys.stdout.write(usage.overview())
         return 0
     if name == "--version":
         return _version()
@@ -57,7 +57,7 @@ def _dispatch(arguments: list[str]) -> int:
             raise UsageError(_unknown(name, list(COMMANDS)))
         parsed = parse(COMMANDS[name], rest)
     except HelpRequested:
-        sys.stdout.write(help.command_help(COMMANDS[name]))
+        sys.stdout.write(usage.command_help(COMMANDS[name]))
         return 0
     except UsageError as error:
         return errors.report(error)

@@ -10,6 +10,7 @@ Functions that walk all processes leave out those that vanish on the way.
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -102,11 +103,12 @@ class FoundContainer(NamedTuple):
 
 
 class IdRow(NamedTuple):
-    """One row of ``/proc/PID/uid_map`` or ``gid_map``."""
+    """One row of ``/proc/PID/uid_map`` or ``gid_map``; ``outside`` is the reader's view."""
 
     inside: int
     outside: int
-    count: int
+    #: How many ids the row maps, counting up from both.
+    length: int
 
 
 class MountEntry(NamedTuple):
@@ -205,6 +207,7 @@ def processes_in(pid_namespace: int, root: str = "/proc") -> list[Process]:
 
     Args:
         pid_namespace: inode number of the namespace (``namespace_inodes(pid)["pid"]``).
+        root: the proc file system.
 
     A process that the caller may not look into is left out, unless it descends from one that is in.
     """
@@ -375,23 +378,17 @@ def _ipv4(pid: int | str, root: str) -> Iterator[tuple[str, str]]:
     for line in _text(pid, "net/route", root).splitlines()[1:]:
         name, destination, gateway, *rest = line.split()
         # Addresses are the words of memory in hexadecimal: on a little-endian machine backwards.
-        network, mask = (
-            IPv4Address(int(word, 16).to_bytes(4, _byte_order())) for word in (destination, rest[4])
+        start, mask = (
+            IPv4Address(int(word, 16).to_bytes(4, sys.byteorder)) for word in (destination, rest[4])
         )
         if int(gateway, 16) == 0 and int(mask):
-            connected.append((name, IPv4Network(f"{network}/{mask}")))
+            connected.append((name, IPv4Network(f"{start}/{mask}")))
     connected.sort(key=lambda row: row[1].prefixlen, reverse=True)
     for address in _local_ipv4(_text(pid, "net/fib_trie", root)):
         for name, network in connected:
             if IPv4Address(address) in network:
                 yield name, f"{address}/{network.prefixlen}"
                 break
-
-
-def _byte_order() -> str:
-    import sys
-
-    return sys.byteorder
 
 
 def _local_ipv4(trie: str) -> list[str]:

@@ -5,7 +5,7 @@
 ``options``         the one table of options: drives parsing, help, completion and the manual
 ``values``          option values: id map rows, environment files, networks, …
 ``request``         what was asked for, as keywords of :class:`minidocker.Popen`
-``help``            ``--help``
+``usage``           ``--help``
 ``reference``       the option tables of ``docs/cli.md``
 ``completion``      what a shell may offer next
 ``terminal``        pseudo terminals

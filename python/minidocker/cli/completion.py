@@ -80,9 +80,7 @@ def _in_command(
     return _operand(command, before[position:], word, position)
 
 
-def _option_that_wants_a_value(
-    table: dict[str, tuple[Option, bool]], word: str
-) -> Option | None:
+def _option_that_wants_a_value(table: dict[str, tuple[Option, bool]], word: str) -> Option | None:
     """Return the option whose value is the word after ``word``."""
     if word.startswith("--"):
         option, _ = table.get(word, (None, False))
@@ -99,9 +97,9 @@ def _option_that_wants_a_value(
 def _names(command: Command) -> Iterator[tuple[str, str]]:
     for option in command.options:
         for name in option.names:
-            yield name, option.help
+            yield name, option.summary
         if option.negatable:
-            yield f"--no-{option.long[2:]}", f"Not: {option.help}"
+            yield f"--no-{option.long[2:]}", f"Not: {option.summary}"
     yield "--help", "Print help"
 
 

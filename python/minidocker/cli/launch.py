@@ -26,7 +26,8 @@ def launch(
         start: :class:`minidocker.Popen` or :meth:`minidocker.Container.popen` with everything but
             the streams already given.
         settings: of the command line: ``interactive``, ``tty``, ``timeout``.
-        new_pid_namespace, is_pid_1: as :class:`~minidocker.cli.supervise.Supervisor` has them.
+        new_pid_namespace: see :class:`~minidocker.cli.supervise.Supervisor`.
+        is_pid_1: the same.
     """
     terminal = _terminal(settings)
     try:

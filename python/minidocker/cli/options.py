@@ -21,8 +21,8 @@ _COMMAND_OPTIONS = (
     Option(
         "--clearenv",
         store=setting("clearenv"),
-        help="Start from an empty environment instead of the caller's",
-        example='minidocker run --clearenv -e PATH -e LANG=C env',
+        summary="Start from an empty environment instead of the caller's",
+        example="minidocker run --clearenv -e PATH -e LANG=C env",
     ),
     Option(
         "-e",
@@ -31,7 +31,7 @@ _COMMAND_OPTIONS = (
         convert=values.variable,
         store=setting_items("env"),
         complete="variable",
-        help="Set an environment variable; without a value, take the caller's",
+        summary="Set an environment variable; without a value, take the caller's",
         example="minidocker run -e GREETING=hello sh -c 'echo $GREETING'",
     ),
     Option(
@@ -40,7 +40,7 @@ _COMMAND_OPTIONS = (
         convert=values.environment_file,
         store=setting_items("env_file"),
         complete="file",
-        help="Read environment variables from a file, one NAME=VALUE or NAME a line; -e goes before",
+        summary="Read variables from a file, one NAME=VALUE or NAME a line; -e overrides",
         example="minidocker run --env-file settings.env env",
     ),
     Option(
@@ -50,7 +50,7 @@ _COMMAND_OPTIONS = (
         convert=values.user,
         store=keyword("user"),
         complete="user",
-        help="Be this user inside (default: root)",
+        summary="Be this user inside (default: root)",
         example="minidocker run --user 1000 id",
     ),
     Option(
@@ -59,7 +59,7 @@ _COMMAND_OPTIONS = (
         metavar="PATH",
         store=keyword("cwd"),
         complete="directory",
-        help="Start in this directory inside (default: the caller's, or / where that does not exist)",
+        summary="Start in this directory inside (default: the caller's, else /)",
         example="minidocker run --workdir /usr pwd",
     ),
 )
@@ -70,14 +70,14 @@ _STREAM_OPTIONS = (
         "-i",
         "--interactive",
         store=setting("interactive"),
-        help="Pass standard input to the command; without it, standard input is empty",
+        summary="Pass standard input to the command; without it, standard input is empty",
         example="echo hello | minidocker run -i cat",
     ),
     Option(
         "-t",
         "--tty",
         store=setting("tty"),
-        help="Give the command a terminal of its own",
+        summary="Give the command a terminal of its own",
         example="minidocker run -it bash",
     ),
 )
@@ -90,21 +90,21 @@ _CONTAINER_OPTIONS = (
         convert=values.host,
         store=setting("share_cgroup"),
         words=("host",),
-        help="Share the caller's cgroup namespace",
+        summary="Share the caller's cgroup namespace",
         example="minidocker run --cgroupns host cat /proc/self/cgroup",
     ),
     Option(
         "--die-with-parent",
         store=keyword("die_with_parent"),
         negatable=True,
-        help="End the container when minidocker ends, however it ends (default: yes)",
+        summary="End the container when minidocker ends, however it ends (default: yes)",
         example="minidocker run --no-die-with-parent sleep 60",
     ),
     Option(
         "--domainname",
         metavar="NAME",
         store=keyword("domainname"),
-        help="NIS domain name of the container",
+        summary="NIS domain name of the container",
         example="minidocker run --domainname example.org cat /proc/sys/kernel/domainname",
     ),
     Option(
@@ -113,7 +113,7 @@ _CONTAINER_OPTIONS = (
         convert=values.id_row,
         store=values.id_rows("gid_map"),
         words=("auto",),
-        help="Map group ids; repeat it for more rows; auto takes the caller's subordinate ids",
+        summary="Map group ids; repeat it for more rows; auto takes the caller's subordinate ids",
         example="minidocker run --uidmap auto --gidmap auto cat /proc/self/gid_map",
     ),
     Option(
@@ -121,13 +121,13 @@ _CONTAINER_OPTIONS = (
         "--hostname",
         metavar="NAME",
         store=keyword("hostname"),
-        help="Host name of the container",
+        summary="Host name of the container",
         example="minidocker run --hostname mycontainer hostname",
     ),
     Option(
         "--init",
         store=keyword("init"),
-        help="Run a tiny init as process 1, which reaps orphans and forwards signals",
+        summary="Run a tiny init as process 1, which reaps orphans and forwards signals",
         example="minidocker run --init ps -ef",
     ),
     Option(
@@ -136,7 +136,7 @@ _CONTAINER_OPTIONS = (
         convert=values.host,
         store=setting("share_ipc"),
         words=("host",),
-        help="Share the caller's IPC namespace",
+        summary="Share the caller's IPC namespace",
         example="minidocker run --ipc host ipcs",
     ),
     Option(
@@ -145,7 +145,7 @@ _CONTAINER_OPTIONS = (
         convert=values.namespaces,
         store=setting("namespaces"),
         words=("all", "none", *values.KINDS),
-        help="Which namespaces are new: pid, net, mount, uts, ipc, user, cgroup, time; all is the "
+        summary="Which namespaces are new: pid, net, mount, uts, ipc, user, cgroup, time; all is the "
         "first seven (default), none is none of them",
         example="minidocker run --namespaces uts,user --hostname lab hostname",
     ),
@@ -156,7 +156,7 @@ _CONTAINER_OPTIONS = (
         store=setting("network"),
         words=("none", "host", "container:"),
         complete="container",
-        help="Network: a stack of its own with loopback only (none, the default), the caller's, or "
+        summary="Network: a stack of its own with loopback only (none, the default), the caller's, or "
         "that of another container",
         example="minidocker run --network host ip addr",
     ),
@@ -166,7 +166,7 @@ _CONTAINER_OPTIONS = (
         convert=values.host,
         store=setting("share_pid"),
         words=("host",),
-        help="Share the caller's PID namespace",
+        summary="Share the caller's PID namespace",
         example="minidocker run --pid host sh -c 'echo $$'",
     ),
     Option(
@@ -175,7 +175,7 @@ _CONTAINER_OPTIONS = (
         convert=values.time_offset,
         store=keyword_mapping("time_offsets"),
         words=("monotonic=", "boottime="),
-        help="Set a clock (monotonic or boottime) forward or back, in a new time namespace",
+        summary="Set a clock (monotonic or boottime) forward or back, in a new time namespace",
         example="minidocker run --time-offset boottime=86400 uptime",
     ),
     Option(
@@ -184,7 +184,7 @@ _CONTAINER_OPTIONS = (
         convert=values.id_row,
         store=values.id_rows("uid_map"),
         words=("auto",),
-        help="Map user ids; repeat it for more rows; auto takes the caller's subordinate ids",
+        summary="Map user ids; repeat it for more rows; auto takes the caller's subordinate ids",
         example="minidocker run --uidmap 0:1000:1 --gidmap 0:1000:1 id",
     ),
     Option(
@@ -193,7 +193,7 @@ _CONTAINER_OPTIONS = (
         convert=values.host,
         store=setting("share_user"),
         words=("host",),
-        help="Share the caller's user namespace (the other namespaces then need root)",
+        summary="Share the caller's user namespace (the other namespaces then need root)",
         example="minidocker run --userns host cat /proc/self/uid_map",
     ),
     Option(
@@ -202,7 +202,7 @@ _CONTAINER_OPTIONS = (
         convert=values.host,
         store=setting("share_uts"),
         words=("host",),
-        help="Share the caller's UTS namespace: its host name",
+        summary="Share the caller's UTS namespace: its host name",
         example="minidocker run --uts host hostname",
     ),
 )
@@ -212,7 +212,7 @@ _RUN_OPTIONS = (
     Option(
         "--explain",
         store=setting("explain"),
-        help="Print each step on standard error as it is done, and the exit status",
+        summary="Print each step on standard error as it is done, and the exit status",
         example="minidocker run --explain --hostname lab true",
     ),
     Option(
@@ -220,7 +220,7 @@ _RUN_OPTIONS = (
         metavar="SECONDS",
         convert=values.seconds,
         store=setting("timeout"),
-        help="Kill the container after this time",
+        summary="Kill the container after this time",
         example="minidocker run --timeout 5 sleep 60",
     ),
 )
@@ -258,20 +258,20 @@ _COMMANDS = (
             Option(
                 "--json",
                 store=setting("json"),
-                help=_JSON,
+                summary=_JSON,
                 example="minidocker ps --json",
             ),
             Option(
                 "--no-trunc",
                 store=setting("no_trunc"),
-                help="Do not shorten commands to the width of the terminal",
+                summary="Do not shorten commands to the width of the terminal",
                 example="minidocker ps --no-trunc",
             ),
             Option(
                 "-q",
                 "--quiet",
                 store=setting("quiet"),
-                help="Print process ids only",
+                summary="Print process ids only",
                 example="minidocker ps --quiet",
             ),
         ),
@@ -294,7 +294,7 @@ _COMMANDS = (
                 Option(
                     "--json",
                     store=setting("json"),
-                    help=_JSON,
+                    summary=_JSON,
                     example="minidocker explain --json true",
                 ),
             ),
@@ -311,7 +311,7 @@ _COMMANDS = (
             Option(
                 "--json",
                 store=setting("json"),
-                help=_JSON,
+                summary=_JSON,
                 example="minidocker doctor --json",
             ),
         ),

@@ -43,7 +43,7 @@ class Option:
     Args:
         names: the long name, with the one-letter name before it where there is one.
         store: puts the converted value where it belongs; see :func:`keyword` and its neighbours.
-        help: one sentence without a full stop, for ``--help`` and the manual.
+        summary: one sentence without a full stop, for ``--help`` and the manual.
         example: a whole command line that uses it; ``docs/cli.md`` shows it.
         metavar: name of the value; None for a flag.
         convert: from text to value; a :exc:`ValueError` that it raises becomes a usage error.
@@ -57,7 +57,7 @@ class Option:
         self,
         *names: str,
         store: Callable[[Parsed, Any], None],
-        help: str,  # noqa: A002 - the word that every parser uses
+        summary: str,
         example: str,
         metavar: str | None = None,
         convert: Callable[[str], Any] = str,
@@ -67,7 +67,7 @@ class Option:
     ) -> None:
         self.names = names
         self.store = store
-        self.help = help
+        self.summary = summary
         self.example = example
         self.metavar = metavar
         self.convert = convert
@@ -138,7 +138,7 @@ class Command:
         return table
 
 
-class HelpRequested(Exception):  # noqa: N818 - not an error
+class HelpRequested(Exception):
     """``--help`` was among the options of a subcommand."""
 
 

@@ -19,6 +19,7 @@ from minidocker.cli.errors import complain
 if TYPE_CHECKING:
     import subprocess
     from types import FrameType
+    from typing import Self
 
     from minidocker.cli.terminal import Terminal
 
@@ -67,7 +68,7 @@ class Signals:
         self._early = 0
         self.started = False
 
-    def __enter__(self) -> Signals:
+    def __enter__(self) -> Self:
         self._old_wakeup = signal.set_wakeup_fd(self._sender, warn_on_full_buffer=False)
         for signum in signal.valid_signals() - _KEPT:
             if signal.getsignal(signum) not in (signal.SIG_IGN, None):
@@ -256,7 +257,7 @@ class Supervisor:
         self._send(signal.SIGCONT)
 
     def _key(self, signum: int) -> None:
-        """Make Ctrl-C and Ctrl-\\ work on a command that is PID 1.
+        r"""Make Ctrl-C and Ctrl-\ work on a command that is PID 1.
 
         The terminal has sent the signal, and if PID 1 does not handle it the kernel has thrown it
         away.
@@ -288,7 +289,9 @@ class Supervisor:
         except ProcessLookupError:
             return
         except PermissionError as error:
-            complain(f"signal {signum} could not be forwarded to process {self._process.pid}: {error}")
+            complain(
+                f"signal {signum} could not be forwarded to process {self._process.pid}: {error}"
+            )
 
     def _kill(self) -> None:
         self._process.kill()

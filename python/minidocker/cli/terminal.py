@@ -16,7 +16,7 @@ import signal
 import struct
 import termios
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,10 +30,10 @@ _FIRST_EOF_PAUSE, _LAST_EOF_PAUSE = 0.01, 1.0
 _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 # Positions in the list that termios.tcgetattr returns.
-_IFLAG, _OFLAG, _CFLAG, _LFLAG, _CC = 0, 1, 2, 3, 6
+_LFLAG, _CC = 3, 6
 
 
-class Hangup(Exception):  # noqa: N818 - what a terminal does, rather than an error
+class Hangup(Exception):
     """Nobody reads the caller's output any more."""
 
 
@@ -54,7 +54,7 @@ class Terminal:
         self._master, self.slave = os.openpty()
         self._input: int | None = 0 if interactive else None
         self._raw_fd = 0 if interactive and os.isatty(0) else None
-        self._saved: list[object] | None = None
+        self._saved: list[Any] | None = None
         self._to_command = b""
         self._to_caller = b""
         # When to type end of file again; None as long as there is input.
@@ -80,7 +80,7 @@ class Terminal:
     def enter(self) -> None:
         """Put the caller's terminal into raw mode.
 
-        In the background the kernel stops this process here (SIGTTOU) until it is in the foreground.
+        In the background the kernel stops this process here (SIGTTOU) until it comes to the front.
         """
         if self._raw_fd is None:
             return
@@ -209,8 +209,8 @@ class Terminal:
         """Type the key for end of file if all input was read.
 
         A terminal has no end: the key means one to whoever reads at that moment (termios(3), VEOF),
-        and is lost when a shell changes the mode of the terminal before it reads on. So that there is
-        an end for every reader, as a file has it, the key is typed again whenever it was consumed.
+        and is lost when a shell changes the mode of the terminal before it reads on. So that there
+        is an end for every reader, as a file has it, the key is typed again whenever it was read.
         """
         self._next_eof = time.monotonic() + self._eof_pause
         self._eof_pause = min(2 * self._eof_pause, _LAST_EOF_PAUSE)
@@ -244,10 +244,10 @@ class Terminal:
                 on_key(signum)
 
 
-def _raw(attributes: list[object]) -> list[object]:
+def _raw(attributes: list[Any]) -> list[Any]:
     """Return terminal attributes in raw mode (cfmakeraw(3)); the tty module has it since 3.12."""
-    iflag, oflag, cflag, lflag = (int(str(value)) for value in attributes[:4])
-    control = list(attributes[_CC])  # type: ignore[call-overload]
+    iflag, oflag, cflag, lflag, *speeds, control = attributes
+    control = list(control)
     iflag &= ~(
         termios.IGNBRK
         | termios.BRKINT
@@ -262,4 +262,4 @@ def _raw(attributes: list[object]) -> list[object]:
     lflag &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
     cflag = cflag & ~(termios.CSIZE | termios.PARENB) | termios.CS8
     control[termios.VMIN], control[termios.VTIME] = 1, 0
-    return [iflag, oflag, cflag, lflag, *attributes[4:6], control]
+    return [iflag, oflag, cflag, lflag, *speeds, control]

@@ -20,7 +20,9 @@ KINDS = ("pid", "net", "mount", "uts", "ipc", "user", "cgroup", "time")
 def process_id(text: str) -> int:
     """Read a process id."""
     if not (text.isascii() and text.isdigit() and int(text)):
-        raise ValueError("expected the process id of a process in the container (see minidocker ps)")
+        raise ValueError(
+            "expected the process id of a process in the container (see minidocker ps)"
+        )
     return int(text)
 
 
@@ -141,8 +143,8 @@ def environment_file(path: str) -> list[tuple[str, str | None]]:
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
     variables = []
-    for number, line in enumerate(lines, 1):
-        line = line.lstrip().removesuffix("\r")
+    for number, text in enumerate(lines, 1):
+        line = text.lstrip().removesuffix("\r")
         if not line or line.startswith("#"):
             continue
         name = line.partition("=")[0]

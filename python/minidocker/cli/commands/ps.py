@@ -28,7 +28,9 @@ def main(parsed: Parsed) -> int:
 
         text = json.dumps([_as_json(row) for row in found], indent=2) + "\n"
     else:
-        text = table([_columns(row) for row in found], None if settings.get("no_trunc") else _width())
+        text = table(
+            [_columns(row) for row in found], None if settings.get("no_trunc") else _width()
+        )
     sys.stdout.write(text)
     return 0
 

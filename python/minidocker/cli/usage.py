@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from minidocker.cli.options import COMMANDS
-from minidocker.cli.parser import Command
+
+if TYPE_CHECKING:
+    from minidocker.cli.parser import Command
 
 _WIDTH = 100
 _COLUMN = 30
@@ -24,7 +28,7 @@ def overview() -> str:
 
 def command_help(command: Command) -> str:
     """Return the text of ``minidocker COMMAND --help``."""
-    rows = [(option.spelling, option.help) for option in command.options]
+    rows = [(option.spelling, option.summary) for option in command.options]
     rows.append(("--help", "Print this"))
     # Docker's layout: long names line up whether or not a letter comes before them.
     lines = (_row(names if names[1] != "-" else f"    {names}", text) for names, text in rows)
