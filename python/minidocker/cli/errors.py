@@ -24,11 +24,7 @@ def complain(message: str) -> None:
 
 def report(error: Exception) -> int:
     """Print an error of minidocker or of the kernel and return the exit status for it."""
-    message = str(error)
-    hint = getattr(error, "hint", None)
-    if hint and hint not in message:
-        message = f"{message}; {hint}"
-    complain(message or type(error).__name__)
+    complain(str(error) or type(error).__name__)
     return _status(error)
 
 
@@ -39,7 +35,7 @@ def _status(error: Exception) -> int:
 
     if isinstance(error, CommandNotFound):
         return NOT_FOUND
-    if isinstance(error, SpawnError) and str(error.step).startswith("exec"):
+    if isinstance(error, SpawnError) and error.step == "exec":
         return NOT_EXECUTABLE
     return FAILED
 

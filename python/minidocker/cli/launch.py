@@ -32,9 +32,9 @@ def launch(
     terminal = _terminal(settings)
     try:
         with Signals() as signals:
-            # With a session of its own, the command gets the signals of the caller's terminal once:
-            # from here.
-            process = start(**_streams(settings, terminal), start_new_session=True)
+            # The command is in a session of its own, so it gets the signals of the caller's terminal
+            # once: from here.
+            process = start(**_streams(settings, terminal))
             signals.started = True
             supervisor = Supervisor(
                 process,
