@@ -6,6 +6,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
@@ -95,8 +97,10 @@ impl Process {
         if self.is_pid_1 {
             match self.as_any_other(signal) {
                 Treatment::Kill => {
-                    // First, since another thread may reap the process as soon as it is dead.
-                    self.killed_for.store(signal, Ordering::Release);
+                    // First, since another thread may reap the process as soon as it is dead. Of several
+                    // signals in a row the first is the one that it dies of.
+                    let (success, failure) = (Ordering::Release, Ordering::Relaxed);
+                    let _ = self.killed_for.compare_exchange(0, signal, success, failure);
                     return self.send(libc::SIGKILL).map(|()| Delivered::AsKill);
                 }
                 Treatment::Stop => return self.send(libc::SIGSTOP).map(|()| Delivered::AsIs),
@@ -144,15 +148,25 @@ impl Process {
     /// What the kernel would do with the signal, were this not a PID 1.
     fn as_any_other(&self, signal: i32) -> Treatment {
         let treatment = default_action(signal);
-        if treatment == Treatment::Deliver || self.handles(signal).unwrap_or(true) {
-            return Treatment::Deliver;
+        if treatment == Treatment::Deliver {
+            return treatment;
         }
-        treatment
+        for _ in 0..BLOCKED_LOOKS {
+            match self.disposition(signal) {
+                Ok(Disposition::Default) => return treatment,
+                // Shells and fork() itself block every signal for a moment. What arrives then is
+                // dropped by the kernel when it is unblocked, so the moment is waited for.
+                Ok(Disposition::Blocked) => thread::sleep(BLOCKED_PAUSE),
+                Ok(Disposition::Handled) | Err(_) => break,
+            }
+        }
+        Treatment::Deliver
     }
 
-    /// Whether some thread catches, ignores, blocks or waits for the signal.
-    fn handles(&self, signal: i32) -> io::Result<bool> {
+    /// What becomes of the signal in the threads of the process, together.
+    fn disposition(&self, signal: i32) -> io::Result<Disposition> {
         let bit = 1_u64 << (signal - 1);
+        let mut disposition = Disposition::Default;
         for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
             let task = task?.path();
             let status = fs::read_to_string(task.join("status"))?;
@@ -162,17 +176,20 @@ impl Process {
                     u64::from_str_radix(set.trim(), 16).is_ok_and(|set| set & bit != 0)
                 })
             };
-            if in_set("SigCgt:") || in_set("SigIgn:") || in_set("SigBlk:") {
-                return Ok(true);
+            if in_set("SigCgt:") || in_set("SigIgn:") {
+                return Ok(Disposition::Handled);
+            }
+            if in_set("SigBlk:") {
+                disposition = Disposition::Blocked;
             }
             // rt_sigtimedwait(2) unblocks what it waits for, and no mask shows it.
             let call = fs::read_to_string(task.join("syscall"))?;
             let number = call.split(' ').next().and_then(|number| number.parse().ok());
             if number == Some(libc::SYS_rt_sigtimedwait) {
-                return Ok(true);
+                return Ok(Disposition::Handled);
             }
         }
-        Ok(false)
+        Ok(disposition)
     }
 }
 
@@ -221,6 +238,20 @@ fn is_inside(pidfd: &OwnedFd, pid: u32) -> bool {
     };
     let pids: Vec<&str> = pids.split_whitespace().collect();
     pids.len() > 1 && pids.last() == Some(&pid.to_string().as_str())
+}
+
+/// How often, and how far apart, a blocked signal is looked at before it counts as blocked for good.
+const BLOCKED_LOOKS: u32 = 10;
+const BLOCKED_PAUSE: Duration = Duration::from_millis(1);
+
+/// What a process does with a signal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Disposition {
+    Default,
+    /// Some thread blocks it.
+    Blocked,
+    /// It is caught or ignored, or some thread waits for it.
+    Handled,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
