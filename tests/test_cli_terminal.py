@@ -97,7 +97,9 @@ def test_the_window_size_is_the_callers_and_follows_it():
 
 
 def test_keys_go_through_unchanged():
-    with terminal("-it", "sh", "-c", "stty raw -echo; echo ready; head -c 256 | od -An -v -tu1") as w:
+    with terminal(
+        "-it", "sh", "-c", "stty raw -echo; echo ready; head -c 256 | od -An -v -tu1"
+    ) as w:
         w.expect("ready")
         w.type(bytes(range(256)))
         expected = " ".join(str(number) for number in range(256))
@@ -237,7 +239,9 @@ def test_what_runs_on_after_the_command_does_not_hold_up_the_end(survivors):
 
 
 def test_when_the_reader_of_a_terminals_output_leaves_the_command_is_hung_up(survivors):
-    with start("run", "-t", "sh", "-c", "while :; do echo tick; done", env=survivors.env) as process:
+    with start(
+        "run", "-t", "sh", "-c", "while :; do echo tick; done", env=survivors.env
+    ) as process:
         assert process.stdout.readline() == "tick\n"
         process.stdout.close()
         assert process.wait(10) == 129

@@ -22,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     The status is the command's own; 128+n when signal n ended it; 125 when minidocker itself
     failed, 126 when the command could not be run, 127 when it was not found.
     """
+    _open_standard_streams()
     try:
         status = _dispatch(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
@@ -32,6 +33,19 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
         return _BROKEN_PIPE
     return status
+
+
+def _open_standard_streams() -> None:
+    """Put /dev/null where the caller closed a standard stream.
+
+    Otherwise the next file that is opened would become the command's input or output.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            setattr(sys, name, open(fd, "r" if fd == 0 else "w", closefd=False))
 
 
 def _dispatch(arguments: list[str]) -> int:
