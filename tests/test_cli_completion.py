@@ -108,7 +108,7 @@ def test_an_unknown_shell_is_refused():
     )
 
 
-# --- in the shells themselves ----------------------------------------------------------------------
+# --- in the shells themselves --------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -145,8 +145,10 @@ class Prompt:
         ),
         "zsh": (
             ["-f", "-i"],
-            'autoload -U compinit; compinit -D; show() { print -r "<$BUFFER>"; BUFFER= }; '
-            "zle -N show; bindkey '^X' show; ",
+            (
+                'autoload -U compinit; compinit -D; show() { print -r "<$BUFFER>"; BUFFER= }; '
+                "zle -N show; bindkey '^X' show; "
+            ),
         ),
     }
 

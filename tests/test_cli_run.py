@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from support.command_line import CLI, cli, start
+from support.command_line import CLI, captured, cli, start
 
 READY_THEN_SLEEP = ("sh", "-c", "echo ready; exec sleep 100")
 
@@ -102,11 +102,11 @@ def test_the_version_is_the_packages():
 
 def test_the_console_script_is_the_same_program():
     script = os.path.join(os.path.dirname(sys.executable), "minidocker")
-    done = subprocess.run([script, "run", "-h", "lab", "hostname"], capture_output=True, text=True)
+    done = captured([script, "run", "-h", "lab", "hostname"])
     assert (done.returncode, done.stdout, done.stderr) == (0, "lab\n", "")
 
 
-# --- streams ---------------------------------------------------------------------------------------
+# --- streams -------------------------------------------------------------------------------------
 
 
 def test_without_i_standard_input_is_empty():
@@ -125,13 +125,9 @@ def test_standard_output_and_error_stay_apart():
 
 
 def test_a_closed_standard_stream_is_no_obstacle():
-    done = subprocess.run(
-        ["sh", "-c", f"{shlex.join(CLI)} run echo hello <&- 2>&-"], capture_output=True, text=True
-    )
+    done = captured(["sh", "-c", f"{shlex.join(CLI)} run echo hello <&- 2>&-"])
     assert (done.returncode, done.stdout) == (0, "hello\n")
-    done = subprocess.run(
-        ["sh", "-c", f"{shlex.join(CLI)} run true >&-"], capture_output=True, text=True
-    )
+    done = captured(["sh", "-c", f"{shlex.join(CLI)} run true >&-"])
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -147,11 +143,11 @@ def test_a_loop_whose_reader_has_left_ends_with_sigpipe(init, survivors):
 def test_a_broken_pipe_of_our_own_output_is_no_traceback():
     # The help is shorter than a pipe, so the reader has to be gone before it is written.
     script = f"(sleep 0.5; exec {shlex.join(CLI)} run --help) | true; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    done = captured(["bash", "-c", script])
     assert (done.stdout, done.stderr) == ("141\n", "")
 
 
-# --- signals ---------------------------------------------------------------------------------------
+# --- signals -------------------------------------------------------------------------------------
 
 FORWARDED = [
     signal.SIGHUP,
@@ -246,7 +242,7 @@ def test_a_container_that_takes_too_long_is_killed(survivors):
     assert cli("run", "--timeout", "30", "true").returncode == 0
 
 
-# --- what the options do ---------------------------------------------------------------------------
+# --- what the options do -------------------------------------------------------------------------
 
 
 def test_the_environment_is_the_callers_with_what_e_adds():
@@ -374,7 +370,7 @@ def test_the_domain_name_is_the_containers():
     assert out("--domainname", "example.org", *command) == "example.org\n"
 
 
-# --- explain ---------------------------------------------------------------------------------------
+# --- explain -------------------------------------------------------------------------------------
 
 
 def test_explain_prints_each_step_as_it_is_done_and_how_it_ended():

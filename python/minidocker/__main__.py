@@ -45,7 +45,8 @@ def _open_standard_streams() -> None:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
-            setattr(sys, name, open(fd, "r" if fd == 0 else "w", closefd=False))
+            stream = os.fdopen(fd, "r" if fd == 0 else "w", closefd=False)
+            setattr(sys, name, stream)
 
 
 def _dispatch(arguments: list[str]) -> int:

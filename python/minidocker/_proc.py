@@ -197,7 +197,7 @@ def age(pid: int | str = "self", root: str = "/proc") -> float:
     # The second field is the name in parentheses and may hold anything, parentheses included.
     fields = _text(pid, "stat", root).rpartition(")")[2].split()
     started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    with open(f"{root}/uptime", encoding="ascii") as file:
+    with open(f"{root}/uptime", "rb") as file:
         uptime = float(file.read().split()[0])
     return max(0.0, uptime - started)
 

@@ -19,10 +19,15 @@ CLI = (sys.executable, "-m", "minidocker")
 TIMEOUT = 20.0
 
 
-def cli(*arguments: str | bytes, **options: Any) -> "subprocess.CompletedProcess[Any]":
-    """Run a command line to its end. Text is captured; `options` are subprocess.run's."""
-    options = {"capture_output": True, "text": True, "timeout": TIMEOUT, **options}
-    return subprocess.run([*CLI, *arguments], **options)
+def captured(command: Sequence[str], **options: Any) -> "subprocess.CompletedProcess[Any]":
+    """Run a command to its end. Text is captured; `options` are subprocess.run's."""
+    options = {"capture_output": True, "text": True, "timeout": TIMEOUT, "check": False, **options}
+    return subprocess.run(command, **options)  # noqa: PLW1510 - it is among the options
+
+
+def cli(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[Any]":
+    """Run a command line to its end, as `captured` does."""
+    return captured([*CLI, *arguments], **options)
 
 
 def start(*arguments: str, **options: Any) -> "subprocess.Popen[Any]":

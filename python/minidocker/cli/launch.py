@@ -32,7 +32,7 @@ def launch(
     terminal = _terminal(settings)
     try:
         with Signals() as signals:
-            # The command is in a session of its own, so it gets the signals of the caller's terminal
+            # The command is in a session of its own, so signals of the caller's terminal reach it
             # once: from here.
             process = start(**_streams(settings, terminal))
             signals.started = True

@@ -105,7 +105,7 @@ _CONTAINER_OPTIONS = (
         metavar="NAME",
         store=keyword("domainname"),
         summary="NIS domain name of the container",
-        example="minidocker run --domainname example.org cat /proc/sys/kernel/domainname",
+        example="minidocker run --domainname example.org domainname",
     ),
     Option(
         "--gidmap",
@@ -145,8 +145,8 @@ _CONTAINER_OPTIONS = (
         convert=values.namespaces,
         store=setting("namespaces"),
         words=("all", "none", *values.KINDS),
-        summary="Which namespaces are new: pid, net, mount, uts, ipc, user, cgroup, time; all is the "
-        "first seven (default), none is none of them",
+        summary="Which namespaces are new: pid, net, mount, uts, ipc, user, cgroup, time; all is "
+        "the first seven (default), none is none of them",
         example="minidocker run --namespaces uts,user --hostname lab hostname",
     ),
     Option(
@@ -156,8 +156,8 @@ _CONTAINER_OPTIONS = (
         store=setting("network"),
         words=("none", "host", "container:"),
         complete="container",
-        summary="Network: a stack of its own with loopback only (none, the default), the caller's, or "
-        "that of another container",
+        summary="Network: a stack of its own with loopback only (none, the default), the caller's, "
+        "or that of another container",
         example="minidocker run --network host ip addr",
     ),
     Option(
