@@ -7,6 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from minidocker.cli.parser import Parsed
 
 _INTERRUPTED = 130
@@ -50,17 +52,13 @@ def _open_standard_streams() -> None:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    from minidocker.cli import errors, usage
+    from minidocker.cli import errors
     from minidocker.cli.options import COMMANDS
     from minidocker.cli.parser import HelpRequested, UsageError, parse
 
-    if not arguments:
-        sys.stderr.write(usage.overview())
-        return errors.FAILED
-    name, *rest = arguments
-    if name == "--help":
-        sys.stdout.write(usage.overview())
-        return 0
+    name, *rest = arguments or [""]
+    if name in ("", "--help"):
+        return _overview(sys.stdout if name else sys.stderr)
     if name == "--version":
         return _version()
     if name == "__complete":
@@ -72,6 +70,8 @@ def _dispatch(arguments: list[str]) -> int:
             raise UsageError(_unknown(name, list(COMMANDS)))
         parsed = parse(COMMANDS[name], rest)
     except HelpRequested:
+        from minidocker.cli import usage
+
         sys.stdout.write(usage.command_help(COMMANDS[name]))
         return 0
     except UsageError as error:
@@ -103,6 +103,13 @@ def _unknown(name: str, names: list[str]) -> str:
     what = "option" if name.startswith("-") else "command"
     remedy = f"did you mean {near[0]}?" if near else "see minidocker --help"
     return f"unknown {what} {name}; {remedy}"
+
+
+def _overview(stream: TextIO) -> int:
+    from minidocker.cli import errors, usage
+
+    stream.write(usage.overview())
+    return 0 if stream is sys.stdout else errors.FAILED
 
 
 def _version() -> int:

@@ -307,14 +307,7 @@ _COMMANDS = (
     Command(
         "doctor",
         "Try what works on this machine; exit status 1 if something essential does not",
-        (
-            Option(
-                "--json",
-                store=setting("json"),
-                summary=_JSON,
-                example="minidocker doctor --json",
-            ),
-        ),
+        (),
     ),
     Command(
         "completion",

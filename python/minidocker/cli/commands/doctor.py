@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from minidocker.cli.parser import Parsed
 
 
-def main(parsed: Parsed) -> int:
+def main(_parsed: Parsed) -> int:
     """Print the report; return 1 if something essential does not work."""
     from minidocker import doctor
 

@@ -15,5 +15,14 @@ def main(parsed: Parsed) -> int:
     from minidocker import explain
 
     plan = explain(parsed.operands, **keywords(parsed))
-    print(plan)
+    if parsed.settings.get("json"):
+        import json
+
+        rows = [
+            {"actor": line.actor, "step": line.step, "call": line.call, "note": line.note}
+            for line in plan
+        ]
+        print(json.dumps(rows, indent=2))
+    else:
+        print(plan)
     return 0
