@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from minidocker.cli.commands.ps import duration, table
+from minidocker.cli.inside import hostname_of
 from minidocker.cli.text import printable
 from support.command_line import captured, cli, start
 
@@ -88,8 +89,6 @@ def test_ps_lists_what_it_may_not_look_into_with_question_marks(box):
 
 
 def test_the_child_that_asks_for_a_name_leaves_nothing_behind(box, leaks):
-    from minidocker.cli.inside import hostname_of
-
     assert hostname_of(box) == "lab"
     assert hostname_of(os.getpid()) == socket.gethostname()
     assert hostname_of(2**22 - 1) is None

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import pytest
 
@@ -95,8 +96,6 @@ def test_every_command_has_help():
 
 
 def test_the_version_is_the_packages():
-    from importlib.metadata import version
-
     assert cli("--version").stdout == f"minidocker {version('minidocker')}\n"
 
 
