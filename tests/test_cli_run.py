@@ -192,7 +192,8 @@ def test_the_third_request_to_end_is_not_the_commands_to_refuse(shared, survivor
 
 def test_a_pipeline_in_the_callers_pid_namespace_ends_with_its_shell(survivors):
     script = "echo ready; sleep 100; echo not reached"
-    with start("run", "--pid", "host", "sh", "-c", script, env=survivors.env) as process:
+    # Not dash, which sees a signal late that comes while it starts a program.
+    with start("run", "--pid", "host", "bash", "-c", script, env=survivors.env) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130

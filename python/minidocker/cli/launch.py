@@ -29,12 +29,12 @@ def launch(
         new_pid_namespace: see :class:`~minidocker.cli.supervise.Supervisor`.
         is_pid_1: the same.
     """
-    terminal = _terminal(settings)
+    terminal = terminal_for(settings)
     try:
         with Signals() as signals:
             # The command is in a session of its own, so signals of the caller's terminal reach it
             # once: from here.
-            process = start(**_streams(settings, terminal))
+            process = start(**streams_for(settings, terminal))
             signals.started = True
             supervisor = Supervisor(
                 process,
@@ -50,7 +50,8 @@ def launch(
             terminal.close()
 
 
-def _terminal(settings: dict[str, Any]) -> Terminal | None:
+def terminal_for(settings: dict[str, Any]) -> Terminal | None:
+    """Return a new terminal if ``-t`` was given."""
     if not settings.get("tty"):
         return None
     from minidocker.cli.terminal import Terminal
@@ -58,7 +59,8 @@ def _terminal(settings: dict[str, Any]) -> Terminal | None:
     return Terminal(interactive=bool(settings.get("interactive")))
 
 
-def _streams(settings: dict[str, Any], terminal: Terminal | None) -> dict[str, Any]:
+def streams_for(settings: dict[str, Any], terminal: Terminal | None) -> dict[str, Any]:
+    """Return the keywords of :class:`minidocker.Popen` that are about its streams."""
     if terminal is not None:
         slave = terminal.slave
         return {"stdin": slave, "stdout": slave, "stderr": slave, "_terminal": True}

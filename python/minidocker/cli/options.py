@@ -64,7 +64,7 @@ _COMMAND_OPTIONS = (
     ),
 )
 
-#: What standard input and output are: options of ``run`` and ``exec``.
+#: What standard input and output are: options of ``run``, ``exec`` and ``explain``.
 _STREAM_OPTIONS = (
     Option(
         "-i",
@@ -289,6 +289,7 @@ _COMMANDS = (
         "Print what run would do, call by call, and do nothing",
         _sorted(
             _COMMAND_OPTIONS,
+            _STREAM_OPTIONS,
             _CONTAINER_OPTIONS,
             (
                 Option(

@@ -9,6 +9,7 @@ from minidocker.cli.parser import Parsed, UsageError
 
 if TYPE_CHECKING:
     from minidocker import NamespaceOptions
+    from minidocker._container import AttachedContainer
 
 _SHARED = ("pid", "uts", "ipc", "user", "cgroup")
 
@@ -84,6 +85,27 @@ def _network(text: str) -> Any:
     kind, _, pid = text.partition(":")
     if kind != "container":
         return text
+    return attached(int(pid), "--network container")
+
+
+def attached(pid: int, what: str) -> AttachedContainer:
+    """Return the container that a process is in.
+
+    Args:
+        pid: the process.
+        what: who asks for it, for the message.
+
+    Raises:
+        UsageError: there is no such process, or the caller may not look into it.
+        minidocker.SpecError: it is in no container.
+    """
     from minidocker import attach
 
-    return attach(int(pid))
+    try:
+        return attach(pid)
+    except ProcessLookupError:
+        raise UsageError(f"{what}: no process {pid} is alive here; see minidocker ps") from None
+    except PermissionError:
+        raise UsageError(
+            f"{what}: process {pid} belongs to another user; ask as that user or as root"
+        ) from None

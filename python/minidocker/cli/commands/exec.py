@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from minidocker.cli.errors import exit_status
 from minidocker.cli.launch import launch
 from minidocker.cli.parser import UsageError
-from minidocker.cli.request import keywords
+from minidocker.cli.request import attached, keywords
 from minidocker.cli.values import process_id
 
 if TYPE_CHECKING:
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
 def main(parsed: Parsed) -> int:
     """Run the command and return its exit status."""
-    from minidocker import attach
-
-    pid, *command = parsed.operands
+    operand, *command = parsed.operands
     try:
-        container = attach(process_id(pid))
+        pid = process_id(operand)
     except ValueError as error:
-        raise UsageError(f"exec: {pid!r} is not a PID: {error}") from error
+        raise UsageError(f"exec: {operand!r} is not a PID: {error}") from error
+    container = attached(pid, "exec")
     returncode = launch(
         functools.partial(container.popen, command, **keywords(parsed)), parsed.settings
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from minidocker.cli.launch import streams_for, terminal_for
 from minidocker.cli.request import keywords
 
 if TYPE_CHECKING:
@@ -14,15 +15,17 @@ def main(parsed: Parsed) -> int:
     """Print the plan and return 0."""
     from minidocker import explain
 
-    plan = explain(parsed.operands, **keywords(parsed))
+    terminal = terminal_for(parsed.settings)
+    try:
+        streams = streams_for(parsed.settings, terminal)
+        plan = explain(parsed.operands, **keywords(parsed), **streams)
+    finally:
+        if terminal is not None:
+            terminal.close()
     if parsed.settings.get("json"):
         import json
 
-        rows = [
-            {"actor": line.actor, "step": line.step, "call": line.call, "note": line.note}
-            for line in plan
-        ]
-        print(json.dumps(rows, indent=2))
+        print(json.dumps([call._asdict() for call in plan], indent=2))
     else:
         print(plan)
     return 0
