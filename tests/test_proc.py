@@ -239,8 +239,11 @@ def test_a_container_is_found_with_its_processes_and_forgotten_with_its_end(surv
         assert set(found.differs) == {"pid", "net", "mount", "uts", "ipc", "user", "cgroup"}
         inode = _proc.namespace_inodes(found.pid)["pid"]
         deadline = time.monotonic() + 10
-        while len(inside := _proc.processes_in(inode)) < 2 and time.monotonic() < deadline:
+        inside = _proc.processes_in(inode)
+        # The shell's child is another shell until it has executed its command.
+        while "sleep 100" not in {row.command for row in inside} and time.monotonic() < deadline:
             time.sleep(0.01)
+            inside = _proc.processes_in(inode)
         assert sorted(row.container_pid for row in inside) == [1, 2]
         assert inside[0].pid == found.pid
         assert "sleep 100" in {row.command for row in inside}
