@@ -9,7 +9,7 @@ import time
 import pytest
 
 import minidocker
-from support.command_line import CLI, Window, cli, start
+from support.command_line import CLI, READY_THEN_SLEEP, Window, cli, start
 
 
 @pytest.fixture
@@ -87,8 +87,7 @@ def test_a_signal_ends_the_command_and_what_it_started_and_not_the_container(
 
 
 def test_the_command_ends_when_minidocker_is_killed(box, survivors):
-    script = "echo ready; exec sleep 100"
-    with start("exec", str(box.pid), "sh", "-c", script, env=survivors.env) as process:
+    with start("exec", str(box.pid), *READY_THEN_SLEEP, env=survivors.env) as process:
         assert process.stdout.readline() == "ready\n"
         process.kill()
         process.wait()
@@ -115,8 +114,7 @@ def test_a_shell_at_a_terminal_has_job_control(box):
 
 
 def test_ctrl_c_ends_a_command_at_a_terminal(box):
-    script = "echo ready; exec sleep 100"
-    with Window([*CLI, "exec", "-it", str(box.pid), "sh", "-c", script]) as window:
+    with Window([*CLI, "exec", "-it", str(box.pid), *READY_THEN_SLEEP]) as window:
         window.expect("ready")
         window.type("\x03")
         assert window.wait() == 130

@@ -12,9 +12,7 @@ from importlib.metadata import version
 
 import pytest
 
-from support.command_line import CLI, captured, cli, start
-
-READY_THEN_SLEEP = ("sh", "-c", "echo ready; exec sleep 100")
+from support.command_line import CLI, READY_THEN_SLEEP, captured, cli, start
 
 
 def out(*arguments: str, **options) -> str:

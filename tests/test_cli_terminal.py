@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from support.command_line import CLI, Window, cli, start
+from support.command_line import CLI, READY_THEN_SLEEP, Window, cli, start
 
 RUN = shlex.join([*CLI, "run"])
 BASH = ("bash", "--norc", "--noprofile")
@@ -66,7 +66,7 @@ def test_ctrl_c_at_a_shell_inside_ends_its_command_and_not_the_shell():
     ("key", "status"), [("\x03", 130), ("\x1c", 131)], ids=["ctrl-c", "ctrl-backslash"]
 )
 def test_the_keys_that_end_a_program_end_one_that_does_not_handle_them(key, status, init):
-    with terminal("-it", *init, "sh", "-c", "echo ready; exec sleep 100") as window:
+    with terminal("-it", *init, *READY_THEN_SLEEP) as window:
         window.expect("ready")
         window.type(key)
         assert window.wait() == status
@@ -116,7 +116,7 @@ def test_keys_go_through_unchanged():
     [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGQUIT, 131)],
 )
 def test_the_callers_terminal_is_given_back_when_a_signal_ends_it(signum, status):
-    with terminal("-it", "sh", "-c", "echo ready; exec sleep 100") as window:
+    with terminal("-it", *READY_THEN_SLEEP) as window:
         window.expect("ready")
         _wait_until(lambda: window.is_raw)
         window.process.send_signal(signum)

@@ -18,6 +18,16 @@ from typing import Any, Self
 CLI = (sys.executable, "-m", "minidocker")
 TIMEOUT = 20.0
 
+#: A command that prints "ready" and then waits, without a handler for any signal. Not a shell that
+#: executes sleep: a signal that it catches on the way is lost when it is PID 1.
+READY_THEN_SLEEP = (
+    *(sys.executable, "-I", "-S", "-c"),
+    (
+        "import signal as s, time; s.signal(s.SIGINT, s.SIG_DFL);"
+        "print('ready', flush=True); time.sleep(100)"
+    ),
+)
+
 
 def captured(command: Sequence[str], **options: Any) -> "subprocess.CompletedProcess[Any]":
     """Run a command to its end. Text is captured; `options` are subprocess.run's."""
