@@ -1,6 +1,7 @@
 """``-t``: the command's terminal, and what becomes of the caller's."""
 
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -250,9 +251,10 @@ def test_when_the_reader_of_a_terminals_output_leaves_the_command_is_hung_up(sur
 
 def test_a_signal_goes_through_while_nobody_reads_the_output():
     with start("run", "-t", "yes") as process:
-        time.sleep(0.5)
+        assert select.select([process.stdout], [], [], 10)[0]
+        time.sleep(0.3)
         process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
+        time.sleep(0.5)
         # The first ends the command; its output still waits to be read, until one asks again.
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
