@@ -51,6 +51,7 @@ def test_bash_inside_has_job_control_and_leaves_the_callers_terminal_as_it_was()
 
 def test_ctrl_c_at_a_shell_inside_ends_its_command_and_not_the_shell():
     with terminal("-it", *BASH, "-i") as window:
+        window.expect(r"outer\$ ")
         window.type("sleep 100\n")
         window.expect("sleep 100")
         time.sleep(0.5)
