@@ -21,6 +21,9 @@ __all__ = [
     "mount",
     "pivot_root",
     "plan_lines",
+    "probe",
+    "probe_landlock_version",
+    "probe_root_is_a_mount",
     "read_namespaces",
     "setdomainname",
     "setgid",
@@ -140,3 +143,15 @@ def plan_lines(
 ) -> list[tuple[str, str, str, str | None]]: ...
 def call_count(spec: Spec, command: Command | None, *, enter: int | None = None) -> int: ...
 def forget_parent() -> None: ...
+
+# What works here (pybind/src/probe.rs).
+
+def probe(
+    name: str,
+    *,
+    user_namespace: bool = True,
+    path: bytes | None = None,
+    timeout: float = 2.0,
+) -> tuple[str, str, int, str | None] | None: ...
+def probe_root_is_a_mount() -> bool | None: ...
+def probe_landlock_version() -> int | None: ...
