@@ -42,6 +42,8 @@ macro_rules! probes {
 probes! {
     /// A new user namespace, and its id maps.
     User = "user",
+    /// Subordinate ids in a new user namespace, mapped by newuidmap and newgidmap.
+    SubordinateIds = "subordinate-ids",
     /// The capabilities that a new user namespace gives: a hostname is set.
     Capabilities = "capabilities",
     /// A new mount namespace, made private.
@@ -144,6 +146,11 @@ pub enum Answer {
         /// The file that it was about.
         filename: Option<PathBuf>,
     },
+    /// It could not even be begun.
+    Impossible {
+        /// Why.
+        reason: String,
+    },
     /// A signal ended the child: a seccomp filter sends SIGSYS.
     Killed {
         /// Its number.
@@ -167,7 +174,10 @@ impl Probe {
     /// Tries it, in a child that is gone afterwards.
     #[must_use]
     pub fn run(self, options: &Options) -> Answer {
-        let trial = Trial::new(self, options);
+        let trial = match Trial::new(self, options) {
+            Ok(trial) => trial,
+            Err(error) => return Answer::Impossible { reason: error.reason },
+        };
         let helper = match (self == Self::MemfdExec).then(caller::fresh_helper).transpose() {
             Ok(helper) => helper,
             Err(error) => return Answer::of_error(error),

@@ -14,8 +14,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(probe_landlock_version, module)?)
 }
 
-/// How it went wrong: `"refused"`, `"killed"` or `"hung"`; the call, its error number or the signal,
-/// and the file that the call was about.
+/// How it went wrong: `"refused"`, `"impossible"`, `"killed"` or `"hung"`; the call or the reason, the
+/// error number or the signal, and the file that the call was about.
 type Outcome = (&'static str, String, i32, Option<PathBuf>);
 
 /// Tries one thing, in a child that is gone afterwards; `None` where it works.
@@ -37,6 +37,7 @@ fn probe(
     match py.detach(|| probe.run(&options)) {
         Answer::Works => Ok(None),
         Answer::Refused { call, errno, filename } => Ok(Some(("refused", call, errno, filename))),
+        Answer::Impossible { reason } => Ok(Some(("impossible", reason, 0, None))),
         Answer::Killed { signal } => Ok(Some(("killed", String::new(), signal, None))),
         Answer::Hung => Ok(Some(("hung", String::new(), 0, None))),
     }

@@ -5,6 +5,7 @@ import sys as _sys
 
 from minidocker import linux
 from minidocker._container import AttachedContainer, Container, attach
+from minidocker._doctor import Report, doctor
 from minidocker._errors import (
     CommandNotFound,
     Error,
@@ -34,12 +35,14 @@ __all__ = [
     "Plan",
     "PlannedCall",
     "Popen",
+    "Report",
     "SpawnError",
     "Spec",
     "SpecError",
     "UnsupportedPlatformError",
     "Usage",
     "attach",
+    "doctor",
     "explain",
     "linux",
     "namespaces",

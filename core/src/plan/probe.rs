@@ -7,11 +7,12 @@ use super::call::{Arg, Call, Sequence};
 use super::isolation::{at_cwd, mount, named};
 use super::number::Number;
 use super::{Plan, Step, command, maps, number, text};
+use crate::error::SpecError;
 use crate::host::Host;
 use crate::namespaces::{Kind, NamespaceOptions};
 use crate::probe::{Options, Probe};
 use crate::program::on_error;
-use crate::spec::{Payload, Spec, TimeOffset};
+use crate::spec::{IdMap, Payload, Spec, TimeOffset};
 
 /// What the calls of no plan are filed under.
 const STEP: Step = Step::Prepare;
@@ -49,23 +50,31 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    pub(crate) fn new(probe: Probe, options: &Options) -> Self {
-        let (kinds, steps) = made_of(probe);
-        let mut trial = Self::of_plan(kinds, steps, options.user_namespace);
+    /// Works out what a probe does.
+    ///
+    /// # Errors
+    ///
+    /// What a plan says at once: that the caller has no subordinate ids.
+    pub(crate) fn new(probe: Probe, options: &Options) -> Result<Self, SpecError> {
+        let mut trial = Self::of_plan(probe, options.user_namespace)?;
         trial.add(probe, options);
-        trial
+        Ok(trial)
     }
 
-    /// The part of a launch that concerns `steps`.
-    fn of_plan(kinds: &[Kind], steps: &[Step], user_namespace: bool) -> Self {
+    /// The part of a launch that is tried.
+    fn of_plan(probe: Probe, user_namespace: bool) -> Result<Self, SpecError> {
+        let (kinds, steps) = made_of(probe);
         let mut namespaces: NamespaceOptions = kinds.iter().copied().collect();
         if namespaces == NamespaceOptions::none() {
-            return Self { flags: 0, maps: None, sequence: Sequence::default() };
+            return Ok(Self { flags: 0, maps: None, sequence: Sequence::default() });
         }
         namespaces =
             if user_namespace { namespaces.with_user() } else { namespaces.without_user() };
+        let map = if probe == Probe::SubordinateIds { IdMap::Auto } else { IdMap::Caller };
         let spec = Spec {
             namespaces,
+            uid_map: map.clone(),
+            gid_map: map,
             hostname: steps.contains(&Step::Hostname).then(|| b"doctor".to_vec()),
             monotonic_offset: kinds
                 .contains(&Kind::Time)
@@ -73,14 +82,13 @@ impl Trial {
             die_with_parent: false,
             ..Spec::default()
         };
-        let mut plan = Plan::new(&spec, Payload::Hold, &Host::gather(&spec), None)
-            .expect("namespaces alone are right on any machine");
+        let mut plan = Plan::new(&spec, Payload::Hold, &Host::gather(&spec), None)?;
         let mut sequence = plan.stages.swap_remove(0).sequence;
         sequence.calls.retain(|call| call.step == Step::IdMaps || steps.contains(&call.step));
         for call in &mut sequence.calls {
             call.on_error = on_error::FAIL;
         }
-        Self { flags: plan.clone_flags, maps: plan.maps, sequence }
+        Ok(Self { flags: plan.clone_flags, maps: plan.maps, sequence })
     }
 
     /// How clone(2) is called, as far as namespaces go.
@@ -148,6 +156,7 @@ impl Trial {
                 sequence.call(STEP, number::SETNS, [(-1).into(), 0.into()]);
             }
             Probe::User
+            | Probe::SubordinateIds
             | Probe::Capabilities
             | Probe::Mount
             | Probe::Uts
@@ -167,7 +176,7 @@ impl Trial {
 /// The namespaces that a probe is made in, and the steps of a plan that it keeps.
 const fn made_of(probe: Probe) -> (&'static [Kind], &'static [Step]) {
     match probe {
-        Probe::User => (&[Kind::User], &[]),
+        Probe::User | Probe::SubordinateIds => (&[Kind::User], &[]),
         Probe::Capabilities => (&[Kind::Uts], &[Step::Hostname]),
         Probe::Mount => (&[Kind::Mount], &[Step::PrivateMounts]),
         Probe::Uts => (&[Kind::Uts], &[]),
@@ -180,7 +189,11 @@ const fn made_of(probe: Probe) -> (&'static [Kind], &'static [Step]) {
         Probe::FreshSys => (&[Kind::Net, Kind::Mount], &[Step::PrivateMounts, Step::MountSys]),
         Probe::SharedMemory => (&[Kind::Ipc, Kind::Mount], &[Step::PrivateMounts, Step::MountShm]),
         Probe::Loopback => (&[Kind::Net], &[Step::Loopback]),
-        Probe::Ping => (&[Kind::Net], &[Step::Ping]),
+        // The fresh proc can be written where the caller's is read-only.
+        Probe::Ping => (
+            &[Kind::Pid, Kind::Net, Kind::Mount],
+            &[Step::PrivateMounts, Step::MountProc, Step::Ping],
+        ),
         Probe::Overlay | Probe::PivotRoot | Probe::ReadOnly | Probe::Devpts => {
             (&[Kind::Mount], &[Step::PrivateMounts])
         }
