@@ -74,8 +74,8 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
     // SAFETY: the header is valid.
     let role = unsafe { (*program).role };
     match role {
-        role::JOIN => {
-            name(c"minidocker-join");
+        role::WALK => {
+            name(c"minidocker-walk");
             // SAFETY: relocated, and private to this process.
             unsafe { child::run(program) }
         }

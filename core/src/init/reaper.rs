@@ -25,9 +25,9 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
         syscall(nr::RT_SIGPROCMASK, [2, &raw const EVERY_SIGNAL as u64, 0, 8, 0, 0])
     };
     // SAFETY: the header is valid.
-    let (role, control) = unsafe {
+    let (role, control, report) = unsafe {
         let header = &*program;
-        (header.role, header.control)
+        (header.role, header.control, header.report)
     };
     let command = if role == role::INIT {
         // SAFETY: the caller's promise.
@@ -37,6 +37,8 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
     } else {
         None
     };
+    // Said, not only told by closing: a process that the caller forked meanwhile may hold the other end.
+    child::send(report, &Message::new(message::STARTED, 0));
     close_all_but([control, control]);
     // SAFETY: the path is a string.
     let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0, 0]) };
@@ -55,18 +57,20 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
     }
 }
 
-/// Starts the command: the program's calls, in a child.
+/// Starts the command: the program's calls, in a child. Returns once it has been executed, or has ended.
 ///
 /// # Safety
 ///
 /// As for [`run`].
 unsafe fn start(program: *mut Header) -> (i32, i32) {
-    const EXIT_SIGNAL: u64 = SIGCHLD as u64;
+    /// Without `CLONE_VM`: the memory is a copy, and the parent waits all the same.
+    const CLONE_VFORK: u64 = 0x4000;
+    const FLAGS: u64 = CLONE_VFORK | CLONE_PIDFD | SIGCHLD as u64;
     let mut pidfd: i32 = -1;
     // SAFETY: no CLONE_VM: the child has a copy of this memory, this stack included. The kernel
     // writes the descriptor's number to `pidfd`.
     let pid = unsafe {
-        syscall(nr::CLONE, [EXIT_SIGNAL | CLONE_PIDFD, 0, &raw mut pidfd as u64, 0, 0, 0])
+        syscall(nr::CLONE, [FLAGS, 0, &raw mut pidfd as u64, 0, 0, 0])
     };
     match pid {
         // SAFETY: the caller's promise; the copy is this child's own.
