@@ -17,9 +17,7 @@ OPTIONAL = {"ping", "chdir"}
 def fail_at(noop, number, options, survivors):
     """Make call `number` fail, and return the step that it belongs to; None where it is optional."""
     try:
-        minidocker.run(
-            [noop, survivors.mark], check=True, _inject=(number, errno.EPERM), **options
-        )
+        minidocker.run([noop, survivors.mark], check=True, _inject=(number, errno.EPERM), **options)
     except minidocker.SpawnError as error:
         assert error.errno == errno.EPERM
         assert isinstance(error, PermissionError)
@@ -51,7 +49,9 @@ def test_failures_in_many_threads_leave_nothing(name, noop, leaks, survivors):
     options = HERE[name]
     numbers = list(call_counts([noop], **options))
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        steps = list(pool.map(lambda number: fail_at(noop, number, options, survivors), numbers * 3))
+        steps = list(
+            pool.map(lambda number: fail_at(noop, number, options, survivors), numbers * 3)
+        )
     third = len(numbers)
     assert steps[:third] == steps[third : 2 * third] == steps[2 * third :]
     assert os.waitpid.__name__

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
 
-use minidocker_core::caller::after_fork_in_child;
+use minidocker_core::caller;
 use minidocker_core::error::{LaunchError, SpecError};
 use minidocker_core::host::Host;
 use minidocker_core::join::Target;
@@ -15,9 +15,10 @@ use minidocker_core::namespaces::NamespaceOptions;
 use minidocker_core::plan::Plan;
 use minidocker_core::process::{self, Delivered};
 use minidocker_core::spec::{self, IdMap, IdRow, Network, Payload, TimeOffset, WorkingDirectory};
-use pyo3::exceptions::{PyTimeoutError, PyValueError};
+use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
+use pyo3::{create_exception, intern};
 
 use crate::errors;
 
@@ -25,10 +26,13 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Spec>()?;
     module.add_class::<Command>()?;
     module.add_class::<Process>()?;
+    module.add("DeadlineReached", module.py().get_type::<DeadlineReached>())?;
     module.add_function(wrap_pyfunction!(spawn, module)?)?;
     module.add_function(wrap_pyfunction!(plan_lines, module)?)?;
     module.add_function(wrap_pyfunction!(call_count, module)?)?;
-    module.add_function(wrap_pyfunction!(forget_parent, module)?)
+    module.add_function(wrap_pyfunction!(before_fork, module)?)?;
+    module.add_function(wrap_pyfunction!(after_fork_in_parent, module)?)?;
+    module.add_function(wrap_pyfunction!(after_fork_in_child, module)?)
 }
 
 type Row = (u32, u32, u32);
@@ -183,24 +187,31 @@ fn make_plan(
     payload: &Payload,
     enter: Option<i32>,
 ) -> PyResult<(Plan, Option<Target>)> {
-    let target =
-        py.detach(|| Target::of(spec, enter)).map_err(|error| errors::spawn_error(py, &error))?;
-    let plan = py.detach(|| Plan::new(spec, payload, &Host::gather(spec), target.as_ref()));
+    let known = py.detach(|| Ok((Target::of(spec, enter)?, Host::gather(spec)?)));
+    let (target, host) = known.map_err(|error| errors::spawn_error(py, &error))?;
+    let plan = py.detach(|| Plan::new(spec, payload, &host, target.as_ref()));
     Ok((plan.map_err(|error| errors::spec_error(py, &error))?, target))
 }
 
 /// Starts a container; returns once its command (or, without one, its idle init) has been executed.
+///
+/// `owner._process` becomes the container before this returns: a signal handler that raises, Ctrl-C's
+/// for one, runs right after that, and would otherwise lose the only reference to it.
 #[pyfunction]
-#[pyo3(signature = (spec, command, *, enter=None, timeout=None, trace=None, inject=None))]
-fn spawn(
-    py: Python<'_>,
+#[pyo3(signature = (
+    spec, command, *, owner=None, enter=None, timeout=None, trace=None, inject=None,
+))]
+#[expect(clippy::too_many_arguments, reason = "one keyword for each option")]
+fn spawn<'py>(
+    py: Python<'py>,
     spec: &Spec,
     command: Option<&Command>,
+    owner: Option<&Bound<'py, PyAny>>,
     enter: Option<i32>,
     timeout: Option<f64>,
     trace: Option<RawFd>,
     inject: Option<(u32, i32)>,
-) -> PyResult<Process> {
+) -> PyResult<Bound<'py, Process>> {
     let deadline = timeout.map(|timeout| {
         Instant::now() + Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX / 4)
     });
@@ -216,12 +227,24 @@ fn spawn(
         let options = Options { interrupted: Some(&mut interrupted), deadline, trace, inject };
         launch::launch(&plan, target.as_ref(), options)
     });
-    launched.map(Process).map_err(|error| match error {
+    let process = launched.map_err(|error| match error {
         LaunchError::Spawn(error) => errors::spawn_error(py, &error),
         LaunchError::Interrupted => interruption.unwrap_or_else(|| PyErr::fetch(py)),
-        LaunchError::TimedOut => PyTimeoutError::new_err(error.to_string()),
-    })
+        LaunchError::TimedOut => DeadlineReached::new_err(error.to_string()),
+    })?;
+    let process = Bound::new(py, Process(process))?;
+    if let Some(owner) = owner {
+        owner.setattr(intern!(py, "_process"), &process)?;
+    }
+    Ok(process)
 }
+
+create_exception!(
+    minidocker._core,
+    DeadlineReached,
+    PyException,
+    "The timeout of `spawn`, which no handler of the caller's can have raised."
+);
 
 type PlanLine = (String, &'static str, String, Option<&'static str>);
 
@@ -251,10 +274,23 @@ fn call_count(
     Ok(make_plan(py, &spec.0, &payload(command), enter)?.0.call_count())
 }
 
-/// In a forked child: closes what it inherited of its parent's descriptors.
+/// Before a fork: what is kept for this process stays as it is until one of the next two.
 #[pyfunction]
-fn forget_parent() {
-    after_fork_in_child();
+fn before_fork(py: Python<'_>) {
+    // Another thread may be starting the watchdog; it needs no interpreter for that.
+    py.detach(caller::before_fork);
+}
+
+/// After a fork, in the parent.
+#[pyfunction]
+fn after_fork_in_parent() {
+    caller::after_fork_in_parent();
+}
+
+/// After a fork, in the child: closes what it inherited of its parent's descriptors.
+#[pyfunction]
+fn after_fork_in_child() {
+    caller::after_fork_in_child();
 }
 
 /// The first process of a container.

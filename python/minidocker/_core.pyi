@@ -6,14 +6,17 @@ from typing import Self, final
 
 __all__ = [
     "Command",
+    "DeadlineReached",
     "Process",
     "Spec",
     "__version__",
+    "after_fork_in_child",
+    "after_fork_in_parent",
+    "before_fork",
     "call_count",
     "chdir",
     "chroot",
     "execv",
-    "forget_parent",
     "getgid",
     "getpid",
     "getppid",
@@ -124,10 +127,13 @@ class Process:
     def send_signal(self, signal: int) -> bool: ...
     def ended(self) -> tuple[int, float, float, int] | None: ...
 
+class DeadlineReached(Exception): ...
+
 def spawn(
     spec: Spec,
     command: Command | None,
     *,
+    owner: object | None = None,
     enter: int | None = None,
     timeout: float | None = None,
     trace: int | None = None,
@@ -137,4 +143,6 @@ def plan_lines(
     spec: Spec, command: Command | None, *, enter: int | None = None
 ) -> list[tuple[str, str, str, str | None]]: ...
 def call_count(spec: Spec, command: Command | None, *, enter: int | None = None) -> int: ...
-def forget_parent() -> None: ...
+def before_fork() -> None: ...
+def after_fork_in_parent() -> None: ...
+def after_fork_in_child() -> None: ...

@@ -142,7 +142,6 @@ class Popen(subprocess.Popen[Any]):
         **options: Unpack[SpecOptions],
     ) -> None:
         self.usage: Usage | None = None
-        self._process: _core.Process | None = None
         self._spec = Spec.of(spec, options)
         self._enter = _enter
         self._timeout = _timeout
@@ -155,13 +154,21 @@ class Popen(subprocess.Popen[Any]):
         user, group = _accounts.resolve(
             self._spec.user if user is None else user, group, entered=_enter
         )
-        super().__init__(
-            args, bufsize, executable, stdin, stdout, stderr, None, close_fds, shell, cwd, env,
-            universal_newlines, startupinfo, creationflags, restore_signals,
-            start_new_session is not False, pass_fds, user=user, group=group,
-            extra_groups=extra_groups, encoding=encoding, errors=errors, text=text, umask=umask,
-            pipesize=pipesize, process_group=process_group,
-        )  # fmt: skip
+        try:
+            super().__init__(
+                args, bufsize, executable, stdin, stdout, stderr, None, close_fds, shell, cwd, env,
+                universal_newlines, startupinfo, creationflags, restore_signals,
+                start_new_session is not False, pass_fds, user=user, group=group,
+                extra_groups=extra_groups, encoding=encoding, errors=errors, text=text, umask=umask,
+                pipesize=pipesize, process_group=process_group,
+            )  # fmt: skip
+        except BaseException:
+            self._abandon()
+            raise
+
+    # The engine sets it as soon as there is a container, before any signal handler can run.
+    _process: _core.Process | None = None
+    _peak_before = 0
 
     # --- starting ------------------------------------------------------------------------------
 
@@ -191,7 +198,7 @@ class Popen(subprocess.Popen[Any]):
         self._started = time.monotonic()
         try:
             process = self._launch(command)
-        except TimeoutError:
+        except _core.DeadlineReached:
             raise subprocess.TimeoutExpired(self.args, self._timeout or 0.0) from None
         except SpawnError as error:
             if error.step == "exec":
@@ -199,7 +206,6 @@ class Popen(subprocess.Popen[Any]):
             elif error.step == "chdir" and cwd is not None:
                 error.filename = os.fspath(cwd)
             raise
-        self._process = process
         self.pid = process.pid
         self._child_created = True
         # What the child's memory counts from: it began in the caller's.
@@ -216,6 +222,7 @@ class Popen(subprocess.Popen[Any]):
         return _core.spawn(
             self._spec.core(),
             command,
+            owner=self,
             enter=self._enter,
             timeout=self._timeout,
             trace=self._trace,
@@ -328,6 +335,13 @@ class Popen(subprocess.Popen[Any]):
                     _close(pipe)
         self.wait()
 
+    def _abandon(self) -> None:
+        """End the container that this was to be, where an exception came after its start."""
+        if self._process is not None and self.returncode is None:
+            self.pid = self._process.pid
+            self._child_created = True
+            self._end()
+
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             "a Popen is a process of this one's: pass its pid and minidocker.attach() to it, "
@@ -372,19 +386,30 @@ def run(
             raise ValueError("stdout and stderr arguments may not be used with capture_output.")
         options["stdout"] = options["stderr"] = PIPE
     started = time.monotonic()
-    with Popen(args, spec=spec, _timeout=timeout, **options) as process:
-        try:
-            remaining = None if timeout is None else timeout - (time.monotonic() - started)
-            stdout, stderr = process.communicate(input, timeout=remaining)
-        except subprocess.TimeoutExpired as expired:
-            process._end()
-            assert timeout is not None
-            raise subprocess.TimeoutExpired(
-                process.args, timeout, output=expired.output, stderr=expired.stderr
-            ) from None
-        except BaseException:
-            process._end()
+    # In two steps: an exception that a signal handler raises must find the container, even where it
+    # comes before a name could be given to what the constructor returns.
+    process = Popen.__new__(Popen)
+    try:
+        Popen.__init__(process, args, spec=spec, _timeout=timeout, **options)
+        with process:
+            try:
+                remaining = None if timeout is None else timeout - (time.monotonic() - started)
+                stdout, stderr = process.communicate(input, timeout=remaining)
+            except BaseException:
+                # Before the `with` ends, which would wait for it.
+                process._end()
+                raise
+    except subprocess.TimeoutExpired as expired:
+        process._abandon()
+        if timeout is None:
+            # Not this one's: a signal handler of the caller's has raised it.
             raise
+        raise subprocess.TimeoutExpired(
+            process.args, timeout, output=expired.output, stderr=expired.stderr
+        ) from None
+    except BaseException:
+        process._abandon()
+        raise
     usage = process.usage or Usage(wall=time.monotonic() - started, user=0.0, system=0.0, peak=None)
     completed = CompletedProcess(process.args, process.returncode, stdout, stderr, usage=usage)
     if check:
