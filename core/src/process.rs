@@ -177,14 +177,17 @@ impl Process {
 }
 
 impl Init {
-    /// Receives one message; `false` when there is none and there will be none.
+    /// Receives one message; `false` when there is none. Init introduces the command before the launch
+    /// returns, and tells its end before its own; so there is nothing to wait for, and whoever else
+    /// holds the other end, a forked worker of the caller's or a tracer inside, can make nobody wait.
     fn receive(&mut self) -> bool {
         let mut bytes = [0_u8; size_of::<Message>()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut rights = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
             let mut parts = [io::IoSliceMut::new(&mut bytes)];
-            match recvmsg(&self.control, &mut parts, &mut rights, RecvFlags::CMSG_CLOEXEC) {
+            let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+            match recvmsg(&self.control, &mut parts, &mut rights, flags) {
                 Err(rustix::io::Errno::INTR) => {}
                 result => break result,
             }

@@ -9,11 +9,13 @@
 
 #[path = "../child.rs"]
 mod child;
+mod memory;
 #[path = "../program.rs"]
 mod program;
 #[path = "../raw.rs"]
 mod raw;
 mod reaper;
+mod session;
 mod watchdog;
 
 use program::{Header, MAGIC, relocate, role};

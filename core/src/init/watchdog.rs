@@ -8,6 +8,7 @@
 use crate::close_all_but;
 use crate::raw::{exit, nr, syscall};
 use crate::reaper::{DescriptorRights, EVERY_SIGNAL, MessageWithDescriptor};
+use crate::session::{self, Sessions};
 
 const EPOLLIN: u32 = 1;
 const EPOLL_CTL_ADD: u64 = 1;
@@ -21,8 +22,8 @@ const RLIMIT_NOFILE: u64 = 7;
 /// Longer than a child waits for its parent.
 const GRACE_MILLISECONDS: u64 = 65_000;
 
-/// Containers at once that can be told to be killed with their process group. More are killed too,
-/// by themselves.
+/// Containers at once that can be told to be killed with their session. More are killed too, by
+/// themselves.
 const KNOWN: usize = 1 << 16;
 
 /// The kernel's `struct epoll_event`.
@@ -37,8 +38,10 @@ struct Event {
 struct Watchdog {
     epoll: u64,
     socket: i32,
-    /// Bit n: the process behind descriptor n leads a process group that ends with it.
-    groups: [u8; KNOWN / 8],
+    /// Bit n: the process behind descriptor n leads a session that ends with it.
+    leaders: [u8; KNOWN / 8],
+    /// The sessions that have to end, once the caller has gone.
+    sessions: Sessions,
     /// One more than the highest descriptor that was registered.
     end: i32,
     watched: u32,
@@ -49,7 +52,8 @@ struct Watchdog {
 static mut WATCHDOG: Watchdog = Watchdog {
     epoll: 0,
     socket: 0,
-    groups: [0; KNOWN / 8],
+    leaders: [0; KNOWN / 8],
+    sessions: Sessions::NONE,
     end: 0,
     watched: 0,
     closed: false,
@@ -72,9 +76,7 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
     // SAFETY: the path is a string.
     let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0, 0]) };
     // SAFETY: reads eight bytes of the mask.
-    let _ = unsafe {
-        syscall(nr::RT_SIGPROCMASK, [2, &raw const EVERY_SIGNAL as u64, 0, 8, 0, 0])
-    };
+    let _ = unsafe { syscall(nr::RT_SIGPROCMASK, [2, &raw const EVERY_SIGNAL as u64, 0, 8, 0, 0]) };
     raise_descriptor_limit();
     // SAFETY: takes no pointer.
     let Ok(epoll) = (unsafe { syscall(nr::EPOLL_CREATE1, [0; 6]) }) else { exit(1) };
@@ -97,9 +99,11 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
         } else if descriptor == caller {
             close(caller);
             watchdog.orphaned = true;
+            // First all containers, which is quick, and then what is left of their sessions.
             for descriptor in 0..watchdog.end {
                 watchdog.kill(descriptor);
             }
+            watchdog.sessions.kill();
         } else {
             // The process behind this descriptor has ended, and with it its container.
             close(descriptor);
@@ -140,20 +144,16 @@ impl Watchdog {
 
     /// Receives one container's descriptor.
     fn register(&mut self) {
-        let mut leads_group: u8 = 0;
-        let part = [&raw mut leads_group as u64, 1];
+        let mut leads_session: u8 = 0;
+        let part = [&raw mut leads_session as u64, 1];
         let mut rights = DescriptorRights::new(-1);
         let mut header = MessageWithDescriptor::new(&part, &mut rights);
         // SAFETY: the header and what it points to live on this stack.
         let received = unsafe {
-            syscall(nr::RECVMSG, [
-                self.socket as u64,
-                &raw mut header as u64,
-                MSG_CMSG_CLOEXEC,
-                0,
-                0,
-                0,
-            ])
+            syscall(
+                nr::RECVMSG,
+                [self.socket as u64, &raw mut header as u64, MSG_CMSG_CLOEXEC, 0, 0, 0],
+            )
         };
         match received {
             Ok(0) => {
@@ -170,10 +170,11 @@ impl Watchdog {
         if descriptor < 0 {
             return;
         }
-        self.set_group(descriptor, leads_group != 0);
+        self.set_leader(descriptor, leads_session != 0);
         self.end = self.end.max(descriptor + 1);
         if self.orphaned {
             self.kill(descriptor);
+            self.sessions.kill();
         }
         if self.watch(descriptor) {
             self.watched = self.watched.wrapping_add(1);
@@ -182,21 +183,23 @@ impl Watchdog {
         }
     }
 
-    fn set_group(&mut self, descriptor: i32, leads: bool) {
-        if let Some(byte) = self.groups.get_mut(descriptor as usize / 8) {
+    fn set_leader(&mut self, descriptor: i32, leads: bool) {
+        if let Some(byte) = self.leaders.get_mut(descriptor as usize / 8) {
             let bit = 1 << (descriptor % 8);
             *byte = if leads { *byte | bit } else { *byte & !bit };
         }
     }
 
-    /// Kills the process behind `descriptor`; does nothing where that is no pidfd.
-    fn kill(&self, descriptor: i32) {
-        let leads = self
-            .groups
-            .get(descriptor as usize / 8)
-            .is_some_and(|byte| byte & (1 << (descriptor % 8)) != 0);
-        if leads {
-            // Linux 6.9; an older kernel refuses the flag, and the process alone is killed.
+    /// Kills the process behind `descriptor`, with its process group where it leads a session; does
+    /// nothing where that is no pidfd.
+    fn kill(&mut self, descriptor: i32) {
+        let byte = self.leaders.get(descriptor as usize / 8);
+        if byte.is_some_and(|byte| byte & (1 << (descriptor % 8)) != 0) {
+            // While it has not been reaped: its pid is the session's id.
+            if let Some(pid) = session::pid_of(descriptor) {
+                self.sessions.add(pid);
+            }
+            // Linux 6.9; an older kernel refuses the flag, and the session's members are found anyway.
             send_kill(descriptor, PIDFD_SIGNAL_PROCESS_GROUP);
         }
         send_kill(descriptor, 0);
@@ -205,12 +208,10 @@ impl Watchdog {
 
 fn send_kill(descriptor: i32, flags: u64) {
     // SAFETY: takes no pointer that is not null.
-    let _ = unsafe {
-        syscall(nr::PIDFD_SEND_SIGNAL, [descriptor as u64, SIGKILL, 0, flags, 0, 0])
-    };
+    let _ = unsafe { syscall(nr::PIDFD_SEND_SIGNAL, [descriptor as u64, SIGKILL, 0, flags, 0, 0]) };
 }
 
-fn close(descriptor: i32) {
+pub(crate) fn close(descriptor: i32) {
     // SAFETY: takes no pointer; the descriptor is this process's own.
     let _ = unsafe { syscall(nr::CLOSE, [descriptor as u64, 0, 0, 0, 0, 0]) };
 }

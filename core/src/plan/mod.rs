@@ -426,11 +426,10 @@ impl Sequence {
     }
 
     /// Sends a descriptor of this process to the watchdog.
-    fn register_with_watchdog(&mut self, leads_group: bool) {
+    fn register_with_watchdog(&mut self, leads_session: bool) {
         let pid = self.cell();
-        let shown =
-            format!("{{<pidfd>, {}}}", if leads_group { "process group" } else { "process" });
-        let (message, pidfd) = self.message_with_descriptor(&[u8::from(leads_group)], &shown);
+        let shown = format!("{{<pidfd>, {}}}", if leads_session { "session" } else { "process" });
+        let (message, pidfd) = self.message_with_descriptor(&[u8::from(leads_session)], &shown);
         self.call(Step::Watchdog, number::GETPID, []).into(pid);
         self.call(Step::Watchdog, number::PIDFD_OPEN, [pid.into(), Arg::Int(0)]).into(pidfd);
         let args = [Handle::Watchdog.into(), message, named!(MSG_NOSIGNAL)];
