@@ -5,14 +5,17 @@
 //! of the caller tells when the caller, not just one of its threads, has gone; a forked worker that
 //! lives on does not matter.
 
+use core::ops::Range;
+
 use crate::close_all_but;
 use crate::raw::{exit, nr, syscall};
 use crate::reaper::{DescriptorRights, EVERY_SIGNAL, MessageWithDescriptor};
-use crate::session::{self, Sessions};
+use crate::session::{self, Doomed};
 
 const EPOLLIN: u32 = 1;
 const EPOLL_CTL_ADD: u64 = 1;
 const SIGKILL: u64 = 9;
+const SIGSTOP: u64 = 19;
 const PIDFD_SIGNAL_PROCESS_GROUP: u64 = 4;
 const EINTR: i32 = 4;
 const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
@@ -40,8 +43,8 @@ struct Watchdog {
     socket: i32,
     /// Bit n: the process behind descriptor n leads a session that ends with it.
     leaders: [u8; KNOWN / 8],
-    /// The sessions that have to end, once the caller has gone.
-    sessions: Sessions,
+    /// The sessions, and what descends from them, that have to end once the caller has gone.
+    doomed: Doomed,
     /// One more than the highest descriptor that was registered.
     end: i32,
     watched: u32,
@@ -53,7 +56,7 @@ static mut WATCHDOG: Watchdog = Watchdog {
     epoll: 0,
     socket: 0,
     leaders: [0; KNOWN / 8],
-    sessions: Sessions::NONE,
+    doomed: Doomed::NONE,
     end: 0,
     watched: 0,
     closed: false,
@@ -99,11 +102,7 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
         } else if descriptor == caller {
             close(caller);
             watchdog.orphaned = true;
-            // First all containers, which is quick, and then what is left of their sessions.
-            for descriptor in 0..watchdog.end {
-                watchdog.kill(descriptor);
-            }
-            watchdog.sessions.kill();
+            watchdog.kill(0..watchdog.end);
         } else {
             // The process behind this descriptor has ended, and with it its container.
             close(descriptor);
@@ -173,8 +172,7 @@ impl Watchdog {
         self.set_leader(descriptor, leads_session != 0);
         self.end = self.end.max(descriptor + 1);
         if self.orphaned {
-            self.kill(descriptor);
-            self.sessions.kill();
+            self.kill(descriptor..descriptor + 1);
         }
         if self.watch(descriptor) {
             self.watched = self.watched.wrapping_add(1);
@@ -190,25 +188,41 @@ impl Watchdog {
         }
     }
 
-    /// Kills the process behind `descriptor`, with its process group where it leads a session; does
-    /// nothing where that is no pidfd.
-    fn kill(&mut self, descriptor: i32) {
-        let byte = self.leaders.get(descriptor as usize / 8);
-        if byte.is_some_and(|byte| byte & (1 << (descriptor % 8)) != 0) {
-            // While it has not been reaped: its pid is the session's id.
-            if let Some(pid) = session::pid_of(descriptor) {
-                self.sessions.add(pid);
+    /// Kills the processes behind these descriptors, with their sessions where they lead one; does
+    /// nothing where a descriptor is no pidfd.
+    fn kill(&mut self, descriptors: Range<i32>) {
+        // What needs no search goes at once.
+        for descriptor in descriptors.clone() {
+            if self.is_leader(descriptor) {
+                // Its pid is the session's id, and can be read until it is reaped.
+                if let Some(pid) = session::pid_of(descriptor) {
+                    self.doomed.add(pid);
+                }
+                send(descriptor, SIGSTOP, 0);
+            } else {
+                send(descriptor, SIGKILL, 0);
             }
-            // Linux 6.9; an older kernel refuses the flag, and the session's members are found anyway.
-            send_kill(descriptor, PIDFD_SIGNAL_PROCESS_GROUP);
         }
-        send_kill(descriptor, 0);
+        self.doomed.stop();
+        for descriptor in descriptors {
+            if self.is_leader(descriptor) {
+                // Linux 6.9. An older kernel refuses the flag; then the members that were found are all.
+                send(descriptor, SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP);
+                send(descriptor, SIGKILL, 0);
+            }
+        }
+        self.doomed.kill();
+    }
+
+    fn is_leader(&self, descriptor: i32) -> bool {
+        let byte = self.leaders.get(descriptor as usize / 8);
+        byte.is_some_and(|byte| byte & (1 << (descriptor % 8)) != 0)
     }
 }
 
-fn send_kill(descriptor: i32, flags: u64) {
+fn send(descriptor: i32, signal: u64, flags: u64) {
     // SAFETY: takes no pointer that is not null.
-    let _ = unsafe { syscall(nr::PIDFD_SEND_SIGNAL, [descriptor as u64, SIGKILL, 0, flags, 0, 0]) };
+    let _ = unsafe { syscall(nr::PIDFD_SEND_SIGNAL, [descriptor as u64, signal, 0, flags, 0, 0]) };
 }
 
 pub(crate) fn close(descriptor: i32) {
