@@ -26,7 +26,7 @@ def wait_until(condition, timeout=2.0):
 
 # --- kill -9 of the caller ---------------------------------------------------------------------
 
-# Each forked child is a caller of its own, with a watchdog of its own, without Python's start-up time.
+# Each forked child is a caller of its own, with a watchdog of its own, and no start-up time.
 ROUNDS = """
 rounds, at_once = 200, 10
 everybodys = [
@@ -367,7 +367,7 @@ sys.stdin.read()
 
 def test_a_forked_child_with_its_parents_pid_has_a_watchdog_of_its_own():
     """A pid says nothing across PID namespaces: both are 2 here, each in its own."""
-    script = f"""
+    script = """
 import os, sys
 import minidocker
 from minidocker import linux
@@ -381,7 +381,7 @@ if os.fork() == 0:
     worker = os.fork()
     if worker == 0:
         assert os.getpid() == 2
-        kept = set(os.listdir("/proc/self/fd")) - {{"0", "1", "2"}}
+        kept = set(os.listdir("/proc/self/fd")) - {"0", "1", "2"}
         os._exit(len(kept) > 1)
     _, status = os.waitpid(worker, 0)
     os._exit(os.waitstatus_to_exitcode(status))
