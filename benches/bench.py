@@ -21,14 +21,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cases
 import report
 from cases import BWRAP, CASES, FLOOR, GROUPS, LARGE, MINIDOCKER, SMALL
 from measure import Samples, measure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "benchmarks.md"

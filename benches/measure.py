@@ -10,13 +10,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
 from cases import GROUPS, Case, Variant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 PAUSE = 0.01
 """Seconds between batches: the kernel takes namespaces apart after their last process has gone."""
@@ -40,8 +42,8 @@ class Peer:
         self._process = subprocess.Popen(
             arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self._requests = cast(TextIO, self._process.stdin)
-        self._answers = cast(TextIO, self._process.stdout)
+        self._requests = cast("TextIO", self._process.stdin)
+        self._answers = cast("TextIO", self._process.stdout)
         self._name = os.path.basename(arguments[0])
 
     def ask(self, line: str) -> str:

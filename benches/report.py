@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 from actions import COMMANDS
 from cases import CASES, GROUPS, Group
-from measure import Samples
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from measure import Samples
 
 NOTHING = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -134,12 +138,16 @@ def plot(group: Group, samples: Sequence[Samples], ours: str) -> str:
     bottom = TOP + ROW * len(rows)
     total = LEFT + WIDTH + RIGHT
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total} {height}" role="img"'
-        f' aria-label="{escape(group.title)}: medians on a logarithmic scale">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total} {height}" role="img"'
+            f' aria-label="{escape(group.title)}: medians on a logarithmic scale">'
+        ),
         f"<style>\n{_STYLE}\n</style>",
         f'<text x="12" y="22" font-weight="600">{escape(group.title)}</text>',
-        '<text class="small" x="12" y="40">median, and a line to the 95th percentile;'
-        " logarithmic scale; shorter is faster</text>",
+        (
+            '<text class="small" x="12" y="40">median, and a line to the 95th percentile;'
+            " logarithmic scale; shorter is faster</text>"
+        ),
     ]
     for decade in range(decades + 1):
         x = across(low * 10**decade)
@@ -157,8 +165,10 @@ def plot(group: Group, samples: Sequence[Samples], ours: str) -> str:
         middle = y + ROW / 2
         parts += [
             f'<text x="{LEFT - 8}" y="{middle + 4:g}" text-anchor="end">{name}</text>',
-            f'<rect class="{kind}" x="{LEFT}" y="{y + 5}" width="{end - LEFT:.1f}"'
-            f' height="{ROW - 10}" rx="2"/>',
+            (
+                f'<rect class="{kind}" x="{LEFT}" y="{y + 5}" width="{end - LEFT:.1f}"'
+                f' height="{ROW - 10}" rx="2"/>'
+            ),
             f'<line class="far" x1="{end:.1f}" x2="{far:.1f}" y1="{middle:g}" y2="{middle:g}"/>',
             f'<text class="small" x="{far + 6:.1f}" y="{middle + 4:g}">{_time(one.median)}</text>',
         ]

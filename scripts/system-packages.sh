@@ -24,6 +24,9 @@ programs() {
             echo "ip iproute2 looking at network interfaces"
             echo "busybox busybox-static a root file system of one program"
             echo "strace strace tracing system calls"
+            echo "ping iputils-ping reaching loopback from inside"
+            echo "zsh zsh completing the command line"
+            echo "fish fish completing the command line"
             echo "CPython's-own-tests libpython3-testsuite comparing Popen with subprocess.Popen"
             ;;
         bench)

@@ -1,15 +1,16 @@
 """minidocker.Popen is a subprocess.Popen: CPython's own tests of it say so."""
 
 import os
-import sysconfig
 from pathlib import Path
 
 import pytest
 
+import minidocker
 from cpython import compare
 from cpython.compare import STOCK, Comparison, Variant, differences, expected, run
 
-PACKAGES = sysconfig.get_path("platlib")
+# The package under test, be it installed or editable, for an interpreter that has no .venv.
+PACKAGES = str(Path(minidocker.__file__).parents[1])
 PID1 = Variant("pid1", popen="minidocker:Popen", path=PACKAGES)
 INIT = Variant("init", popen="minidocker:Popen", path=PACKAGES, defaults={"init": True})
 BROKEN = Variant("broken", popen="cpython.broken:Popen", path=str(Path(__file__).parent))

@@ -325,9 +325,10 @@ def test_the_watchdog_holds_a_socket_and_descriptors_of_processes_only(serving):
 
 def test_the_watchdog_is_in_nobodys_session_and_directory(serving):
     (watchdog,) = watchdogs_of(serving.pid)
-    assert os.getsid(watchdog) == watchdog
+    # It has started, and is still making itself at home.
+    wait_until(lambda: os.getsid(watchdog) == watchdog)
     if ROOT:
-        assert os.readlink(f"/proc/{watchdog}/cwd") == "/"
+        wait_until(lambda: os.readlink(f"/proc/{watchdog}/cwd") == "/")
 
 
 def test_the_watchdog_ends_with_the_caller(serving):

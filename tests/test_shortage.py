@@ -34,10 +34,6 @@ def outcome(*args, **options):
 
 # --- descriptors -------------------------------------------------------------------------------
 
-INSIDE = """
-getent hosts lab | grep -q 127.0.1.1 && hostname && cat /proc/self/uid_map && ls /sys/class/net
-"""
-
 
 @pytest.mark.parametrize(
     "options",
@@ -45,20 +41,19 @@ getent hosts lab | grep -q 127.0.1.1 && hostname && cat /proc/self/uid_map && ls
     ids=["alone", "init", "pipes"],
 )
 @pytest.mark.parametrize("kept", [False, True], ids=["first run", "later run"])
-def test_running_out_of_descriptors_at_any_number_is_told(kept, options):
+def test_running_out_of_descriptors_at_any_number_is_told(kept, options, noop):
     """A run fails with EMFILE or does all that was asked for, and no descriptor is lost."""
 
     def check():
         if kept:
             minidocker.run(["true"])
-        minidocker.NamespaceOptions.all()
         highest = max(map(int, os.listdir("/proc/self/fd")))
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         before = set(os.listdir("/proc/self/fd"))
         found = []
         for limit in range(3, highest + 25):
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-            found.append(outcome(["sh", "-c", INSIDE], hostname="lab", **options))
+            found.append(outcome([noop], hostname="lab", **options))
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             # Two are kept for each process, once they could be made.
             gained = set(os.listdir("/proc/self/fd")) - before
@@ -71,13 +66,11 @@ def test_running_out_of_descriptors_at_any_number_is_told(kept, options):
     for step, number, hint in failures:
         assert number == errno.EMFILE, (step, number)
         assert "RLIMIT_NOFILE" in hint
-    # The inside has the limit too, so that not every command can do its work; but it is tried in
-    # the container that was asked for, or not at all.
     assert found[-1][0] == 0
-    assert {result[0] for result in found if len(result) == 2} <= {0, 1, 2, 127}
+    assert {result[0] for result in found if len(result) == 2} == {0}
 
 
-def test_the_map_is_whole_however_few_descriptors_there_are(noop):
+def test_the_container_is_whole_however_few_descriptors_there_are():
     """A file that cannot be opened is not taken for one that is not there."""
 
     def check():
@@ -89,14 +82,17 @@ def test_the_map_is_whole_however_few_descriptors_there_are(noop):
         for limit in range(3, highest + 20):
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
             with contextlib.suppress(minidocker.SpawnError):
-                minidocker.run(["/bin/cat", "/proc/self/uid_map"], stdout=writer)
-                maps.append(os.read(reader, 1000).decode().split())
+                command = ["/bin/cat", "/proc/self/uid_map", "/etc/hosts"]
+                minidocker.run(command, stdout=writer, hostname="lab", check=True)
+                maps.append(os.read(reader, 1000).decode().split()[: len(full) + 2])
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         return full, maps
 
     full, maps = in_child(check)
     expected = full if os.geteuid() == 0 else ["0", str(os.geteuid()), "1"]
-    assert [expected] * len(maps) == maps
+    assert [[*expected, "127.0.1.1", "lab"]] * len(maps) == [
+        words[: len(expected) + 2] for words in maps
+    ]
     assert len(maps) > 1
 
 
@@ -161,23 +157,29 @@ def test_a_limit_of_namespaces_is_told(kind):
 
 def test_namespaces_that_failed_do_not_count_against_the_limit(noop):
     """What is left of a failed launch would use up a limit of a few at once."""
-    script = LIMITED.replace(
-        "for _ in range(3):",
-        """
+    attempts = """
+def attempt(**options):
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return minidocker.run(["true"], **options).returncode
+        except minidocker.SpawnError as error:
+            # The kernel counts a namespace for a moment after its last process has ended.
+            if error.errno != 28 or time.monotonic() > deadline:
+                return error.errno
+            time.sleep(0.001)
 for call in range(20):
-    try:
-        minidocker.run(["true"], _inject=(call, 1))
-    except minidocker.SpawnError as error:
-        assert error.errno == 1, error
-for _ in range(3):""",
-    )
-    with calling(script, "pid", 2) as caller:
+    attempt(_inject=(call, 1))
+for _ in range(3):
+    say(attempt())
+"""
+    before, _, _ = LIMITED.partition("for _ in range(3):")
+    with calling(before + attempts, "pid", 2) as caller:
         assert [caller.line() for _ in range(3)] == ["0"] * 3
 
 
+@pytest.mark.plain(reason="nothing is forbidden to root")
 def test_a_forbidden_namespace_is_told_with_what_to_do(noop):
-    if os.geteuid() == 0:
-        pytest.skip("nothing is forbidden to root")
     with pytest.raises(minidocker.PermissionDenied) as caught:
         minidocker.run([noop], namespaces=NamespaceOptions.all().without_user())
     assert caught.value.step == "clone"
@@ -187,10 +189,9 @@ def test_a_forbidden_namespace_is_told_with_what_to_do(noop):
 # --- id maps -----------------------------------------------------------------------------------
 
 
+@pytest.mark.plain(reason="root writes its maps itself")
 @needs_subordinate_ids
 def test_a_missing_newuidmap_is_told(noop, leaks, monkeypatch, survivors):
-    if os.geteuid() == 0:
-        pytest.skip("root writes its maps itself")
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(minidocker.SpawnError) as caught:
         minidocker.run([noop, survivors.mark], uid_map="auto", gid_map="auto")
@@ -212,29 +213,18 @@ def test_what_newuidmap_complains_about_is_told(noop, leaks, tmp_path, monkeypat
     assert len(caught.value.hint) < 10_000
 
 
+@pytest.mark.plain(reason="root may map every id")
 def test_ids_that_are_not_the_callers_are_told(noop, leaks):
-    if os.geteuid() == 0:
-        rows = [(0, 4294967294, 1)]
-        script = f"minidocker.run([{str(noop)!r}], uid_map={rows}, gid_map=[(0, 0, 1)])"
-        wanted = errno.EPERM
-    else:
-        script = f"minidocker.run([{str(noop)!r}], uid_map=[(0, 0, 1)], gid_map=[(0, 0, 1)])"
-        wanted = errno.EPERM
-    del script
-    rows = [(0, 0, 1)] if os.geteuid() else [(0, 0, 1), (1, 5, 4294967290)]
-    if os.geteuid() == 0:
-        assert minidocker.run([noop], uid_map=rows, gid_map=rows).returncode == 0
-        return
+    rows = [(0, 0, 1)]
     with pytest.raises(minidocker.PermissionDenied) as caught:
         minidocker.run([noop], uid_map=rows, gid_map=rows)
-    assert (caught.value.step, caught.value.errno) == ("id-maps", wanted)
+    assert caught.value.step == "id-maps"
     assert "/etc/subuid" in caught.value.hint
 
 
+@pytest.mark.plain(reason="root may write to the files of everybody")
 def test_a_caller_that_is_not_dumpable_is_told_why(noop):
     """A daemon that was root and has changed its user id is not: its files in /proc are root's."""
-    if os.geteuid() == 0:
-        pytest.skip("root may write to the files of everybody")
 
     def check():
         pr_set_dumpable = 4

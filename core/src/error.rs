@@ -66,7 +66,9 @@ pub struct SpawnError {
 }
 
 impl SpawnError {
-    pub(crate) fn new(step: Step, errno: i32) -> Self {
+    /// The failure of a step, with its remedy.
+    #[must_use]
+    pub fn new(step: Step, errno: i32) -> Self {
         Self { step, errno, filename: None, hint: Some(step.hint(errno).to_owned()) }
     }
 

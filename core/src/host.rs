@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Mutex;
 
 use crate::error::SpawnError;
 use crate::namespaces::Kind;
@@ -55,11 +56,10 @@ impl Host {
         let namespaces = spec.namespaces;
         let joined = matches!(spec.network, Some(Network::Join(_)));
         let own_mounts = namespaces.contains(Kind::Mount);
-        let own_rows = |map: &IdMap, file| {
-            let wanted = namespaces.contains(Kind::User) && uid == 0 && *map == IdMap::Caller;
-            let text = if wanted { read(file)? } else { None };
-            Ok(text.map_or_else(Vec::new, |text| parse_rows(&text)))
-        };
+        let own_rows = namespaces.contains(Kind::User)
+            && uid == 0
+            && (spec.uid_map == IdMap::Caller || spec.gid_map == IdMap::Caller);
+        let (uid_rows, gid_rows) = if own_rows { own_maps()? } else { Default::default() };
         let subordinate = |map: &IdMap, file| {
             if *map == IdMap::Auto { subordinate_ids(file, uid) } else { Ok(Vec::new()) }
         };
@@ -74,8 +74,8 @@ impl Host {
         Ok(Self {
             uid,
             gid,
-            uid_rows: own_rows(&spec.uid_map, "/proc/self/uid_map")?,
-            gid_rows: own_rows(&spec.gid_map, "/proc/self/gid_map")?,
+            uid_rows,
+            gid_rows,
             subordinate_uids: subordinate(&spec.uid_map, "/etc/subuid")?,
             subordinate_gids: subordinate(&spec.gid_map, "/etc/subgid")?,
             hosts: if named { read_bytes("/etc/hosts")? } else { None },
@@ -106,6 +106,29 @@ fn read_bytes(path: &str) -> Result<Option<Vec<u8>>, SpawnError> {
 fn read(path: &str) -> Result<Option<String>, SpawnError> {
     let content = read_bytes(path)?;
     Ok(content.map(|content| String::from_utf8_lossy(&content).into_owned()))
+}
+
+/// The rows of the caller's own user and group map. A map is written once for a user namespace, so
+/// they are read once for each that the caller is in: opening them is slow, and on the path of every
+/// launch by root.
+fn own_maps() -> Result<(Vec<IdRow>, Vec<IdRow>), SpawnError> {
+    /// The user namespace's inode, and the rows.
+    type Known = (u64, Vec<IdRow>, Vec<IdRow>);
+    static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
+    let namespace = fs::metadata("/proc/self/ns/user").map(|found| found.ino()).ok();
+    // A forked child may have inherited the lock from a thread that held it: nobody waits for it.
+    let known = KNOWN.try_lock();
+    if let (Some(namespace), Ok(Some((of, uids, gids)))) = (namespace, known.as_deref())
+        && *of == namespace
+    {
+        return Ok((uids.clone(), gids.clone()));
+    }
+    let rows = |file| Ok(read(file)?.map_or_else(Vec::new, |text| parse_rows(&text)));
+    let (uids, gids) = (rows("/proc/self/uid_map")?, rows("/proc/self/gid_map")?);
+    if let (Some(namespace), Ok(mut known), false) = (namespace, known, uids.is_empty()) {
+        *known = Some((namespace, uids.clone(), gids.clone()));
+    }
+    Ok((uids, gids))
 }
 
 /// Whether something is mounted on /sys, and on /sys/fs/cgroup below it: a mount point has another

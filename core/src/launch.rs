@@ -27,6 +27,7 @@ mod stack;
 mod wait;
 
 use clone::{clone_and_wait, reap, signal_mask};
+use report::{await_introduction, await_report};
 use wait::Wait;
 
 /// What a launch may be told beside the plan.
@@ -88,27 +89,28 @@ pub fn launch(
         tell_before(plan, trace);
     }
     let flags = plan.clone_flags;
-    let mut write_maps = |pid, wait: &mut Wait<'_>| match &plan.maps {
-        Some(maps) => maps.write(pid, wait),
-        None => Ok(()),
+    let (mut theirs, control, report) = kit.split();
+    let mut parents_part = |pid, wait: &mut Wait<'_>| {
+        // The child has copies. The caller's own would keep sockets and pipes open, and the id maps
+        // need a descriptor where few are left.
+        theirs = None;
+        programs.clear();
+        plan.maps.as_ref().map_or(Ok(()), |maps| maps.write(pid, wait))
     };
-    let outcome = clone_and_wait(program, flags, &mut write_maps, &mut wait);
+    let outcome = clone_and_wait(program, flags, &mut parents_part, &mut wait);
     if plan.endangers_dumpable {
         restore_dumpable();
     }
     let outcome = outcome?;
-    drop(programs);
     let pid = outcome.pid;
     if let Some((index, errno)) = outcome.failed {
         reap(pid);
         return Err(plan.failure(0, index, errno).into());
     }
-    // The caller's own copies of the helper's ends would keep both open.
-    let control = kit.control.map(|(ours, _)| ours);
-    let report = kit.report.map(|(read, _)| read);
-    let pid = match report {
-        Some(report) => report::await_report(plan, pid, report.as_fd(), &mut wait)?,
-        None => pid,
+    let pid = match (report, &control) {
+        (Some(report), _) => await_report(plan, pid, report.as_fd(), &mut wait)?,
+        (None, Some(control)) => await_introduction(plan, pid, control.as_fd(), &mut wait)?,
+        (None, None) => pid,
     };
     Ok(Process::new(pid, plan, control))
 }
@@ -192,7 +194,7 @@ fn bytes_of(program: &[u64]) -> Vec<u8> {
 struct Kit {
     helper: Option<Arc<Kept>>,
     watchdog: Option<Arc<Kept>>,
-    /// Where the helper reports: the end to read, the end to write.
+    /// Where the helper reports, if not on `control`: the end to read, the end to write.
     report: Option<(OwnedFd, OwnedFd)>,
     /// Where init tells how the command ended: the caller's end, init's end.
     control: Option<(OwnedFd, OwnedFd)>,
@@ -206,18 +208,29 @@ impl Kit {
         Ok(Self {
             helper: has_helper.then(caller::helper).transpose()?,
             watchdog: plan.watched.then(caller::watchdog).transpose()?,
-            report: has_helper.then(fd::pipe).transpose().map_err(failed)?,
+            report: (has_helper && !plan.reports_on_control)
+                .then(fd::pipe)
+                .transpose()
+                .map_err(failed)?,
             control: plan.init.then(fd::socket_pair).transpose().map_err(failed)?,
         })
     }
 
+    /// What only the child needs, and the caller's ends of `control` and `report`.
+    fn split(self) -> (Option<impl Sized>, Option<OwnedFd>, Option<OwnedFd>) {
+        let (control, init) = self.control.unzip();
+        let (report, helper) = self.report.unzip();
+        (Some((init, helper, self.helper, self.watchdog)), control, report)
+    }
+
     fn handles(&self, target: Option<&Target>) -> Handles {
         let raw = |fd: &OwnedFd| fd.as_raw_fd();
+        let control = self.control.as_ref().map_or(-1, |(_, theirs)| raw(theirs));
         Handles {
             helper: self.helper.as_ref().map_or(-1, |kept| kept.raw()),
             watchdog: self.watchdog.as_ref().map_or(-1, |kept| kept.raw()),
-            report: self.report.as_ref().map_or(-1, |(_, write)| raw(write)),
-            control: self.control.as_ref().map_or(-1, |(_, theirs)| raw(theirs)),
+            report: self.report.as_ref().map_or(control, |(_, write)| raw(write)),
+            control,
             target: target.map_or(-1, Target::raw_fd),
             programs: [-1; 2],
         }

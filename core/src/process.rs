@@ -6,6 +6,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
@@ -13,6 +15,7 @@ use crate::namespaces::Kind;
 use crate::plan::Plan;
 use crate::program::{Message, message};
 use crate::sys;
+pub use crate::sys::Used;
 
 /// The first process of a container, a child of the caller's, which has to wait for it.
 #[derive(Debug)]
@@ -28,7 +31,8 @@ pub struct Process {
 /// What is known of a container whose PID 1 is the tiny init.
 #[derive(Debug)]
 struct Init {
-    control: OwnedFd,
+    /// Closed once init has been reaped: a program may keep many that have ended.
+    control: Option<OwnedFd>,
     command: Option<OwnedFd>,
     ended: Option<Ended>,
 }
@@ -61,7 +65,9 @@ impl Process {
             pid,
             is_pid_1: plan.namespaces().contains(Kind::Pid) && control.is_none(),
             leads_session: plan.leads_session(),
-            init: control.map(|control| Mutex::new(Init { control, command: None, ended: None })),
+            init: control.map(|control| {
+                Mutex::new(Init { control: Some(control), command: None, ended: None })
+            }),
             killed_for: AtomicI32::new(0),
         }
     }
@@ -82,7 +88,9 @@ impl Process {
     ///
     /// A PID 1 gets what any other process would have got, though the kernel drops signals that PID 1
     /// does not handle (`pid_namespaces(7)`): where no thread catches, ignores, blocks or waits for
-    /// the signal and its default action ends or stops a process, SIGKILL or SIGSTOP does so.
+    /// the signal and its default action ends or stops a process, SIGKILL or SIGSTOP does so. The
+    /// kernel also drops SIGTSTP, SIGTTIN and SIGTTOU where no process of the group has its parent in
+    /// the session (`setpgid(2)`, orphaned process groups), as in a session of its own: likewise.
     ///
     /// # Errors
     ///
@@ -92,18 +100,28 @@ impl Process {
             let mut init = init.lock().unwrap_or_else(PoisonError::into_inner);
             return self.signal_through_init(&mut init, signal);
         }
-        if self.is_pid_1 {
-            match self.as_any_other(signal) {
-                Treatment::Kill => {
-                    // First, since another thread may reap the process as soon as it is dead.
-                    self.killed_for.store(signal, Ordering::Release);
-                    return self.send(libc::SIGKILL).map(|()| Delivered::AsKill);
+        match self.as_any_other(self.pid, signal) {
+            Treatment::Kill if self.is_pid_1 => {
+                self.dies_of(signal);
+                self.send(libc::SIGKILL).map(|()| Delivered::AsKill)
+            }
+            Treatment::Stop if self.is_pid_1 || self.leads_session => {
+                self.send(libc::SIGSTOP).map(|()| Delivered::AsIs)
+            }
+            _ => {
+                if signal == libc::SIGKILL {
+                    self.dies_of(signal);
                 }
-                Treatment::Stop => return self.send(libc::SIGSTOP).map(|()| Delivered::AsIs),
-                Treatment::Deliver => {}
+                self.send(signal).map(|()| Delivered::AsIs)
             }
         }
-        self.send(signal).map(|()| Delivered::AsIs)
+    }
+
+    /// Notes what a death by SIGKILL stands for. Before the signal is sent, since another thread may reap
+    /// the process as soon as it is dead; of several signals in a row the first is the one it dies of.
+    fn dies_of(&self, signal: i32) {
+        let (success, failure) = (Ordering::Release, Ordering::Relaxed);
+        let _ = self.killed_for.compare_exchange(0, signal, success, failure);
     }
 
     /// The signal that SIGKILL was sent in place of: what a death by SIGKILL is to be told as.
@@ -117,6 +135,9 @@ impl Process {
     }
 
     fn signal_through_init(&self, init: &mut Init, signal: i32) -> io::Result<Delivered> {
+        if init.control.is_none() {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
         // The command's death by SIGKILL would end init too; this also works where init is stuck.
         if signal == libc::SIGKILL || signal == 0 {
             return self.send(signal).map(|()| Delivered::AsIs);
@@ -129,65 +150,66 @@ impl Process {
         let Some(command) = &init.command else {
             return self.send(signal).map(|()| Delivered::AsIs);
         };
+        let stops = default_action(signal) == Treatment::Stop
+            && field_of(command, "Pid:")
+                .and_then(|pid| pid.parse().ok())
+                .is_some_and(|pid| self.as_any_other(pid, signal) == Treatment::Stop);
+        let signal = if stops { libc::SIGSTOP } else { signal };
         sys::pidfd_send_signal(command.as_fd(), signal).map(|()| Delivered::AsIs)
     }
 
-    /// How the command ended, once init has been reaped; `None` where there is no init, or where it
-    /// was killed before it could say so.
+    /// How the command ended; to be asked once init has been reaped. `None` where there is no init, or
+    /// where it was killed before it could say so.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
         let mut init = self.init.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         while init.ended.is_none() && init.receive() {}
+        init.control = None;
+        init.command = None;
         init.ended
     }
 
-    /// What the kernel would do with the signal, were this not a PID 1.
-    fn as_any_other(&self, signal: i32) -> Treatment {
-        let treatment = default_action(signal);
-        if treatment == Treatment::Deliver || self.handles(signal).unwrap_or(true) {
-            return Treatment::Deliver;
-        }
-        treatment
+    /// What the process used up, once it has ended, without reaping it; `None` where it has not ended and
+    /// `block` is false. The status is told by [`Self::ended`] or by wait(2).
+    ///
+    /// # Errors
+    ///
+    /// `ECHILD` where it has been reaped, `EINTR`: waitid(2).
+    pub fn used(&self, block: bool) -> io::Result<Option<Used>> {
+        sys::wait_without_reaping(self.pid, block)
     }
 
-    /// Whether some thread catches, ignores, blocks or waits for the signal.
-    fn handles(&self, signal: i32) -> io::Result<bool> {
-        let bit = 1_u64 << (signal - 1);
-        for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
-            let task = task?.path();
-            let status = fs::read_to_string(task.join("status"))?;
-            let in_set = |name: &str| {
-                let set = status.lines().find_map(|line| line.strip_prefix(name));
-                set.is_none_or(|set| {
-                    u64::from_str_radix(set.trim(), 16).is_ok_and(|set| set & bit != 0)
-                })
-            };
-            if in_set("SigCgt:") || in_set("SigIgn:") || in_set("SigBlk:") {
-                return Ok(true);
-            }
-            // rt_sigtimedwait(2) unblocks what it waits for, and no mask shows it.
-            let call = fs::read_to_string(task.join("syscall"))?;
-            let number = call.split(' ').next().and_then(|number| number.parse().ok());
-            if number == Some(libc::SYS_rt_sigtimedwait) {
-                return Ok(true);
+    /// What the kernel would do with the signal, were `pid` neither a PID 1 nor in an orphaned group.
+    fn as_any_other(&self, pid: i32, signal: i32) -> Treatment {
+        let treatment = default_action(signal);
+        if treatment == Treatment::Deliver || (treatment == Treatment::Kill && !self.is_pid_1) {
+            return Treatment::Deliver;
+        }
+        for _ in 0..BLOCKED_LOOKS {
+            match disposition(pid, signal) {
+                Ok(Disposition::Default) => return treatment,
+                // Shells and fork() itself block every signal for a moment. What arrives then is
+                // dropped by the kernel when it is unblocked, so the moment is waited for.
+                Ok(Disposition::Blocked) => thread::sleep(BLOCKED_PAUSE),
+                Ok(Disposition::Handled) | Err(_) => break,
             }
         }
-        Ok(false)
+        Treatment::Deliver
     }
 }
 
 impl Init {
-    /// Receives one message; `false` when there is none. Init introduces the command before the launch
-    /// returns, and tells its end before its own; so there is nothing to wait for, and whoever else
-    /// holds the other end, a forked worker of the caller's or a tracer inside, can make nobody wait.
+    /// Receives one message; `false` when there is none.
     fn receive(&mut self) -> bool {
+        let Some(control) = &self.control else { return false };
         let mut bytes = [0_u8; size_of::<Message>()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut rights = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
             let mut parts = [io::IoSliceMut::new(&mut bytes)];
+            // What is asked for has been sent by now, or never will be.
             let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-            match recvmsg(&self.control, &mut parts, &mut rights, flags) {
+            match recvmsg(control, &mut parts, &mut rights, flags) {
                 Err(rustix::io::Errno::INTR) => {}
                 result => break result,
             }
@@ -217,13 +239,58 @@ impl Init {
 /// Whether `pidfd` is one, of a process whose innermost pid is `pid` in a namespace below the caller's.
 /// Root inside may trace init, so what it says is not taken on trust.
 fn is_inside(pidfd: &OwnedFd, pid: u32) -> bool {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd()));
-    let Ok(info) = info else { return false };
-    let Some(pids) = info.lines().find_map(|line| line.strip_prefix("NSpid:")) else {
-        return false;
-    };
+    let Some(pids) = field_of(pidfd, "NSpid:") else { return false };
     let pids: Vec<&str> = pids.split_whitespace().collect();
     pids.len() > 1 && pids.last() == Some(&pid.to_string().as_str())
+}
+
+/// What /proc says of a descriptor, `proc_pid_fdinfo(5)`.
+fn field_of(fd: &OwnedFd, name: &str) -> Option<String> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    info.lines().find_map(|line| line.strip_prefix(name)).map(|field| field.trim().to_owned())
+}
+
+/// How often, and how far apart, a blocked signal is looked at before it counts as blocked for good.
+const BLOCKED_LOOKS: u32 = 10;
+const BLOCKED_PAUSE: Duration = Duration::from_millis(1);
+
+/// What a process does with a signal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Disposition {
+    Default,
+    /// Some thread blocks it.
+    Blocked,
+    /// It is caught or ignored, or some thread waits for it.
+    Handled,
+}
+
+/// What becomes of the signal in the threads of the process, together.
+fn disposition(pid: i32, signal: i32) -> io::Result<Disposition> {
+    let bit = 1_u64 << (signal - 1);
+    let mut disposition = Disposition::Default;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?.path();
+        let status = fs::read_to_string(task.join("status"))?;
+        let in_set = |name: &str| {
+            let set = status.lines().find_map(|line| line.strip_prefix(name));
+            set.is_none_or(|set| {
+                u64::from_str_radix(set.trim(), 16).is_ok_and(|set| set & bit != 0)
+            })
+        };
+        if in_set("SigCgt:") || in_set("SigIgn:") {
+            return Ok(Disposition::Handled);
+        }
+        if in_set("SigBlk:") {
+            disposition = Disposition::Blocked;
+        }
+        // rt_sigtimedwait(2) unblocks what it waits for, and no mask shows it.
+        let call = fs::read_to_string(task.join("syscall"))?;
+        let number = call.split(' ').next().and_then(|number| number.parse().ok());
+        if number == Some(libc::SYS_rt_sigtimedwait) {
+            return Ok(Disposition::Handled);
+        }
+    }
+    Ok(disposition)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What is asked for: pure data, in the words of OCI and docker.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -165,10 +165,10 @@ impl Command {
 }
 
 /// What runs in the container.
-#[derive(Clone, Debug)]
-pub enum Payload {
+#[derive(Clone, Copy, Debug)]
+pub enum Payload<'a> {
     /// A command.
-    Command(Command),
+    Command(&'a Command),
     /// Nothing but the tiny init, which holds the namespaces for those who will enter them.
     Hold,
 }
@@ -176,12 +176,12 @@ pub enum Payload {
 /// The caller's environment, as execve(2) takes it.
 #[must_use]
 pub fn environment() -> Vec<CString> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| {
-            let mut line = name.into_vec();
-            line.push(b'=');
-            line.extend_from_slice(value.as_bytes());
-            CString::new(line).ok()
-        })
-        .collect()
+    let line = |(name, value): (OsString, OsString)| {
+        let mut line = name.into_vec();
+        line.reserve_exact(value.len() + 2);
+        line.push(b'=');
+        line.extend_from_slice(value.as_bytes());
+        CString::new(line).ok()
+    };
+    std::env::vars_os().filter_map(line).collect()
 }

@@ -1,6 +1,6 @@
 //! The few system calls that neither `nix` nor `rustix` offers for any number a caller may name.
 
-#![expect(unsafe_code, reason = "foreign functions that take numbers only")]
+#![expect(unsafe_code, reason = "foreign system calls without a safe wrapper")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -29,6 +29,43 @@ pub(crate) fn landlock_version() -> io::Result<i64> {
     let version =
         unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0_usize, VERSION) };
     if version >= 0 { Ok(version) } else { Err(io::Error::last_os_error()) }
+}
+
+/// CPU time and memory of a process that has ended, as wait4(2) tells them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// User time in microseconds.
+    pub user: u64,
+    /// System time in microseconds.
+    pub system: u64,
+    /// Peak resident set in bytes.
+    pub peak: u64,
+}
+
+/// waitid(2) for the child `pid` without reaping it; the kernel's own call, which tells what was used.
+/// `None` where it has not ended and `block` is false.
+pub(crate) fn wait_without_reaping(pid: i32, block: bool) -> io::Result<Option<Used>> {
+    let flags = libc::WEXITED | libc::WNOWAIT | if block { 0 } else { libc::WNOHANG };
+    // SAFETY: plain numbers, for which all zeros is a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: likewise.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let (info_at, usage_at) = (&raw mut info, &raw mut usage);
+    // SAFETY: the kernel writes to the two structures, which live on this stack.
+    let result =
+        unsafe { libc::syscall(libc::SYS_waitid, libc::P_PID, pid, info_at, flags, usage_at) };
+    check(result as i32)?;
+    // SAFETY: the kernel has filled in what it says of a child, or left zeros.
+    if unsafe { info.si_pid() } == 0 {
+        return Ok(None);
+    }
+    let microseconds =
+        |time: libc::timeval| time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_usec.unsigned_abs();
+    Ok(Some(Used {
+        user: microseconds(usage.ru_utime),
+        system: microseconds(usage.ru_stime),
+        peak: usage.ru_maxrss.unsigned_abs() * 1024,
+    }))
 }
 
 fn check(result: i32) -> io::Result<()> {

@@ -1,18 +1,19 @@
 //! `minidocker._core.spawn` and `plan_lines`, and what they take and return.
 
 use std::ffi::{CString, OsString};
+use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
 
 use minidocker_core::caller;
-use minidocker_core::error::{LaunchError, SpecError};
+use minidocker_core::error::{LaunchError, SpawnError, SpecError};
 use minidocker_core::host::Host;
 use minidocker_core::join::Target;
 use minidocker_core::launch::{self, Options};
 use minidocker_core::linux::CloneFlags;
 use minidocker_core::namespaces::NamespaceOptions;
-use minidocker_core::plan::Plan;
+use minidocker_core::plan::{Plan, Step};
 use minidocker_core::process::{self, Delivered};
 use minidocker_core::spec::{self, IdMap, IdRow, Network, Payload, TimeOffset, WorkingDirectory};
 use pyo3::exceptions::{PyException, PyValueError};
@@ -29,6 +30,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("DeadlineReached", module.py().get_type::<DeadlineReached>())?;
     module.add_function(wrap_pyfunction!(spawn, module)?)?;
     module.add_function(wrap_pyfunction!(plan_lines, module)?)?;
+    module.add_function(wrap_pyfunction!(prepare_error, module)?)?;
     module.add_function(wrap_pyfunction!(call_count, module)?)?;
     module.add_function(wrap_pyfunction!(before_fork, module)?)?;
     module.add_function(wrap_pyfunction!(after_fork_in_parent, module)?)?;
@@ -176,15 +178,15 @@ impl Command {
     }
 }
 
-fn payload(command: Option<&Command>) -> Payload {
-    command.map_or(Payload::Hold, |command| Payload::Command(command.0.clone()))
+fn payload(command: Option<&Command>) -> Payload<'_> {
+    command.map_or(Payload::Hold, |command| Payload::Command(&command.0))
 }
 
 /// Works out the plan, off the interpreter's lock: it reads a few files.
 fn make_plan(
     py: Python<'_>,
     spec: &spec::Spec,
-    payload: &Payload,
+    payload: Payload<'_>,
     enter: Option<i32>,
 ) -> PyResult<(Plan, Option<Target>)> {
     let known = py.detach(|| Ok((Target::of(spec, enter)?, Host::gather(spec)?)));
@@ -193,29 +195,28 @@ fn make_plan(
     Ok((plan.map_err(|error| errors::spec_error(py, &error))?, target))
 }
 
-/// Starts a container; returns once its command (or, without one, its idle init) has been executed.
-///
-/// `owner._process` becomes the container before this returns: a signal handler that raises, Ctrl-C's
-/// for one, runs right after that, and would otherwise lose the only reference to it.
+/// Starts a container; returns once its command (or, without one, its idle init) has been executed. Its
+/// process becomes `owner._process` before any handler of a signal can run in Python and raise, so that
+/// an owner that is interrupted knows what to end.
 #[pyfunction]
 #[pyo3(signature = (
-    spec, command, *, owner=None, enter=None, timeout=None, trace=None, inject=None,
+    spec, command, *, enter=None, timeout=None, trace=None, inject=None, owner=None,
 ))]
-#[expect(clippy::too_many_arguments, reason = "one keyword for each option")]
-fn spawn<'py>(
-    py: Python<'py>,
+#[expect(clippy::too_many_arguments, reason = "keywords of a private function")]
+fn spawn(
+    py: Python<'_>,
     spec: &Spec,
     command: Option<&Command>,
-    owner: Option<&Bound<'py, PyAny>>,
     enter: Option<i32>,
     timeout: Option<f64>,
     trace: Option<RawFd>,
     inject: Option<(u32, i32)>,
-) -> PyResult<Bound<'py, Process>> {
+    owner: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Py<Process>> {
     let deadline = timeout.map(|timeout| {
         Instant::now() + Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX / 4)
     });
-    let (plan, target) = make_plan(py, &spec.0, &payload(command), enter)?;
+    let (plan, target) = make_plan(py, &spec.0, payload(command), enter)?;
     let mut interruption = None;
     let launched = py.detach(|| {
         let mut interrupted = || {
@@ -227,12 +228,12 @@ fn spawn<'py>(
         let options = Options { interrupted: Some(&mut interrupted), deadline, trace, inject };
         launch::launch(&plan, target.as_ref(), options)
     });
-    let process = launched.map_err(|error| match error {
+    let launched = launched.map_err(|error| match error {
         LaunchError::Spawn(error) => errors::spawn_error(py, &error),
         LaunchError::Interrupted => interruption.unwrap_or_else(|| PyErr::fetch(py)),
         LaunchError::TimedOut => DeadlineReached::new_err(error.to_string()),
     })?;
-    let process = Bound::new(py, Process(process))?;
+    let process = Py::new(py, Process(launched))?;
     if let Some(owner) = owner {
         owner.setattr(intern!(py, "_process"), &process)?;
     }
@@ -246,6 +247,12 @@ create_exception!(
     "The timeout of `spawn`, which no handler of the caller's can have raised."
 );
 
+/// The exception for a launch that lacks what the caller has to give it, a pipe for example.
+#[pyfunction]
+fn prepare_error(py: Python<'_>, errno: i32) -> Py<PyAny> {
+    errors::spawn_error(py, &SpawnError::new(Step::Prepare, errno)).into_value(py).into_any()
+}
+
 type PlanLine = (String, &'static str, String, Option<&'static str>);
 
 /// The plan that [`spawn`] would execute: actor, step, call and note of each line.
@@ -257,7 +264,7 @@ fn plan_lines(
     command: Option<&Command>,
     enter: Option<i32>,
 ) -> PyResult<Vec<PlanLine>> {
-    let (plan, _) = make_plan(py, &spec.0, &payload(command), enter)?;
+    let (plan, _) = make_plan(py, &spec.0, payload(command), enter)?;
     let lines = plan.lines().into_iter();
     Ok(lines.map(|line| (line.actor.to_string(), line.step.name(), line.call, line.note)).collect())
 }
@@ -271,7 +278,7 @@ fn call_count(
     command: Option<&Command>,
     enter: Option<i32>,
 ) -> PyResult<usize> {
-    Ok(make_plan(py, &spec.0, &payload(command), enter)?.0.call_count())
+    Ok(make_plan(py, &spec.0, payload(command), enter)?.0.call_count())
 }
 
 /// Before a fork: what is kept for this process stays as it is until one of the next two.
@@ -291,6 +298,10 @@ fn after_fork_in_parent() {
 #[pyfunction]
 fn after_fork_in_child() {
     caller::after_fork_in_child();
+}
+
+fn seconds(microseconds: u64) -> f64 {
+    Duration::from_micros(microseconds).as_secs_f64()
 }
 
 /// The first process of a container.
@@ -313,7 +324,24 @@ impl Process {
 
     /// Sends a signal; whether SIGKILL was sent in its place.
     fn send_signal(&self, py: Python<'_>, signal: i32) -> PyResult<bool> {
-        Ok(py.detach(|| self.0.signal(signal))? == Delivered::AsKill)
+        let sent =
+            py.detach(|| self.0.signal(signal)).map_err(|error| errors::os_error(py, &error))?;
+        Ok(sent == Delivered::AsKill)
+    }
+
+    /// Once it has ended: user and system seconds, peak bytes. It is not reaped.
+    fn used(&self, py: Python<'_>, block: bool) -> PyResult<Option<(f64, f64, u64)>> {
+        loop {
+            match py.detach(|| self.0.used(block)) {
+                Ok(used) => {
+                    return Ok(
+                        used.map(|used| (seconds(used.user), seconds(used.system), used.peak))
+                    );
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => py.check_signals()?,
+                Err(error) => return Err(errors::os_error(py, &error)),
+            }
+        }
     }
 
     /// The signal that SIGKILL was sent in place of.
@@ -324,7 +352,6 @@ impl Process {
 
     /// After init was reaped: the command's wait status, user and system seconds, peak bytes.
     fn ended(&self, py: Python<'_>) -> Option<(i32, f64, f64, u64)> {
-        let seconds = |microseconds: u64| Duration::from_micros(microseconds).as_secs_f64();
         let ended = py.detach(|| self.0.ended())?;
         Some((ended.status, seconds(ended.user), seconds(ended.system), ended.peak))
     }

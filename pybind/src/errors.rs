@@ -1,8 +1,11 @@
 //! Errors of the core as the package's exceptions, which are defined in Python: an exception class
 //! cannot be extended in Rust under the stable ABI.
 
+use std::io;
+
 use minidocker_core::error::{SpawnError, SpecError};
 use minidocker_core::plan::Step;
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -33,4 +36,11 @@ pub(crate) fn spawn_error(py: Python<'_>, error: &SpawnError) -> PyErr {
         Ok(PyErr::from_value(function.call((error.errno,), Some(&options))?))
     };
     make().unwrap_or_else(|failure| failure)
+}
+
+/// `OSError` with errno, which Python makes `ProcessLookupError` and the like of.
+pub(crate) fn os_error(py: Python<'_>, error: &io::Error) -> PyErr {
+    let Some(errno) = error.raw_os_error() else { return PyOSError::new_err(error.to_string()) };
+    let text = py.import("os").and_then(|os| os.call_method1("strerror", (errno,)));
+    text.map_or_else(|failure| failure, |text| PyOSError::new_err((errno, text.unbind())))
 }

@@ -6,6 +6,9 @@ import os
 
 from minidocker._errors import SpecError
 
+_NO_ID = 2**32 - 1
+"""(gid_t) -1, which means nobody."""
+
 
 def resolve(
     user: int | str | None, group: int | str | None, *, entered: int | None
@@ -34,6 +37,19 @@ def resolve(
         user = _lookup("user", user, "passwd", entered)
         group = _lookup("group", group, "group", entered)
     return user, group
+
+
+def groups(gids: list[int] | None) -> list[int] | None:
+    """Return supplementary groups as they are, if they can be ids.
+
+    Raises:
+        SpecError: one of them cannot.
+    """
+    for gid in gids or ():
+        if not 0 <= gid < _NO_ID:
+            reason = f"{gid} is no group's id: give numbers from 0 to {_NO_ID - 1}"
+            raise SpecError(reason, option="extra_groups", value=gids)
+    return gids
 
 
 def _number(name: str) -> int | str:

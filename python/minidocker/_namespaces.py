@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import html
 import sys
 from collections.abc import Iterator, Mapping
@@ -46,6 +47,15 @@ ISOLATES: dict[Kind, str] = {
     "time": "monotonic and boot-time clocks",
 }
 """What each kind isolates, in a few words."""
+
+
+@functools.lru_cache(maxsize=256)
+def _flags(options: NamespaceOptions) -> CloneFlags:
+    # Remembered, since every start of a container asks and enum's operators are slow.
+    flags = CloneFlags(0)
+    for kind in options:
+        flags |= _FLAGS[kind]
+    return flags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False, slots=True)
@@ -108,10 +118,7 @@ class NamespaceOptions:
     @property
     def flags(self) -> CloneFlags:
         """The ``CLONE_NEW*`` flags of the kinds that are new."""
-        flags = CloneFlags(0)
-        for kind in self:
-            flags |= _FLAGS[kind]
-        return flags
+        return _flags(self)
 
     def __iter__(self) -> Iterator[Kind]:
         return (kind for kind in KINDS if getattr(self, kind))

@@ -197,7 +197,7 @@ def age(pid: int | str = "self", root: str = "/proc") -> float:
     # The second field is the name in parentheses and may hold anything, parentheses included.
     fields = _text(pid, "stat", root).rpartition(")")[2].split()
     started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    with open(f"{root}/uptime", encoding="ascii") as file:
+    with open(f"{root}/uptime", "rb") as file:
         uptime = float(file.read().split()[0])
     return max(0.0, uptime - started)
 
@@ -372,7 +372,7 @@ def interfaces(pid: int | str = "self", root: str = "/proc") -> list[Interface]:
 
 
 def _ipv4(pid: int | str, root: str) -> Iterator[tuple[str, str]]:
-    from ipaddress import IPv4Address, IPv4Network  # noqa: PLC0415 - a slow import, for a rare question
+    from ipaddress import IPv4Address, IPv4Network
 
     connected = [("lo", IPv4Network("127.0.0.0/8"))]
     for line in _text(pid, "net/route", root).splitlines()[1:]:
@@ -405,7 +405,7 @@ def _local_ipv4(trie: str) -> list[str]:
 
 
 def _ipv6(pid: int | str, root: str) -> Iterator[tuple[str, str]]:
-    from ipaddress import IPv6Address  # noqa: PLC0415 - a slow import, for a rare question
+    from ipaddress import IPv6Address
 
     try:
         lines = _text(pid, "net/if_inet6", root).splitlines()

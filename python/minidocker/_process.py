@@ -18,6 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import math
+import operator
 import os
 import resource
 import select
@@ -42,6 +45,12 @@ __all__ = ["CompletedProcess", "Popen", "Usage", "run"]
 
 PIPE = subprocess.PIPE
 
+_LONGEST_POLL = 86_400_000
+"""Milliseconds: poll(2) counts them in an int."""
+
+_REAPING = 0.25
+"""Seconds that another thread may take to reap a process that has ended."""
+
 _EXECUTE_CHILD: tuple[str, ...] = subprocess.Popen._execute_child.__code__.co_varnames[  # type: ignore[attr-defined]
     1 : subprocess.Popen._execute_child.__code__.co_argcount  # type: ignore[attr-defined]
 ]
@@ -54,9 +63,10 @@ class Usage:
     """What a command used up.
 
     Attributes:
-        wall: seconds from its start to its end.
-        user: seconds of CPU time in the command.
-        system: seconds of CPU time in the kernel for it.
+        wall: seconds from its start to the moment when its end was seen.
+        user: seconds of CPU time in the command and in the children that it waited for; nan where
+            nobody can tell any more: SIGCHLD is ignored, or somebody else has waited for it.
+        system: seconds of CPU time in the kernel for them; likewise.
         peak: the largest resident set in bytes, or None where the kernel cannot tell it from the
             caller's own: without ``init=True`` the child begins in the caller's memory, so a
             smaller peak of its own does not show.
@@ -103,6 +113,8 @@ class Popen(subprocess.Popen[Any]):
         pid: the pid as the caller sees it: the command's own, or with ``init=True`` init's.
         usage: what the command used, once it has been waited for; None until then.
     """
+
+    _process: _core.Process | None = None
 
     def __init__(
         self,
@@ -154,21 +166,30 @@ class Popen(subprocess.Popen[Any]):
         user, group = _accounts.resolve(
             self._spec.user if user is None else user, group, entered=_enter
         )
+        if process_group is not None and process_group < 0:
+            reason = "there is no such group: pass 0 for one of the command's own, or a group's id"
+            raise SpecError(reason, option="process_group", value=process_group)
         try:
             super().__init__(
                 args, bufsize, executable, stdin, stdout, stderr, None, close_fds, shell, cwd, env,
                 universal_newlines, startupinfo, creationflags, restore_signals,
                 start_new_session is not False, pass_fds, user=user, group=group,
-                extra_groups=extra_groups, encoding=encoding, errors=errors, text=text, umask=umask,
-                pipesize=pipesize, process_group=process_group,
+                extra_groups=extra_groups, encoding=encoding, errors=errors, text=text,
+                umask=umask, pipesize=pipesize, process_group=process_group,
             )  # fmt: skip
         except BaseException:
-            self._abandon()
+            # A Ctrl-C after the start, for one: nobody would ever hear of the process.
+            self._end()
             raise
 
-    # The engine sets it as soon as there is a container, before any signal handler can run.
-    _process: _core.Process | None = None
-    _peak_before = 0
+    def _get_handles(self, *given: Any) -> tuple[int, ...]:
+        try:
+            return super()._get_handles(*given)  # type: ignore[misc, no-any-return]
+        except OSError as error:
+            # The pipes are a part of the launch, and have its remedy.
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise _core.prepare_error(error.errno) from None
+            raise
 
     # --- starting ------------------------------------------------------------------------------
 
@@ -193,7 +214,7 @@ class Popen(subprocess.Popen[Any]):
             terminal=self._terminal,
             user=call["uid"],
             group=call["gid"],
-            groups=call["gids"],
+            groups=_accounts.groups(call["gids"]),
         )
         self._started = time.monotonic()
         try:
@@ -209,9 +230,7 @@ class Popen(subprocess.Popen[Any]):
         self.pid = process.pid
         self._child_created = True
         # What the child's memory counts from: it began in the caller's.
-        self._peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        # The command does not get the terminal's SIGINT: nobody has to wait for what it does then.
-        self._sigint_wait_secs = 0.0
+        self._peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         self._close_pipe_fds(  # type: ignore[attr-defined]
             call["p2cread"], call["p2cwrite"],
             call["c2pread"], call["c2pwrite"],
@@ -222,23 +241,23 @@ class Popen(subprocess.Popen[Any]):
         return _core.spawn(
             self._spec.core(),
             command,
-            owner=self,
             enter=self._enter,
             timeout=self._timeout,
             trace=self._trace,
             inject=self._inject,
+            owner=self,
         )
 
     # --- waiting -------------------------------------------------------------------------------
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
-        try:
-            pid, status, used = os.wait4(self.pid, wait_flags)
-        except ChildProcessError:
-            # SIGCHLD is ignored, or somebody else reaped it: nobody can tell how it ended.
-            return self.pid, 0
-        if pid == self.pid:
-            self._account(used)
+        # Already reaped by somebody else, or by the kernel where SIGCHLD is ignored.
+        with contextlib.suppress(ChildProcessError):
+            if self._process is not None:
+                used = self._process.used(block=not wait_flags & os.WNOHANG)
+                if used is not None:
+                    self._account(*used)
+        pid, status = super()._try_wait(wait_flags)  # type: ignore[misc]
         return pid, status
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
@@ -260,32 +279,45 @@ class Popen(subprocess.Popen[Any]):
         return self.returncode is not None
 
     def _wait(self, timeout: float | None) -> int:
-        if timeout is not None and self.returncode is None:
-            # Without this, subprocess looks every now and then, up to 50 milliseconds too late.
-            self._await_end(timeout)
+        if timeout is not None and timeout > 0 and self.poll() is None:
+            # subprocess looks every now and then, up to 50 milliseconds too late.
+            timeout = self._await_end(timeout)
         return super()._wait(timeout)  # type: ignore[misc, no-any-return]
 
-    def _await_end(self, timeout: float) -> None:
+    def _await_end(self, timeout: float) -> float:
+        """Wait until the process has ended; the seconds that reaping it may then take."""
         try:
             pidfd = os.pidfd_open(self.pid)
         except OSError:
             # Already reaped, or no descriptor is left: subprocess's own way works without one.
-            return
+            return timeout
+        deadline = time.monotonic() + timeout
         try:
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
-            if not poll.poll(max(0.0, timeout) * 1000) and self.returncode is None:
-                raise subprocess.TimeoutExpired(self.args, timeout)
+            remaining = timeout
+            while not poll.poll(min(remaining * 1000, _LONGEST_POLL)):
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    raise subprocess.TimeoutExpired(self.args, timeout)
         finally:
             os.close(pidfd)
+        # Another thread may be about to reap it.
+        return max(deadline - time.monotonic(), _REAPING)
 
     def _handle_exitstatus(self, sts: int, **_: Any) -> None:
         process = self._process
+        if os.WIFSTOPPED(sts):
+            super()._handle_exitstatus(sts)  # type: ignore[misc]
+            return
         if process is not None and (ended := process.ended()) is not None:
             status, user, system, peak = ended
             wall = time.monotonic() - self._started
             self.usage = Usage(wall=wall, user=user, system=system, peak=peak)
             sts = status
+        if self.usage is None:
+            wall = time.monotonic() - self._started
+            self.usage = Usage(wall=wall, user=math.nan, system=math.nan, peak=None)
         killed = os.WIFSIGNALED(sts) and os.WTERMSIG(sts) == signal.SIGKILL
         if killed and process is not None and process.killed_for:
             # It stood for the signal that was asked for.
@@ -293,15 +325,11 @@ class Popen(subprocess.Popen[Any]):
             return
         super()._handle_exitstatus(sts)  # type: ignore[misc]
 
-    def _account(self, used: resource.struct_rusage) -> None:
+    def _account(self, user: float, system: float, peak: int) -> None:
         # A command that entered a container came from the helper, and with init from init.
-        own = self._enter is not None or used.ru_maxrss > self._peak_before
-        self.usage = Usage(
-            wall=time.monotonic() - self._started,
-            user=used.ru_utime,
-            system=used.ru_stime,
-            peak=used.ru_maxrss * 1024 if own else None,
-        )
+        own = self._enter is not None or peak > self._peak_before
+        wall = time.monotonic() - self._started
+        self.usage = Usage(wall=wall, user=user, system=system, peak=peak if own else None)
 
     # --- signals -------------------------------------------------------------------------------
 
@@ -317,30 +345,21 @@ class Popen(subprocess.Popen[Any]):
             return
         # It may end between the two.
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(int(sig))
+            self._process.send_signal(operator.index(sig))
 
     def _end(self) -> None:
         """End the whole container, and reap its first process."""
         if self._process is None:
             return
-        if self._spec.namespaces.pid and self._enter is None:
-            # The kernel ends every process of a PID namespace with its PID 1.
-            self.kill()
-        else:
-            if self._process.leads_session:
-                kill_session(self.pid)
-            self.kill()
-            for pipe in (self.stdin, self.stdout, self.stderr):
-                if pipe is not None:
-                    _close(pipe)
+        # The kernel ends every process of a PID namespace with its PID 1.
+        has_pid_1 = self._spec.namespaces.pid and self._enter is None
+        if self._process.leads_session and not has_pid_1:
+            kill_session(self.pid, reaped=self.returncode is not None)
+        self.kill()
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            if pipe is not None:
+                _close(pipe)
         self.wait()
-
-    def _abandon(self) -> None:
-        """End the container that this was to be, where an exception came after its start."""
-        if self._process is not None and self.returncode is None:
-            self.pid = self._process.pid
-            self._child_created = True
-            self._end()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -386,32 +405,28 @@ def run(
             raise ValueError("stdout and stderr arguments may not be used with capture_output.")
         options["stdout"] = options["stderr"] = PIPE
     started = time.monotonic()
-    # In two steps: an exception that a signal handler raises must find the container, even where it
-    # comes before a name could be given to what the constructor returns.
+    # Made before it is started, so that there is no moment at which a Ctrl-C would find a container
+    # that has no name yet.
     process = Popen.__new__(Popen)
     try:
-        Popen.__init__(process, args, spec=spec, _timeout=timeout, **options)
-        with process:
-            try:
-                remaining = None if timeout is None else timeout - (time.monotonic() - started)
-                stdout, stderr = process.communicate(input, timeout=remaining)
-            except BaseException:
-                # Before the `with` ends, which would wait for it.
-                process._end()
-                raise
+        process.__init__(args, spec=spec, _timeout=timeout, **options)  # type: ignore[misc]
+        # The command does not get the terminal's SIGINT: nobody has to wait for what it does then.
+        process._sigint_wait_secs = 0.0  # type: ignore[attr-defined]
+        remaining = None if timeout is None else timeout - (time.monotonic() - started)
+        stdout, stderr = process.communicate(input, timeout=remaining)
     except subprocess.TimeoutExpired as expired:
-        process._abandon()
-        if timeout is None:
-            # Not this one's: a signal handler of the caller's has raised it.
-            raise
+        process._end()
+        assert timeout is not None
         raise subprocess.TimeoutExpired(
             process.args, timeout, output=expired.output, stderr=expired.stderr
         ) from None
     except BaseException:
-        process._abandon()
+        process._end()
         raise
-    usage = process.usage or Usage(wall=time.monotonic() - started, user=0.0, system=0.0, peak=None)
-    completed = CompletedProcess(process.args, process.returncode, stdout, stderr, usage=usage)
+    assert process.usage is not None
+    completed = CompletedProcess(
+        process.args, process.returncode, stdout, stderr, usage=process.usage
+    )
     if check:
         completed.check_returncode()
     return completed

@@ -36,6 +36,7 @@ Row = tuple[int, int, int]
 IdMap = Sequence[Row] | Literal["auto"]
 _CLOCKS = ("monotonic", "boottime")
 _ALL = NamespaceOptions.all()
+_SWITCHES = ("no_new_privileges", "init", "die_with_parent")
 _ID_LIMIT = 2**32 - 1
 
 
@@ -86,21 +87,23 @@ class Spec:
     time_offsets: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
+        # On the path of every run: what was left at its default is not looked at twice.
         if not isinstance(self.namespaces, NamespaceOptions):
             _wrong("namespaces", self.namespaces, "give a NamespaceOptions")
-        for option in ("hostname", "domainname"):
-            value = getattr(self, option)
-            if value is not None and not isinstance(value, str):
-                _wrong(option, value, "give a str")
-        for option in ("no_new_privileges", "init", "die_with_parent"):
+        if not (self.hostname is None or isinstance(self.hostname, str)):
+            _wrong("hostname", self.hostname, "give a str")
+        if not (self.domainname is None or isinstance(self.domainname, str)):
+            _wrong("domainname", self.domainname, "give a str")
+        for option in _SWITCHES:
             value = getattr(self, option)
             if value is not True and value is not False:
                 _wrong(option, value, "give True or False")
-        for option in ("uid_map", "gid_map"):
-            _check_map(option, getattr(self, option))
-        known = self.network is None or self.network in ("none", "host")
-        if not known and (isinstance(self.network, str) or not hasattr(self.network, "pid")):
-            _wrong("network", self.network, "give 'none', 'host' or a Container")
+        if self.uid_map is not None:
+            _check_map("uid_map", self.uid_map)
+        if self.gid_map is not None:
+            _check_map("gid_map", self.gid_map)
+        if self.network is not None:
+            _check_network(self.network)
         if self.time_offsets is not None:
             _check_offsets(self.time_offsets)
 
@@ -168,8 +171,14 @@ def _wrong(option: str, value: object, advice: str) -> NoReturn:
     raise SpecError(f"it is a {type(value).__name__}: {advice}", option=option, value=value)
 
 
+def _check_network(network: object) -> None:
+    known = network in ("none", "host")
+    if not known and (isinstance(network, str) or not hasattr(network, "pid")):
+        _wrong("network", network, "give 'none', 'host' or a Container")
+
+
 def _check_map(option: str, rows: object) -> None:
-    if rows is None or rows == "auto":
+    if rows == "auto":
         return
     advice = 'give rows (inside, outside, count), or "auto"'
     if isinstance(rows, str | bytes) or not isinstance(rows, Sequence):

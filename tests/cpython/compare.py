@@ -159,12 +159,13 @@ class Comparison:
         # Most of the suite's time is spent asleep, so the runs do not disturb each other much.
         with ThreadPoolExecutor(len(self._variants)) as pool:
             outcomes = pool.map(run, self._variants)
-            self._outcomes = dict(zip(self._variants, outcomes, strict=True))
+            names = [variant.name for variant in self._variants]
+            self._outcomes = dict(zip(names, outcomes, strict=True))
 
     @property
     def stock(self) -> Mapping[str, Outcome]:
         """How each test ended in the stock run."""
-        return self._outcomes[STOCK]
+        return self._outcomes[STOCK.name]
 
     def differences(self, variant: Variant, expected: Iterable[str]) -> dict[str, Difference]:
         """The tests that ended otherwise under the variant.
@@ -173,7 +174,7 @@ class Comparison:
         test that differs and is not expected to, or the other way round, is run again with nothing
         beside it, and that is what counts.
         """
-        found = differences(self.stock, self._outcomes[variant])
+        found = differences(self.stock, self._outcomes[variant.name])
         doubtful = found.keys() ^ set(expected)
         for name in sorted(doubtful & self.stock.keys()):
             again = differences(run(STOCK, [name]), run(variant, [name]))

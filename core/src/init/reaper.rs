@@ -10,6 +10,7 @@ use crate::{MISUSED, close_all_but};
 const SIGCHLD: usize = 17;
 const SIGTERM: usize = 15;
 const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_VFORK: u64 = 0x4000;
 const WNOHANG: u64 = 1;
 const WALL: u64 = 0x4000_0000;
 pub(crate) static EVERY_SIGNAL: u64 = u64::MAX;
@@ -35,8 +36,11 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
     } else {
         None
     };
-    // Said, not only told by closing: a process that the caller forked meanwhile may hold the other end.
-    child::send(report, &Message::new(message::STARTED, 0));
+    if report != control {
+        // Said, not only told by closing: a process that the caller forked meanwhile may hold the end
+        // that this one closes.
+        child::send(report, &Message::new(message::STARTED, 0));
+    }
     close_all_but([control, control]);
     // SAFETY: the path is a string.
     let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0, 0]) };
@@ -55,15 +59,14 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
     }
 }
 
-/// Starts the command: the program's calls, in a child. Returns once it has been executed, or has ended.
+/// Starts the command: the program's calls, in a child. Returns once that has executed the command or
+/// has ended, so that what is said of it comes after a failure.
 ///
 /// # Safety
 ///
 /// As for [`run`].
 unsafe fn start(program: *mut Header) -> (i32, i32) {
-    /// Without `CLONE_VM`: the memory is a copy, and the parent waits all the same.
-    const CLONE_VFORK: u64 = 0x4000;
-    const FLAGS: u64 = CLONE_VFORK | CLONE_PIDFD | SIGCHLD as u64;
+    const FLAGS: u64 = CLONE_PIDFD | CLONE_VFORK | SIGCHLD as u64;
     let mut pidfd: i32 = -1;
     // SAFETY: no CLONE_VM: the child has a copy of this memory, this stack included. The kernel
     // writes the descriptor's number to `pidfd`.

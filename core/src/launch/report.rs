@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use rustix::net::{RecvFlags, recv};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::clone::kill_and_reap;
@@ -52,6 +53,45 @@ pub(super) fn await_report(
                 return Ok(pid);
             }
         }
+    }
+}
+
+/// Waits until init says that the command has been executed, or why not, and returns init's pid. What it
+/// says of the command stays in the socket, for [`Process`](crate::process::Process) to receive.
+pub(super) fn await_introduction(
+    plan: &Plan,
+    init: i32,
+    control: BorrowedFd<'_>,
+    wait: &mut Wait<'_>,
+) -> Result<i32, LaunchError> {
+    let mut started = Started { report: control, joiner: None, command: Some(init), done: false };
+    loop {
+        let readable = fd::is_readable(control, wait.slice())
+            .map_err(|error| SpawnError::from_io(Step::Prepare, &error))?;
+        if !readable {
+            wait.check()?;
+            if !started.is_over(true) {
+                continue;
+            }
+        }
+        let mut bytes = [0_u8; size_of::<Message>()];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let received = match recv(control, &mut bytes, flags) {
+            Err(rustix::io::Errno::INTR) => continue,
+            result => result.map_or(0, |(count, _)| count),
+        };
+        let found = Message::from_bytes(&bytes);
+        return match found.kind {
+            // Init was killed before it had said anything.
+            _ if received != bytes.len() => Err(SpawnError::new(Step::Fork, libc::ESRCH).into()),
+            message::FAILED => {
+                Err(plan.failure(found.stage as usize, found.value, found.errno).into())
+            }
+            _ => {
+                started.done = true;
+                Ok(init)
+            }
+        };
     }
 }
 

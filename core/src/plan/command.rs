@@ -187,7 +187,7 @@ pub(super) fn exec_helper(sequence: &mut Sequence, program: Handle) {
 }
 
 /// Refuses commands that are wrong on any machine.
-pub(super) fn check(new: NamespaceOptions, payload: &Payload) -> Result<(), SpecError> {
+pub(super) fn check(new: NamespaceOptions, payload: Payload<'_>) -> Result<(), SpecError> {
     let Payload::Command(command) = payload else { return Ok(()) };
     if command.argv.is_empty() || command.candidates.is_empty() {
         return Err(SpecError::new(

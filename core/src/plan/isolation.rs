@@ -26,7 +26,22 @@ pub(super) fn at_cwd() -> Arg {
     Arg::Named(i64::from(libc::AT_FDCWD) as u64, "AT_FDCWD".into())
 }
 
-/// Everything that makes the inside of the namespaces in `new`. `other_net`: whether the network is
+/// What takes no mapped id, so that it can be done while the caller still writes the id maps.
+pub(super) fn isolate_without_ids(sequence: &mut Sequence, spec: &Spec, new: NamespaceOptions) {
+    if new.contains(Kind::Uts) {
+        set_names(sequence, spec);
+    }
+    if new.contains(Kind::Net) {
+        loopback_up(sequence);
+    }
+    if new.contains(Kind::Mount) {
+        let flags = named!(MS_REC | MS_PRIVATE);
+        mount(sequence, Step::PrivateMounts, None, c"/", None, flags, None)
+            .note("mounts made inside stay inside");
+    }
+}
+
+/// Everything else that makes the inside of the namespaces in `new`. `other_net`: whether the network is
 /// not the caller's, be it new or entered. `pingers` is the range of group ids inside that may use
 /// ICMP sockets.
 pub(super) fn isolate(
@@ -40,16 +55,7 @@ pub(super) fn isolate(
     if new.contains(Kind::Time) {
         set_clocks(sequence, spec);
     }
-    if new.contains(Kind::Uts) {
-        set_names(sequence, spec);
-    }
-    if new.contains(Kind::Net) {
-        loopback_up(sequence);
-    }
     if new.contains(Kind::Mount) {
-        let flags = named!(MS_REC | MS_PRIVATE);
-        mount(sequence, Step::PrivateMounts, None, c"/", None, flags, None)
-            .note("mounts made inside stay inside");
         if new.contains(Kind::Pid) {
             let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
             mount(sequence, Step::MountProc, Some(c"proc"), c"/proc", Some(c"proc"), flags, None)

@@ -61,6 +61,8 @@ pub struct Plan {
     /// Whether the child changes its ids while it shares the caller's memory, which makes that
     /// non-dumpable. The child undoes it, but may fail or be killed before.
     pub(crate) endangers_dumpable: bool,
+    /// Whether failures come on init's control socket: one pipe less.
+    pub(crate) reports_on_control: bool,
     new: NamespaceOptions,
     leads_session: bool,
 }
@@ -74,7 +76,7 @@ impl Plan {
     /// [`SpecError`] for whatever is wrong on any machine: it names the option, its value, and a remedy.
     pub fn new(
         spec: &Spec,
-        payload: &Payload,
+        payload: Payload<'_>,
         host: &Host,
         target: Option<&Target>,
     ) -> Result<Self, SpecError> {
@@ -96,7 +98,7 @@ impl Plan {
             (None, Some(target)) => target.ids(host, command),
             (None, None) => None,
         };
-        let mut builder = Builder { spec, payload, host, command, new, stages: Vec::new() };
+        let mut builder = Builder { spec, host, command, new, stages: Vec::new() };
         builder.stage(0);
         if let Some(target) = target {
             builder.enter(target);
@@ -106,6 +108,7 @@ impl Plan {
         }
         builder.settle(made.is_some() && target.is_none(), ids, target);
         builder.finish(target);
+        let reports_on_control = builder.reports_on_control(target.is_some());
         let stages = builder.stages;
         let changes_ids = |call: &call::Call| {
             [number::SETRESUID.number, number::SETRESGID.number].contains(&call.number.number)
@@ -120,6 +123,7 @@ impl Plan {
             init: spec.init || command.is_none(),
             enters: target.is_some(),
             endangers_dumpable,
+            reports_on_control,
             new,
             leads_session: command.is_none_or(|command| command.new_session),
         })
@@ -205,7 +209,6 @@ fn new_namespaces(spec: &Spec) -> Result<NamespaceOptions, SpecError> {
 /// Puts the stages together.
 struct Builder<'a> {
     spec: &'a Spec,
-    payload: &'a Payload,
     host: &'a Host,
     command: Option<&'a Command>,
     new: NamespaceOptions,
@@ -224,6 +227,12 @@ impl Builder<'_> {
     /// Whether PID 1 (or the process that holds the namespaces) is the helper.
     fn has_init(&self) -> bool {
         self.spec.init || self.command.is_none()
+    }
+
+    /// Whether init itself waits for the exec and then introduces the command, on the socket that
+    /// failures come on too. A joiner and an idle init have a pipe for them, which exec closes.
+    fn reports_on_control(&self, target: bool) -> bool {
+        self.spec.init && self.command.is_some() && !target
     }
 
     fn shares_memory(&self) -> bool {
@@ -260,7 +269,10 @@ impl Builder<'_> {
 
     /// The descriptors that `next` and everything after it needs.
     fn kept(&self, target: bool) -> Vec<Handle> {
-        let mut kept = vec![self.next_program(), Handle::Report];
+        let mut kept = vec![self.next_program()];
+        if !self.reports_on_control(target) {
+            kept.push(Handle::Report);
+        }
         if target {
             kept.push(Handle::Target);
             if self.spec.die_with_parent {
@@ -332,6 +344,7 @@ impl Builder<'_> {
             let note = "kill 0 inside reaches nobody outside";
             sequence.call(Step::Session, number::SETSID, []).note(note);
         }
+        isolation::isolate_without_ids(sequence, spec, new);
         if awaits_maps {
             sequence
                 .call(Step::IdMaps, number::AWAIT_PARENT, [Arg::Go])
@@ -388,18 +401,19 @@ impl Builder<'_> {
             command::exec_helper(self.sequence(), program);
             self.stage(role::WALK);
         }
-        let Payload::Command(command) = self.payload else { return };
+        let Some(command) = self.command else { return };
         let shares_memory = self.shares_memory();
-        let has_init = self.has_init();
+        let (has_init, on_control) = (self.has_init(), self.reports_on_control(target.is_some()));
         let sequence = self.sequence();
         if !shares_memory {
-            if has_init {
+            if has_init && !on_control {
                 sequence.call(Step::Descriptors, number::CLOSE, [Handle::Control.into()]);
                 if target.is_some() {
                     sequence.call(Step::Descriptors, number::CLOSE, [Handle::Helper.into()]);
                 }
             }
-            let args = [Handle::Report.into(), named!(F_SETFD), named!(FD_CLOEXEC)];
+            let report = if on_control { Handle::Control } else { Handle::Report };
+            let args = [report.into(), named!(F_SETFD), named!(FD_CLOEXEC)];
             sequence.call(Step::Descriptors, number::FCNTL, args);
         }
         command::execute(sequence, spec, command, host, shares_memory, start);

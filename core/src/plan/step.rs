@@ -129,10 +129,6 @@ impl Step {
             (Self::Clone | Self::Time, libc::EINVAL) => {
                 "This kernel lacks one of the namespaces asked for: `minidocker doctor` tells which"
             }
-            (_, libc::EMFILE) => {
-                "The process has too many open files: close some, or raise RLIMIT_NOFILE (ulimit -n)"
-            }
-            (_, libc::ENFILE) => "The system has too many open files: raise fs.file-max",
             (Self::Watchdog, libc::EPIPE | libc::ECONNREFUSED) => {
                 "The watchdog of this process was killed: try again, which starts a new one"
             }
@@ -205,18 +201,27 @@ impl Step {
             (Self::WorkingDirectory, libc::EACCES) => {
                 "The directory is not accessible inside: pass another cwd"
             }
-            (_, libc::ENOMEM) => {
-                "Memory is short: end something, or raise the control group's limit"
-            }
-            (_, libc::ENOSPC) => {
-                "The disk, or a limit such as /proc/sys/fs/mount-max, is full: free some or raise it"
-            }
-            (_, libc::ENOSYS) => {
-                "This kernel, or a seccomp filter around the caller, lacks the call: `minidocker doctor` \
-                 tells which"
-            }
-            (_, libc::EPERM | libc::EACCES) => "`minidocker doctor` tells what forbids it here",
-            _ => "`minidocker explain` shows the calls, and `minidocker doctor` what works here",
+            _ => general_hint(errno),
         }
+    }
+}
+
+/// The same for errors that mean the same in every step.
+const fn general_hint(errno: i32) -> &'static str {
+    match errno {
+        libc::EMFILE => {
+            "The process has too many open files: close some, or raise RLIMIT_NOFILE (ulimit -n)"
+        }
+        libc::ENFILE => "The system has too many open files: raise fs.file-max",
+        libc::ENOMEM => "Memory is short: end something, or raise the control group's limit",
+        libc::ENOSPC => {
+            "The disk, or a limit such as /proc/sys/fs/mount-max, is full: free some or raise it"
+        }
+        libc::ENOSYS => {
+            "This kernel, or a seccomp filter around the caller, lacks the call: `minidocker doctor` \
+                 tells which"
+        }
+        libc::EPERM | libc::EACCES => "`minidocker doctor` tells what forbids it here",
+        _ => "`minidocker explain` shows the calls, and `minidocker doctor` what works here",
     }
 }

@@ -1,3 +1,4 @@
+use std::borrow::Borrow;
 use std::ffi::CString;
 
 use super::*;
@@ -12,8 +13,8 @@ fn command() -> Command {
     Command::new(text("/bin/true"), vec![text("true")])
 }
 
-fn plan(spec: &Spec, command: Command) -> Result<Plan, SpecError> {
-    Plan::new(spec, &Payload::Command(command), &plain(), None)
+fn plan(spec: &Spec, command: impl Borrow<Command>) -> Result<Plan, SpecError> {
+    Plan::new(spec, Payload::Command(command.borrow()), &plain(), None)
 }
 
 fn steps(plan: &Plan) -> Vec<Step> {

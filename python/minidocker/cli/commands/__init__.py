@@ -1,0 +1,1 @@
+"""The subcommands: each module has ``main(parsed) -> int``, which returns the exit status."""

@@ -1,0 +1,21 @@
+"""``minidocker completion``: the completion script of a shell."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from minidocker.cli.completion import SHELLS, script
+from minidocker.cli.parser import UsageError
+
+if TYPE_CHECKING:
+    from minidocker.cli.parser import Parsed
+
+
+def main(parsed: Parsed) -> int:
+    """Print the script and return 0."""
+    (shell,) = parsed.operands
+    if shell not in SHELLS:
+        raise UsageError(f"completion: unknown shell {shell!r}; there is {', '.join(SHELLS)}")
+    sys.stdout.write(script(shell))
+    return 0

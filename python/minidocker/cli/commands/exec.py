@@ -1,0 +1,29 @@
+"""``minidocker exec``: a command in a container that runs already."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from minidocker.cli.errors import exit_status
+from minidocker.cli.launch import launch
+from minidocker.cli.parser import UsageError
+from minidocker.cli.request import attached, keywords
+from minidocker.cli.values import process_id
+
+if TYPE_CHECKING:
+    from minidocker.cli.parser import Parsed
+
+
+def main(parsed: Parsed) -> int:
+    """Run the command and return its exit status."""
+    operand, *command = parsed.operands
+    try:
+        pid = process_id(operand)
+    except ValueError as error:
+        raise UsageError(f"exec: {operand!r} is not a PID: {error}") from error
+    container = attached(pid, "exec")
+    returncode = launch(
+        functools.partial(container.popen, command, **keywords(parsed)), parsed.settings
+    )
+    return exit_status(returncode)

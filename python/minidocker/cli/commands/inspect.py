@@ -1,0 +1,74 @@
+"""``minidocker inspect``: what is known of the container of a process, as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from minidocker import _proc
+from minidocker.cli.inside import hostname_of
+from minidocker.cli.parser import UsageError
+from minidocker.cli.values import process_id
+
+if TYPE_CHECKING:
+    from minidocker.cli.parser import Parsed
+
+
+def main(parsed: Parsed) -> int:
+    """Print one JSON object and return 0."""
+    (operand,) = parsed.operands
+    try:
+        pid = process_id(operand)
+    except ValueError as error:
+        raise UsageError(f"inspect: {operand!r} is not a PID: {error}") from error
+    try:
+        description = describe(pid)
+    except ProcessLookupError:
+        raise UsageError(f"inspect: no process {pid} is alive here; see minidocker ps") from None
+    except PermissionError as error:
+        raise UsageError(
+            f"inspect: process {pid} belongs to another user ({error.strerror}); "
+            "ask as that user or as root"
+        ) from error
+    sys.stdout.write(json.dumps(description, indent=2) + "\n")
+    return 0
+
+
+def describe(pid: int) -> dict[str, Any]:
+    """Return everything that ``/proc`` and the UTS namespace of ``pid`` say about its container.
+
+    Raises:
+        ProcessLookupError: there is no such process, or it has just ended.
+        PermissionError: the caller may not look into it.
+    """
+    inodes = _proc.namespace_inodes(pid)
+    own = _proc.namespace_inodes()
+    fields = _proc.status(pid)
+    return {
+        "pid": pid,
+        "container_pid": (_proc.nested_pids(fields) or (pid,))[-1],
+        "command": _proc.command(pid),
+        "age": round(_proc.age(pid), 2),
+        "hostname": hostname_of(pid),
+        "namespaces": {
+            kind: {"inode": inode, "shared_with_caller": own.get(kind) == inode}
+            for kind, inode in inodes.items()
+        },
+        "uid_map": [row._asdict() for row in _proc.id_map(pid, "uid")],
+        "gid_map": [row._asdict() for row in _proc.id_map(pid, "gid")],
+        "processes": [row._asdict() for row in _processes(pid, inodes, own)],
+        "mounts": [row._asdict() for row in _proc.mounts(pid)],
+        "interfaces": [row._asdict() for row in _proc.interfaces(pid)],
+        "cgroups": _proc.cgroups(pid),
+        "capabilities": _proc.capabilities(fields),
+        "seccomp": _proc.seccomp(fields),
+        "no_new_privileges": fields.get("NoNewPrivs") == "1",
+    }
+
+
+def _processes(pid: int, inodes: dict[str, int], own: dict[str, int]) -> list[_proc.Process]:
+    if inodes["pid"] == own["pid"]:
+        # With the caller's PID namespace nothing says which of its processes belong together.
+        return [_proc.Process(pid, pid, _proc.command(pid))]
+    return _proc.processes_in(inodes["pid"])

@@ -1,0 +1,99 @@
+"""``minidocker ps``: the containers that are visible here, whoever started them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from minidocker import _proc
+from minidocker.cli.inside import hostname_of
+from minidocker.cli.text import printable
+
+if TYPE_CHECKING:
+    from minidocker.cli.parser import Parsed
+
+_HEADER = ("PID", "HOSTNAME", "OWNER", "AGE", "NAMESPACES", "COMMAND")
+_UNKNOWN = "?"
+
+
+def main(parsed: Parsed) -> int:
+    """Print the list and return 0."""
+    settings = parsed.settings
+    found = _proc.containers()
+    if settings.get("quiet"):
+        text = "".join(f"{row.pid}\n" for row in found)
+    elif settings.get("json"):
+        import json
+
+        text = json.dumps([_as_json(row) for row in found], indent=2) + "\n"
+    else:
+        text = table(
+            [_columns(row) for row in found], None if settings.get("no_trunc") else _width()
+        )
+    sys.stdout.write(text)
+    return 0
+
+
+def _as_json(row: _proc.FoundContainer) -> dict[str, object]:
+    return {
+        "pid": row.pid,
+        "hostname": hostname_of(row.pid),
+        "owner": _user(row.owner),
+        "age": round(row.age, 2),
+        "namespaces": row.differs,
+        "command": row.command,
+    }
+
+
+def _columns(row: _proc.FoundContainer) -> tuple[str, ...]:
+    return (
+        str(row.pid),
+        printable(hostname_of(row.pid) or _UNKNOWN),
+        _user(row.owner),
+        duration(row.age),
+        _UNKNOWN if row.differs is None else ",".join(row.differs),
+        printable(row.command),
+    )
+
+
+def _user(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _width() -> int | None:
+    """Return the width of the terminal on standard output, None where it is something else."""
+    try:
+        return os.get_terminal_size(1).columns or None
+    except OSError:
+        return None
+
+
+def table(rows: list[tuple[str, ...]], width: int | None) -> str:
+    """Return rows as a table with a header, the last column cut at ``width`` columns."""
+    lines = [_HEADER, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADER) - 1)]
+    text = ""
+    for line in lines:
+        left = "".join(cell.ljust(width + 2) for cell, width in zip(line, widths, strict=False))
+        text += (left + line[-1])[:width].rstrip() + "\n"
+    return text
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the largest two units that it has: ``3d 4h``, ``5m 06s``, ``7s``."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d {hour}h"
+    if hours:
+        return f"{hours}h {minute:02}m"
+    if minutes:
+        return f"{minutes}m {second:02}s"
+    return f"{second}s"

@@ -1,0 +1,47 @@
+"""``minidocker run``: a command in a new container."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING
+
+from minidocker.cli.errors import exit_status
+from minidocker.cli.launch import launch
+from minidocker.cli.request import keywords
+
+if TYPE_CHECKING:
+    from minidocker.cli.parser import Parsed
+
+
+def main(parsed: Parsed) -> int:
+    """Run the command and return its exit status."""
+    from minidocker import NamespaceOptions, Popen
+
+    chosen = keywords(parsed)
+    namespaces = chosen.get("namespaces") or NamespaceOptions.all()
+    explain = parsed.settings.get("explain")
+    if explain:
+        sys.stderr.flush()
+        chosen["_trace"] = sys.stderr.fileno()
+    returncode = launch(
+        functools.partial(Popen, parsed.operands, **chosen),
+        parsed.settings,
+        new_pid_namespace=namespaces.pid,
+        is_pid_1=namespaces.pid and not chosen.get("init", False),
+    )
+    if explain:
+        sys.stderr.write(f"{_ending(returncode)}\n")
+    return exit_status(returncode)
+
+
+def _ending(returncode: int) -> str:
+    if returncode >= 0:
+        return f"exit status {returncode}"
+    import signal
+
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        name = f"signal {-returncode}"  # a real-time signal
+    return f"ended by {name}: exit status {exit_status(returncode)}"

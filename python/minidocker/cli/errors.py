@@ -1,0 +1,45 @@
+"""One line on standard error, and docker's exit statuses."""
+
+from __future__ import annotations
+
+import sys
+
+from minidocker.cli.parser import UsageError
+
+#: minidocker itself failed: a wrong option, or the kernel refused to make the container.
+FAILED = 125
+#: The command exists and could not be run.
+NOT_EXECUTABLE = 126
+#: The command was not found.
+NOT_FOUND = 127
+
+
+def complain(message: str) -> None:
+    """Print ``minidocker: message`` on standard error, as one line."""
+    line = " ".join(message.split("\n"))
+    # A terminal in raw mode needs the carriage return, and nothing else minds it.
+    sys.stderr.write(f"minidocker: {line}\n")
+    sys.stderr.flush()
+
+
+def report(error: Exception) -> int:
+    """Print an error of minidocker or of the kernel and return the exit status for it."""
+    complain(str(error) or type(error).__name__)
+    return _status(error)
+
+
+def _status(error: Exception) -> int:
+    if isinstance(error, UsageError):
+        return FAILED
+    from minidocker import CommandNotFound, SpawnError
+
+    if isinstance(error, CommandNotFound):
+        return NOT_FOUND
+    if isinstance(error, SpawnError) and error.step == "exec":
+        return NOT_EXECUTABLE
+    return FAILED
+
+
+def exit_status(returncode: int) -> int:
+    """Return the shell's exit status for a return code of :class:`subprocess.Popen`."""
+    return 128 - returncode if returncode < 0 else returncode

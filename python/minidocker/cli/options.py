@@ -1,0 +1,324 @@
+"""The one table of options.
+
+To add an option, add one row. Parsing, ``--help``, completion and the tables of ``docs/cli.md``
+follow from it (``python -m minidocker.cli.reference docs/cli.md`` writes them).
+"""
+
+from __future__ import annotations
+
+from minidocker.cli import values
+from minidocker.cli.parser import (
+    Command,
+    Option,
+    keyword,
+    keyword_mapping,
+    setting,
+    setting_items,
+)
+
+#: How the command is run: options of ``run``, ``exec`` and ``explain``.
+_COMMAND_OPTIONS = (
+    Option(
+        "--clearenv",
+        store=setting("clearenv"),
+        summary="Start from an empty environment instead of the caller's",
+        example="minidocker run --clearenv -e PATH -e LANG=C env",
+    ),
+    Option(
+        "-e",
+        "--env",
+        metavar="NAME[=VALUE]",
+        convert=values.variable,
+        store=setting_items("env"),
+        complete="variable",
+        summary="Set an environment variable; without a value, take the caller's",
+        example="minidocker run -e GREETING=hello sh -c 'echo $GREETING'",
+    ),
+    Option(
+        "--env-file",
+        metavar="FILE",
+        convert=values.environment_file,
+        store=setting_items("env_file"),
+        complete="file",
+        summary="Read variables from a file, one NAME=VALUE or NAME a line; -e overrides",
+        example="minidocker run --env-file settings.env env",
+    ),
+    Option(
+        "-u",
+        "--user",
+        metavar="NAME|UID[:GROUP|GID]",
+        convert=values.user,
+        store=keyword("user"),
+        complete="user",
+        summary="Be this user inside (default: root)",
+        example="minidocker run --user 1000 id",
+    ),
+    Option(
+        "-w",
+        "--workdir",
+        metavar="PATH",
+        store=keyword("cwd"),
+        complete="directory",
+        summary="Start in this directory inside (default: the caller's, else /)",
+        example="minidocker run --workdir /usr pwd",
+    ),
+)
+
+#: What standard input and output are: options of ``run``, ``exec`` and ``explain``.
+_STREAM_OPTIONS = (
+    Option(
+        "-i",
+        "--interactive",
+        store=setting("interactive"),
+        summary="Pass standard input to the command; without it, standard input is empty",
+        example="echo hello | minidocker run -i cat",
+    ),
+    Option(
+        "-t",
+        "--tty",
+        store=setting("tty"),
+        summary="Give the command a terminal of its own",
+        example="minidocker run -it bash",
+    ),
+)
+
+#: The container itself: options of ``run`` and ``explain``.
+_CONTAINER_OPTIONS = (
+    Option(
+        "--cgroupns",
+        metavar="host",
+        convert=values.host,
+        store=setting("share_cgroup"),
+        words=("host",),
+        summary="Share the caller's cgroup namespace",
+        example="minidocker run --cgroupns host cat /proc/self/cgroup",
+    ),
+    Option(
+        "--die-with-parent",
+        store=keyword("die_with_parent"),
+        negatable=True,
+        summary="End the container when minidocker ends, however it ends (default: yes)",
+        example="minidocker run --no-die-with-parent sleep 60",
+    ),
+    Option(
+        "--domainname",
+        metavar="NAME",
+        store=keyword("domainname"),
+        summary="NIS domain name of the container",
+        example="minidocker run --domainname example.org domainname",
+    ),
+    Option(
+        "--gidmap",
+        metavar="INSIDE:OUTSIDE:COUNT|auto",
+        convert=values.id_row,
+        store=values.id_rows("gid_map"),
+        words=("auto",),
+        summary="Map group ids; repeat it for more rows; auto takes the caller's subordinate ids",
+        example="minidocker run --uidmap auto --gidmap auto cat /proc/self/gid_map",
+    ),
+    Option(
+        "-h",
+        "--hostname",
+        metavar="NAME",
+        store=keyword("hostname"),
+        summary="Host name of the container",
+        example="minidocker run --hostname mycontainer hostname",
+    ),
+    Option(
+        "--init",
+        store=keyword("init"),
+        summary="Run a tiny init as process 1, which reaps orphans and forwards signals",
+        example="minidocker run --init ps -ef",
+    ),
+    Option(
+        "--ipc",
+        metavar="host",
+        convert=values.host,
+        store=setting("share_ipc"),
+        words=("host",),
+        summary="Share the caller's IPC namespace",
+        example="minidocker run --ipc host ipcs",
+    ),
+    Option(
+        "--namespaces",
+        metavar="KIND[,KIND ...]",
+        convert=values.namespaces,
+        store=setting("namespaces"),
+        words=("all", "none", *values.KINDS),
+        summary="Which namespaces are new: pid, net, mount, uts, ipc, user, cgroup, time; all is "
+        "the first seven (default), none is none of them",
+        example="minidocker run --namespaces uts,user --hostname lab hostname",
+    ),
+    Option(
+        "--network",
+        metavar="none|host|container:PID",
+        convert=values.network,
+        store=setting("network"),
+        words=("none", "host", "container:"),
+        complete="container",
+        summary="Network: a stack of its own with loopback only (none, the default), the caller's, "
+        "or that of another container",
+        example="minidocker run --network host ip addr",
+    ),
+    Option(
+        "--pid",
+        metavar="host",
+        convert=values.host,
+        store=setting("share_pid"),
+        words=("host",),
+        summary="Share the caller's PID namespace",
+        example="minidocker run --pid host sh -c 'echo $$'",
+    ),
+    Option(
+        "--time-offset",
+        metavar="CLOCK=SECONDS",
+        convert=values.time_offset,
+        store=keyword_mapping("time_offsets"),
+        words=("monotonic=", "boottime="),
+        summary="Set a clock (monotonic or boottime) forward or back, in a new time namespace",
+        example="minidocker run --time-offset boottime=86400 uptime",
+    ),
+    Option(
+        "--uidmap",
+        metavar="INSIDE:OUTSIDE:COUNT|auto",
+        convert=values.id_row,
+        store=values.id_rows("uid_map"),
+        words=("auto",),
+        summary="Map user ids; repeat it for more rows; auto takes the caller's subordinate ids",
+        example="minidocker run --uidmap 0:1000:1 --gidmap 0:1000:1 id",
+    ),
+    Option(
+        "--userns",
+        metavar="host",
+        convert=values.host,
+        store=setting("share_user"),
+        words=("host",),
+        summary="Share the caller's user namespace (the other namespaces then need root)",
+        example="minidocker run --userns host cat /proc/self/uid_map",
+    ),
+    Option(
+        "--uts",
+        metavar="host",
+        convert=values.host,
+        store=setting("share_uts"),
+        words=("host",),
+        summary="Share the caller's UTS namespace: its host name",
+        example="minidocker run --uts host hostname",
+    ),
+)
+
+#: Options of ``run`` only.
+_RUN_OPTIONS = (
+    Option(
+        "--explain",
+        store=setting("explain"),
+        summary="Print each step on standard error as it is done, and the exit status",
+        example="minidocker run --explain --hostname lab true",
+    ),
+    Option(
+        "--timeout",
+        metavar="SECONDS",
+        convert=values.seconds,
+        store=setting("timeout"),
+        summary="Kill the container after this time",
+        example="minidocker run --timeout 5 sleep 60",
+    ),
+)
+
+_JSON = "Print JSON"
+
+
+def _sorted(*groups: tuple[Option, ...]) -> list[Option]:
+    return sorted((row for group in groups for row in group), key=lambda row: row.long)
+
+
+_COMMANDS = (
+    Command(
+        "run",
+        "Run a command in a new container",
+        _sorted(_COMMAND_OPTIONS, _STREAM_OPTIONS, _CONTAINER_OPTIONS, _RUN_OPTIONS),
+        operands="COMMAND [ARG ...]",
+        fewest=1,
+        most=None,
+        execs=0,
+    ),
+    Command(
+        "exec",
+        "Run a command in a container that runs already; PID is any process in it",
+        _sorted(_COMMAND_OPTIONS, _STREAM_OPTIONS),
+        operands="PID COMMAND [ARG ...]",
+        fewest=2,
+        most=None,
+        execs=1,
+    ),
+    Command(
+        "ps",
+        "List the containers that are visible here, whoever started them",
+        (
+            Option(
+                "--json",
+                store=setting("json"),
+                summary=_JSON,
+                example="minidocker ps --json",
+            ),
+            Option(
+                "--no-trunc",
+                store=setting("no_trunc"),
+                summary="Do not shorten commands to the width of the terminal",
+                example="minidocker ps --no-trunc",
+            ),
+            Option(
+                "-q",
+                "--quiet",
+                store=setting("quiet"),
+                summary="Print process ids only",
+                example="minidocker ps --quiet",
+            ),
+        ),
+    ),
+    Command(
+        "inspect",
+        "Print what is known of the container of a process, as JSON",
+        (),
+        operands="PID",
+        fewest=1,
+        most=1,
+    ),
+    Command(
+        "explain",
+        "Print what run would do, call by call, and do nothing",
+        _sorted(
+            _COMMAND_OPTIONS,
+            _STREAM_OPTIONS,
+            _CONTAINER_OPTIONS,
+            (
+                Option(
+                    "--json",
+                    store=setting("json"),
+                    summary=_JSON,
+                    example="minidocker explain --json true",
+                ),
+            ),
+        ),
+        operands="COMMAND [ARG ...]",
+        fewest=1,
+        most=None,
+        execs=0,
+    ),
+    Command(
+        "doctor",
+        "Try what works on this machine; exit status 1 if something essential does not",
+        (),
+    ),
+    Command(
+        "completion",
+        "Print the completion script of a shell",
+        (),
+        operands="bash|zsh|fish",
+        fewest=1,
+        most=1,
+    ),
+)
+
+#: Subcommand name to subcommand, in the order of ``minidocker --help``.
+COMMANDS = {command.name: command for command in _COMMANDS}

@@ -1,0 +1,111 @@
+"""From a command line that was read to keywords of :class:`minidocker.Popen`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from minidocker.cli.parser import Parsed, UsageError
+
+if TYPE_CHECKING:
+    from minidocker import NamespaceOptions
+    from minidocker._container import AttachedContainer
+
+_SHARED = ("pid", "uts", "ipc", "user", "cgroup")
+
+
+def keywords(parsed: Parsed) -> dict[str, Any]:
+    """Return the keywords that describe the container and the command's environment.
+
+    Raises:
+        UsageError: two options contradict each other.
+        minidocker.Error: ``--network container:PID`` names no container.
+    """
+    chosen = dict(parsed.keywords)
+    environment = _environment(parsed.settings)
+    if environment is not None:
+        chosen["env"] = environment
+    namespaces = _namespaces(parsed)
+    if namespaces is not None:
+        chosen["namespaces"] = namespaces
+    network = parsed.settings.get("network")
+    if network is not None:
+        chosen["network"] = _network(network)
+    return chosen
+
+
+def _environment(settings: dict[str, Any]) -> dict[str, str] | None:
+    """Return the command's environment, or None for the caller's unchanged."""
+    rows = [row for file in settings.get("env_file", ()) for row in file]
+    rows += settings.get("env", ())
+    if not rows and not settings.get("clearenv"):
+        return None
+    environment = {} if settings.get("clearenv") else dict(os.environ)
+    for name, value in rows:
+        if value is None:
+            # The caller has no such variable, so the command gets none either, as in docker.
+            environment.pop(name, None)
+        else:
+            environment[name] = value
+    return environment
+
+
+def _namespaces(parsed: Parsed) -> NamespaceOptions | None:
+    """Return which namespaces are new, or None where no option speaks of them."""
+    settings = parsed.settings
+    shared = [kind for kind in _SHARED if f"share_{kind}" in settings]
+    wants_time = "time_offsets" in parsed.keywords
+    if "namespaces" not in settings and not shared and not wants_time:
+        return None
+    from minidocker import NamespaceOptions
+
+    options = NamespaceOptions.all()
+    if "namespaces" in settings:
+        kinds, written_out = settings["namespaces"]
+        for kind in shared:
+            if written_out and kind in kinds:
+                raise UsageError(
+                    f"{parsed.command.name}: --namespaces asks for a new {kind} namespace and "
+                    f"--{_flag(kind)} host for the caller's; leave one of them out"
+                )
+        options = NamespaceOptions.none()
+        for kind in kinds:
+            options = getattr(options, f"with_{kind}")()
+    for kind in shared:
+        options = getattr(options, f"without_{kind}")()
+    return options.with_time() if wants_time else options
+
+
+def _flag(kind: str) -> str:
+    """Return the name that docker gave to the option for a kind of namespace."""
+    return {"user": "userns", "cgroup": "cgroupns"}.get(kind, kind)
+
+
+def _network(text: str) -> Any:
+    kind, _, pid = text.partition(":")
+    if kind != "container":
+        return text
+    return attached(int(pid), "--network container")
+
+
+def attached(pid: int, what: str) -> AttachedContainer:
+    """Return the container that a process is in.
+
+    Args:
+        pid: the process.
+        what: who asks for it, for the message.
+
+    Raises:
+        UsageError: there is no such process, or the caller may not look into it.
+        minidocker.SpecError: it is in no container.
+    """
+    from minidocker import attach
+
+    try:
+        return attach(pid)
+    except ProcessLookupError:
+        raise UsageError(f"{what}: no process {pid} is alive here; see minidocker ps") from None
+    except PermissionError:
+        raise UsageError(
+            f"{what}: process {pid} belongs to another user; ask as that user or as root"
+        ) from None

@@ -1,0 +1,314 @@
+"""Wait for a command: forward signals to it, keep time, and serve its terminal.
+
+One loop waits for everything at once: the command's end (a pidfd), signals (the wake-up descriptor
+of :mod:`signal`), the terminal, the time limit.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+import stat
+import time
+from typing import TYPE_CHECKING
+
+from minidocker.cli.errors import complain
+
+if TYPE_CHECKING:
+    import subprocess
+    from types import FrameType
+    from typing import Self
+
+    from minidocker.cli.terminal import Terminal
+
+# Not forwarded: what cannot be caught; what the kernel sends for a fault of this very process; the
+# end of children; SIGPIPE, which the interpreter ignores; SIGTTIN and SIGTTOU, which stop a job in
+# the background and are right to; SIGURG, which is about sockets of this process; limits of this
+# process. SIGWINCH is about the caller's terminal: the command hears of it through its own.
+_KEPT = {
+    signal.SIGKILL,
+    signal.SIGSTOP,
+    signal.SIGSEGV,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGTRAP,
+    signal.SIGABRT,
+    signal.SIGSYS,
+    signal.SIGCHLD,
+    signal.SIGPIPE,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGURG,
+    signal.SIGXCPU,
+    signal.SIGXFSZ,
+}
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+# As in docker: who asks three times does not want to wait for the command's consent.
+_PATIENCE = 3
+# How often, and how many seconds apart, a blocked signal is looked at.
+_BLOCKED_LOOKS, _BLOCKED_PAUSE = 10, 0.001
+# Seconds that a command has for leaving after its terminal was hung up.
+_HANGUP_GRACE = 2.0
+
+
+class Signals:
+    """Signals to this process, from before the command is started until it has ended.
+
+    They are collected and can be waited for as a descriptor. A signal that was ignored when
+    minidocker was started (``nohup``, a job of a script) stays ignored. While the command is being
+    started nothing can be forwarded yet, so a second signal breaks that off
+    (:exc:`KeyboardInterrupt`).
+    """
+
+    def __init__(self) -> None:
+        self._receiver, self._sender = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._before: dict[int, object] = {}
+        self._old_wakeup = -1
+        self._early = 0
+        self.started = False
+
+    def __enter__(self) -> Self:
+        self._old_wakeup = signal.set_wakeup_fd(self._sender, warn_on_full_buffer=False)
+        for signum in signal.valid_signals() - _KEPT:
+            if signal.getsignal(signum) not in (signal.SIG_IGN, None):
+                self._before[signum] = signal.signal(signum, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)  # type: ignore[arg-type]
+        signal.set_wakeup_fd(self._old_wakeup)
+        os.close(self._receiver)
+        os.close(self._sender)
+
+    def _handle(self, signum: int, _frame: FrameType | None) -> None:
+        if not self.started and signum in _ENDING:
+            self._early += 1
+            if self._early > 1:
+                raise KeyboardInterrupt
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when a signal has come."""
+        return self._receiver
+
+    def take(self) -> bytes:
+        """Return the numbers of the signals that have come since the last call."""
+        try:
+            return os.read(self._receiver, 4096)
+        except BlockingIOError:
+            return b""
+
+
+class Supervisor:
+    """The wait for one command.
+
+    Args:
+        process: the command.
+        signals: entered before the command was started.
+        terminal: its terminal, if it has one.
+        new_pid_namespace: whether the container ends with ``process``. Then signals go to that
+            alone, as in docker; otherwise to its process group, as a terminal would send them.
+        is_pid_1: whether the command itself is PID 1 of a new PID namespace, so that the kernel
+            keeps from it signals that it does not handle.
+        timeout: seconds after which it is killed.
+    """
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        signals: Signals,
+        *,
+        terminal: Terminal | None = None,
+        new_pid_namespace: bool = False,
+        is_pid_1: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        self._process = process
+        self._signals = signals
+        self._terminal = terminal
+        self._new_pid_namespace = new_pid_namespace
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._timeout = timeout
+        self._asked = 0
+        self._ended = False
+        self._hung_up = False
+        # A command that is PID 1 gets no SIGPIPE, so a loop of a shell would run on for ever after
+        # its reader has left. It is sent from here when the reader leaves.
+        self._watches_reader = is_pid_1 and terminal is None and _is_pipe(1)
+        if terminal is not None and is_pid_1:
+            terminal.on_key = self._key
+
+    def wait(self) -> int:
+        """Wait for the end of the command and of its output, and return its return code.
+
+        Whatever else ends the wait kills the command.
+        """
+        pidfd = os.pidfd_open(self._process.pid)
+        try:
+            if self._terminal is not None:
+                self._terminal.enter()
+            self._loop(pidfd)
+        except BaseException:
+            self._kill()
+            raise
+        finally:
+            os.close(pidfd)
+            if self._terminal is not None:
+                self._terminal.leave()
+            # All that is left is a zombie, and that does not take long.
+            returncode = self._process.wait()
+        return returncode
+
+    def _loop(self, pidfd: int) -> None:
+        terminal = self._terminal
+        while not (self._ended and (terminal is None or terminal.drained)):
+            poll = select.poll()
+            poll.register(self._signals, select.POLLIN)
+            if not self._ended:
+                poll.register(pidfd, select.POLLIN)
+            if self._watches_reader:
+                poll.register(1, 0)
+            if terminal is not None:
+                terminal.register(poll)
+            ready = dict(poll.poll(self._milliseconds_left()))
+            for signum in self._signals.take():
+                self._signal(signum)
+            if terminal is not None:
+                self._serve(terminal, ready)
+            if pidfd in ready and not self._ended:
+                self._ended = True
+                if terminal is not None:
+                    terminal.finish()
+            elif self._watches_reader and 1 in ready:
+                self._watches_reader = False
+                self._send(signal.SIGPIPE)
+            elif self._deadline is not None and time.monotonic() >= self._deadline:
+                self._give_up()
+
+    def _milliseconds_left(self) -> float | None:
+        seconds = [] if self._terminal is None else [self._terminal.timeout()]
+        if self._deadline is not None:
+            seconds.append(max(0.0, self._deadline - time.monotonic()))
+        due = [second for second in seconds if second is not None]
+        # Rounded up, so that the loop does not turn during the last fraction of a millisecond.
+        return math.ceil(min(due) * 1000) if due else None
+
+    def _serve(self, terminal: Terminal, ready: dict[int, int]) -> None:
+        from minidocker.cli.terminal import Hangup
+
+        try:
+            terminal.handle(ready)
+        except Hangup:
+            # What a terminal's window does when it is closed.
+            terminal.discard()
+            self._hung_up = True
+            self._deadline = time.monotonic() + _HANGUP_GRACE
+            self._send(signal.SIGHUP)
+            self._send(signal.SIGCONT)
+
+    def _give_up(self) -> None:
+        """Kill what did not end in time."""
+        self._deadline = None
+        if self._ended:
+            return
+        if not self._hung_up:
+            complain(f"killed after {self._timeout:g} s (--timeout)")
+        self._kill()
+
+    def _signal(self, signum: int) -> None:
+        if signum == signal.SIGWINCH:
+            if self._terminal is not None:
+                self._terminal.resize()
+        elif signum == signal.SIGTSTP:
+            self._stop()
+        elif signum == signal.SIGCONT:
+            self._continue()
+        elif self._ended:
+            # Only output is left, and somebody does not want to wait until it is read.
+            if self._terminal is not None and signum in (*_ENDING, signal.SIGHUP, signal.SIGQUIT):
+                self._terminal.discard()
+        else:
+            self._asked += signum in _ENDING
+            if self._asked >= _PATIENCE:
+                self._kill()
+                return
+            self._send(signum)
+            if self._terminal is not None and signum == signal.SIGTERM:
+                # Interactive shells ignore SIGTERM; what ends them is that their terminal is gone.
+                self._send(signal.SIGHUP)
+                self._send(signal.SIGCONT)
+
+    def _stop(self) -> None:
+        """Stop with the command, as one job of the caller's shell, and go on with it."""
+        self._send(signal.SIGTSTP)
+        if self._terminal is not None:
+            self._terminal.leave()
+        handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, handler)
+        # In an orphaned process group nothing stops and no SIGCONT comes.
+        self._continue()
+
+    def _continue(self) -> None:
+        if self._terminal is not None and not self._ended:
+            self._terminal.resize()
+            self._terminal.enter()
+        self._send(signal.SIGCONT)
+
+    def _key(self, signum: int) -> None:
+        r"""Make Ctrl-C and Ctrl-\ work on a command that is PID 1.
+
+        The terminal has sent the signal, and if PID 1 does not handle it the kernel has thrown it
+        away.
+        """
+        pid = self._process.pid
+        if self._terminal is None or self._terminal.foreground() != pid:
+            return
+        from minidocker import _proc
+
+        for _ in range(_BLOCKED_LOOKS):
+            try:
+                fields = _proc.status(pid)
+            except ProcessLookupError:
+                return
+            caught, ignored, blocked = (
+                int(fields[name], 16) >> (signum - 1) & 1 for name in ("SigCgt", "SigIgn", "SigBlk")
+            )
+            if caught or ignored:
+                return
+            if not blocked:
+                self._send(signum)
+                return
+            # A shell blocks all signals for a moment, and then loses this one; somebody who reads
+            # signals from a descriptor blocks it for good, and has got it.
+            time.sleep(_BLOCKED_PAUSE)
+
+    def _send(self, signum: int) -> None:
+        """Send a signal to the command; once it has ended there is nobody to send it to."""
+        if self._ended:
+            return
+        try:
+            if self._new_pid_namespace:
+                self._process.send_signal(signum)
+            else:
+                os.killpg(self._process.pid, signum)
+        except ProcessLookupError:
+            return
+        except PermissionError as error:
+            complain(
+                f"signal {signum} could not be forwarded to process {self._process.pid}: {error}"
+            )
+
+    def _kill(self) -> None:
+        self._process.kill()
+        self._send(signal.SIGKILL)
+
+
+def _is_pipe(fd: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(fd).st_mode)
+    except OSError:
+        return False

@@ -1,0 +1,265 @@
+"""Pseudo terminals: what ``-t`` gives the command, and what happens to the caller's own meanwhile.
+
+The command's end is an ordinary terminal; with a session of its own it is also the controlling one,
+so that a shell inside has job control. The caller's terminal, if there is one and ``-i`` was given,
+is in raw mode as long as the command runs: every key goes through, and the command's terminal gives
+it its meaning. Nothing here blocks but on the caller's own output, and that only when several
+processes fill it at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import struct
+import termios
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CHUNK = 65536
+# A pipe that is ready takes this much without blocking (PIPE_BUF).
+_OUTPUT_CHUNK = 4096
+_DEFAULT_SIZE = (24, 80)
+# Seconds between looks at whether end of file was read: soon at first, hardly ever later.
+_FIRST_EOF_PAUSE, _LAST_EOF_PAUSE = 0.01, 1.0
+_GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
+
+# Positions in the list that termios.tcgetattr returns.
+_LFLAG, _CC = 3, 6
+
+
+class Hangup(Exception):
+    """Nobody reads the caller's output any more."""
+
+
+class Terminal:
+    """A pseudo terminal between the caller's standard streams and a command.
+
+    Args:
+        interactive: whether the caller's standard input is passed on.
+
+    Attributes:
+        slave: the command's end; it stays open here until :meth:`finish`, so that a command which
+            closes it and opens ``/dev/tty`` later finds it alive.
+        drained: whether everything that the command wrote was passed on.
+    """
+
+    def __init__(self, *, interactive: bool) -> None:
+        self._caller = next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
+        self._master, self.slave = os.openpty()
+        self._input: int | None = 0 if interactive else None
+        self._raw_fd = 0 if interactive and os.isatty(0) else None
+        self._saved: list[Any] | None = None
+        self._to_command = b""
+        self._to_caller = b""
+        # When to type end of file again; None as long as there is input.
+        self._next_eof: float | None = None
+        self._eof_pause = _FIRST_EOF_PAUSE
+        self._slave_open = True
+        self.drained = False
+        #: Called with the signal that the command's terminal made of a key.
+        self.on_key: Callable[[int], None] | None = None
+        os.set_blocking(self._master, False)
+        if self._caller is not None:
+            termios.tcsetattr(self.slave, termios.TCSANOW, termios.tcgetattr(self._caller))
+        self.resize()
+
+    def resize(self) -> None:
+        """Give the command's terminal the size of the caller's."""
+        if self._caller is None:
+            size = struct.pack("HHHH", *_DEFAULT_SIZE, 0, 0)
+        else:
+            size = fcntl.ioctl(self._caller, termios.TIOCGWINSZ, bytes(8))
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+
+    def enter(self) -> None:
+        """Put the caller's terminal into raw mode.
+
+        In the background the kernel stops this process here (SIGTTOU) until it comes to the front.
+        """
+        if self._raw_fd is None:
+            return
+        attributes = termios.tcgetattr(self._raw_fd)
+        if self._saved is None:
+            self._saved = list(attributes)
+        termios.tcsetattr(self._raw_fd, termios.TCSADRAIN, _raw(attributes))
+
+    def leave(self) -> None:
+        """Give the caller's terminal back as it was, unless it is somebody else's by now."""
+        if self._raw_fd is None or self._saved is None:
+            return
+        saved, self._saved = self._saved, None
+        try:
+            if os.tcgetpgrp(self._raw_fd) == os.getpgrp():
+                termios.tcsetattr(self._raw_fd, termios.TCSADRAIN, saved)
+        except (OSError, termios.error):
+            # The terminal itself has gone (its window was closed), and its modes with it.
+            return
+
+    def finish(self) -> None:
+        """Close the command's end: after what is still under way comes the end of the output."""
+        self._input = self._next_eof = None
+        self._to_command = b""
+        if self._slave_open:
+            self._slave_open = False
+            os.close(self.slave)
+
+    def close(self) -> None:
+        """Give the caller's terminal back and hang up the command's."""
+        self.leave()
+        self.finish()
+        if self._master >= 0:
+            os.close(self._master)
+            self._master = -1
+
+    def discard(self) -> None:
+        """Forget all output that was not passed on yet."""
+        self._to_caller = b""
+        self.drained = True
+
+    def timeout(self) -> float | None:
+        """Return after how many seconds :meth:`handle` is due whatever happens, None for never."""
+        if not self._slave_open:
+            # What is left can be read without waiting, but has to be taken first.
+            return None if self._to_caller else 0.0
+        if self._next_eof is None:
+            return None
+        return max(0.0, self._next_eof - time.monotonic())
+
+    def foreground(self) -> int:
+        """Return the process group in the foreground of the command's terminal, 0 for none."""
+        try:
+            return os.tcgetpgrp(self._master)
+        except OSError:
+            return 0
+
+    def register(self, poll: select.poll) -> None:
+        """Say what there is to wait for."""
+        events = select.POLLOUT if self._to_command else 0
+        if not self._to_caller and not self.drained:
+            events |= select.POLLIN
+        if events:
+            poll.register(self._master, events)
+        if self._to_caller:
+            poll.register(1, select.POLLOUT)
+        if self._input is not None and not self._to_command:
+            poll.register(self._input, select.POLLIN)
+
+    def handle(self, ready: dict[int, int]) -> None:
+        """Move what can be moved.
+
+        Raises:
+            Hangup: nobody reads the caller's output any more.
+        """
+        if self._to_caller and 1 in ready:
+            self._write_to_caller()
+        if self._input is not None and self._input in ready and not self._to_command:
+            self._read_from_caller(self._input)
+        if self._next_eof is not None and not self._to_command and self.timeout() == 0.0:
+            self._type_end_of_file()
+        if self._to_command:
+            self._write_to_command()
+        if not self._to_caller and not self.drained:
+            self._read_from_command()
+
+    def _read_from_command(self) -> None:
+        try:
+            self._to_caller = os.read(self._master, _CHUNK)
+        except BlockingIOError:
+            # Before it says so, the kernel passes on all that was written to the other end.
+            self.drained = not self._slave_open
+        except OSError:
+            # EIO: the other end was closed everywhere, and everything was read.
+            self.drained = True
+
+    def _write_to_caller(self) -> None:
+        try:
+            written = os.write(1, self._to_caller[:_OUTPUT_CHUNK])
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            raise Hangup from None
+        except OSError as error:
+            import errno
+
+            if error.errno == errno.EIO:
+                raise Hangup from None
+            raise
+        self._to_caller = self._to_caller[written:]
+
+    def _read_from_caller(self, fd: int) -> None:
+        try:
+            data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""  # EIO: a terminal that was hung up
+        if data:
+            self._to_command = data
+        else:
+            self._input = None
+            self._next_eof = time.monotonic()
+
+    def _type_end_of_file(self) -> None:
+        """Type the key for end of file if all input was read.
+
+        A terminal has no end: the key means one to whoever reads at that moment (termios(3), VEOF),
+        and is lost when a shell changes the mode of the terminal before it reads on. So that there
+        is an end for every reader, as a file has it, the key is typed again whenever it was read.
+        """
+        self._next_eof = time.monotonic() + self._eof_pause
+        self._eof_pause = min(2 * self._eof_pause, _LAST_EOF_PAUSE)
+        unread = select.poll()
+        unread.register(self.slave, select.POLLIN)
+        if not unread.poll(0):
+            key = termios.tcgetattr(self.slave)[_CC][termios.VEOF]
+            assert isinstance(key, bytes)
+            self._to_command = key
+
+    def _write_to_command(self) -> None:
+        try:
+            written = os.write(self._master, self._to_command)
+        except BlockingIOError:
+            return
+        except OSError:
+            # EIO: nobody has the other end open, so nobody will read this.
+            self._to_command = b""
+            return
+        sent, self._to_command = self._to_command[:written], self._to_command[written:]
+        if self.on_key is not None and self._slave_open:
+            self._tell_keys(sent, self.on_key)
+
+    def _tell_keys(self, sent: bytes, on_key: Callable[[int], None]) -> None:
+        attributes = termios.tcgetattr(self.slave)
+        if not attributes[_LFLAG] & termios.ISIG:
+            return
+        keys = attributes[_CC]
+        for position, signum in ((termios.VINTR, signal.SIGINT), (termios.VQUIT, signal.SIGQUIT)):
+            if keys[position] != b"\0" and keys[position] in sent:
+                on_key(signum)
+
+
+def _raw(attributes: list[Any]) -> list[Any]:
+    """Return terminal attributes in raw mode (cfmakeraw(3)); the tty module has it since 3.12."""
+    iflag, oflag, cflag, lflag, *speeds, control = attributes
+    control = list(control)
+    iflag &= ~(
+        termios.IGNBRK
+        | termios.BRKINT
+        | termios.PARMRK
+        | termios.ISTRIP
+        | termios.INLCR
+        | termios.IGNCR
+        | termios.ICRNL
+        | termios.IXON
+    )
+    oflag &= ~termios.OPOST
+    lflag &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+    cflag = cflag & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+    control[termios.VMIN], control[termios.VTIME] = 1, 0
+    return [iflag, oflag, cflag, lflag, *speeds, control]

@@ -1,0 +1,154 @@
+"""Values of options: from the text of the command line to what :class:`minidocker.Popen` takes.
+
+A :exc:`ValueError` says what is wrong with the text, in words that fit behind
+``invalid value 'text' for --option:``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from minidocker.cli.parser import Parsed
+
+KINDS = ("pid", "net", "mount", "uts", "ipc", "user", "cgroup", "time")
+
+
+def process_id(text: str) -> int:
+    """Read a process id."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise ValueError(
+            "expected the process id of a process in the container (see minidocker ps)"
+        )
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Read a positive number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ValueError("expected a positive number of seconds")
+    return value
+
+
+def user(text: str) -> int | str:
+    """Read ``uid``, ``name``, ``user:group``."""
+    if not text:
+        raise ValueError("expected NAME, UID or USER:GROUP")
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
+def host(text: str) -> str:
+    """Accept ``host`` only: a namespace is new, or it is the caller's."""
+    if text != "host":
+        raise ValueError("expected host (without the option the namespace is new)")
+    return text
+
+
+def network(text: str) -> str:
+    """Check ``none``, ``host`` or ``container:PID``."""
+    kind, colon, pid = text.partition(":")
+    if kind == "container" and colon:
+        process_id(pid)
+    elif text not in ("none", "host"):
+        raise ValueError("expected none, host or container:PID")
+    return text
+
+
+def namespaces(text: str) -> tuple[tuple[str, ...], bool]:
+    """Read a list of kinds. Return the kinds, and whether each of them was written out."""
+    if text == "all":
+        return KINDS[:-1], False
+    if text == "none":
+        return (), False
+    kinds: list[str] = []
+    for word in text.split(","):
+        if word == "all":
+            kinds += [kind for kind in KINDS[:-1] if kind not in kinds]
+        elif word not in KINDS:
+            import difflib
+
+            near = difflib.get_close_matches(word, KINDS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"the kinds are {', '.join(KINDS)}"
+            raise ValueError(f"unknown namespace {word!r}; {hint}")
+        elif word not in kinds:
+            kinds.append(word)
+    return tuple(kinds), "all" not in text.split(",")
+
+
+def id_row(text: str) -> str | tuple[int, int, int]:
+    """Read ``INSIDE:OUTSIDE:COUNT`` or ``auto``."""
+    if text == "auto":
+        return text
+    words = text.split(":")
+    if len(words) != 3 or not all(word.isascii() and word.isdigit() for word in words):
+        raise ValueError("expected INSIDE:OUTSIDE:COUNT, three numbers, or auto")
+    inside, outside, count = (int(word) for word in words)
+    return inside, outside, count
+
+
+def id_rows(name: str) -> Callable[[Parsed, Any], None]:
+    """Collect id map rows as a keyword; ``auto`` stands alone."""
+
+    def store(parsed: Parsed, value: Any) -> None:
+        rows = parsed.keywords.get(name)
+        if rows is not None and (value == "auto" or rows == "auto"):
+            raise ValueError("auto stands for the whole map and cannot be combined with rows")
+        parsed.keywords[name] = value if value == "auto" else [*(rows or ()), value]
+
+    return store
+
+
+def time_offset(text: str) -> tuple[str, int | float]:
+    """Read ``CLOCK=SECONDS``."""
+    clock, _, amount = text.partition("=")
+    if clock not in ("monotonic", "boottime"):
+        raise ValueError("expected monotonic=SECONDS or boottime=SECONDS")
+    try:
+        return clock, int(amount)
+    except ValueError:
+        pass
+    try:
+        offset = float(amount)
+    except ValueError:
+        offset = float("nan")
+    if not abs(offset) < float("inf"):
+        raise ValueError(f"{amount!r} is not a number of seconds")
+    return clock, offset
+
+
+def variable(text: str) -> tuple[str, str | None]:
+    """Read ``NAME=VALUE``, or ``NAME`` for the caller's value (None where the caller has none)."""
+    name, equals, value = text.partition("=")
+    if not name:
+        raise ValueError("expected NAME=VALUE, or NAME for the caller's value")
+    return name, value if equals else os.environ.get(name)
+
+
+def environment_file(path: str) -> list[tuple[str, str | None]]:
+    """Read a file in docker's format.
+
+    One ``NAME=VALUE`` or ``NAME`` a line, values taken as they are; empty lines and lines that
+    begin with ``#`` are left out.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().split("\n")
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from error
+    variables = []
+    for number, text in enumerate(lines, 1):
+        line = text.lstrip().removesuffix("\r")
+        if not line or line.startswith("#"):
+            continue
+        name = line.partition("=")[0]
+        if not name or name != name.strip() or " " in name or "\0" in line:
+            raise ValueError(f"line {number}: {line!r} is neither NAME=VALUE nor NAME")
+        variables.append(variable(line))
+    return variables

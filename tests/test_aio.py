@@ -1,0 +1,129 @@
+"""Containers in asyncio: nothing blocks the loop, and cancelling leaves nothing behind."""
+
+import asyncio
+import subprocess
+import sys
+import time
+
+import pytest
+
+import minidocker
+from minidocker import aio
+
+PIPE = subprocess.PIPE
+
+
+def test_run_has_the_meaning_of_minidocker_run():
+    async def main():
+        return await aio.run(
+            ["sh", "-c", "hostname; cat; echo error >&2; exit 3"],
+            hostname="lab",
+            input="text\n",
+            capture_output=True,
+            text=True,
+        )
+
+    done = asyncio.run(main())
+    assert isinstance(done, minidocker.CompletedProcess)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "lab\ntext\n", "error\n")
+    assert done.usage.wall > 0
+
+
+def test_many_containers_run_at_once():
+    async def main():
+        runs = (
+            aio.run(["sh", "-c", f"sleep 0.3; echo {n}"], capture_output=True) for n in range(20)
+        )
+        return await asyncio.gather(*runs)
+
+    started = time.monotonic()
+    done = asyncio.run(main())
+    assert [int(found.stdout) for found in done] == list(range(20))
+    assert time.monotonic() - started < 20 * 0.3
+
+
+def test_cancelling_ends_the_whole_container(survivors, leaks):
+    async def main():
+        script = "sleep 1000 & sleep 1000"
+        task = asyncio.create_task(
+            aio.run(["sh", "-c", script], env=survivors.env, capture_output=True)
+        )
+        while len(survivors.find()) < 2:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not survivors.find()
+
+    asyncio.run(main())
+
+
+def test_a_timeout_tells_the_output_so_far(leaks):
+    async def main():
+        with pytest.raises(subprocess.TimeoutExpired) as caught:
+            await aio.run(
+                ["sh", "-c", "echo so far; sleep 1000 & sleep 1000"],
+                capture_output=True,
+                timeout=0.3,
+            )
+        return caught.value
+
+    expired = asyncio.run(main())
+    assert expired.output == b"so far\n"
+    assert expired.timeout == 0.3
+
+
+def test_create_subprocess_exec_gives_an_asyncio_process(leaks):
+    async def main():
+        process = await aio.create_subprocess_exec(
+            "sh", "-c", "read line; echo got $line", stdin=PIPE, stdout=PIPE, hostname="lab"
+        )
+        assert isinstance(process, asyncio.subprocess.Process)
+        out, err = await process.communicate(b"one\n")
+        assert (out, err, process.returncode) == (b"got one\n", None, 0)
+        sleeper = await aio.create_subprocess_exec("sleep", "1000")
+        sleeper.terminate()
+        assert await sleeper.wait() == -15
+
+    asyncio.run(main())
+
+
+def test_a_shell_line_runs_in_a_container():
+    async def main():
+        process = await aio.create_subprocess_shell(
+            "echo $((6 * 7)); hostname", stdout=PIPE, hostname="lab"
+        )
+        return await process.communicate()
+
+    assert asyncio.run(main())[0] == b"42\nlab\n"
+
+
+def test_errors_are_those_of_run(leaks):
+    async def main():
+        with pytest.raises(minidocker.CommandNotFound):
+            await aio.run(["no-such-command"])
+        with pytest.raises(minidocker.SpecError, match="carry bytes"):
+            await aio.create_subprocess_exec("true", text=True)
+        with pytest.raises(minidocker.SpecError, match="hostname"):
+            await aio.run(["true"], hostnam="x")
+        with pytest.raises(subprocess.CalledProcessError):
+            await aio.run(["false"], check=True)
+
+    asyncio.run(main())
+
+
+def test_large_input_and_output_pass_at_the_same_time():
+    data = b"x" * 5_000_000
+
+    async def main():
+        return await aio.run(
+            [
+                sys.executable,
+                "-c",
+                "import shutil, sys; shutil.copyfileobj(sys.stdin.buffer, sys.stdout.buffer)",
+            ],
+            input=data,
+            capture_output=True,
+        )
+
+    assert asyncio.run(main()).stdout == data

@@ -1,0 +1,58 @@
+"""``minidocker explain``: what ``run`` would do, without doing it."""
+
+import json
+import re
+import subprocess
+
+import pytest
+
+import minidocker
+from support.command_line import cli
+
+
+@pytest.mark.parametrize("streams", [(), ("-i",), ("-t",)])
+def test_explain_prints_the_plan_that_run_executes(tmp_path, streams):
+    file = tmp_path / "made"
+    command = (*streams, "--hostname", "lab", "touch", str(file))
+    done = cli("explain", *command)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not file.exists()
+    planned = done.stdout.splitlines()
+    traced = cli("run", "--explain", *command).stderr.splitlines()
+    assert file.exists()
+    assert traced.pop() == "exit status 0"
+    # What the helper and the streams are called differs from one process to the next.
+    assert [_call(line) for line in traced] == [_call(line) for line in planned][: len(traced)]
+
+
+def _call(line: str) -> str:
+    """The name of the call in a line of a plan."""
+    found = re.match(r"\w+ +(\w+)\(", line)
+    assert found, line
+    return found.group(1)
+
+
+def test_explain_takes_the_options_of_run():
+    shown = cli("explain", "--network", "host", "-w", "/usr", "-u", "0", "true").stdout
+    assert "CLONE_NEWNET" not in shown
+    assert 'chdir("/usr")' in shown
+    assert "SIOCSIFFLAGS" not in shown
+
+
+def test_explain_prints_json():
+    done = cli("explain", "--json", "--hostname", "lab", "true")
+    rows = json.loads(done.stdout)
+    plan = minidocker.explain(["true"], hostname="lab", stdin=subprocess.DEVNULL)
+    assert [row["step"] for row in rows] == [call.step for call in plan]
+    (hostname,) = (row for row in rows if row["step"] == "hostname")
+    assert hostname["actor"] == "child"
+    assert hostname["call"] == 'sethostname("lab", 3)'
+
+
+def test_explain_refuses_what_run_refuses():
+    done = cli("explain", "--hostname", "x" * 65, "true")
+    assert done.returncode == 125
+    assert done.stderr.startswith("minidocker: hostname=")
+    done = cli("explain", "--timeout", "3", "true")
+    assert done.returncode == 125
+    assert done.stderr.startswith("minidocker: explain: unknown option --timeout;")

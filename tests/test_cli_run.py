@@ -1,0 +1,393 @@
+"""``minidocker run``: exit statuses, streams, signals, and what its options do."""
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+
+import pytest
+
+from support.command_line import CLI, READY_THEN_SLEEP, captured, cli, start
+
+
+def out(*arguments: str, **options) -> str:
+    done = cli("run", *arguments, **options)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_the_hostname_is_the_containers_and_the_hosts_stays():
+    before = socket.gethostname()
+    assert out("--hostname", "mycontainer", "hostname") == "mycontainer\n"
+    assert out("-h", "mycontainer", "hostname") == "mycontainer\n"
+    assert socket.gethostname() == before
+
+
+def test_options_of_the_command_are_the_commands():
+    assert out("echo", "-n", "--hostname", "x", "--", "-it") == "--hostname x -- -it"
+    assert out("--", "echo", "--", "a") == "-- a\n"
+
+
+@pytest.mark.parametrize("status", [0, 1, 42, 125, 255])
+def test_the_exit_status_is_the_commands_own(status):
+    assert cli("run", "sh", "-c", f"exit {status}").returncode == status
+
+
+@pytest.mark.parametrize("init", [(), ("--init",)], ids=["as PID 1", "below init"])
+def test_a_command_that_a_signal_ended_has_status_128_and_the_signals_number(init):
+    with start("run", *init, *READY_THEN_SLEEP) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(10) == 128 + signal.SIGUSR1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["no-such-command"], 127, ["no-such-command", "No such file"]),
+        (["/no/such/command"], 127, ["/no/such/command", "No such file"]),
+        (["/etc/passwd"], 126, ["/etc/passwd", "Permission denied"]),
+        (["/"], 126, ["'/'", "Permission denied"]),
+        (["--workdir", "/no/such/place", "true"], 125, ["/no/such/place", "No such file"]),
+        (["--hostname", "x" * 65, "true"], 125, ["hostname", "64"]),
+        (["--uts", "host", "--hostname", "x", "true"], 125, ["hostname"]),
+        (["--network", "none", "--namespaces", "uts,user", "true"], 125, ["network"]),
+        (["--hostnam", "x", "true"], 125, ["--hostnam", "did you mean --hostname?"]),
+        (["--network", "bridge", "true"], 125, ["'bridge'", "none, host or container:PID"]),
+        ([], 125, ["COMMAND is missing"]),
+        (["-it"], 125, ["COMMAND is missing"]),
+        (["--hostname"], 125, ["--hostname needs a value"]),
+    ],
+)
+def test_a_failure_is_one_line_that_names_its_cause(arguments, status, words):
+    done = cli("run", *arguments)
+    assert done.returncode == status
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("minidocker: ")
+    for word in words:
+        assert word in line
+
+
+def test_a_command_line_without_a_command_says_what_there_is():
+    done = cli()
+    assert done.returncode == 125
+    assert "run " in done.stderr
+    assert cli("--help").stdout == done.stderr
+    wrong = cli("rum")
+    assert wrong.returncode == 125
+    assert wrong.stderr == "minidocker: unknown command rum; did you mean run?\n"
+
+
+def test_every_command_has_help():
+    for name in ("run", "exec", "ps", "inspect", "explain", "doctor", "completion"):
+        done = cli(name, "--help")
+        assert done.returncode == 0
+        assert done.stdout.startswith(f"Usage: minidocker {name}")
+        assert done.stderr == ""
+
+
+def test_the_version_is_the_packages():
+    assert cli("--version").stdout == f"minidocker {version('minidocker')}\n"
+
+
+def test_the_console_script_is_the_same_program():
+    script = os.path.join(os.path.dirname(sys.executable), "minidocker")
+    done = captured([script, "run", "-h", "lab", "hostname"])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "lab\n", "")
+
+
+# --- streams -------------------------------------------------------------------------------------
+
+
+def test_without_i_standard_input_is_empty():
+    assert out("cat", input="not for it\n") == ""
+
+
+def test_with_i_standard_input_goes_through_byte_by_byte():
+    data = bytes(range(256)) * 4096
+    done = cli("run", "-i", "cat", input=data, text=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, data, b"")
+
+
+def test_standard_output_and_error_stay_apart():
+    done = cli("run", "sh", "-c", "echo out; echo err >&2")
+    assert (done.stdout, done.stderr) == ("out\n", "err\n")
+
+
+def test_a_closed_standard_stream_is_no_obstacle():
+    done = captured(["sh", "-c", f"{shlex.join(CLI)} run echo hello <&- 2>&-"])
+    assert (done.returncode, done.stdout) == (0, "hello\n")
+    done = captured(["sh", "-c", f"{shlex.join(CLI)} run true >&-"])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("init", [(), ("--init",)], ids=["as PID 1", "below init"])
+def test_a_loop_whose_reader_has_left_ends_with_sigpipe(init, survivors):
+    script = "trap '' TERM; while :; do echo tick; done" if not init else "exec yes tick"
+    with start("run", *init, "sh", "-c", script, env=survivors.env) as process:
+        assert process.stdout.readline() == "tick\n"
+        process.stdout.close()
+        assert process.wait(10) == 128 + signal.SIGPIPE
+
+
+def test_a_broken_pipe_of_our_own_output_is_no_traceback():
+    # The help is shorter than a pipe, so the reader has to be gone before it is written.
+    script = f"(sleep 0.5; exec {shlex.join(CLI)} run --help) | true; echo ${{PIPESTATUS[0]}}"
+    done = captured(["bash", "-c", script])
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+# --- signals -------------------------------------------------------------------------------------
+
+FORWARDED = [
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGRTMIN + 3,
+]
+
+
+@pytest.mark.parametrize("signum", FORWARDED)
+@pytest.mark.parametrize("shared", [(), ("--pid", "host"), ("--init",)])
+def test_a_signal_that_the_command_does_not_handle_ends_it(signum, shared, survivors):
+    with start("run", *shared, *READY_THEN_SLEEP, env=survivors.env) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signum)
+        assert process.wait(10) == 128 + signum
+
+
+def test_a_signal_reaches_a_command_that_handles_it_and_its_status_counts():
+    script = "trap 'echo got it; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+    with start("run", "sh", "-c", script) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.stdout.read() == "got it\n"
+        assert process.wait(10) == 3
+
+
+@pytest.mark.parametrize("shared", [(), ("--pid", "host"), ("--init",)])
+def test_the_third_request_to_end_is_not_the_commands_to_refuse(shared, survivors):
+    script = "trap 'echo no' INT; echo ready; while :; do sleep 0.05; done"
+    with start("run", *shared, "sh", "-c", script, env=survivors.env) as process:
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == "no\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 128 + signal.SIGKILL
+
+
+def test_a_pipeline_in_the_callers_pid_namespace_ends_with_its_shell(survivors):
+    script = "echo ready; sleep 100; echo not reached"
+    # Not dash, which sees a signal late that comes while it starts a program.
+    with start("run", "--pid", "host", "bash", "-c", script, env=survivors.env) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert process.stdout.read() == ""
+
+
+def test_what_the_caller_ignores_stays_ignored():
+    with subprocess.Popen(
+        ["sh", "-c", f"trap '' HUP; exec {shlex.join([*CLI, 'run', *READY_THEN_SLEEP])}"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+
+
+def test_the_container_ends_when_minidocker_is_killed(survivors):
+    with start("run", *READY_THEN_SLEEP, env=survivors.env) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.kill()
+        process.wait()
+        survivors.wait_until_gone()
+
+
+def test_no_die_with_parent_lets_the_container_live_on(survivors):
+    arguments = ("run", "--no-die-with-parent", *READY_THEN_SLEEP)
+    with start(*arguments, env=survivors.env) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.kill()
+        process.wait()
+        time.sleep(0.5)
+        assert survivors.find()
+        survivors.kill()
+
+
+def test_a_container_that_takes_too_long_is_killed(survivors):
+    begin = time.monotonic()
+    done = cli("run", "--timeout", "0.5", "sleep", "100", env=survivors.env)
+    assert 0.4 < time.monotonic() - begin < 10
+    assert done.returncode == 137
+    assert done.stderr == "minidocker: killed after 0.5 s (--timeout)\n"
+    assert cli("run", "--timeout", "30", "true").returncode == 0
+
+
+# --- what the options do -------------------------------------------------------------------------
+
+
+def test_the_environment_is_the_callers_with_what_e_adds():
+    environment = {**os.environ, "KEPT": "1", "CHANGED": "old"}
+    shown = out("-e", "CHANGED=new=2", "--env", "ADDED=", "env", env=environment).splitlines()
+    assert {"KEPT=1", "CHANGED=new=2", "ADDED="} <= set(shown)
+
+
+def test_clearenv_leaves_what_was_asked_for_only():
+    environment = {**os.environ, "WANTED": "caller's", "OTHER": "x"}
+    options = ("--clearenv", "-eWANTED", "-e=A=1", "-e", "NOT_SET_BY_THE_CALLER")
+    shown = out(*options, "/usr/bin/env", env=environment)
+    assert sorted(shown.splitlines()) == ["A=1", "WANTED=caller's"]
+
+
+def test_an_environment_file_is_read_and_e_goes_before_it(tmp_path):
+    file = tmp_path / "settings"
+    file.write_text("# a comment\n\nA=from file\n  B=with # sign \nC=1\nPASSED\n")
+    environment = {**os.environ, "PASSED": "on"}
+    options = ("--clearenv", "-e", "A=from option", "--env-file", str(file))
+    shown = out(*options, "/usr/bin/env", env=environment)
+    assert sorted(shown.splitlines()) == ["A=from option", "B=with # sign ", "C=1", "PASSED=on"]
+
+
+def test_the_working_directory_is_one_inside(tmp_path):
+    assert out("-w", "/usr", "pwd") == "/usr\n"
+    assert out("pwd", cwd="/usr/bin") == "/usr/bin\n"
+
+
+def test_the_command_is_root_inside_or_the_user_asked_for():
+    assert out("id", "-u") == "0\n"
+    assert out("-u", "12345" if os.geteuid() == 0 else str(os.geteuid()), "id", "-u") in (
+        "12345\n",
+        f"{os.geteuid()}\n",
+    )
+
+
+@pytest.mark.root(reason="a plain caller has one id to give away")
+def test_the_user_and_group_may_be_names():
+    assert out("-u", "nobody:daemon", "sh", "-c", "id -un; id -gn") == "nobody\ndaemon\n"
+
+
+def test_the_command_is_process_1_or_below_a_tiny_init():
+    assert out("sh", "-c", "echo $$") == "1\n"
+    assert out("--init", "sh", "-c", "echo $$ $PPID").split()[1] == "1"
+    assert out("--pid", "host", "sh", "-c", "echo $$") != "1\n"
+
+
+KINDS = {
+    "pid": "pid",
+    "net": "net",
+    "mount": "mnt",
+    "uts": "uts",
+    "ipc": "ipc",
+    "user": "user",
+    "cgroup": "cgroup",
+}
+
+
+def differing(*options: str) -> set[str]:
+    shown = out(*options, "sh", "-c", "readlink /proc/self/ns/*").splitlines()
+    own = {os.readlink(f"/proc/self/ns/{link}") for link in [*KINDS.values(), "time"]}
+    names = {link: kind for kind, link in KINDS.items()}
+    changed = {line.partition(":")[0] for line in shown if line not in own}
+    return {names.get(link, link) for link in changed}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), set(KINDS)),
+        (("--namespaces", "all"), set(KINDS)),
+        (("--namespaces", "uts,user"), {"uts", "user"}),
+        (("--namespaces", "none"), set()),
+        (("--namespaces", "all,time"), {*KINDS, "time"}),
+        (("--pid", "host"), set(KINDS) - {"pid"}),
+        (("--uts", "host", "--ipc", "host"), set(KINDS) - {"uts", "ipc"}),
+        (("--cgroupns", "host"), set(KINDS) - {"cgroup"}),
+        (("--network", "host"), set(KINDS) - {"net"}),
+        (("--time-offset", "boottime=5"), {*KINDS, "time"}),
+    ],
+)
+def test_the_namespaces_that_are_new_are_those_asked_for(options, expected):
+    assert differing(*options) == expected
+
+
+@pytest.mark.root(reason="other namespaces need a user namespace, or root")
+def test_root_can_share_its_user_namespace():
+    assert differing("--userns", "host") == set(KINDS) - {"user"}
+
+
+def test_an_option_for_a_namespace_that_was_asked_for_contradicts_it():
+    done = cli("run", "--namespaces", "pid,user", "--pid", "host", "true")
+    assert done.returncode == 125
+    assert "--namespaces asks for a new pid namespace and --pid host" in done.stderr
+
+
+def test_the_network_is_loopback_only_or_the_callers():
+    assert _interfaces(out("cat", "/proc/net/dev")) == {"lo"}
+    with open("/proc/net/dev", encoding="ascii") as file:
+        own = _interfaces(file.read())
+    assert _interfaces(out("--network", "host", "cat", "/proc/net/dev")) == own
+
+
+def _interfaces(table: str) -> set[str]:
+    return set(re.findall(r"^ *(\S+):", table, re.MULTILINE))
+
+
+def test_id_maps_are_those_asked_for():
+    uid, gid = os.geteuid(), os.getegid()
+    options = ("--uidmap", f"7:{uid}:1", "--gidmap", f"8:{gid}:1", "--user", "7:8")
+    assert out(*options, "sh", "-c", "id -u; id -g").split() == ["7", "8"]
+
+
+def test_a_clock_is_set_forward():
+    code = "cut -d. -f1 /proc/uptime"
+    with open("/proc/uptime", encoding="ascii") as file:
+        own = float(file.read().split()[0])
+    shown = int(out("--time-offset", "boottime=1000000", "sh", "-c", code))
+    assert 0 <= shown - own - 1_000_000 < 60 or abs(shown - own - 1_000_000) < 2
+
+
+def test_the_domain_name_is_the_containers():
+    command = ("cat", "/proc/sys/kernel/domainname")
+    assert out("--domainname", "example.org", *command) == "example.org\n"
+
+
+# --- explain -------------------------------------------------------------------------------------
+
+
+def test_explain_prints_each_step_as_it_is_done_and_how_it_ended():
+    done = cli("run", "--explain", "--hostname", "lab", "sh", "-c", "echo out; exit 4")
+    assert done.returncode == 4
+    assert done.stdout == "out\n"
+    lines = done.stderr.splitlines()
+    first, last = (
+        next(number for number, line in enumerate(lines) if text in line)
+        for text in ("clone(0x", "execve(")
+    )
+    hostname = next(number for number, line in enumerate(lines) if 'sethostname("lab"' in line)
+    assert first < hostname < last
+    assert "CLONE_NEWUTS" in lines[first]
+    assert lines[-1] == "exit status 4"
+
+
+def test_explain_tells_a_signal_from_a_status():
+    with start("run", "--explain", *READY_THEN_SLEEP, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr.read().splitlines()[-1] == "ended by SIGTERM: exit status 143"
