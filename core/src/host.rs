@@ -7,7 +7,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 
+use crate::error::SpawnError;
 use crate::namespaces::Kind;
+use crate::plan::Step;
 use crate::spec::{IdMap, IdRow, Network, Spec};
 
 /// What a plan needs to know.
@@ -43,8 +45,12 @@ pub struct Host {
 
 impl Host {
     /// Gathers what `spec` makes necessary.
-    #[must_use]
-    pub fn gather(spec: &Spec) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] with [`Step::Prepare`] where a file is there and cannot be read, for want of a
+    /// descriptor for example: a plan that took it for absent would make another container.
+    pub fn gather(spec: &Spec) -> Result<Self, SpawnError> {
         let uid = nix::unistd::geteuid().as_raw();
         let gid = nix::unistd::getegid().as_raw();
         let namespaces = spec.namespaces;
@@ -53,9 +59,9 @@ impl Host {
         let own_rows = namespaces.contains(Kind::User)
             && uid == 0
             && (spec.uid_map == IdMap::Caller || spec.gid_map == IdMap::Caller);
-        let (uid_rows, gid_rows) = if own_rows { own_maps() } else { Default::default() };
+        let (uid_rows, gid_rows) = if own_rows { own_maps()? } else { Default::default() };
         let subordinate = |map: &IdMap, file| {
-            if *map == IdMap::Auto { subordinate_ids(file, uid) } else { Vec::new() }
+            if *map == IdMap::Auto { subordinate_ids(file, uid) } else { Ok(Vec::new()) }
         };
         let (sys, sys_cgroup) = if own_mounts && (joined || namespaces.contains(Kind::Net)) {
             sys_mounts()
@@ -64,16 +70,15 @@ impl Host {
         };
         let own_ipc = own_mounts && namespaces.contains(Kind::Ipc);
         let is_directory = |path| fs::metadata(path).is_ok_and(|found| found.is_dir());
-        Self {
+        let named = own_mounts && spec.hostname.is_some();
+        Ok(Self {
             uid,
             gid,
             uid_rows,
             gid_rows,
-            subordinate_uids: subordinate(&spec.uid_map, "/etc/subuid"),
-            subordinate_gids: subordinate(&spec.gid_map, "/etc/subgid"),
-            hosts: (own_mounts && spec.hostname.is_some())
-                .then(|| fs::read("/etc/hosts").ok())
-                .flatten(),
+            subordinate_uids: subordinate(&spec.uid_map, "/etc/subuid")?,
+            subordinate_gids: subordinate(&spec.gid_map, "/etc/subgid")?,
+            hosts: if named { read_bytes("/etc/hosts")? } else { None },
             shm: own_ipc && is_directory("/dev/shm"),
             mqueue: own_ipc && is_directory("/dev/mqueue"),
             sys,
@@ -82,32 +87,48 @@ impl Host {
             working_directory: std::env::current_dir()
                 .ok()
                 .and_then(|path| CString::new(path.into_os_string().into_vec()).ok()),
-        }
+        })
     }
+}
+
+/// The content of a file; `None` where there is none for this caller.
+fn read_bytes(path: &str) -> Result<Option<Vec<u8>>, SpawnError> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::EPERM) => Ok(None),
+            _ => Err(SpawnError::from_io(Step::Prepare, &error).about(path)),
+        },
+    }
+}
+
+/// The same as text. What is no UTF-8, in a comment or another user's row, is of no account.
+fn read(path: &str) -> Result<Option<String>, SpawnError> {
+    let content = read_bytes(path)?;
+    Ok(content.map(|content| String::from_utf8_lossy(&content).into_owned()))
 }
 
 /// The rows of the caller's own user and group map. A map is written once for a user namespace, so
 /// they are read once for each that the caller is in: opening them is slow, and on the path of every
 /// launch by root.
-fn own_maps() -> (Vec<IdRow>, Vec<IdRow>) {
+fn own_maps() -> Result<(Vec<IdRow>, Vec<IdRow>), SpawnError> {
     /// The user namespace's inode, and the rows.
     type Known = (u64, Vec<IdRow>, Vec<IdRow>);
     static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
-    let read =
-        |file| fs::read_to_string(file).map_or_else(|_| Vec::new(), |text| parse_rows(&text));
     let namespace = fs::metadata("/proc/self/ns/user").map(|found| found.ino()).ok();
     // A forked child may have inherited the lock from a thread that held it: nobody waits for it.
     let known = KNOWN.try_lock();
     if let (Some(namespace), Ok(Some((of, uids, gids)))) = (namespace, known.as_deref())
         && *of == namespace
     {
-        return (uids.clone(), gids.clone());
+        return Ok((uids.clone(), gids.clone()));
     }
-    let (uids, gids) = (read("/proc/self/uid_map"), read("/proc/self/gid_map"));
+    let rows = |file| Ok(read(file)?.map_or_else(Vec::new, |text| parse_rows(&text)));
+    let (uids, gids) = (rows("/proc/self/uid_map")?, rows("/proc/self/gid_map")?);
     if let (Some(namespace), Ok(mut known), false) = (namespace, known, uids.is_empty()) {
         *known = Some((namespace, uids.clone(), gids.clone()));
     }
-    (uids, gids)
+    Ok((uids, gids))
 }
 
 /// Whether something is mounted on /sys, and on /sys/fs/cgroup below it: a mount point has another
@@ -132,19 +153,20 @@ pub fn parse_rows(text: &str) -> Vec<IdRow> {
 }
 
 /// The ranges that subuid(5) or subgid(5) give to a user, by name or by number.
-fn subordinate_ids(file: &str, uid: u32) -> Vec<(u32, u32)> {
-    let Ok(text) = fs::read_to_string(file) else { return Vec::new() };
-    let name = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
+fn subordinate_ids(file: &str, uid: u32) -> Result<Vec<(u32, u32)>, SpawnError> {
+    let Some(text) = read(file)? else { return Ok(Vec::new()) };
+    let user = nix::unistd::User::from_uid(uid.into())
+        .map_err(|errno| SpawnError::new(Step::Prepare, errno as i32).about("/etc/passwd"))?;
+    let name = user.map(|user| user.name);
     let number = uid.to_string();
-    text.lines()
-        .filter_map(|line| {
-            let mut fields = line.split(':');
-            let owner = fields.next()?;
-            let first = fields.next()?.parse().ok()?;
-            let count = fields.next()?.trim().parse().ok()?;
-            (owner == number || Some(owner) == name.as_deref()).then_some((first, count))
-        })
-        .collect()
+    let row = |line: &str| {
+        let mut fields = line.split(':');
+        let owner = fields.next()?;
+        let first = fields.next()?.parse().ok()?;
+        let count = fields.next()?.trim().parse().ok()?;
+        (owner == number || Some(owner) == name.as_deref()).then_some((first, count))
+    };
+    Ok(text.lines().filter_map(row).collect())
 }
 
 #[cfg(test)]

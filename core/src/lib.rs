@@ -9,7 +9,7 @@
 //!
 //! let spec = Spec { hostname: Some(b"mycontainer".to_vec()), ..Spec::default() };
 //! let command = Command::new(c"/bin/hostname".into(), vec![c"hostname".into()]);
-//! let plan = Plan::new(&spec, Payload::Command(&command), &Host::gather(&spec), None)?;
+//! let plan = Plan::new(&spec, Payload::Command(&command), &Host::gather(&spec)?, None)?;
 //! for line in plan.lines() {
 //!     println!("{line}");
 //! }

@@ -161,7 +161,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    fn of_error(error: SpawnError) -> Self {
+    pub(crate) fn of_error(error: SpawnError) -> Self {
         Self::Refused {
             call: error.step.text().to_owned(),
             errno: error.errno,
@@ -176,7 +176,7 @@ impl Probe {
     pub fn run(self, options: &Options) -> Answer {
         let trial = match Trial::new(self, options) {
             Ok(trial) => trial,
-            Err(error) => return Answer::Impossible { reason: error.reason },
+            Err(answer) => return answer,
         };
         let helper = match (self == Self::MemfdExec).then(caller::fresh_helper).transpose() {
             Ok(helper) => helper,

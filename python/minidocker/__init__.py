@@ -53,4 +53,8 @@ if _sys.platform == "linux":
     from minidocker import _core
 
     # A forked child shall not hold what its parent keeps: the watchdog would wait for it.
-    _os.register_at_fork(after_in_child=_core.forget_parent)
+    _os.register_at_fork(
+        before=_core.before_fork,
+        after_in_parent=_core.after_fork_in_parent,
+        after_in_child=_core.after_fork_in_child,
+    )

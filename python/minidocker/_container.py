@@ -202,14 +202,19 @@ class Container(_Namespaces):
         """
         if self._is_alive():
             raise SpecError(f"{self!r} runs already: use it, or make another")
-        process = _core.spawn(self.spec.core(), None)
+        self._process = None
         try:
+            process = _core.spawn(self.spec.core(), None, owner=self)
             self._open(process.pid)
-        except OSError:
-            os.kill(process.pid, signal.SIGKILL)
-            os.waitpid(process.pid, 0)
+        except BaseException:
+            # Whatever came between, a signal handler's exception too: nobody will know of it.
+            started = getattr(self, "_process", None)
+            if started is not None:
+                os.kill(started.pid, signal.SIGKILL)
+                os.waitpid(started.pid, 0)
+                self._process = None
             raise
-        self._process, self._returncode = process, None
+        self._returncode = None
         return self
 
     @property

@@ -6,14 +6,17 @@ from typing import Self, final
 
 __all__ = [
     "Command",
+    "DeadlineReached",
     "Process",
     "Spec",
     "__version__",
+    "after_fork_in_child",
+    "after_fork_in_parent",
+    "before_fork",
     "call_count",
     "chdir",
     "chroot",
     "execv",
-    "forget_parent",
     "getgid",
     "getpid",
     "getppid",
@@ -21,6 +24,7 @@ __all__ = [
     "mount",
     "pivot_root",
     "plan_lines",
+    "prepare_error",
     "probe",
     "probe_landlock_version",
     "probe_root_is_a_mount",
@@ -128,6 +132,8 @@ class Process:
     def used(self, block: bool) -> tuple[float, float, int] | None: ...
     def ended(self) -> tuple[int, float, float, int] | None: ...
 
+class DeadlineReached(Exception): ...
+
 def spawn(
     spec: Spec,
     command: Command | None,
@@ -141,8 +147,11 @@ def spawn(
 def plan_lines(
     spec: Spec, command: Command | None, *, enter: int | None = None
 ) -> list[tuple[str, str, str, str | None]]: ...
+def prepare_error(errno: int) -> OSError: ...
 def call_count(spec: Spec, command: Command | None, *, enter: int | None = None) -> int: ...
-def forget_parent() -> None: ...
+def before_fork() -> None: ...
+def after_fork_in_parent() -> None: ...
+def after_fork_in_child() -> None: ...
 
 # What works here (pybind/src/probe.rs).
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import math
 import operator
 import os
@@ -181,6 +182,15 @@ class Popen(subprocess.Popen[Any]):
             self._end()
             raise
 
+    def _get_handles(self, *given: Any) -> tuple[int, ...]:
+        try:
+            return super()._get_handles(*given)  # type: ignore[misc, no-any-return]
+        except OSError as error:
+            # The pipes are a part of the launch, and have its remedy.
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise _core.prepare_error(error.errno) from None
+            raise
+
     # --- starting ------------------------------------------------------------------------------
 
     def _execute_child(self, *given: Any) -> None:
@@ -209,7 +219,7 @@ class Popen(subprocess.Popen[Any]):
         self._started = time.monotonic()
         try:
             process = self._launch(command)
-        except TimeoutError:
+        except _core.DeadlineReached:
             raise subprocess.TimeoutExpired(self.args, self._timeout or 0.0) from None
         except SpawnError as error:
             if error.step == "exec":

@@ -24,7 +24,7 @@ use crate::error::{SpawnError, SpecError};
 use crate::host::Host;
 use crate::join::Target;
 use crate::namespaces::{Kind, NamespaceOptions};
-use crate::program::role;
+use crate::program::{self, role};
 use crate::spec::{Command, IdMap, Network, Payload, Spec};
 
 /// Who a process is inside.
@@ -59,6 +59,9 @@ pub struct Plan {
     pub(crate) init: bool,
     /// Whether an existing process's namespaces are entered.
     pub(crate) enters: bool,
+    /// Whether the child changes its ids while it shares the caller's memory, which makes that
+    /// non-dumpable. The child undoes it, but may fail or be killed before.
+    pub(crate) endangers_dumpable: bool,
     /// Whether failures come on init's control socket: one pipe less.
     pub(crate) reports_on_control: bool,
     new: NamespaceOptions,
@@ -108,6 +111,10 @@ impl Plan {
         builder.finish(target);
         let reports_on_control = builder.reports_on_control(target.is_some());
         let stages = builder.stages;
+        let changes_ids = |call: &call::Call| {
+            [number::SETRESUID.number, number::SETRESGID.number].contains(&call.number.number)
+        };
+        let endangers_dumpable = host.dumpable && stages[0].sequence.calls.iter().any(changes_ids);
         let clone_flags = if target.is_some() { 0 } else { builder_flags(new) };
         Ok(Self {
             clone_flags,
@@ -116,6 +123,7 @@ impl Plan {
             watched: spec.die_with_parent,
             init: spec.init || command.is_none(),
             enters: target.is_some(),
+            endangers_dumpable,
             reports_on_control,
             new,
             leads_session: command.is_none_or(|command| command.new_session),
@@ -144,6 +152,10 @@ impl Plan {
     /// What the failure of a call means to the caller.
     pub(crate) fn failure(&self, stage: usize, index: u32, errno: i32) -> SpawnError {
         let calls = self.stages.get(stage).map_or(&[][..], |stage| &stage.sequence.calls);
+        if index == program::NOTHING_FAILED {
+            // No call: init could not fork.
+            return SpawnError::new(Step::Fork, errno);
+        }
         // Past the last call: none of the candidates could be executed; the first says whom we wanted.
         let call = calls.get(index as usize).or_else(|| calls.last());
         let Some(call) = call else { return SpawnError::new(Step::Fork, errno) };
@@ -228,6 +240,15 @@ impl Builder<'_> {
         self.stages.len() == 1
     }
 
+    /// Whether a process of the command's user could trace the child, and read the caller through it,
+    /// between the change of ids and exec: nothing but their ids keeps them apart, since both are in
+    /// the caller's user namespace. A new one does, because nobody in it is privileged over the child yet,
+    /// and nobody outside but the caller's user is.
+    fn must_not_share_memory(&self) -> bool {
+        let user = self.command.and_then(|command| command.user);
+        !self.new.contains(Kind::User) && user.is_some_and(|user| user != self.host.uid)
+    }
+
     /// The number of the next program's descriptor among the launch's.
     fn next_program(&self) -> Handle {
         Handle::Program(self.stages.len() as u8 - 1)
@@ -285,7 +306,7 @@ impl Builder<'_> {
         self.keep_descriptors(true);
         let program = self.next_program();
         command::exec_helper(self.sequence(), program);
-        self.stage(role::JOIN);
+        self.stage(role::WALK);
         let (root, flags) = (self.host.uid == 0, builder_flags(self.new));
         let sequence = self.sequence();
         if root && target.kinds().contains(Kind::User) {
@@ -362,8 +383,9 @@ impl Builder<'_> {
     /// The command itself, in this stage or in the one that init walks.
     fn finish(&mut self, target: Option<&Target>) {
         let (spec, host) = (self.spec, self.host);
+        let walks_alone = target.is_none() && self.must_not_share_memory();
         if target.is_none() {
-            if self.has_init() {
+            if self.has_init() || walks_alone {
                 self.keep_descriptors(false);
             } else if let Some(command) = self.command {
                 command::descriptors(self.sequence(), command, &[]);
@@ -375,6 +397,10 @@ impl Builder<'_> {
             command::exec_helper(self.sequence(), program);
             self.stage(if self.command.is_some() { role::INIT } else { role::IDLE });
             start.session = true;
+        } else if walks_alone {
+            let program = self.next_program();
+            command::exec_helper(self.sequence(), program);
+            self.stage(role::WALK);
         }
         let Some(command) = self.command else { return };
         let shares_memory = self.shares_memory();
@@ -415,11 +441,10 @@ impl Sequence {
     }
 
     /// Sends a descriptor of this process to the watchdog.
-    fn register_with_watchdog(&mut self, leads_group: bool) {
+    fn register_with_watchdog(&mut self, leads_session: bool) {
         let pid = self.cell();
-        let shown =
-            format!("{{<pidfd>, {}}}", if leads_group { "process group" } else { "process" });
-        let (message, pidfd) = self.message_with_descriptor(&[u8::from(leads_group)], &shown);
+        let shown = format!("{{<pidfd>, {}}}", if leads_session { "session" } else { "process" });
+        let (message, pidfd) = self.message_with_descriptor(&[u8::from(leads_session)], &shown);
         self.call(Step::Watchdog, number::GETPID, []).into(pid);
         self.call(Step::Watchdog, number::PIDFD_OPEN, [pid.into(), Arg::Int(0)]).into(pidfd);
         let args = [Handle::Watchdog.into(), message, named!(MSG_NOSIGNAL)];

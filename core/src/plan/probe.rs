@@ -7,10 +7,9 @@ use super::call::{Arg, Call, Sequence};
 use super::isolation::{at_cwd, mount, named};
 use super::number::Number;
 use super::{Plan, Step, command, maps, number, text};
-use crate::error::SpecError;
 use crate::host::Host;
 use crate::namespaces::{Kind, NamespaceOptions};
-use crate::probe::{Options, Probe};
+use crate::probe::{Answer, Options, Probe};
 use crate::program::on_error;
 use crate::spec::{IdMap, Payload, Spec, TimeOffset};
 
@@ -54,15 +53,15 @@ impl Trial {
     ///
     /// # Errors
     ///
-    /// What a plan says at once: that the caller has no subordinate ids.
-    pub(crate) fn new(probe: Probe, options: &Options) -> Result<Self, SpecError> {
+    /// The answer, where it is known without a try: that the caller has no subordinate ids.
+    pub(crate) fn new(probe: Probe, options: &Options) -> Result<Self, Answer> {
         let mut trial = Self::of_plan(probe, options.user_namespace)?;
         trial.add(probe, options);
         Ok(trial)
     }
 
     /// The part of a launch that is tried.
-    fn of_plan(probe: Probe, user_namespace: bool) -> Result<Self, SpecError> {
+    fn of_plan(probe: Probe, user_namespace: bool) -> Result<Self, Answer> {
         let (kinds, steps) = made_of(probe);
         let mut namespaces: NamespaceOptions = kinds.iter().copied().collect();
         if namespaces == NamespaceOptions::none() {
@@ -82,7 +81,9 @@ impl Trial {
             die_with_parent: false,
             ..Spec::default()
         };
-        let mut plan = Plan::new(&spec, Payload::Hold, &Host::gather(&spec), None)?;
+        let host = Host::gather(&spec).map_err(Answer::of_error)?;
+        let mut plan = Plan::new(&spec, Payload::Hold, &host, None)
+            .map_err(|error| Answer::Impossible { reason: error.reason })?;
         let mut sequence = plan.stages.swap_remove(0).sequence;
         sequence.calls.retain(|call| call.step == Step::IdMaps || steps.contains(&call.step));
         for call in &mut sequence.calls {

@@ -107,10 +107,10 @@ impl fmt::Display for Step {
 }
 
 impl Step {
-    /// One remedy for the errors that people meet, as a sentence.
+    /// One remedy, as a sentence: for the errors that people meet what helps, for others where to look.
     #[must_use]
-    pub const fn hint(self, errno: i32) -> Option<&'static str> {
-        Some(match (self, errno) {
+    pub const fn hint(self, errno: i32) -> &'static str {
+        match (self, errno) {
             (Self::Clone, libc::EPERM) => {
                 "A caller without privileges needs a new user namespace (NamespaceOptions.all()), \
                  and the system must allow one: `minidocker doctor` tells what forbids it"
@@ -119,21 +119,18 @@ impl Step {
                 "A limit of /proc/sys/user/max_*_namespaces (or the nesting depth of 32) is reached: \
                  raise it with sysctl, or end containers that are no longer needed"
             }
-            (Self::Clone | Self::Fork, libc::EAGAIN) => {
+            (Self::Clone | Self::Fork | Self::Watchdog, libc::EAGAIN) => {
                 "The limit of processes (RLIMIT_NPROC, or the cgroup's pids.max) is reached: end some \
                  or raise it"
             }
-            (Self::Clone | Self::Fork | Self::Prepare, libc::ENOMEM) => {
+            (Self::Clone | Self::Fork, libc::ENOMEM) => {
                 "Memory is short, or the PID namespace has no live init any more"
             }
             (Self::Clone | Self::Time, libc::EINVAL) => {
                 "This kernel lacks one of the namespaces asked for: `minidocker doctor` tells which"
             }
-            (Self::Prepare | Self::Helper | Self::Watchdog | Self::Target, libc::EMFILE) => {
-                "The process has too many open files: close some, or raise RLIMIT_NOFILE (ulimit -n)"
-            }
-            (Self::Prepare | Self::Helper | Self::Watchdog | Self::Target, libc::ENFILE) => {
-                "The system has too many open files: raise fs.file-max"
+            (Self::Watchdog, libc::EPIPE | libc::ECONNREFUSED) => {
+                "The watchdog of this process was killed: try again, which starts a new one"
             }
             (Self::Helper | Self::ExecHelper, libc::EACCES) => {
                 "Executing from a memfd is forbidden: set vm.memfd_noexec to 0 or 1"
@@ -204,7 +201,27 @@ impl Step {
             (Self::WorkingDirectory, libc::EACCES) => {
                 "The directory is not accessible inside: pass another cwd"
             }
-            _ => return None,
-        })
+            _ => general_hint(errno),
+        }
+    }
+}
+
+/// The same for errors that mean the same in every step.
+const fn general_hint(errno: i32) -> &'static str {
+    match errno {
+        libc::EMFILE => {
+            "The process has too many open files: close some, or raise RLIMIT_NOFILE (ulimit -n)"
+        }
+        libc::ENFILE => "The system has too many open files: raise fs.file-max",
+        libc::ENOMEM => "Memory is short: end something, or raise the control group's limit",
+        libc::ENOSPC => {
+            "The disk, or a limit such as /proc/sys/fs/mount-max, is full: free some or raise it"
+        }
+        libc::ENOSYS => {
+            "This kernel, or a seccomp filter around the caller, lacks the call: `minidocker doctor` \
+                 tells which"
+        }
+        libc::EPERM | libc::EACCES => "`minidocker doctor` tells what forbids it here",
+        _ => "`minidocker explain` shows the calls, and `minidocker doctor` what works here",
     }
 }

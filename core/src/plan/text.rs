@@ -75,7 +75,7 @@ impl Plan {
     pub(crate) fn stage_lines(&self, index: usize) -> Vec<Line> {
         let stage = &self.stages[index];
         let mut actor = match stage.role {
-            role::JOIN => Actor::Joiner,
+            role::WALK if self.enters => Actor::Joiner,
             role::INIT => Actor::Command,
             role::IDLE => Actor::Init,
             _ => Actor::Child,

@@ -313,7 +313,7 @@ def hiding(mounts: tuple[MountEntry, ...], base: str) -> list[MountEntry]:
         entry
         for entry in below
         if entry.target not in empty
-        # What is mounted in such a mount, as each controller of version 1 is, hides nothing of base.
+        # What is mounted in such a mount, as each controller of version 1 is, hides nothing.
         and not any(entry.target.startswith(f"{place}/") for place in empty)
     ]
 
