@@ -230,27 +230,27 @@ def sections(view: View) -> list[Section]:
 
 
 def _process_rows(view: View, link: Link) -> Iterator[Row]:
+    joined, label = (link, "") if link is Link.SHARED else (Link.SAME, "same process")
     for process in view.processes[:_LINES]:
         command = printable(process.command)
         command = command if len(command) <= _COMMAND else f"{command[: _COMMAND - 1]}…"
         inside = _OVERFLOW_ID if process.container_uid is None else process.container_uid
         yield Row(
             f"{process.pid}  {command}  (uid {process.uid})",
-            Link.SAME,
-            "same process",
+            joined,
+            label,
             f"{process.container_pid}  {command}  (uid {inside})",
         )
     hidden = len(view.processes) - _LINES
     if hidden > 0:
         more = f"and {hidden} more"
-        yield Row(more, Link.SAME, "same processes", more)
+        yield Row(more, joined, label and "same processes", more)
     if view.others:
-        yield Row(
-            _count(view.others, "other"),
-            link if link is Link.SHARED else Link.NONE,
-            "visible" if link is Link.SHARED else "",
-            _count(view.others, "other") if link is Link.SHARED else "not visible",
-        )
+        others = _count(view.others, "other")
+        if link is Link.SHARED:
+            yield Row(others, link, "", others)
+        else:
+            yield Row(others, Link.NONE, "", "not visible")
 
 
 def _count(number: int, noun: str) -> str:

@@ -20,7 +20,8 @@ def text(view: View) -> str:
     """Return the picture, as lines of a terminal."""
     found = sections(view)
     lines = [row for section in found for row in (section.head, *section.rows)]
-    widths = [min(_WIDEST, max(columns(row[side]) for row in lines) + len("  ")) for side in (0, 3)]
+    cells = [row.host for row in lines], [row.container for row in lines]
+    widths = [min(_WIDEST, max(map(columns, side)) + len("  ")) for side in cells]
     heads = _heads(view)
     widths = [max(width, columns(head)) for width, head in zip(widths, heads, strict=True)]
 
@@ -48,8 +49,11 @@ def text(view: View) -> str:
 
 
 def _heads(view: View) -> tuple[str, str]:
-    name = printable(view.container.hostname or "")
-    return "HOST", f"CONTAINER {name} (pid {view.pid} on the host)".replace("  ", " ")
+    host, container = (
+        f" {printable(side.hostname)}" if side.hostname else ""
+        for side in (view.host, view.container)
+    )
+    return f"HOST{host}", f"CONTAINER{container}  pid {view.pid} on the host"
 
 
 def _between(row: Row) -> str:
