@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from minidocker._namespaces import namespaces
+from minidocker._text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -13,13 +14,11 @@ if TYPE_CHECKING:
     from minidocker._container import _Namespaces
 
 
-def printable(text: str) -> str:
-    """Return ``text`` with ``?`` for every control character and undecodable byte.
+class PrettyPrinter(Protocol):
+    """What IPython hands to ``_repr_pretty_``, as far as it is used here."""
 
-    Names and arguments come from inside containers: they must not speak to the terminal, nor turn
-    the text around them (the marks of bidirectional text are no printable letters).
-    """
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    def text(self, obj: str) -> None:
+        """Add a text as it is."""
 
 
 def escape(text: object) -> str:

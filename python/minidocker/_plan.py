@@ -14,6 +14,8 @@ if sys.platform == "linux":
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from minidocker._html import PrettyPrinter
+
 __all__ = ["Plan", "PlannedCall", "explain"]
 
 
@@ -65,6 +67,9 @@ class Plan:
 
     def __str__(self) -> str:
         return "\n".join(map(str, self._calls))
+
+    def _repr_pretty_(self, printer: PrettyPrinter, cycle: bool) -> None:
+        printer.text("..." if cycle else str(self))
 
     def _repr_html_(self) -> str:
         rows = []

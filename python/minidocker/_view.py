@@ -13,13 +13,14 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from minidocker import _proc
-from minidocker._html import printable
 from minidocker._namespaces import Namespaces, namespaces
+from minidocker._text import printable
 from minidocker._uts import hostname_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from minidocker._html import PrettyPrinter
     from minidocker._namespaces import Kind
     from minidocker._proc import IdRow, Interface, MountEntry, Process
 
@@ -65,7 +66,7 @@ class Side:
     mounts: tuple[MountEntry, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class View:
     """The host's view of a container beside the container's own, at one moment.
 
@@ -93,6 +94,13 @@ class View:
     def shared(self) -> frozenset[Kind]:
         """The kinds of namespace that both sides are in together."""
         return frozenset(self.container.namespaces.shared_with(self.host.namespaces))
+
+    def __repr__(self) -> str:
+        name = self.container.hostname
+        return f"<View of container {name!r} pid {self.pid}>"
+
+    def _repr_pretty_(self, printer: PrettyPrinter, cycle: bool) -> None:
+        printer.text("..." if cycle else str(self))
 
     def __str__(self) -> str:
         from minidocker._view_text import text  # noqa: PLC0415 - only who prints needs it

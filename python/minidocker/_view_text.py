@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING
 
-from minidocker._html import printable
+from minidocker._text import printable
 from minidocker._view import Link, Row, sections
 
 if TYPE_CHECKING:
