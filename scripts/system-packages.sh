@@ -22,6 +22,7 @@ programs() {
             echo "newuidmap uidmap subordinate ids"
             echo "bwrap bubblewrap attaching to a container that bubblewrap started"
             echo "ip iproute2 looking at network interfaces"
+            echo "ps procps looking at processes from inside"
             echo "busybox busybox-static a root file system of one program"
             echo "strace strace tracing system calls"
             echo "ping iputils-ping reaching loopback from inside"
