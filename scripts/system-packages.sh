@@ -1,6 +1,6 @@
 #!/bin/bash
 # See that the programs which a job needs are there, and install them where that is allowed (root, with
-# apt-get): scripts/system-packages.sh build|test|bench
+# apt-get): scripts/system-packages.sh build|test|notebook|bench
 #
 # Without a `build` program nothing can be built, so that is an error. Without another one some tests or
 # measurements skip, each saying why; on CI (CI=true), where nothing may skip, that is an error too.
@@ -30,6 +30,9 @@ programs() {
             echo "fish fish completing the command line"
             echo "CPython's-own-tests libpython3-testsuite comparing Popen with subprocess.Popen"
             ;;
+        notebook)
+            echo "chromium chromium looking at a notebook"
+            ;;
         bench)
             echo "cc gcc compiling the no-op program"
             echo "bwrap bubblewrap comparing"
@@ -37,7 +40,7 @@ programs() {
             echo "runc runc comparing"
             ;;
         *)
-            echo "usage: $0 build|test|bench" >&2
+            echo "usage: $0 build|test|notebook|bench" >&2
             exit 2
             ;;
     esac

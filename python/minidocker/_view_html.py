@@ -30,6 +30,7 @@ _RULES = (
     (".end :is(.side, .link)", "padding-bottom: .5em;"),
     (".name .side", "border-width: 2px 2px 0; border-radius: 10px 10px 0 0;"),
     (".name .side", "padding-top: .4em; padding-bottom: .4em; font-size: 1.1em;"),
+    (".name :is(.side, code)", "white-space: nowrap;"),
     (".foot .side", "border-width: 0 2px 2px; border-radius: 0 0 10px 10px;"),
     (".foot .side", "padding: 0; height: .3em;"),
     (".kind .side", "border-top-width: 1px;"),
