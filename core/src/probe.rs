@@ -94,6 +94,8 @@ probes! {
     Seccomp = "seccomp",
     /// A Landlock domain that handles one right.
     Landlock = "landlock",
+    /// A wait for nothing: what a step that hangs looks like.
+    Forever = "forever",
     /// A directory, made and removed: a control group, where the path is below one.
     Directory = "directory",
     /// clone(2) with flags that exclude each other, which the kernel answers with EINVAL; another
@@ -105,6 +107,8 @@ probes! {
     FilterMount = "filter-mount",
     /// setns(2) to no descriptor: EBADF without a filter.
     FilterSetns = "filter-setns",
+    /// `memfd_create(2)` with flags that do not exist: EINVAL without a filter.
+    FilterMemfd = "filter-memfd_create",
 }
 
 impl Probe {
@@ -271,6 +275,7 @@ mod tests {
             (Probe::FilterUnshare, libc::EINVAL),
             (Probe::FilterMount, libc::EFAULT),
             (Probe::FilterSetns, libc::EBADF),
+            (Probe::FilterMemfd, libc::EINVAL),
         ] {
             match answer(probe) {
                 Answer::Refused { errno, .. } => assert_eq!(errno, expected, "{probe:?}"),
@@ -284,6 +289,14 @@ mod tests {
         for probe in [Probe::Pidfd, Probe::CloseRange, Probe::MemfdExec] {
             assert_eq!(answer(probe), Answer::Works, "{probe:?}");
         }
+    }
+
+    #[test]
+    fn a_step_that_hangs_is_killed_when_its_time_is_up() {
+        let options = Options { timeout: Duration::from_millis(50), ..Options::default() };
+        let began = Instant::now();
+        assert_eq!(Probe::Forever.run(&options), Answer::Hung);
+        assert!(began.elapsed() < Duration::from_secs(1));
     }
 
     #[test]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from minidocker import linux
 from minidocker._container import AttachedContainer, Container, attach
-from minidocker._doctor import Report, doctor
+from minidocker._doctor import doctor
 from minidocker._errors import (
     CommandNotFound,
     Error,
@@ -27,6 +27,7 @@ if _TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell as _InteractiveShell
 
+    from minidocker._doctor.report import Report
     from minidocker._view import View
 
 __all__ = [
@@ -58,7 +59,6 @@ __all__ = [
     "run",
 ]
 
-
 def __getattr__(name: str) -> "_Any":
     # Imported when it is asked for first, since few programs do.
     if name == "View":
@@ -66,6 +66,11 @@ def __getattr__(name: str) -> "_Any":
 
         globals()[name] = View
         return View
+    if name == "Report":
+        from minidocker._doctor.report import Report  # noqa: PLC0415 - see above
+
+        globals()[name] = Report
+        return Report
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -30,11 +30,13 @@ numbers! {
     CLONE = SYS_clone,
     LANDLOCK_CREATE_RULESET = SYS_landlock_create_ruleset,
     LANDLOCK_RESTRICT_SELF = SYS_landlock_restrict_self,
+    MEMFD_CREATE = SYS_memfd_create,
     MKDIRAT = SYS_mkdirat,
     MOUNT_SETATTR = SYS_mount_setattr,
     OPENAT2 = SYS_openat2,
     PIDFD_SEND_SIGNAL = SYS_pidfd_send_signal,
     PIVOT_ROOT = SYS_pivot_root,
+    PPOLL = SYS_ppoll,
     SECCOMP = SYS_seccomp,
 }
 
@@ -156,6 +158,14 @@ impl Trial {
             Probe::FilterSetns => {
                 sequence.call(STEP, number::SETNS, [(-1).into(), 0.into()]);
             }
+            Probe::Forever => {
+                let nothing = [Arg::Null, 0.into(), Arg::Null, Arg::Null, 0.into()];
+                sequence.call(STEP, PPOLL, nothing);
+            }
+            Probe::FilterMemfd => {
+                let name = sequence.text(c"");
+                sequence.call(STEP, MEMFD_CREATE, [name, Arg::Int(u32::MAX.into())]);
+            }
             Probe::User
             | Probe::SubordinateIds
             | Probe::Capabilities
@@ -206,11 +216,13 @@ const fn made_of(probe: Probe) -> (&'static [Kind], &'static [Step]) {
         | Probe::MemfdExec
         | Probe::Seccomp
         | Probe::Landlock
+        | Probe::Forever
         | Probe::Directory
         | Probe::FilterClone
         | Probe::FilterUnshare
         | Probe::FilterMount
-        | Probe::FilterSetns => (&[], &[]),
+        | Probe::FilterSetns
+        | Probe::FilterMemfd => (&[], &[]),
     }
 }
 

@@ -7,14 +7,12 @@ theirs), `surroundings` where causes are looked for, and `report` is what comes 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-from minidocker._doctor.report import Report, Row
-from minidocker._doctor.surroundings import system
+if TYPE_CHECKING:
+    from minidocker._doctor.report import Report
 
-if sys.platform == "linux":
-    from minidocker._doctor.checks import examine
-
-__all__ = ["Report", "Row", "doctor"]
+__all__ = ["doctor"]
 
 
 def doctor() -> Report:
@@ -29,6 +27,10 @@ def doctor() -> Report:
     Returns:
         the `Report`: true if everything essential works. ``print()`` it; in Jupyter it is a table.
     """
+    # Loaded when it is asked for: `import minidocker` is on the path of every command line.
+    from minidocker._doctor.report import Report, Row
+    from minidocker._doctor.surroundings import system
+
     if sys.platform != "linux":
         row = Row(
             name="linux",
@@ -39,4 +41,6 @@ def doctor() -> Report:
             essential=True,
         )
         return Report((row,), (system(),))
+    from minidocker._doctor.checks import examine
+
     return examine()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "Problem", "Witness"]
 
 How = Literal["refused", "impossible", "killed", "hung"]
-FilteredCall = Literal["clone", "unshare", "mount", "setns"]
+FilteredCall = Literal["clone", "unshare", "mount", "setns", "memfd_create"]
 
 
 class Problem(NamedTuple):
@@ -157,7 +157,7 @@ def general(failure: Failure, witness: Witness) -> Problem:
 def of_user(failure: Failure, witness: Witness) -> Problem:
     """No new user namespace, or no id maps for it."""
     around = witness.surroundings
-    if not failure.call.startswith("clone"):
+    if failure.how == "refused" and not failure.call.startswith("clone"):
         return _of_maps(failure, witness)
     match failure.errno:
         case errno.ENOSPC | errno.EUSERS:

@@ -34,11 +34,19 @@ TIMEOUT = 2.0
 _NO_COMMAND = "/minidocker-doctor/no-such-command"
 """A command that is nowhere: once it is reported missing, every step before it has been made."""
 
-_UNFILTERED = {
-    "clone": errno.EINVAL,
-    "unshare": errno.EINVAL,
-    "mount": errno.EFAULT,
-    "setns": errno.EBADF,
+_CLONES = (
+    "user", "capabilities", "mount", "uts", "ipc", "pid", "net", "cgroup", "time", "fresh-proc",
+    "fresh-sys", "shared-memory", "loopback", "ping", "subordinate-ids", "overlay", "pivot-root",
+    "read-only", "devpts",
+)  # fmt: skip
+"""Probes for which clone(2) is called with the flags of new namespaces."""
+
+_UNFILTERED: dict[FilteredCall, tuple[causes.How, int]] = {
+    "clone": ("refused", errno.EINVAL),
+    "unshare": ("refused", errno.EINVAL),
+    "mount": ("refused", errno.EFAULT),
+    "setns": ("refused", errno.EBADF),
+    "memfd_create": ("refused", errno.EINVAL),
 }
 """What the kernel itself answers to calls that can never be right."""
 
@@ -82,18 +90,29 @@ class Examination:
         self.surroundings = surroundings
         self.rows: dict[str, Row] = {}
         self._probe = probe
-        self._witness = Witness(surroundings, functools.cache(self._is_filtered))
+        self._filters = functools.cache(lambda call: probe(f"filter-{call}", True, None))
+        self._witness = Witness(surroundings, self._is_filtered)
 
     def probe(self, name: str, path: bytes | None = None) -> Failure | None:
         """Try one thing, in a new user namespace where there may be one."""
+        if name in _CLONES and self.deadly("clone"):
+            # It is the caller who makes that call: the filter would end it.
+            return self.filter("clone")
         user = self.rows.get("user")
         return self._probe(name, user is None or user.works, path)
 
+    def filter(self, call: FilteredCall) -> Failure | None:
+        """Make a call that can never be right, in a child; the kernel itself refuses that."""
+        return self._filters(call)
+
+    def deadly(self, call: FilteredCall) -> bool:
+        """Whether a seccomp filter ends whoever makes that call."""
+        failure = self.filter(call)
+        return failure is not None and failure.how == "killed"
+
     def _is_filtered(self, call: FilteredCall) -> bool:
-        failure = self._probe(f"filter-{call}", True, None)
-        if failure is None:
-            return False
-        return failure.how == "killed" or failure.errno != _UNFILTERED[call]
+        failure = self.filter(call)
+        return failure is not None and (failure.how, failure.number) != _UNFILTERED[call]
 
     def make(self, check: Check) -> None:
         """Make one check."""
@@ -185,12 +204,23 @@ def _of_spawn(error: OSError) -> Problem:
     return Problem(text, (hint or "the rows above tell what does not work").rstrip("."))
 
 
+def _memfd(examination: Examination) -> str | Problem:
+    # The caller makes the memfd.
+    deadly = examination.deadly("memfd_create")
+    failure = examination.filter("memfd_create") if deadly else examination.probe("memfd-exec")
+    if failure is not None:
+        return causes.of_memfd(failure, examination._witness)
+    return "the sealed helper: init, joiner, watchdog"
+
+
 def _run(examination: Examination) -> str | Problem:
     def start() -> Popen:
         return Popen([_NO_COMMAND], hostname="doctor", cwd="/", _timeout=TIMEOUT)
 
-    found = _reaches_command(start)
     broken = [row for row in examination.rows.values() if row.essential and not row.works]
+    if any(examination.deadly(call) for call in ("clone", "memfd_create")):
+        return examination._blocked(broken[0].name)
+    found = _reaches_command(start)
     if isinstance(found, Problem):
         # The row that names the cause has the better remedy.
         return found._replace(remedy=broken[0].remedy or found.remedy) if broken else found
@@ -304,9 +334,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="memfd-exec",
         title="executing a memfd",
-        detail="the sealed helper: init, joiner, watchdog",
         essential=True,
-        cause=causes.of_memfd,
+        attempt=_memfd,
     ),
     Check(name="run", title="a container", essential=True, attempt=_run),
     Check(

@@ -142,6 +142,6 @@ def try_controller(
     if failure.denied:
         return Problem(
             f"the group {place.directory} belongs to somebody else; version 1 is not delegated",
-            "run as root, or boot with systemd.unified_cgroup_hierarchy=1",
+            "run as root",
         )
     return Problem(str(failure), f"look into {place.directory} for what it lacks")
