@@ -40,7 +40,7 @@ def resolve(
 
 
 def single(option: str, number: int | None) -> int | None:
-    """Return an id as it is, unless it is the one that means nobody; the engine refuses larger ones.
+    """Return an id unless it is the one that means nobody; the engine refuses larger ones.
 
     Raises:
         SpecError: it is that one.
