@@ -33,14 +33,13 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
     let command = if role == role::INIT {
         // SAFETY: the caller's promise.
         let (pid, pidfd) = unsafe { start(program) };
+        settle([control, pidfd]);
         introduce(control, pid, pidfd);
         Some(pid)
     } else {
         None
     };
-    close_all_but([control, control]);
-    // SAFETY: the path is a string.
-    let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0, 0]) };
+    settle([control, control]);
     loop {
         let signal = next_signal();
         match (signal, command) {
@@ -54,6 +53,13 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
             _ => {}
         }
     }
+}
+
+/// Holds nothing of the caller's: no descriptors but those in `keep`, no directory.
+fn settle(keep: [i32; 2]) {
+    close_all_but(keep);
+    // SAFETY: the path is a string.
+    let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0, 0]) };
 }
 
 /// Starts the command: the program's calls, in a child. Returns once that has executed the command or
