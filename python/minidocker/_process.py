@@ -114,6 +114,7 @@ class Popen(subprocess.Popen[Any]):
     """
 
     _process: _core.Process | None = None
+    _peak_before = 0
 
     def __init__(
         self,
@@ -341,6 +342,9 @@ class Popen(subprocess.Popen[Any]):
         """End the whole container, and reap its first process."""
         if self._process is None:
             return
+        # An exception may have come before the rest was known.
+        self.pid = self._process.pid
+        self._child_created = True
         # The kernel ends every process of a PID namespace with its PID 1.
         has_pid_1 = self._spec.namespaces.pid and self._enter is None
         if self._process.leads_session and not has_pid_1:
