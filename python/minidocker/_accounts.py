@@ -39,6 +39,18 @@ def resolve(
     return user, group
 
 
+def single(option: str, number: int | None) -> int | None:
+    """Return an id unless it is the one that means nobody; the engine refuses larger ones.
+
+    Raises:
+        SpecError: it is that one.
+    """
+    if number == _NO_ID:
+        reason = f"that number means that nobody is meant: give one up to {_NO_ID - 1}"
+        raise SpecError(reason, option=option, value=number)
+    return number
+
+
 def groups(gids: list[int] | None) -> list[int] | None:
     """Return supplementary groups as they are, if they can be ids.
 

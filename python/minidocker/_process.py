@@ -31,9 +31,9 @@ import time
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Unpack
 
 from minidocker import _accounts
-from minidocker._errors import SpawnError, SpecError
+from minidocker._errors import SpawnError, SpecError, unknown_option
 from minidocker._session import kill_session
-from minidocker._spec import Spec, SpecOptions
+from minidocker._spec import FIELDS, SUBPROCESS_KEYWORDS, Spec, SpecOptions
 
 if sys.platform == "linux":
     from minidocker import _core
@@ -115,6 +115,7 @@ class Popen(subprocess.Popen[Any]):
     """
 
     _process: _core.Process | None = None
+    _peak_before = 0
 
     def __init__(
         self,
@@ -212,8 +213,8 @@ class Popen(subprocess.Popen[Any]):
             new_session=call["start_new_session"],
             process_group=call["process_group"] if call["process_group"] >= 0 else None,
             terminal=self._terminal,
-            user=call["uid"],
-            group=call["gid"],
+            user=_accounts.single("user", call["uid"]),
+            group=_accounts.single("group", call["gid"]),
             groups=_accounts.groups(call["gids"]),
         )
         self._started = time.monotonic()
@@ -351,6 +352,9 @@ class Popen(subprocess.Popen[Any]):
         """End the whole container, and reap its first process."""
         if self._process is None:
             return
+        # An exception may have come before the rest was known.
+        self.pid = self._process.pid
+        self._child_created = True
         # The kernel ends every process of a PID namespace with its PID 1.
         has_pid_1 = self._spec.namespaces.pid and self._enter is None
         if self._process.leads_session and not has_pid_1:
@@ -366,6 +370,11 @@ class Popen(subprocess.Popen[Any]):
             "a Popen is a process of this one's: pass its pid and minidocker.attach() to it, "
             "or pass the Spec and start another"
         )
+
+
+_OWN_KEYWORDS = ("spec", "input", "capture_output", "timeout", "check")
+_INIT = Popen.__init__.__code__
+_KEYWORDS = FIELDS.union(_INIT.co_varnames[2 : _INIT.co_argcount + _INIT.co_kwonlyargcount])
 
 
 def run(
@@ -396,6 +405,9 @@ def run(
         subprocess.TimeoutExpired: the time was up; with the output so far.
         subprocess.CalledProcessError: with ``check``.
     """
+    for name, value in options.items():
+        if name not in _KEYWORDS:
+            raise unknown_option(name, value, [*SUBPROCESS_KEYWORDS, *_OWN_KEYWORDS, *FIELDS])
     if input is not None:
         if options.get("stdin") is not None:
             raise ValueError("stdin and input arguments may not both be used.")

@@ -114,15 +114,15 @@ class Spec:
         Raises:
             SpecError: an option that does not exist, with the nearest name that does.
         """
+        if spec is not None and not isinstance(spec, Spec):
+            _wrong("spec", spec, "give a minidocker.Spec")
         if not options:
             return _DEFAULT if spec is None else spec
         for name, value in options.items():
-            if name not in _FIELDS:
-                raise unknown_option(name, value, [*_FIELDS, *SUBPROCESS_KEYWORDS, "spec"])
+            if name not in FIELDS:
+                raise unknown_option(name, value, [*FIELDS, *SUBPROCESS_KEYWORDS, "spec"])
         if spec is None:
             return cls(**options)
-        if not isinstance(spec, Spec):
-            _wrong("spec", spec, "give a minidocker.Spec")
         return dataclasses.replace(spec, **options)
 
     def core(self) -> _core.Spec:
@@ -219,5 +219,5 @@ def _timespec(seconds: float) -> tuple[int, int]:
     return divmod(nanoseconds, 10**9)
 
 
-_FIELDS = frozenset(field.name for field in dataclasses.fields(Spec))
+FIELDS = frozenset(field.name for field in dataclasses.fields(Spec))
 _DEFAULT = Spec()

@@ -261,10 +261,6 @@ impl Builder<'_> {
         if self.command.is_none_or(|command| command.restore_signals) {
             also |= bit(libc::SIGPIPE) | bit(libc::SIGXFSZ);
         }
-        if self.has_init() {
-            // With SIGCHLD ignored the kernel would reap the command, and its status would be lost.
-            also |= bit(libc::SIGCHLD);
-        }
         also
     }
 
