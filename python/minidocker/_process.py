@@ -182,6 +182,9 @@ class Popen(subprocess.Popen[Any]):
             self._end()
             raise
 
+    # Until it has been measured, no peak of the child's is known to be its own.
+    _peak_before = sys.maxsize
+
     def _get_handles(self, *given: Any) -> tuple[int, ...]:
         try:
             return super()._get_handles(*given)  # type: ignore[misc, no-any-return]
@@ -351,6 +354,8 @@ class Popen(subprocess.Popen[Any]):
         """End the whole container, and reap its first process."""
         if self._process is None:
             return
+        # An exception may have come before these were set.
+        self.pid, self._child_created = self._process.pid, True
         # The kernel ends every process of a PID namespace with its PID 1.
         has_pid_1 = self._spec.namespaces.pid and self._enter is None
         if self._process.leads_session and not has_pid_1:
