@@ -141,16 +141,26 @@ pub(crate) fn helper() -> Result<Arc<Kept>, SpawnError> {
     caller().with(helper_in)
 }
 
+/// A helper of its own, made anew: what a process that has kept none yet would do.
+pub(crate) fn fresh_helper() -> Result<OwnedFd, SpawnError> {
+    make_helper().map_err(|error| SpawnError::from_io(Step::Helper, &error))
+}
+
+fn make_helper() -> std::io::Result<OwnedFd> {
+    let fd = fd::memfd(c"minidocker-init", HELPER, true)?;
+    fd::seal(&fd)?;
+    Ok(fd)
+}
+
 fn helper_in(slots: &mut Slots) -> Result<Arc<Kept>, SpawnError> {
     if let Some(kept) = slots.helper.as_ref().filter(|kept| kept.is_ours()) {
         return Ok(Arc::clone(kept));
     }
-    let make = || {
-        let fd = fd::memfd(c"minidocker-init", HELPER, true)?;
-        fd::seal(&fd)?;
-        Kept::new(fd)
-    };
-    let kept = Arc::new(make().map_err(|error| SpawnError::from_io(Step::Helper, &error))?);
+    let kept = Arc::new(
+        make_helper()
+            .and_then(Kept::new)
+            .map_err(|error| SpawnError::from_io(Step::Helper, &error))?,
+    );
     slots.helper = Some(Arc::clone(&kept));
     Ok(kept)
 }

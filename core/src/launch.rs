@@ -16,7 +16,8 @@ use crate::caller::{self, Kept};
 use crate::error::{LaunchError, SpawnError};
 use crate::fd;
 use crate::join::Target;
-use crate::plan::call::{EncodeFacts, Handles};
+use crate::plan::call::{EncodeFacts, Handles, Sequence};
+use crate::plan::maps::Maps;
 use crate::plan::{Plan, Stage, Step};
 use crate::process::Process;
 
@@ -235,6 +236,35 @@ impl Kit {
             programs: [-1; 2],
         }
     }
+}
+
+/// How the walk of a sequence ended that is no launch.
+pub(crate) struct Walked {
+    /// The index of the call that failed, and its error number; past the last call where none did.
+    /// `None` where the process ended otherwise: it executed something, or a signal ended it.
+    pub(crate) failed: Option<(u32, i32)>,
+    /// Its wait status; `None` where somebody else has reaped it.
+    pub(crate) status: Option<i32>,
+}
+
+/// Walks a sequence in a child of its own, for as long as `deadline` allows, and reaps it.
+pub(crate) fn walk(
+    sequence: &Sequence,
+    flags: u64,
+    maps: Option<&Maps>,
+    handles: Handles,
+    deadline: Option<Instant>,
+) -> Result<Walked, LaunchError> {
+    let stage = Stage { role: 0, sequence: sequence.clone() };
+    let facts =
+        EncodeFacts { report: -1, ..facts((0, &stage), handles, signal_mask(), -1, &[], None) };
+    let program = sequence.encode(&facts);
+    let mut parents_part =
+        |pid, wait: &mut Wait<'_>| maps.map_or(Ok(()), |maps| maps.write(pid, wait));
+    let mut wait = Wait { interrupted: None, deadline };
+    let outcome = clone_and_wait(program, flags, &mut parents_part, &mut wait)?;
+    let status = reap(outcome.pid);
+    Ok(Walked { failed: outcome.failed, status })
 }
 
 /// What stage `number` is encoded with.

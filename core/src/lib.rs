@@ -31,6 +31,7 @@ pub mod linux;
 pub mod namespaces;
 mod nearest;
 pub mod plan;
+pub mod probe;
 pub mod process;
 pub mod profile;
 mod program;

@@ -5,6 +5,7 @@ mod container;
 mod errors;
 mod linux;
 mod namespaces;
+mod probe;
 
 use pyo3::prelude::*;
 
@@ -14,5 +15,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     container::register(module)?;
     linux::register(module)?;
     namespaces::register(module)?;
+    probe::register(module)?;
     Ok(())
 }

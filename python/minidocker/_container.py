@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from minidocker._namespaces import Kind, Namespaces
     from minidocker._proc import Process
+    from minidocker._view import View
 
 __all__ = ["Container", "attach"]
 
@@ -122,6 +123,24 @@ class _Namespaces:
             return None
         kind = next((kind for kind in ("pid", "user") if kind in kinds), kinds[0])
         return kind, self.namespaces()[kind]
+
+    def view(self) -> View:
+        """Return the host's view beside the container's: the live system, looked at once.
+
+        In Jupyter it is a picture of both sides, and printed the same in plain text.
+
+        Raises:
+            ProcessLookupError: it does not run.
+            PermissionError: it belongs to somebody else.
+        """
+        from minidocker._view import look  # noqa: PLC0415 - only who looks needs it
+
+        return look(self.pid, self.processes())
+
+    def _repr_html_(self) -> str:
+        from minidocker._html import container_html  # noqa: PLC0415 - only a notebook needs it
+
+        return container_html(self)
 
     def pause(self) -> None:
         """Stop every process inside (SIGSTOP), until `unpause`.
@@ -350,6 +369,8 @@ class AttachedContainer(_Namespaces):
         self._open(pid)
 
     def _is_alive(self) -> bool:
+        if self._pidfd < 0:
+            return False  # closed
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         return not poll.poll(0)
@@ -389,7 +410,8 @@ class AttachedContainer(_Namespaces):
             self.close()
 
     def __repr__(self) -> str:
-        return f"<AttachedContainer pid {self._pid}>"
+        state = "closed" if self._pidfd < 0 else "running" if self._is_alive() else "exited"
+        return f"<AttachedContainer {state} pid {self._pid}>"
 
 
 def attach(pid: int) -> AttachedContainer:

@@ -25,6 +25,9 @@ __all__ = [
     "pivot_root",
     "plan_lines",
     "prepare_error",
+    "probe",
+    "probe_landlock_version",
+    "probe_root_is_a_mount",
     "read_namespaces",
     "setdomainname",
     "setgid",
@@ -149,3 +152,15 @@ def call_count(spec: Spec, command: Command | None, *, enter: int | None = None)
 def before_fork() -> None: ...
 def after_fork_in_parent() -> None: ...
 def after_fork_in_child() -> None: ...
+
+# What works here (pybind/src/probe.rs).
+
+def probe(
+    name: str,
+    *,
+    user_namespace: bool = True,
+    path: bytes | None = None,
+    timeout: float = 2.0,
+) -> tuple[str, str, int, str | None] | None: ...
+def probe_root_is_a_mount() -> bool | None: ...
+def probe_landlock_version() -> int | None: ...

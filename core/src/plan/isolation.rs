@@ -219,8 +219,9 @@ fn hosts_file(hostname: &[u8], domainname: Option<&[u8]>, hosts: &[u8]) -> Vec<u
     content
 }
 
-/// Puts a hosts file of its own over /etc/hosts: a file on a tmpfs, bound, and then unlinked, so
-/// that only the bound one is seen.
+/// Puts a hosts file of its own over /etc/hosts: a file on a tmpfs, bound, and then out of sight, so
+/// that only the bound one is seen. It is not unlinked: on a file without a name nothing can be
+/// mounted any more, and a container inside this one mounts its own there.
 fn bind_hosts(sequence: &mut Sequence, content: &[u8], shm_is_private: bool) {
     const STEP: Step = Step::Hosts;
     // Without a tmpfs of the container's own there is one for as long as it takes.
@@ -240,8 +241,10 @@ fn bind_hosts(sequence: &mut Sequence, content: &[u8], shm_is_private: bool) {
         let path = sequence.text(directory);
         sequence.call(STEP, number::UMOUNT2, [path, named!(MNT_DETACH)]).about(directory);
     } else {
-        let path = sequence.text(file);
-        sequence.call(STEP, number::UNLINKAT, [at_cwd(), path, Arg::Int(0)]).about(file);
+        let (kind, target) = (Some(c"tmpfs"), c"/dev/shm");
+        let flags = named!(MS_NOSUID | MS_NODEV);
+        mount(sequence, STEP, kind, target, kind, flags, Some(c"mode=1777"))
+            .note("covers the file's other name");
     }
 }
 

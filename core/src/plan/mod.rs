@@ -9,6 +9,7 @@ mod command;
 mod isolation;
 pub(crate) mod maps;
 pub(crate) mod number;
+pub(crate) mod probe;
 mod step;
 mod text;
 

@@ -142,7 +142,7 @@ impl Plan {
     }
 }
 
-fn render(sequence: &Sequence, call: &Call, is_pid_1: bool) -> String {
+pub(super) fn render(sequence: &Sequence, call: &Call, is_pid_1: bool) -> String {
     let mut text = format!("{}(", call.number.name);
     for (index, arg) in call.args.iter().enumerate() {
         if index > 0 {
@@ -215,6 +215,11 @@ impl Arg {
             .collect();
         Self::Named(set, format!("[{}]", names.join(" ")).into())
     }
+}
+
+/// clone(2) flags by name alone.
+pub(super) fn clone_flag_names(flags: u64) -> String {
+    show_clone_flags(flags).split_once(' ').map(|(_, names)| names.to_owned()).unwrap_or_default()
 }
 
 fn show_clone_flags(flags: u64) -> String {
