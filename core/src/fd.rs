@@ -45,10 +45,14 @@ pub(crate) fn is_readable(fd: BorrowedFd<'_>, time: Duration) -> io::Result<bool
 pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(&socket, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    match poll(&mut fds, Some(&now)) {
-        Ok(_) => fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL),
-        Err(_) => true,
+    loop {
+        match poll(&mut fds, Some(&now)) {
+            Ok(_) => break,
+            Err(Errno::INTR) => {}
+            Err(_) => return true,
+        }
     }
+    fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL)
 }
 
 /// A memfd with `content`.

@@ -220,17 +220,18 @@ fn spawn(
     let mut interruption = None;
     let launched = py.detach(|| {
         let mut interrupted = || {
+            // Without an interpreter, which is being finalized, nobody wants the container any more.
             #[expect(clippy::redundant_closure_for_method_calls, reason = "not general enough")]
-            let checked = Python::attach(|py| py.check_signals());
-            interruption = checked.err();
-            interruption.is_some()
+            let checked = Python::try_attach(|py| py.check_signals());
+            interruption = checked.map(Result::err);
+            !matches!(interruption, Some(None))
         };
         let options = Options { interrupted: Some(&mut interrupted), deadline, trace, inject };
         launch::launch(&plan, target.as_ref(), options)
     });
     let launched = launched.map_err(|error| match error {
         LaunchError::Spawn(error) => errors::spawn_error(py, &error),
-        LaunchError::Interrupted => interruption.unwrap_or_else(|| PyErr::fetch(py)),
+        LaunchError::Interrupted => interruption.flatten().unwrap_or_else(|| PyErr::fetch(py)),
         LaunchError::TimedOut => DeadlineReached::new_err(error.to_string()),
     })?;
     let process = Py::new(py, Process(launched))?;

@@ -272,6 +272,9 @@ class Container(_Namespaces):
     def _ended(self, returncode: int) -> None:
         self._returncode = returncode
         os.close(self._pidfd)
+        if self._process is not None:
+            # Closes what init would have told on, even where the container is kept.
+            self._process.ended()
 
     def stop(self, timeout: float = 10) -> None:
         """Ask every process inside to end (SIGTERM), and kill what is left when the time is up.

@@ -183,6 +183,9 @@ class Popen(subprocess.Popen[Any]):
             self._end()
             raise
 
+    # Until it has been measured, no peak of the child's is known to be its own.
+    _peak_before = sys.maxsize
+
     def _get_handles(self, *given: Any) -> tuple[int, ...]:
         try:
             return super()._get_handles(*given)  # type: ignore[misc, no-any-return]

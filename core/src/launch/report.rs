@@ -109,7 +109,10 @@ impl Started<'_> {
     /// Whether nothing more will be reported, as far as can be told without the pipe.
     fn is_over(&self, init: bool) -> bool {
         match (self.command, self.joiner) {
-            (Some(command), _) => has_ended(command) || (!init && has_executed(command)),
+            (Some(command), joiner) => {
+                let forked = joiner.is_some();
+                has_ended(command) || (!init && has_executed(command, forked))
+            }
             (None, Some(joiner)) => has_ended(joiner),
             (None, None) => true,
         }
@@ -161,10 +164,15 @@ fn has_ended(pid: i32) -> bool {
     }
 }
 
-/// Whether the process has executed something since it was forked, as /proc/PID/stat tells everybody.
-fn has_executed(pid: i32) -> bool {
+/// Whether the process has executed the command, as far as /proc tells: a process that was `forked` has
+/// executed something since; another one is the helper until then.
+fn has_executed(pid: i32, forked: bool) -> bool {
     /// The kernel's "forked but didn't exec", which proc(5) shows among the flags.
     const PF_FORKNOEXEC: u32 = 0x40;
+    if !forked {
+        let executed = std::fs::read_link(format!("/proc/{pid}/exe"));
+        return executed.is_ok_and(|file| !file.starts_with("/memfd:minidocker-init (deleted)"));
+    }
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     // The name, in parentheses, may hold anything. The flags are the seventh field after it.
     let flags = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(6));
