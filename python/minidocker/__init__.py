@@ -59,6 +59,7 @@ __all__ = [
     "run",
 ]
 
+
 def __getattr__(name: str) -> "_Any":
     # Imported when it is asked for first, since few programs do.
     if name == "View":
