@@ -17,6 +17,7 @@ from minidocker._errors import (
     SpecError,
     UnsupportedPlatformError,
 )
+from minidocker._mounts import Mount
 from minidocker._namespaces import NamespaceOptions, Namespaces, namespaces
 from minidocker._plan import Plan, PlannedCall, explain
 from minidocker._process import CompletedProcess, Popen, Usage, run
@@ -36,6 +37,7 @@ __all__ = [
     "CompletedProcess",
     "Container",
     "Error",
+    "Mount",
     "NamespaceOptions",
     "Namespaces",
     "NotADirectory",
