@@ -5,6 +5,7 @@ import sys as _sys
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from minidocker import linux
+from minidocker._changes import Changes, changes
 from minidocker._container import AttachedContainer, Container, attach
 from minidocker._doctor import doctor
 from minidocker._errors import (
@@ -33,6 +34,7 @@ if _TYPE_CHECKING:
 
 __all__ = [
     "AttachedContainer",
+    "Changes",
     "CommandNotFound",
     "CompletedProcess",
     "Container",
@@ -54,6 +56,7 @@ __all__ = [
     "Usage",
     "View",
     "attach",
+    "changes",
     "doctor",
     "explain",
     "linux",

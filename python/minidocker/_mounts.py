@@ -29,22 +29,22 @@ class Mount:
     """One mount of a container's.
 
     Args:
-        target: an absolute path inside. A mount point that is missing is made inside, never outside.
-        source: what is mounted: for ``"bind"`` a file or directory outside, with everything mounted
-            below it; for ``"overlay"`` a directory, or several with the uppermost first.
+        target: an absolute path inside. A mount point that is missing is made inside only.
+        source: what is mounted: for ``"bind"`` a file or directory outside, with everything that is
+            mounted below it; for ``"overlay"`` a directory, or several with the uppermost first.
         type: ``"bind"``; ``"tmpfs"``, empty and in memory; ``"overlay"``, copy-on-write;
             ``"proc"``, ``"sysfs"``, ``"devpts"``, ``"mqueue"``, those of the container.
         read_only: whether nobody inside can write to it, or to what is mounted below it.
         content: what a file at ``target`` contains, in place of a source.
-        upper: for ``"overlay"`` the directory outside that keeps the writes; without it they go with
-            the container.
+        upper: for ``"overlay"`` the directory outside that keeps the writes; without it they go
+            with the container.
         size: for ``"tmpfs"`` the most bytes that it holds, or a text such as ``"64m"``; by default
             half of the memory.
         mode: the permissions of a tmpfs (by default 0o1777) or of a file given as ``content``
             (0o644).
-        options: more options as mount(8) has them, separated by commas. Flags for every type: ``ro``,
-            ``rw``, ``exec``, ``noexec``, ``suid``, ``nosuid``, ``dev``, ``nodev``. A tmpfs is
-            ``nosuid,nodev,noexec`` unless it is told otherwise, as in docker.
+        options: more options as mount(8) has them, separated by commas. Flags for every type:
+            ``ro``, ``rw``, ``exec``, ``noexec``, ``suid``, ``nosuid``, ``dev``, ``nodev``. A tmpfs
+            is ``nosuid,nodev,noexec`` unless it is told otherwise, as in docker.
 
     Raises:
         SpecError: a value of the wrong kind, or values that contradict each other.
@@ -105,7 +105,9 @@ class Mount:
     def _check_kind_of(self, name: str, types: tuple[str, ...]) -> None:
         if getattr(self, name) is not None and self.type not in types:
             of = " or ".join(types)
-            _wrong(self, f"{name} is for a mount of type {of}, and this is {self.type}: leave it out")
+            _wrong(
+                self, f"{name} is for a mount of type {of}, and this is {self.type}: leave it out"
+            )
 
     def _sources(self) -> list[Any]:
         if self.source is None:

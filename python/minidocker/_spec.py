@@ -69,12 +69,12 @@ class Spec:
             minimal /dev of its own, and /etc/hosts, /etc/hostname and /etc/resolv.conf that fit.
             Nothing is made or changed in it for that. By default the host's files.
         mounts: what is mounted inside, in the order given.
-        tmpfs: paths inside that are empty and in memory: a mapping to their options (``"size=64m"``),
-            or paths, as in docker-py. They are mounted before `mounts`.
+        tmpfs: paths inside that are empty and in memory: a mapping to their options
+            (``"size=64m"``), or paths, as in docker-py. They are mounted before `mounts`.
         read_only: whether the root is read-only, with everything below it but /proc, /dev and what
             `mounts` and `tmpfs` add.
-        overlay: True: writes to the root go to a layer in memory, which is thrown away. A directory:
-            they are kept there, for the next container and for `changes`.
+        overlay: True: writes to the root go to a layer in memory, which is thrown away. A
+            directory: they are kept there, for the next container and for `changes`.
         no_new_privileges: whether set-user-ID programs and file capabilities raise nothing
             (``PR_SET_NO_NEW_PRIVS``, prctl(2)).
         init: False: the command itself is PID 1. True: a tiny init is, reaping orphans, forwarding
@@ -133,12 +133,13 @@ class Spec:
             _wrong("rootfs", self.rootfs, "give a directory")
         if not isinstance(self.overlay, bool) and not _is_path(self.overlay):
             _wrong("overlay", self.overlay, "give True, False or a directory")
-        if isinstance(self.mounts, str | bytes) or not isinstance(self.mounts, Sequence):
-            _wrong("mounts", self.mounts, "give a sequence of minidocker.Mount")
-        for mount in self.mounts:
+        mounts: object = self.mounts
+        if isinstance(mounts, str | bytes) or not isinstance(mounts, Sequence):
+            _wrong("mounts", mounts, "give a sequence of minidocker.Mount")
+        for mount in mounts:
             if not isinstance(mount, Mount):
                 reason = f"{mount!r} is no minidocker.Mount"
-                raise SpecError(reason, option="mounts", value=self.mounts)
+                raise SpecError(reason, option="mounts", value=mounts)
         tmpfs_mounts(self.tmpfs)
 
     @classmethod
@@ -179,9 +180,7 @@ class Spec:
                 *(mount._for_core("mounts") for mount in self.mounts),
             ],
             read_only=self.read_only,
-            overlay=(
-                self.overlay if isinstance(self.overlay, bool) else os.fsencode(self.overlay)
-            ),
+            overlay=(self.overlay if isinstance(self.overlay, bool) else os.fsencode(self.overlay)),
             no_new_privileges=self.no_new_privileges,
             init=self.init,
             die_with_parent=self.die_with_parent,

@@ -125,7 +125,7 @@ fn remedy(path: &Path, error: &io::Error) -> String {
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .collect();
         let near = nearest(name, names.iter().map(String::as_str))?;
-        Some(format!("Did you mean {:?}?", parent.join(near)))
+        Some(format!("Did you mean {:?}?", parent.join(near).display().to_string()))
     };
     match error.kind() {
         io::ErrorKind::NotFound => {

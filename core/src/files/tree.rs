@@ -122,7 +122,7 @@ fn new_entries(inside: &Path, needs: &[Need]) -> io::Result<Entries> {
     let names: BTreeSet<&OsStr> = needs
         .iter()
         .filter_map(|(path, _)| path.strip_prefix(inside).ok()?.components().next())
-        .map(|component| component.as_os_str())
+        .map(std::path::Component::as_os_str)
         .collect();
     for name in names {
         let inner = inside.join(name);

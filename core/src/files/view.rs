@@ -168,9 +168,8 @@ impl View {
             Backing::Host(top) | Backing::Overlaid(top) => {
                 top.join(path.strip_prefix(&layer.at).unwrap_or(path))
             }
-            Backing::Own => return Ok(Found::Missing),
+            Backing::Own | Backing::File => return Ok(Found::Missing),
             Backing::Kernel => return Ok(Found::Unknown),
-            Backing::File => return Ok(Found::Missing),
         };
         match std::fs::symlink_metadata(&outside) {
             Ok(found) if found.is_dir() => Ok(Found::Directory),

@@ -115,7 +115,7 @@ pub(super) fn write_file(sequence: &mut Sequence, step: Step, path: &CStr, conte
 }
 
 /// The same of a file at `path`, seen from a directory; with `mode` it is made.
-pub(super) fn open_write_close(
+fn open_write_close(
     sequence: &mut Sequence,
     step: Step,
     (directory, path): (Arg, &CStr),

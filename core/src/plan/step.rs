@@ -171,26 +171,6 @@ impl Step {
                 "Something hides parts of the caller's /sys (docker does): start that container with \
                  `--security-opt systempaths=unconfined`, or pass network=\"host\""
             }
-            (Self::Overlay | Self::MountSource, libc::EINVAL) => {
-                "An overlay refuses a directory with something mounted below it, a layer that is itself \
-                 on an overlay, and file systems whose names ignore case: pass another directory"
-            }
-            (Self::Overlay | Self::MountSource, libc::ELOOP | libc::EBUSY) => {
-                "Another overlay uses that directory: end it, or pass another directory"
-            }
-            (Self::PivotRoot, libc::EINVAL) => {
-                "The caller's own root is not a mount point, as after chroot(2): run it from one that is"
-            }
-            (Self::Mount | Self::MountPoint, libc::ENOENT | libc::ENOTDIR) => {
-                "The target is not there inside, and cannot be made there: choose another one"
-            }
-            (Self::Mount, libc::EINVAL) => {
-                "The file system does not take one of the options: leave it out"
-            }
-            (Self::Mount | Self::ReadOnly | Self::MakeRoot | Self::MountSource, libc::EPERM) => {
-                "The namespace that it belongs to has to be new too (proc: pid, sysfs: net, mqueue: ipc), \
-                 and mounts of the host's keep their restrictions"
-            }
             (
                 Self::PrivateMounts
                 | Self::MountShm
@@ -236,6 +216,32 @@ impl Step {
             }
             (Self::WorkingDirectory, libc::EACCES) => {
                 "The directory is not accessible inside: pass another cwd"
+            }
+            _ => self.hint_about_files(errno),
+        }
+    }
+
+    const fn hint_about_files(self, errno: i32) -> &'static str {
+        match (self, errno) {
+            (Self::Overlay | Self::MountSource, libc::EINVAL) => {
+                "An overlay refuses a directory with something mounted below it, a layer that is itself \
+                 on an overlay, and file systems whose names ignore case: pass another directory"
+            }
+            (Self::Overlay | Self::MountSource, libc::ELOOP | libc::EBUSY) => {
+                "Another overlay uses that directory: end it, or pass another directory"
+            }
+            (Self::PivotRoot, libc::EINVAL) => {
+                "The caller's own root is not a mount point, as after chroot(2): run it from one that is"
+            }
+            (Self::Mount | Self::MountPoint, libc::ENOENT | libc::ENOTDIR) => {
+                "The target is not there inside, and cannot be made there: choose another one"
+            }
+            (Self::Mount, libc::EINVAL) => {
+                "The file system does not take one of the options: leave it out"
+            }
+            (Self::Mount | Self::ReadOnly | Self::MakeRoot | Self::MountSource, libc::EPERM) => {
+                "The namespace that it belongs to has to be new too (proc: pid, sysfs: net, mqueue: ipc), \
+                 and mounts of the host's keep their restrictions"
             }
             _ => general_hint(errno),
         }

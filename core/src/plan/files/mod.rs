@@ -42,22 +42,19 @@ pub(super) fn build(sequence: &mut Sequence, inside: &Inside<'_>, files: &Files)
         .into(umask);
     let sources = mounts::open_sources(sequence, spec, files);
     let (root, stacked) = assembly.make_root(sequence);
-    match (root, &files.own) {
-        (Some(root), Some(own)) => {
-            assembly.populate(sequence, own, root);
-            assembly.mount_all(sequence, &sources, root);
+    if let (Some(root), Some(own)) = (root, &files.own) {
+        assembly.populate(sequence, own, root);
+        assembly.mount_all(sequence, &sources, root);
+        root::enter(sequence, root, stacked);
+    } else {
+        // The host's files are all there in the new root, so it becomes / at once.
+        if let Some(root) = root {
             root::enter(sequence, root, stacked);
         }
-        _ => {
-            // The host's files are all there in the new root, so it becomes / at once.
-            if let Some(root) = root {
-                root::enter(sequence, root, stacked);
-            }
-            isolation::mount_on_hosts_root(sequence, inside);
-            if !spec.mounts.is_empty() {
-                let root = open_directory(sequence, Step::Mount, c"/");
-                assembly.mount_all(sequence, &sources, root);
-            }
+        isolation::mount_on_hosts_root(sequence, inside);
+        if !spec.mounts.is_empty() {
+            let root = open_directory(sequence, Step::Mount, c"/");
+            assembly.mount_all(sequence, &sources, root);
         }
     }
     sequence.call(Step::MakeRoot, number::UMASK, [umask.into()]);
@@ -234,4 +231,25 @@ fn make_file(sequence: &mut Sequence, step: Step, directory: Arg, name: &CStr, l
     if lenient {
         call.ignore();
     }
+}
+
+/// A file with this content, for as long as it is bound somewhere; and its tree.
+fn make_content(
+    sequence: &mut Sequence,
+    step: Step,
+    directory: Cell,
+    name: &CStr,
+    (bytes, mode): (&[u8], u32),
+) -> Cell {
+    let file = sequence.cell();
+    let text = sequence.text(name);
+    let flags = named!(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC);
+    let args = [directory.into(), text, flags, Arg::octal(mode)];
+    sequence.call(step, number::OPENAT, args).about(name).into(file);
+    if !bytes.is_empty() {
+        let buffer = sequence.buffer(bytes);
+        let args = [file.into(), buffer, bytes.len().into()];
+        sequence.call(step, number::WRITE, args).about(name);
+    }
+    clone_tree(sequence, step, directory.into(), name, false)
 }

@@ -4,14 +4,14 @@ use std::ffi::{CStr, CString};
 
 use super::root::{replace, tmpfs_on};
 use super::{
-    Assembly, attach_to, change_to, clone_tree, close, make_directory, make_file, open_in_root,
-    open_new_root, set_attributes,
+    Assembly, attach_to, change_to, clone_tree, close, make_content, make_directory, make_file,
+    open_in_root, open_new_root, set_attributes,
 };
 use crate::files::{Files, Make, Owner};
 use crate::host::Host;
 use crate::namespaces::{Kind, NamespaceOptions};
 use crate::plan::call::{Arg, Cell, Sequence};
-use crate::plan::isolation::{at_cwd, mount, named, open_write_close};
+use crate::plan::isolation::{at_cwd, mount, named};
 use crate::plan::maps::maps;
 use crate::plan::{Step, number};
 use crate::spec::{IdMap, MountKind, Options, Spec};
@@ -42,9 +42,10 @@ pub(super) fn open_sources(
             MountKind::Bind { .. } => {
                 outside.first().map(|source| clone_tree(sequence, SOURCE, at_cwd(), source, true))
             }
-            MountKind::Content { bytes, mode } => {
-                scratch.map(|scratch| content(sequence, scratch, index, bytes, *mode))
-            }
+            MountKind::Content { bytes, mode } => scratch.map(|scratch| {
+                let name = CString::new(format!("{index}")).expect("digits");
+                make_content(sequence, SOURCE, scratch, &name, (bytes, *mode))
+            }),
             MountKind::Overlay { upper, .. } => {
                 let (lower, upper) = match outside.split_last() {
                     Some((last, lower)) if upper.is_some() => (lower, Some(last.as_c_str())),
@@ -67,14 +68,6 @@ pub(super) fn open_sources(
             .note("what was made on it is held by descriptors");
     }
     trees
-}
-
-/// A file with this content, and its tree.
-fn content(sequence: &mut Sequence, scratch: Cell, index: usize, bytes: &[u8], mode: u32) -> Cell {
-    let name = CString::new(format!("{index}")).expect("digits");
-    let flags = named!(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC);
-    open_write_close(sequence, SOURCE, (scratch.into(), &name), bytes, flags, Some(mode), false);
-    clone_tree(sequence, SOURCE, scratch.into(), &name, false)
 }
 
 /// An overlay that is attached to nothing yet.

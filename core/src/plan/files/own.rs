@@ -1,15 +1,18 @@
 //! What every container needs in a root of its own: /dev, /proc, /sys, and files in /etc.
+//!
+//! The few descriptors that this takes are closed when the command is executed.
 
 use std::ffi::CString;
 
 use super::mounts::make;
 use super::{
-    Assembly, attach_to, change_to, clone_tree, close, make_directory, make_file, open_in_root,
+    Assembly, attach_to, change_to, clone_tree, make_content, make_directory, make_file,
+    open_in_root,
 };
 use crate::files::{OwnPlaces, Owner, Place};
 use crate::namespaces::Kind;
 use crate::plan::call::{Arg, Cell, Sequence};
-use crate::plan::isolation::{at_cwd, mount, named, open_write_close};
+use crate::plan::isolation::{at_cwd, mount, named};
 use crate::plan::{Step, number};
 
 /// Links in /dev that programs rely on.
@@ -30,9 +33,8 @@ impl Assembly<'_> {
         }
         self.proc(sequence, &own.proc, root);
         for (number, (content, place)) in own.etc.iter().enumerate() {
-            self.file(sequence, (dev, number), content, place, root);
+            bind_file(sequence, (dev, number), content, place, root);
         }
-        close(sequence, Step::Dev, dev);
     }
 
     fn devices(&self, sequence: &mut Sequence, own: &OwnPlaces, root: Cell) -> Cell {
@@ -44,7 +46,6 @@ impl Assembly<'_> {
         let data = Some(c"mode=755,size=64k");
         let flags = named!(MS_NOSUID | MS_NOEXEC);
         mount(sequence, STEP, kind, c".", kind, flags, data).about(c"/dev");
-        close(sequence, STEP, onto);
         // Everything from here on is named from the new /dev, in which nobody else has made a link.
         let dev = open_in_root(sequence, STEP, root, &own.dev.path, true);
         change_to(sequence, STEP, dev);
@@ -102,8 +103,6 @@ impl Assembly<'_> {
         if !(self.other_net && self.host.sys) {
             let tree = clone_tree(sequence, STEP, at_cwd(), c"/sys", true);
             attach_to(sequence, STEP, tree, onto, c"/sys");
-            close(sequence, STEP, tree);
-            close(sequence, STEP, onto);
             return;
         }
         let cgroups = self
@@ -114,15 +113,12 @@ impl Assembly<'_> {
         let kind = Some(c"sysfs");
         let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
         mount(sequence, STEP, kind, c".", kind, flags, None).about(c"/sys");
-        close(sequence, STEP, onto);
         if let Some(tree) = cgroups {
             let mut path = place.path.to_bytes().to_vec();
             path.extend_from_slice(b"/fs/cgroup");
             let path = CString::new(path).expect("made of strings without a NUL");
             let onto = open_in_root(sequence, STEP, root, &path, true);
             attach_to(sequence, STEP, tree, onto, c"/sys/fs/cgroup");
-            close(sequence, STEP, onto);
-            close(sequence, STEP, tree);
         }
     }
 
@@ -140,32 +136,25 @@ impl Assembly<'_> {
         } else {
             let tree = clone_tree(sequence, STEP, at_cwd(), c"/proc", true);
             attach_to(sequence, STEP, tree, onto, c"/proc");
-            close(sequence, STEP, tree);
         }
-        close(sequence, STEP, onto);
     }
+}
 
-    /// A file with this content over another one, which stays as it is: made in the new /dev, bound, and
-    /// unlinked there.
-    fn file(
-        &self,
-        sequence: &mut Sequence,
-        (dev, number): (Cell, usize),
-        content: &[u8],
-        place: &Place,
-        root: Cell,
-    ) {
-        const STEP: Step = Step::Hosts;
-        make(sequence, root, &place.make);
-        let name = CString::new(format!(".etc-{number}")).expect("digits");
-        let flags = named!(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC);
-        open_write_close(sequence, STEP, (dev.into(), &name), content, flags, Some(0o644), false);
-        let tree = clone_tree(sequence, STEP, dev.into(), &name, false);
-        let onto = open_in_root(sequence, STEP, root, &place.path, false);
-        attach_to(sequence, STEP, tree, onto, &place.path);
-        close(sequence, STEP, tree);
-        close(sequence, STEP, onto);
-        let text = sequence.text(&name);
-        sequence.call(STEP, number::UNLINKAT, [dev.into(), text, Arg::Int(0)]).about(&name);
-    }
+/// A file with this content over another one, which stays as it is: made in the new /dev, bound, and
+/// unlinked there.
+fn bind_file(
+    sequence: &mut Sequence,
+    (dev, number): (Cell, usize),
+    content: &[u8],
+    place: &Place,
+    root: Cell,
+) {
+    const STEP: Step = Step::Hosts;
+    make(sequence, root, &place.make);
+    let name = CString::new(format!(".etc-{number}")).expect("digits");
+    let tree = make_content(sequence, STEP, dev, &name, (content, 0o644));
+    let onto = open_in_root(sequence, STEP, root, &place.path, false);
+    attach_to(sequence, STEP, tree, onto, &place.path);
+    let text = sequence.text(&name);
+    sequence.call(STEP, number::UNLINKAT, [dev.into(), text, Arg::Int(0)]).about(&name);
 }
