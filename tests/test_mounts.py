@@ -398,7 +398,8 @@ def test_a_failure_at_any_step_leaves_nothing(data, tmp_path, leaks):
     steps = {call.step for call in calls}
     assert {"mount", "mount-source", "mount-point", "pivot-root"} <= steps
     for index, call in enumerate(calls):
-        if call.step not in ("mount", "mount-source", "mount-point", "make-root", "pivot-root"):
+        mine = ("mount", "mount-source", "mount-point", "make-root", "pivot-root")
+        if call.step not in mine or call.call.startswith("fchmodat"):
             continue
         with pytest.raises(minidocker.SpawnError) as caught:
             minidocker.run(["true"], **options, _inject=(index, 5))

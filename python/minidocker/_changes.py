@@ -114,6 +114,9 @@ class _Found:
             self.added.append(inside)
             return True
         assert original is not None
+        if stat.S_ISREG(status.st_mode) and not stat.S_IMODE(status.st_mode) and not status.st_size:
+            # The mount point of a file that the container saw as it is, made in the layer.
+            return False
         if _same_file(entry.path, original, status, before):
             return False
         self.changed.append(inside)

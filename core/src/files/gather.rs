@@ -3,8 +3,10 @@
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::ids::Inside;
 use super::mountinfo::{self, MountPoint};
 use super::tree::{self, Coverer, Owner};
 use super::view::{Backing, Layer, Spot, View};
@@ -195,11 +197,39 @@ impl<'a> Gatherer<'a> {
         if !spot.is_missing() {
             return;
         }
+        let own = self.may_make(spot);
         let layer = &mut self.view.layers[spot.layer];
-        if matches!(layer.backing, Backing::Host(_)) {
+        if !own {
             layer.needs.push((spot.path.clone(), *directory));
         }
         self.view.make(spot, *directory);
+    }
+
+    /// Whether a mount point can simply be made, since its directory is the container's own. In an overlay
+    /// that is so where root inside may write: not in a directory whose owner has no id inside, and
+    /// a plain caller's container has but the caller's.
+    fn may_make(&self, spot: &Spot) -> bool {
+        let layer = &self.view.layers[spot.layer];
+        match &layer.backing {
+            Backing::Host(_) => false,
+            Backing::Own | Backing::Kernel | Backing::File => true,
+            Backing::Overlaid(top) => {
+                let caller = nix::unistd::geteuid();
+                let outside = |inside: &Path| match inside.strip_prefix(&layer.at) {
+                    Ok(rest) => top.join(rest),
+                    Err(_) => top.clone(),
+                };
+                let there = spot
+                    .path
+                    .ancestors()
+                    .skip(1)
+                    .find_map(|way| Some((way, outside(way).symlink_metadata().ok()?)));
+                let Some((way, found)) = there else { return true };
+                let overlays = spot.layer == 0 && matches!(self.root, Root::Overlays { .. });
+                let is_top = way == layer.at || (overlays && way.parent() == Some(&layer.at));
+                caller.is_root() || is_top || found.uid() == caller.as_raw()
+            }
+        }
     }
 
     /// Where one of the specification's mounts goes. Layers before `first` are not its own.
@@ -245,9 +275,7 @@ impl<'a> Gatherer<'a> {
     /// systems have in them nobody knows before; nothing can be made there.
     fn place(&self, spot: &Spot, directory: bool) -> Place {
         let mut make = Vec::new();
-        let own =
-            matches!(self.view.layers[spot.layer].backing, Backing::Own | Backing::Overlaid(_));
-        if spot.is_missing() && own {
+        if spot.is_missing() && self.may_make(spot) {
             let mut way = spot.existing.clone();
             let missing = spot.path.strip_prefix(&spot.existing).unwrap_or(Path::new(""));
             for name in missing {
@@ -280,13 +308,22 @@ impl<'a> Gatherer<'a> {
             place.sources.clone_from(sources);
             mounts.push(place);
         }
+        let ids = Inside::of(self.spec);
+        self.root.translate(&ids);
+        for patch in
+            patches.iter_mut().chain(mounts.iter_mut().flat_map(|place| &mut place.patches))
+        {
+            patch.translate(&ids);
+        }
         Ok((self.root, patches, mounts))
     }
 
     /// The directories of a layer that have to be assembled, none of them below another.
     fn patches(&self, layer: usize) -> Result<Vec<Patch>, SpecError> {
         let layer = &self.view.layers[layer];
-        let Backing::Host(top) = &layer.backing else { return Ok(Vec::new()) };
+        let (Backing::Host(top) | Backing::Overlaid(top)) = &layer.backing else {
+            return Ok(Vec::new());
+        };
         let outside = |inside: &Path| match inside.strip_prefix(&layer.at) {
             Ok(rest) if rest.as_os_str().is_empty() => top.clone(),
             Ok(rest) => top.join(rest),

@@ -2,6 +2,7 @@
 //! and what the root has to be put together from. Gathered only for a specification that asks.
 
 mod gather;
+mod ids;
 mod mountinfo;
 mod outer;
 mod sources;

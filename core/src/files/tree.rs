@@ -60,6 +60,13 @@ impl Owner {
     /// A directory made for the container.
     pub(crate) const NEW: Self = Self { mode: 0o755, uid: 0, gid: 0 };
 
+    /// An empty file made for the container.
+    pub(crate) const FILE: Self = Self { mode: 0o644, uid: 0, gid: 0 };
+
+    /// An empty file that something is bound on. Nobody makes such a file for anything else, so that it
+    /// does not count as a change in a layer that is kept.
+    pub(crate) const MOUNT_POINT: Self = Self { mode: 0, uid: 0, gid: 0 };
+
     pub(super) fn of(found: &Metadata) -> Self {
         Self { mode: found.mode() & 0o7777, uid: found.uid(), gid: found.gid() }
     }
@@ -68,8 +75,9 @@ impl Owner {
 /// What is at one place of an assembled directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
-    /// The original, with everything mounted below it.
-    Bind { directory: bool, read_only: bool },
+    /// The original, with everything mounted below it. `owner`: that of the mount point, which is only
+    /// seen in a layer that is kept.
+    Bind { owner: Owner, directory: bool, read_only: bool },
     /// An overlay on the original directory. `made`: its upper directory is there already.
     Overlay { owner: Owner, made: bool },
     /// A directory that is assembled itself.
@@ -106,7 +114,9 @@ pub(super) fn with_mount_points(
             let entries = with_mount_points(&outer, &inner, needs)?;
             Node::Assembled { owner: Owner::of(&found), made: false, entries }
         } else {
-            Node::Bind { directory: found.is_dir(), read_only: false }
+            let directory = found.is_dir();
+            let owner = if directory { Owner::NEW } else { Owner::FILE };
+            Node::Bind { owner, directory, read_only: false }
         };
         entries.push((c_string(&name)?, node));
     }
@@ -174,7 +184,11 @@ impl Coverer<'_> {
     ) -> io::Result<Option<Node>> {
         let kept = self.upper.and_then(|upper| fs::symlink_metadata(upper.join(inner)).ok());
         let owner = Owner::of(found);
-        let bind = |read_only| Node::Bind { directory: found.is_dir(), read_only };
+        let directory = found.is_dir();
+        let bind = |read_only| {
+            let owner = if directory { owner } else { Owner::MOUNT_POINT };
+            Node::Bind { owner, directory, read_only }
+        };
         let mount = mountinfo::at(self.mounts, outer);
         let is = |list: &[&str]| mount.is_some_and(|mount| list.contains(&mount.kind.as_str()));
         if is(&KERNELS_OWN) {

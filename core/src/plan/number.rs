@@ -28,6 +28,7 @@ numbers! {
     EXECVEAT = SYS_execveat,
     FCHDIR = SYS_fchdir,
     FCHMOD = SYS_fchmod,
+    FCHMODAT = SYS_fchmodat,
     FCHOWNAT = SYS_fchownat,
     FCNTL = SYS_fcntl,
     FSCONFIG = SYS_fsconfig,

@@ -47,7 +47,7 @@ fn is_new(node: &Node) -> bool {
     }
 }
 
-/// One entry that has no entries of its own.
+/// One entry that has no entries of its own. `lenient`: its mount point may be there already.
 fn place(
     sequence: &mut Sequence,
     step: Step,
@@ -57,11 +57,11 @@ fn place(
     lenient: bool,
 ) {
     match node {
-        Node::Bind { directory, read_only } => {
+        Node::Bind { owner, directory, read_only } => {
             if *directory {
-                make_directory(sequence, step, to.into(), name, Owner::NEW, lenient);
+                make_directory(sequence, step, to.into(), name, *owner, lenient);
             } else {
-                make_file(sequence, step, to.into(), name, lenient);
+                make_file(sequence, step, to.into(), name, owner.mode, lenient);
             }
             let tree = clone_entry(sequence, step, from, name);
             if *read_only {
@@ -73,13 +73,10 @@ fn place(
         }
         Node::Symlink(target) => {
             let args = [sequence.text(target), to.into(), sequence.text(name)];
-            let call = sequence.call(step, number::SYMLINKAT, args).about(name);
-            if lenient {
-                call.ignore();
-            }
+            sequence.call(step, number::SYMLINKAT, args).about(name);
         }
-        Node::Directory => make_directory(sequence, step, to.into(), name, Owner::NEW, lenient),
-        Node::File => make_file(sequence, step, to.into(), name, lenient),
+        Node::Directory => make_directory(sequence, step, to.into(), name, Owner::NEW, false),
+        Node::File => make_file(sequence, step, to.into(), name, Owner::FILE.mode, false),
         Node::Copy { owner, size } => copy(sequence, step, (from, to), name, *owner, *size),
         Node::Overlay { .. } | Node::Assembled { .. } => unreachable!("handled by the callers"),
     }
@@ -177,6 +174,9 @@ impl<'a> Covering<'a> {
         let data = overlay_data(&joined(self.source, path), &joined(c"upper", path), &work);
         let (kind, target) = (Some(c"overlay"), joined(c"/..", path));
         mount(sequence, Step::Overlay, kind, &target, kind, Arg::Int(0), Some(&data));
+        if self.kept {
+            super::open_work_directory(sequence, Step::Overlay, &work);
+        }
     }
 }
 

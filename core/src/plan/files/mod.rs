@@ -10,7 +10,7 @@ mod mounts;
 mod own;
 mod root;
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 use super::call::{Arg, Call, Cell, Sequence};
 use super::isolation::{self, Inside, at_cwd, named};
@@ -222,10 +222,28 @@ fn set_owner(sequence: &mut Sequence, step: Step, directory: Arg, name: &CStr, o
     sequence.call(step, number::FCHOWNAT, args).about(name).ignore();
 }
 
+/// overlayfs makes its work directory with no permission at all. Its owner shall be able to remove it
+/// together with the layer.
+fn open_work_directory(sequence: &mut Sequence, step: Step, work: &CStr) {
+    let mut path = work.to_bytes().to_vec();
+    path.extend_from_slice(b"/work");
+    let path = CString::new(path).expect("made of strings without a NUL");
+    let args = [at_cwd(), sequence.text(&path), Arg::octal(0o700)];
+    sequence.call(step, number::FCHMODAT, args).about(&path).ignore();
+}
+
 /// An empty file, for something to be mounted on.
-fn make_file(sequence: &mut Sequence, step: Step, directory: Arg, name: &CStr, lenient: bool) {
+fn make_file(
+    sequence: &mut Sequence,
+    step: Step,
+    directory: Arg,
+    name: &CStr,
+    mode: u32,
+    lenient: bool,
+) {
     let text = sequence.text(name);
-    let mode = Arg::Named((libc::S_IFREG | 0o644).into(), "S_IFREG|0644".into());
+    let shown = format!("S_IFREG|0{mode:o}");
+    let mode = Arg::Named((libc::S_IFREG | mode).into(), shown.into());
     let args = [directory, text, mode, Arg::Int(0)];
     let call = sequence.call(step, number::MKNODAT, args).about(name);
     if lenient {

@@ -112,6 +112,9 @@ fn overlay(
     let args = [filesystem.into(), named!(FSMOUNT_CLOEXEC), Arg::Int(0)];
     sequence.call(SOURCE, number::FSMOUNT, args).into(tree);
     close(sequence, SOURCE, filesystem);
+    if upper.is_some() {
+        super::open_work_directory(sequence, SOURCE, c"work");
+    }
     tree
 }
 
@@ -212,7 +215,7 @@ pub(super) fn make(sequence: &mut Sequence, root: Cell, wanted: &[Make]) {
         if *directory {
             make_directory(sequence, STEP, parent.into(), name, Owner::NEW, true);
         } else {
-            make_file(sequence, STEP, parent.into(), name, true);
+            make_file(sequence, STEP, parent.into(), name, Owner::FILE.mode, true);
         }
         close(sequence, STEP, parent);
     }

@@ -52,11 +52,11 @@ impl Assembly<'_> {
         for name in &own.devices {
             let path = format!("/dev/{}", name.to_string_lossy());
             let path = CString::new(path).expect("made of strings without a NUL");
-            make_file(sequence, STEP, at_cwd(), name, false);
+            make_file(sequence, STEP, at_cwd(), name, Owner::FILE.mode, false);
             mount(sequence, STEP, Some(&path), name, None, named!(MS_BIND), None).about(&path);
         }
         if let Some(terminal) = &self.host.terminal {
-            make_file(sequence, STEP, at_cwd(), c"console", false);
+            make_file(sequence, STEP, at_cwd(), c"console", Owner::FILE.mode, false);
             let flags = named!(MS_BIND);
             mount(sequence, STEP, Some(terminal), c"console", None, flags, None).about(terminal);
         }

@@ -8,6 +8,7 @@ use super::{
     open_new_root, set_attributes,
 };
 use crate::files::{Entries, Owner, Patch, Root};
+use crate::namespaces::Kind;
 use crate::plan::call::{Arg, Cell, Sequence};
 use crate::plan::isolation::{at_cwd, mount, named};
 use crate::plan::{Step, number};
@@ -40,6 +41,9 @@ impl Assembly<'_> {
                 let kind = Some(c"overlay");
                 mount(sequence, Step::Overlay, kind, c"/", kind, Arg::Int(0), Some(&data))
                     .note("writes go to upperdir");
+                if !in_memory {
+                    super::open_work_directory(sequence, Step::Overlay, c"work");
+                }
                 (Some(open_new_root(sequence)), u32::from(in_memory))
             }
             Root::Overlays { owner, entries } => {
@@ -63,6 +67,13 @@ impl Assembly<'_> {
             let place = root.map_or_else(|| (at_cwd(), c"/"), |root| (root.into(), c""));
             let set = (libc::MOUNT_ATTR_RDONLY, 0);
             set_attributes(sequence, Step::ReadOnly, place, set, true);
+            if self.files.own.is_none() && !self.new.contains(Kind::Pid) {
+                // The caller's /proc is no part of the root that is written to.
+                let place = root.map_or_else(|| (at_cwd(), c"/proc"), |r| (r.into(), c"proc"));
+                let clear = (0, libc::MOUNT_ATTR_RDONLY);
+                set_attributes(sequence, Step::ReadOnly, place, clear, false);
+                sequence.calls.last_mut().expect("just made").ignore();
+            }
         }
         (root, Stacked(stacked))
     }
