@@ -7,10 +7,11 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 
-use crate::error::SpawnError;
+use crate::error::{SpawnError, SpecError};
+use crate::files::{Around, Files};
 use crate::namespaces::Kind;
 use crate::plan::Step;
-use crate::spec::{IdMap, IdRow, Network, Spec};
+use crate::spec::{IdMap, IdRow, Network, Payload, Spec};
 
 /// What a plan needs to know.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +42,11 @@ pub struct Host {
     pub dumpable: bool,
     /// The caller's working directory; `None` where it was removed.
     pub working_directory: Option<CString>,
+    /// The terminal that the command's standard input is, by its path; only for a root of its own.
+    pub terminal: Option<CString>,
+    /// What the container's files are made of, or what is wrong with them; `None` where they are the
+    /// host's own.
+    pub(crate) files: Option<Box<Result<Files, SpecError>>>,
 }
 
 impl Host {
@@ -69,8 +75,17 @@ impl Host {
             (false, false)
         };
         let own_ipc = own_mounts && namespaces.contains(Kind::Ipc);
+        let looks_at_shm = own_ipc || spec.rootfs.is_some();
         let is_directory = |path| fs::metadata(path).is_ok_and(|found| found.is_dir());
         let named = own_mounts && spec.hostname.is_some();
+        let shm = looks_at_shm && is_directory("/dev/shm");
+        let mqueue = looks_at_shm && is_directory("/dev/mqueue");
+        let files = Files::wanted(spec).then(|| {
+            let hostname = spec.hostname.clone().unwrap_or_else(hostname);
+            let (shm, mqueue) = (shm && own_ipc, mqueue && own_ipc);
+            let around = Around { sys, shm, mqueue, hostname: &hostname };
+            Box::new(Files::gather(spec, &around))
+        });
         Ok(Self {
             uid,
             gid,
@@ -79,16 +94,38 @@ impl Host {
             subordinate_uids: subordinate(&spec.uid_map, "/etc/subuid")?,
             subordinate_gids: subordinate(&spec.gid_map, "/etc/subgid")?,
             hosts: if named { read_bytes("/etc/hosts")? } else { None },
-            shm: own_ipc && is_directory("/dev/shm"),
-            mqueue: own_ipc && is_directory("/dev/mqueue"),
+            shm,
+            mqueue,
             sys,
             sys_cgroup,
             dumpable: nix::sys::prctl::get_dumpable().unwrap_or(false),
             working_directory: std::env::current_dir()
                 .ok()
                 .and_then(|path| CString::new(path.into_os_string().into_vec()).ok()),
+            terminal: None,
+            files,
         })
     }
+
+    /// Also looks at what `payload` makes necessary.
+    #[must_use]
+    pub fn with(mut self, payload: Payload<'_>) -> Self {
+        if let Payload::Command(command) = payload
+            && command.terminal
+        {
+            let link = format!("/proc/self/fd/{}", command.stdio[0].unwrap_or(0));
+            self.terminal = fs::read_link(link)
+                .ok()
+                .filter(|path| path.starts_with("/dev") && path.exists())
+                .and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
+        }
+        self
+    }
+}
+
+/// What a new UTS namespace begins with.
+fn hostname() -> Vec<u8> {
+    nix::unistd::gethostname().map_or_else(|_| b"localhost".to_vec(), OsStringExt::into_vec)
 }
 
 /// The content of a file; `None` where there is none for this caller.

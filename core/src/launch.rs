@@ -15,6 +15,7 @@ use std::time::Instant;
 use crate::caller::{self, Kept};
 use crate::error::{LaunchError, SpawnError};
 use crate::fd;
+use crate::files::Made;
 use crate::join::Target;
 use crate::plan::call::{EncodeFacts, Handles, Sequence};
 use crate::plan::maps::Maps;
@@ -89,6 +90,8 @@ pub fn launch(
     if trace >= 0 {
         tell_before(plan, trace);
     }
+    let made = Made::make(&plan.directories)
+        .map_err(|(path, error)| SpawnError::from_io(Step::Overlay, &error).about(path))?;
     let flags = plan.clone_flags;
     let (mut theirs, control, report) = kit.split();
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
@@ -113,6 +116,7 @@ pub fn launch(
         (None, Some(control)) => await_introduction(plan, pid, control.as_fd(), &mut wait)?,
         (None, None) => pid,
     };
+    made.keep();
     Ok(Process::new(pid, plan, control))
 }
 
@@ -178,7 +182,7 @@ fn stage_lines(plan: &Plan, index: usize) -> Vec<Vec<u8>> {
 /// The caller's own lines: the clone, and the maps that are written while the child waits.
 fn tell_before(plan: &Plan, trace: RawFd) {
     let mut text = Vec::new();
-    for line in std::iter::once(plan.clone_line()).chain(plan.map_lines()) {
+    for line in plan.caller_lines() {
         text.extend_from_slice(format!("{line}\n").as_bytes());
     }
     // SAFETY: the caller lends the descriptor for the launch.

@@ -23,6 +23,7 @@ pub mod capabilities;
 mod child;
 pub mod error;
 mod fd;
+mod files;
 pub mod host;
 pub mod join;
 pub mod landlock;

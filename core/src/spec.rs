@@ -6,6 +6,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::namespaces::NamespaceOptions;
 
+mod mounts;
+
+pub(crate) use mounts::Options;
+pub use mounts::{Mount, MountKind, Overlay};
+
 /// One row of an id map, as `user_namespaces(7)` describes `/proc/PID/uid_map`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdRow {
@@ -64,6 +69,14 @@ pub struct Spec {
     pub gid_map: IdMap,
     /// Which network stack; `None`: one of its own where the network namespace is new, else the caller's.
     pub network: Option<Network>,
+    /// The directory that becomes `/`; `None`: the host's files.
+    pub rootfs: Option<CString>,
+    /// What is mounted inside, in this order.
+    pub mounts: Vec<Mount>,
+    /// Whether the root is read-only, with everything below it but what [`Self::mounts`] adds.
+    pub read_only: bool,
+    /// Where the writes to the root go.
+    pub overlay: Overlay,
     /// Whether a set-user-ID program or file capabilities may raise privileges (`PR_SET_NO_NEW_PRIVS`).
     pub no_new_privileges: bool,
     /// Whether PID 1 is the tiny init instead of the command.
@@ -85,6 +98,10 @@ impl Default for Spec {
             uid_map: IdMap::Caller,
             gid_map: IdMap::Caller,
             network: None,
+            rootfs: None,
+            mounts: Vec::new(),
+            read_only: false,
+            overlay: Overlay::None,
             no_new_privileges: true,
             init: false,
             die_with_parent: true,

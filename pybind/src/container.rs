@@ -22,6 +22,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::{create_exception, intern};
 
 use crate::errors;
+use crate::files::{MountOf, OverlayOf, path};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Spec>()?;
@@ -74,16 +75,23 @@ impl Spec {
     #[new]
     #[pyo3(signature = (
         *, namespaces, hostname=None, domainname=None, uid_map=None, gid_map=None, network=None,
+        rootfs=None, mounts=vec![], read_only=false, overlay=OverlayOf::Wanted(false),
         no_new_privileges=true, init=false, die_with_parent=true, monotonic=None, boottime=None,
     ))]
     #[expect(clippy::too_many_arguments, reason = "one keyword for each option")]
+    #[expect(clippy::fn_params_excessive_bools, reason = "keywords, never positions")]
     fn new(
+        py: Python<'_>,
         namespaces: i32,
         hostname: Option<OsString>,
         domainname: Option<OsString>,
         uid_map: Option<Map>,
         gid_map: Option<Map>,
         network: Option<NetworkOf>,
+        rootfs: Option<PyBackedBytes>,
+        mounts: Vec<MountOf>,
+        read_only: bool,
+        overlay: OverlayOf,
         no_new_privileges: bool,
         init: bool,
         die_with_parent: bool,
@@ -104,6 +112,10 @@ impl Spec {
                 NetworkOf::Named(name) if name == "host" => Network::Host,
                 NetworkOf::Named(_) => Network::None,
             }),
+            rootfs: rootfs.map(|rootfs| path(py, "rootfs", &rootfs)).transpose()?,
+            mounts: mounts.into_iter().map(|mount| mount.into_core(py)).collect::<PyResult<_>>()?,
+            read_only,
+            overlay: overlay.into_core(py)?,
             no_new_privileges,
             init,
             die_with_parent,
@@ -189,7 +201,7 @@ fn make_plan(
     payload: Payload<'_>,
     enter: Option<i32>,
 ) -> PyResult<(Plan, Option<Target>)> {
-    let known = py.detach(|| Ok((Target::of(spec, enter)?, Host::gather(spec)?)));
+    let known = py.detach(|| Ok((Target::of(spec, enter)?, Host::gather(spec)?.with(payload))));
     let (target, host) = known.map_err(|error| errors::spawn_error(py, &error))?;
     let plan = py.detach(|| Plan::new(spec, payload, &host, target.as_ref()));
     Ok((plan.map_err(|error| errors::spec_error(py, &error))?, target))

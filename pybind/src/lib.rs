@@ -3,6 +3,7 @@
 
 mod container;
 mod errors;
+mod files;
 mod linux;
 mod namespaces;
 mod probe;

@@ -5,6 +5,7 @@ import sys as _sys
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from minidocker import linux
+from minidocker._changes import Changes, changes
 from minidocker._container import AttachedContainer, Container, attach
 from minidocker._doctor import doctor
 from minidocker._errors import (
@@ -17,6 +18,7 @@ from minidocker._errors import (
     SpecError,
     UnsupportedPlatformError,
 )
+from minidocker._mounts import Mount
 from minidocker._namespaces import NamespaceOptions, Namespaces, namespaces
 from minidocker._plan import Plan, PlannedCall, explain
 from minidocker._process import CompletedProcess, Popen, Usage, run
@@ -32,10 +34,12 @@ if _TYPE_CHECKING:
 
 __all__ = [
     "AttachedContainer",
+    "Changes",
     "CommandNotFound",
     "CompletedProcess",
     "Container",
     "Error",
+    "Mount",
     "NamespaceOptions",
     "Namespaces",
     "NotADirectory",
@@ -52,6 +56,7 @@ __all__ = [
     "Usage",
     "View",
     "attach",
+    "changes",
     "doctor",
     "explain",
     "linux",

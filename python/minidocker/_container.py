@@ -12,6 +12,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from minidocker import _proc
+from minidocker._changes import Changes, changes
 from minidocker._errors import SpecError
 from minidocker._namespaces import NamespaceOptions, namespaces
 from minidocker._process import CompletedProcess, Popen, run
@@ -244,6 +245,18 @@ class Container(_Namespaces):
         if not self._is_alive():
             return "exited"
         return "paused" if _is_stopped(self._pid) else "running"
+
+    def changes(self) -> Changes:
+        """What the container has added, changed and deleted so far, as ``docker diff`` has it.
+
+        Raises:
+            SpecError: nothing is kept, since ``overlay`` is not a directory.
+        """
+        layer = self.spec.overlay
+        if isinstance(layer, bool):
+            reason = "its writes are kept nowhere: give the container a directory as overlay"
+            raise SpecError(reason, option="overlay", value=layer)
+        return changes(layer, rootfs=self.spec.rootfs)
 
     def _entering(self, options: dict[str, Any]) -> dict[str, Any]:
         if self.spec.user is not None:

@@ -165,7 +165,10 @@ class Popen(subprocess.Popen[Any]):
             reason = "no Python may run between clone and exec: do it in the command instead"
             raise SpecError(reason, option="preexec_fn", value=preexec_fn)
         user, group = _accounts.resolve(
-            self._spec.user if user is None else user, group, entered=_enter
+            self._spec.user if user is None else user,
+            group,
+            entered=_enter,
+            rootfs=self._spec.rootfs,
         )
         if process_group is not None and process_group < 0:
             reason = "there is no such group: pass 0 for one of the command's own, or a group's id"

@@ -6,6 +6,7 @@
 
 pub(crate) mod call;
 mod command;
+mod files;
 mod isolation;
 pub(crate) mod maps;
 pub(crate) mod number;
@@ -17,10 +18,13 @@ pub use step::Step;
 pub use text::{Actor, Line};
 
 use call::{Arg, Handle, Sequence};
-use isolation::named;
+pub(crate) use isolation::hosts_file;
+
+use isolation::{Inside, named};
 use maps::Maps;
 
 use crate::error::{SpawnError, SpecError};
+use crate::files::{Files, OuterDirectory};
 use crate::host::Host;
 use crate::join::Target;
 use crate::namespaces::{Kind, NamespaceOptions};
@@ -64,6 +68,8 @@ pub struct Plan {
     pub(crate) endangers_dumpable: bool,
     /// Whether failures come on init's control socket: one pipe less.
     pub(crate) reports_on_control: bool,
+    /// What the caller makes before anything else, and takes back when the launch fails.
+    pub(crate) directories: Vec<OuterDirectory>,
     new: NamespaceOptions,
     leads_session: bool,
 }
@@ -99,7 +105,20 @@ impl Plan {
             (None, Some(target)) => target.ids(host, command),
             (None, None) => None,
         };
-        let mut builder = Builder { spec, host, command, new, stages: Vec::new() };
+        if target.is_some_and(|target| target.kinds().contains(Kind::Mount)) && host.files.is_some()
+        {
+            return Err(SpecError::new(
+                "mounts",
+                "…",
+                "a command that enters a container gets that container's files",
+                "Give rootfs, mounts, tmpfs, read_only and overlay to the container",
+            ));
+        }
+        let files = match &host.files {
+            Some(files) => Some(files.as_ref().as_ref().map_err(Clone::clone)?),
+            None => None,
+        };
+        let mut builder = Builder { spec, host, command, new, files, stages: Vec::new() };
         builder.stage(0);
         if let Some(target) = target {
             builder.enter(target);
@@ -125,6 +144,7 @@ impl Plan {
             enters: target.is_some(),
             endangers_dumpable,
             reports_on_control,
+            directories: files.map_or_else(Vec::new, |files| files.directories.clone()),
             new,
             leads_session: command.is_none_or(|command| command.new_session),
         })
@@ -213,6 +233,7 @@ struct Builder<'a> {
     host: &'a Host,
     command: Option<&'a Command>,
     new: NamespaceOptions,
+    files: Option<&'a Files>,
     stages: Vec<Stage>,
 }
 
@@ -355,7 +376,8 @@ impl Builder<'_> {
         }
         let pingers = self.pingers(ids);
         let other_net = new.contains(Kind::Net) || entered_net;
-        isolation::isolate(self.sequence(), spec, new, other_net, pingers, host);
+        let inside = Inside { spec, new, other_net, pingers, host, files: self.files };
+        isolation::isolate(self.sequence(), &inside);
     }
 
     /// The range of groups that ping is opened to: those that are mapped.
@@ -425,7 +447,7 @@ impl Builder<'_> {
             let below = |mount: &[u8]| path.starts_with(mount);
             self.new.contains(Kind::Mount) && (below(b"/proc") || below(b"/sys") || below(b"/dev"))
         });
-        entered || covered
+        entered || covered || self.files.is_some()
     }
 }
 

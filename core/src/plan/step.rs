@@ -56,6 +56,22 @@ steps! {
     Root = "root": "become root inside",
     /// Mount propagation is cut.
     PrivateMounts = "private-mounts": "make the mounts private",
+    /// What is mounted from outside, opened before anything covers it.
+    MountSource = "mount-source": "open what is to be mounted",
+    /// The directory that becomes the root.
+    MakeRoot = "make-root": "make the root directory",
+    /// Copy-on-write over directories of the host's.
+    Overlay = "overlay": "lay an overlay on the files",
+    /// Mount points that are missing, made inside.
+    MountPoint = "mount-point": "make a mount point inside",
+    /// The root becomes read-only.
+    ReadOnly = "read-only": "make the root read-only",
+    /// A minimal /dev in a root of its own.
+    Dev = "dev": "make /dev",
+    /// `pivot_root(2)`.
+    PivotRoot = "pivot-root": "make the new root /",
+    /// A mount that the specification asks for.
+    Mount = "mount": "mount",
     /// sethostname(2).
     Hostname = "hostname": "set the hostname",
     /// setdomainname(2).
@@ -200,6 +216,32 @@ impl Step {
             }
             (Self::WorkingDirectory, libc::EACCES) => {
                 "The directory is not accessible inside: pass another cwd"
+            }
+            _ => self.hint_about_files(errno),
+        }
+    }
+
+    const fn hint_about_files(self, errno: i32) -> &'static str {
+        match (self, errno) {
+            (Self::Overlay | Self::MountSource, libc::EINVAL) => {
+                "An overlay refuses a directory with something mounted below it, a layer that is itself \
+                 on an overlay, and file systems whose names ignore case: pass another directory"
+            }
+            (Self::Overlay | Self::MountSource, libc::ELOOP | libc::EBUSY) => {
+                "Another overlay uses that directory: end it, or pass another directory"
+            }
+            (Self::PivotRoot, libc::EINVAL) => {
+                "The caller's own root is not a mount point, as after chroot(2): run it from one that is"
+            }
+            (Self::Mount | Self::MountPoint, libc::ENOENT | libc::ENOTDIR) => {
+                "The target is not there inside, and cannot be made there: choose another one"
+            }
+            (Self::Mount, libc::EINVAL) => {
+                "The file system does not take one of the options: leave it out"
+            }
+            (Self::Mount | Self::ReadOnly | Self::MakeRoot | Self::MountSource, libc::EPERM) => {
+                "The namespace that it belongs to has to be new too (proc: pid, sysfs: net, mqueue: ipc), \
+                 and mounts of the host's keep their restrictions"
             }
             _ => general_hint(errno),
         }
