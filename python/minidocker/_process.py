@@ -355,7 +355,16 @@ class Popen(subprocess.Popen[Any]):
             self._process.send_signal(operator.index(sig))
 
     def _end(self) -> None:
-        """End the whole container, and reap its first process."""
+        """End the whole container, close the pipes, and reap its first process."""
+        self._kill_all()
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            if pipe is not None:
+                _close(pipe)
+        if self._process is not None:
+            self.wait()
+
+    def _kill_all(self) -> None:
+        """End the whole container."""
         if self._process is None:
             return
         # An exception may have come before the rest was known.
@@ -366,10 +375,6 @@ class Popen(subprocess.Popen[Any]):
         if self._process.leads_session and not has_pid_1:
             kill_session(self.pid, reaped=self.returncode is not None)
         self.kill()
-        for pipe in (self.stdin, self.stdout, self.stderr):
-            if pipe is not None:
-                _close(pipe)
-        self.wait()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

@@ -244,14 +244,22 @@ async def _communicate(
 
 
 async def _end(popen: Popen, process: asyncio.subprocess.Process) -> None:
-    """End the whole container and reap it, even if this task is cancelled once more."""
-    ending = asyncio.get_running_loop().run_in_executor(None, popen._end)
+    """End the whole container and reap it, even if this task is cancelled once more.
+
+    The pipes are the transport's to close: their descriptors are in the event loop.
+    """
+
+    def kill() -> None:
+        popen._kill_all()
+        popen.wait()
+
+    ending = asyncio.get_running_loop().run_in_executor(None, kill)
     while not ending.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(ending)
     ending.result()
     process._transport.close()  # type: ignore[attr-defined]
-    # The transports of the pipes close in the loop's next round, which may be its last.
+    # The pipes close in the loop's next round, which may be its last.
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
