@@ -186,9 +186,6 @@ class Popen(subprocess.Popen[Any]):
             self._end()
             raise
 
-    # Until it has been measured, no peak of the child's is known to be its own.
-    _peak_before = sys.maxsize
-
     def _get_handles(self, *given: Any) -> tuple[int, ...]:
         try:
             return super()._get_handles(*given)  # type: ignore[misc, no-any-return]
@@ -356,12 +353,13 @@ class Popen(subprocess.Popen[Any]):
 
     def _end(self) -> None:
         """End the whole container, close the pipes, and reap its first process."""
+        if self._process is None:
+            return
         self._kill_all()
         for pipe in (self.stdin, self.stdout, self.stderr):
             if pipe is not None:
                 _close(pipe)
-        if self._process is not None:
-            self.wait()
+        self.wait()
 
     def _kill_all(self) -> None:
         """End the whole container."""
