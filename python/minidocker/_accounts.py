@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from minidocker._errors import SpecError
 
@@ -37,6 +38,9 @@ def resolve(
             if group is not None:
                 reason = f"the group is {group!r} too: give it once"
                 raise SpecError(reason, option="user", value=user)
+            if not name or not rest:
+                reason = "a part of it is empty: give user:group, or the user alone"
+                raise SpecError(reason, option="user", value=user)
             user, group = name, rest
         user = _number(user)
     if isinstance(group, str):
@@ -46,6 +50,21 @@ def resolve(
         user = _lookup("user", user, "passwd", root)
         group = _lookup("group", group, "group", root)
     return user, group
+
+
+def named_groups(extra_groups: Any, *, entered: int | None) -> Any:
+    """Return ``extra_groups`` for `subprocess.Popen`, which looks up names in the caller's files.
+
+    Args:
+        extra_groups: ids and names, as the user gave them.
+        entered: the pid of a container whose files the names are looked up in instead.
+
+    Raises:
+        SpecError: a name that does not exist inside.
+    """
+    if entered is None or extra_groups is None or isinstance(extra_groups, str):
+        return extra_groups
+    return [_lookup("group", group, "group", entered) for group in extra_groups]
 
 
 def single(option: str, number: int | None) -> int | None:
