@@ -115,7 +115,8 @@ class Popen(subprocess.Popen[Any]):
     """
 
     _process: _core.Process | None = None
-    _peak_before = 0
+    # Until it has been measured, no peak of the child's is known to be its own.
+    _peak_before = sys.maxsize
 
     def __init__(
         self,
@@ -170,7 +171,9 @@ class Popen(subprocess.Popen[Any]):
             entered=_enter,
             rootfs=self._spec.rootfs,
         )
-        extra_groups = _accounts.named_groups(extra_groups, entered=_enter)
+        extra_groups = _accounts.named_groups(
+            extra_groups, entered=_enter, rootfs=self._spec.rootfs
+        )
         if process_group is not None and process_group < 0:
             reason = "there is no such group: pass 0 for one of the command's own, or a group's id"
             raise SpecError(reason, option="process_group", value=process_group)
@@ -186,9 +189,6 @@ class Popen(subprocess.Popen[Any]):
             # A Ctrl-C after the start, for one: nobody would ever hear of the process.
             self._end()
             raise
-
-    # Until it has been measured, no peak of the child's is known to be its own.
-    _peak_before = sys.maxsize
 
     def _get_handles(self, *given: Any) -> tuple[int, ...]:
         try:
