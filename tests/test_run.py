@@ -251,6 +251,12 @@ def test_a_single_string_is_a_command_without_arguments():
         (["true"], {"process_group": -1}, "process_group", "no such group"),
         (["true"], {"extra_groups": [2**32 - 1]}, "extra_groups", "no group's id"),
         (["true"], {"user": "root:root", "group": 0}, "user", "give it once"),
+        (["true"], {"user": "root:"}, "user", "empty"),
+        (["true"], {"user": ":root"}, "user", "empty"),
+        (["true"], {"stdout": -5}, "stdout", "no open descriptor"),
+        (["true"], {"stdin": subprocess.STDOUT}, "stdin", "no open descriptor"),
+        (["true"], {"pass_fds": [-1]}, "pass_fds", "-1 is no descriptor"),
+        (["true"], {"pass_fds": [2**40]}, "pass_fds", "no descriptor"),
         (["true"], {"spec": "hostname"}, "spec", "minidocker.Spec"),
     ],
 )

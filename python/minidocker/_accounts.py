@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from minidocker._errors import SpecError
 
@@ -37,15 +38,39 @@ def resolve(
             if group is not None:
                 reason = f"the group is {group!r} too: give it once"
                 raise SpecError(reason, option="user", value=user)
+            if not name or not rest:
+                reason = "a part of it is empty: give user:group, or the user alone"
+                raise SpecError(reason, option="user", value=user)
             user, group = name, rest
         user = _number(user)
     if isinstance(group, str):
         group = _number(group)
-    root = f"/proc/{entered}/root" if entered is not None else rootfs
+    root = _root(entered, rootfs)
     if root is not None:
         user = _lookup("user", user, "passwd", root)
         group = _lookup("group", group, "group", root)
     return user, group
+
+
+def _root(entered: int | None, rootfs: _Path | None) -> _Path | None:
+    return f"/proc/{entered}/root" if entered is not None else rootfs
+
+
+def named_groups(extra_groups: Any, *, entered: int | None, rootfs: _Path | None = None) -> Any:
+    """Return ``extra_groups`` for `subprocess.Popen`, which looks up names in the caller's files.
+
+    Args:
+        extra_groups: ids and names, as the user gave them.
+        entered: the pid of a container whose files the names are looked up in instead.
+        rootfs: the directory that will be the container's root, likewise.
+
+    Raises:
+        SpecError: a name that does not exist inside.
+    """
+    root = _root(entered, rootfs)
+    if root is None or extra_groups is None or isinstance(extra_groups, str):
+        return extra_groups
+    return [_lookup("extra_groups", group, "group", root) for group in extra_groups]
 
 
 def single(option: str, number: int | None) -> int | None:
@@ -84,7 +109,7 @@ def _lookup(option: str, name: int | str | None, file: str, root: _Path) -> int 
         fields = line.split(":")
         if len(fields) > 2 and fields[0] == name and fields[2].isdigit():
             return int(fields[2])
-    reason = f"there is no such {option} in the container's /etc/{file}: give its id"
+    reason = f"there is no such name in the container's /etc/{file}: give its id"
     raise SpecError(reason, option=option, value=name)
 
 

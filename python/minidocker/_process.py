@@ -30,7 +30,7 @@ import sys
 import time
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Unpack
 
-from minidocker import _accounts
+from minidocker import _accounts, _arguments
 from minidocker._errors import SpawnError, SpecError, unknown_option
 from minidocker._session import kill_session
 from minidocker._spec import FIELDS, SUBPROCESS_KEYWORDS, Spec, SpecOptions
@@ -115,7 +115,8 @@ class Popen(subprocess.Popen[Any]):
     """
 
     _process: _core.Process | None = None
-    _peak_before = 0
+    # Until it has been measured, no peak of the child's is known to be its own.
+    _peak_before = sys.maxsize
 
     def __init__(
         self,
@@ -170,6 +171,9 @@ class Popen(subprocess.Popen[Any]):
             entered=_enter,
             rootfs=self._spec.rootfs,
         )
+        extra_groups = _accounts.named_groups(
+            extra_groups, entered=_enter, rootfs=self._spec.rootfs
+        )
         if process_group is not None and process_group < 0:
             reason = "there is no such group: pass 0 for one of the command's own, or a group's id"
             raise SpecError(reason, option="process_group", value=process_group)
@@ -199,17 +203,17 @@ class Popen(subprocess.Popen[Any]):
 
     def _execute_child(self, *given: Any) -> None:
         call = dict(zip(_EXECUTE_CHILD, given, strict=True))
-        args, executable = _arguments(call["args"], call["executable"], shell=call["shell"])
+        args, executable = _arguments.words(call["args"], call["executable"], shell=call["shell"])
         cwd, env = call["cwd"], call["env"]
         sys.audit("subprocess.Popen", executable, args, cwd, env)
-        stdio = (call["p2cread"], call["c2pwrite"], call["errwrite"])
+        stdio = _arguments.stdio(call["p2cread"], call["c2pwrite"], call["errwrite"])
         command = _core.Command(
-            candidates=_candidates(executable, env),
+            candidates=_arguments.candidates(executable, env),
             argv=[os.fsencode(arg) for arg in args],
-            envp=None if env is None else _environment(env),
+            envp=None if env is None else _arguments.environment(env),
             cwd=None if cwd is None else os.fsencode(cwd),
             stdio=stdio,
-            pass_fds=sorted(int(fd) for fd in call["pass_fds"]),
+            pass_fds=_arguments.descriptors(call["pass_fds"]),
             close_fds=bool(call["close_fds"]),
             restore_signals=bool(call["restore_signals"]),
             umask=call["umask"] if call["umask"] >= 0 else None,
@@ -451,47 +455,6 @@ def run(
     if check:
         completed.check_returncode()
     return completed
-
-
-def _arguments(args: Any, executable: Any, *, shell: bool) -> tuple[list[Any], Any]:
-    """The arguments and the program, as `subprocess` works them out."""
-    if isinstance(args, str | bytes):
-        args = [args]
-    elif isinstance(args, os.PathLike):
-        if shell:
-            raise TypeError("path-like args is not allowed when shell is true")
-        args = [args]
-    else:
-        args = list(args)
-    if not args:
-        raise SpecError(
-            "there is no command: give at least a program's name", option="args", value=args
-        )
-    if shell:
-        args = ["/bin/sh", "-c", *args]
-        if executable:
-            args[0] = executable
-    return args, args[0] if executable is None else executable
-
-
-def _candidates(executable: Any, env: Mapping[Any, Any] | None) -> list[bytes]:
-    """The files that the program may be, in the order of ``PATH``."""
-    name = os.fsencode(executable)
-    if os.path.dirname(name):
-        return [name]
-    # os.get_exec_path() takes what os.environ is: a mapping of str, or of bytes.
-    path = os.get_exec_path(env)
-    return [os.path.join(os.fsencode(directory), name) for directory in path]
-
-
-def _environment(env: Mapping[Any, Any]) -> list[bytes]:
-    lines = []
-    for name, value in env.items():
-        key = os.fsencode(name)
-        if b"=" in key:
-            raise ValueError("illegal environment variable name")
-        lines.append(key + b"=" + os.fsencode(value))
-    return lines
 
 
 def _close(pipe: IO[Any]) -> None:
