@@ -1,6 +1,7 @@
 """Containers in asyncio: nothing blocks the loop, and cancelling leaves nothing behind."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 import time
@@ -127,3 +128,20 @@ def test_large_input_and_output_pass_at_the_same_time():
         )
 
     assert asyncio.run(main()).stdout == data
+
+
+@pytest.mark.parametrize("rounds", range(12))
+def test_cancelling_at_any_moment_of_the_start_leaves_nothing(rounds, survivors, leaks):
+    async def main():
+        task = asyncio.create_task(
+            aio.run(["sleep", "1000"], env=survivors.env, capture_output=True, input=b"")
+        )
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not survivors.find()
+
+    asyncio.run(main())
+    gc.collect()

@@ -115,7 +115,8 @@ class Popen(subprocess.Popen[Any]):
     """
 
     _process: _core.Process | None = None
-    # Until it has been measured, no peak of the child's is known to be its own.
+    # Until it has been measured, no peak of the child is known to be its own.
+    _peak_before = sys.maxsize
     _peak_before = sys.maxsize
 
     def __init__(

@@ -38,6 +38,7 @@ class _Transport(asyncio.base_subprocess.BaseSubprocessTransport):
 
     _loop: asyncio.AbstractEventLoop
     _proc: Popen
+    _pipes: dict[int, Any]
     _pidfd = -1
 
     def _start(
@@ -64,6 +65,10 @@ class _Transport(asyncio.base_subprocess.BaseSubprocessTransport):
             self._close_pidfd()
         if returncode is not None:
             self._process_exited(returncode)
+
+    def are_pipes_connected(self) -> bool:
+        """Whether every pipe has its transport, which only then can be closed."""
+        return all(pipe is not None for pipe in self._pipes.values())
 
     def _close_pidfd(self) -> None:
         if self._pidfd >= 0:
@@ -143,8 +148,8 @@ async def _create(
     try:
         await connected
     except BaseException:
-        transport._proc._end()
-        transport.close()
+        # The pipes are still being connected; whichever are not yet would be afterwards.
+        await _end(transport)
         raise
     return asyncio.subprocess.Process(transport, protocol, loop)
 
@@ -188,19 +193,20 @@ async def run(
     streams = {name: options.pop(name, None) for name in ("stdin", "stdout", "stderr")}
     started = time.monotonic()
     process = await _create(args, shell, _LIMIT, spec, {**streams, **options})
-    popen: Popen = process._transport._proc  # type: ignore[attr-defined]
+    transport: _Transport = process._transport  # type: ignore[attr-defined]
+    popen = transport._proc
     collected: dict[str, bytearray] = {}
     try:
         async with asyncio.timeout(timeout):
             await _communicate(process, input, collected)
     except TimeoutError:
-        await _end(popen, process)
+        await _end(transport)
         output = {name: bytes(found) for name, found in collected.items()}
         raise subprocess.TimeoutExpired(
             args, timeout or 0.0, output=output.get("stdout"), stderr=output.get("stderr")
         ) from None
     except BaseException:
-        await _end(popen, process)
+        await _end(transport)
         raise
 
     def result(name: str) -> Any:
@@ -243,22 +249,23 @@ async def _communicate(
         tasks.create_task(process.wait())
 
 
-async def _end(popen: Popen, process: asyncio.subprocess.Process) -> None:
+async def _end(transport: _Transport) -> None:
     """End the whole container and reap it, even if this task is cancelled once more.
 
     The pipes are the transport's to close: their descriptors are in the event loop.
     """
+    popen = transport._proc
 
     def kill() -> None:
         popen._kill_all()
         popen.wait()
 
     ending = asyncio.get_running_loop().run_in_executor(None, kill)
-    while not ending.done():
+    while not (ending.done() and transport.are_pipes_connected()):
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(ending)
+            await (asyncio.sleep(0) if ending.done() else asyncio.shield(ending))
     ending.result()
-    process._transport.close()  # type: ignore[attr-defined]
+    transport.close()
     # The pipes close in the loop's next round, which may be its last.
     await asyncio.sleep(0)
     await asyncio.sleep(0)
