@@ -39,6 +39,8 @@ pub struct Host {
     pub sys_cgroup: bool,
     /// Whether other processes of the same user may look into the caller (`PR_GET_DUMPABLE`).
     pub dumpable: bool,
+    /// The caller's process id.
+    pub pid: u32,
     /// The caller's working directory; `None` where it was removed.
     pub working_directory: Option<CString>,
 }
@@ -83,6 +85,7 @@ impl Host {
             mqueue: own_ipc && is_directory("/dev/mqueue"),
             sys,
             sys_cgroup,
+            pid: std::process::id(),
             dumpable: nix::sys::prctl::get_dumpable().unwrap_or(false),
             working_directory: std::env::current_dir()
                 .ok()

@@ -5,9 +5,17 @@ import sys as _sys
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from minidocker import linux
+from minidocker._call import CompletedCall, Isolated, call, isolated
 from minidocker._container import AttachedContainer, Container, attach
 from minidocker._doctor import Report, doctor
 from minidocker._errors import (
+    CallError,
+    CallExited,
+    CallFailed,
+    CallKilled,
+    CallLimitExceeded,
+    CallResultError,
+    CallTimeout,
     CommandNotFound,
     Error,
     NotADirectory,
@@ -27,14 +35,26 @@ if _TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell as _InteractiveShell
 
+    from minidocker._executor import BrokenContainer, ContainerExecutor
     from minidocker._view import View
 
 __all__ = [
     "AttachedContainer",
+    "BrokenContainer",
+    "CallError",
+    "CallExited",
+    "CallFailed",
+    "CallKilled",
+    "CallLimitExceeded",
+    "CallResultError",
+    "CallTimeout",
     "CommandNotFound",
+    "CompletedCall",
     "CompletedProcess",
     "Container",
+    "ContainerExecutor",
     "Error",
+    "Isolated",
     "NamespaceOptions",
     "Namespaces",
     "NotADirectory",
@@ -51,8 +71,10 @@ __all__ = [
     "Usage",
     "View",
     "attach",
+    "call",
     "doctor",
     "explain",
+    "isolated",
     "linux",
     "namespaces",
     "run",
@@ -66,6 +88,11 @@ def __getattr__(name: str) -> "_Any":
 
         globals()[name] = View
         return View
+    if name in ("BrokenContainer", "ContainerExecutor"):
+        from minidocker import _executor  # noqa: PLC0415 - see above
+
+        value = globals()[name] = getattr(_executor, name)
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -115,6 +115,8 @@ class Spec:
             SpecError: an option that does not exist, with the nearest name that does.
         """
         if not options:
+            if spec is not None and not isinstance(spec, Spec):
+                _wrong("spec", spec, "give a minidocker.Spec")
             return _DEFAULT if spec is None else spec
         for name, value in options.items():
             if name not in _FIELDS:

@@ -24,11 +24,15 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
     // SAFETY: reads eight bytes of the mask.
     let _ = unsafe { syscall(nr::RT_SIGPROCMASK, [2, &raw const EVERY_SIGNAL as u64, 0, 8, 0, 0]) };
     // SAFETY: the header is valid.
-    let (role, control, report) = unsafe {
+    let (role, control, report, adopted) = unsafe {
         let header = &*program;
-        (header.role, header.control, header.report)
+        (header.role, header.control, header.report, header.adopted)
     };
-    let command = if role == role::INIT {
+    let command = if adopted != 0 {
+        let pid = adopted as i32;
+        introduce(control, pid, descriptor_of(pid));
+        Some(pid)
+    } else if role == role::INIT {
         // SAFETY: the caller's promise.
         let (pid, pidfd) = unsafe { start(program) };
         introduce(control, pid, pidfd);
@@ -81,6 +85,16 @@ unsafe fn start(program: *mut Header) -> (i32, i32) {
             child::send(report, &Message::failed(0, u32::MAX, errno));
             exit(MISUSED)
         }
+    }
+}
+
+/// A pidfd of this process's child `pid`.
+fn descriptor_of(pid: i32) -> i32 {
+    // SAFETY: takes no pointer.
+    match unsafe { syscall(nr::PIDFD_OPEN, [pid as u64, 0, 0, 0, 0, 0]) } {
+        Ok(descriptor) => descriptor as i32,
+        // Nobody but this process reaps it, so there is no telling what it was.
+        Err(_) => exit(MISUSED),
     }
 }
 
