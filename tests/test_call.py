@@ -28,7 +28,7 @@ class Interruption(BaseException):
     """What a handler of a signal raises."""
 
 
-# --- values and exceptions ----------------------------------------------------------------------
+# --- values and exceptions -----------------------------------------------------------------------
 
 
 @both_methods
@@ -103,7 +103,7 @@ def test_a_value_of_any_size_comes_back(leaks, method, size):
     assert joined == b"x" * size + b"yz"
 
 
-# --- other ends ---------------------------------------------------------------------------------
+# --- other ends ----------------------------------------------------------------------------------
 
 
 @both_methods
@@ -215,7 +215,7 @@ def test_the_exceptions_pickle_with_what_they_know():
         assert isinstance(again, minidocker.CallError)
 
 
-# --- decorators ---------------------------------------------------------------------------------
+# --- decorators ----------------------------------------------------------------------------------
 
 
 def test_a_decorated_function_keeps_its_name_and_is_itself_inside():
@@ -249,7 +249,7 @@ def test_a_decorated_function_can_be_spawned():
     assert spawned(functions.decorated.__wrapped__)(1) == (2, "spawned")
 
 
-# --- bad input ----------------------------------------------------------------------------------
+# --- bad input -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_what_the_kernel_refuses_is_a_spawn_error(leaks, method):
     assert caught.value.step == "time"
 
 
-# --- many ---------------------------------------------------------------------------------------
+# --- many ----------------------------------------------------------------------------------------
 
 
 @both_methods

@@ -18,7 +18,7 @@ both_methods = pytest.mark.parametrize("method", METHODS)
 pytestmark = pytest.mark.usefixtures("template")
 
 
-# --- output -------------------------------------------------------------------------------------
+# --- output --------------------------------------------------------------------------------------
 
 
 @both_methods
@@ -75,7 +75,7 @@ def test_usage_is_told():
     assert usage.peak >= 50 << 20
 
 
-# --- code that is not trusted -------------------------------------------------------------------
+# --- code that is not trusted --------------------------------------------------------------------
 
 
 @both_methods
