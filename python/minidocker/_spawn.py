@@ -101,12 +101,11 @@ class _Client:
         except BaseException:
             ours.close()
             raise
-        _descriptors.note(ours.fileno())
 
     def _start(self, descriptor: int, preload: tuple[str, ...]) -> int:
         code = (
-            f"import sys; sys.path[:] = {sys.path!r}; "
-            f"from minidocker._template import main; main(3, {preload!r})"
+            f"import sys; sys.path[:] = {sys.path!r}; from minidocker._template import main; "
+            f"main(3, {preload!r}, {self.here.argv!r}, {self.here.main!r})"
         )
         # Its own session: a Ctrl-C at the terminal is this process's.
         return os.posix_spawn(
@@ -136,7 +135,7 @@ class _Client:
 
     def close(self) -> None:
         """End it."""
-        _descriptors.close(self._requests.detach())
+        self._requests.close()
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)

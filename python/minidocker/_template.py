@@ -241,8 +241,12 @@ def _tell(lifeline: socket.socket, data: bytes, *fds: int) -> None:
         socket.send_fds(lifeline, [data], fds)
 
 
-def main(descriptor: int, preload: tuple[str, ...]) -> None:
+def main(
+    descriptor: int, preload: tuple[str, ...], argv: list[str], own_main: tuple[str, str] | None
+) -> None:
     """Be a template: what its interpreter is started with."""
+    # The environment and the directory are the caller's already.
+    _worker.be_like(argv, own_main)
     # Ctrl-C is the caller's, which ends what it started.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))

@@ -49,23 +49,29 @@ class Context(NamedTuple):
 
     def apply(self) -> None:
         """Become like the caller."""
-        global _main  # noqa: PLW0603 - what this process is
         if self.environ != dict(os.environ):
             os.environ.clear()
             os.environ.update(self.environ)
         sys.path[:] = self.path
-        sys.argv[:] = self.argv
+        be_like(self.argv, self.main)
         if self.cwd is not None:
             try:
                 os.chdir(self.cwd)
             except OSError:
                 # It does not exist inside, or is not to be entered: the root directory does.
                 os.chdir("/")
-        _main = self.main
+
+
+def be_like(argv: list[str], main: tuple[str, str] | None) -> None:
+    """Take over what a caller was started with."""
+    global _main  # noqa: PLW0603 - what this process is
+    sys.argv[:] = argv
+    _main = main
 
 
 _main: tuple[str, str] | None = None
 _loading_main = False
+_main_is_loaded = False
 
 
 def _own_main() -> tuple[str, str] | None:
@@ -97,9 +103,10 @@ def check_not_loading_main() -> None:
 
 def _load_main() -> None:
     """Import the caller's ``__main__``, under another name, as `multiprocessing` does."""
-    global _loading_main  # noqa: PLW0603 - what this process is doing
-    if _main is None or "__mp_main__" in sys.modules:
+    global _loading_main, _main_is_loaded  # noqa: PLW0603 - what this process is doing
+    if _main is None or _main_is_loaded:
         return
+    _main_is_loaded = True
     how, what = _main
     module = types.ModuleType("__mp_main__")
     _loading_main = True
@@ -132,6 +139,9 @@ def task(
         if needs_main and _own_main() is None:
             said = "it is defined in a __main__ that no other interpreter can import"
             raise pickle.PicklingError(f"can't pickle {function!r}: {said}")
+        if needs_main:
+            # What comes back may be of a class that the worker's copy of the script has defined.
+            sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
     except Exception as error:
         error.add_note(
             "The function and its arguments are pickled, to be sent to another process. "
