@@ -1,5 +1,6 @@
 """Fixtures for all tests; the rules that all keep are in support/rules.py."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,12 @@ def noop() -> Iterator[Path]:
 def _what_is_kept_per_process(noop: Path) -> None:
     """Run one container, so that the few descriptors kept per process are there already."""
     minidocker.run([noop], check=True)
+
+
+@pytest.fixture(scope="session")
+def template(_what_is_kept_per_process: None) -> None:
+    """Spawn one function, so that the template process, which is kept, is there already."""
+    minidocker.isolated(method="spawn")(os.getpid)()
 
 
 @pytest.fixture

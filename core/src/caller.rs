@@ -72,6 +72,8 @@ struct Slots {
 struct Caller {
     pid: u32,
     slots: Mutex<Slots>,
+    /// See [`hold`].
+    held: Mutex<Vec<RawFd>>,
 }
 
 static CALLER: AtomicPtr<Caller> = AtomicPtr::new(std::ptr::null_mut());
@@ -83,7 +85,8 @@ fn caller() -> &'static Caller {
     if let Some(caller) = unsafe { current.as_ref() }.filter(|caller| caller.pid == pid) {
         return caller;
     }
-    let fresh = Box::into_raw(Box::new(Caller { pid, slots: Mutex::default() }));
+    let fresh =
+        Box::into_raw(Box::new(Caller { pid, slots: Mutex::default(), held: Mutex::default() }));
     match CALLER.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire) {
         // SAFETY: as above; the parent's state, after a fork, stays as it is.
         Ok(_) => unsafe { &*fresh },
@@ -128,6 +131,27 @@ pub fn after_fork_in_child() {
     if let Some(mut inherited) = FORKING.try_with(RefCell::take).ok().flatten() {
         *inherited = Slots::default();
     }
+}
+
+/// Takes note of descriptors that belong to one use of a container: copies of the caller that are made
+/// for others close them, or the end of a pipe would not show until such a copy ends.
+pub fn hold(fds: &[RawFd]) {
+    held().extend_from_slice(fds);
+}
+
+/// Closes descriptors that were noted with [`hold`].
+pub fn release(fds: &[RawFd]) {
+    let mut held = held();
+    for &fd in fds {
+        held.retain(|&number| number != fd);
+        // Under the lock: the number may be another use's a moment later.
+        let _ = nix::unistd::close(fd);
+    }
+}
+
+/// The descriptors that were noted; none is made or closed as long as this is held.
+pub(crate) fn held() -> MutexGuard<'static, Vec<RawFd>> {
+    caller().held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Caller {

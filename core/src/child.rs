@@ -16,6 +16,7 @@ use crate::raw::{Errno, exit, nr, syscall};
 const ENOENT: Errno = 2;
 const EINTR: Errno = 4;
 const ENOTDIR: Errno = 20;
+const ENOSYS: Errno = 38;
 const ECANCELED: Errno = 125;
 const ETIMEDOUT: Errno = 110;
 /// For a walk that ends without having executed anything.
@@ -108,6 +109,8 @@ unsafe fn perform(call: &Call, report: i32) -> Result<usize, Errno> {
         // SAFETY: the argument is the address of the program's futex word.
         pseudo::AWAIT_PARENT => unsafe { await_parent(args[0] as *const AtomicU32) },
         pseudo::FORK => fork(args[0], report),
+        // SAFETY: the argument is the address of the program's header.
+        pseudo::FORK_CALLER => unsafe { fork_caller(args[0] as *const Header) },
         // SAFETY: the plan's own call, with arguments made for it.
         real => unsafe { syscall(real as usize, args) },
     }
@@ -205,6 +208,21 @@ fn fork(flags: u64, report: i32) -> Result<usize, Errno> {
     }
     send(report, &Message::new(message::PID, pid as u32));
     exit(0)
+}
+
+/// Forks the caller, by what the launch has put into the header: the one place where this process
+/// runs code of the caller's, which stands still meanwhile.
+///
+/// # Safety
+///
+/// `program` must point to a program, whose `fork` may be called with its `fork_context`.
+unsafe fn fork_caller(program: *const Header) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    let header = unsafe { &*program };
+    let Some(fork) = header.fork else { return Err(ENOSYS) };
+    // SAFETY: the caller's promise.
+    let pid = unsafe { fork(header.fork_context) };
+    if pid < 0 { Err(-pid as Errno) } else { Ok(pid as usize) }
 }
 
 /// Sends a message to the caller, which may have gone.

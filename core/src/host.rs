@@ -40,6 +40,8 @@ pub struct Host {
     pub sys_cgroup: bool,
     /// Whether other processes of the same user may look into the caller (`PR_GET_DUMPABLE`).
     pub dumpable: bool,
+    /// The caller's process id.
+    pub pid: u32,
     /// The caller's working directory; `None` where it was removed.
     pub working_directory: Option<CString>,
     /// The terminal that the command's standard input is, by its path; only for a root of its own.
@@ -98,6 +100,7 @@ impl Host {
             mqueue,
             sys,
             sys_cgroup,
+            pid: std::process::id(),
             dumpable: nix::sys::prctl::get_dumpable().unwrap_or(false),
             working_directory: std::env::current_dir()
                 .ok()

@@ -23,10 +23,14 @@ use crate::plan::{Plan, Stage, Step};
 use crate::process::Process;
 
 mod clone;
+mod fork;
 mod maps;
+mod point;
 mod report;
 mod stack;
 mod wait;
+
+pub use fork::{Forked, Side, fork};
 
 use clone::{clone_and_wait, reap, signal_mask};
 use report::{await_introduction, await_report};

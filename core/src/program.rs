@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicI32, AtomicU32};
 
 /// Says that a buffer is a program, and in which version of this format: the helper is embedded
 /// in the library that writes the programs, so a mismatch is a bug, never a version skew.
-pub(crate) const MAGIC: u32 = 0x6d64_6b03;
+pub(crate) const MAGIC: u32 = 0x6d64_6b04;
 
 /// What the process that maps a program does with it.
 pub(crate) mod role {
@@ -30,6 +30,8 @@ pub(crate) mod role {
     pub(crate) const WALK: u32 = 3;
     /// Waits for the death of the caller and kills what was registered.
     pub(crate) const WATCHDOG: u32 = 4;
+    /// No helper: the copy of the caller walks the calls, and goes on as the command.
+    pub(crate) const FORKED: u32 = 5;
 }
 
 /// Numbers of calls that are more than one system call; above every real system call number.
@@ -42,6 +44,9 @@ pub(crate) mod pseudo {
     /// Forks with the clone flags in `args[0]`. The first process reports the child's pid and
     /// exits; the child goes on with the next call.
     pub(crate) const FORK: u32 = 0x8000_0002;
+    /// Forks the caller, whose memory this process shares, through the caller's own C library:
+    /// [`super::Header::fork`]. `args[0]`: address of the header. The result is the pid of the copy.
+    pub(crate) const FORK_CALLER: u32 = 0x8000_0003;
 }
 
 /// What happens when a call fails.
@@ -63,6 +68,16 @@ pub(crate) mod go {
     pub(crate) const ON: u32 = 1;
     /// The parent failed; the child has to end.
     pub(crate) const ABORT: u32 = 2;
+    /// The parent stands still, and may be forked.
+    pub(crate) const FORK: u32 = 3;
+}
+
+/// Values of [`Header::tid`], which the kernel sets to 0 when the child has executed or ended.
+pub(crate) mod tid {
+    /// The child is at work.
+    pub(crate) const HERE: u32 = 1;
+    /// The child waits for [`super::go::FORK`].
+    pub(crate) const AWAITS_FORK: u32 = 2;
 }
 
 /// [`Header::failed_at`] as long as nothing failed.
@@ -90,7 +105,8 @@ pub(crate) struct Header {
     pub(crate) control: i32,
     /// A futex: see [`go`].
     pub(crate) go: AtomicU32,
-    /// Cleared and woken by the kernel when the child executes or ends (`CLONE_CHILD_CLEARTID`).
+    /// Cleared and woken by the kernel when the child executes or ends (`CLONE_CHILD_CLEARTID`):
+    /// see [`tid`].
     pub(crate) tid: AtomicU32,
     /// Written by the child: the index of the call that failed.
     pub(crate) failed_at: AtomicU32,
@@ -100,7 +116,11 @@ pub(crate) struct Header {
     pub(crate) mask: u64,
     /// The plan's stage that this is.
     pub(crate) stage: u32,
-    pub(crate) padding: u32,
+    /// The pid of the command, where it runs already when init takes over; 0: the calls start it.
+    pub(crate) adopted: u32,
+    /// What [`pseudo::FORK_CALLER`] calls, with `fork_context`: a pid, or a negative error number.
+    pub(crate) fork: Option<unsafe extern "C" fn(u64) -> i64>,
+    pub(crate) fork_context: u64,
 }
 
 /// One system call.

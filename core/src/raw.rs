@@ -106,6 +106,7 @@ pub(crate) mod nr {
     pub(crate) const EPOLL_CREATE1: usize = 291;
     pub(crate) const PRLIMIT64: usize = 302;
     pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
+    pub(crate) const PIDFD_OPEN: usize = 434;
     pub(crate) const CLOSE_RANGE: usize = 436;
 }
 
@@ -137,6 +138,7 @@ pub(crate) mod nr {
     pub(crate) const EPOLL_CREATE1: usize = 20;
     pub(crate) const PRLIMIT64: usize = 261;
     pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
+    pub(crate) const PIDFD_OPEN: usize = 434;
     pub(crate) const CLOSE_RANGE: usize = 436;
 }
 

@@ -188,6 +188,9 @@ pub enum Payload<'a> {
     Command(&'a Command),
     /// Nothing but the tiny init, which holds the namespaces for those who will enter them.
     Hold,
+    /// A copy of the calling process, a child of the tiny init: see [`launch::fork`](crate::launch::fork).
+    /// Of the command, what says how the process is, not what it executes.
+    Fork(&'a Command),
 }
 
 /// The caller's environment, as execve(2) takes it.

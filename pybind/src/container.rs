@@ -33,6 +33,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(plan_lines, module)?)?;
     module.add_function(wrap_pyfunction!(prepare_error, module)?)?;
     module.add_function(wrap_pyfunction!(call_count, module)?)?;
+    module.add_function(wrap_pyfunction!(hold, module)?)?;
+    module.add_function(wrap_pyfunction!(release, module)?)?;
     module.add_function(wrap_pyfunction!(before_fork, module)?)?;
     module.add_function(wrap_pyfunction!(after_fork_in_parent, module)?)?;
     module.add_function(wrap_pyfunction!(after_fork_in_child, module)?)
@@ -68,7 +70,7 @@ enum NetworkOf {
 
 /// The isolation options, as the core has them.
 #[pyclass(frozen, module = "minidocker._core")]
-struct Spec(spec::Spec);
+pub(crate) struct Spec(pub(crate) spec::Spec);
 
 #[pymethods]
 impl Spec {
@@ -127,7 +129,7 @@ impl Spec {
 
 /// The command and its process, as the core has them.
 #[pyclass(frozen, module = "minidocker._core")]
-struct Command(spec::Command);
+pub(crate) struct Command(pub(crate) spec::Command);
 
 #[pymethods]
 impl Command {
@@ -195,7 +197,7 @@ fn payload(command: Option<&Command>) -> Payload<'_> {
 }
 
 /// Works out the plan, off the interpreter's lock: it reads a few files.
-fn make_plan(
+pub(crate) fn make_plan(
     py: Python<'_>,
     spec: &spec::Spec,
     payload: Payload<'_>,
@@ -225,10 +227,31 @@ fn spawn(
     inject: Option<(u32, i32)>,
     owner: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Py<Process>> {
+    let (plan, target) = make_plan(py, &spec.0, payload(command), enter)?;
+    let process = launched(py, timeout, trace, inject, |options| {
+        launch::launch(&plan, target.as_ref(), options)
+    })?;
+    let process = Py::new(py, Process(process))?;
+    if let Some(owner) = owner {
+        owner.setattr(intern!(py, "_process"), &process)?;
+    }
+    Ok(process)
+}
+
+/// Launches off the interpreter's lock, looking for signals now and then.
+pub(crate) fn launched<T>(
+    py: Python<'_>,
+    timeout: Option<f64>,
+    trace: Option<RawFd>,
+    inject: Option<(u32, i32)>,
+    launch: impl FnOnce(Options<'_>) -> Result<T, LaunchError> + Send,
+) -> PyResult<T>
+where
+    T: Send,
+{
     let deadline = timeout.map(|timeout| {
         Instant::now() + Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX / 4)
     });
-    let (plan, target) = make_plan(py, &spec.0, payload(command), enter)?;
     let mut interruption = None;
     let launched = py.detach(|| {
         let mut interrupted = || {
@@ -239,18 +262,13 @@ fn spawn(
             !matches!(interruption, Some(None))
         };
         let options = Options { interrupted: Some(&mut interrupted), deadline, trace, inject };
-        launch::launch(&plan, target.as_ref(), options)
+        launch(options)
     });
-    let launched = launched.map_err(|error| match error {
+    launched.map_err(|error| match error {
         LaunchError::Spawn(error) => errors::spawn_error(py, &error),
         LaunchError::Interrupted => interruption.flatten().unwrap_or_else(|| PyErr::fetch(py)),
         LaunchError::TimedOut => DeadlineReached::new_err(error.to_string()),
-    })?;
-    let process = Py::new(py, Process(launched))?;
-    if let Some(owner) = owner {
-        owner.setattr(intern!(py, "_process"), &process)?;
-    }
-    Ok(process)
+    })
 }
 
 create_exception!(
@@ -282,16 +300,34 @@ fn plan_lines(
     Ok(lines.map(|line| (line.actor.to_string(), line.step.name(), line.call, line.note)).collect())
 }
 
-/// How many calls of the plan `inject` can make fail.
+/// How many calls of the plan `inject` can make fail. `fork`: of the plan for a copy of this process.
 #[pyfunction]
-#[pyo3(signature = (spec, command, *, enter=None))]
+#[pyo3(signature = (spec, command, *, enter=None, fork=false))]
 fn call_count(
     py: Python<'_>,
     spec: &Spec,
     command: Option<&Command>,
     enter: Option<i32>,
+    fork: bool,
 ) -> PyResult<usize> {
+    if let Some(how) = command.filter(|_| fork) {
+        return Ok(make_plan(py, &spec.0, Payload::Fork(&how.0), enter)?.0.call_count());
+    }
     Ok(make_plan(py, &spec.0, payload(command), enter)?.0.call_count())
+}
+
+/// Takes note of descriptors that copies of this process, made for other calls, have to close.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "PyO3 hands over what it extracted by value")]
+fn hold(py: Python<'_>, fds: Vec<RawFd>) {
+    py.detach(|| caller::hold(&fds));
+}
+
+/// Closes descriptors that were noted.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "PyO3 hands over what it extracted by value")]
+fn release(py: Python<'_>, fds: Vec<RawFd>) {
+    py.detach(|| caller::release(&fds));
 }
 
 /// Before a fork: what is kept for this process stays as it is until one of the next two.
@@ -319,7 +355,7 @@ fn seconds(microseconds: u64) -> f64 {
 
 /// The first process of a container.
 #[pyclass(frozen, module = "minidocker._core")]
-struct Process(process::Process);
+pub(crate) struct Process(pub(crate) process::Process);
 
 #[pymethods]
 impl Process {

@@ -1,9 +1,10 @@
 //! The Python module `minidocker._core`: unwrap the arguments, detach from the interpreter, call
-//! `minidocker_core`, wrap the result. No logic, and no `unsafe`, lives here.
+//! `minidocker_core`, wrap the result. No logic lives here, and no `unsafe` but in `fork`.
 
 mod container;
 mod errors;
 mod files;
+mod fork;
 mod linux;
 mod namespaces;
 mod probe;
@@ -14,6 +15,7 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     container::register(module)?;
+    fork::register(module)?;
     linux::register(module)?;
     namespaces::register(module)?;
     probe::register(module)?;

@@ -5,10 +5,18 @@ import sys as _sys
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from minidocker import linux
+from minidocker._call import CompletedCall, Isolated, call, isolated
 from minidocker._changes import Changes, changes
 from minidocker._container import AttachedContainer, Container, attach
 from minidocker._doctor import doctor
 from minidocker._errors import (
+    CallError,
+    CallExited,
+    CallFailed,
+    CallKilled,
+    CallLimitExceeded,
+    CallResultError,
+    CallTimeout,
     CommandNotFound,
     Error,
     NotADirectory,
@@ -30,15 +38,27 @@ if _TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell as _InteractiveShell
 
     from minidocker._doctor.report import Report
+    from minidocker._executor import BrokenContainer, ContainerExecutor
     from minidocker._view import View
 
 __all__ = [
     "AttachedContainer",
+    "BrokenContainer",
+    "CallError",
+    "CallExited",
+    "CallFailed",
+    "CallKilled",
+    "CallLimitExceeded",
+    "CallResultError",
+    "CallTimeout",
     "Changes",
     "CommandNotFound",
+    "CompletedCall",
     "CompletedProcess",
     "Container",
+    "ContainerExecutor",
     "Error",
+    "Isolated",
     "Mount",
     "NamespaceOptions",
     "Namespaces",
@@ -56,9 +76,11 @@ __all__ = [
     "Usage",
     "View",
     "attach",
+    "call",
     "changes",
     "doctor",
     "explain",
+    "isolated",
     "linux",
     "namespaces",
     "run",
@@ -77,6 +99,11 @@ def __getattr__(name: str) -> "_Any":
 
         globals()[name] = Report
         return Report
+    if name in ("BrokenContainer", "ContainerExecutor"):
+        from minidocker import _executor  # noqa: PLC0415 - see above
+
+        value = globals()[name] = getattr(_executor, name)
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -17,10 +17,12 @@ __all__ = [
     "chdir",
     "chroot",
     "execv",
+    "fork",
     "getgid",
     "getpid",
     "getppid",
     "getuid",
+    "hold",
     "mount",
     "pivot_root",
     "plan_lines",
@@ -29,6 +31,7 @@ __all__ = [
     "probe_landlock_version",
     "probe_root_is_a_mount",
     "read_namespaces",
+    "release",
     "setdomainname",
     "setgid",
     "sethostname",
@@ -148,11 +151,24 @@ def spawn(
     inject: tuple[int, int] | None = None,
     owner: object = None,
 ) -> Process: ...
+def fork(
+    spec: Spec,
+    command: Command,
+    owner: object,
+    *,
+    timeout: float | None = None,
+    trace: int | None = None,
+    inject: tuple[int, int] | None = None,
+) -> bool: ...
 def plan_lines(
     spec: Spec, command: Command | None, *, enter: int | None = None
 ) -> list[tuple[str, str, str, str | None]]: ...
 def prepare_error(errno: int) -> OSError: ...
-def call_count(spec: Spec, command: Command | None, *, enter: int | None = None) -> int: ...
+def call_count(
+    spec: Spec, command: Command | None, *, enter: int | None = None, fork: bool = False
+) -> int: ...
+def hold(fds: Sequence[int]) -> None: ...
+def release(fds: Sequence[int]) -> None: ...
 def before_fork() -> None: ...
 def after_fork_in_parent() -> None: ...
 def after_fork_in_child() -> None: ...

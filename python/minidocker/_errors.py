@@ -9,10 +9,18 @@
     │   ├── PathNotFound(FileNotFoundError)     any other path: cwd, a mount source, the root
     │   ├── NotADirectory(NotADirectoryError)   a path, or a part of one, that is no directory
     │   └── PermissionDenied(PermissionError)
+    ├── CallError                               a function gave neither a value nor an exception
+    │   ├── CallExited                          it ended the interpreter: sys.exit(), os._exit()
+    │   ├── CallKilled                          a signal ended it
+    │   ├── CallLimitExceeded                   a resource limit ended it
+    │   ├── CallTimeout(TimeoutError)           the time was up
+    │   ├── CallResultError                     what it gave cannot be brought back
+    │   └── CallFailed                          its exception, as text: with ``result="json"``
     └── UnsupportedPlatformError(NotImplementedError)
 
-Each is also the built-in exception that `subprocess` raises in its place, so that code written
-for `subprocess` keeps working. All of them can be pickled and copied with all their attributes.
+Each but `CallError` is also the built-in exception that `subprocess` raises in its place, so that
+code written for `subprocess` keeps working. All of them can be pickled and copied with all their
+attributes.
 """
 
 from __future__ import annotations
@@ -29,6 +37,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "CallError",
+    "CallExited",
+    "CallFailed",
+    "CallKilled",
+    "CallLimitExceeded",
+    "CallResultError",
+    "CallTimeout",
     "CommandNotFound",
     "Error",
     "NotADirectory",
@@ -158,6 +173,112 @@ class NotADirectory(SpawnError, NotADirectoryError):
 
 class PermissionDenied(SpawnError, PermissionError):
     """The caller may not do a step, or may not execute the command."""
+
+
+class CallError(Error):
+    """A function that was called in a container gave neither a value nor an exception.
+
+    Args:
+        args: what happened, one sentence.
+        stdout: what it had written to its standard output, where that was captured.
+        stderr: likewise for standard error.
+    """
+
+    stdout: bytes | str | None
+    stderr: bytes | str | None
+
+    def __init__(
+        self,
+        *args: object,
+        stdout: bytes | str | None = None,
+        stderr: bytes | str | None = None,
+    ) -> None:
+        super().__init__(*args)
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class CallExited(CallError):
+    """The function ended its interpreter: ``sys.exit()``, ``os._exit()``.
+
+    Attributes:
+        code: the exit status.
+    """
+
+    def __init__(
+        self, *args: object, code: int | None = None, **output: bytes | str | None
+    ) -> None:
+        super().__init__(*args, **output)
+        self.code = code
+
+
+class CallKilled(CallError):
+    """A signal ended the function: a crash, the kernel short of memory, or somebody's kill(2).
+
+    Attributes:
+        signal: its number; see signal(7).
+    """
+
+    def __init__(
+        self, *args: object, signal: int | None = None, **output: bytes | str | None
+    ) -> None:
+        super().__init__(*args, **output)
+        self.signal = signal
+
+
+class CallLimitExceeded(CallError):
+    """The kernel ended the function because a resource limit was reached.
+
+    Attributes:
+        limit: which, by its name in getrlimit(2): ``"RLIMIT_CPU"``.
+    """
+
+    def __init__(
+        self, *args: object, limit: str | None = None, **output: bytes | str | None
+    ) -> None:
+        super().__init__(*args, **output)
+        self.limit = limit
+
+
+class CallTimeout(CallError, TimeoutError):
+    """The function had not ended when its time was up; its whole container was ended.
+
+    Attributes:
+        timeout: how long it had, in seconds.
+    """
+
+    def __init__(
+        self, *args: object, timeout: float | None = None, **output: bytes | str | None
+    ) -> None:
+        super().__init__(*args, **output)
+        self.timeout = timeout
+
+
+class CallResultError(CallError):
+    """What the function gave cannot be brought back: no pickle, no JSON, or larger than allowed."""
+
+
+class CallFailed(CallError):
+    """The function raised an exception, of which ``result="json"`` brings back the text alone.
+
+    The remote traceback is its ``__cause__``. All of it comes from inside, and says what the code
+    inside wants it to say.
+
+    Attributes:
+        type: the name of the exception's class, with its module.
+        message: the exception as text.
+    """
+
+    def __init__(
+        self,
+        *args: object,
+        type: str | None = None,  # noqa: A002 - what everybody calls it
+        message: str | None = None,
+        **output: bytes | str | None,
+    ) -> None:
+        super().__init__(*args, **output)
+        self.type = type
+        self.message = message
 
 
 class UnsupportedPlatformError(Error, NotImplementedError):

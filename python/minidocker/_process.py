@@ -117,7 +117,6 @@ class Popen(subprocess.Popen[Any]):
     _process: _core.Process | None = None
     # Until it has been measured, no peak of the child is known to be its own.
     _peak_before = sys.maxsize
-    _peak_before = sys.maxsize
 
     def __init__(
         self,

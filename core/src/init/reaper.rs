@@ -26,11 +26,15 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
     // With SIGCHLD ignored the kernel would reap the command, and its status would be lost.
     let before = set_sigchld(&KernelSigaction::default_action());
     // SAFETY: the header is valid.
-    let (role, control, report) = unsafe {
+    let (role, control, report, adopted) = unsafe {
         let header = &*program;
-        (header.role, header.control, header.report)
+        (header.role, header.control, header.report, header.adopted)
     };
-    let command = if role == role::INIT {
+    let command = if adopted != 0 {
+        let pid = adopted as i32;
+        introduce(control, pid, descriptor_of(pid));
+        Some(pid)
+    } else if role == role::INIT {
         // SAFETY: the caller's promise.
         let (pid, pidfd) = unsafe { start(program, &before) };
         settle([control, pidfd]);
@@ -102,6 +106,16 @@ unsafe fn start(program: *mut Header, sigchld: &KernelSigaction) -> (i32, i32) {
             child::send(report, &Message::failed(0, u32::MAX, errno));
             exit(MISUSED)
         }
+    }
+}
+
+/// A pidfd of this process's child `pid`.
+fn descriptor_of(pid: i32) -> i32 {
+    // SAFETY: takes no pointer.
+    match unsafe { syscall(nr::PIDFD_OPEN, [pid as u64, 0, 0, 0, 0, 0]) } {
+        Ok(descriptor) => descriptor as i32,
+        // Nobody but this process reaps it, so there is no telling what it was.
+        Err(_) => exit(MISUSED),
     }
 }
 

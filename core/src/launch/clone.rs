@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
+use super::fork::Side;
 use super::stack::Stack;
 use super::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
@@ -27,6 +28,8 @@ pub(super) struct Outcome {
     /// The call that failed, and its error number; `None` where the walk ended in exec, or somebody
     /// killed the child.
     pub(super) failed: Option<(u32, i32)>,
+    /// The process that this is: with [`Side::Copy`] the rest says nothing.
+    pub(super) side: Side,
 }
 
 extern "C" fn start_child(program: *mut c_void) -> c_int {
@@ -42,6 +45,18 @@ pub(super) fn clone_and_wait(
     flags: u64,
     parents_part: &mut dyn FnMut(i32, &mut Wait<'_>) -> Result<(), LaunchError>,
     wait: &mut Wait<'_>,
+) -> Result<Outcome, LaunchError> {
+    clone_and_fork(program, flags, parents_part, wait, &mut |_, _| Ok(Side::Caller))
+}
+
+/// The same, with something between the parent's part and the wait, that may make a copy of the caller.
+/// That returns as soon as it is made.
+pub(super) fn clone_and_fork(
+    program: Box<[u64]>,
+    flags: u64,
+    parents_part: &mut dyn FnMut(i32, &mut Wait<'_>) -> Result<(), LaunchError>,
+    wait: &mut Wait<'_>,
+    fork: &mut dyn FnMut(&Shared, &mut Wait<'_>) -> Result<Side, LaunchError>,
 ) -> Result<Outcome, LaunchError> {
     let stack = Stack::take().map_err(|error| SpawnError::from_io(Step::Prepare, &error))?;
     let shared = Shared::new(program);
@@ -70,7 +85,14 @@ pub(super) fn clone_and_wait(
         stack.give_back();
         return Err(SpawnError::from_io(Step::Clone, &error).into());
     }
-    let ended = finish(pid, &shared, parents_part, wait);
+    let ended = finish(pid, &shared, parents_part, wait, fork);
+    if matches!(ended, Ok(Outcome { side: Side::Copy, .. })) {
+        // What the child uses is in another process's memory: this is a copy of it.
+        // SAFETY: no child of this process's uses the program.
+        unsafe { shared.free() };
+        stack.give_back();
+        return ended;
+    }
     if !shared.is_left() {
         // A child that not even SIGKILL ends yet (it waits for a dead network file system, say) still
         // uses this memory, so that is given up. The child stays to be reaped by whoever can.
@@ -91,6 +113,7 @@ fn finish(
     shared: &Shared,
     parents_part: &mut dyn FnMut(i32, &mut Wait<'_>) -> Result<(), LaunchError>,
     wait: &mut Wait<'_>,
+    fork: &mut dyn FnMut(&Shared, &mut Wait<'_>) -> Result<Side, LaunchError>,
 ) -> Result<Outcome, LaunchError> {
     let kill = |error| {
         // Not reaped yet, so the pid still means the child.
@@ -101,8 +124,12 @@ fn finish(
     let written = parents_part(pid, wait);
     shared.tell(if written.is_ok() { go::ON } else { go::ABORT });
     match written {
-        Ok(()) => match shared.wait(wait) {
-            Ok(()) => Ok(Outcome { pid, failed: shared.failure() }),
+        Ok(()) => match fork(shared, wait) {
+            Ok(Side::Copy) => Ok(Outcome { pid, failed: None, side: Side::Copy }),
+            Ok(side) => match shared.wait(wait) {
+                Ok(()) => Ok(Outcome { pid, failed: shared.failure(), side }),
+                Err(error) => kill(error),
+            },
             Err(error) => kill(error),
         },
         Err(LaunchError::Spawn(error)) => {
@@ -110,8 +137,10 @@ fn finish(
             let left = shared.wait(&mut Wait::at_most(DEATH)).is_ok();
             match shared.failure() {
                 Some((_, libc::ECANCELED)) => Err(error.into()),
-                Some(failed) => Ok(Outcome { pid, failed: Some(failed) }),
-                None if left && was_killed(pid) => Ok(Outcome { pid, failed: None }),
+                failed @ Some(_) => Ok(Outcome { pid, failed, side: Side::Caller }),
+                None if left && was_killed(pid) => {
+                    Ok(Outcome { pid, failed: None, side: Side::Caller })
+                }
                 None if left => Err(error.into()),
                 None => kill(error.into()),
             }
@@ -135,13 +164,18 @@ fn was_killed(pid: i32) -> bool {
 }
 
 /// The program that parent and child both look at.
-struct Shared {
-    header: *mut Header,
+pub(super) struct Shared {
+    pub(super) header: *mut Header,
     /// In words.
     length: usize,
 }
 
 impl Shared {
+    /// The same, for the child, which does not free it.
+    pub(super) const fn borrowed(header: *mut Header) -> Self {
+        Self { header, length: 0 }
+    }
+
     fn new(program: Box<[u64]>) -> Self {
         let length = program.len();
         let header: *mut Header = Box::into_raw(program).cast();
@@ -150,7 +184,7 @@ impl Shared {
         Self { header, length }
     }
 
-    fn word(&self, offset: usize) -> &AtomicU32 {
+    pub(super) fn word(&self, offset: usize) -> &AtomicU32 {
         // SAFETY: the offset of a member, inside the header.
         let word = unsafe { self.header.cast::<u8>().add(offset) };
         // SAFETY: aligned as the member is, alive until `free`, and after the clone only accessed
@@ -163,7 +197,7 @@ impl Shared {
     }
 
     /// Tells the child to go on, or to end.
-    fn tell(&self, state: u32) {
+    pub(super) fn tell(&self, state: u32) {
         let word = self.word(offset_of!(Header, go));
         word.store(state, Ordering::Release);
         // FUTEX_WAKE, not private: parent and child are two processes.
@@ -180,10 +214,20 @@ impl Shared {
 
     /// Waits until the child has left this memory.
     fn wait(&self, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
+        loop {
+            let value = self.word(offset_of!(Header, tid)).load(Ordering::Acquire);
+            if value == 0 {
+                return Ok(());
+            }
+            self.wait_while(value, wait)?;
+        }
+    }
+
+    /// Waits while `tid` has this value.
+    pub(super) fn wait_while(&self, value: u32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
         let word = self.word(offset_of!(Header, tid));
         loop {
-            let value = word.load(Ordering::Acquire);
-            if value == 0 {
+            if word.load(Ordering::Acquire) != value {
                 return Ok(());
             }
             let slice = wait.slice();
@@ -228,7 +272,7 @@ pub(super) fn signal_mask() -> u64 {
 }
 
 /// Blocks every signal, those that libc keeps for itself included, and returns the mask before.
-fn block_signals() -> u64 {
+pub(super) fn block_signals() -> u64 {
     static EVERY: u64 = u64::MAX;
     let mut before = 0_u64;
     let args = [2, &raw const EVERY as u64, &raw mut before as u64, 8, 0, 0];
@@ -237,7 +281,7 @@ fn block_signals() -> u64 {
     before
 }
 
-fn restore_signals(mask: u64) {
+pub(super) fn restore_signals(mask: u64) {
     let args = [2, &raw const mask as u64, 0, 8, 0, 0];
     // SAFETY: the kernel reads the eight bytes of a mask.
     let _ = unsafe { syscall(nr::RT_SIGPROCMASK, args) };

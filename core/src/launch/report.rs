@@ -180,7 +180,7 @@ fn has_executed(pid: i32, forked: bool) -> bool {
 }
 
 /// The next message that is there; `None` where there is none, or none will come.
-fn read_message(report: BorrowedFd<'_>) -> Option<Message> {
+pub(super) fn read_message(report: BorrowedFd<'_>) -> Option<Message> {
     let mut bytes = [0_u8; size_of::<Message>()];
     loop {
         // Shorter than a pipe's atomic size, so a message comes whole or not at all.

@@ -6,8 +6,9 @@ use std::io;
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
-/// The walk is one loop with a handful of small frames.
-const SIZE: usize = 64 * 1024;
+/// The walk is one loop with a handful of small frames; at-fork handlers of C libraries, which run
+/// here when the caller is forked, have more. What is not touched costs nothing.
+const SIZE: usize = 256 * 1024;
 /// Below the stack: an overflow ends the child instead of the caller's data. The largest page size
 /// that Linux uses on the supported machines.
 const GUARD: usize = 64 * 1024;

@@ -101,6 +101,8 @@ pub(crate) enum Arg {
     Mask,
     /// The address of the header's futex word.
     Go,
+    /// The address of the program itself; not shown.
+    Program,
 }
 
 impl From<i32> for Arg {
@@ -233,6 +235,11 @@ impl Sequence {
     /// A new cell.
     pub(crate) fn cell(&mut self) -> Cell {
         Cell(self.place(&(-1_i32).to_ne_bytes()))
+    }
+
+    /// The address of a cell, for a call that reads the value from there.
+    pub(crate) fn address_of(cell: Cell, shown: &str) -> Arg {
+        Arg::Struct(cell.0, shown.to_owned())
     }
 
     /// An array of strings, as execve(2) takes them.
@@ -398,7 +405,7 @@ impl Writer<'_> {
         half(offset_of!(Header, control), facts.control as u32);
         half(offset_of!(Header, go), program::go::WAIT);
         // Not zero until the kernel clears it.
-        half(offset_of!(Header, tid), 1);
+        half(offset_of!(Header, tid), program::tid::HERE);
         half(offset_of!(Header, failed_at), program::NOTHING_FAILED);
         half(offset_of!(Header, stage), facts.stage);
         self.word(offset_of!(Header, mask), facts.mask);
@@ -446,6 +453,7 @@ impl Writer<'_> {
                 }
                 Arg::Mask => self.pointer(at, offset_of!(Header, mask)),
                 Arg::Go => self.pointer(at, offset_of!(Header, go)),
+                Arg::Program => self.pointer(at, 0),
             }
         }
         self.bytes(at + offset_of!(FlatCall, nr), &call.number.number.to_ne_bytes());

@@ -50,7 +50,7 @@ fn keep(sequence: &mut Sequence, step: Step, fd: Arg) {
 
 /// dup3(2) onto 0, 1 and 2. A source that is itself below 3 would be overwritten before its turn, so
 /// it moves up first, unless it already is where it has to be.
-fn redirect(sequence: &mut Sequence, stdio: [Option<i32>; 3]) {
+pub(super) fn redirect(sequence: &mut Sequence, stdio: [Option<i32>; 3]) {
     let mut moved = [None; 3];
     for (target, source) in (0_i32..).zip(stdio) {
         if let Some(source) = source.filter(|&source| source < 3 && source != target) {
@@ -71,9 +71,22 @@ fn redirect(sequence: &mut Sequence, stdio: [Option<i32>; 3]) {
     }
 }
 
-/// From the working directory to exec, in the order of `subprocess`: what may need privileges comes
-/// before they go. `shares_memory`: whether this runs in the caller's memory.
+/// From the working directory to exec. `shares_memory`: whether this runs in the caller's memory.
 pub(super) fn execute(
+    sequence: &mut Sequence,
+    spec: &Spec,
+    command: &Command,
+    host: &Host,
+    shares_memory: bool,
+    start: Start,
+) {
+    settle(sequence, spec, command, host, shares_memory, start);
+    exec(sequence, command);
+}
+
+/// From the working directory to the signal mask, in the order of `subprocess`: what may need
+/// privileges comes before they go.
+pub(super) fn settle(
     sequence: &mut Sequence,
     spec: &Spec,
     command: &Command,
@@ -104,7 +117,6 @@ pub(super) fn execute(
     become_user(sequence, command, host, shares_memory);
     let args = [named!(SIG_SETMASK), Arg::Mask, Arg::Null, Arg::Int(8)];
     sequence.call(Step::SignalMask, number::RT_SIGPROCMASK, args).note("the caller's mask");
-    exec(sequence, command);
 }
 
 /// Where a command starts from.
@@ -197,8 +209,9 @@ pub(super) fn exec_bare_helper(sequence: &mut Sequence) {
 
 /// Refuses commands that are wrong on any machine.
 pub(super) fn check(new: NamespaceOptions, payload: Payload<'_>) -> Result<(), SpecError> {
-    let Payload::Command(command) = payload else { return Ok(()) };
-    if command.argv.is_empty() || command.candidates.is_empty() {
+    let (Payload::Command(command) | Payload::Fork(command)) = payload else { return Ok(()) };
+    let executes = matches!(payload, Payload::Command(_));
+    if executes && (command.argv.is_empty() || command.candidates.is_empty()) {
         return Err(SpecError::new(
             "args",
             "[]",

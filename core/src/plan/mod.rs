@@ -7,6 +7,7 @@
 pub(crate) mod call;
 mod command;
 mod files;
+mod fork;
 mod isolation;
 pub(crate) mod maps;
 pub(crate) mod number;
@@ -70,6 +71,8 @@ pub struct Plan {
     pub(crate) reports_on_control: bool,
     /// What the caller makes before anything else, and takes back when the launch fails.
     pub(crate) directories: Vec<OuterDirectory>,
+    /// Whether the command is a copy of the caller.
+    pub(crate) forks: bool,
     new: NamespaceOptions,
     leads_session: bool,
 }
@@ -91,7 +94,7 @@ impl Plan {
         let new = new_namespaces(spec)?;
         command::check(new, payload)?;
         let command = match payload {
-            Payload::Command(command) => Some(command),
+            Payload::Command(command) | Payload::Fork(command) => Some(command),
             Payload::Hold => None,
         };
         let entered = match spec.network {
@@ -118,16 +121,24 @@ impl Plan {
             Some(files) => Some(files.as_ref().as_ref().map_err(Clone::clone)?),
             None => None,
         };
-        let mut builder = Builder { spec, host, command, new, files, stages: Vec::new() };
+        let forks = matches!(payload, Payload::Fork(_));
+        if forks && target.is_some() {
+            return Err(fork::cannot_enter());
+        }
+        let mut builder = Builder { spec, host, command, forks, new, files, stages: Vec::new() };
         builder.stage(0);
         if let Some(target) = target {
             builder.enter(target);
-        } else {
+        } else if !forks {
             let also = builder.signals_to_reset();
             builder.sequence().reset_signals(also);
         }
         builder.settle(made.is_some() && target.is_none(), ids, target);
-        builder.finish(target);
+        if forks {
+            builder.fork();
+        } else {
+            builder.finish(target);
+        }
         let reports_on_control = builder.reports_on_control(target.is_some());
         let stages = builder.stages;
         let changes_ids = |call: &call::Call| {
@@ -140,11 +151,12 @@ impl Plan {
             maps: made.map(|(maps, _)| maps),
             stages,
             watched: spec.die_with_parent,
-            init: spec.init || command.is_none(),
+            init: spec.init || command.is_none() || forks,
             enters: target.is_some(),
             endangers_dumpable,
             reports_on_control,
             directories: files.map_or_else(Vec::new, |files| files.directories.clone()),
+            forks,
             new,
             leads_session: command.is_none_or(|command| command.new_session),
         })
@@ -232,6 +244,7 @@ struct Builder<'a> {
     spec: &'a Spec,
     host: &'a Host,
     command: Option<&'a Command>,
+    forks: bool,
     new: NamespaceOptions,
     files: Option<&'a Files>,
     stages: Vec<Stage>,
@@ -248,13 +261,13 @@ impl Builder<'_> {
 
     /// Whether PID 1 (or the process that holds the namespaces) is the helper.
     fn has_init(&self) -> bool {
-        self.spec.init || self.command.is_none()
+        self.spec.init || self.command.is_none() || self.forks
     }
 
     /// Whether init itself waits for the exec and then introduces the command, on the socket that
     /// failures come on too. A joiner and an idle init have a pipe for them, which exec closes.
     fn reports_on_control(&self, target: bool) -> bool {
-        self.spec.init && self.command.is_some() && !target
+        self.spec.init && self.command.is_some() && !target && !self.forks
     }
 
     fn shares_memory(&self) -> bool {

@@ -47,6 +47,7 @@ numbers! {
     PIDFD_OPEN = SYS_pidfd_open,
     PIVOT_ROOT = SYS_pivot_root,
     PRCTL = SYS_prctl,
+    PWRITE64 = SYS_pwrite64,
     RT_SIGPROCMASK = SYS_rt_sigprocmask,
     SENDFILE = SYS_sendfile,
     SENDMSG = SYS_sendmsg,
@@ -75,6 +76,8 @@ pub(crate) const AWAIT_PARENT: Number =
     Number { number: pseudo::AWAIT_PARENT, name: "await_id_maps" };
 /// clone(2) in the joiner.
 pub(crate) const FORK: Number = Number { number: pseudo::FORK, name: "clone" };
+/// fork(3) of the caller, by the child that shares its memory.
+pub(crate) const FORK_CALLER: Number = Number { number: pseudo::FORK_CALLER, name: "fork" };
 
 #[cfg(test)]
 mod tests {
@@ -105,6 +108,7 @@ mod tests {
             (nr::EPOLL_PWAIT, libc::SYS_epoll_pwait),
             (nr::EPOLL_CREATE1, libc::SYS_epoll_create1),
             (nr::PRLIMIT64, libc::SYS_prlimit64),
+            (nr::PIDFD_OPEN, libc::SYS_pidfd_open),
             (nr::PIDFD_SEND_SIGNAL, libc::SYS_pidfd_send_signal),
             (nr::CLOSE_RANGE, libc::SYS_close_range),
         ];

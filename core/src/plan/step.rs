@@ -46,6 +46,8 @@ steps! {
     Enter = "enter": "enter the namespaces",
     /// The fork that brings a process into an entered PID namespace.
     Fork = "fork": "start a process in the entered namespaces",
+    /// fork(3) of the calling process, for a function instead of a command.
+    ForkCaller = "fork-caller": "fork the calling process",
     /// setsid(2).
     Session = "session": "start a session",
     /// setpgid(2).
@@ -135,10 +137,11 @@ impl Step {
                 "A limit of /proc/sys/user/max_*_namespaces (or the nesting depth of 32) is reached: \
                  raise it with sysctl, or end containers that are no longer needed"
             }
-            (Self::Clone | Self::Fork | Self::Watchdog, libc::EAGAIN) => {
+            (Self::Clone | Self::Fork | Self::ForkCaller | Self::Watchdog, libc::EAGAIN) => {
                 "The limit of processes (RLIMIT_NPROC, or the cgroup's pids.max) is reached: end some \
                  or raise it"
             }
+            (Self::ForkCaller, errno) => fork_hint(errno),
             (Self::Clone | Self::Fork, libc::ENOMEM) => {
                 "Memory is short, or the PID namespace has no live init any more"
             }
@@ -245,6 +248,21 @@ impl Step {
             }
             _ => general_hint(errno),
         }
+    }
+}
+
+/// Remedies for [`Step::ForkCaller`].
+const fn fork_hint(errno: i32) -> &'static str {
+    match errno {
+        libc::ENOMEM => {
+            "The kernel does not promise that much memory twice (vm.overcommit_memory): use \
+             method=\"spawn\""
+        }
+        libc::EINVAL => {
+            "A C library's at-fork handler starts threads in the parent, which it would lose: use \
+             method=\"spawn\""
+        }
+        _ => general_hint(errno),
     }
 }
 

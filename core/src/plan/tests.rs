@@ -104,3 +104,33 @@ fn a_user_of_its_own_is_the_one_row_of_a_plain_caller() {
     let plan = plan(&Spec::default(), command).unwrap();
     assert_eq!(plan.maps.unwrap().uid.text(), "1234 1000 1\n");
 }
+
+fn fork(spec: &Spec, host: &Host) -> Plan {
+    let how = Command::new(c"".into(), Vec::new());
+    Plan::new(spec, Payload::Fork(&how), host, None).expect("a plan")
+}
+
+#[test]
+fn a_copy_of_the_caller_keeps_its_handlers_and_descriptors() {
+    let plan = fork(&Spec::default(), &plain());
+    let steps: Vec<Step> = plan.stages[0].sequence.calls.iter().map(|call| call.step).collect();
+    let forked = steps.iter().position(|&step| step == Step::ForkCaller).expect("a fork");
+    for step in [Step::Signals, Step::Stdio, Step::Descriptors] {
+        let first = steps.iter().position(|&found| found == step).expect("init's part");
+        assert!(first > forked, "{step:?} comes after the fork");
+    }
+    assert_eq!(*steps.last().unwrap(), Step::ExecHelper);
+    assert_eq!(plan.stages[1].role, role::INIT);
+    assert_eq!(plan.stages[2].role, role::FORKED);
+}
+
+#[test]
+fn a_copy_never_has_the_low_pid_that_its_caller_has() {
+    let sets_pid = |pid| {
+        let host = Host { pid, ..plain() };
+        let lines = fork(&Spec::default(), &host).lines();
+        lines.into_iter().any(|line| line.call.contains("ns_last_pid"))
+    };
+    assert!(sets_pid(2));
+    assert!(!sets_pid(5000));
+}

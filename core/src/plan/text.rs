@@ -76,7 +76,7 @@ impl Plan {
         let stage = &self.stages[index];
         let mut actor = match stage.role {
             role::WALK if self.enters => Actor::Joiner,
-            role::INIT => Actor::Command,
+            role::INIT | role::FORKED => Actor::Command,
             role::IDLE => Actor::Init,
             _ => Actor::Child,
         };
@@ -97,7 +97,7 @@ impl Plan {
     }
 
     fn is_pid_1(&self, role: u32) -> bool {
-        self.namespaces().contains(Kind::Pid) && role != role::INIT
+        self.namespaces().contains(Kind::Pid) && !matches!(role, role::INIT | role::FORKED)
     }
 
     /// What the caller itself does: directories that keep a layer, the clone, the id maps.
@@ -192,6 +192,7 @@ fn show(sequence: &Sequence, arg: &Arg) -> String {
         Arg::Handle(handle) => handle.name().to_owned(),
         Arg::Mask => "<caller's mask>".to_owned(),
         Arg::Go => "<word>".to_owned(),
+        Arg::Program => String::new(),
     }
 }
 

@@ -1,0 +1,228 @@
+//! The point at which a thread stands still while it is forked, and what its copy needs to be the
+//! same thread again.
+
+use std::ffi::c_void;
+
+use crate::program::Header;
+use crate::raw::syscall;
+
+/// Where a thread stands, for its copy in another process.
+#[repr(C)]
+pub(super) struct Point {
+    /// The stack pointer below the saved registers.
+    stack: usize,
+    program: *mut Header,
+}
+
+impl Point {
+    pub(super) const fn new(program: *mut Header) -> Self {
+        Self { stack: 0, program }
+    }
+
+    pub(super) const fn program(&self) -> *mut Header {
+        self.program
+    }
+
+    /// Saves where this thread is and calls `wait`. Returns `false` when that returns; and `true` in a
+    /// process with a copy of the memory that was made meanwhile, when that calls [`resume`].
+    pub(super) fn stand(&mut self, wait: extern "C" fn(*mut c_void), context: *mut c_void) -> bool {
+        // SAFETY: `self` outlives the call. Whatever comes of it, it returns once in each process.
+        unsafe { stand(self, wait, context) != 0 }
+    }
+}
+
+/// Returns `true` from the [`Point::stand`] that is under way in this process's memory.
+///
+/// # Safety
+///
+/// The memory is a copy of one in which the thread that this process has the thread pointer of was in
+/// the `wait` of that call; nothing of the stack that it ran on has changed since but what `wait` used.
+pub(super) unsafe fn resume(point: &Point) -> ! {
+    // SAFETY: the caller's promise.
+    unsafe { switch(point.stack) }
+}
+
+// The callee-saved registers, and on x86-64 the control words of the two floating point units, go to
+// the stack; all that has to be remembered is the stack pointer.
+
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+unsafe extern "C" fn stand(
+    point: *mut Point,
+    wait: extern "C" fn(*mut c_void),
+    context: *mut c_void,
+) -> u32 {
+    core::arch::naked_asm!(
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        // Also aligns the stack to sixteen bytes.
+        "sub rsp, 8",
+        "stmxcsr [rsp]",
+        "fnstcw [rsp + 4]",
+        "mov [rdi], rsp",
+        "mov rdi, rdx",
+        "call rsi",
+        "xor eax, eax",
+        "add rsp, 8",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}
+
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+unsafe extern "C" fn switch(stack: usize) -> ! {
+    core::arch::naked_asm!(
+        "mov rsp, rdi",
+        "ldmxcsr [rsp]",
+        "fldcw [rsp + 4]",
+        "mov eax, 1",
+        "add rsp, 8",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}
+
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+unsafe extern "C" fn stand(
+    point: *mut Point,
+    wait: extern "C" fn(*mut c_void),
+    context: *mut c_void,
+) -> u32 {
+    core::arch::naked_asm!(
+        "stp x29, x30, [sp, #-160]!",
+        "stp x19, x20, [sp, #16]",
+        "stp x21, x22, [sp, #32]",
+        "stp x23, x24, [sp, #48]",
+        "stp x25, x26, [sp, #64]",
+        "stp x27, x28, [sp, #80]",
+        "stp d8, d9, [sp, #96]",
+        "stp d10, d11, [sp, #112]",
+        "stp d12, d13, [sp, #128]",
+        "stp d14, d15, [sp, #144]",
+        "mov x9, sp",
+        "str x9, [x0]",
+        "mov x0, x2",
+        "blr x1",
+        "mov w0, wzr",
+        "ldp x19, x20, [sp, #16]",
+        "ldp x21, x22, [sp, #32]",
+        "ldp x23, x24, [sp, #48]",
+        "ldp x25, x26, [sp, #64]",
+        "ldp x27, x28, [sp, #80]",
+        "ldp d8, d9, [sp, #96]",
+        "ldp d10, d11, [sp, #112]",
+        "ldp d12, d13, [sp, #128]",
+        "ldp d14, d15, [sp, #144]",
+        "ldp x29, x30, [sp], #160",
+        "ret",
+    )
+}
+
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+unsafe extern "C" fn switch(stack: usize) -> ! {
+    core::arch::naked_asm!(
+        "mov sp, x0",
+        "mov w0, #1",
+        "ldp x19, x20, [sp, #16]",
+        "ldp x21, x22, [sp, #32]",
+        "ldp x23, x24, [sp, #48]",
+        "ldp x25, x26, [sp, #64]",
+        "ldp x27, x28, [sp, #80]",
+        "ldp d8, d9, [sp, #96]",
+        "ldp d10, d11, [sp, #112]",
+        "ldp d12, d13, [sp, #128]",
+        "ldp d14, d15, [sp, #144]",
+        "ldp x29, x30, [sp], #160",
+        "ret",
+    )
+}
+
+/// What the kernel keeps for a thread and a copy of it by another process does not get: the child that
+/// forks in the thread's place never had it.
+pub(super) struct ThreadState {
+    alternate_stack: libc::stack_t,
+    /// Address of the C library's `struct rseq` for this thread; 0 where it has registered none.
+    rseq: u64,
+}
+
+impl ThreadState {
+    pub(super) fn of_this_thread() -> Self {
+        let mut alternate_stack =
+            libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+        // SAFETY: the kernel writes the structure, which lives on this stack.
+        let _ = unsafe { libc::sigaltstack(std::ptr::null(), &raw mut alternate_stack) };
+        Self { alternate_stack, rseq: rseq_area() }
+    }
+
+    /// To be called in the copy.
+    pub(super) fn restore(&self) {
+        /// `RSEQ_SIG` of the C library: what stands before each place to resume at.
+        #[cfg(target_arch = "x86_64")]
+        const SIGNATURE: u64 = 0x5305_3053;
+        #[cfg(target_arch = "aarch64")]
+        const SIGNATURE: u64 = 0xd428_bc00;
+        /// The size that every kernel with rseq(2) takes.
+        const SIZE: u64 = 32;
+        if self.alternate_stack.ss_flags & libc::SS_DISABLE == 0 {
+            // SAFETY: the thread's own, which is at the same place in the copy.
+            let _ =
+                unsafe { libc::sigaltstack(&raw const self.alternate_stack, std::ptr::null_mut()) };
+        }
+        if self.rseq != 0 {
+            let number = libc::SYS_rseq as usize;
+            // Without it sched_getcpu(3) would say for ever where the caller's thread was.
+            // SAFETY: the C library's own area for this thread, as it registered it.
+            let _ = unsafe { syscall(number, [self.rseq, SIZE, 0, SIGNATURE, 0, 0]) };
+        }
+    }
+}
+
+/// Where the C library has this thread's `struct rseq`: its manual has the two variables since
+/// version 2.35, "Restartable Sequences".
+fn rseq_area() -> u64 {
+    let variable = |name: &std::ffi::CStr| {
+        // SAFETY: a string, and a handle that means the libraries that are loaded.
+        unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
+    };
+    let (size, offset) = (variable(c"__rseq_size"), variable(c"__rseq_offset"));
+    if size.is_null() || offset.is_null() {
+        return 0;
+    }
+    // SAFETY: `const unsigned int __rseq_size`, by the C library's documentation.
+    let size = unsafe { *size.cast::<u32>() };
+    // SAFETY: `const ptrdiff_t __rseq_offset`, likewise.
+    let offset = unsafe { *offset.cast::<isize>() };
+    if size == 0 { 0 } else { thread_pointer().wrapping_add_signed(offset) as u64 }
+}
+
+fn thread_pointer() -> usize {
+    let pointer: usize;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the first word that fs points to is its own address, by the ABI of thread-local storage.
+    unsafe {
+        core::arch::asm!("mov {}, fs:0", out(reg) pointer, options(nostack, readonly, preserves_flags));
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: reads a register.
+    unsafe {
+        core::arch::asm!("mrs {}, tpidr_el0", out(reg) pointer, options(nostack, nomem, preserves_flags));
+    }
+    pointer
+}

@@ -1,0 +1,81 @@
+//! A copy of the caller instead of a command.
+//!
+//! The child that shares the caller's memory makes the container, lets the caller's C library fork
+//! (one copy of the page tables, with every at-fork handler), and then executes init: it stays PID 1,
+//! and adopts the copy as its command.
+
+use std::mem::offset_of;
+
+use super::call::{Arg, Handle, Sequence};
+use super::isolation::{named, write_file};
+use super::{Builder, Step, command, number};
+use crate::error::SpecError;
+use crate::namespaces::Kind;
+use crate::program::{Header, role};
+
+/// The kernel's `RESERVED_PIDS`: once the numbers have wrapped around, they start here again. A lower
+/// one belongs to a process of a young PID namespace.
+const RESERVED_PIDS: u32 = 300;
+
+pub(super) fn cannot_enter() -> SpecError {
+    SpecError::new(
+        "network",
+        "a container",
+        "a process inside could look into the copy of the caller while it enters",
+        "Use method=\"spawn\", which has nothing of the caller's memory",
+    )
+}
+
+impl Builder<'_> {
+    /// Everything from the fork on: the child's part, init's, and that of the copy.
+    pub(super) fn fork(&mut self) {
+        let (spec, host, new) = (self.spec, self.host, self.new);
+        let also = self.signals_to_reset();
+        let Some(how) = self.command else { return };
+        let sequence = self.sequence();
+        if new.contains(Kind::Pid) && host.pid < RESERVED_PIDS {
+            differ_from_the_caller(sequence, host.pid);
+        }
+        let pid = sequence.cell();
+        sequence
+            .call(Step::ForkCaller, number::FORK_CALLER, [Arg::Program])
+            .into(pid)
+            .note("the one copy of the caller's page tables: it is the command");
+        sequence
+            .call(Step::ForkCaller, number::UNSHARE, [named!(CLONE_THREAD)])
+            .note("checks that no at-fork handler has started a thread here, which exec would end");
+        // Only now: the copy keeps the caller's handlers and descriptors, as fork(2) has it.
+        sequence.reset_signals(also);
+        let program = Handle::Program(0);
+        command::no_descriptors(sequence, &[program, Handle::Control]);
+        let value = Sequence::address_of(pid, "<pid>");
+        let at = offset_of!(Header, adopted);
+        let args = [program.into(), value, size_of::<i32>().into(), at.into()];
+        sequence
+            .call(Step::ExecHelper, number::PWRITE64, args)
+            .note("tells init who the command is");
+        command::exec_helper(sequence, program);
+        self.stage(role::INIT);
+        self.stage(role::FORKED);
+        let fresh_root = self.fresh_root(None);
+        // Without a PID namespace the session is what ends with the container.
+        let start = command::Start { session: new.contains(Kind::Pid), fresh_root };
+        // In another user namespace nobody outside may trace the copy, so that it may look into its
+        // own /proc even after a change of ids; in the caller's own it stays closed to others.
+        let restores_dumpable = new.contains(Kind::User);
+        command::redirect(self.sequence(), how.stdio);
+        command::settle(self.sequence(), spec, how, host, restores_dumpable, start);
+    }
+}
+
+/// Makes the next pid another one than the caller's, which is as low as the first in a new PID
+/// namespace is: libraries tell parent and child apart by it. Where that fails, they are the same in
+/// the rare case.
+fn differ_from_the_caller(sequence: &mut Sequence, own: u32) {
+    let first = sequence.calls.len();
+    let last = own.to_string();
+    write_file(sequence, Step::ForkCaller, c"/proc/sys/kernel/ns_last_pid", last.as_bytes());
+    for call in &mut sequence.calls[first..] {
+        call.ignore();
+    }
+}

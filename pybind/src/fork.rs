@@ -1,0 +1,61 @@
+//! `minidocker._core.fork`: a copy of the interpreter in a container of its own.
+//!
+//! The only `unsafe` of this crate: an interpreter has to be told before and after it is forked, in
+//! either process, and the three functions for that have no safe binding.
+
+#![expect(unsafe_code, reason = "PyOS_BeforeFork and its companions have no safe binding")]
+
+use std::os::fd::{IntoRawFd, RawFd};
+
+use minidocker_core::launch::{self, Forked, Side};
+use minidocker_core::spec::Payload;
+use pyo3::prelude::*;
+
+use crate::container::{Command, Process, Spec, launched, make_plan};
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(fork, module)?)
+}
+
+/// Forks this process into a new container. Returns twice, and says whether in the caller. There the
+/// container becomes `owner._process`; `owner.channel` is, on either side, a stream socket to the other.
+/// Both are set before any handler of a signal can run in Python and raise.
+#[pyfunction]
+#[pyo3(signature = (spec, command, owner, *, timeout=None, trace=None, inject=None))]
+fn fork(
+    py: Python<'_>,
+    spec: &Spec,
+    command: &Command,
+    owner: &Bound<'_, PyAny>,
+    timeout: Option<f64>,
+    trace: Option<RawFd>,
+    inject: Option<(u32, i32)>,
+) -> PyResult<bool> {
+    let (plan, _) = make_plan(py, &spec.0, Payload::Fork(&command.0), None)?;
+    let forked = launched(py, timeout, trace, inject, |options| {
+        launch::fork(&plan, options, &mut |fork| Python::attach(|_| as_python_does(fork)))
+    })?;
+    let (process, channel) = match forked {
+        Forked::Caller(process, channel) => (Some(Process(process)), channel),
+        Forked::Copy(channel) => (None, channel),
+    };
+    let in_caller = process.is_some();
+    owner.setattr("_process", process)?;
+    owner.setattr("channel", channel.into_raw_fd())?;
+    Ok(in_caller)
+}
+
+/// Forks as `os.fork()` does: the hooks of `os.register_at_fork`, the import lock, and in the copy the
+/// interpreter's own locks and its other threads.
+fn as_python_does(fork: &mut dyn FnMut() -> Side) -> Side {
+    // SAFETY: this thread is attached to the interpreter, and stays so until after the fork.
+    unsafe { pyo3::ffi::PyOS_BeforeFork() };
+    let side = fork();
+    match side {
+        // SAFETY: attached, in the process that was forked, after PyOS_BeforeFork.
+        Side::Caller => unsafe { pyo3::ffi::PyOS_AfterFork_Parent() },
+        // SAFETY: attached, in the process that was made by fork(3), in the copy of the same thread.
+        Side::Copy => unsafe { pyo3::ffi::PyOS_AfterFork_Child() },
+    }
+    side
+}

@@ -1,0 +1,284 @@
+"""Start method "fork": the function runs in a copy of this process.
+
+`_core.fork` makes the copy: see ``core/src/launch/fork.rs``. What the copy then changes about
+itself is what `multiprocessing` changes in its forked processes, and what follows from being in a
+container.
+
+What is true of threads: the copy has only the thread that made it. The C library's locks (of malloc
+and stdio) and Python's own are fit for use in it, whoever held them. Any other lock that another
+thread held at that moment stays locked in the copy; that is what Python (from 3.12 on) warns of
+when `os.fork` is called in a process with threads, and it is as true here. There is no warning,
+since this is not `os.fork` and since the default would give one at every call in Jupyter.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import grp
+import os
+import pwd
+import signal
+import sys
+import threading
+import time
+import traceback
+import weakref
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from minidocker import _accounts, _descriptors
+from minidocker._errors import CallTimeout, SpecError
+from minidocker._outcome import Ended
+from minidocker._process import Usage
+from minidocker._session import kill_session
+
+if sys.platform == "linux":
+    from minidocker import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from minidocker._spec import Spec
+
+__all__ = ["ForkedContainer"]
+
+
+class ForkedContainer:
+    """A container whose command is a copy of this process: a `minidocker._outcome.Running`.
+
+    Args:
+        work: called in the copy with the descriptor of its end of the channel. When it returns, the
+            copy ends with status 0.
+        spec: the container.
+        outputs: what its standard output and error are; None: what this process's are.
+        timeout: seconds until the container must have been made.
+        inject: for tests: the call of that number fails with that error number.
+
+    Raises:
+        SpecError: wrong on any machine; nothing was created.
+        SpawnError: the kernel refused a step; nothing is left.
+        CallTimeout: the time was up before the container was made.
+    """
+
+    channel: int
+    is_ours = True
+    _process: _core.Process | None = None
+    _pidfd = -1
+
+    def __init__(
+        self,
+        work: Callable[[int], None],
+        spec: Spec,
+        *,
+        outputs: tuple[int, int] | None = None,
+        timeout: float | None = None,
+        inject: tuple[int, int] | None = None,
+    ) -> None:
+        self._spec = spec
+        command = how(spec, outputs)
+        sys.audit("os.fork")
+        # What is in the buffers would be written twice.
+        for stream in (sys.stdout, sys.stderr):
+            _flush(stream)
+        self._started = time.monotonic()
+        try:
+            if not _core.fork(spec.core(), command, self, timeout=timeout, inject=inject):
+                become(work, self.channel, outputs)
+            assert self._process is not None
+            self.pid = self._process.pid
+            _descriptors.note(self.channel)
+            self._pidfd = os.pidfd_open(self.pid)
+            _descriptors.note(self._pidfd)
+        except _core.DeadlineReached:
+            said = f"the container had not been made after {timeout} seconds"
+            raise CallTimeout(said, timeout=timeout) from None
+        except BaseException:
+            if self._process is not None:
+                self.pid = self._process.pid
+                self.kill()
+                self.wait()
+                self.close()
+            raise
+
+    def ends(self) -> int:
+        return self._pidfd
+
+    def kill(self) -> None:
+        assert self._process is not None
+        if not self._spec.namespaces.pid:
+            kill_session(self.pid, reaped=False)
+        # It has not been reaped, unless by somebody else.
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGKILL)
+
+    def wait(self, *, answered: bool = False) -> Ended:  # noqa: ARG002 - a `Running`'s
+        assert self._process is not None
+        status = None
+        # SIGCHLD may be ignored, or somebody else may have reaped it: init said how it ended.
+        with contextlib.suppress(ChildProcessError):
+            status = os.waitpid(self.pid, 0)[1]
+        if not self._spec.namespaces.pid:
+            # What the function left running is in no PID namespace that ends with init.
+            kill_session(self.pid, reaped=True)
+        if self._pidfd >= 0:
+            _descriptors.close(self._pidfd)
+        usage = None
+        if (ended := self._process.ended()) is not None:
+            status, user, system, peak = ended
+            wall = time.monotonic() - self._started
+            usage = Usage(wall=wall, user=user, system=system, peak=peak)
+        return Ended(None if status is None else os.waitstatus_to_exitcode(status), usage)
+
+    def close(self) -> None:
+        """Give the channel back."""
+        _descriptors.close(self.channel)
+
+
+def how(spec: Spec, outputs: tuple[int, int] | None = None) -> _core.Command:
+    """What the copy is inside, as a command without anything to execute."""
+    stdio = (-1, -1, -1) if outputs is None else (-1, *outputs)
+    if spec.user is None:
+        return _how(stdio, None, None)
+    user, group = _accounts.resolve(spec.user, None, entered=None)
+    return _how(
+        stdio,
+        _id("user", user, lambda name: pwd.getpwnam(name).pw_uid),
+        _id("group", group, lambda name: grp.getgrnam(name).gr_gid),
+    )
+
+
+@functools.lru_cache
+def _how(stdio: tuple[int, int, int], user: int | None, group: int | None) -> _core.Command:
+    return _core.Command(
+        candidates=[],
+        argv=[],
+        envp=[],
+        cwd=None,
+        stdio=stdio,
+        pass_fds=[],
+        close_fds=False,
+        restore_signals=False,
+        umask=None,
+        new_session=True,
+        process_group=None,
+        terminal=False,
+        user=user,
+        group=group,
+        groups=None,
+    )
+
+
+def _id(option: str, name: int | str | None, find: Callable[[str], int]) -> int | None:
+    if not isinstance(name, str):
+        return name
+    try:
+        return find(name)
+    except KeyError:
+        reason = f"there is no such {option}: give its id"
+        raise SpecError(reason, option=option, value=name) from None
+
+
+# --- in the copy
+# -----------------------------------------------------------------------------------
+
+
+def become(work: Callable[[int], None], channel: int, outputs: tuple[int, int] | None) -> NoReturn:
+    """Run ``work`` in the copy, and end it: nothing of the caller's may go on here."""
+    code = 1
+    try:
+        code = _work(work, channel, outputs)
+    except BaseException:  # noqa: BLE001 - the copy ends here, whatever it is
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _flush(stream)
+        os._exit(code)
+
+
+def _work(work: Callable[[int], None], channel: int, outputs: tuple[int, int] | None) -> int:
+    if outputs is not None:
+        # The descriptors are in place.
+        reopen_outputs()
+    # What this process's input was is the caller's to read.
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    _forget_the_callers()
+    try:
+        work(channel)
+    except SystemExit as end:
+        return _exit_status(end.code)
+    finally:
+        leave()
+    return 0
+
+
+def reopen_outputs() -> None:
+    """Make Python write to what the standard output and error of the process are by now."""
+    sys.stdout, sys.stderr = (
+        open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - for as long as the process lives
+        for number in (1, 2)
+    )
+
+
+def leave() -> None:
+    """What an interpreter does before it ends. What has been done already is not done again."""
+    if threading.active_count() > 1:
+        threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    # Its own exit function was the caller's, if the caller had imported it.
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._exit_function()
+    for stream in (sys.stdout, sys.stderr):
+        _flush(stream)
+
+
+def _exit_status(code: object) -> int:
+    """The exit status that the interpreter makes of the argument of sys.exit()."""
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+# What modules keep of the caller's threads and processes, and what it is where there are none: the
+# threads of its pools, its children, and the trackers and servers that it started, which the
+# container cannot reach.
+_CALLERS = (
+    ("concurrent.futures.thread", "_threads_queues", weakref.WeakKeyDictionary),
+    ("concurrent.futures.process", "_threads_wakeups", weakref.WeakKeyDictionary),
+    ("multiprocessing.process", "_children", set),
+    ("multiprocessing.resource_tracker", "_resource_tracker._fd", lambda: None),
+    ("multiprocessing.resource_tracker", "_resource_tracker._pid", lambda: None),
+    ("multiprocessing.forkserver", "_forkserver._forkserver_address", lambda: None),
+    ("multiprocessing.forkserver", "_forkserver._forkserver_alive_fd", lambda: None),
+    ("multiprocessing.forkserver", "_forkserver._forkserver_pid", lambda: None),
+)
+
+
+def _forget_the_callers() -> None:
+    """Let go of what belongs to the caller: exit functions, processes, the loop's wake-up."""
+    atexit._clear()
+    # Signals would wake up the caller's event loop.
+    signal.set_wakeup_fd(-1)
+    for module, path, fresh in _CALLERS:
+        owner: Any = sys.modules.get(module)
+        *parents, name = path.split(".")
+        for parent in parents:
+            owner = getattr(owner, parent, None)
+        if owner is not None and hasattr(owner, name):
+            setattr(owner, name, fresh())
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._finalizer_registry.clear()
+        util._run_after_forkers()
+
+
+def _flush(stream: Any) -> None:
+    # None, closed, or gone: what cannot be flushed was nobody's to read.
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        stream.flush()

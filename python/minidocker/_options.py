@@ -1,0 +1,95 @@
+"""How a function is called in a container: everything that is not the container itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+from minidocker._errors import SpecError
+
+__all__ = ["CALL_OPTIONS", "CallOptions"]
+
+JSON_LIMIT = 64 * 2**20
+"""Bytes of a result that nobody trusts, unless ``result_limit`` says another number."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CallOptions:
+    """How a function is called: the keywords of `isolated` beside those of `Spec`.
+
+    Args:
+        method: ``"fork"``: the function runs in a copy of this process and sees its memory.
+            ``"spawn"``: it runs in a clean interpreter, and is pickled, with its arguments.
+        timeout: seconds until the whole container is ended; None: no limit.
+        result: ``"pickle"``: the value or the exception comes back as it is. ``"json"``: for code
+            that is not trusted: nothing that it sends is unpickled.
+        result_limit: the most bytes that a result, and each captured stream, may have. None: no
+            limit with ``"pickle"``, 64 MiB with ``"json"``.
+        preload: modules that a template process has imported before (``"spawn"`` only).
+        capture_output: whether standard output and standard error are collected.
+        text: whether they are decoded (UTF-8).
+
+    Raises:
+        SpecError: a value of the wrong kind.
+    """
+
+    method: Literal["fork", "spawn"] = "fork"
+    timeout: float | None = None
+    result: Literal["pickle", "json"] = "pickle"
+    result_limit: int | None = None
+    preload: tuple[str, ...] = ()
+    capture_output: bool = False
+    text: bool = False
+
+    def __post_init__(self) -> None:
+        _choose("method", self.method, "fork", "spawn")
+        _choose("result", self.result, "pickle", "json")
+        for option in ("capture_output", "text"):
+            value = getattr(self, option)
+            if value is not True and value is not False:
+                raise SpecError("give True or False", option=option, value=value)
+        _check_timeout(self.timeout)
+        if self.text and not self.capture_output:
+            reason = "it is about what capture_output=True collects: give that too"
+            raise SpecError(reason, option="text", value=self.text)
+        limit = self.result_limit
+        if limit is not None and (type(limit) is not int or limit <= 0):
+            raise SpecError("give a number of bytes", option="result_limit", value=limit)
+        preload = _modules(self.preload)
+        object.__setattr__(self, "preload", preload)
+        if preload and self.method == "fork":
+            reason = (
+                'a fork has what the caller has imported: import it here, or use method="spawn"'
+            )
+            raise SpecError(reason, option="preload", value=preload)
+
+    @property
+    def limit(self) -> int | None:
+        """The most bytes of a result, or of a captured stream."""
+        if self.result_limit is None and self.result == "json":
+            return JSON_LIMIT
+        return self.result_limit
+
+
+CALL_OPTIONS = frozenset(field.name for field in dataclasses.fields(CallOptions))
+
+
+def _modules(preload: object) -> tuple[str, ...]:
+    if not isinstance(preload, list | tuple) or not all(isinstance(name, str) for name in preload):
+        raise SpecError("give a list of names of modules", option="preload", value=preload)
+    return tuple(preload)
+
+
+def _choose(option: str, value: object, *choices: str) -> None:
+    if value not in choices:
+        reason = f"give {' or '.join(map(repr, choices))}"
+        raise SpecError(reason, option=option, value=value)
+
+
+def _check_timeout(timeout: Any) -> None:
+    if timeout is None:
+        return
+    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not number or math.isnan(timeout):
+        raise SpecError("give a number of seconds", option="timeout", value=timeout)

@@ -1,0 +1,520 @@
+"""Start method "fork": a copy of the caller, with one copy of its page tables.
+
+What happens to the caller's C library is tried in interpreters of their own, since handlers
+stay registered.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+import minidocker
+from minidocker import NamespaceOptions, Spec, _core, _fork, call, isolated
+from support import functions
+
+SOURCE = Path(__file__).with_name("support") / "atfork.c"
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """A C library with at-fork handlers of its own."""
+    path = tmp_path_factory.mktemp("atfork") / "libatfork.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", path, SOURCE, "-lpthread"], check=True)
+    return path
+
+
+def python(script, *args):
+    """Run a script in an interpreter of its own; what it printed."""
+    done = minidocker.run(
+        [sys.executable, "-W", "error", "-c", script, *map(str, args)],
+        namespaces=NamespaceOptions.none(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()
+
+
+# --- the C library -------------------------------------------------------------------------------
+
+
+def test_at_fork_handlers_of_c_libraries_run_once_on_each_side(library):
+    script = """
+import ctypes, sys, minidocker
+library = ctypes.CDLL(sys.argv[1])
+library.install(0, 0)
+names = ("prepared", "in_parent", "in_child")
+counts = lambda: [ctypes.c_int.in_dll(library, name).value for name in names]
+print(*minidocker.call(counts), *counts())
+"""
+    assert python(script, library) == ["1", "0", "1", "1", "1", "0"]
+
+
+def test_at_fork_handlers_may_start_threads_in_the_copy(library):
+    script = """
+import ctypes, os, sys, time, minidocker
+library = ctypes.CDLL(sys.argv[1])
+library.install(1, 0)
+
+def inside():
+    ran = ctypes.c_int.in_dll(library, "child_thread_ran")
+    for _ in range(500):
+        if ran.value:
+            break
+        time.sleep(0.01)
+    return ran.value, len(os.listdir("/proc/self/task")), os.getpid()
+
+print(*minidocker.call(inside), ctypes.c_int.in_dll(library, "child_thread_ran").value)
+"""
+    assert python(script, library) == ["1", "2", "2", "0"]
+
+
+def test_at_fork_handlers_that_start_threads_in_the_parent_are_refused(library):
+    """They would be threads of the process that becomes init, and end with it."""
+    script = """
+import ctypes, sys, minidocker
+library = ctypes.CDLL(sys.argv[1])
+library.install(0, 1)
+try:
+    minidocker.call(int)
+except minidocker.SpawnError as error:
+    print(error.step, 'method="spawn"' in error.hint)
+"""
+    assert python(script, library) == ["fork-caller", "True"]
+
+
+def test_threads_that_hold_the_locks_of_malloc_and_stdio_do_no_harm(library):
+    script = """
+import ctypes, sys, minidocker
+library = ctypes.CDLL(sys.argv[1])
+library.hammer_from(3)
+
+def inside():
+    return len([bytes(number) for number in range(2000)])
+
+for _ in range(60):
+    assert minidocker.isolated(timeout=60)(inside)() == 2000
+print("done")
+"""
+    assert python(script, library) == ["done"]
+
+
+def test_the_copy_knows_on_which_cpu_it_is():
+    """The C library reads that from memory that the kernel writes, once it is told where."""
+
+    def inside():
+        libc = ctypes.CDLL(None)
+        found = []
+        for cpu in sorted(os.sched_getaffinity(0)):
+            os.sched_setaffinity(0, [cpu])
+            found.append(libc.sched_getcpu() == cpu)
+        return found
+
+    assert all(call(inside))
+
+
+def test_the_alternate_signal_stack_is_the_callers():
+    class Stack(ctypes.Structure):
+        _fields_ = (
+            ("pointer", ctypes.c_void_p),
+            ("flags", ctypes.c_int),
+            ("size", ctypes.c_size_t),
+        )
+
+    libc = ctypes.CDLL(None)
+    memory = ctypes.create_string_buffer(1 << 16)
+
+    def current():
+        stack = Stack()
+        assert libc.sigaltstack(None, ctypes.byref(stack)) == 0
+        return stack.pointer, stack.flags, stack.size
+
+    before = Stack()
+    own = Stack(ctypes.addressof(memory), 0, len(memory))
+    assert libc.sigaltstack(ctypes.byref(own), ctypes.byref(before)) == 0
+    try:
+        assert call(current) == current()
+    finally:
+        assert libc.sigaltstack(ctypes.byref(before), None) == 0
+
+
+# --- the interpreter -----------------------------------------------------------------------------
+
+
+def test_pythons_at_fork_hooks_run_once_on_each_side_and_may_start_threads():
+    script = """
+import os, sys, threading, minidocker
+seen = []
+start = lambda name: threading.Thread(target=seen.append, args=(name,)).start()
+os.register_at_fork(
+    before=lambda: seen.append("before"),
+    after_in_parent=lambda: start("parent"),
+    after_in_child=lambda: start("child"),
+)
+
+def inside():
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join()
+    return sorted(seen)
+
+print(*minidocker.call(inside), *sorted(seen))
+"""
+    assert python(script) == ["before", "child", "before", "parent"]
+
+
+def test_the_copy_has_one_thread_which_is_its_main_thread():
+    def inside():
+        main = threading.main_thread()
+        return threading.current_thread() is main, threading.active_count()
+
+    idle = threading.Event()
+    other = threading.Thread(target=idle.wait)
+    other.start()
+    try:
+        assert call(inside) == (True, 1)
+        found = []
+        caller = threading.Thread(target=lambda: found.append(call(inside)))
+        caller.start()
+        caller.join()
+        assert found == [(True, 1)]
+    finally:
+        idle.set()
+        other.join()
+
+
+def test_handlers_and_the_signal_mask_are_the_callers():
+    def inside():
+        seen = []
+        signal.signal(signal.SIGUSR2, lambda *_: seen.append("USR2"))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        return handled, seen, signal.getsignal(signal.SIGHUP), mask
+
+    handled = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: handled.append("USR1"))
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
+    try:
+        expected = (["USR1"], ["USR2"], signal.SIG_IGN, {signal.SIGWINCH})
+        assert call(inside) == expected
+        assert handled == []
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGWINCH])
+        signal.signal(signal.SIGUSR1, before)
+        signal.signal(signal.SIGHUP, ignored)
+
+
+@pytest.mark.parametrize("action", [signal.SIG_IGN, lambda *_: None])
+def test_it_works_whatever_the_caller_does_with_sigchld(leaks, action):
+    before = signal.signal(signal.SIGCHLD, action)
+    try:
+        assert call(signal.getsignal, signal.SIGUSR1) == signal.SIG_DFL
+        with pytest.raises(minidocker.CallExited) as caught:
+            call(os._exit, 7)
+        assert caught.value.code == 7
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_every_copy_has_random_numbers_of_its_own():
+    import random  # noqa: PLC0415 - what it does is what is tried
+
+    def inside():
+        return random.random()
+
+    assert len({call(inside) for _ in range(5)} | {random.random()}) == 6
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
+def test_multiprocessing_works_inside(leaks, context):
+    def inside():
+        import multiprocessing  # noqa: PLC0415 - in the copy
+        from multiprocessing import shared_memory  # noqa: PLC0415 - in the copy
+
+        memory = shared_memory.SharedMemory(create=True, size=10)
+        try:
+            with multiprocessing.get_context(context).Pool(2) as pool:
+                return pool.map(functions.add, range(4))
+        finally:
+            memory.close()
+            memory.unlink()
+
+    done = isolated(capture_output=True, text=True)(inside).run()
+    assert (done.value, done.stderr) == ([1, 2, 3, 4], "")
+
+
+def test_what_multiprocessing_keeps_of_the_caller_is_not_the_copys():
+    script = """
+import multiprocessing, os, minidocker
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+context = multiprocessing.get_context("fork")
+
+def inside():
+    return len(multiprocessing.active_children())
+
+if __name__ == "__main__":
+    child = context.Process(target=__import__("time").sleep, args=(60,), daemon=True)
+    child.start()
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(int).result()
+        print(minidocker.call(inside), threads.submit(minidocker.call, inside).result())
+    print(child.is_alive())
+    child.kill()
+    child.join()
+"""
+    assert python(script) == ["0", "0", "True"]
+
+
+def test_a_thread_that_the_function_leaves_is_waited_for():
+    def inside():
+        threading.Thread(target=lambda: (time.sleep(0.3), print("done"))).start()
+
+    assert isolated(capture_output=True)(inside).run().stdout == b"done\n"
+
+
+def test_exit_functions_are_the_copys_own():
+    import atexit  # noqa: PLC0415 - what it does is what is tried
+
+    def inside():
+        atexit.register(print, "inside's own")
+
+    atexit.register(print, "the caller's")
+    assert isolated(capture_output=True)(inside).run().stdout == b"inside's own\n"
+    atexit.unregister(print)
+
+
+def test_what_is_in_a_buffer_is_written_once(tmp_path):
+    script = """
+import sys, minidocker
+sys.stdout.write("once ")
+minidocker.call(int)
+"""
+    assert python(script) == ["once"]
+
+
+def test_no_warning_is_raised_or_silenced():
+    """From Python 3.12 on os.fork() warns where there are threads; that filter stays as it is."""
+    before = list(warnings.filters)
+    idle = threading.Event()
+    other = threading.Thread(target=idle.wait)
+    other.start()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call(int)
+    idle.set()
+    other.join()
+    assert caught == []
+    assert list(warnings.filters) == before
+
+
+def test_an_audit_hook_sees_the_fork():
+    script = """
+import sys, minidocker
+sys.addaudithook(lambda event, _: event == "os.fork" and print(event))
+minidocker.call(int)
+"""
+    assert python(script) == ["os.fork"]
+
+
+# --- the container -------------------------------------------------------------------------------
+
+
+def test_the_copys_descriptors_are_the_callers_and_a_channel():
+    def inside():
+        found = {}
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                found[int(name)] = (
+                    os.readlink(f"/proc/self/fd/{name}"),
+                    os.get_inheritable(int(name)),
+                )
+            except OSError:
+                continue
+        return found
+
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    outside, within = inside(), call(inside)
+    os.close(reader)
+    os.close(writer)
+    for fd in (1, 2, reader, writer):
+        assert within[fd] == outside[fd]
+    assert within[0][0] == "/dev/null"
+    added = [what for fd, (what, _) in within.items() if fd not in outside]
+    assert len(added) == 1
+    assert added[0].startswith("socket:")
+    # The watchdog's socket and the sealed helper are the caller's alone.
+    assert not [what for what, _ in within.values() if "minidocker" in what]
+
+
+def test_nothing_of_the_caller_changes(leaks):
+    def facts():
+        status = Path("/proc/self/status").read_text()
+        kept = (
+            "SigBlk",
+            "SigIgn",
+            "SigCgt",
+            "Uid",
+            "Gid",
+            "CapEff",
+            "NoNewPrivs",
+            "Seccomp",
+            "NSpid",
+        )
+        return (
+            [line for line in status.splitlines() if line.startswith(kept)],
+            [os.readlink(f"/proc/self/ns/{kind}") for kind in sorted(os.listdir("/proc/self/ns"))],
+            os.getcwd(),
+            os.getsid(0),
+            os.getpgrp(),
+            resource.getrlimit(resource.RLIMIT_NOFILE),
+            ctypes.CDLL(None).prctl(3, 0, 0, 0, 0),
+        )
+
+    before = facts()
+    call(functions.where, spec=Spec(hostname="lab"))
+    assert facts() == before
+
+
+def test_a_user_of_its_own_and_its_own_proc_is_open_to_it():
+    def inside():
+        return os.getuid(), len(os.listdir("/proc/self/fd")) > 0
+
+    assert call(inside, spec=Spec(user=1234)) == (1234, True)
+    assert os.getuid() == os.geteuid() != 1234
+
+
+def test_clocks_of_its_own():
+    spec = Spec(
+        namespaces=NamespaceOptions.all().with_time(), time_offsets={"monotonic": 1_000_000}
+    )
+    assert call(time.monotonic, spec=spec) > time.monotonic() + 999_000
+
+
+def test_the_session_is_its_own():
+    def inside():
+        os.kill(0, signal.SIGTERM)
+        time.sleep(10)
+
+    with pytest.raises(minidocker.CallKilled) as caught:
+        call(inside)
+    assert caught.value.signal == signal.SIGTERM
+
+
+def test_another_containers_network_is_refused_since_its_processes_could_look_into_the_copy():
+    with (
+        minidocker.Container() as box,
+        pytest.raises(minidocker.SpecError, match='Use method="spawn"'),
+    ):
+        call(int, spec=Spec(network=box))
+
+
+def how_many_calls(spec):
+    return _core.call_count(spec.core(), _fork.how(spec), fork=True)
+
+
+INJECTED = Spec(hostname="lab")
+
+
+def fail_at(spec, number):
+    """Make a call of the plan fail; the error number, or None where that failure is ignored."""
+    try:
+        container = _fork.ForkedContainer(lambda _: os._exit(9), spec, inject=(number, 13))
+    except minidocker.SpawnError as error:
+        return error.errno
+    assert container.wait().returncode == 9
+    container.close()
+    return None
+
+
+@pytest.mark.parametrize("number", range(how_many_calls(INJECTED)))
+def test_a_failure_of_any_call_leaves_nothing(leaks, number):
+    assert fail_at(INJECTED, number) in (13, None)
+
+
+@pytest.mark.root(reason="shares the user namespace")
+def test_a_failure_of_any_call_leaves_nothing_without_namespaces(leaks):
+    spec = Spec(namespaces=NamespaceOptions.none())
+    failed = [fail_at(spec, number) for number in range(how_many_calls(spec))]
+    assert set(failed) == {13}
+
+
+def test_the_container_ends_with_the_caller(survivors):
+    script = """
+import sys, threading, time, minidocker
+from support import functions
+for _ in range(2):
+    threading.Thread(target=minidocker.call, args=(functions.sleep_marked, 60, sys.argv[1])).start()
+print("started", flush=True)
+"""
+    path = os.pathsep.join(sys.path)
+    for delay in (0.0, 0.002, 0.01, 0.05, 0.5):
+        caller = subprocess.Popen(
+            [sys.executable, "-c", script, survivors.mark],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        caller.stdout.readline()
+        time.sleep(delay)
+        caller.kill()
+        caller.wait()
+        caller.stdout.close()
+        survivors.wait_until_gone()
+
+
+def test_the_container_does_not_end_with_the_thread_that_started_it():
+    running = []
+
+    def start():
+        def work(channel):
+            time.sleep(0.5)
+            os.write(channel, b"done")
+
+        running.append(_fork.ForkedContainer(work, Spec()))
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    (container,) = running
+    assert os.read(container.channel, 10) == b"done"
+    assert container.wait().returncode == 0
+    container.close()
+
+
+def test_a_call_that_is_interrupted_leaves_nothing():
+    """Ctrl-C, at any moment; what it does within another module's at-fork hook is lost, as ever."""
+    script = """
+import os, signal, sys, minidocker
+from pathlib import Path
+sys.unraisablehook = lambda _: None
+
+def holdings():
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return sorted(os.listdir("/proc/self/fd")), children
+
+minidocker.call(int)
+before = holdings()
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+interrupted = 0
+for number in range(60):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0002 * (number + 1))
+        minidocker.call(int)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        interrupted += 1
+print(interrupted > 3, holdings() == before)
+"""
+    assert python(script) == ["True", "True"]

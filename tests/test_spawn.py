@@ -1,0 +1,384 @@
+"""Start method "spawn": a clean interpreter, warm from a template."""
+
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import minidocker
+from minidocker import NamespaceOptions, Spec, _spawn, isolated
+from support import functions
+
+pytestmark = pytest.mark.usefixtures("template")
+
+spawned = isolated(method="spawn")
+
+
+def python(directory, script, *args, cwd=None, **more):
+    """Run a script, as a file of that name, in an interpreter of its own."""
+    path = directory / "script.py"
+    path.write_text(script)
+    directory.chmod(0o755)
+    return subprocess.run(
+        [sys.executable, "-W", "error", path, *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **more},
+        check=False,
+    )
+
+
+WITHOUT_CLOUDPICKLE = "import sys; sys.modules['cloudpickle'] = None\n"
+
+
+def test_nothing_of_the_callers_memory_is_there():
+    functions.remember("the caller's")
+    try:
+        assert spawned(functions.recall)() == []
+    finally:
+        functions.STATE.clear()
+
+
+def test_what_one_function_changes_the_next_does_not_see():
+    spawned(functions.remember)("one's")
+    assert spawned(functions.recall)() == []
+
+
+def test_modules_are_imported_before():
+    preloaded = isolated(method="spawn", preload=["wave", "xml.dom"])(functions.modules)
+    assert {"wave", "xml.dom"} <= preloaded()
+    assert "wave" not in spawned(functions.modules)()
+
+
+def test_a_module_that_cannot_be_imported_is_named(leaks):
+    before = set(_spawn._clients)
+    broken = isolated(method="spawn", preload=("json", "no_such_module"))
+    try:
+        for _ in range(2):
+            with pytest.raises(ModuleNotFoundError, match="no_such_module") as caught:
+                broken(functions.add)(1)
+            assert "preload=('json', 'no_such_module')" in caught.value.__notes__[0]
+    finally:
+        for preload in set(_spawn._clients) - before:
+            _spawn._gone(preload, _spawn._clients[preload])
+
+
+def test_environment_directory_path_and_arguments_are_the_callers(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIDOCKER_TEST_OF_SPAWN", "ü")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["a", "b"])
+    found = spawned(functions.surroundings)()
+    assert found["environ"] == dict(os.environ)
+    assert found["cwd"] == str(tmp_path)
+    assert found["path"] == sys.path
+    assert found["argv"] == ["a", "b"]
+
+
+def test_a_directory_that_is_gone_is_no_failure(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert spawned(functions.add)(1) == 2
+
+
+def test_lambdas_and_closures_go_with_cloudpickle():
+    captured = [1, 2]
+    assert spawned(lambda extra: [*captured, extra])(3) == [1, 2, 3]
+
+
+def test_a_class_that_only_the_caller_has_comes_back_as_itself():
+    class Own:
+        pass
+
+    assert type(spawned(lambda: Own())()) is Own  # noqa: PLW0108 - the lambda is what is pickled
+
+
+@pytest.mark.parametrize("prelude", ["", WITHOUT_CLOUDPICKLE], ids=["cloudpickle", "pickle"])
+def test_a_script_can_call_its_own_functions(tmp_path, prelude):
+    script = """
+import sys, minidocker
+
+class Own(Exception):
+    pass
+
+@minidocker.isolated(method="spawn")
+def add(one, other):
+    return one + other, __name__, minidocker.call(min, one, other)
+
+@minidocker.isolated(method="spawn")
+def fail():
+    raise Own("why")
+
+if __name__ == "__main__":
+    print(add(1, 2)[::2])
+    try:
+        fail()
+    except Own as error:
+        print("own", error)
+"""
+    done = python(tmp_path, prelude + script)
+    assert (done.stdout, done.stderr) == ("(3, 1)\nown why\n", "")
+
+
+def test_a_script_without_its_guard_is_told_so(tmp_path):
+    script = """
+import minidocker
+
+@minidocker.isolated(method="spawn")
+def function():
+    return 1
+
+function()
+"""
+    done = python(tmp_path, WITHOUT_CLOUDPICKLE + script)
+    assert done.returncode == 1
+    assert 'put what starts it below `if __name__ == "__main__":`' in done.stderr
+
+
+def test_a_module_that_was_started_with_m_can_call_its_own_functions(tmp_path):
+    package = tmp_path / "its_package"
+    package.mkdir()
+    tmp_path.chmod(0o755)
+    (package / "__init__.py").write_text("")
+    (package / "__main__.py").write_text(
+        WITHOUT_CLOUDPICKLE
+        + """
+import minidocker
+from . import __name__ as package
+
+@minidocker.isolated(method="spawn")
+def function():
+    return package
+
+if __name__ == "__main__":
+    print(function())
+"""
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-m", "its_package"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("its_package\n", "")
+
+
+def test_without_cloudpickle_a_lambda_is_refused_with_the_remedy(tmp_path):
+    script = """
+import minidocker
+if __name__ == "__main__":
+    minidocker.isolated(method="spawn")(lambda: 1)()
+"""
+    done = python(tmp_path, WITHOUT_CLOUDPICKLE + script)
+    assert done.returncode == 1
+    assert "Can't pickle" in done.stderr
+    assert 'pip install cloudpickle), can do more; method="fork" needs no pickling.' in done.stderr
+
+
+def test_without_cloudpickle_what_is_typed_in_is_refused_with_the_remedy():
+    code = WITHOUT_CLOUDPICKLE + (
+        "import minidocker\ndef typed(): pass\nminidocker.isolated(method='spawn')(typed)()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "a __main__ that no other interpreter can import" in done.stderr
+
+
+def test_arguments_that_cannot_be_pickled_are_refused_in_the_caller(leaks):
+    with pytest.raises(TypeError, match="pickle") as caught:
+        spawned(functions.add)(functions.lock())
+    assert "cloudpickle" in caught.value.__notes__[0]
+
+
+def test_a_function_that_cannot_be_imported_there_is_told_so(leaks, tmp_path, monkeypatch):
+    (tmp_path / "short_lived.py").write_text("def function(): return 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import short_lived  # noqa: PLC0415 - it was just written
+
+    (tmp_path / "short_lived.py").unlink()
+    with pytest.raises(ModuleNotFoundError, match="short_lived") as caught:
+        spawned(short_lived.function)()
+    assert "could not be unpickled in the container" in caught.value.__notes__[0]
+
+
+def test_another_containers_network_is_shared():
+    with minidocker.Container(hostname="other") as box:
+        own = isolated(method="spawn", network=box, hostname="mine", capture_output=True, text=True)
+        done = own(os.readlink).run("/proc/self/ns/net")
+        assert done.value == f"net:[{box.namespaces()['net']}]"
+        pid, _, hostname = own(functions.where)()
+        assert (pid, hostname) == (2, "mine")
+        with pytest.raises(functions.OwnError):
+            own(functions.fail)()
+        with pytest.raises(minidocker.CallTimeout):
+            isolated(method="spawn", network=box, timeout=1)(time.sleep)(60)
+        with pytest.raises(minidocker.CallKilled):
+            own(functions.die)(signal.SIGSEGV)
+
+
+def test_a_mount_of_the_host_between_two_calls_is_seen(tmp_path):
+    """A container that was made before, as a spare, has the mounts of then."""
+    (tmp_path / "covered").touch()
+    exists = spawned(functions.exists)
+    for _ in range(3):
+        assert exists(str(tmp_path / "covered"))
+        time.sleep(0.05)
+    if os.geteuid() != 0:
+        return
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)
+    try:
+        assert not exists(str(tmp_path / "covered"))
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    assert exists(str(tmp_path / "covered"))
+
+
+def test_a_spare_is_of_the_kind_that_is_asked_for():
+    for hostname in ("one", "one", "one", "two", "one", "two", "two"):
+        assert isolated(method="spawn", hostname=hostname)(functions.where)()[2] == hostname
+        time.sleep(0.02)
+
+
+def descendants(pid):
+    """Every process below this one, by its command."""
+    found = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found[int(child)] = Path(f"/proc/{child}/cmdline").read_bytes()
+        found |= descendants(child)
+    return found
+
+
+def test_a_spare_does_not_stay():
+    (template,) = [client.pid for preload, client in _spawn._clients.items() if preload == ()]
+    for _ in range(3):
+        spawned(functions.add)(1)
+    deadline = time.monotonic() + 10
+    while descendants(template):
+        assert time.monotonic() < deadline, descendants(template)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_template_that_is_killed_is_replaced(number):
+    preload = ("colorsys",)
+    function = isolated(method="spawn", preload=preload)(functions.add)
+    assert function(1) == 2
+    first = _spawn._clients[preload].pid
+    os.kill(first, number)
+    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+    assert function(2) == 3
+    assert _spawn._clients[preload].pid != first
+
+
+def test_a_function_whose_template_is_killed_is_told_so(survivors):
+    preload = ("sndhdr" if sys.version_info < (3, 13) else "calendar",)
+    function = isolated(method="spawn", preload=preload, capture_output=True)
+    function(functions.add)(1)
+    template = _spawn._clients[preload].pid
+    kill = threading.Timer(0.5, os.kill, (template, signal.SIGKILL))
+    kill.start()
+    with pytest.raises(minidocker.CallError, match="template process was ended"):
+        function(functions.sleep_marked)(60, survivors.mark)
+    survivors.wait_until_gone()
+
+
+def test_the_template_ends_with_the_caller(survivors):
+    script = """
+import os, sys, minidocker
+from minidocker import _spawn
+from support import functions
+minidocker.isolated(method="spawn")(functions.add)(1)
+print(_spawn._clients[()].pid, flush=True)
+minidocker.isolated(method="spawn")(functions.sleep_marked)(60, sys.argv[1])
+"""
+    caller = subprocess.Popen(
+        [sys.executable, "-c", script, survivors.mark],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    template = os.pidfd_open(int(caller.stdout.readline()))
+    time.sleep(0.5)
+    caller.kill()
+    caller.wait()
+    caller.stdout.close()
+    survivors.wait_until_gone()
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            signal.pidfd_send_signal(template, 0)
+        except ProcessLookupError:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.close(template)
+
+
+def test_a_forked_caller_has_a_template_of_its_own():
+    def inside():
+        first = dict(_spawn._clients)
+        value = spawned(functions.add)(1)
+        return first, value, len(_spawn._clients)
+
+    assert minidocker.call(inside) == ({}, 2, 1)
+    assert spawned(functions.add)(1) == 2
+
+
+def test_an_interpreter_that_ends_leaves_no_warning(tmp_path):
+    script = """
+import minidocker
+from support import functions
+if __name__ == "__main__":
+    print(minidocker.isolated(method="spawn")(functions.add)(1))
+"""
+    done = python(tmp_path, script, PYTHONDEVMODE="1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
+
+
+def test_the_flags_of_the_interpreter_are_handed_on():
+    code = (
+        "import sys, minidocker\n"
+        "print(minidocker.isolated(method='spawn')(eval)('__import__(\"sys\").flags.optimize'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-O", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
+
+
+def test_a_large_environment_and_a_large_argument_go_through(monkeypatch):
+    monkeypatch.setenv("MINIDOCKER_LARGE", "x" * 100_000)
+    text = spawned(json.loads)(json.dumps("y" * 5_000_000))
+    assert len(text) == 5_000_000
+
+
+@pytest.mark.parametrize(
+    "namespaces", [NamespaceOptions.all().without_net(), NamespaceOptions.all()]
+)
+def test_namespaces_are_those_of_the_spec(namespaces):
+    net = isolated(method="spawn", namespaces=namespaces)(os.readlink)("/proc/self/ns/net")
+    assert (net != os.readlink("/proc/self/ns/net")) == namespaces.net
+
+
+def test_the_user_inside():
+    assert isolated(method="spawn", spec=Spec(user=1234))(os.getuid)() == 1234
+
+
+def test_results_are_not_unpickled_by_the_template():
+    """The template would import, and keep, what the function needs."""
+    spawned(pickle.loads)(pickle.dumps(functions.add))
+    assert "support.functions" not in spawned(eval)("set(__import__('sys').modules)")
+    assert socket.gethostname()
