@@ -144,7 +144,7 @@ def test_containers_end_with_their_test_however_it_ends(runs, survivors):
     assert result.parseoutcomes() == {"passed": 2, "failed": 2, "errors": 1}
     result.stdout.fnmatch_lines(
         [
-            "*hostnam='typo': unknown option: did you mean 'hostname'?*",
+            "@pytest.mark.minidocker_container: hostnam='typo': unknown option*'hostname'?",
             "*Captured output of echo 'its output' in master-3 teardown*",
             "its output",
         ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from minidocker import Container, Error, SpawnError, Spec, SpecError
+from minidocker._pytest_report import marked
 from minidocker._pytest_unavailable import unavailable
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Service:
         Raises:
             NotReady: it did not, in that time; or it ended without.
         """
+        __tracebackhide__ = True
         searched = re.compile(pattern, re.MULTILINE)
         what = f"output that matches {pattern!r}"
         return _wait(what, lambda: searched.search(self.output), timeout, [self], ends=True)
@@ -95,10 +97,12 @@ class Service:
         self, port: int, timeout: float = TIMEOUT, *, protocol: Literal["tcp", "udp"] = "tcp"
     ) -> None:
         """Wait until something listens at a port of the container; see `wait_for_log`."""
+        __tracebackhide__ = True
         self.container._wait_for_port(port, timeout, protocol, [self], ends=True)
 
     def wait_for_file(self, path: str | os.PathLike[str], timeout: float = TIMEOUT) -> None:
         """Wait until a path exists inside; see `wait_for_log`."""
+        __tracebackhide__ = True
         self.container._wait_for_file(path, timeout, [self], ends=True)
 
     def stop(self, timeout: float = TIMEOUT) -> int:
@@ -141,6 +145,7 @@ class TestContainer(Container):
         Raises:
             NotReady: none did, in that time.
         """
+        __tracebackhide__ = True
         searched = re.compile(pattern, re.MULTILINE)
 
         def look() -> re.Match[str] | None:
@@ -157,6 +162,7 @@ class TestContainer(Container):
         Raises:
             NotReady: nothing did, in that time.
         """
+        __tracebackhide__ = True
         self._wait_for_port(port, timeout, protocol, self.services)
 
     def wait_for_file(self, path: str | os.PathLike[str], timeout: float = TIMEOUT) -> None:
@@ -165,6 +171,7 @@ class TestContainer(Container):
         Raises:
             NotReady: it did not, in that time.
         """
+        __tracebackhide__ = True
         self._wait_for_file(path, timeout, self.services)
 
     def _wait_for_port(
@@ -176,6 +183,7 @@ class TestContainer(Container):
         *,
         ends: bool = False,
     ) -> None:
+        __tracebackhide__ = True
         if type(port) is not int or not 0 < port < 2**16:
             raise SpecError("give a number from 1 to 65535", option="port", value=port)
         if protocol not in _LISTENS:
@@ -194,6 +202,7 @@ class TestContainer(Container):
         *,
         ends: bool = False,
     ) -> None:
+        __tracebackhide__ = True
         name = os.fspath(path)
         if not os.path.isabs(name):
             raise SpecError("give an absolute path", option="path", value=name)
@@ -241,6 +250,14 @@ class ContainerFactory:
         self._containers.append(container)
         return container
 
+    def marked(self) -> TestContainer:
+        """Start the container that the test's markers ``minidocker_container`` describe."""
+        marker = "minidocker_container"
+        try:
+            return self(**marked(self._request.node, marker))
+        except SpecError as error:
+            unavailable(self._request.config, error, {}, f"@pytest.mark.{marker}")
+
     def __enter__(self) -> Self:
         return self
 
@@ -273,6 +290,8 @@ def _wait(
     ends: bool = False,
 ) -> Found:
     """Look until there is something; ``ends``: as long as the only service runs."""
+    # What is of interest is where the test waited.
+    __tracebackhide__ = True
     deadline = time.monotonic() + timeout
     interval = INTERVAL
     while True:

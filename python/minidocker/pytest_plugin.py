@@ -107,12 +107,10 @@ def container_factory(request: pytest.FixtureRequest) -> Iterator[ContainerFacto
 
 
 @pytest.fixture
-def container(request: pytest.FixtureRequest, container_factory: ContainerFactory) -> TestContainer:
+def container(container_factory: ContainerFactory) -> TestContainer:
     """A running container, ended with the test.
 
     Its options are those of the markers ``minidocker_container``; the closest one wins, option by
     option.
     """
-    from minidocker._pytest_report import marked
-
-    return container_factory(**marked(request.node, "minidocker_container"))
+    return container_factory.marked()

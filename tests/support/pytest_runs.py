@@ -21,6 +21,8 @@ class Runs:
         monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
         monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
         monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+        # Else what Python writes to a pipe comes later than what a test writes to its descriptor.
+        monkeypatch.setenv("PYTHONUNBUFFERED", "1")
         # Each run would compile the package anew where it cannot write beside it.
         monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(pytester.path.parent / "pycache"))
