@@ -13,7 +13,7 @@ from support.leaks import Holdings
 from support.noop import compile_noop
 from support.survivors import Survivors
 
-pytest_plugins = ["support.rules"]
+pytest_plugins = ["support.rules", "pytester"]
 
 # Containers make examples slow to judge by the clock, and the plain user cannot write in the clone.
 settings.register_profile("minidocker", deadline=None, database=None)

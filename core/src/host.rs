@@ -24,6 +24,9 @@ pub struct Host {
     pub uid_rows: Vec<IdRow>,
     /// Rows of the caller's own `/proc/self/gid_map`; only read for a root caller.
     pub gid_rows: Vec<IdRow>,
+    /// Whether the caller's own user namespace forbids setgroups(2); only read for a root caller that
+    /// may enter another.
+    pub setgroups_denied: bool,
     /// The caller's subordinate user ids, (first, count); only read for [`IdMap::Auto`].
     pub subordinate_uids: Vec<(u32, u32)>,
     /// The caller's subordinate group ids.
@@ -68,6 +71,10 @@ impl Host {
             && uid == 0
             && (spec.uid_map == IdMap::Caller || spec.gid_map == IdMap::Caller);
         let (uid_rows, gid_rows) = if own_rows { own_maps()? } else { Default::default() };
+        let enters = joined || !namespaces.contains(Kind::User);
+        let setgroups_denied = uid == 0
+            && enters
+            && read("/proc/self/setgroups")?.is_some_and(|text| text.trim_end() == "deny");
         let subordinate = |map: &IdMap, file| {
             if *map == IdMap::Auto { subordinate_ids(file, uid) } else { Ok(Vec::new()) }
         };
@@ -93,6 +100,7 @@ impl Host {
             gid,
             uid_rows,
             gid_rows,
+            setgroups_denied,
             subordinate_uids: subordinate(&spec.uid_map, "/etc/subuid")?,
             subordinate_gids: subordinate(&spec.gid_map, "/etc/subgid")?,
             hosts: if named { read_bytes("/etc/hosts")? } else { None },

@@ -1,44 +1,44 @@
-"""Run a command, or a Python function, in Linux namespaces of its own."""
+"""Run a command, or a Python function, in Linux namespaces of its own.
 
-import os as _os
-import sys as _sys
+Each name is imported from its module when it is first asked for: pytest imports this package in
+every run, for the sake of `minidocker.pytest_plugin`, and a command line is started often.
+"""
+
+import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from minidocker import linux
-from minidocker._call import CompletedCall, Isolated, call, isolated
-from minidocker._changes import Changes, changes
-from minidocker._container import AttachedContainer, Container, attach
-from minidocker._doctor import doctor
-from minidocker._errors import (
-    CallError,
-    CallExited,
-    CallFailed,
-    CallKilled,
-    CallLimitExceeded,
-    CallResultError,
-    CallTimeout,
-    CommandNotFound,
-    Error,
-    NotADirectory,
-    PathNotFound,
-    PermissionDenied,
-    SpawnError,
-    SpecError,
-    UnsupportedPlatformError,
-)
-from minidocker._mounts import Mount
-from minidocker._namespaces import NamespaceOptions, Namespaces, namespaces
-from minidocker._plan import Plan, PlannedCall, explain
-from minidocker._process import CompletedProcess, Popen, Usage, run
-from minidocker._spec import Spec
-
 if _TYPE_CHECKING:
-    from typing import Any as _Any
-
     from IPython.core.interactiveshell import InteractiveShell as _InteractiveShell
 
+    from minidocker import linux
+    from minidocker._call import CompletedCall, Isolated, call, isolated
+    from minidocker._changes import Changes, changes
+    from minidocker._container import AttachedContainer, Container, attach
+    from minidocker._doctor import doctor
     from minidocker._doctor.report import Report
+    from minidocker._errors import (
+        CallError,
+        CallExited,
+        CallFailed,
+        CallKilled,
+        CallLimitExceeded,
+        CallResultError,
+        CallTimeout,
+        CommandNotFound,
+        Error,
+        NotADirectory,
+        PathNotFound,
+        PermissionDenied,
+        SpawnError,
+        SpecError,
+        UnsupportedPlatformError,
+    )
     from minidocker._executor import BrokenContainer, ContainerExecutor
+    from minidocker._mounts import Mount
+    from minidocker._namespaces import NamespaceOptions, Namespaces, namespaces
+    from minidocker._plan import Plan, PlannedCall, explain
+    from minidocker._process import CompletedProcess, Popen, Usage, run
+    from minidocker._spec import Spec
     from minidocker._view import View
 
 __all__ = [
@@ -86,25 +86,40 @@ __all__ = [
     "run",
 ]
 
+_MODULES = {
+    "_call": "CompletedCall Isolated call isolated",
+    "_container": "AttachedContainer Container attach",
+    "_changes": "Changes changes",
+    "_doctor": "doctor",
+    "_doctor.report": "Report",
+    "_errors": (
+        "CallError CallExited CallFailed CallKilled CallLimitExceeded CallResultError "
+        "CallTimeout CommandNotFound Error NotADirectory PathNotFound PermissionDenied "
+        "SpawnError SpecError UnsupportedPlatformError"
+    ),
+    "_executor": "BrokenContainer ContainerExecutor",
+    "_mounts": "Mount",
+    "_namespaces": "NamespaceOptions Namespaces namespaces",
+    "_plan": "Plan PlannedCall explain",
+    "_process": "CompletedProcess Popen Usage run",
+    "_spec": "Spec",
+    "_view": "View",
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-def __getattr__(name: str) -> "_Any":
-    # Imported when it is asked for first, since few programs do.
-    if name == "View":
-        from minidocker._view import View  # noqa: PLC0415 - see above
+if not _TYPE_CHECKING:
 
-        globals()[name] = View
-        return View
-    if name == "Report":
-        from minidocker._doctor.report import Report  # noqa: PLC0415 - see above
+    def __getattr__(name: str) -> object:
+        if name in _HOMES:
+            module = _importlib.import_module(f"minidocker.{_HOMES[name]}")
+            value = globals()[name] = getattr(module, name)
+            return value
+        if name == "linux":
+            return _importlib.import_module("minidocker.linux")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-        globals()[name] = Report
-        return Report
-    if name in ("BrokenContainer", "ContainerExecutor"):
-        from minidocker import _executor  # noqa: PLC0415 - see above
-
-        value = globals()[name] = getattr(_executor, name)
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
 
 
 def load_ipython_extension(ipython: "_InteractiveShell") -> None:
@@ -119,14 +134,3 @@ def unload_ipython_extension(ipython: "_InteractiveShell") -> None:
     from minidocker import jupyter  # noqa: PLC0415 - only a notebook needs it
 
     jupyter.unload_ipython_extension(ipython)
-
-
-if _sys.platform == "linux":
-    from minidocker import _core
-
-    # A forked child shall not hold what its parent keeps: the watchdog would wait for it.
-    _os.register_at_fork(
-        before=_core.before_fork,
-        after_in_parent=_core.after_fork_in_parent,
-        after_in_child=_core.after_fork_in_child,
-    )

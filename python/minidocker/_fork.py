@@ -49,7 +49,8 @@ class ForkedContainer:
 
     Args:
         work: called in the copy with the descriptor of its end of the channel. When it returns, the
-            copy ends with status 0.
+            copy ends with status 0. None: the constructor returns in the copy too, which ``copied``
+            tells; the copy has to do then what `become` does.
         spec: the container.
         outputs: what its standard output and error are; None: what this process's are.
         timeout: seconds until the container must have been made.
@@ -62,13 +63,14 @@ class ForkedContainer:
     """
 
     channel: int
+    copied = False
     is_ours = True
     _process: _core.Process | None = None
     _pidfd = -1
 
     def __init__(
         self,
-        work: Callable[[int], None],
+        work: Callable[[int], None] | None,
         spec: Spec,
         *,
         outputs: tuple[int, int] | None = None,
@@ -84,6 +86,9 @@ class ForkedContainer:
         self._started = time.monotonic()
         try:
             if not _core.fork(spec.core(), command, self, timeout=timeout, inject=inject):
+                if work is None:
+                    self.copied = True
+                    return
                 become(work, self.channel, outputs)
             assert self._process is not None
             self.pid = self._process.pid
@@ -204,7 +209,7 @@ def _work(work: Callable[[int], None], channel: int, outputs: tuple[int, int] | 
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    _forget_the_callers()
+    forget_the_callers()
     try:
         work(channel)
     except SystemExit as end:
@@ -260,7 +265,7 @@ _CALLERS = (
 )
 
 
-def _forget_the_callers() -> None:
+def forget_the_callers() -> None:
     """Let go of what belongs to the caller: exit functions, processes, the loop's wake-up."""
     atexit._clear()
     # Signals would wake up the caller's event loop.

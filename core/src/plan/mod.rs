@@ -337,7 +337,9 @@ impl Builder<'_> {
         let program = self.next_program();
         command::exec_helper(self.sequence(), program);
         self.stage(role::WALK);
-        let (root, flags) = (self.host.uid == 0, builder_flags(self.new));
+        // Where they cannot be changed they are no privilege: those of whoever made the namespace.
+        let root = self.host.uid == 0 && !self.host.setgroups_denied;
+        let flags = builder_flags(self.new);
         let sequence = self.sequence();
         if root && target.kinds().contains(Kind::User) {
             sequence

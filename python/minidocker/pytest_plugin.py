@@ -1,0 +1,116 @@
+"""The pytest plugin: tests in containers of their own, and containers for tests.
+
+pytest imports this module in every run, whether a test asks for a container or not. Therefore it
+imports nothing but pytest; what does the work is imported when a test first needs it.
+
+Public names are what pytest finds: the options ``--minidocker`` and ``--minidocker-require``, the
+markers ``minidocker`` and ``minidocker_container``, and the fixtures `container` and
+`container_factory`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from minidocker._pytest_containers import ContainerFactory, TestContainer
+    from minidocker._pytest_protocol import ContainedTest
+
+_MARKERS = (
+    (
+        "minidocker(timeout=None, spec=None, **options): run this test in a container of its own. "
+        "The options are those of minidocker.Spec (hostname='lab', network='host', ...); timeout: "
+        "seconds until the container is ended. The closest marker wins, option by option."
+    ),
+    (
+        "minidocker_container(spec=None, **options): the options of this test's fixture "
+        "`container`, as minidocker.Container takes them."
+    ),
+)
+
+contained_test: pytest.StashKey[ContainedTest] = pytest.StashKey()
+"""Where an item has the `ContainedTest` that it is, while it is run."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("minidocker", "tests in containers")
+    group.addoption(
+        "--minidocker",
+        action="store_true",
+        help="run every test in a container of its own, as @pytest.mark.minidocker does for one",
+    )
+    group.addoption(
+        "--minidocker-require",
+        action="store_true",
+        help="let tests fail, instead of skipping them, where this machine cannot make containers",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+    if config.getoption("minidocker"):
+        for option, name in (("usepdb", "--pdb"), ("trace", "--trace")):
+            if config.getoption(option, False):
+                raise pytest.UsageError(
+                    f"{name} cannot be used with --minidocker: a test in a container has no "
+                    f"terminal to debug it at. Leave out --minidocker, or {name}"
+                )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if any(_wants_container(item) for item in session.items):
+        # Now, and not in the time of the first test, which may be limited.
+        from minidocker import _pytest_protocol  # noqa: F401 - only that
+
+
+def _wants_container(item: pytest.Item) -> bool:
+    if not item.config.getoption("minidocker") and item.get_closest_marker("minidocker") is None:
+        return False
+    # Neither is run, so neither needs a container.
+    return item.get_closest_marker("skip") is None and not item.config.getoption("setupplan", False)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    if not _wants_container(item):
+        return None
+    from minidocker._pytest_protocol import ContainedTest
+
+    ContainedTest(item, nextitem).run()
+    return True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    test = item.stash.get(contained_test, None)
+    if test is not None:
+        test.split()
+
+
+@pytest.fixture
+def container_factory(request: pytest.FixtureRequest) -> Iterator[ContainerFactory]:
+    """Called, it starts a container: ``hostname="db"``; all of them are ended with the test.
+
+    It takes what `minidocker.Container` takes, and returns a running
+    `minidocker._pytest_containers.TestContainer`: a `Container` with ``serve``, ``wait_for_port``,
+    ``wait_for_log`` and ``wait_for_file``.
+    """
+    from minidocker._pytest_containers import ContainerFactory
+
+    with ContainerFactory(request) as factory:
+        yield factory
+
+
+@pytest.fixture
+def container(container_factory: ContainerFactory) -> TestContainer:
+    """A running container, ended with the test.
+
+    Its options are those of the markers ``minidocker_container``; the closest one wins, option by
+    option.
+    """
+    return container_factory.marked()
