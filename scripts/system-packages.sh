@@ -24,6 +24,8 @@ programs() {
             echo "ip iproute2 looking at network interfaces"
             echo "ps procps looking at processes from inside"
             echo "busybox busybox-static a root file system of one program"
+            echo "dpkg-deb dpkg installing a package on an overlay"
+            echo "git git committing on an overlay"
             echo "strace strace tracing system calls"
             echo "ping iputils-ping reaching loopback from inside"
             echo "zsh zsh completing the command line"

@@ -242,3 +242,10 @@ def test_explain_shows_the_calls_with_their_arguments(rootfs):
     assert 'openat2(<fd>, "proc", {O_PATH|O_CLOEXEC|O_DIRECTORY, 0, RESOLVE_IN_ROOT' in text
     assert 'pivot_root(".", ".")' in text
     assert stat.S_ISDIR((rootfs / "proc").stat().st_mode)
+
+
+def test_a_container_inside_can_have_a_hosts_file_of_its_own(rootfs):
+    # On a file that was unlinked nothing can be mounted.
+    script = "echo nested > /tmp/hosts && mount -o bind /tmp/hosts /etc/hosts && cat /etc/hosts"
+    assert output(rootfs, script, hostname="box") == "nested"
+    assert output(rootfs, "ls -A /dev/pts", hostname="box") == "ptmx"

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::files::{OwnPlaces, Owner, Place};
 use crate::namespaces::Kind;
-use crate::plan::call::{Arg, Cell, Sequence};
+use crate::plan::call::{Cell, Sequence};
 use crate::plan::isolation::{at_cwd, mount, named};
 use crate::plan::{Step, number};
 
@@ -27,17 +27,20 @@ const LINKS: [(&std::ffi::CStr, &std::ffi::CStr); 5] = [
 impl Assembly<'_> {
     /// Mounts it. Until the root is entered, absolute paths are the host's.
     pub(super) fn populate(&self, sequence: &mut Sequence, own: &OwnPlaces, root: Cell) {
-        let dev = self.devices(sequence, own, root);
+        let trees = self.devices(sequence, own, root);
         if let Some(sys) = &own.sys {
             self.sys(sequence, sys, root);
         }
         self.proc(sequence, &own.proc, root);
-        for (number, (content, place)) in own.etc.iter().enumerate() {
-            bind_file(sequence, (dev, number), content, place, root);
+        for (tree, (_, place)) in trees.into_iter().zip(&own.etc) {
+            make(sequence, root, &place.make);
+            let onto = open_in_root(sequence, Step::Hosts, root, &place.path, false);
+            attach_to(sequence, Step::Hosts, tree, onto, &place.path);
         }
     }
 
-    fn devices(&self, sequence: &mut Sequence, own: &OwnPlaces, root: Cell) -> Cell {
+    /// /dev, and the trees of the files for /etc, which need a file system to be on.
+    fn devices(&self, sequence: &mut Sequence, own: &OwnPlaces, root: Cell) -> Vec<Cell> {
         const STEP: Step = Step::Dev;
         make(sequence, root, &own.dev.make);
         let onto = open_in_root(sequence, STEP, root, &own.dev.path, true);
@@ -65,6 +68,13 @@ impl Assembly<'_> {
             sequence.call(STEP, number::SYMLINKAT, args).about(name);
         }
         make_directory(sequence, STEP, at_cwd(), c"pts", Owner::NEW, false);
+        // Covered at once, since nobody shall see them twice; and not unlinked, since nothing could be
+        // mounted over them by a container inside this one.
+        let etc = own.etc.iter().enumerate().map(|(number, (content, _))| {
+            let name = CString::new(format!("pts/{number}")).expect("digits");
+            make_content(sequence, Step::Hosts, dev, &name, (content, 0o644))
+        });
+        let trees = etc.collect();
         let mut data = vec!["newinstance".to_owned()];
         data.extend(self.devpts_data(&|_| false));
         let data = CString::new(data.join(",")).expect("words");
@@ -72,7 +82,7 @@ impl Assembly<'_> {
         let flags = named!(MS_NOSUID | MS_NOEXEC);
         mount(sequence, STEP, kind, c"pts", kind, flags, Some(&data));
         self.shared_memory(sequence);
-        dev
+        trees
     }
 
     /// /dev/shm and /dev/mqueue, from the new /dev: of the container's own, or the caller's where the
@@ -138,23 +148,4 @@ impl Assembly<'_> {
             attach_to(sequence, STEP, tree, onto, c"/proc");
         }
     }
-}
-
-/// A file with this content over another one, which stays as it is: made in the new /dev, bound, and
-/// unlinked there.
-fn bind_file(
-    sequence: &mut Sequence,
-    (dev, number): (Cell, usize),
-    content: &[u8],
-    place: &Place,
-    root: Cell,
-) {
-    const STEP: Step = Step::Hosts;
-    make(sequence, root, &place.make);
-    let name = CString::new(format!(".etc-{number}")).expect("digits");
-    let tree = make_content(sequence, STEP, dev, &name, (content, 0o644));
-    let onto = open_in_root(sequence, STEP, root, &place.path, false);
-    attach_to(sequence, STEP, tree, onto, &place.path);
-    let text = sequence.text(&name);
-    sequence.call(STEP, number::UNLINKAT, [dev.into(), text, Arg::Int(0)]).about(&name);
 }
