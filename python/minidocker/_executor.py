@@ -7,6 +7,7 @@ import functools
 import itertools
 import os
 import threading
+import weakref
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack
 
@@ -108,6 +109,8 @@ class ContainerExecutor(Executor):
         self._broken: BaseException | None = None
         self._local = threading.local()
         self._threads = ThreadPoolExecutor(max_workers, thread_name_prefix="ContainerExecutor")
+        self._workers: set[_Worker] = set()
+        weakref.finalize(self, _end_later, self._threads, self._workers)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run a function in a container; its `concurrent.futures.Future`.
@@ -159,6 +162,10 @@ class ContainerExecutor(Executor):
             cancel_futures: whether to cancel those that have not begun.
         """
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+        if wait:
+            _close(self._workers)
+        else:
+            _end_later(self._threads, self._workers)
 
     def _check(self) -> None:
         if self._broken is not None:
@@ -198,13 +205,36 @@ class ContainerExecutor(Executor):
         worker: _Worker | None = getattr(self._local, "worker", None)
         if worker is None:
             worker = self._local.worker = _Worker(self._spec, self._options, self._initialize)
+            self._workers.add(worker)
         try:
             value: T = worker.run(function, args, kwargs)
         finally:
             if worker.is_dead or worker.tasks == self._tasks:
                 del self._local.worker
+                self._workers.discard(worker)
                 worker.close()
         return value
+
+
+def _close(workers: set[_Worker]) -> None:
+    """Close the containers of threads that have ended."""
+    while workers:
+        workers.pop().close()
+
+
+def _end_later(threads: ThreadPoolExecutor, workers: set[_Worker]) -> None:
+    """Close the containers once the threads have ended."""
+    threads.shutdown(wait=False)
+    if not any(thread.is_alive() for thread in threads._threads):
+        # At the end of the interpreter, for example, which has waited for them.
+        _close(workers)
+        return
+
+    def wait() -> None:
+        threads.shutdown(wait=True)
+        _close(workers)
+
+    threading.Thread(target=wait, name="ContainerExecutor-end", daemon=True).start()
 
 
 class _InitializerFailedError(Exception):
@@ -294,7 +324,8 @@ class _Worker:
 
     def close(self) -> None:
         """Let the container end, and reap it."""
-        if self._running is None:
+        if self._running is None or self._owner != os.getpid():
+            # In a forked process, it is another one's.
             return
         running, self._running = self._running, None
         if not self.is_dead:
@@ -304,11 +335,6 @@ class _Worker:
                 self._talk.finish()
             end(running)
         running.close()
-
-    def __del__(self) -> None:
-        # A thread of the pool has ended. In a forked process it is another one's.
-        if getattr(self, "_running", None) is not None and self._owner == os.getpid():
-            self.close()
 
 
 def _nothing() -> None:

@@ -31,7 +31,8 @@ def _children() -> frozenset[str]:
         command, _, rest = stat.partition("(")[2].rpartition(")")
         state, parent = rest.split()[:2]
         if int(parent) == os.getpid():
-            found.add(f"{process.name} ({command}) {state}")
+            # Whether one that lives happens to run or to sleep is no difference.
+            found.add(f"{process.name} ({command})" + (" Z" if state == "Z" else ""))
     return frozenset(found)
 
 
