@@ -129,7 +129,7 @@ def test_names_of_users_are_those_of_the_root(rootfs):
     (rootfs / "etc/passwd").write_text("worker:x:0:0::/:/bin/sh\n")
     (rootfs / "etc/group").write_text("staff:x:0:\n")
     assert output(rootfs, "id -un; id -gn", user="worker:staff") == "worker\nstaff"
-    with pytest.raises(SpecError, match="no such user in the container's /etc/passwd"):
+    with pytest.raises(SpecError, match="no such name in the container's /etc/passwd"):
         output(rootfs, "id", user="nobody-there")
 
 

@@ -47,6 +47,10 @@ def _threads() -> frozenset[str]:
     return frozenset(os.listdir("/proc/self/task"))
 
 
+def _pid(child: str) -> str:
+    return child.split()[0]
+
+
 @dataclass(frozen=True)
 class Holdings:
     """What this process holds at one moment."""
@@ -66,6 +70,11 @@ class Holdings:
         found: dict[str, dict[str, list[str]]] = {}
         for field in fields(self):
             before, after = getattr(self, field.name), getattr(later, field.name)
+            # A child that was there before, a template process for one, may end meanwhile.
+            if field.name == "children" and {_pid(child) for child in after} <= {
+                _pid(child) for child in before
+            }:
+                continue
             if before != after:
                 found[field.name] = {
                     "gained": sorted(after - before),
