@@ -48,7 +48,7 @@ def _threads() -> frozenset[str]:
 
 
 def _pid(child: str) -> str:
-    return child.split()[0]
+    return child.split(maxsplit=1)[0]
 
 
 @dataclass(frozen=True)
