@@ -15,6 +15,7 @@ use crate::raw::{Errno, exit, nr, syscall};
 
 const ENOENT: Errno = 2;
 const EINTR: Errno = 4;
+const EBADF: Errno = 9;
 const ENOTDIR: Errno = 20;
 const ECANCELED: Errno = 125;
 const ETIMEDOUT: Errno = 110;
@@ -69,6 +70,7 @@ pub(crate) unsafe fn walk(program: *mut Header) -> Failure {
             }
             Err(errno) => match call.on_error {
                 on_error::IGNORE => {}
+                on_error::ABSENT if absent(errno) && index != header.inject_at => {}
                 on_error::EXEC if index != header.inject_at => {
                     let missing = |errno| errno == ENOENT || errno == ENOTDIR;
                     if not_executed.index == count
@@ -85,6 +87,11 @@ pub(crate) unsafe fn walk(program: *mut Header) -> Failure {
         index += 1;
     }
     not_executed
+}
+
+/// Whether a path is not there, or nothing was opened at it.
+fn absent(errno: Errno) -> bool {
+    errno == ENOENT || errno == ENOTDIR || errno == EBADF
 }
 
 /// Makes one call, or what a pseudo call stands for.
@@ -108,6 +115,7 @@ unsafe fn perform(call: &Call, report: i32) -> Result<usize, Errno> {
         // SAFETY: the argument is the address of the program's futex word.
         pseudo::AWAIT_PARENT => unsafe { await_parent(args[0] as *const AtomicU32) },
         pseudo::FORK => fork(args[0], report),
+        pseudo::DROP_BOUNDING => drop_bounding(args[0], args[1]),
         // SAFETY: the plan's own call, with arguments made for it.
         real => unsafe { syscall(real as usize, args) },
     }
@@ -193,6 +201,15 @@ unsafe fn await_parent(word: *const AtomicU32) -> Result<usize, Errno> {
         let _ = slept;
     }
     Err(ETIMEDOUT)
+}
+
+/// Takes each capability in `set` out of the bounding set; `operation` is `PR_CAPBSET_DROP`.
+fn drop_bounding(operation: u64, set: u64) -> Result<usize, Errno> {
+    for capability in (0..64_u64).filter(|bit| set & (1 << bit) != 0) {
+        // SAFETY: takes no pointer.
+        unsafe { syscall(nr::PRCTL, [operation, capability, 0, 0, 0, 0]) }?;
+    }
+    Ok(0)
 }
 
 /// Forks: the first process says the child's pid on `report` and ends; the child returns.

@@ -5,10 +5,14 @@ use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
+use crate::capabilities::CapabilitySet;
+use crate::landlock::Abi;
 use crate::namespaces::Kind;
+use crate::seccomp::KernelVersion;
 use crate::spec::{IdMap, IdRow, Network, Spec};
+use crate::ulimits::Ulimit;
 
 /// What a plan needs to know.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +43,55 @@ pub struct Host {
     pub dumpable: bool,
     /// The caller's working directory; `None` where it was removed.
     pub working_directory: Option<CString>,
+    /// What the kernel can do; only looked up where the container is confined.
+    pub kernel: Kernel,
+    /// The caller's permitted capabilities; only read where the container is confined without a user
+    /// namespace of its own, which gives every one.
+    pub permitted: CapabilitySet,
+    /// The caller's own limits; only read where a profile lowers them.
+    pub limits: Vec<Ulimit>,
+}
+
+/// What the kernel can do, which stays the same as long as it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// The number of its last capability.
+    pub last_capability: u8,
+    /// Its version.
+    pub version: KernelVersion,
+    /// Its Landlock.
+    pub landlock: Option<Abi>,
+}
+
+impl Default for Kernel {
+    /// One that can do as little as a supported one may.
+    fn default() -> Self {
+        let last_capability = CapabilitySet::NEWEST.bit();
+        Self { last_capability, version: KernelVersion { major: 5, minor: 11 }, landlock: None }
+    }
+}
+
+impl Kernel {
+    /// The running one, asked once in the life of this process.
+    #[must_use]
+    pub fn running() -> Self {
+        static RUNNING: OnceLock<Kernel> = OnceLock::new();
+        *RUNNING.get_or_init(|| {
+            let fallback = Self::default();
+            let read = |path| fs::read_to_string(path).ok();
+            let last = read("/proc/sys/kernel/cap_last_cap");
+            let version = rustix::system::uname();
+            let version = version.release().to_str().ok().and_then(KernelVersion::of_release);
+            Self {
+                last_capability: last
+                    .and_then(|text| text.trim().parse().ok())
+                    .unwrap_or(fallback.last_capability),
+                version: version.unwrap_or(fallback.version),
+                // Where a filter around the caller refuses the question, it refuses the rest too.
+                landlock: Abi::probe().unwrap_or(None),
+            }
+        })
+    }
 }
 
 impl Host {
@@ -64,6 +117,9 @@ impl Host {
         };
         let own_ipc = own_mounts && namespaces.contains(Kind::Ipc);
         let is_directory = |path| fs::metadata(path).is_ok_and(|found| found.is_dir());
+        let confined = !spec.confine.is_bare();
+        let own_user = namespaces.contains(Kind::User);
+        let lowered = spec.confine.profile.confinement().ulimits;
         Self {
             uid,
             gid,
@@ -82,6 +138,9 @@ impl Host {
             working_directory: std::env::current_dir()
                 .ok()
                 .and_then(|path| CString::new(path.into_os_string().into_vec()).ok()),
+            kernel: if confined { Kernel::running() } else { Kernel::default() },
+            permitted: if confined && !own_user { permitted() } else { CapabilitySet::EMPTY },
+            limits: lowered.iter().filter_map(|limit| Ulimit::current(limit.resource)).collect(),
         }
     }
 }
@@ -108,6 +167,12 @@ fn own_maps() -> (Vec<IdRow>, Vec<IdRow>) {
         *known = Some((namespace, uids.clone(), gids.clone()));
     }
     (uids, gids)
+}
+
+/// The capabilities that this thread may use.
+fn permitted() -> CapabilitySet {
+    rustix::thread::capabilities(None)
+        .map_or(CapabilitySet::EMPTY, |sets| CapabilitySet::from_bits(sets.permitted.bits()))
 }
 
 /// Whether something is mounted on /sys, and on /sys/fs/cgroup below it: a mount point has another

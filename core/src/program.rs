@@ -41,6 +41,8 @@ pub(crate) mod pseudo {
     /// Forks with the clone flags in `args[0]`. The first process reports the child's pid and
     /// exits; the child goes on with the next call.
     pub(crate) const FORK: u32 = 0x8000_0002;
+    /// `prctl(PR_CAPBSET_DROP)` for each capability in the set `args[1]`.
+    pub(crate) const DROP_BOUNDING: u32 = 0x8000_0003;
 }
 
 /// What happens when a call fails.
@@ -52,6 +54,9 @@ pub(crate) mod on_error {
     /// One of several files to execute: the walk goes on, and where none of them works the first
     /// error that is not "no such file" is the one reported, as execvp(3) does.
     pub(crate) const EXEC: u8 = 2;
+    /// The walk goes on where the path does not exist, or is of another kind (ENOENT, ENOTDIR, and
+    /// EBADF for what follows such a call); otherwise as [`FAIL`].
+    pub(crate) const ABSENT: u8 = 3;
 }
 
 /// Values of [`Header::go`].

@@ -4,6 +4,7 @@ use std::ffi::{CString, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use crate::confine::Confine;
 use crate::namespaces::NamespaceOptions;
 
 /// One row of an id map, as `user_namespaces(7)` describes `/proc/PID/uid_map`.
@@ -64,8 +65,8 @@ pub struct Spec {
     pub gid_map: IdMap,
     /// Which network stack; `None`: one of its own where the network namespace is new, else the caller's.
     pub network: Option<Network>,
-    /// Whether a set-user-ID program or file capabilities may raise privileges (`PR_SET_NO_NEW_PRIVS`).
-    pub no_new_privileges: bool,
+    /// What confines it beyond namespaces.
+    pub confine: Confine,
     /// Whether PID 1 is the tiny init instead of the command.
     pub init: bool,
     /// Whether the container ends with the calling process.
@@ -85,7 +86,7 @@ impl Default for Spec {
             uid_map: IdMap::Caller,
             gid_map: IdMap::Caller,
             network: None,
-            no_new_privileges: true,
+            confine: Confine::default(),
             init: false,
             die_with_parent: true,
             monotonic_offset: None,

@@ -20,6 +20,7 @@ use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
+use crate::confine::Confine;
 use crate::errors;
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -69,7 +70,7 @@ impl Spec {
     #[new]
     #[pyo3(signature = (
         *, namespaces, hostname=None, domainname=None, uid_map=None, gid_map=None, network=None,
-        no_new_privileges=true, init=false, die_with_parent=true, monotonic=None, boottime=None,
+        confine=None, init=false, die_with_parent=true, monotonic=None, boottime=None,
     ))]
     #[expect(clippy::too_many_arguments, reason = "one keyword for each option")]
     fn new(
@@ -79,7 +80,7 @@ impl Spec {
         uid_map: Option<Map>,
         gid_map: Option<Map>,
         network: Option<NetworkOf>,
-        no_new_privileges: bool,
+        confine: Option<&Confine>,
         init: bool,
         die_with_parent: bool,
         monotonic: Option<(i64, u32)>,
@@ -99,7 +100,7 @@ impl Spec {
                 NetworkOf::Named(name) if name == "host" => Network::Host,
                 NetworkOf::Named(_) => Network::None,
             }),
-            no_new_privileges,
+            confine: confine.map_or_else(Default::default, |confine| confine.0.clone()),
             init,
             die_with_parent,
             monotonic_offset: monotonic.map(offset),

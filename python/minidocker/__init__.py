@@ -4,6 +4,7 @@ import os as _os
 import sys as _sys
 
 from minidocker import linux
+from minidocker._confine import Seccomp
 from minidocker._container import AttachedContainer, Container, attach
 from minidocker._errors import (
     CommandNotFound,
@@ -34,6 +35,7 @@ __all__ = [
     "Plan",
     "PlannedCall",
     "Popen",
+    "Seccomp",
     "SpawnError",
     "Spec",
     "SpecError",

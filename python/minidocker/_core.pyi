@@ -74,6 +74,19 @@ def read_namespaces(pid: int | None) -> dict[str, int]: ...
 # Containers (pybind/src/container.rs). SpecError and SpawnError are those of the package.
 
 @final
+class Confine:
+    def __new__(
+        cls,
+        *,
+        profile: str = "namespaces",
+        cap_add: Sequence[str] = ...,
+        cap_drop: Sequence[str] = ...,
+        no_new_privileges: bool | None = None,
+        seccomp: tuple[str, str | None, Sequence[str], Sequence[str], str] | None = None,
+        ulimits: Sequence[tuple[str, int | None, int | None]] = ...,
+    ) -> Self: ...
+
+@final
 class Spec:
     def __new__(
         cls,
@@ -84,7 +97,7 @@ class Spec:
         uid_map: list[tuple[int, int, int]] | str | None = None,
         gid_map: list[tuple[int, int, int]] | str | None = None,
         network: str | int | None = None,
-        no_new_privileges: bool = True,
+        confine: Confine | None = None,
         init: bool = False,
         die_with_parent: bool = True,
         monotonic: tuple[int, int] | None = None,

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict
 
+from minidocker import _confine
+from minidocker._confine import Profile, Seccomp, SeccompDocument, Ulimits
 from minidocker._errors import SpecError, unknown_option
 from minidocker._namespaces import NamespaceOptions
 
@@ -36,7 +38,7 @@ Row = tuple[int, int, int]
 IdMap = Sequence[Row] | Literal["auto"]
 _CLOCKS = ("monotonic", "boottime")
 _ALL = NamespaceOptions.all()
-_SWITCHES = ("no_new_privileges", "init", "die_with_parent")
+_SWITCHES = ("init", "die_with_parent")
 _ID_LIMIT = 2**32 - 1
 
 
@@ -62,8 +64,18 @@ class Spec:
         network: ``"none"``: a stack of its own, loopback up; ``"host"``: the caller's; or a
             container, whose network (and the user namespace that owns it) is shared. By default
             ``"none"`` where the network namespace is new, else ``"host"``.
+        profile: where the options below begin. ``"namespaces"``: every capability of its own user
+            namespace, no filter, no new privileges. ``"docker"``: what Docker gives a container
+            that asks for nothing. ``"untrusted"``: for code that nobody trusts.
+        cap_add: names of capabilities, capabilities(7), that come to those of the profile; ``"ALL"``
+            is every one.
+        cap_drop: names of capabilities that go from those of the profile.
         no_new_privileges: whether set-user-ID programs and file capabilities raise nothing
-            (``PR_SET_NO_NEW_PRIVS``, prctl(2)).
+            (``PR_SET_NO_NEW_PRIVS``, prctl(2)). None: as the profile has it.
+        seccomp: a `Seccomp`; a filter in docker's JSON format, as a mapping or as the path of a
+            file; or ``"unconfined"``. None: that of the profile.
+        ulimits: resource limits, getrlimit(2): ``{"nofile": 1024, "core": (0, -1)}`` (one value for
+            both, or soft and hard; -1 is no limit), or rows as docker-py has them.
         init: False: the command itself is PID 1. True: a tiny init is, reaping orphans, forwarding
             signals and reporting the command's own status.
         die_with_parent: whether the container ends when the Python process does, however it ends.
@@ -81,7 +93,12 @@ class Spec:
     uid_map: IdMap | None = None
     gid_map: IdMap | None = None
     network: Literal["none", "host"] | HasPid | None = None
-    no_new_privileges: bool = True
+    profile: Profile = "namespaces"
+    cap_add: Sequence[str] = ()
+    cap_drop: Sequence[str] = ()
+    no_new_privileges: bool | None = None
+    seccomp: Seccomp | SeccompDocument | None = None
+    ulimits: Ulimits = ()
     init: bool = False
     die_with_parent: bool = True
     time_offsets: Mapping[str, float] | None = None
@@ -106,6 +123,7 @@ class Spec:
             _check_network(self.network)
         if self.time_offsets is not None:
             _check_offsets(self.time_offsets)
+        _confine.check(self)
 
     @classmethod
     def of(cls, spec: Spec | None, options: Mapping[str, Any]) -> Spec:
@@ -139,7 +157,7 @@ class Spec:
             uid_map=_rows(self.uid_map),
             gid_map=_rows(self.gid_map),
             network=network if network is None or isinstance(network, str) else network.pid,
-            no_new_privileges=self.no_new_privileges,
+            confine=_confine.core(self),
             init=self.init,
             die_with_parent=self.die_with_parent,
             **{clock: _timespec(offsets[clock]) for clock in _CLOCKS if clock in offsets},
@@ -161,7 +179,12 @@ class SpecOptions(TypedDict, total=False):
     uid_map: IdMap | None
     gid_map: IdMap | None
     network: Literal["none", "host"] | HasPid | None
-    no_new_privileges: bool
+    profile: Profile
+    cap_add: Sequence[str]
+    cap_drop: Sequence[str]
+    no_new_privileges: bool | None
+    seccomp: Seccomp | SeccompDocument | None
+    ulimits: Ulimits
     init: bool
     die_with_parent: bool
     time_offsets: Mapping[str, float] | None

@@ -160,6 +160,12 @@ impl Call {
         self
     }
 
+    /// Goes on where the path is not there, and makes the following calls meet EBADF.
+    pub(crate) fn unless_absent(&mut self) -> &mut Self {
+        self.on_error = on_error::ABSENT;
+        self
+    }
+
     pub(crate) fn about(&mut self, file: &CStr) -> &mut Self {
         self.filename = Some(OsStr::from_bytes(file.to_bytes()).to_owned());
         self
@@ -284,6 +290,26 @@ impl Sequence {
         self.pointers.push(header.0 + 32);
         self.patch(header.0 + 40, rights.len() as u64);
         (Arg::Struct(header, shown.to_owned()), Cell(Place(control.0 + 16)))
+    }
+
+    /// A structure with a descriptor in it, at `at`, and the cell that the descriptor comes from.
+    pub(crate) fn structure_with_descriptor(
+        &mut self,
+        bytes: &[u8],
+        at: usize,
+        shown: String,
+    ) -> (Arg, Cell) {
+        let place = self.place(bytes);
+        (Arg::Struct(place, shown), Cell(Place(place.0 + at)))
+    }
+
+    /// A `struct sock_fprog` of `length` instructions.
+    pub(crate) fn filter(&mut self, length: u16, instructions: &[u8], shown: String) -> Arg {
+        let instructions = self.place(instructions);
+        let program = self.place(&u64::from(length).to_le_bytes());
+        self.pointers.push(self.data.len());
+        self.data.extend_from_slice(&(instructions.0 as u64).to_ne_bytes());
+        Arg::Struct(program, shown)
     }
 
     fn patch(&mut self, at: usize, value: u64) {

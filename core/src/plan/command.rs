@@ -3,13 +3,15 @@
 use std::ffi::CStr;
 
 use super::call::{Arg, Handle, Sequence};
+use super::confine::Confined;
 use super::isolation::named;
 use super::{Step, number};
 use crate::error::SpecError;
 use crate::host::Host;
 use crate::namespaces::{Kind, NamespaceOptions};
+use crate::profile::Profile;
 use crate::program::on_error;
-use crate::spec::{Command, Payload, Spec, WorkingDirectory};
+use crate::spec::{Command, Payload, WorkingDirectory};
 
 /// Standard input, output and error, and the descriptors that survive exec: those of `command`, and
 /// those that the helper needs.
@@ -75,12 +77,12 @@ fn redirect(sequence: &mut Sequence, stdio: [Option<i32>; 3]) {
 /// before they go. `shares_memory`: whether this runs in the caller's memory.
 pub(super) fn execute(
     sequence: &mut Sequence,
-    spec: &Spec,
+    confined: &Confined,
     command: &Command,
     host: &Host,
     shares_memory: bool,
     start: Start,
-) {
+) -> Result<(), SpecError> {
     change_directory(sequence, command, host, start.fresh_root);
     if let Some(umask) = command.umask {
         sequence.call(Step::Umask, number::UMASK, [Arg::octal(umask)]);
@@ -95,16 +97,14 @@ pub(super) fn execute(
     if let Some(group) = command.process_group.filter(|_| !command.new_session) {
         sequence.call(Step::ProcessGroup, number::SETPGID, [Arg::Int(0), group.into()]);
     }
-    if spec.no_new_privileges {
-        let args = [named!(PR_SET_NO_NEW_PRIVS), 1.into(), 0.into(), 0.into(), 0.into()];
-        sequence
-            .call(Step::NoNewPrivileges, number::PRCTL, args)
-            .note("set-user-ID programs raise nothing");
-    }
+    confined.before_user(sequence);
     become_user(sequence, command, host, shares_memory);
+    confined.after_user(sequence, command.user.is_none_or(|user| user == 0));
     let args = [named!(SIG_SETMASK), Arg::Mask, Arg::Null, Arg::Int(8)];
     sequence.call(Step::SignalMask, number::RT_SIGPROCMASK, args).note("the caller's mask");
+    confined.last(sequence);
     exec(sequence, command);
+    confined.check(sequence, !shares_memory)
 }
 
 /// Where a command starts from.
@@ -187,7 +187,11 @@ pub(super) fn exec_helper(sequence: &mut Sequence, program: Handle) {
 }
 
 /// Refuses commands that are wrong on any machine.
-pub(super) fn check(new: NamespaceOptions, payload: Payload<'_>) -> Result<(), SpecError> {
+pub(super) fn check(
+    new: NamespaceOptions,
+    profile: Profile,
+    payload: Payload<'_>,
+) -> Result<(), SpecError> {
     let Payload::Command(command) = payload else { return Ok(()) };
     if command.argv.is_empty() || command.candidates.is_empty() {
         return Err(SpecError::new(
@@ -203,6 +207,17 @@ pub(super) fn check(new: NamespaceOptions, payload: Payload<'_>) -> Result<(), S
             "False",
             "a container with a new PID namespace is always in a session of its own",
             "Leave it out, or share the PID namespace: NamespaceOptions.all().without_pid()",
+        ));
+    }
+    if !command.new_session && profile != Profile::Namespaces {
+        return Err(SpecError::new(
+            "start_new_session",
+            "False",
+            format!(
+                "with profile={profile} the command is always in a session of its own: in the caller's \
+                 it could type into the caller's terminal"
+            ),
+            "Leave it out",
         ));
     }
     if let Some(group) = command.process_group.filter(|&group| group > 0 && command.new_session) {

@@ -6,6 +6,7 @@
 
 pub(crate) mod call;
 mod command;
+mod confine;
 mod isolation;
 pub(crate) mod maps;
 pub(crate) mod number;
@@ -16,6 +17,7 @@ pub use step::Step;
 pub use text::{Actor, Line};
 
 use call::{Arg, Handle, Sequence};
+use confine::Confined;
 use isolation::named;
 use maps::Maps;
 
@@ -79,7 +81,7 @@ impl Plan {
     ) -> Result<Self, SpecError> {
         isolation::check(spec)?;
         let new = new_namespaces(spec)?;
-        command::check(new, payload)?;
+        command::check(new, spec.confine.profile, payload)?;
         let command = match payload {
             Payload::Command(command) => Some(command),
             Payload::Hold => None,
@@ -104,7 +106,7 @@ impl Plan {
             builder.sequence().reset_signals(also);
         }
         builder.settle(made.is_some() && target.is_none(), ids, target);
-        builder.finish(target);
+        builder.finish(target)?;
         let reports_on_control = builder.reports_on_control(target.is_some());
         let stages = builder.stages;
         let clone_flags = if target.is_some() { 0 } else { builder_flags(new) };
@@ -359,8 +361,11 @@ impl Builder<'_> {
     }
 
     /// The command itself, in this stage or in the one that init walks.
-    fn finish(&mut self, target: Option<&Target>) {
-        let (spec, host) = (self.spec, self.host);
+    fn finish(&mut self, target: Option<&Target>) -> Result<(), SpecError> {
+        let host = self.host;
+        let owns_users = self.new.contains(Kind::User)
+            || target.is_some_and(|target| target.kinds().contains(Kind::User));
+        let confined = Confined::new(&self.spec.confine, host, owns_users)?;
         if target.is_none() {
             if self.has_init() {
                 self.keep_descriptors(false);
@@ -375,7 +380,7 @@ impl Builder<'_> {
             self.stage(if self.command.is_some() { role::INIT } else { role::IDLE });
             start.session = true;
         }
-        let Some(command) = self.command else { return };
+        let Some(command) = self.command else { return Ok(()) };
         let shares_memory = self.shares_memory();
         let (has_init, on_control) = (self.has_init(), self.reports_on_control(target.is_some()));
         let sequence = self.sequence();
@@ -390,7 +395,7 @@ impl Builder<'_> {
             let args = [report.into(), named!(F_SETFD), named!(FD_CLOEXEC)];
             sequence.call(Step::Descriptors, number::FCNTL, args);
         }
-        command::execute(sequence, spec, command, host, shares_memory, start);
+        command::execute(sequence, &confined, command, host, shares_memory, start)
     }
 
     /// Whether the caller's directory may be another one inside: another root was entered, or

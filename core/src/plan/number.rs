@@ -20,6 +20,7 @@ macro_rules! numbers {
 }
 
 numbers! {
+    CAPSET = SYS_capset,
     CHDIR = SYS_chdir,
     CLOSE = SYS_close,
     CLOSE_RANGE = SYS_close_range,
@@ -30,13 +31,18 @@ numbers! {
     FCNTL = SYS_fcntl,
     GETPID = SYS_getpid,
     IOCTL = SYS_ioctl,
+    LANDLOCK_ADD_RULE = SYS_landlock_add_rule,
+    LANDLOCK_CREATE_RULESET = SYS_landlock_create_ruleset,
+    LANDLOCK_RESTRICT_SELF = SYS_landlock_restrict_self,
     MOUNT = SYS_mount,
     MOVE_MOUNT = SYS_move_mount,
     OPENAT = SYS_openat,
     OPEN_TREE = SYS_open_tree,
     PIDFD_OPEN = SYS_pidfd_open,
     PRCTL = SYS_prctl,
+    PRLIMIT64 = SYS_prlimit64,
     RT_SIGPROCMASK = SYS_rt_sigprocmask,
+    SECCOMP = SYS_seccomp,
     SENDMSG = SYS_sendmsg,
     SETDOMAINNAME = SYS_setdomainname,
     SETGROUPS = SYS_setgroups,
@@ -62,6 +68,8 @@ pub(crate) const AWAIT_PARENT: Number =
     Number { number: pseudo::AWAIT_PARENT, name: "await_id_maps" };
 /// clone(2) in the joiner.
 pub(crate) const FORK: Number = Number { number: pseudo::FORK, name: "clone" };
+/// prctl(2) for each capability of a set.
+pub(crate) const DROP_BOUNDING: Number = Number { number: pseudo::DROP_BOUNDING, name: "prctl" };
 
 #[cfg(test)]
 mod tests {

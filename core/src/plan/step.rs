@@ -84,6 +84,10 @@ steps! {
     Umask = "umask": "set the file mode creation mask",
     /// The controlling terminal.
     Terminal = "terminal": "take the controlling terminal",
+    /// prlimit64(2).
+    Ulimits = "ulimits": "set the resource limits",
+    /// The bounding set, and capset(2).
+    Capabilities = "capabilities": "drop capabilities",
     /// `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivileges = "no-new-privileges": "forbid new privileges",
     /// setgroups(2).
@@ -92,6 +96,10 @@ steps! {
     Group = "group": "set the group",
     /// setresuid(2).
     User = "user": "set the user",
+    /// `landlock_restrict_self(2)`.
+    Landlock = "landlock": "enter the Landlock domain",
+    /// seccomp(2).
+    Seccomp = "seccomp": "install the system call filter",
     /// The caller's signal mask comes back.
     SignalMask = "signal-mask": "restore the signal mask",
     /// execveat(2) of the helper.
@@ -185,6 +193,15 @@ impl Step {
             }
             (Self::Group | Self::User, libc::EPERM) => {
                 "Only root, inside or outside, becomes somebody else: use a new user namespace"
+            }
+            (Self::Ulimits, libc::EPERM) => {
+                "Only root outside raises a hard limit: give one at or below the caller's own (ulimit -Ha)"
+            }
+            (Self::Seccomp, libc::ENOSYS | libc::EINVAL) => {
+                "This kernel has no seccomp filters, or not these flags: pass seccomp=\"unconfined\""
+            }
+            (Self::Capabilities, libc::EPERM) => {
+                "The caller does not have what it is to keep: use a new user namespace"
             }
             (Self::Terminal, libc::ENOTTY) => {
                 "Standard input is not a terminal: make a pseudo terminal"
