@@ -87,6 +87,11 @@ impl Seccomp {
             Base::Deny => Arc::new(SeccompProfile::DENY_ALL),
             Base::Document(text) => Arc::new(SeccompProfile::parse(text)?),
         };
+        let adjusted = if allow.is_empty() && deny.is_empty() {
+            Arc::clone(&begin)
+        } else {
+            Arc::new(begin.adjusted(allow, deny)?)
+        };
         if *begin == SeccompProfile::ALLOW_ALL
             && let Some(name) = allow.first()
         {
@@ -97,11 +102,6 @@ impl Seccomp {
                 "Begin with base=\"deny\", or with profile=\"docker\" or \"untrusted\"",
             ));
         }
-        let adjusted = if allow.is_empty() && deny.is_empty() {
-            begin
-        } else {
-            Arc::new(begin.adjusted(allow, deny)?)
-        };
         Ok(Self::Custom(adjusted, on_denied))
     }
 }
@@ -149,11 +149,8 @@ mod tests {
     #[test]
     fn without_lists_the_filter_is_the_profiles_own() {
         let own = Seccomp::adjusted(Profile::Docker, Base::Profile, &NONE, &NONE, OnDenied::Kill);
-        let confine = Confine {
-            profile: Profile::Docker,
-            seccomp: own.unwrap(),
-            ..Confine::default()
-        };
+        let confine =
+            Confine { profile: Profile::Docker, seccomp: own.unwrap(), ..Confine::default() };
         assert_eq!(confine.filter(), Some((docker(), OnDenied::Kill)));
         let unconfined = Confine { seccomp: Seccomp::Unconfined, ..confine };
         assert_eq!(unconfined.filter(), None);

@@ -49,8 +49,8 @@ impl Confine {
                 None => Seccomp::default(),
             },
             ulimits: ulimits
-                .iter()
-                .map(|(name, soft, hard)| Ulimit::new(name, *soft, *hard))
+                .into_iter()
+                .map(|(name, soft, hard)| Ulimit::new(&name, soft, hard))
                 .collect::<Result<_, _>>()
                 .map_err(wrong)?,
         }))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from minidocker._errors import SpecError, unknown_option
+from minidocker._errors import SpecError
 
 if sys.platform == "linux":
     from minidocker import _core
@@ -64,8 +64,9 @@ class Seccomp:
     def __post_init__(self) -> None:
         for option in ("allow", "deny"):
             check_names("seccomp", getattr(self, option))
-        if not isinstance(self.base, str | Mapping | os.PathLike):
-            _wrong("seccomp", self.base, "base is 'profile', 'allow', 'deny' or docker's format")
+        base: object = self.base
+        if not isinstance(base, str | Mapping | os.PathLike):
+            _wrong("seccomp", base, "base is 'profile', 'allow', 'deny' or docker's format")
         if self.on_denied not in _ON_DENIED:
             reason = f"on_denied is {self.on_denied!r}: give 'errno', 'kill' or 'log'"
             raise SpecError(reason, option="seccomp", value=self)
@@ -77,17 +78,19 @@ def check(spec: Spec) -> None:
     Raises:
         SpecError: for the first of them.
     """
-    if not isinstance(spec.profile, str):
+    if is_bare(spec):
+        return
+    given: dict[str, object] = {option: getattr(spec, option) for option in OPTIONS}
+    if not isinstance(given["profile"], str):
         _wrong("profile", spec.profile, "give 'namespaces', 'docker' or 'untrusted'")
     for option in ("cap_add", "cap_drop"):
-        check_names(option, getattr(spec, option))
-    if spec.no_new_privileges not in (None, True, False):
+        check_names(option, given[option])
+    if not isinstance(given["no_new_privileges"], bool | None):
         _wrong("no_new_privileges", spec.no_new_privileges, "give True or False")
-    if not isinstance(spec.seccomp, Seccomp | Mapping | str | os.PathLike | None):
+    if not isinstance(given["seccomp"], Seccomp | Mapping | str | os.PathLike | None):
         advice = "give a Seccomp, a mapping or file in docker's format, or 'unconfined'"
         _wrong("seccomp", spec.seccomp, advice)
-    if spec.ulimits:
-        _limits(spec.ulimits)
+    _limits(spec.ulimits)
 
 
 def core(spec: Spec) -> _core.Confine | None:
@@ -96,8 +99,7 @@ def core(spec: Spec) -> _core.Confine | None:
     Raises:
         SpecError: a name that does not exist, a malformed filter.
     """
-    given = {option: getattr(spec, option) for option in OPTIONS}
-    if given == _NOTHING:
+    if is_bare(spec):
         return None
     return _core.Confine(
         profile=spec.profile,
@@ -109,14 +111,16 @@ def core(spec: Spec) -> _core.Confine | None:
     )
 
 
-_NOTHING = {
-    "profile": "namespaces",
-    "cap_add": (),
-    "cap_drop": (),
-    "no_new_privileges": None,
-    "seccomp": None,
-    "ulimits": (),
-}
+def is_bare(spec: Spec) -> bool:
+    """Whether each option is at its default. On the path of every run."""
+    return (
+        spec.profile == "namespaces"
+        and spec.cap_add == ()
+        and spec.cap_drop == ()
+        and spec.no_new_privileges is None
+        and spec.seccomp is None
+        and spec.ulimits == ()
+    )
 
 
 def check_names(option: str, names: object) -> None:
@@ -172,7 +176,7 @@ def _limits(ulimits: object) -> list[_Row]:
         rows = [_docker_row(ulimits, limit) for limit in ulimits]
     else:
         advice = 'give {"nofile": 1024} or [{"name": "nofile", "soft": 1024, "hard": 2048}]'
-        _wrong("ulimits", ulimits, advice)
+        return _wrong("ulimits", ulimits, advice)
     seen = set()
     for name, _, _ in rows:
         if name in seen:
@@ -195,7 +199,8 @@ def _docker_row(whole: object, limit: object) -> _Row:
     for key, value in limit.items():
         known = _LIMIT_KEYS.get(key.lower() if isinstance(key, str) else key)
         if known is None:
-            raise unknown_option(f"ulimits[{key!r}]", value, _LIMIT_KEYS)
+            reason = f"{key!r} is no key of a limit: the keys are name, soft and hard"
+            raise SpecError(reason, option="ulimits", value=whole)
         values[known] = value
     return _checked(whole, values.get("name"), values.get("soft"), values.get("hard"))
 

@@ -6,6 +6,7 @@ from typing import Self, final
 
 __all__ = [
     "Command",
+    "Confine",
     "Process",
     "Spec",
     "__version__",

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict
 
 from minidocker import _confine
-from minidocker._confine import Profile, Seccomp, SeccompDocument, Ulimits
 from minidocker._errors import SpecError, unknown_option
 from minidocker._namespaces import NamespaceOptions
 
@@ -17,6 +16,8 @@ if sys.platform == "linux":
 
 if TYPE_CHECKING:
     from typing import Protocol
+
+    from minidocker._confine import Profile, Seccomp, SeccompDocument, Ulimits
 
     class HasPid(Protocol):
         """A container: what has a ``pid``."""
@@ -67,8 +68,8 @@ class Spec:
         profile: where the options below begin. ``"namespaces"``: every capability of its own user
             namespace, no filter, no new privileges. ``"docker"``: what Docker gives a container
             that asks for nothing. ``"untrusted"``: for code that nobody trusts.
-        cap_add: names of capabilities, capabilities(7), that come to those of the profile; ``"ALL"``
-            is every one.
+        cap_add: names of capabilities, capabilities(7), that come to those of the profile;
+            ``"ALL"`` is every one.
         cap_drop: names of capabilities that go from those of the profile.
         no_new_privileges: whether set-user-ID programs and file capabilities raise nothing
             (``PR_SET_NO_NEW_PRIVS``, prctl(2)). None: as the profile has it.

@@ -301,12 +301,12 @@ fn set_capabilities(sequence: &mut Sequence, set: CapabilitySet, confined: &Conf
 }
 
 fn show_flags(flags: u32) -> Arg {
-    const NAMES: [(libc::c_ulong, &str); 3] = [
-        (libc::SECCOMP_FILTER_FLAG_TSYNC, "SECCOMP_FILTER_FLAG_TSYNC"),
-        (libc::SECCOMP_FILTER_FLAG_LOG, "SECCOMP_FILTER_FLAG_LOG"),
-        (libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW, "SECCOMP_FILTER_FLAG_SPEC_ALLOW"),
+    const NAMES: [(u32, &str); 3] = [
+        (libc::SECCOMP_FILTER_FLAG_TSYNC as u32, "SECCOMP_FILTER_FLAG_TSYNC"),
+        (libc::SECCOMP_FILTER_FLAG_LOG as u32, "SECCOMP_FILTER_FLAG_LOG"),
+        (libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32, "SECCOMP_FILTER_FLAG_SPEC_ALLOW"),
     ];
-    let names = NAMES.iter().filter(|(flag, _)| u64::from(flags) & *flag as u64 != 0);
+    let names = NAMES.iter().filter(|(flag, _)| flags & flag != 0);
     let names: Vec<&str> = names.map(|&(_, name)| name).collect();
     if names.is_empty() {
         Arg::Int(flags.into())

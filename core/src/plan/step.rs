@@ -194,15 +194,6 @@ impl Step {
             (Self::Group | Self::User, libc::EPERM) => {
                 "Only root, inside or outside, becomes somebody else: use a new user namespace"
             }
-            (Self::Ulimits, libc::EPERM) => {
-                "Only root outside raises a hard limit: give one at or below the caller's own (ulimit -Ha)"
-            }
-            (Self::Seccomp, libc::ENOSYS | libc::EINVAL) => {
-                "This kernel has no seccomp filters, or not these flags: pass seccomp=\"unconfined\""
-            }
-            (Self::Capabilities, libc::EPERM) => {
-                "The caller does not have what it is to keep: use a new user namespace"
-            }
             (Self::Terminal, libc::ENOTTY) => {
                 "Standard input is not a terminal: make a pseudo terminal"
             }
@@ -220,6 +211,21 @@ impl Step {
             }
             (Self::WorkingDirectory, libc::EACCES) => {
                 "The directory is not accessible inside: pass another cwd"
+            }
+            _ => return self.hint_of_confinement(errno),
+        })
+    }
+
+    const fn hint_of_confinement(self, errno: i32) -> Option<&'static str> {
+        Some(match (self, errno) {
+            (Self::Ulimits, libc::EPERM) => {
+                "Only root outside raises a hard limit: give one at or below the caller's own (ulimit -Ha)"
+            }
+            (Self::Seccomp, libc::ENOSYS | libc::EINVAL) => {
+                "This kernel has no seccomp filters, or not these flags: pass seccomp=\"unconfined\""
+            }
+            (Self::Capabilities, libc::EPERM) => {
+                "The caller does not have what it is to keep: use a new user namespace"
             }
             _ => return None,
         })

@@ -40,7 +40,7 @@ fn of(profile: Profile) -> Confine {
 }
 
 fn plan(spec: &Spec, command: Command, host: &Host) -> Result<Plan, SpecError> {
-    Plan::new(spec, &Payload::Command(command), host, None)
+    Plan::new(spec, Payload::Command(&command), host, None)
 }
 
 fn lines(confine: Confine, host: &Host) -> Vec<String> {
@@ -196,15 +196,13 @@ fn without_privileges_and_with_new_ones_nothing_can_be_confined() {
 #[test]
 fn a_filter_that_stops_the_start_of_the_command_is_refused_by_the_calls_name() {
     let only = |names: &[&str]| Confine {
-        seccomp: Seccomp::Custom(
-            SeccompProfile::allow(names).unwrap().into(),
-            OnDenied::Errno,
-        ),
+        seccomp: Seccomp::Custom(SeccompProfile::allow(names).unwrap().into(), OnDenied::Errno),
         ..Confine::default()
     };
-    assert!(refused(only(&["exit_group"]), &root()).starts_with(
-        "seccomp=\"execve\": it denies a call that comes after the filter"
-    ));
+    assert!(
+        refused(only(&["exit_group"]), &root())
+            .starts_with("seccomp=\"execve\": it denies a call that comes after the filter")
+    );
     assert!(refused(only(&["execve"]), &root()).starts_with("seccomp=\"exit_group\""));
     assert!(plan(&spec(only(&["execve", "exit_group"])), command(), &root()).is_ok());
     // With init a failure is said on a pipe.
