@@ -39,17 +39,17 @@ fn of(profile: Profile) -> Confine {
     Confine { profile, ..Confine::default() }
 }
 
-fn plan(spec: &Spec, command: Command, host: &Host) -> Result<Plan, SpecError> {
-    Plan::new(spec, Payload::Command(&command), host, None)
+fn plan(spec: &Spec, command: &Command, host: &Host) -> Result<Plan, SpecError> {
+    Plan::new(spec, Payload::Command(command), host, None)
 }
 
 fn lines(confine: Confine, host: &Host) -> Vec<String> {
-    let plan = plan(&spec(confine), command(), host).unwrap();
+    let plan = plan(&spec(confine), &command(), host).unwrap();
     plan.lines().into_iter().map(|line| line.call).collect()
 }
 
 fn refused(confine: Confine, host: &Host) -> String {
-    plan(&spec(confine), command(), host).unwrap_err().to_string()
+    plan(&spec(confine), &command(), host).unwrap_err().to_string()
 }
 
 /// Where each call that begins with one of `beginnings` is.
@@ -99,7 +99,7 @@ fn the_filter_comes_last_where_no_privileges_are_gained() {
 #[test]
 fn with_new_privileges_the_filter_comes_while_there_is_sys_admin() {
     let command = Command { user: Some(1000), group: Some(1000), ..command() };
-    let plan = plan(&spec(of(Profile::Docker)), command, &root()).unwrap();
+    let plan = plan(&spec(of(Profile::Docker)), &command, &root()).unwrap();
     let lines: Vec<String> = plan.lines().into_iter().map(|line| line.call).collect();
     let calls = ["prctl(PR_CAPBSET_DROP", "seccomp", "setresgid", "setresuid", "capset", "execve"];
     let places = order(&lines, &calls);
@@ -153,7 +153,7 @@ fn without_a_user_namespace_only_what_the_caller_has_is_kept() {
     let shared = NamespaceOptions::all().without_user();
     let make = |confine, host: &Host| {
         let spec = Spec { namespaces: shared, ..spec(confine) };
-        plan(&spec, command(), host)
+        plan(&spec, &command(), host)
             .map(|plan| plan.lines().into_iter().map(|line| line.call).collect::<Vec<_>>())
     };
     let mut host = root();
@@ -176,7 +176,7 @@ fn without_privileges_and_with_new_ones_nothing_can_be_confined() {
     let shared = NamespaceOptions::none();
     let make = |no_new_privileges, confine| {
         let confine = Confine { no_new_privileges: Some(no_new_privileges), ..confine };
-        plan(&Spec { namespaces: shared, ..spec(confine) }, command(), &plain())
+        plan(&Spec { namespaces: shared, ..spec(confine) }, &command(), &plain())
     };
     let dropping = || Confine { cap_drop: vec!["ALL".into()], ..Confine::default() };
     let filter = SeccompProfile::deny(&["ptrace"]).unwrap();
@@ -204,14 +204,14 @@ fn a_filter_that_stops_the_start_of_the_command_is_refused_by_the_calls_name() {
             .starts_with("seccomp=\"execve\": it denies a call that comes after the filter")
     );
     assert!(refused(only(&["execve"]), &root()).starts_with("seccomp=\"exit_group\""));
-    assert!(plan(&spec(only(&["execve", "exit_group"])), command(), &root()).is_ok());
+    assert!(plan(&spec(only(&["execve", "exit_group"])), &command(), &root()).is_ok());
     // With init a failure is said on a pipe.
     let init = Spec { init: true, ..spec(only(&["execve", "exit_group"])) };
-    assert_eq!(plan(&init, command(), &root()).unwrap_err().value, "\"write\"");
+    assert_eq!(plan(&init, &command(), &root()).unwrap_err().value, "\"write\"");
     // And with new privileges the user comes after the filter.
     let early = Confine { no_new_privileges: Some(false), ..only(&["execve", "exit_group"]) };
     let user = Command { user: Some(1000), ..command() };
-    let error = plan(&spec(early), user, &root()).unwrap_err();
+    let error = plan(&spec(early), &user, &root()).unwrap_err();
     assert_eq!(error.value, "\"rt_sigprocmask\"");
 }
 
@@ -228,8 +228,8 @@ fn a_session_of_the_callers_is_refused_where_its_terminal_is_to_be_out_of_reach(
     let namespaces = NamespaceOptions::all().without_pid();
     for profile in [Profile::Docker, Profile::Untrusted] {
         let spec = Spec { namespaces, ..spec(of(profile)) };
-        let error = plan(&spec, shared.clone(), &root()).unwrap_err();
+        let error = plan(&spec, &shared, &root()).unwrap_err();
         assert_eq!(error.option, "start_new_session");
     }
-    assert!(plan(&Spec { namespaces, ..Spec::default() }, shared, &root()).is_ok());
+    assert!(plan(&Spec { namespaces, ..Spec::default() }, &shared, &root()).is_ok());
 }
