@@ -16,6 +16,7 @@ use crate::raw::{Errno, exit, nr, syscall};
 const ENOENT: Errno = 2;
 const EINTR: Errno = 4;
 const EBADF: Errno = 9;
+const EACCES: Errno = 13;
 const ENOTDIR: Errno = 20;
 const ECANCELED: Errno = 125;
 const ETIMEDOUT: Errno = 110;
@@ -89,9 +90,9 @@ pub(crate) unsafe fn walk(program: *mut Header) -> Failure {
     not_executed
 }
 
-/// Whether a path is not there, or nothing was opened at it.
+/// Whether a path is not there, not even root inside gets there, or nothing was opened at it.
 fn absent(errno: Errno) -> bool {
-    errno == ENOENT || errno == ENOTDIR || errno == EBADF
+    matches!(errno, ENOENT | ENOTDIR | EACCES | EBADF)
 }
 
 /// Makes one call, or what a pseudo call stands for.

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 use crate::capabilities::CapabilitySet;
@@ -50,6 +51,10 @@ pub struct Host {
     pub permitted: CapabilitySet,
     /// The caller's own limits; only read where a profile lowers them.
     pub limits: Vec<Ulimit>,
+    /// The caller's home directories; only looked up where a profile hides them.
+    pub homes: Vec<CString>,
+    /// Whether the group of terminals (5) has an id inside; only for a /dev of the container's own.
+    pub terminal_group: bool,
 }
 
 /// What the kernel can do, which stays the same as long as it runs.
@@ -61,13 +66,16 @@ pub struct Kernel {
     pub version: KernelVersion,
     /// Its Landlock.
     pub landlock: Option<Abi>,
+    /// How many processors tell about their throttling; none does in most virtual machines.
+    pub throttled_cpus: u16,
 }
 
 impl Default for Kernel {
     /// One that can do as little as a supported one may.
     fn default() -> Self {
         let last_capability = CapabilitySet::NEWEST.bit();
-        Self { last_capability, version: KernelVersion { major: 5, minor: 11 }, landlock: None }
+        let version = KernelVersion { major: 5, minor: 11 };
+        Self { last_capability, version, landlock: None, throttled_cpus: 0 }
     }
 }
 
@@ -89,6 +97,7 @@ impl Kernel {
                 version: version.unwrap_or(fallback.version),
                 // Where a filter around the caller refuses the question, it refuses the rest too.
                 landlock: Abi::probe().unwrap_or(None),
+                throttled_cpus: throttled_cpus(),
             }
         })
     }
@@ -110,16 +119,19 @@ impl Host {
         let subordinate = |map: &IdMap, file| {
             if *map == IdMap::Auto { subordinate_ids(file, uid) } else { Vec::new() }
         };
-        let (sys, sys_cgroup) = if own_mounts && (joined || namespaces.contains(Kind::Net)) {
-            sys_mounts()
-        } else {
-            (false, false)
-        };
+        let confinement = spec.confine.profile.confinement();
+        let covers = confinement.covers_files();
+        let (sys, sys_cgroup) =
+            if own_mounts && (joined || covers || namespaces.contains(Kind::Net)) {
+                sys_mounts()
+            } else {
+                (false, false)
+            };
         let own_ipc = own_mounts && namespaces.contains(Kind::Ipc);
         let is_directory = |path| fs::metadata(path).is_ok_and(|found| found.is_dir());
+        let terminal_group = covers && has_terminal_group(spec, uid, &gid_rows);
         let confined = !spec.confine.is_bare();
         let own_user = namespaces.contains(Kind::User);
-        let lowered = spec.confine.profile.confinement().ulimits;
         Self {
             uid,
             gid,
@@ -140,7 +152,17 @@ impl Host {
                 .and_then(|path| CString::new(path.into_os_string().into_vec()).ok()),
             kernel: if confined { Kernel::running() } else { Kernel::default() },
             permitted: if confined && !own_user { permitted() } else { CapabilitySet::EMPTY },
-            limits: lowered.iter().filter_map(|limit| Ulimit::current(limit.resource)).collect(),
+            homes: if confinement.view.is_some_and(|view| view.hide_home) {
+                homes(uid)
+            } else {
+                Vec::new()
+            },
+            terminal_group,
+            limits: confinement
+                .ulimits
+                .iter()
+                .filter_map(|limit| Ulimit::current(limit.resource))
+                .collect(),
         }
     }
 }
@@ -167,6 +189,65 @@ fn own_maps() -> (Vec<IdRow>, Vec<IdRow>) {
         *known = Some((namespace, uids.clone(), gids.clone()));
     }
     (uids, gids)
+}
+
+/// How many processors have counters of throttling, if any has.
+fn throttled_cpus() -> u16 {
+    let path = |cpu: u16| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle");
+    if !fs::exists(path(0)).unwrap_or(false) {
+        return 0;
+    }
+    let possible = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+    let last = possible.trim().rsplit(['-', ',']).next().and_then(|last| last.parse::<u16>().ok());
+    last.map_or(1, |last| last.saturating_add(1))
+}
+
+/// The home directories of the caller, by its environment and by its account, that are not the
+/// system's own.
+fn homes(uid: u32) -> Vec<CString> {
+    /// The account's, looked up once for each user that this process has been: that may ask a server.
+    static KNOWN: Mutex<Option<(u32, Option<PathBuf>)>> = Mutex::new(None);
+    let account =
+        || nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|account| account.dir);
+    let account = match KNOWN.try_lock().as_deref_mut() {
+        Ok(Some((of, home))) if *of == uid => home.clone(),
+        Ok(known) => known.insert((uid, account())).1.clone(),
+        // A forked child may have inherited the lock from a thread that held it.
+        Err(_) => account(),
+    };
+    let environment = std::env::var_os("HOME").map(PathBuf::from);
+    let mut homes: Vec<CString> = [account, environment]
+        .into_iter()
+        .flatten()
+        .filter(|home| is_hideable(home))
+        .filter_map(|home| CString::new(home.into_os_string().into_vec()).ok())
+        .collect();
+    homes.dedup();
+    homes
+}
+
+/// Whether a directory can be hidden and programs still run: daemons have homes such as / and /bin.
+fn is_hideable(home: &Path) -> bool {
+    const NEEDED: [&str; 10] =
+        ["bin", "dev", "etc", "lib", "lib32", "lib64", "proc", "sbin", "sys", "usr"];
+    let mut parts = home.components();
+    let first = (parts.next(), parts.next());
+    let (Some(Component::RootDir), Some(Component::Normal(top))) = first else { return false };
+    !NEEDED.iter().any(|needed| top == *needed) && !parts.any(|part| part == Component::ParentDir)
+}
+
+/// Whether the group that terminals belong to (tty, 5) has an id inside.
+fn has_terminal_group(spec: &Spec, uid: u32, own: &[IdRow]) -> bool {
+    const TTY: u32 = 5;
+    let maps = |rows: &[IdRow]| {
+        rows.iter().any(|row| TTY.checked_sub(row.inside).is_some_and(|at| at < row.count))
+    };
+    match &spec.gid_map {
+        _ if !spec.namespaces.contains(Kind::User) => uid == 0,
+        IdMap::Caller => uid == 0 && maps(own),
+        IdMap::Rows(rows) => maps(rows),
+        IdMap::Auto => false,
+    }
 }
 
 /// The capabilities that this thread may use.

@@ -54,8 +54,9 @@ pub(crate) mod on_error {
     /// One of several files to execute: the walk goes on, and where none of them works the first
     /// error that is not "no such file" is the one reported, as execvp(3) does.
     pub(crate) const EXEC: u8 = 2;
-    /// The walk goes on where the path does not exist, or is of another kind (ENOENT, ENOTDIR, and
-    /// EBADF for what follows such a call); otherwise as [`FAIL`].
+    /// The walk goes on where the path does not exist, is of another kind, or is out of reach even for
+    /// root inside (ENOENT, ENOTDIR, EACCES, and EBADF for what follows such a call); otherwise as
+    /// [`FAIL`].
     pub(crate) const ABSENT: u8 = 3;
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 
 use super::call::{Arg, Call, Sequence};
-use super::{Step, number};
+use super::{Step, number, seclude};
 use crate::error::SpecError;
 use crate::host::Host;
 use crate::namespaces::{Kind, NamespaceOptions};
@@ -56,6 +56,10 @@ pub(super) fn isolate(
         set_clocks(sequence, spec);
     }
     if new.contains(Kind::Mount) {
+        let secluded = Some(spec.confine.profile.confinement()).filter(|it| it.covers_files());
+        if let Some(confinement) = secluded {
+            seclude::restrict_root(sequence, confinement);
+        }
         if new.contains(Kind::Pid) {
             let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
             mount(sequence, Step::MountProc, Some(c"proc"), c"/proc", Some(c"proc"), flags, None)
@@ -64,7 +68,9 @@ pub(super) fn isolate(
         if other_net && host.sys {
             fresh_sysfs(sequence, host);
         }
-        if new.contains(Kind::Ipc) {
+        if let Some(confinement) = secluded {
+            seclude::cover(sequence, confinement, new, host);
+        } else if new.contains(Kind::Ipc) {
             private_shared_memory(sequence, host);
         }
         if let (Some(hostname), Some(hosts)) = (&spec.hostname, &host.hosts) {
@@ -74,6 +80,10 @@ pub(super) fn isolate(
     }
     if new.contains(Kind::Net) {
         allow_ping(sequence, pingers);
+    }
+    let confinement = spec.confine.profile.confinement();
+    if new.contains(Kind::Mount) && confinement.covers_files() {
+        seclude::read_only_paths(sequence, confinement, host);
     }
 }
 

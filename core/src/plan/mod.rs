@@ -10,6 +10,7 @@ mod confine;
 mod isolation;
 pub(crate) mod maps;
 pub(crate) mod number;
+mod seclude;
 mod step;
 mod text;
 
@@ -82,6 +83,10 @@ impl Plan {
         isolation::check(spec)?;
         let new = new_namespaces(spec)?;
         command::check(new, spec.confine.profile, payload)?;
+        // What enters a container finds its mounts made.
+        if target.is_none() || matches!(spec.network, Some(Network::Join(_))) {
+            seclude::check(spec.confine.profile, new)?;
+        }
         let command = match payload {
             Payload::Command(command) => Some(command),
             Payload::Hold => None,
@@ -407,7 +412,9 @@ impl Builder<'_> {
             let below = |mount: &[u8]| path.starts_with(mount);
             self.new.contains(Kind::Mount) && (below(b"/proc") || below(b"/sys") || below(b"/dev"))
         });
-        entered || covered
+        let secluded = self.new.contains(Kind::Mount)
+            && self.spec.confine.profile.confinement().covers_files();
+        entered || covered || secluded
     }
 }
 

@@ -66,6 +66,12 @@ steps! {
     MountProc = "mount-proc": "mount a fresh proc",
     /// A fresh sysfs.
     MountSys = "mount-sys": "mount a fresh sysfs",
+    /// A /dev of the container's own.
+    Dev = "dev": "make /dev",
+    /// Directories and files that are covered.
+    Hide = "hide": "hide a path",
+    /// What becomes read-only.
+    ReadOnly = "read-only": "make a path read-only",
     /// Private POSIX shared memory and message queues.
     MountShm = "mount-shm": "make shared memory private",
     /// ICMP sockets for everybody inside.
