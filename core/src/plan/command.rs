@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use super::call::{Arg, Handle, Sequence};
 use super::confine::Confined;
-use super::isolation::named;
+use super::isolation::{at_cwd, named};
 use super::{Step, number};
 use crate::error::SpecError;
 use crate::host::Host;
@@ -34,7 +34,7 @@ pub(super) fn descriptors(sequence: &mut Sequence, command: &Command, kept: &[Ha
 pub(super) fn no_descriptors(sequence: &mut Sequence, kept: &[Handle]) {
     let null = sequence.cell();
     let path = sequence.text(c"/dev/null");
-    let args = [super::isolation::at_cwd(), path, named!(O_RDWR | O_CLOEXEC), Arg::Int(0)];
+    let args = [at_cwd(), path, named!(O_RDWR | O_CLOEXEC), Arg::Int(0)];
     sequence.call(Step::Stdio, number::OPENAT, args).about(c"/dev/null").into(null);
     for target in 0..3 {
         sequence.call(Step::Stdio, number::DUP3, [null.into(), Arg::Int(target), Arg::Int(0)]);
@@ -121,19 +121,45 @@ fn change_directory(sequence: &mut Sequence, command: &Command, host: &Host, fre
         let text = sequence.text(path);
         sequence.call(Step::WorkingDirectory, number::CHDIR, [text]).about(path);
     };
-    match (&command.working_directory, &host.working_directory) {
-        (WorkingDirectory::Path(path), _) => chdir(sequence, path),
-        (WorkingDirectory::Caller, _) if !fresh_root => {}
-        (WorkingDirectory::Caller, own) => {
-            if let Some(own) = own {
-                let text = sequence.text(own);
-                let call = sequence.call(Step::WorkingDirectory, number::CHDIR, [text]).ignore();
-                call.skip = 1;
-                call.note("the caller's directory; / where it does not exist inside");
-            }
-            chdir(sequence, c"/");
+    let callers_own = |sequence: &mut Sequence| {
+        if let Some(own) = &host.working_directory {
+            let text = sequence.text(own);
+            let call = sequence.call(Step::WorkingDirectory, number::CHDIR, [text]).ignore();
+            call.skip = 1;
+            call.note("the caller's directory; / where it does not exist inside");
         }
+        chdir(sequence, c"/");
+    };
+    match &command.working_directory {
+        WorkingDirectory::Path(path) if fresh_root => {
+            if path.to_bytes().first() != Some(&b'/') {
+                callers_own(sequence);
+            }
+            enter_directory(sequence, path);
+        }
+        WorkingDirectory::Path(path) => chdir(sequence, path),
+        WorkingDirectory::Caller if fresh_root => callers_own(sequence),
+        WorkingDirectory::Caller => {}
     }
+}
+
+/// chdir(2) to a place inside: `/proc/self/fd/7` may be a directory of the caller's, and outside.
+fn enter_directory(sequence: &mut Sequence, path: &CStr) {
+    const STEP: Step = Step::WorkingDirectory;
+    let directory = sequence.cell();
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    let how = [flags as u64, 0, libc::RESOLVE_NO_MAGICLINKS];
+    let how: Vec<u8> = how.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let length = how.len();
+    let shown = "{O_PATH|O_DIRECTORY|O_CLOEXEC, 0, RESOLVE_NO_MAGICLINKS}";
+    let args = [at_cwd(), sequence.text(path), sequence.structure(&how, shown), length.into()];
+    sequence
+        .call(STEP, number::OPENAT2, args)
+        .about(path)
+        .note("no link of the kernel's leads outside")
+        .into(directory);
+    sequence.call(STEP, number::FCHDIR, [directory.into()]).about(path);
+    sequence.call(STEP, number::CLOSE, [directory.into()]);
 }
 
 fn become_user(sequence: &mut Sequence, command: &Command, host: &Host, shares_memory: bool) {

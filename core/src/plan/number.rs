@@ -41,6 +41,7 @@ numbers! {
     MOUNT_SETATTR = SYS_mount_setattr,
     MOVE_MOUNT = SYS_move_mount,
     OPENAT = SYS_openat,
+    OPENAT2 = SYS_openat2,
     OPEN_TREE = SYS_open_tree,
     PIDFD_OPEN = SYS_pidfd_open,
     PRCTL = SYS_prctl,

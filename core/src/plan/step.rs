@@ -224,6 +224,9 @@ impl Step {
 
     const fn hint_of_confinement(self, errno: i32) -> Option<&'static str> {
         Some(match (self, errno) {
+            (Self::WorkingDirectory, libc::ELOOP) => {
+                "What /proc/PID/fd and the like link to may be outside: pass the path inside as cwd"
+            }
             (Self::Ulimits, libc::EPERM) => {
                 "Only root outside raises a hard limit: give one at or below the caller's own (ulimit -Ha)"
             }
