@@ -75,6 +75,13 @@ bench: $(PACKAGE) ## Measure against the bare system calls, bwrap, unshare and r
 	@scripts/system-packages.sh bench
 	@$(BIN)/python benches/bench.py
 
+# Not a part of `make test`: a browser and a server take half a minute, and the pictures want to be looked at.
+.PHONY: notebook-screenshot
+notebook-screenshot: $(PACKAGE) ## Run a notebook in JupyterLab in Chromium, and take pictures of it
+	@scripts/system-packages.sh notebook
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check jupyterlab playwright
+	$(BIN)/python scripts/notebook-screenshot.py $(NOTEBOOK)
+
 # --- checks ------------------------------------------------------------------------------------
 
 .PHONY: test

@@ -7,9 +7,7 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    for source in
-        ["init/main.rs", "init/reaper.rs", "init/watchdog.rs", "child.rs", "program.rs", "raw.rs"]
-    {
+    for source in ["init", "child.rs", "program.rs", "raw.rs"] {
         println!("cargo::rerun-if-changed=src/{source}");
     }
     let variable = |name: &str| env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"));

@@ -1,6 +1,6 @@
 #!/bin/bash
 # See that the programs which a job needs are there, and install them where that is allowed (root, with
-# apt-get): scripts/system-packages.sh build|test|bench
+# apt-get): scripts/system-packages.sh build|test|notebook|bench
 #
 # Without a `build` program nothing can be built, so that is an error. Without another one some tests or
 # measurements skip, each saying why; on CI (CI=true), where nothing may skip, that is an error too.
@@ -22,12 +22,16 @@ programs() {
             echo "newuidmap uidmap subordinate ids"
             echo "bwrap bubblewrap attaching to a container that bubblewrap started"
             echo "ip iproute2 looking at network interfaces"
+            echo "ps procps looking at processes from inside"
             echo "busybox busybox-static a root file system of one program"
             echo "strace strace tracing system calls"
             echo "ping iputils-ping reaching loopback from inside"
             echo "zsh zsh completing the command line"
             echo "fish fish completing the command line"
             echo "CPython's-own-tests libpython3-testsuite comparing Popen with subprocess.Popen"
+            ;;
+        notebook)
+            echo "chromium chromium looking at a notebook"
             ;;
         bench)
             echo "cc gcc compiling the no-op program"
@@ -36,7 +40,7 @@ programs() {
             echo "runc runc comparing"
             ;;
         *)
-            echo "usage: $0 build|test|bench" >&2
+            echo "usage: $0 build|test|notebook|bench" >&2
             exit 2
             ;;
     esac

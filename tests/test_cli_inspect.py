@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
+from minidocker._text import printable
+from minidocker._uts import hostname_of
 from minidocker.cli.commands.ps import duration, table
-from minidocker.cli.inside import hostname_of
-from minidocker.cli.text import printable
 from support.command_line import captured, cli, start
 
 

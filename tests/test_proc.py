@@ -150,7 +150,7 @@ def test_mounts_are_read_with_their_escapes(tree):
         "31 22 0:5 / /p rw - proc  rw\n"
     )
     first, second, third = _proc.mounts("self", str(tree.root))
-    assert first == ("/", "/dev/vda", "ext4", "/", ("rw", "relatime"), ("shared:1",))
+    assert first == ("/", "/dev/vda", "ext4", "/", ("rw", "relatime"), ("shared:1",), "0:21")
     assert (second.target, second.root) == ("/mnt/x \\y", "/a b")
     assert second.propagation == ("master:2", "propagate_from:3")
     assert (third.source, third.propagation) == ("", ())

@@ -30,7 +30,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         command.envp.push(CString::new([name.into_vec(), value.into_vec()].join(&b'='))?);
     }
     let spec = Spec { hostname: Some(hostname), ..Spec::default() };
-    let plan = Plan::new(&spec, Payload::Command(&command), &Host::gather(&spec), None)?;
+    let plan = Plan::new(&spec, Payload::Command(&command), &Host::gather(&spec)?, None)?;
 
     let trace = Some(std::io::stderr().as_raw_fd());
     let options = launch::Options { trace, ..launch::Options::default() };

@@ -5,9 +5,10 @@
 
 #![expect(unsafe_code, reason = "a forked child never touches its parent's lock")]
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::fstat;
 
@@ -95,15 +96,37 @@ fn caller() -> &'static Caller {
     }
 }
 
+thread_local! {
+    /// The lock that this thread holds while it forks.
+    static FORKING: RefCell<Option<MutexGuard<'static, Slots>>> = const { RefCell::new(None) };
+}
+
+/// Waits until no other thread is changing what is kept, and keeps it so until one of
+/// [`after_fork_in_parent`] and [`after_fork_in_child`].
+///
+/// To be called right before a fork: the child would otherwise inherit a lock that nobody opens, or a
+/// descriptor of the watchdog's that nobody knows.
+pub fn before_fork() {
+    let guard = caller().slots.lock().unwrap_or_else(PoisonError::into_inner);
+    // A fork of a fork's own preparations does not happen; were it so, the first guard is enough.
+    let _ = FORKING.try_with(|forking| forking.replace(Some(guard)));
+}
+
+/// Lets other threads go on.
+///
+/// To be called in the parent, right after the fork, or after it has failed.
+pub fn after_fork_in_parent() {
+    let _ = FORKING.try_with(RefCell::take);
+}
+
 /// Closes what a forked child inherited: the socket would keep its parent's watchdog waiting.
 ///
-/// To be called in the child, right after the fork.
+/// To be called in the child, right after the fork. What was its parent's must not be taken for its own
+/// even where both have the same process id, in different PID namespaces.
 pub fn after_fork_in_child() {
-    let current = CALLER.load(Ordering::Acquire);
-    // SAFETY: never freed once it is published.
-    let inherited = unsafe { current.as_ref() }.filter(|caller| caller.pid != std::process::id());
-    if let Some(mut slots) = inherited.and_then(|caller| caller.slots.try_lock().ok()) {
-        *slots = Slots::default();
+    CALLER.store(std::ptr::null_mut(), Ordering::Release);
+    if let Some(mut inherited) = FORKING.try_with(RefCell::take).ok().flatten() {
+        *inherited = Slots::default();
     }
 }
 
@@ -118,16 +141,26 @@ pub(crate) fn helper() -> Result<Arc<Kept>, SpawnError> {
     caller().with(helper_in)
 }
 
+/// A helper of its own, made anew: what a process that has kept none yet would do.
+pub(crate) fn fresh_helper() -> Result<OwnedFd, SpawnError> {
+    make_helper().map_err(|error| SpawnError::from_io(Step::Helper, &error))
+}
+
+fn make_helper() -> std::io::Result<OwnedFd> {
+    let fd = fd::memfd(c"minidocker-init", HELPER, true)?;
+    fd::seal(&fd)?;
+    Ok(fd)
+}
+
 fn helper_in(slots: &mut Slots) -> Result<Arc<Kept>, SpawnError> {
     if let Some(kept) = slots.helper.as_ref().filter(|kept| kept.is_ours()) {
         return Ok(Arc::clone(kept));
     }
-    let make = || {
-        let fd = fd::memfd(c"minidocker-init", HELPER, true)?;
-        fd::seal(&fd)?;
-        Kept::new(fd)
-    };
-    let kept = Arc::new(make().map_err(|error| SpawnError::from_io(Step::Helper, &error))?);
+    let kept = Arc::new(
+        make_helper()
+            .and_then(Kept::new)
+            .map_err(|error| SpawnError::from_io(Step::Helper, &error))?,
+    );
     slots.helper = Some(Arc::clone(&kept));
     Ok(kept)
 }

@@ -132,7 +132,7 @@ fn tell(trace: i32, call: &Call) {
 
 /// The kernel's `struct sigaction`.
 #[repr(C)]
-struct KernelSigaction {
+pub(crate) struct KernelSigaction {
     handler: u64,
     flags: u64,
     #[cfg(target_arch = "x86_64")]
@@ -144,7 +144,7 @@ const SIG_DFL: u64 = 0;
 const SIG_IGN: u64 = 1;
 
 impl KernelSigaction {
-    const fn default_action() -> Self {
+    pub(crate) const fn default_action() -> Self {
         Self {
             handler: SIG_DFL,
             flags: 0,

@@ -66,8 +66,10 @@ pub struct SpawnError {
 }
 
 impl SpawnError {
-    pub(crate) fn new(step: Step, errno: i32) -> Self {
-        Self { step, errno, filename: None, hint: step.hint(errno).map(ToOwned::to_owned) }
+    /// The failure of a step, with its remedy.
+    #[must_use]
+    pub fn new(step: Step, errno: i32) -> Self {
+        Self { step, errno, filename: None, hint: Some(step.hint(errno).to_owned()) }
     }
 
     pub(crate) fn from_io(step: Step, error: &std::io::Error) -> Self {

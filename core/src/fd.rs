@@ -4,6 +4,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -25,16 +26,14 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
 
 /// Whether the process behind a pidfd has not ended yet.
 pub(crate) fn is_alive(pidfd: BorrowedFd<'_>) -> bool {
-    !is_readable(pidfd, 0).unwrap_or(true)
+    !is_readable(pidfd, Duration::ZERO).unwrap_or(true)
 }
 
-/// Waits until `fd` can be read or has been hung up, `milliseconds` at most.
-pub(crate) fn is_readable(fd: BorrowedFd<'_>, milliseconds: u32) -> io::Result<bool> {
+/// Waits until `fd` can be read or has been hung up, for `time` at most, or until a signal comes.
+pub(crate) fn is_readable(fd: BorrowedFd<'_>, time: Duration) -> io::Result<bool> {
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    let timeout = Timespec {
-        tv_sec: i64::from(milliseconds / 1000),
-        tv_nsec: i64::from(milliseconds % 1000) * 1_000_000,
-    };
+    let timeout =
+        Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
     match poll(&mut fds, Some(&timeout)) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(false),
@@ -46,10 +45,14 @@ pub(crate) fn is_readable(fd: BorrowedFd<'_>, milliseconds: u32) -> io::Result<b
 pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(&socket, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    match poll(&mut fds, Some(&now)) {
-        Ok(_) => fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL),
-        Err(_) => true,
+    loop {
+        match poll(&mut fds, Some(&now)) {
+            Ok(_) => break,
+            Err(Errno::INTR) => {}
+            Err(_) => return true,
+        }
     }
+    fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL)
 }
 
 /// A memfd with `content`.
@@ -87,8 +90,9 @@ pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((above_stdio(one)?, above_stdio(other)?))
 }
 
-/// A pipe: the end to read from, and the end to write to.
+/// A pipe: the end to read from, and the end to write to. Neither waits for the other.
 pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    use rustix::pipe::{PipeFlags, pipe_with};
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     Ok((above_stdio(read)?, above_stdio(write)?))
 }

@@ -9,10 +9,13 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 use crate::capabilities::CapabilitySet;
+use crate::error::{SpawnError, SpecError};
+use crate::files::{Around, Files};
 use crate::landlock::Abi;
 use crate::namespaces::Kind;
+use crate::plan::Step;
 use crate::seccomp::KernelVersion;
-use crate::spec::{IdMap, IdRow, Network, Spec};
+use crate::spec::{IdMap, IdRow, Network, Payload, Spec};
 use crate::ulimits::Ulimit;
 
 /// What a plan needs to know.
@@ -53,8 +56,11 @@ pub struct Host {
     pub limits: Vec<Ulimit>,
     /// The caller's home directories; only looked up where a profile hides them.
     pub homes: Vec<CString>,
-    /// Whether the group of terminals (5) has an id inside; only for a /dev of the container's own.
-    pub terminal_group: bool,
+    /// The terminal that the command's standard input is, by its path; only for a root of its own.
+    pub terminal: Option<CString>,
+    /// What the container's files are made of, or what is wrong with them; `None` where they are the
+    /// host's own.
+    pub(crate) files: Option<Box<Result<Files, SpecError>>>,
 }
 
 /// What the kernel can do, which stays the same as long as it runs.
@@ -105,8 +111,12 @@ impl Kernel {
 
 impl Host {
     /// Gathers what `spec` makes necessary.
-    #[must_use]
-    pub fn gather(spec: &Spec) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] with [`Step::Prepare`] where a file is there and cannot be read, for want of a
+    /// descriptor for example: a plan that took it for absent would make another container.
+    pub fn gather(spec: &Spec) -> Result<Self, SpawnError> {
         let uid = nix::unistd::geteuid().as_raw();
         let gid = nix::unistd::getegid().as_raw();
         let namespaces = spec.namespaces;
@@ -115,9 +125,9 @@ impl Host {
         let own_rows = namespaces.contains(Kind::User)
             && uid == 0
             && (spec.uid_map == IdMap::Caller || spec.gid_map == IdMap::Caller);
-        let (uid_rows, gid_rows) = if own_rows { own_maps() } else { Default::default() };
+        let (uid_rows, gid_rows) = if own_rows { own_maps()? } else { Default::default() };
         let subordinate = |map: &IdMap, file| {
-            if *map == IdMap::Auto { subordinate_ids(file, uid) } else { Vec::new() }
+            if *map == IdMap::Auto { subordinate_ids(file, uid) } else { Ok(Vec::new()) }
         };
         let confinement = spec.confine.profile.confinement();
         let covers = confinement.covers_files();
@@ -128,22 +138,31 @@ impl Host {
                 (false, false)
             };
         let own_ipc = own_mounts && namespaces.contains(Kind::Ipc);
+        let looks_at_shm = own_ipc || spec.rootfs.is_some();
         let is_directory = |path| fs::metadata(path).is_ok_and(|found| found.is_dir());
-        let terminal_group = covers && has_terminal_group(spec, uid, &gid_rows);
+        let hides_home = confinement.view.is_some_and(|view| view.hide_home);
+        let homes = if hides_home { homes(uid) } else { Vec::new() };
         let confined = !spec.confine.is_bare();
         let own_user = namespaces.contains(Kind::User);
-        Self {
+        let named = own_mounts && spec.hostname.is_some();
+        let shm = looks_at_shm && is_directory("/dev/shm");
+        let mqueue = looks_at_shm && is_directory("/dev/mqueue");
+        let files = Files::wanted(spec).then(|| {
+            let hostname = spec.hostname.clone().unwrap_or_else(hostname);
+            let (shm, mqueue) = (shm && own_ipc, mqueue && own_ipc);
+            let around = Around { sys, shm, mqueue, hostname: &hostname, homes: &homes };
+            Box::new(Files::gather(spec, &around))
+        });
+        Ok(Self {
             uid,
             gid,
             uid_rows,
             gid_rows,
-            subordinate_uids: subordinate(&spec.uid_map, "/etc/subuid"),
-            subordinate_gids: subordinate(&spec.gid_map, "/etc/subgid"),
-            hosts: (own_mounts && spec.hostname.is_some())
-                .then(|| fs::read("/etc/hosts").ok())
-                .flatten(),
-            shm: own_ipc && is_directory("/dev/shm"),
-            mqueue: own_ipc && is_directory("/dev/mqueue"),
+            subordinate_uids: subordinate(&spec.uid_map, "/etc/subuid")?,
+            subordinate_gids: subordinate(&spec.gid_map, "/etc/subgid")?,
+            hosts: if named { read_bytes("/etc/hosts")? } else { None },
+            shm,
+            mqueue,
             sys,
             sys_cgroup,
             dumpable: nix::sys::prctl::get_dumpable().unwrap_or(false),
@@ -152,43 +171,76 @@ impl Host {
                 .and_then(|path| CString::new(path.into_os_string().into_vec()).ok()),
             kernel: if confined { Kernel::running() } else { Kernel::default() },
             permitted: if confined && !own_user { permitted() } else { CapabilitySet::EMPTY },
-            homes: if confinement.view.is_some_and(|view| view.hide_home) {
-                homes(uid)
-            } else {
-                Vec::new()
-            },
-            terminal_group,
+            homes,
             limits: confinement
                 .ulimits
                 .iter()
                 .filter_map(|limit| Ulimit::current(limit.resource))
                 .collect(),
-        }
+            terminal: None,
+            files,
+        })
     }
+
+    /// Also looks at what `payload` makes necessary.
+    #[must_use]
+    pub fn with(mut self, payload: Payload<'_>) -> Self {
+        if let Payload::Command(command) = payload
+            && command.terminal
+        {
+            let link = format!("/proc/self/fd/{}", command.stdio[0].unwrap_or(0));
+            self.terminal = fs::read_link(link)
+                .ok()
+                .filter(|path| path.starts_with("/dev") && path.exists())
+                .and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
+        }
+        self
+    }
+}
+
+/// What a new UTS namespace begins with.
+fn hostname() -> Vec<u8> {
+    nix::unistd::gethostname().map_or_else(|_| b"localhost".to_vec(), OsStringExt::into_vec)
+}
+
+/// The content of a file; `None` where there is none for this caller.
+fn read_bytes(path: &str) -> Result<Option<Vec<u8>>, SpawnError> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::EPERM) => Ok(None),
+            _ => Err(SpawnError::from_io(Step::Prepare, &error).about(path)),
+        },
+    }
+}
+
+/// The same as text. What is no UTF-8, in a comment or another user's row, is of no account.
+fn read(path: &str) -> Result<Option<String>, SpawnError> {
+    let content = read_bytes(path)?;
+    Ok(content.map(|content| String::from_utf8_lossy(&content).into_owned()))
 }
 
 /// The rows of the caller's own user and group map. A map is written once for a user namespace, so
 /// they are read once for each that the caller is in: opening them is slow, and on the path of every
 /// launch by root.
-fn own_maps() -> (Vec<IdRow>, Vec<IdRow>) {
+fn own_maps() -> Result<(Vec<IdRow>, Vec<IdRow>), SpawnError> {
     /// The user namespace's inode, and the rows.
     type Known = (u64, Vec<IdRow>, Vec<IdRow>);
     static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
-    let read =
-        |file| fs::read_to_string(file).map_or_else(|_| Vec::new(), |text| parse_rows(&text));
     let namespace = fs::metadata("/proc/self/ns/user").map(|found| found.ino()).ok();
     // A forked child may have inherited the lock from a thread that held it: nobody waits for it.
     let known = KNOWN.try_lock();
     if let (Some(namespace), Ok(Some((of, uids, gids)))) = (namespace, known.as_deref())
         && *of == namespace
     {
-        return (uids.clone(), gids.clone());
+        return Ok((uids.clone(), gids.clone()));
     }
-    let (uids, gids) = (read("/proc/self/uid_map"), read("/proc/self/gid_map"));
+    let rows = |file| Ok(read(file)?.map_or_else(Vec::new, |text| parse_rows(&text)));
+    let (uids, gids) = (rows("/proc/self/uid_map")?, rows("/proc/self/gid_map")?);
     if let (Some(namespace), Ok(mut known), false) = (namespace, known, uids.is_empty()) {
         *known = Some((namespace, uids.clone(), gids.clone()));
     }
-    (uids, gids)
+    Ok((uids, gids))
 }
 
 /// How many processors have counters of throttling, if any has.
@@ -236,20 +288,6 @@ fn is_hideable(home: &Path) -> bool {
     !NEEDED.iter().any(|needed| top == *needed) && !parts.any(|part| part == Component::ParentDir)
 }
 
-/// Whether the group that terminals belong to (tty, 5) has an id inside.
-fn has_terminal_group(spec: &Spec, uid: u32, own: &[IdRow]) -> bool {
-    const TTY: u32 = 5;
-    let maps = |rows: &[IdRow]| {
-        rows.iter().any(|row| TTY.checked_sub(row.inside).is_some_and(|at| at < row.count))
-    };
-    match &spec.gid_map {
-        _ if !spec.namespaces.contains(Kind::User) => uid == 0,
-        IdMap::Caller => uid == 0 && maps(own),
-        IdMap::Rows(rows) => maps(rows),
-        IdMap::Auto => false,
-    }
-}
-
 /// The capabilities that this thread may use.
 fn permitted() -> CapabilitySet {
     rustix::thread::capabilities(None)
@@ -278,19 +316,20 @@ pub fn parse_rows(text: &str) -> Vec<IdRow> {
 }
 
 /// The ranges that subuid(5) or subgid(5) give to a user, by name or by number.
-fn subordinate_ids(file: &str, uid: u32) -> Vec<(u32, u32)> {
-    let Ok(text) = fs::read_to_string(file) else { return Vec::new() };
-    let name = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
+fn subordinate_ids(file: &str, uid: u32) -> Result<Vec<(u32, u32)>, SpawnError> {
+    let Some(text) = read(file)? else { return Ok(Vec::new()) };
+    let user = nix::unistd::User::from_uid(uid.into())
+        .map_err(|errno| SpawnError::new(Step::Prepare, errno as i32).about("/etc/passwd"))?;
+    let name = user.map(|user| user.name);
     let number = uid.to_string();
-    text.lines()
-        .filter_map(|line| {
-            let mut fields = line.split(':');
-            let owner = fields.next()?;
-            let first = fields.next()?.parse().ok()?;
-            let count = fields.next()?.trim().parse().ok()?;
-            (owner == number || Some(owner) == name.as_deref()).then_some((first, count))
-        })
-        .collect()
+    let row = |line: &str| {
+        let mut fields = line.split(':');
+        let owner = fields.next()?;
+        let first = fields.next()?.parse().ok()?;
+        let count = fields.next()?.trim().parse().ok()?;
+        (owner == number || Some(owner) == name.as_deref()).then_some((first, count))
+    };
+    Ok(text.lines().filter_map(row).collect())
 }
 
 #[cfg(test)]

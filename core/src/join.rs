@@ -1,7 +1,7 @@
 //! Existing containers: the process whose namespaces are entered.
 //!
 //! Entering never shares the caller's memory: a process inside could trace the one that enters, and
-//! read the caller through it. The sealed helper enters instead (see `plan`, stage `JOIN`).
+//! read the caller through it. The sealed helper enters instead (see `plan`, stage `WALK`).
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -9,7 +9,7 @@
 //!
 //! let spec = Spec { hostname: Some(b"mycontainer".to_vec()), ..Spec::default() };
 //! let command = Command::new(c"/bin/hostname".into(), vec![c"hostname".into()]);
-//! let plan = Plan::new(&spec, Payload::Command(&command), &Host::gather(&spec), None)?;
+//! let plan = Plan::new(&spec, Payload::Command(&command), &Host::gather(&spec)?, None)?;
 //! for line in plan.lines() {
 //!     println!("{line}");
 //! }
@@ -24,6 +24,7 @@ mod child;
 pub mod confine;
 pub mod error;
 mod fd;
+mod files;
 pub mod host;
 pub mod join;
 pub mod landlock;
@@ -32,6 +33,7 @@ pub mod linux;
 pub mod namespaces;
 mod nearest;
 pub mod plan;
+pub mod probe;
 pub mod process;
 pub mod profile;
 mod program;

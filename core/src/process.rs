@@ -6,16 +6,18 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::namespaces::Kind;
 use crate::plan::Plan;
 use crate::program::{Message, message};
-use crate::sys;
 pub use crate::sys::Used;
+use crate::{fd, sys};
+
+mod signals;
+
+use signals::{Action, Recipient, default_action};
 
 /// The first process of a container, a child of the caller's, which has to wait for it.
 #[derive(Debug)]
@@ -100,21 +102,34 @@ impl Process {
             let mut init = init.lock().unwrap_or_else(PoisonError::into_inner);
             return self.signal_through_init(&mut init, signal);
         }
-        match self.as_any_other(self.pid, signal) {
-            Treatment::Kill if self.is_pid_1 => {
-                self.dies_of(signal);
-                self.send(libc::SIGKILL).map(|()| Delivered::AsKill)
-            }
-            Treatment::Stop if self.is_pid_1 || self.leads_session => {
-                self.send(libc::SIGSTOP).map(|()| Delivered::AsIs)
-            }
-            _ => {
-                if signal == libc::SIGKILL {
-                    self.dies_of(signal);
-                }
-                self.send(signal).map(|()| Delivered::AsIs)
-            }
+        if signal == libc::SIGKILL {
+            self.dies_of(signal);
         }
+        if !self.may_drop(signal) {
+            return sys::kill(self.pid, signal).map(|()| Delivered::AsIs);
+        }
+        let pidfd = fd::pidfd_open(self.pid)?;
+        self.deliver(signal, &Recipient { pid: self.pid, pidfd: pidfd.as_fd() })
+    }
+
+    /// Whether the kernel may drop a signal that would have an effect on any other process.
+    fn may_drop(&self, signal: i32) -> bool {
+        match default_action(signal) {
+            Action::Kill => self.is_pid_1,
+            Action::Stop => self.is_pid_1 || self.leads_session,
+            Action::Other => false,
+        }
+    }
+
+    fn deliver(&self, signal: i32, recipient: &Recipient<'_>) -> io::Result<Delivered> {
+        if recipient.deliver(signal)? {
+            return Ok(Delivered::AsIs);
+        }
+        if default_action(signal) == Action::Stop {
+            return recipient.send(libc::SIGSTOP).map(|()| Delivered::AsIs);
+        }
+        self.dies_of(signal);
+        recipient.send(libc::SIGKILL).map(|()| Delivered::AsKill)
     }
 
     /// Notes what a death by SIGKILL stands for. Before the signal is sent, since another thread may reap
@@ -130,17 +145,13 @@ impl Process {
         Some(self.killed_for.load(Ordering::Acquire)).filter(|&signal| signal != 0)
     }
 
-    fn send(&self, signal: i32) -> io::Result<()> {
-        sys::kill(self.pid, signal)
-    }
-
     fn signal_through_init(&self, init: &mut Init, signal: i32) -> io::Result<Delivered> {
         if init.control.is_none() {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
         // The command's death by SIGKILL would end init too; this also works where init is stuck.
         if signal == libc::SIGKILL || signal == 0 {
-            return self.send(signal).map(|()| Delivered::AsIs);
+            return sys::kill(self.pid, signal).map(|()| Delivered::AsIs);
         }
         while init.command.is_none() && init.ended.is_none() {
             if !init.receive() {
@@ -148,14 +159,14 @@ impl Process {
             }
         }
         let Some(command) = &init.command else {
-            return self.send(signal).map(|()| Delivered::AsIs);
+            return sys::kill(self.pid, signal).map(|()| Delivered::AsIs);
         };
-        let stops = default_action(signal) == Treatment::Stop
-            && field_of(command, "Pid:")
-                .and_then(|pid| pid.parse().ok())
-                .is_some_and(|pid| self.as_any_other(pid, signal) == Treatment::Stop);
-        let signal = if stops { libc::SIGSTOP } else { signal };
-        sys::pidfd_send_signal(command.as_fd(), signal).map(|()| Delivered::AsIs)
+        let pidfd = command.as_fd();
+        let pid = field_of(command, "Pid:").and_then(|pid| pid.parse().ok());
+        match pid.filter(|_| default_action(signal) == Action::Stop) {
+            Some(pid) => self.deliver(signal, &Recipient { pid, pidfd }),
+            None => sys::pidfd_send_signal(pidfd, signal).map(|()| Delivered::AsIs),
+        }
     }
 
     /// How the command ended; to be asked once init has been reaped. `None` where there is no init, or
@@ -177,24 +188,6 @@ impl Process {
     /// `ECHILD` where it has been reaped, `EINTR`: waitid(2).
     pub fn used(&self, block: bool) -> io::Result<Option<Used>> {
         sys::wait_without_reaping(self.pid, block)
-    }
-
-    /// What the kernel would do with the signal, were `pid` neither a PID 1 nor in an orphaned group.
-    fn as_any_other(&self, pid: i32, signal: i32) -> Treatment {
-        let treatment = default_action(signal);
-        if treatment == Treatment::Deliver || (treatment == Treatment::Kill && !self.is_pid_1) {
-            return Treatment::Deliver;
-        }
-        for _ in 0..BLOCKED_LOOKS {
-            match disposition(pid, signal) {
-                Ok(Disposition::Default) => return treatment,
-                // Shells and fork() itself block every signal for a moment. What arrives then is
-                // dropped by the kernel when it is unblocked, so the moment is waited for.
-                Ok(Disposition::Blocked) => thread::sleep(BLOCKED_PAUSE),
-                Ok(Disposition::Handled) | Err(_) => break,
-            }
-        }
-        Treatment::Deliver
     }
 }
 
@@ -248,69 +241,4 @@ fn is_inside(pidfd: &OwnedFd, pid: u32) -> bool {
 fn field_of(fd: &OwnedFd, name: &str) -> Option<String> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
     info.lines().find_map(|line| line.strip_prefix(name)).map(|field| field.trim().to_owned())
-}
-
-/// How often, and how far apart, a blocked signal is looked at before it counts as blocked for good.
-const BLOCKED_LOOKS: u32 = 10;
-const BLOCKED_PAUSE: Duration = Duration::from_millis(1);
-
-/// What a process does with a signal.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Disposition {
-    Default,
-    /// Some thread blocks it.
-    Blocked,
-    /// It is caught or ignored, or some thread waits for it.
-    Handled,
-}
-
-/// What becomes of the signal in the threads of the process, together.
-fn disposition(pid: i32, signal: i32) -> io::Result<Disposition> {
-    let bit = 1_u64 << (signal - 1);
-    let mut disposition = Disposition::Default;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let task = task?.path();
-        let status = fs::read_to_string(task.join("status"))?;
-        let in_set = |name: &str| {
-            let set = status.lines().find_map(|line| line.strip_prefix(name));
-            set.is_none_or(|set| {
-                u64::from_str_radix(set.trim(), 16).is_ok_and(|set| set & bit != 0)
-            })
-        };
-        if in_set("SigCgt:") || in_set("SigIgn:") {
-            return Ok(Disposition::Handled);
-        }
-        if in_set("SigBlk:") {
-            disposition = Disposition::Blocked;
-        }
-        // rt_sigtimedwait(2) unblocks what it waits for, and no mask shows it.
-        let call = fs::read_to_string(task.join("syscall"))?;
-        let number = call.split(' ').next().and_then(|number| number.parse().ok());
-        if number == Some(libc::SYS_rt_sigtimedwait) {
-            return Ok(Disposition::Handled);
-        }
-    }
-    Ok(disposition)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Treatment {
-    Kill,
-    Stop,
-    Deliver,
-}
-
-/// signal(7), "Action".
-fn default_action(signal: i32) -> Treatment {
-    match signal {
-        libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => Treatment::Stop,
-        libc::SIGKILL
-        | libc::SIGSTOP
-        | libc::SIGCONT
-        | libc::SIGCHLD
-        | libc::SIGURG
-        | libc::SIGWINCH => Treatment::Deliver,
-        1..=64 => Treatment::Kill,
-        _ => Treatment::Deliver,
-    }
 }

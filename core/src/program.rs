@@ -25,8 +25,9 @@ pub(crate) mod role {
     pub(crate) const INIT: u32 = 1;
     /// PID 1 that only holds the namespaces and reaps orphans.
     pub(crate) const IDLE: u32 = 2;
-    /// Enters other namespaces: walks the calls itself; [`super::pseudo::FORK`] is among them.
-    pub(crate) const JOIN: u32 = 3;
+    /// Walks the calls itself, in memory of its own: to enter other namespaces ([`super::pseudo::FORK`] is
+    /// among the calls then), or to become another user.
+    pub(crate) const WALK: u32 = 3;
     /// Waits for the death of the caller and kills what was registered.
     pub(crate) const WATCHDOG: u32 = 4;
 }
@@ -175,6 +176,8 @@ pub(crate) mod message {
     pub(crate) const PID: u32 = 0x6d64_0001;
     pub(crate) const FAILED: u32 = 0x6d64_0002;
     pub(crate) const ENDED: u32 = 0x6d64_0003;
+    /// Init has nothing more to report: its command has been executed, or there is none.
+    pub(crate) const STARTED: u32 = 0x6d64_0004;
 }
 
 /// Turns the offsets in a program into addresses.

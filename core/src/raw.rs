@@ -93,6 +93,9 @@ pub(crate) mod nr {
     pub(crate) const KILL: usize = 62;
     pub(crate) const CHDIR: usize = 80;
     pub(crate) const LSEEK: usize = 8;
+    pub(crate) const READ: usize = 0;
+    pub(crate) const GETDENTS64: usize = 217;
+    pub(crate) const OPENAT: usize = 257;
     pub(crate) const PRCTL: usize = 157;
     pub(crate) const SETSID: usize = 112;
     pub(crate) const RT_SIGTIMEDWAIT: usize = 128;
@@ -121,6 +124,9 @@ pub(crate) mod nr {
     pub(crate) const KILL: usize = 129;
     pub(crate) const CHDIR: usize = 49;
     pub(crate) const LSEEK: usize = 62;
+    pub(crate) const READ: usize = 63;
+    pub(crate) const GETDENTS64: usize = 61;
+    pub(crate) const OPENAT: usize = 56;
     pub(crate) const PRCTL: usize = 167;
     pub(crate) const SETSID: usize = 157;
     pub(crate) const RT_SIGTIMEDWAIT: usize = 137;

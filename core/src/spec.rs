@@ -7,6 +7,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use crate::confine::Confine;
 use crate::namespaces::NamespaceOptions;
 
+mod mounts;
+
+pub(crate) use mounts::Options;
+pub use mounts::{Mount, MountKind, Overlay};
+
 /// One row of an id map, as `user_namespaces(7)` describes `/proc/PID/uid_map`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdRow {
@@ -65,6 +70,14 @@ pub struct Spec {
     pub gid_map: IdMap,
     /// Which network stack; `None`: one of its own where the network namespace is new, else the caller's.
     pub network: Option<Network>,
+    /// The directory that becomes `/`; `None`: the host's files.
+    pub rootfs: Option<CString>,
+    /// What is mounted inside, in this order.
+    pub mounts: Vec<Mount>,
+    /// Whether the root is read-only, with everything below it but what [`Self::mounts`] adds.
+    pub read_only: bool,
+    /// Where the writes to the root go.
+    pub overlay: Overlay,
     /// What confines it beyond namespaces.
     pub confine: Confine,
     /// Whether PID 1 is the tiny init instead of the command.
@@ -86,6 +99,10 @@ impl Default for Spec {
             uid_map: IdMap::Caller,
             gid_map: IdMap::Caller,
             network: None,
+            rootfs: None,
+            mounts: Vec::new(),
+            read_only: false,
+            overlay: Overlay::None,
             confine: Confine::default(),
             init: false,
             die_with_parent: true,

@@ -6,31 +6,37 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
 
-use minidocker_core::caller::after_fork_in_child;
-use minidocker_core::error::{LaunchError, SpecError};
+use minidocker_core::caller;
+use minidocker_core::error::{LaunchError, SpawnError, SpecError};
 use minidocker_core::host::Host;
 use minidocker_core::join::Target;
 use minidocker_core::launch::{self, Options};
 use minidocker_core::linux::CloneFlags;
 use minidocker_core::namespaces::NamespaceOptions;
-use minidocker_core::plan::Plan;
+use minidocker_core::plan::{Plan, Step};
 use minidocker_core::process::{self, Delivered};
 use minidocker_core::spec::{self, IdMap, IdRow, Network, Payload, TimeOffset, WorkingDirectory};
-use pyo3::exceptions::{PyTimeoutError, PyValueError};
+use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
+use pyo3::{create_exception, intern};
 
 use crate::confine::Confine;
 use crate::errors;
+use crate::files::{MountOf, OverlayOf, path};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Spec>()?;
     module.add_class::<Command>()?;
     module.add_class::<Process>()?;
+    module.add("DeadlineReached", module.py().get_type::<DeadlineReached>())?;
     module.add_function(wrap_pyfunction!(spawn, module)?)?;
     module.add_function(wrap_pyfunction!(plan_lines, module)?)?;
+    module.add_function(wrap_pyfunction!(prepare_error, module)?)?;
     module.add_function(wrap_pyfunction!(call_count, module)?)?;
-    module.add_function(wrap_pyfunction!(forget_parent, module)?)
+    module.add_function(wrap_pyfunction!(before_fork, module)?)?;
+    module.add_function(wrap_pyfunction!(after_fork_in_parent, module)?)?;
+    module.add_function(wrap_pyfunction!(after_fork_in_child, module)?)
 }
 
 type Row = (u32, u32, u32);
@@ -70,16 +76,22 @@ impl Spec {
     #[new]
     #[pyo3(signature = (
         *, namespaces, hostname=None, domainname=None, uid_map=None, gid_map=None, network=None,
+        rootfs=None, mounts=vec![], read_only=false, overlay=OverlayOf::Wanted(false),
         confine=None, init=false, die_with_parent=true, monotonic=None, boottime=None,
     ))]
     #[expect(clippy::too_many_arguments, reason = "one keyword for each option")]
     fn new(
+        py: Python<'_>,
         namespaces: i32,
         hostname: Option<OsString>,
         domainname: Option<OsString>,
         uid_map: Option<Map>,
         gid_map: Option<Map>,
         network: Option<NetworkOf>,
+        rootfs: Option<PyBackedBytes>,
+        mounts: Vec<MountOf>,
+        read_only: bool,
+        overlay: OverlayOf,
         confine: Option<&Confine>,
         init: bool,
         die_with_parent: bool,
@@ -100,6 +112,10 @@ impl Spec {
                 NetworkOf::Named(name) if name == "host" => Network::Host,
                 NetworkOf::Named(_) => Network::None,
             }),
+            rootfs: rootfs.map(|rootfs| path(py, "rootfs", &rootfs)).transpose()?,
+            mounts: mounts.into_iter().map(|mount| mount.into_core(py)).collect::<PyResult<_>>()?,
+            read_only,
+            overlay: overlay.into_core(py)?,
             confine: confine.map_or_else(Default::default, |confine| confine.0.clone()),
             init,
             die_with_parent,
@@ -185,14 +201,15 @@ fn make_plan(
     payload: Payload<'_>,
     enter: Option<i32>,
 ) -> PyResult<(Plan, Option<Target>)> {
-    let target =
-        py.detach(|| Target::of(spec, enter)).map_err(|error| errors::spawn_error(py, &error))?;
-    let plan = py.detach(|| Plan::new(spec, payload, &Host::gather(spec), target.as_ref()));
+    let known = py.detach(|| Ok((Target::of(spec, enter)?, Host::gather(spec)?.with(payload))));
+    let (target, host) = known.map_err(|error| errors::spawn_error(py, &error))?;
+    let plan = py.detach(|| Plan::new(spec, payload, &host, target.as_ref()));
     Ok((plan.map_err(|error| errors::spec_error(py, &error))?, target))
 }
 
-/// Starts a container. Its process becomes `owner._process` before any handler of a signal can run in
-/// Python and raise, so that an owner that is interrupted knows what to end. Returns once its command (or, without one, its idle init) has been executed.
+/// Starts a container; returns once its command (or, without one, its idle init) has been executed. Its
+/// process becomes `owner._process` before any handler of a signal can run in Python and raise, so that
+/// an owner that is interrupted knows what to end.
 #[pyfunction]
 #[pyo3(signature = (
     spec, command, *, enter=None, timeout=None, trace=None, inject=None, owner=None,
@@ -215,24 +232,38 @@ fn spawn(
     let mut interruption = None;
     let launched = py.detach(|| {
         let mut interrupted = || {
+            // Without an interpreter, which is being finalized, nobody wants the container any more.
             #[expect(clippy::redundant_closure_for_method_calls, reason = "not general enough")]
-            let checked = Python::attach(|py| py.check_signals());
-            interruption = checked.err();
-            interruption.is_some()
+            let checked = Python::try_attach(|py| py.check_signals());
+            interruption = checked.map(Result::err);
+            !matches!(interruption, Some(None))
         };
         let options = Options { interrupted: Some(&mut interrupted), deadline, trace, inject };
         launch::launch(&plan, target.as_ref(), options)
     });
     let launched = launched.map_err(|error| match error {
         LaunchError::Spawn(error) => errors::spawn_error(py, &error),
-        LaunchError::Interrupted => interruption.unwrap_or_else(|| PyErr::fetch(py)),
-        LaunchError::TimedOut => PyTimeoutError::new_err(error.to_string()),
+        LaunchError::Interrupted => interruption.flatten().unwrap_or_else(|| PyErr::fetch(py)),
+        LaunchError::TimedOut => DeadlineReached::new_err(error.to_string()),
     })?;
     let process = Py::new(py, Process(launched))?;
     if let Some(owner) = owner {
-        owner.setattr("_process", &process)?;
+        owner.setattr(intern!(py, "_process"), &process)?;
     }
     Ok(process)
+}
+
+create_exception!(
+    minidocker._core,
+    DeadlineReached,
+    PyException,
+    "The timeout of `spawn`, which no handler of the caller's can have raised."
+);
+
+/// The exception for a launch that lacks what the caller has to give it, a pipe for example.
+#[pyfunction]
+fn prepare_error(py: Python<'_>, errno: i32) -> Py<PyAny> {
+    errors::spawn_error(py, &SpawnError::new(Step::Prepare, errno)).into_value(py).into_any()
 }
 
 type PlanLine = (String, &'static str, String, Option<&'static str>);
@@ -263,10 +294,23 @@ fn call_count(
     Ok(make_plan(py, &spec.0, payload(command), enter)?.0.call_count())
 }
 
-/// In a forked child: closes what it inherited of its parent's descriptors.
+/// Before a fork: what is kept for this process stays as it is until one of the next two.
 #[pyfunction]
-fn forget_parent() {
-    after_fork_in_child();
+fn before_fork(py: Python<'_>) {
+    // Another thread may be starting the watchdog; it needs no interpreter for that.
+    py.detach(caller::before_fork);
+}
+
+/// After a fork, in the parent.
+#[pyfunction]
+fn after_fork_in_parent() {
+    caller::after_fork_in_parent();
+}
+
+/// After a fork, in the child: closes what it inherited of its parent's descriptors.
+#[pyfunction]
+fn after_fork_in_child() {
+    caller::after_fork_in_child();
 }
 
 fn seconds(microseconds: u64) -> f64 {

@@ -4,8 +4,10 @@
 mod confine;
 mod container;
 mod errors;
+mod files;
 mod linux;
 mod namespaces;
+mod probe;
 
 use pyo3::prelude::*;
 
@@ -16,5 +18,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     container::register(module)?;
     linux::register(module)?;
     namespaces::register(module)?;
+    probe::register(module)?;
     Ok(())
 }

@@ -10,8 +10,15 @@ _NO_ID = 2**32 - 1
 """(gid_t) -1, which means nobody."""
 
 
+_Path = str | os.PathLike[str]
+
+
 def resolve(
-    user: int | str | None, group: int | str | None, *, entered: int | None
+    user: int | str | None,
+    group: int | str | None,
+    *,
+    entered: int | None,
+    rootfs: _Path | None = None,
 ) -> tuple[int | str | None, int | str | None]:
     """Return user and group for `subprocess.Popen`: ids, or names that it looks up itself.
 
@@ -19,6 +26,7 @@ def resolve(
         user: an id, a name, or ``"user:group"``.
         group: an id or a name.
         entered: the pid of a container whose files the names are looked up in.
+        rootfs: the directory that will be the container's root, where they are looked up otherwise.
 
     Raises:
         SpecError: ``"user:group"`` and another ``group``; a name that does not exist inside.
@@ -33,10 +41,23 @@ def resolve(
         user = _number(user)
     if isinstance(group, str):
         group = _number(group)
-    if entered is not None:
-        user = _lookup("user", user, "passwd", entered)
-        group = _lookup("group", group, "group", entered)
+    root = f"/proc/{entered}/root" if entered is not None else rootfs
+    if root is not None:
+        user = _lookup("user", user, "passwd", root)
+        group = _lookup("group", group, "group", root)
     return user, group
+
+
+def single(option: str, number: int | None) -> int | None:
+    """Return an id unless it is the one that means nobody; the engine refuses larger ones.
+
+    Raises:
+        SpecError: it is that one.
+    """
+    if number == _NO_ID:
+        reason = f"that number means that nobody is meant: give one up to {_NO_ID - 1}"
+        raise SpecError(reason, option=option, value=number)
+    return number
 
 
 def groups(gids: list[int] | None) -> list[int] | None:
@@ -56,10 +77,10 @@ def _number(name: str) -> int | str:
     return int(name) if name.isascii() and name.isdigit() else name
 
 
-def _lookup(option: str, name: int | str | None, file: str, pid: int) -> int | None:
+def _lookup(option: str, name: int | str | None, file: str, root: _Path) -> int | None:
     if name is None or isinstance(name, int):
         return name
-    for line in _read(file, pid):
+    for line in _read(file, root):
         fields = line.split(":")
         if len(fields) > 2 and fields[0] == name and fields[2].isdigit():
             return int(fields[2])
@@ -67,11 +88,11 @@ def _lookup(option: str, name: int | str | None, file: str, pid: int) -> int | N
     raise SpecError(reason, option=option, value=name)
 
 
-def _read(file: str, pid: int) -> list[str]:
+def _read(file: str, path: _Path) -> list[str]:
     """The lines of a file in a container's /etc, which no symbolic link leads out of."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_CLOEXEC)
+        root = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             etc = os.open("etc", flags | os.O_DIRECTORY, dir_fd=root)
             try:

@@ -12,6 +12,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from minidocker import _confine, _proc
+from minidocker._changes import Changes, changes
 from minidocker._errors import SpecError
 from minidocker._namespaces import NamespaceOptions, namespaces
 from minidocker._process import CompletedProcess, Popen, run
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from minidocker._namespaces import Kind, Namespaces
     from minidocker._proc import Process
+    from minidocker._view import View
 
 __all__ = ["Container", "attach"]
 
@@ -126,6 +128,24 @@ class _Namespaces:
         kind = next((kind for kind in ("pid", "user") if kind in kinds), kinds[0])
         return kind, self.namespaces()[kind]
 
+    def view(self) -> View:
+        """Return the host's view beside the container's: the live system, looked at once.
+
+        In Jupyter it is a picture of both sides, and printed the same in plain text.
+
+        Raises:
+            ProcessLookupError: it does not run.
+            PermissionError: it belongs to somebody else.
+        """
+        from minidocker._view import look  # noqa: PLC0415 - only who looks needs it
+
+        return look(self.pid, self.processes())
+
+    def _repr_html_(self) -> str:
+        from minidocker._html import container_html  # noqa: PLC0415 - only a notebook needs it
+
+        return container_html(self)
+
     def pause(self) -> None:
         """Stop every process inside (SIGSTOP), until `unpause`.
 
@@ -205,14 +225,19 @@ class Container(_Namespaces):
         """
         if self._is_alive():
             raise SpecError(f"{self!r} runs already: use it, or make another")
-        process = _core.spawn(self.spec.core(), None)
+        self._process = None
         try:
+            process = _core.spawn(self.spec.core(), None, owner=self)
             self._open(process.pid)
-        except OSError:
-            os.kill(process.pid, signal.SIGKILL)
-            os.waitpid(process.pid, 0)
+        except BaseException:
+            # Whatever came between, a signal handler's exception too: nobody will know of it.
+            started = getattr(self, "_process", None)
+            if started is not None:
+                os.kill(started.pid, signal.SIGKILL)
+                os.waitpid(started.pid, 0)
+                self._process = None
             raise
-        self._process, self._returncode = process, None
+        self._returncode = None
         return self
 
     @property
@@ -223,6 +248,18 @@ class Container(_Namespaces):
         if not self._is_alive():
             return "exited"
         return "paused" if _is_stopped(self._pid) else "running"
+
+    def changes(self) -> Changes:
+        """What the container has added, changed and deleted so far, as ``docker diff`` has it.
+
+        Raises:
+            SpecError: nothing is kept, since ``overlay`` is not a directory.
+        """
+        layer = self.spec.overlay
+        if isinstance(layer, bool):
+            reason = "its writes are kept nowhere: give the container a directory as overlay"
+            raise SpecError(reason, option="overlay", value=layer)
+        return changes(layer, rootfs=self.spec.rootfs)
 
     def _entering(self, options: dict[str, Any]) -> dict[str, Any]:
         if self.spec.user is not None:
@@ -252,6 +289,9 @@ class Container(_Namespaces):
     def _ended(self, returncode: int) -> None:
         self._returncode = returncode
         os.close(self._pidfd)
+        if self._process is not None:
+            # Closes what init would have told on, even where the container is kept.
+            self._process.ended()
 
     def stop(self, timeout: float = 10) -> None:
         """Ask every process inside to end (SIGTERM), and kill what is left when the time is up.
@@ -346,6 +386,8 @@ class AttachedContainer(_Namespaces):
         self._open(pid)
 
     def _is_alive(self) -> bool:
+        if self._pidfd < 0:
+            return False  # closed
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         return not poll.poll(0)
@@ -385,7 +427,8 @@ class AttachedContainer(_Namespaces):
             self.close()
 
     def __repr__(self) -> str:
-        return f"<AttachedContainer pid {self._pid}>"
+        state = "closed" if self._pidfd < 0 else "running" if self._is_alive() else "exited"
+        return f"<AttachedContainer {state} pid {self._pid}>"
 
 
 def attach(pid: int) -> AttachedContainer:

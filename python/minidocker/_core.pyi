@@ -7,14 +7,17 @@ from typing import Self, final
 __all__ = [
     "Command",
     "Confine",
+    "DeadlineReached",
     "Process",
     "Spec",
     "__version__",
+    "after_fork_in_child",
+    "after_fork_in_parent",
+    "before_fork",
     "call_count",
     "chdir",
     "chroot",
     "execv",
-    "forget_parent",
     "getgid",
     "getpid",
     "getppid",
@@ -22,6 +25,10 @@ __all__ = [
     "mount",
     "pivot_root",
     "plan_lines",
+    "prepare_error",
+    "probe",
+    "probe_landlock_version",
+    "probe_root_is_a_mount",
     "read_namespaces",
     "setdomainname",
     "setgid",
@@ -98,6 +105,10 @@ class Spec:
         uid_map: list[tuple[int, int, int]] | str | None = None,
         gid_map: list[tuple[int, int, int]] | str | None = None,
         network: str | int | None = None,
+        rootfs: bytes | None = None,
+        mounts: Sequence[object] = ...,
+        read_only: bool = False,
+        overlay: bool | bytes = ...,
         confine: Confine | None = None,
         init: bool = False,
         die_with_parent: bool = True,
@@ -139,6 +150,8 @@ class Process:
     def used(self, block: bool) -> tuple[float, float, int] | None: ...
     def ended(self) -> tuple[int, float, float, int] | None: ...
 
+class DeadlineReached(Exception): ...
+
 def spawn(
     spec: Spec,
     command: Command | None,
@@ -152,5 +165,20 @@ def spawn(
 def plan_lines(
     spec: Spec, command: Command | None, *, enter: int | None = None
 ) -> list[tuple[str, str, str, str | None]]: ...
+def prepare_error(errno: int) -> OSError: ...
 def call_count(spec: Spec, command: Command | None, *, enter: int | None = None) -> int: ...
-def forget_parent() -> None: ...
+def before_fork() -> None: ...
+def after_fork_in_parent() -> None: ...
+def after_fork_in_child() -> None: ...
+
+# What works here (pybind/src/probe.rs).
+
+def probe(
+    name: str,
+    *,
+    user_namespace: bool = True,
+    path: bytes | None = None,
+    timeout: float = 2.0,
+) -> tuple[str, str, int, str | None] | None: ...
+def probe_root_is_a_mount() -> bool | None: ...
+def probe_landlock_version() -> int | None: ...

@@ -8,13 +8,16 @@ import functools
 import html
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Literal, Protocol, Self, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args
 
 from minidocker._errors import SpecError, UnsupportedPlatformError
 from minidocker._flags import CloneFlags
 
 if sys.platform == "linux":
     from minidocker import _core
+
+if TYPE_CHECKING:
+    from minidocker._html import PrettyPrinter
 
 __all__ = ["Kind", "NamespaceOptions", "Namespaces", "namespaces"]
 
@@ -246,6 +249,9 @@ class Namespaces(Mapping[Kind, int]):
             f"{kind:<{widths[0]}}  {inode:>{widths[1]}}  {isolates}"
             for kind, inode, isolates in rows
         )
+
+    def _repr_pretty_(self, printer: PrettyPrinter, cycle: bool) -> None:
+        printer.text("..." if cycle else str(self))
 
     def _repr_html_(self) -> str:
         # No colour of its own: it is read on a light page and on a dark one.

@@ -14,6 +14,8 @@ if sys.platform == "linux":
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from minidocker._html import PrettyPrinter
+
 __all__ = ["Plan", "PlannedCall", "explain"]
 
 
@@ -66,15 +68,23 @@ class Plan:
     def __str__(self) -> str:
         return "\n".join(map(str, self._calls))
 
+    def _repr_pretty_(self, printer: PrettyPrinter, cycle: bool) -> None:
+        printer.text("..." if cycle else str(self))
+
     def _repr_html_(self) -> str:
+        # Notebooks align tables to the right and keep code on one line, which is long here.
+        left = ' style="text-align:left"'
+        wrapped = ' style="white-space:pre-wrap;overflow-wrap:anywhere"'
         rows = []
         for number, call in enumerate(self._calls, 1):
-            cells = [str(number), call.actor, call.step, f"<code>{html.escape(call.call)}</code>"]
-            cells.append(html.escape(call.note or ""))
-            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-        head = "".join(f"<th>{name}</th>" for name in ("", "who", "step", "system call", "why"))
+            code = f"<code{wrapped}>{html.escape(call.call)}</code>"
+            cells = [str(number), call.actor, call.step, code, html.escape(call.note or "")]
+            rows.append("<tr>" + "".join(f"<td{left}>{cell}</td>" for cell in cells) + "</tr>")
+        head = "".join(
+            f"<th{left}>{name}</th>" for name in ("", "who", "step", "system call", "why")
+        )
         return (
-            '<table class="minidocker-plan" style="text-align:left">'
+            f'<table class="minidocker-plan"{left}>'
             f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
         )
 

@@ -122,6 +122,8 @@ class MountEntry(NamedTuple):
     options: tuple[str, ...]
     #: ``shared:N``, ``master:N``, ``propagate_from:N``, ``unbindable``; empty for a private mount.
     propagation: tuple[str, ...]
+    #: ``major:minor`` of the file system: mounts with the same one show the same file system.
+    device: str
 
 
 class Interface(NamedTuple):
@@ -310,6 +312,7 @@ def _mount_entry(line: str) -> MountEntry:
         root=_unescaped(fields[3]),
         options=tuple(fields[5].split(",")),
         propagation=tuple(fields[6:end]),
+        device=fields[2],
     )
 
 

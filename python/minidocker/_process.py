@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import math
 import operator
 import os
@@ -30,9 +31,9 @@ import time
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Unpack
 
 from minidocker import _accounts
-from minidocker._errors import SpawnError, SpecError
+from minidocker._errors import SpawnError, SpecError, unknown_option
 from minidocker._session import kill_session
-from minidocker._spec import Spec, SpecOptions
+from minidocker._spec import FIELDS, SUBPROCESS_KEYWORDS, Spec, SpecOptions
 
 if sys.platform == "linux":
     from minidocker import _core
@@ -114,6 +115,7 @@ class Popen(subprocess.Popen[Any]):
     """
 
     _process: _core.Process | None = None
+    _peak_before = 0
 
     def __init__(
         self,
@@ -163,7 +165,10 @@ class Popen(subprocess.Popen[Any]):
             reason = "no Python may run between clone and exec: do it in the command instead"
             raise SpecError(reason, option="preexec_fn", value=preexec_fn)
         user, group = _accounts.resolve(
-            self._spec.user if user is None else user, group, entered=_enter
+            self._spec.user if user is None else user,
+            group,
+            entered=_enter,
+            rootfs=self._spec.rootfs,
         )
         if process_group is not None and process_group < 0:
             reason = "there is no such group: pass 0 for one of the command's own, or a group's id"
@@ -179,6 +184,18 @@ class Popen(subprocess.Popen[Any]):
         except BaseException:
             # A Ctrl-C after the start, for one: nobody would ever hear of the process.
             self._end()
+            raise
+
+    # Until it has been measured, no peak of the child's is known to be its own.
+    _peak_before = sys.maxsize
+
+    def _get_handles(self, *given: Any) -> tuple[int, ...]:
+        try:
+            return super()._get_handles(*given)  # type: ignore[misc, no-any-return]
+        except OSError as error:
+            # The pipes are a part of the launch, and have its remedy.
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise _core.prepare_error(error.errno) from None
             raise
 
     # --- starting ------------------------------------------------------------------------------
@@ -202,14 +219,14 @@ class Popen(subprocess.Popen[Any]):
             new_session=call["start_new_session"],
             process_group=call["process_group"] if call["process_group"] >= 0 else None,
             terminal=self._terminal,
-            user=call["uid"],
-            group=call["gid"],
+            user=_accounts.single("user", call["uid"]),
+            group=_accounts.single("group", call["gid"]),
             groups=_accounts.groups(call["gids"]),
         )
         self._started = time.monotonic()
         try:
             process = self._launch(command)
-        except TimeoutError:
+        except _core.DeadlineReached:
             raise subprocess.TimeoutExpired(self.args, self._timeout or 0.0) from None
         except SpawnError as error:
             if error.step == "exec":
@@ -341,6 +358,9 @@ class Popen(subprocess.Popen[Any]):
         """End the whole container, and reap its first process."""
         if self._process is None:
             return
+        # An exception may have come before the rest was known.
+        self.pid = self._process.pid
+        self._child_created = True
         # The kernel ends every process of a PID namespace with its PID 1.
         has_pid_1 = self._spec.namespaces.pid and self._enter is None
         if self._process.leads_session and not has_pid_1:
@@ -356,6 +376,11 @@ class Popen(subprocess.Popen[Any]):
             "a Popen is a process of this one's: pass its pid and minidocker.attach() to it, "
             "or pass the Spec and start another"
         )
+
+
+_OWN_KEYWORDS = ("spec", "input", "capture_output", "timeout", "check")
+_INIT = Popen.__init__.__code__
+_KEYWORDS = FIELDS.union(_INIT.co_varnames[2 : _INIT.co_argcount + _INIT.co_kwonlyargcount])
 
 
 def run(
@@ -386,6 +411,9 @@ def run(
         subprocess.TimeoutExpired: the time was up; with the output so far.
         subprocess.CalledProcessError: with ``check``.
     """
+    for name, value in options.items():
+        if name not in _KEYWORDS:
+            raise unknown_option(name, value, [*SUBPROCESS_KEYWORDS, *_OWN_KEYWORDS, *FIELDS])
     if input is not None:
         if options.get("stdin") is not None:
             raise ValueError("stdin and input arguments may not both be used.")

@@ -3,48 +3,89 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import time
 
 _ROUNDS = 100
+_DEATH = 1.0
+"""Seconds that processes which have been killed may take to end, together."""
 
 
 def kill_session(session: int, *, reaped: bool) -> None:
-    """Send SIGKILL to every process of a session, until none is left that has not ended.
+    """Send SIGKILL to every process of a session, and wait a moment until they have ended.
 
     Args:
         session: its id: the pid of the process that called setsid(2).
         reaped: whether that process has been waited for. Its pid is not given to another process
             as long as the session has members; once it has none, it may be.
     """
-    beyond_reach: set[int] = set()
-    for _ in range(_ROUNDS):
-        if reaped and os.path.exists(f"/proc/{session}"):
-            return
-        members = _members(session) - beyond_reach
-        if not members:
-            return
-        for pid in members:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            except PermissionError:
-                # It has become somebody whom the caller may not signal.
-                beyond_reach.add(pid)
+    seen: set[int] = set()
+    dying: list[int] = []
+    try:
+        for _ in range(_ROUNDS):
+            if reaped and os.path.exists(f"/proc/{session}"):
+                return
+            # What is being killed forks no more; what it had forked before is found next time.
+            fresh = _members(session) - seen
+            if not fresh:
+                break
+            seen |= fresh
+            dying += [pidfd for pid in fresh if (pidfd := _kill(pid, session)) is not None]
+        _await(dying)
+    finally:
+        for pidfd in dying:
+            os.close(pidfd)
+
+
+def _kill(pid: int, session: int) -> int | None:
+    """Kill a member of a session; a descriptor that tells when it has ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    except OSError:
+        # No descriptor is left, but it has to end all the same.
+        _send_kill(pid, pidfd=None)
+        return None
+    # Not another process by now, which the descriptor would be one of.
+    if _session_of(pid) == session and _send_kill(pid, pidfd=pidfd):
+        return pidfd
+    os.close(pidfd)
+    return None
+
+
+def _send_kill(pid: int, *, pidfd: int | None) -> bool:
+    try:
+        if pidfd is None:
+            os.kill(pid, signal.SIGKILL)
+        else:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        # It has ended meanwhile, or has become somebody whom the caller may not signal.
+        return False
+    return True
+
+
+def _await(pidfds: list[int]) -> None:
+    deadline = time.monotonic() + _DEATH
+    for pidfd in pidfds:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
 
 
 def _members(session: int) -> set[int]:
-    members = set()
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                # The command's name, in parentheses, may hold anything.
-                fields = file.read().rpartition(b")")[2].split()
-        except OSError:
-            continue
-        state, member_of = fields[0], int(fields[3])
-        if member_of == session and state not in (b"Z", b"X"):
-            members.add(int(name))
-    return members
+    """The processes of a session that have not ended."""
+    pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())
+    return {pid for pid in pids if _session_of(pid) == session}
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            # The command's name, in parentheses, may hold anything.
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return int(fields[3]) if fields[0] not in (b"Z", b"X") else None

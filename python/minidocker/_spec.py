@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict
 
 from minidocker import _confine
 from minidocker._errors import SpecError, unknown_option
+from minidocker._mounts import Mount, Path, tmpfs_mounts
 from minidocker._namespaces import NamespaceOptions
 
 if sys.platform == "linux":
@@ -39,7 +41,8 @@ Row = tuple[int, int, int]
 IdMap = Sequence[Row] | Literal["auto"]
 _CLOCKS = ("monotonic", "boottime")
 _ALL = NamespaceOptions.all()
-_SWITCHES = ("init", "die_with_parent")
+_HOSTS_FILES = (None, None, False, ())
+_SWITCHES = ("read_only", "init", "die_with_parent")
 _ID_LIMIT = 2**32 - 1
 
 
@@ -65,6 +68,16 @@ class Spec:
         network: ``"none"``: a stack of its own, loopback up; ``"host"``: the caller's; or a
             container, whose network (and the user namespace that owns it) is shared. By default
             ``"none"`` where the network namespace is new, else ``"host"``.
+        rootfs: a directory outside that becomes ``/`` through pivot_root(2), with a /proc, /sys and
+            minimal /dev of its own, and /etc/hosts, /etc/hostname and /etc/resolv.conf that fit.
+            Nothing is made or changed in it for that. By default the host's files.
+        mounts: what is mounted inside, in the order given.
+        tmpfs: paths inside that are empty and in memory: a mapping to their options
+            (``"size=64m"``), or paths, as in docker-py. They are mounted before `mounts`.
+        read_only: whether the root is read-only, with everything below it but /proc, /dev and what
+            `mounts` and `tmpfs` add.
+        overlay: True: writes to the root go to a layer in memory, which is thrown away. A
+            directory: they are kept there, for the next container and for `changes`.
         profile: where the options below begin. ``"namespaces"``: every capability of its own user
             namespace, no filter, no new privileges. ``"docker"``: what Docker gives a container
             that asks for nothing. ``"untrusted"``: for code that nobody trusts.
@@ -94,6 +107,11 @@ class Spec:
     uid_map: IdMap | None = None
     gid_map: IdMap | None = None
     network: Literal["none", "host"] | HasPid | None = None
+    rootfs: Path | None = None
+    mounts: Sequence[Mount] = ()
+    tmpfs: Mapping[str, str | None] | Sequence[Path] | None = None
+    read_only: bool = False
+    overlay: bool | Path = False
     profile: Profile = "namespaces"
     cap_add: Sequence[str] = ()
     cap_drop: Sequence[str] = ()
@@ -125,6 +143,23 @@ class Spec:
         if self.time_offsets is not None:
             _check_offsets(self.time_offsets)
         _confine.check(self)
+        files = (self.rootfs, self.tmpfs, self.overlay, self.mounts)
+        if files != _HOSTS_FILES:
+            self._check_files()
+
+    def _check_files(self) -> None:
+        if self.rootfs is not None and not _is_path(self.rootfs):
+            _wrong("rootfs", self.rootfs, "give a directory")
+        if not isinstance(self.overlay, bool) and not _is_path(self.overlay):
+            _wrong("overlay", self.overlay, "give True, False or a directory")
+        mounts: object = self.mounts
+        if isinstance(mounts, str | bytes) or not isinstance(mounts, Sequence):
+            _wrong("mounts", mounts, "give a sequence of minidocker.Mount")
+        for mount in mounts:
+            if not isinstance(mount, Mount):
+                reason = f"{mount!r} is no minidocker.Mount"
+                raise SpecError(reason, option="mounts", value=mounts)
+        tmpfs_mounts(self.tmpfs)
 
     @classmethod
     def of(cls, spec: Spec | None, options: Mapping[str, Any]) -> Spec:
@@ -133,15 +168,15 @@ class Spec:
         Raises:
             SpecError: an option that does not exist, with the nearest name that does.
         """
+        if spec is not None and not isinstance(spec, Spec):
+            _wrong("spec", spec, "give a minidocker.Spec")
         if not options:
             return _DEFAULT if spec is None else spec
         for name, value in options.items():
-            if name not in _FIELDS:
-                raise unknown_option(name, value, [*_FIELDS, *SUBPROCESS_KEYWORDS, "spec"])
+            if name not in FIELDS:
+                raise unknown_option(name, value, [*FIELDS, *SUBPROCESS_KEYWORDS, "spec"])
         if spec is None:
             return cls(**options)
-        if not isinstance(spec, Spec):
-            _wrong("spec", spec, "give a minidocker.Spec")
         return dataclasses.replace(spec, **options)
 
     def core(self) -> _core.Spec:
@@ -158,6 +193,13 @@ class Spec:
             uid_map=_rows(self.uid_map),
             gid_map=_rows(self.gid_map),
             network=network if network is None or isinstance(network, str) else network.pid,
+            rootfs=None if self.rootfs is None else os.fsencode(self.rootfs),
+            mounts=[
+                *(mount._for_core("tmpfs") for mount in tmpfs_mounts(self.tmpfs)),
+                *(mount._for_core("mounts") for mount in self.mounts),
+            ],
+            read_only=self.read_only,
+            overlay=(self.overlay if isinstance(self.overlay, bool) else os.fsencode(self.overlay)),
             confine=_confine.core(self),
             init=self.init,
             die_with_parent=self.die_with_parent,
@@ -180,6 +222,11 @@ class SpecOptions(TypedDict, total=False):
     uid_map: IdMap | None
     gid_map: IdMap | None
     network: Literal["none", "host"] | HasPid | None
+    rootfs: Path | None
+    mounts: Sequence[Mount]
+    tmpfs: Mapping[str, str | None] | Sequence[Path] | None
+    read_only: bool
+    overlay: bool | Path
     profile: Profile
     cap_add: Sequence[str]
     cap_drop: Sequence[str]
@@ -199,6 +246,13 @@ def _check_network(network: object) -> None:
     known = network in ("none", "host")
     if not known and (isinstance(network, str) or not hasattr(network, "pid")):
         _wrong("network", network, "give 'none', 'host' or a Container")
+
+
+def _is_path(value: object) -> bool:
+    if not isinstance(value, str | os.PathLike):
+        return False
+    path = os.fspath(value)
+    return isinstance(path, str) and bool(path)
 
 
 def _check_map(option: str, rows: object) -> None:
@@ -243,5 +297,5 @@ def _timespec(seconds: float) -> tuple[int, int]:
     return divmod(nanoseconds, 10**9)
 
 
-_FIELDS = frozenset(field.name for field in dataclasses.fields(Spec))
+FIELDS = frozenset(field.name for field in dataclasses.fields(Spec))
 _DEFAULT = Spec()

@@ -251,6 +251,9 @@ async def _end(popen: Popen, process: asyncio.subprocess.Process) -> None:
             await asyncio.shield(ending)
     ending.result()
     process._transport.close()  # type: ignore[attr-defined]
+    # The transports of the pipes close in the loop's next round, which may be its last.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 def _decode(output: bytes, encoding: str | None, errors: str | None) -> str:

@@ -274,9 +274,11 @@ def test_cve_2024_21626_a_working_directory_by_descriptor_is_no_way_out(profile,
             with pytest.raises(minidocker.SpawnError) as caught:
                 attack(code, profile=profile, cwd=cwd)
             assert (caught.value.step, caught.value.errno) == ("chdir", errno.ELOOP)
-            with minidocker.Container(profile=profile) as box:
-                with pytest.raises(minidocker.SpawnError):
-                    attack(code, start=box.run, cwd=cwd)
+            with (
+                minidocker.Container(profile=profile) as box,
+                pytest.raises(minidocker.SpawnError),
+            ):
+                attack(code, start=box.run, cwd=cwd)
     finally:
         os.close(directory)
 

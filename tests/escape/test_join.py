@@ -78,8 +78,8 @@ def hunt(box, rounds):
     with box.popen(words, stdin=-1, stdout=-1, text=True) as hunter:
         assert hunter.stdout.readline() == "ready\n"
         for _ in range(rounds):
-            # What the caller has in its memory and its environment is none of the inside's business;
-            # the command itself gets an empty one.
+            # What the caller has in its memory and environment is none of the inside's business;
+            # the command gets an environment of its own.
             box.run(["true"], check=True, env={"PATH": "/usr/bin:/bin"})
         said, _ = hunter.communicate("stop\n", timeout=60)
     lines = said.splitlines()

@@ -1,6 +1,5 @@
 """Attempts to reach parts of the kernel that have led out of containers."""
 
-import ctypes
 import json
 import subprocess
 import sys
@@ -9,7 +8,6 @@ import pytest
 
 import minidocker
 from support.attack import (
-    IS_ROOT,
     PRELUDE,
     PROFILES,
     assert_escapes,

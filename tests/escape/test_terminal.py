@@ -14,8 +14,8 @@ from support.attack import IS_ROOT, PRELUDE, PROFILES, interpreter
 
 pytestmark = pytest.mark.parametrize("profile", PROFILES)
 
-# TIOCSTI puts a character into the terminal's input; TIOCLINUX pastes the selection of a console. The
-# kernel reads 32 bits of the request, whatever stands above them.
+# TIOCSTI puts a character into the terminal's input; TIOCLINUX pastes the selection of a console.
+# The kernel reads 32 bits of the request, whatever stands above them.
 INJECT = """
 TIOCSTI, TIOCLINUX, TIOCSETD = 0x5412, 0x541c, 0x5423
 letter, paste = ctypes.create_string_buffer(b"!"), ctypes.create_string_buffer(b"\\x03")

@@ -38,7 +38,7 @@ def text(value):
     return ctypes.c_char_p(value.encode())
 
 def call(name, *args):
-    args = [a if isinstance(a, (ctypes._SimpleCData, ctypes.Array)) else ctypes.c_long(a) for a in args]
+    args = [ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args]
     result = libc.syscall(ctypes.c_long(NUMBERS[name][COLUMN]), *args)
     if result < 0:
         number = ctypes.get_errno()

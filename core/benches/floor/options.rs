@@ -19,7 +19,7 @@ pub(crate) enum Hosts {
     None,
     /// A file that was made beforehand.
     Bind,
-    /// A file made on the private `/dev/shm` and unlinked.
+    /// A file made on the private `/dev/shm`, which another tmpfs then covers.
     Shm,
     /// A file on a tmpfs that is mounted nowhere.
     Detached,

@@ -310,7 +310,9 @@ fn prepare(actions: &mut Vec<Action>, options: &Options, hosts: Option<&HostsFil
             call!(actions, "hosts", SYS_write(Argument::Slot(0), HOSTS, HOSTS.len()));
             call!(actions, "hosts", SYS_close(Argument::Slot(0)));
             call!(actions, "hosts", SYS_mount(path, "/etc/hosts", 0, BIND, 0));
-            call!(actions, "hosts", SYS_unlinkat(libc::AT_FDCWD, path, 0));
+            // On a file that was unlinked no container inside this one could mount its own.
+            let flags = libc::MS_NOSUID | libc::MS_NODEV;
+            call!(actions, "hosts", SYS_mount("tmpfs", "/dev/shm", "tmpfs", flags, "mode=1777"));
         }
         Hosts::Detached => detached_hosts(actions),
     }

@@ -9,11 +9,13 @@
 
 #[path = "../child.rs"]
 mod child;
+mod memory;
 #[path = "../program.rs"]
 mod program;
 #[path = "../raw.rs"]
 mod raw;
 mod reaper;
+mod session;
 mod watchdog;
 
 use program::{Header, MAGIC, relocate, role};
@@ -74,8 +76,8 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
     // SAFETY: the header is valid.
     let role = unsafe { (*program).role };
     match role {
-        role::JOIN => {
-            name(c"minidocker-join");
+        role::WALK => {
+            name(c"minidocker-walk");
             // SAFETY: relocated, and private to this process.
             unsafe { child::run(program) }
         }

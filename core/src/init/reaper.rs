@@ -2,7 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use crate::child;
+use crate::child::{self, KernelSigaction};
 use crate::program::{Header, Message, message, role};
 use crate::raw::{exit, nr, syscall};
 use crate::{MISUSED, close_all_but};
@@ -22,25 +22,29 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
     // Blocked signals are kept even for PID 1, whose unhandled ones are otherwise dropped; they are
     // taken one by one below.
     // SAFETY: reads eight bytes of the mask.
-    let _ = unsafe {
-        syscall(nr::RT_SIGPROCMASK, [2, &raw const EVERY_SIGNAL as u64, 0, 8, 0, 0])
-    };
+    let _ = unsafe { syscall(nr::RT_SIGPROCMASK, [2, &raw const EVERY_SIGNAL as u64, 0, 8, 0, 0]) };
+    // With SIGCHLD ignored the kernel would reap the command, and its status would be lost.
+    let before = set_sigchld(&KernelSigaction::default_action());
     // SAFETY: the header is valid.
-    let (role, control) = unsafe {
+    let (role, control, report) = unsafe {
         let header = &*program;
-        (header.role, header.control)
+        (header.role, header.control, header.report)
     };
     let command = if role == role::INIT {
         // SAFETY: the caller's promise.
-        let (pid, pidfd) = unsafe { start(program) };
+        let (pid, pidfd) = unsafe { start(program, &before) };
+        settle([control, pidfd]);
         introduce(control, pid, pidfd);
         Some(pid)
     } else {
         None
     };
-    close_all_but([control, control]);
-    // SAFETY: the path is a string.
-    let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0, 0]) };
+    if report != control {
+        // Said, not only told by closing: a process that the caller forked meanwhile may hold the end
+        // that this one closes.
+        child::send(report, &Message::new(message::STARTED, 0));
+    }
+    settle([control, control]);
     loop {
         let signal = next_signal();
         match (signal, command) {
@@ -56,23 +60,41 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
     }
 }
 
+/// Sets what happens on SIGCHLD, and returns what happened before.
+fn set_sigchld(action: &KernelSigaction) -> KernelSigaction {
+    let mut before = KernelSigaction::default_action();
+    let args = [SIGCHLD as u64, core::ptr::from_ref(action) as u64, &raw mut before as u64, 8, 0, 0];
+    // SAFETY: the kernel reads one structure and writes the other.
+    let _ = unsafe { syscall(nr::RT_SIGACTION, args) };
+    before
+}
+
+/// Holds nothing of the caller's: no descriptors but those in `keep`, no directory.
+fn settle(keep: [i32; 2]) {
+    close_all_but(keep);
+    // SAFETY: the path is a string.
+    let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0, 0]) };
+}
+
 /// Starts the command: the program's calls, in a child. Returns once that has executed the command or
 /// has ended, so that what is said of it comes after a failure.
 ///
 /// # Safety
 ///
 /// As for [`run`].
-unsafe fn start(program: *mut Header) -> (i32, i32) {
+unsafe fn start(program: *mut Header, sigchld: &KernelSigaction) -> (i32, i32) {
     const FLAGS: u64 = CLONE_PIDFD | CLONE_VFORK | SIGCHLD as u64;
     let mut pidfd: i32 = -1;
     // SAFETY: no CLONE_VM: the child has a copy of this memory, this stack included. The kernel
     // writes the descriptor's number to `pidfd`.
-    let pid = unsafe {
-        syscall(nr::CLONE, [FLAGS, 0, &raw mut pidfd as u64, 0, 0, 0])
-    };
+    let pid = unsafe { syscall(nr::CLONE, [FLAGS, 0, &raw mut pidfd as u64, 0, 0, 0]) };
     match pid {
-        // SAFETY: the caller's promise; the copy is this child's own.
-        Ok(0) => unsafe { child::run(program) },
+        Ok(0) => {
+            // The command has it as the caller has.
+            let _ = set_sigchld(sigchld);
+            // SAFETY: the caller's promise; the copy is this child's own.
+            unsafe { child::run(program) }
+        }
         Ok(pid) => (pid as i32, pidfd),
         Err(errno) => {
             // SAFETY: the header is valid.
@@ -137,8 +159,7 @@ fn introduce(control: i32, pid: i32, pidfd: i32) {
     let mut rights = DescriptorRights::new(pidfd);
     let header = MessageWithDescriptor::new(&part, &mut rights);
     // SAFETY: the header and what it points to live on this stack.
-    let _ =
-        unsafe { syscall(nr::SENDMSG, [control as u64, &raw const header as u64, 0, 0, 0, 0]) };
+    let _ = unsafe { syscall(nr::SENDMSG, [control as u64, &raw const header as u64, 0, 0, 0, 0]) };
 }
 
 /// Takes the next signal out of the pending ones, and waits for it.
@@ -170,14 +191,10 @@ fn reap(command: Option<i32>, control: i32) {
         let mut usage = MaybeUninit::<Usage>::uninit();
         // SAFETY: the kernel writes status and usage, which live on this stack.
         let reaped = unsafe {
-            syscall(nr::WAIT4, [
-                u64::MAX,
-                &raw mut status as u64,
-                WNOHANG | WALL,
-                usage.as_mut_ptr() as u64,
-                0,
-                0,
-            ])
+            syscall(
+                nr::WAIT4,
+                [u64::MAX, &raw mut status as u64, WNOHANG | WALL, usage.as_mut_ptr() as u64, 0, 0],
+            )
         };
         let Ok(pid) = reaped else { return };
         if pid == 0 {
@@ -186,7 +203,8 @@ fn reap(command: Option<i32>, control: i32) {
         if Some(pid as i32) == command {
             // SAFETY: the kernel has written it whole, since the call did not fail.
             let usage = unsafe { usage.assume_init_ref() };
-            let microseconds = |time: [u64; 2]| time[0].wrapping_mul(1_000_000).wrapping_add(time[1]);
+            let microseconds =
+                |time: [u64; 2]| time[0].wrapping_mul(1_000_000).wrapping_add(time[1]);
             let mut message = Message::new(message::ENDED, status as u32);
             message.usage = [
                 microseconds(usage.user),

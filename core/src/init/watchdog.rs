@@ -5,13 +5,17 @@
 //! of the caller tells when the caller, not just one of its threads, has gone; a forked worker that
 //! lives on does not matter.
 
+use core::ops::Range;
+
 use crate::close_all_but;
 use crate::raw::{exit, nr, syscall};
 use crate::reaper::{DescriptorRights, EVERY_SIGNAL, MessageWithDescriptor};
+use crate::session::{self, Doomed};
 
 const EPOLLIN: u32 = 1;
 const EPOLL_CTL_ADD: u64 = 1;
 const SIGKILL: u64 = 9;
+const SIGSTOP: u64 = 19;
 const PIDFD_SIGNAL_PROCESS_GROUP: u64 = 4;
 const EINTR: i32 = 4;
 const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
@@ -21,8 +25,8 @@ const RLIMIT_NOFILE: u64 = 7;
 /// Longer than a child waits for its parent.
 const GRACE_MILLISECONDS: u64 = 65_000;
 
-/// Containers at once that can be told to be killed with their process group. More are killed too,
-/// by themselves.
+/// Containers at once that can be told to be killed with their session. More are killed too, by
+/// themselves.
 const KNOWN: usize = 1 << 16;
 
 /// The kernel's `struct epoll_event`.
@@ -37,8 +41,10 @@ struct Event {
 struct Watchdog {
     epoll: u64,
     socket: i32,
-    /// Bit n: the process behind descriptor n leads a process group that ends with it.
-    groups: [u8; KNOWN / 8],
+    /// Bit n: the process behind descriptor n leads a session that ends with it.
+    leaders: [u8; KNOWN / 8],
+    /// The sessions, and what descends from them, that have to end once the caller has gone.
+    doomed: Doomed,
     /// One more than the highest descriptor that was registered.
     end: i32,
     watched: u32,
@@ -49,7 +55,8 @@ struct Watchdog {
 static mut WATCHDOG: Watchdog = Watchdog {
     epoll: 0,
     socket: 0,
-    groups: [0; KNOWN / 8],
+    leaders: [0; KNOWN / 8],
+    doomed: Doomed::NONE,
     end: 0,
     watched: 0,
     closed: false,
@@ -72,9 +79,7 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
     // SAFETY: the path is a string.
     let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0, 0]) };
     // SAFETY: reads eight bytes of the mask.
-    let _ = unsafe {
-        syscall(nr::RT_SIGPROCMASK, [2, &raw const EVERY_SIGNAL as u64, 0, 8, 0, 0])
-    };
+    let _ = unsafe { syscall(nr::RT_SIGPROCMASK, [2, &raw const EVERY_SIGNAL as u64, 0, 8, 0, 0]) };
     raise_descriptor_limit();
     // SAFETY: takes no pointer.
     let Ok(epoll) = (unsafe { syscall(nr::EPOLL_CREATE1, [0; 6]) }) else { exit(1) };
@@ -97,9 +102,7 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
         } else if descriptor == caller {
             close(caller);
             watchdog.orphaned = true;
-            for descriptor in 0..watchdog.end {
-                watchdog.kill(descriptor);
-            }
+            watchdog.kill(0..watchdog.end);
         } else {
             // The process behind this descriptor has ended, and with it its container.
             close(descriptor);
@@ -140,20 +143,16 @@ impl Watchdog {
 
     /// Receives one container's descriptor.
     fn register(&mut self) {
-        let mut leads_group: u8 = 0;
-        let part = [&raw mut leads_group as u64, 1];
+        let mut leads_session: u8 = 0;
+        let part = [&raw mut leads_session as u64, 1];
         let mut rights = DescriptorRights::new(-1);
         let mut header = MessageWithDescriptor::new(&part, &mut rights);
         // SAFETY: the header and what it points to live on this stack.
         let received = unsafe {
-            syscall(nr::RECVMSG, [
-                self.socket as u64,
-                &raw mut header as u64,
-                MSG_CMSG_CLOEXEC,
-                0,
-                0,
-                0,
-            ])
+            syscall(
+                nr::RECVMSG,
+                [self.socket as u64, &raw mut header as u64, MSG_CMSG_CLOEXEC, 0, 0, 0],
+            )
         };
         match received {
             Ok(0) => {
@@ -170,10 +169,10 @@ impl Watchdog {
         if descriptor < 0 {
             return;
         }
-        self.set_group(descriptor, leads_group != 0);
+        self.set_leader(descriptor, leads_session != 0);
         self.end = self.end.max(descriptor + 1);
         if self.orphaned {
-            self.kill(descriptor);
+            self.kill(descriptor..descriptor + 1);
         }
         if self.watch(descriptor) {
             self.watched = self.watched.wrapping_add(1);
@@ -182,35 +181,51 @@ impl Watchdog {
         }
     }
 
-    fn set_group(&mut self, descriptor: i32, leads: bool) {
-        if let Some(byte) = self.groups.get_mut(descriptor as usize / 8) {
+    fn set_leader(&mut self, descriptor: i32, leads: bool) {
+        if let Some(byte) = self.leaders.get_mut(descriptor as usize / 8) {
             let bit = 1 << (descriptor % 8);
             *byte = if leads { *byte | bit } else { *byte & !bit };
         }
     }
 
-    /// Kills the process behind `descriptor`; does nothing where that is no pidfd.
-    fn kill(&self, descriptor: i32) {
-        let leads = self
-            .groups
-            .get(descriptor as usize / 8)
-            .is_some_and(|byte| byte & (1 << (descriptor % 8)) != 0);
-        if leads {
-            // Linux 6.9; an older kernel refuses the flag, and the process alone is killed.
-            send_kill(descriptor, PIDFD_SIGNAL_PROCESS_GROUP);
+    /// Kills the processes behind these descriptors, with their sessions where they lead one; does
+    /// nothing where a descriptor is no pidfd.
+    fn kill(&mut self, descriptors: Range<i32>) {
+        // What needs no search goes at once.
+        for descriptor in descriptors.clone() {
+            if self.is_leader(descriptor) {
+                // Its pid is the session's id, and can be read until it is reaped.
+                if let Some(pid) = session::pid_of(descriptor) {
+                    self.doomed.add(pid);
+                }
+                send(descriptor, SIGSTOP, 0);
+            } else {
+                send(descriptor, SIGKILL, 0);
+            }
         }
-        send_kill(descriptor, 0);
+        self.doomed.stop();
+        for descriptor in descriptors {
+            if self.is_leader(descriptor) {
+                // Linux 6.9. An older kernel refuses the flag; then the members that were found are all.
+                send(descriptor, SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP);
+                send(descriptor, SIGKILL, 0);
+            }
+        }
+        self.doomed.kill();
+    }
+
+    fn is_leader(&self, descriptor: i32) -> bool {
+        let byte = self.leaders.get(descriptor as usize / 8);
+        byte.is_some_and(|byte| byte & (1 << (descriptor % 8)) != 0)
     }
 }
 
-fn send_kill(descriptor: i32, flags: u64) {
+fn send(descriptor: i32, signal: u64, flags: u64) {
     // SAFETY: takes no pointer that is not null.
-    let _ = unsafe {
-        syscall(nr::PIDFD_SEND_SIGNAL, [descriptor as u64, SIGKILL, 0, flags, 0, 0])
-    };
+    let _ = unsafe { syscall(nr::PIDFD_SEND_SIGNAL, [descriptor as u64, signal, 0, flags, 0, 0]) };
 }
 
-fn close(descriptor: i32) {
+pub(crate) fn close(descriptor: i32) {
     // SAFETY: takes no pointer; the descriptor is this process's own.
     let _ = unsafe { syscall(nr::CLOSE, [descriptor as u64, 0, 0, 0, 0, 0]) };
 }

@@ -1,68 +1,82 @@
-//! What the helper says of a launch: whom it started, what failed.
+//! What the helper reports: whom it started, what failed, that the command has been executed.
 
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
+use rustix::net::{RecvFlags, recv};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::clone::kill_and_reap;
+use super::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
 use crate::fd;
 use crate::plan::{Plan, Step};
 use crate::program::{Message, message};
 
-use super::{SLICE, Wait, kill_and_reap, reap};
+/// How long a joiner may take to say whom it has started, once nobody waits for the command any more.
+const REPORT: Duration = Duration::from_millis(500);
 
-/// Reads what the helper reports until the command has been executed: the pipe closes then.
+/// Reads what the helper reports until the command has been executed, and returns the pid of the
+/// container's first process; `first` is that of the helper.
+///
+/// The pipe closes when the command is executed. But a process that another thread of the caller's
+/// forked meanwhile holds its other end, and may live on for ever: so init also says that it is done,
+/// and for everybody else the kernel's own accounts are asked now and then.
 pub(super) fn await_report(
     plan: &Plan,
     first: i32,
     report: BorrowedFd<'_>,
     wait: &mut Wait<'_>,
 ) -> Result<i32, LaunchError> {
-    let mut started = Started { joiner: plan.enters.then_some(first), command: None };
-    if !plan.enters {
-        started.command = Some(first);
-    }
+    let (joiner, command) = if plan.enters { (Some(first), None) } else { (None, Some(first)) };
+    let mut started = Started { report, joiner, command, done: false };
     loop {
-        let readable = fd::is_readable(report, SLICE.as_millis() as u32)
+        let readable = fd::is_readable(report, wait.slice())
             .map_err(|error| SpawnError::from_io(Step::Prepare, &error))?;
         if !readable {
             wait.check()?;
-            continue;
+            if !started.is_over(plan.init) {
+                continue;
+            }
         }
         match (read_message(report), started.command) {
             (Some(found), _) if found.kind == message::PID => {
                 started.command = Some(found.value as i32);
             }
-            (Some(found), _) => {
+            (Some(found), _) if found.kind == message::FAILED => {
                 return Err(plan.failure(found.stage as usize, found.value, found.errno).into());
             }
             // The helper was killed before it had said whom it started.
-            (None, None) => return Err(SpawnError::new(Step::Fork, libc::ESRCH).into()),
-            (None, Some(pid)) => {
-                started.command = None;
+            (_, None) => return Err(SpawnError::new(Step::Fork, libc::ESRCH).into()),
+            (_, Some(pid)) => {
+                started.done = true;
                 return Ok(pid);
             }
         }
     }
 }
 
-/// Waits until init says that the command has been executed, or why not. What it says of the command
-/// stays in the socket, for [`Process`] to receive.
+/// Waits until init says that the command has been executed, or why not, and returns init's pid. What it
+/// says of the command stays in the socket, for [`Process`](crate::process::Process) to receive.
 pub(super) fn await_introduction(
     plan: &Plan,
     init: i32,
     control: BorrowedFd<'_>,
     wait: &mut Wait<'_>,
 ) -> Result<i32, LaunchError> {
-    let mut started = Started { joiner: None, command: Some(init) };
+    let mut started = Started { report: control, joiner: None, command: Some(init), done: false };
     loop {
-        let readable = fd::is_readable(control, SLICE.as_millis() as u32)
+        let readable = fd::is_readable(control, wait.slice())
             .map_err(|error| SpawnError::from_io(Step::Prepare, &error))?;
         if !readable {
             wait.check()?;
-            continue;
+            if !started.is_over(true) {
+                continue;
+            }
         }
         let mut bytes = [0_u8; size_of::<Message>()];
-        let flags = rustix::net::RecvFlags::PEEK;
-        let received = match rustix::net::recv(control, &mut bytes, flags) {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let received = match recv(control, &mut bytes, flags) {
             Err(rustix::io::Errno::INTR) => continue,
             result => result.map_or(0, |(count, _)| count),
         };
@@ -74,31 +88,98 @@ pub(super) fn await_introduction(
                 Err(plan.failure(found.stage as usize, found.value, found.errno).into())
             }
             _ => {
-                started.command = None;
+                started.done = true;
                 Ok(init)
             }
         };
     }
 }
 
-/// What a launch through the helper has started so far. Dropped: the joiner, which ends by itself, is
-/// reaped; the command, if it is still here, is killed and reaped.
-struct Started {
+/// What a launch through the helper has started so far. Dropped: the joiner is killed and reaped, and
+/// so is the command unless that is done.
+struct Started<'a> {
+    report: BorrowedFd<'a>,
     joiner: Option<i32>,
     command: Option<i32>,
+    /// Whether the command has been executed, and is the caller's from now on.
+    done: bool,
 }
 
-impl Drop for Started {
-    fn drop(&mut self) {
-        if let Some(command) = self.command {
-            kill_and_reap(command);
+impl Started<'_> {
+    /// Whether nothing more will be reported, as far as can be told without the pipe.
+    fn is_over(&self, init: bool) -> bool {
+        match (self.command, self.joiner) {
+            (Some(command), joiner) => {
+                let forked = joiner.is_some();
+                has_ended(command) || (!init && has_executed(command, forked))
+            }
+            (None, Some(joiner)) => has_ended(joiner),
+            (None, None) => true,
         }
-        if let Some(joiner) = self.joiner {
-            if self.command.is_some() { kill_and_reap(joiner) } else { reap(joiner) }
+    }
+
+    /// A joiner that is killed between its fork and its report would leave the command behind, as a
+    /// child whom nobody knows: so it gets the time to report, which it does at once.
+    fn learn_the_command(&mut self, joiner: i32) {
+        let until = Instant::now() + REPORT;
+        while self.command.is_none() && Instant::now() < until && !has_ended(joiner) {
+            // Whatever ends the wait, the next round looks.
+            let _ = fd::is_readable(self.report, Duration::from_millis(1));
+            self.read_command();
+        }
+    }
+
+    fn read_command(&mut self) {
+        while let Some(found) = read_message(self.report) {
+            if found.kind == message::PID {
+                self.command = Some(found.value as i32);
+            }
         }
     }
 }
 
+impl Drop for Started<'_> {
+    fn drop(&mut self) {
+        if let Some(joiner) = self.joiner {
+            self.learn_the_command(joiner);
+            // It ends by itself, unless somebody has stopped it.
+            kill_and_reap(joiner);
+            self.read_command();
+        }
+        if let Some(command) = self.command.filter(|_| !self.done) {
+            kill_and_reap(command);
+        }
+    }
+}
+
+/// Whether the child has ended; it stays to be waited for.
+fn has_ended(pid: i32) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let Some(pid) = rustix::process::Pid::from_raw(pid) else { return true };
+    match waitid(WaitId::Pid(pid), options) {
+        Ok(ended) => ended.is_some(),
+        Err(rustix::io::Errno::INTR) => false,
+        // Reaped by somebody else.
+        Err(_) => true,
+    }
+}
+
+/// Whether the process has executed the command, as far as /proc tells: a process that was `forked` has
+/// executed something since; another one is the helper until then.
+fn has_executed(pid: i32, forked: bool) -> bool {
+    /// The kernel's "forked but didn't exec", which proc(5) shows among the flags.
+    const PF_FORKNOEXEC: u32 = 0x40;
+    if !forked {
+        let executed = std::fs::read_link(format!("/proc/{pid}/exe"));
+        return executed.is_ok_and(|file| !file.starts_with("/memfd:minidocker-init (deleted)"));
+    }
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // The name, in parentheses, may hold anything. The flags are the seventh field after it.
+    let flags = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(6));
+    flags.and_then(|flags| flags.parse().ok()).is_some_and(|flags: u32| flags & PF_FORKNOEXEC == 0)
+}
+
+/// The next message that is there; `None` where there is none, or none will come.
 fn read_message(report: BorrowedFd<'_>) -> Option<Message> {
     let mut bytes = [0_u8; size_of::<Message>()];
     loop {

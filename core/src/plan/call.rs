@@ -303,13 +303,21 @@ impl Sequence {
         (Arg::Struct(place, shown), Cell(Place(place.0 + at)))
     }
 
-    /// A `struct sock_fprog` of `length` instructions.
-    pub(crate) fn filter(&mut self, length: u16, instructions: &[u8], shown: String) -> Arg {
-        let instructions = self.place(instructions);
-        let program = self.place(&u64::from(length).to_le_bytes());
-        self.pointers.push(self.data.len());
-        self.data.extend_from_slice(&(instructions.0 as u64).to_ne_bytes());
-        Arg::Struct(program, shown)
+    /// A `struct sock_fprog` with these instructions.
+    pub(crate) fn filter(&mut self, instructions: &[libc::sock_filter], shown: &str) -> Arg {
+        let mut bytes = Vec::with_capacity(size_of_val(instructions));
+        for instruction in instructions {
+            bytes.extend_from_slice(&instruction.code.to_ne_bytes());
+            bytes.extend_from_slice(&[instruction.jt, instruction.jf]);
+            bytes.extend_from_slice(&instruction.k.to_ne_bytes());
+        }
+        let list = self.place(&bytes);
+        let program = self.place(&[0; 16]);
+        let count = instructions.len() as u16;
+        self.data[program.0..program.0 + 2].copy_from_slice(&count.to_ne_bytes());
+        self.patch(program.0 + 8, list.0 as u64);
+        self.pointers.push(program.0 + 8);
+        Arg::Struct(program, shown.to_owned())
     }
 
     fn patch(&mut self, at: usize, value: u64) {

@@ -212,6 +212,15 @@ pub(super) fn exec_helper(sequence: &mut Sequence, program: Handle) {
         .note("from a sealed memfd: nothing has to exist in the new root");
 }
 
+/// The helper without a program, which ends at once.
+pub(super) fn exec_bare_helper(sequence: &mut Sequence) {
+    let path = sequence.text(c"");
+    let argv = sequence.strings([c"minidocker-init"]);
+    let envp = sequence.strings([]);
+    let args = [Handle::Helper.into(), path, argv, envp, named!(AT_EMPTY_PATH)];
+    sequence.call(Step::ExecHelper, number::EXECVEAT, args);
+}
+
 /// Refuses commands that are wrong on any machine.
 pub(super) fn check(
     new: NamespaceOptions,

@@ -6,6 +6,7 @@
 //! become who it is, without it before its capabilities go, and then the calls that are still to be
 //! made must pass the filter.
 
+use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
 use super::call::{Arg, Call, Sequence};
@@ -20,6 +21,7 @@ use crate::landlock::{PathRule, path_beneath, restrict_flags};
 use crate::profile::LandlockDomain;
 use crate::program::pseudo;
 use crate::seccomp::{self, Action, Arch, Filter, OnDenied, SeccompProfile, Target};
+use crate::spec::{MountKind, Overlay, Spec};
 use crate::ulimits::{UNLIMITED, Ulimit};
 
 /// What confines one command, worked out.
@@ -34,6 +36,8 @@ pub(super) struct Confined {
     /// What the command may have; `None` leaves the sets as they are.
     kept: Option<CapabilitySet>,
     landlock: Option<(Abi, &'static LandlockDomain)>,
+    /// What may be written beside what the domain's rules say: mounts that were asked for.
+    writable: Vec<CString>,
     filter: Option<Installed>,
 }
 
@@ -46,9 +50,10 @@ struct Installed {
 }
 
 impl Confined {
-    /// Works out what `confine` means on this host. `owns_users`: whether the command is in another
+    /// Works out what `spec` means on this host. `owns_users`: whether the command is in another
     /// user namespace, new or entered, and so begins with every capability.
-    pub(super) fn new(confine: &Confine, host: &Host, owns_users: bool) -> Result<Self, SpecError> {
+    pub(super) fn new(spec: &Spec, host: &Host, owns_users: bool) -> Result<Self, SpecError> {
+        let confine = &spec.confine;
         let no_new_privileges = confine.no_new_privileges();
         if confine.is_bare() {
             return Ok(Self { no_new_privileges, ..Self::default() });
@@ -63,6 +68,7 @@ impl Confined {
             ulimits: ulimits(confine, host),
             every,
             landlock: profile.landlock.and_then(|domain| Some((kernel.landlock?, domain))),
+            writable: writable(spec),
             ..Self::default()
         };
         if !(kept == every && owns_users) && confine.changes_capabilities() {
@@ -156,24 +162,14 @@ impl Confined {
 
     fn restrict(&self, sequence: &mut Sequence) {
         if let Some((abi, domain)) = self.landlock {
-            enter_domain(sequence, abi, domain);
+            enter_domain(sequence, abi, domain, &self.writable);
         }
     }
 
     fn install(&self, sequence: &mut Sequence) {
         let Some(Installed { filter, .. }) = &self.filter else { return };
-        let instructions: Vec<u8> = filter
-            .program
-            .iter()
-            .flat_map(|one| {
-                let [code, jumps, k] =
-                    [one.code.into(), u64::from(one.jt) | u64::from(one.jf) << 8, one.k.into()];
-                (code | jumps << 16 | k << 32).to_le_bytes()
-            })
-            .collect();
-        let length = filter.program.len() as u16;
-        let shown = format!("{{len={length}}}");
-        let program = sequence.filter(length, &instructions, shown);
+        let shown = format!("{{len={}}}", filter.program.len());
+        let program = sequence.filter(&filter.program, &shown);
         let args = [named!(SECCOMP_SET_MODE_FILTER), show_flags(filter.flags), program];
         sequence
             .call(Step::Seccomp, number::SECCOMP, args)
@@ -316,7 +312,7 @@ fn show_flags(flags: u32) -> Arg {
 }
 
 /// Everything beneath `/` that no rule gives back is denied from here on, and so is every mount.
-fn enter_domain(sequence: &mut Sequence, abi: Abi, domain: &LandlockDomain) {
+fn enter_domain(sequence: &mut Sequence, abi: Abi, domain: &LandlockDomain, writable: &[CString]) {
     let handled = Handled { scope: domain.scope, ..Handled::files(abi) };
     let attr = handled.attr(abi);
     let size = attr.len();
@@ -329,8 +325,15 @@ fn enter_domain(sequence: &mut Sequence, abi: Abi, domain: &LandlockDomain) {
     let ruleset = sequence.cell();
     let args = [attr, size.into(), Arg::Int(0)];
     sequence.call(Step::Landlock, number::LANDLOCK_CREATE_RULESET, args).into(ruleset);
-    for rule in domain.rules {
-        add_rule(sequence, abi, ruleset.into(), rule);
+    for PathRule { path, access } in domain.rules {
+        let path = CString::new(*path).unwrap_or_default();
+        add_rule(sequence, abi, ruleset.into(), (&path, *access), true);
+    }
+    for path in writable {
+        // A file has fewer rights than a directory, and the kernel refuses the rest.
+        for directory in [true, false] {
+            add_rule(sequence, abi, ruleset.into(), (path, AccessFs::WRITE), directory);
+        }
     }
     let flags = Arg::Int(restrict_flags(abi, false).into());
     sequence
@@ -338,20 +341,43 @@ fn enter_domain(sequence: &mut Sequence, abi: Abi, domain: &LandlockDomain) {
         .note("what no rule names is denied");
 }
 
-fn add_rule(sequence: &mut Sequence, abi: Abi, ruleset: Arg, rule: &PathRule) {
-    let bytes = path_beneath(rule.access, abi, true, -1);
-    let shown = format!("{{{}, <fd>}}", show_access(rule.access));
+fn add_rule(
+    sequence: &mut Sequence,
+    abi: Abi,
+    ruleset: Arg,
+    (path, access): (&CStr, AccessFs),
+    directory: bool,
+) {
+    const STEP: Step = Step::Landlock;
+    let bytes = path_beneath(access, abi, directory, -1);
+    let of = if directory { "" } else { ", of a file" };
+    let shown = format!("{{{}{of}, <fd>}}", show_access(access));
     let (attr, parent) = sequence.structure_with_descriptor(&bytes, PARENT_FD_OFFSET, shown);
-    let path = std::ffi::CString::new(rule.path).unwrap_or_default();
-    let text = sequence.text(&path);
-    let flags = named!(O_PATH | O_DIRECTORY | O_CLOEXEC);
-    let open = sequence.call(Step::Landlock, number::OPENAT, [at_cwd(), text, flags, Arg::Int(0)]);
-    open.about(&path).into(parent).unless_absent();
+    let text = sequence.text(path);
+    let flags = if directory {
+        named!(O_PATH | O_DIRECTORY | O_CLOEXEC)
+    } else {
+        named!(O_PATH | O_CLOEXEC)
+    };
+    let open = sequence.call(STEP, number::OPENAT, [at_cwd(), text, flags, Arg::Int(0)]);
+    open.about(path).into(parent).unless_absent();
     let kind = Arg::Named(RULE_PATH_BENEATH, "LANDLOCK_RULE_PATH_BENEATH".into());
     sequence
-        .call(Step::Landlock, number::LANDLOCK_ADD_RULE, [ruleset, kind, attr, Arg::Int(0)])
-        .about(&path)
+        .call(STEP, number::LANDLOCK_ADD_RULE, [ruleset, kind, attr, Arg::Int(0)])
+        .about(path)
         .unless_absent();
+}
+
+/// What the container's own mounts, and an overlay, give leave to write to.
+fn writable(spec: &Spec) -> Vec<CString> {
+    let root = (spec.overlay != Overlay::None).then(|| c"/".to_owned());
+    let asked = spec.mounts.iter().filter(|mount| match mount.kind {
+        MountKind::Bind { .. } | MountKind::Tmpfs { .. } | MountKind::Overlay { .. } => {
+            !mount.parse().is_ok_and(|options| options.read_only)
+        }
+        _ => false,
+    });
+    root.into_iter().chain(asked.map(|mount| mount.target.clone())).collect()
 }
 
 fn show_access(access: AccessFs) -> String {

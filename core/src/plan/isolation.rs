@@ -3,10 +3,13 @@
 use std::ffi::{CStr, CString};
 
 use super::call::{Arg, Call, Sequence};
-use super::{Step, number, seclude};
+use super::seclude::{self, Kernels};
+use super::{Step, files, number};
 use crate::error::SpecError;
+use crate::files::Files;
 use crate::host::Host;
 use crate::namespaces::{Kind, NamespaceOptions};
+use crate::profile::Confinement;
 use crate::spec::{Spec, TimeOffset};
 
 /// A flag argument, shown by name.
@@ -41,49 +44,72 @@ pub(super) fn isolate_without_ids(sequence: &mut Sequence, spec: &Spec, new: Nam
     }
 }
 
-/// Everything else that makes the inside of the namespaces in `new`. `other_net`: whether the network is
-/// not the caller's, be it new or entered. `pingers` is the range of group ids inside that may use
-/// ICMP sockets.
-pub(super) fn isolate(
-    sequence: &mut Sequence,
-    spec: &Spec,
-    new: NamespaceOptions,
-    other_net: bool,
-    pingers: (u32, u32),
-    host: &Host,
-) {
+/// What the inside of new namespaces depends on.
+pub(super) struct Inside<'a> {
+    pub(super) spec: &'a Spec,
+    /// Which namespaces are new.
+    pub(super) new: NamespaceOptions,
+    /// Whether the network is not the caller's, be it new or entered.
+    pub(super) other_net: bool,
+    /// The range of group ids inside that may use ICMP sockets.
+    pub(super) pingers: (u32, u32),
+    pub(super) host: &'a Host,
+    /// What is known of the files, where there is more to them than the host's own.
+    pub(super) files: Option<&'a Files>,
+}
+
+impl Inside<'_> {
+    /// The profile, where it covers files.
+    pub(super) fn secluded(&self) -> Option<&'static Confinement> {
+        let confinement = self.spec.confine.profile.confinement();
+        (self.new.contains(Kind::Mount) && confinement.covers_files()).then_some(confinement)
+    }
+}
+
+/// Everything else that makes the inside of the new namespaces.
+pub(super) fn isolate(sequence: &mut Sequence, inside: &Inside<'_>) {
+    let Inside { spec, new, .. } = *inside;
+    let mut kernels = Kernels::Paths;
     if new.contains(Kind::Time) {
         set_clocks(sequence, spec);
     }
     if new.contains(Kind::Mount) {
-        let secluded = Some(spec.confine.profile.confinement()).filter(|it| it.covers_files());
-        if let Some(confinement) = secluded {
-            seclude::restrict_root(sequence, confinement);
-        }
-        if new.contains(Kind::Pid) {
-            let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
-            mount(sequence, Step::MountProc, Some(c"proc"), c"/proc", Some(c"proc"), flags, None)
-                .note("/proc shows the new PID namespace");
-        }
-        if other_net && host.sys {
-            fresh_sysfs(sequence, host);
-        }
-        if let Some(confinement) = secluded {
-            seclude::cover(sequence, confinement, new, host);
-        } else if new.contains(Kind::Ipc) {
-            private_shared_memory(sequence, host);
-        }
-        if let (Some(hostname), Some(hosts)) = (&spec.hostname, &host.hosts) {
-            let content = hosts_file(hostname, spec.domainname.as_deref(), hosts);
-            bind_hosts(sequence, &content, new.contains(Kind::Ipc) && host.shm);
+        if let Some(files) = inside.files {
+            kernels = files::build(sequence, inside, files);
+        } else {
+            mount_on_hosts_root(sequence, inside);
         }
     }
     if new.contains(Kind::Net) {
-        allow_ping(sequence, pingers);
+        allow_ping(sequence, inside.pingers);
     }
-    let confinement = spec.confine.profile.confinement();
-    if new.contains(Kind::Mount) && confinement.covers_files() {
-        seclude::read_only_paths(sequence, confinement, host);
+    if inside.secluded().is_some() {
+        seclude::read_only_paths(sequence, inside, kernels);
+    }
+}
+
+/// What the host's own root gets in any case.
+pub(super) fn mount_on_hosts_root(sequence: &mut Sequence, inside: &Inside<'_>) {
+    let Inside { spec, new, other_net, host, .. } = *inside;
+    if inside.secluded().is_some() {
+        seclude::restrict_root(sequence, spec, (at_cwd(), c"/"));
+    }
+    if new.contains(Kind::Pid) {
+        let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+        mount(sequence, Step::MountProc, Some(c"proc"), c"/proc", Some(c"proc"), flags, None)
+            .note("/proc shows the new PID namespace");
+    }
+    if other_net && host.sys {
+        fresh_sysfs(sequence, host);
+    }
+    if inside.secluded().is_some() {
+        seclude::cover(sequence, inside);
+    } else if new.contains(Kind::Ipc) {
+        private_shared_memory(sequence, host);
+    }
+    if let (Some(hostname), Some(hosts)) = (&spec.hostname, &host.hosts) {
+        let content = hosts_file(hostname, spec.domainname.as_deref(), hosts);
+        bind_hosts(sequence, &content, new.contains(Kind::Ipc) && host.shm);
     }
 }
 
@@ -104,13 +130,15 @@ pub(super) fn mount<'a>(
 
 /// open, write, close of a small file that is there already.
 pub(super) fn write_file(sequence: &mut Sequence, step: Step, path: &CStr, content: &[u8]) {
-    open_write_close(sequence, step, path, content, named!(O_WRONLY | O_CLOEXEC), None, false);
+    let flags = named!(O_WRONLY | O_CLOEXEC);
+    open_write_close(sequence, step, (at_cwd(), path), content, flags, None, false);
 }
 
+/// The same of a file at `path`, seen from a directory; with `mode` it is made.
 fn open_write_close(
     sequence: &mut Sequence,
     step: Step,
-    path: &CStr,
+    (directory, path): (Arg, &CStr),
     content: &[u8],
     flags: Arg,
     mode: Option<u32>,
@@ -123,7 +151,7 @@ fn open_write_close(
             call.ignore();
         }
     };
-    let open = [at_cwd(), name, flags, mode.unwrap_or(0).into()];
+    let open = [directory, name, flags, mode.unwrap_or(0).into()];
     lenient(sequence.call(step, number::OPENAT, open).about(path).into(file));
     if let Some(mode) = mode {
         // Whatever the caller's umask is, everybody inside may read it.
@@ -215,7 +243,7 @@ fn private_shared_memory(sequence: &mut Sequence, host: &Host) {
 }
 
 /// The caller's /etc/hosts with the container's name before everything else.
-fn hosts_file(hostname: &[u8], domainname: Option<&[u8]>, hosts: &[u8]) -> Vec<u8> {
+pub(crate) fn hosts_file(hostname: &[u8], domainname: Option<&[u8]>, hosts: &[u8]) -> Vec<u8> {
     let mut content = b"127.0.1.1\t".to_vec();
     if let Some(domainname) = domainname {
         content.extend_from_slice(hostname);
@@ -229,8 +257,9 @@ fn hosts_file(hostname: &[u8], domainname: Option<&[u8]>, hosts: &[u8]) -> Vec<u
     content
 }
 
-/// Puts a hosts file of its own over /etc/hosts: a file on a tmpfs, bound, and then unlinked, so
-/// that only the bound one is seen.
+/// Puts a hosts file of its own over /etc/hosts: a file on a tmpfs, bound, and then out of sight, so
+/// that only the bound one is seen. It is not unlinked: on a file without a name nothing can be
+/// mounted any more, and a container inside this one mounts its own there.
 fn bind_hosts(sequence: &mut Sequence, content: &[u8], shm_is_private: bool) {
     const STEP: Step = Step::Hosts;
     // Without a tmpfs of the container's own there is one for as long as it takes.
@@ -244,14 +273,16 @@ fn bind_hosts(sequence: &mut Sequence, content: &[u8], shm_is_private: bool) {
         mount(sequence, STEP, Some(c"tmpfs"), directory, Some(c"tmpfs"), flags, None);
     }
     let flags = named!(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC);
-    open_write_close(sequence, STEP, file, content, flags, Some(0o644), false);
+    open_write_close(sequence, STEP, (at_cwd(), file), content, flags, Some(0o644), false);
     mount(sequence, STEP, Some(file), c"/etc/hosts", None, named!(MS_BIND), None);
     if let Some(directory) = directory {
         let path = sequence.text(directory);
         sequence.call(STEP, number::UMOUNT2, [path, named!(MNT_DETACH)]).about(directory);
     } else {
-        let path = sequence.text(file);
-        sequence.call(STEP, number::UNLINKAT, [at_cwd(), path, Arg::Int(0)]).about(file);
+        let (kind, target) = (Some(c"tmpfs"), c"/dev/shm");
+        let flags = named!(MS_NOSUID | MS_NODEV);
+        mount(sequence, STEP, kind, target, kind, flags, Some(c"mode=1777"))
+            .note("covers the file's other name");
     }
 }
 
@@ -261,7 +292,8 @@ fn allow_ping(sequence: &mut Sequence, (first, last): (u32, u32)) {
     let range = format!("{first} {last}");
     let flags = named!(O_WRONLY | O_CLOEXEC);
     let path = c"/proc/sys/net/ipv4/ping_group_range";
-    open_write_close(sequence, Step::Ping, path, range.as_bytes(), flags, None, true);
+    let at = (at_cwd(), path);
+    open_write_close(sequence, Step::Ping, at, range.as_bytes(), flags, None, true);
 }
 
 /// Refuses names that sethostname(2) would, and options whose namespace is shared.

@@ -7,9 +7,11 @@
 pub(crate) mod call;
 mod command;
 mod confine;
+mod files;
 mod isolation;
 pub(crate) mod maps;
 pub(crate) mod number;
+pub(crate) mod probe;
 mod seclude;
 mod step;
 mod text;
@@ -19,14 +21,17 @@ pub use text::{Actor, Line};
 
 use call::{Arg, Handle, Sequence};
 use confine::Confined;
-use isolation::named;
+pub(crate) use isolation::hosts_file;
+
+use isolation::{Inside, named};
 use maps::Maps;
 
 use crate::error::{SpawnError, SpecError};
+use crate::files::{Files, OuterDirectory};
 use crate::host::Host;
 use crate::join::Target;
 use crate::namespaces::{Kind, NamespaceOptions};
-use crate::program::role;
+use crate::program::{self, role};
 use crate::spec::{Command, IdMap, Network, Payload, Spec};
 
 /// Who a process is inside.
@@ -61,8 +66,13 @@ pub struct Plan {
     pub(crate) init: bool,
     /// Whether an existing process's namespaces are entered.
     pub(crate) enters: bool,
+    /// Whether the child changes its ids while it shares the caller's memory, which makes that
+    /// non-dumpable. The child undoes it, but may fail or be killed before.
+    pub(crate) endangers_dumpable: bool,
     /// Whether failures come on init's control socket: one pipe less.
     pub(crate) reports_on_control: bool,
+    /// What the caller makes before anything else, and takes back when the launch fails.
+    pub(crate) directories: Vec<OuterDirectory>,
     new: NamespaceOptions,
     leads_session: bool,
 }
@@ -102,7 +112,20 @@ impl Plan {
             (None, Some(target)) => target.ids(host, command),
             (None, None) => None,
         };
-        let mut builder = Builder { spec, host, command, new, stages: Vec::new() };
+        if target.is_some_and(|target| target.kinds().contains(Kind::Mount)) && host.files.is_some()
+        {
+            return Err(SpecError::new(
+                "mounts",
+                "…",
+                "a command that enters a container gets that container's files",
+                "Give rootfs, mounts, tmpfs, read_only and overlay to the container",
+            ));
+        }
+        let files = match &host.files {
+            Some(files) => Some(files.as_ref().as_ref().map_err(Clone::clone)?),
+            None => None,
+        };
+        let mut builder = Builder { spec, host, command, new, files, stages: Vec::new() };
         builder.stage(0);
         if let Some(target) = target {
             builder.enter(target);
@@ -114,6 +137,10 @@ impl Plan {
         builder.finish(target)?;
         let reports_on_control = builder.reports_on_control(target.is_some());
         let stages = builder.stages;
+        let changes_ids = |call: &call::Call| {
+            [number::SETRESUID.number, number::SETRESGID.number].contains(&call.number.number)
+        };
+        let endangers_dumpable = host.dumpable && stages[0].sequence.calls.iter().any(changes_ids);
         let clone_flags = if target.is_some() { 0 } else { builder_flags(new) };
         Ok(Self {
             clone_flags,
@@ -122,7 +149,9 @@ impl Plan {
             watched: spec.die_with_parent,
             init: spec.init || command.is_none(),
             enters: target.is_some(),
+            endangers_dumpable,
             reports_on_control,
+            directories: files.map_or_else(Vec::new, |files| files.directories.clone()),
             new,
             leads_session: command.is_none_or(|command| command.new_session),
         })
@@ -150,6 +179,10 @@ impl Plan {
     /// What the failure of a call means to the caller.
     pub(crate) fn failure(&self, stage: usize, index: u32, errno: i32) -> SpawnError {
         let calls = self.stages.get(stage).map_or(&[][..], |stage| &stage.sequence.calls);
+        if index == program::NOTHING_FAILED {
+            // No call: init could not fork.
+            return SpawnError::new(Step::Fork, errno);
+        }
         // Past the last call: none of the candidates could be executed; the first says whom we wanted.
         let call = calls.get(index as usize).or_else(|| calls.last());
         let Some(call) = call else { return SpawnError::new(Step::Fork, errno) };
@@ -207,6 +240,7 @@ struct Builder<'a> {
     host: &'a Host,
     command: Option<&'a Command>,
     new: NamespaceOptions,
+    files: Option<&'a Files>,
     stages: Vec<Stage>,
 }
 
@@ -234,6 +268,15 @@ impl Builder<'_> {
         self.stages.len() == 1
     }
 
+    /// Whether a process of the command's user could trace the child, and read the caller through it,
+    /// between the change of ids and exec: nothing but their ids keeps them apart, since both are in
+    /// the caller's user namespace. A new one does, because nobody in it is privileged over the child yet,
+    /// and nobody outside but the caller's user is.
+    fn must_not_share_memory(&self) -> bool {
+        let user = self.command.and_then(|command| command.user);
+        !self.new.contains(Kind::User) && user.is_some_and(|user| user != self.host.uid)
+    }
+
     /// The number of the next program's descriptor among the launch's.
     fn next_program(&self) -> Handle {
         Handle::Program(self.stages.len() as u8 - 1)
@@ -245,10 +288,6 @@ impl Builder<'_> {
         let mut also = 0;
         if self.command.is_none_or(|command| command.restore_signals) {
             also |= bit(libc::SIGPIPE) | bit(libc::SIGXFSZ);
-        }
-        if self.has_init() {
-            // With SIGCHLD ignored the kernel would reap the command, and its status would be lost.
-            also |= bit(libc::SIGCHLD);
         }
         also
     }
@@ -291,7 +330,7 @@ impl Builder<'_> {
         self.keep_descriptors(true);
         let program = self.next_program();
         command::exec_helper(self.sequence(), program);
-        self.stage(role::JOIN);
+        self.stage(role::WALK);
         let (root, flags) = (self.host.uid == 0, builder_flags(self.new));
         let sequence = self.sequence();
         if root && target.kinds().contains(Kind::User) {
@@ -344,7 +383,8 @@ impl Builder<'_> {
         }
         let pingers = self.pingers(ids);
         let other_net = new.contains(Kind::Net) || entered_net;
-        isolation::isolate(self.sequence(), spec, new, other_net, pingers, host);
+        let inside = Inside { spec, new, other_net, pingers, host, files: self.files };
+        isolation::isolate(self.sequence(), &inside);
     }
 
     /// The range of groups that ping is opened to: those that are mapped.
@@ -370,9 +410,10 @@ impl Builder<'_> {
         let host = self.host;
         let owns_users = self.new.contains(Kind::User)
             || target.is_some_and(|target| target.kinds().contains(Kind::User));
-        let confined = Confined::new(&self.spec.confine, host, owns_users)?;
+        let confined = Confined::new(self.spec, host, owns_users)?;
+        let walks_alone = target.is_none() && self.must_not_share_memory();
         if target.is_none() {
-            if self.has_init() {
+            if self.has_init() || walks_alone {
                 self.keep_descriptors(false);
             } else if let Some(command) = self.command {
                 command::descriptors(self.sequence(), command, &[]);
@@ -384,6 +425,10 @@ impl Builder<'_> {
             command::exec_helper(self.sequence(), program);
             self.stage(if self.command.is_some() { role::INIT } else { role::IDLE });
             start.session = true;
+        } else if walks_alone {
+            let program = self.next_program();
+            command::exec_helper(self.sequence(), program);
+            self.stage(role::WALK);
         }
         let Some(command) = self.command else { return Ok(()) };
         let shares_memory = self.shares_memory();
@@ -414,7 +459,7 @@ impl Builder<'_> {
         });
         let secluded = self.new.contains(Kind::Mount)
             && self.spec.confine.profile.confinement().covers_files();
-        entered || covered || secluded
+        entered || covered || secluded || self.files.is_some()
     }
 }
 
@@ -426,11 +471,10 @@ impl Sequence {
     }
 
     /// Sends a descriptor of this process to the watchdog.
-    fn register_with_watchdog(&mut self, leads_group: bool) {
+    fn register_with_watchdog(&mut self, leads_session: bool) {
         let pid = self.cell();
-        let shown =
-            format!("{{<pidfd>, {}}}", if leads_group { "process group" } else { "process" });
-        let (message, pidfd) = self.message_with_descriptor(&[u8::from(leads_group)], &shown);
+        let shown = format!("{{<pidfd>, {}}}", if leads_session { "session" } else { "process" });
+        let (message, pidfd) = self.message_with_descriptor(&[u8::from(leads_session)], &shown);
         self.call(Step::Watchdog, number::GETPID, []).into(pid);
         self.call(Step::Watchdog, number::PIDFD_OPEN, [pid.into(), Arg::Int(0)]).into(pidfd);
         let args = [Handle::Watchdog.into(), message, named!(MSG_NOSIGNAL)];

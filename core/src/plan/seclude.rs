@@ -1,19 +1,21 @@
 //! What a profile leaves of the host's files: devices, private and hidden directories, masked and
 //! read-only paths.
 //!
-//! The paths are fixed ones, and the root that they are in is the host's own, so that nobody but the
-//! host can have put a link there. A path that does not exist is left out, and whatever else goes wrong
-//! ends the launch: what was to be hidden is never seen.
+//! The paths are fixed ones. In the host's own root nobody but the host can have put a link there; in
+//! another root they are named from descriptors of what was mounted. A path that does not exist is left
+//! out, and whatever else goes wrong ends the launch: what was to be hidden is never seen.
 
 use std::ffi::{CStr, CString};
 
-use super::call::{Arg, Call, Sequence};
-use super::isolation::{at_cwd, mount, named};
+use super::call::{Arg, Call, Cell, Sequence};
+use super::files::{self, set_attributes};
+use super::isolation::{Inside, at_cwd, mount, named};
 use super::{Step, number};
 use crate::error::SpecError;
 use crate::host::Host;
 use crate::namespaces::{Kind, NamespaceOptions};
-use crate::profile::{Confinement, Profile, per_cpu_masked_paths};
+use crate::profile::{Confinement, FileSystemView, Profile, per_cpu_masked_paths};
+use crate::spec::{Overlay, Spec};
 
 /// The host's devices that everybody may use.
 const DEVICES: [(&CStr, &CStr); 6] = [
@@ -38,26 +40,36 @@ const LINKS: [(&CStr, &CStr); 5] = [
 const COVERS: &CStr = c"/dev";
 const EMPTY_DIRECTORY: &CStr = c"/dev/directory";
 const EMPTY_FILE: &CStr = c"/dev/file";
+/// The group of terminals.
+const TTY: u32 = 5;
 const SHARED_MEMORY: &CStr = c"/dev/shm";
 
-/// What the host's root gets before anything is mounted on it.
-pub(super) fn restrict_root(sequence: &mut Sequence, confinement: &Confinement) {
-    // A device file anywhere on the host is as good as one in /dev to who owns it.
-    let mut set = libc::MOUNT_ATTR_NODEV;
-    if confinement.view.is_some_and(|view| view.read_only) {
-        set |= libc::MOUNT_ATTR_RDONLY;
-    }
-    set_attributes(sequence, Step::ReadOnly, c"/", (set, 0), true);
+/// Where /proc and /sys are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kernels {
+    /// At their paths, in a root that is the host's.
+    Paths,
+    /// Behind descriptors: in a root that somebody else may be changing meanwhile, a path may come to
+    /// mean another place.
+    Descriptors { proc: Cell, sys: Option<Cell> },
 }
 
-/// A /dev with nothing of the host's but what everybody may use, and what of the host's files is private
+/// What the root gets before anything is mounted on it.
+pub(super) fn restrict_root(sequence: &mut Sequence, spec: &Spec, place: (Arg, &CStr)) {
+    // A device file anywhere in it is as good as one in /dev to who owns it.
+    let mut set = libc::MOUNT_ATTR_NODEV;
+    let view = spec.confine.profile.confinement().view;
+    if view.is_some_and(|view| view.read_only) && spec.overlay == Overlay::None {
+        set |= libc::MOUNT_ATTR_RDONLY;
+    }
+    set_attributes(sequence, Step::ReadOnly, place, (set, 0), true);
+}
+
+/// On the host's root: a /dev with nothing of the host's but what everybody may use; and what is private
 /// or hidden.
-pub(super) fn cover(
-    sequence: &mut Sequence,
-    confinement: &Confinement,
-    new: NamespaceOptions,
-    host: &Host,
-) {
+pub(super) fn cover(sequence: &mut Sequence, inside: &Inside<'_>) {
+    let Some(confinement) = inside.secluded() else { return };
+    let host = inside.host;
     // The old /dev becomes the working directory, so that its devices have names while it is covered.
     let old = sequence.cell();
     let path = sequence.text(c"/dev");
@@ -71,41 +83,116 @@ pub(super) fn cover(
             let flags = named!(MS_NOSUID | MS_NODEV);
             tmpfs(sequence, Step::Hide, &path, flags, c"mode=1777").unless_absent();
         }
-        let homes = if view.hide_home { &host.homes[..] } else { &[] };
-        for path in paths(view.hidden).chain(homes.iter().cloned()) {
-            hide(sequence, &path, [EMPTY_DIRECTORY, EMPTY_FILE]);
+        for path in hidden(view, host) {
+            if has_mounts_below(inside, &path) {
+                // With directories of its own, until the last mount point is made there.
+                let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+                tmpfs(sequence, Step::Hide, &path, flags, c"mode=755").unless_absent();
+            } else {
+                hide(sequence, &path, [EMPTY_DIRECTORY, EMPTY_FILE]);
+            }
         }
         for path in paths(view.hidden_files) {
             hide(sequence, &path, [EMPTY_FILE, EMPTY_DIRECTORY]);
         }
     }
-    for path in paths(confinement.masked_paths) {
-        hide(sequence, &path, [EMPTY_FILE, EMPTY_DIRECTORY]);
+    mask(sequence, confinement, host, Kernels::Paths);
+    devices(sequence, inside);
+}
+
+/// After the last mount: hidden directories that got mount points become read-only too.
+pub(super) fn close(sequence: &mut Sequence, inside: &Inside<'_>) {
+    let Some(view) = inside.secluded().and_then(|confinement| confinement.view) else { return };
+    for path in hidden(view, inside.host).filter(|path| has_mounts_below(inside, path)) {
+        let set = (libc::MOUNT_ATTR_RDONLY, 0);
+        set_attributes(sequence, Step::Hide, (at_cwd(), &path), set, false).unless_absent();
     }
-    for path in per_cpu_masked_paths(host.kernel.throttled_cpus.into()) {
-        hide(sequence, &c_string(&path), [EMPTY_DIRECTORY, EMPTY_FILE]);
-    }
-    devices(sequence, confinement, new, host);
+}
+
+fn hidden<'a>(view: &'a FileSystemView, host: &'a Host) -> impl Iterator<Item = CString> + 'a {
+    let homes = if view.hide_home { &host.homes[..] } else { &[] };
+    paths(view.hidden).chain(homes.iter().cloned())
+}
+
+/// Whether one of the container's mounts goes below a path.
+fn has_mounts_below(inside: &Inside<'_>, path: &CStr) -> bool {
+    let mounts = inside.files.map_or(&[][..], |files| &files.mounts[..]);
+    let path = path.to_bytes().strip_prefix(b"/").unwrap_or_default();
+    mounts.iter().any(|place| {
+        place.path.to_bytes().strip_prefix(path).is_some_and(|rest| rest.first() == Some(&b'/'))
+    })
+}
+
+/// Covers what tells of the host in /proc and /sys. The covers are made already.
+pub(super) fn mask(
+    sequence: &mut Sequence,
+    confinement: &Confinement,
+    host: &Host,
+    kernels: Kernels,
+) {
+    let throttled = per_cpu_masked_paths(host.kernel.throttled_cpus.into());
+    let masked = paths(confinement.masked_paths).map(|path| (path, [EMPTY_FILE, EMPTY_DIRECTORY]));
+    let masked =
+        masked.chain(throttled.map(|path| (c_string(&path), [EMPTY_DIRECTORY, EMPTY_FILE])));
+    for_each_place(sequence, Step::Hide, kernels, masked, |sequence, name, covers| {
+        hide(sequence, name, covers);
+    });
 }
 
 /// What nobody inside may change; after the last that is written there.
-pub(super) fn read_only_paths(sequence: &mut Sequence, confinement: &Confinement, host: &Host) {
+pub(super) fn read_only_paths(sequence: &mut Sequence, inside: &Inside<'_>, kernels: Kernels) {
     const STEP: Step = Step::ReadOnly;
+    let Some(confinement) = inside.secluded() else { return };
     let set = (libc::MOUNT_ATTR_RDONLY, 0);
-    for path in paths(confinement.read_only_paths) {
+    let places = paths(confinement.read_only_paths).map(|path| (path, ()));
+    for_each_place(sequence, STEP, kernels, places, |sequence, name, ()| {
         let flags = named!(MS_BIND | MS_REC);
-        mount(sequence, STEP, Some(&path), &path, None, flags, None).unless_absent();
-        set_attributes(sequence, STEP, &path, set, true).unless_absent();
-    }
-    if host.sys {
-        set_attributes(sequence, STEP, c"/sys", set, true)
+        mount(sequence, STEP, Some(name), name, None, flags, None).unless_absent();
+        set_attributes(sequence, STEP, (at_cwd(), name), set, true).unless_absent();
+    });
+    let sys = match kernels {
+        Kernels::Paths => inside.host.sys.then(|| (at_cwd(), c"/sys")),
+        Kernels::Descriptors { sys, .. } => sys.map(|sys| (sys.into(), c"")),
+    };
+    if let Some(place) = sys {
+        set_attributes(sequence, STEP, place, set, true)
             .note("what is in it belongs to root, capabilities or not");
+    }
+}
+
+/// Calls `act` with a name for each path: the path itself, or the rest of it in the working directory.
+fn for_each_place<T>(
+    sequence: &mut Sequence,
+    step: Step,
+    kernels: Kernels,
+    places: impl Iterator<Item = (CString, T)>,
+    act: impl Fn(&mut Sequence, &CStr, T),
+) {
+    let Kernels::Descriptors { proc, sys } = kernels else {
+        for (path, what) in places {
+            act(sequence, &path, what);
+        }
+        return;
+    };
+    let mut current = None;
+    for (path, what) in places {
+        let name = |top: &str| path.to_bytes_with_nul().strip_prefix(top.as_bytes());
+        let (directory, name) = match (name("/proc/"), name("/sys/"), sys) {
+            (Some(name), ..) => (proc, name),
+            (_, Some(name), Some(sys)) => (sys, name),
+            _ => continue,
+        };
+        if current != Some(directory) {
+            sequence.call(step, number::FCHDIR, [directory.into()]);
+            current = Some(directory);
+        }
+        act(sequence, CStr::from_bytes_until_nul(name).unwrap_or_default(), what);
     }
 }
 
 /// An empty directory and an empty file, which are bound over each path that is hidden: one file system
 /// for all of them.
-fn make_covers(sequence: &mut Sequence) {
+pub(super) fn make_covers(sequence: &mut Sequence) {
     const STEP: Step = Step::Hide;
     let umask = sequence.cell();
     let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
@@ -114,7 +201,7 @@ fn make_covers(sequence: &mut Sequence) {
     make_directory(sequence, STEP, EMPTY_DIRECTORY, 0o555);
     make_file(sequence, STEP, EMPTY_FILE, 0o444);
     sequence.call(STEP, number::UMASK, [umask.into()]);
-    set_attributes(sequence, STEP, COVERS, (libc::MOUNT_ATTR_RDONLY, 0), false)
+    set_attributes(sequence, STEP, (at_cwd(), COVERS), (libc::MOUNT_ATTR_RDONLY, 0), false)
         .note("what is bound from here is read-only too");
 }
 
@@ -146,38 +233,38 @@ fn tmpfs<'a>(
 }
 
 /// A new /dev over the old one, which is the working directory.
-fn devices(sequence: &mut Sequence, confinement: &Confinement, new: NamespaceOptions, host: &Host) {
+fn devices(sequence: &mut Sequence, inside: &Inside<'_>) {
     const STEP: Step = Step::Dev;
     tmpfs(sequence, STEP, c"/dev", named!(MS_NOSUID | MS_NOEXEC), c"mode=755,size=64k");
     for (name, path) in DEVICES {
         make_file(sequence, STEP, path, 0o644);
         mount(sequence, STEP, Some(name), path, None, named!(MS_BIND), None);
-        set_attributes(sequence, STEP, path, (0, libc::MOUNT_ATTR_NODEV), false);
+        let clear = (0, libc::MOUNT_ATTR_NODEV);
+        set_attributes(sequence, STEP, (at_cwd(), path), clear, false);
     }
     for (target, path) in LINKS {
         let args = [sequence.text(target), at_cwd(), sequence.text(path)];
         sequence.call(STEP, number::SYMLINKAT, args).about(path);
     }
     make_directory(sequence, STEP, c"/dev/pts", 0o755);
+    let group = files::has_group(inside.spec, inside.new, inside.host, TTY);
     let data = format!(
         "newinstance,ptmxmode=0666,mode=0620{}",
-        if host.terminal_group { ",gid=5" } else { "" }
+        if group { format!(",gid={TTY}") } else { String::new() }
     );
     let (kind, flags) = (Some(c"devpts"), named!(MS_NOSUID | MS_NOEXEC));
     mount(sequence, STEP, kind, c"/dev/pts", kind, flags, Some(&c_string(&data)));
-    shared_memory(sequence, confinement, new);
+    shared_memory(sequence, inside);
 }
 
 /// Of the container's own, or the caller's where the IPC namespace is shared.
-fn shared_memory(sequence: &mut Sequence, confinement: &Confinement, new: NamespaceOptions) {
+fn shared_memory(sequence: &mut Sequence, inside: &Inside<'_>) {
     const STEP: Step = Step::MountShm;
     let flags = || named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    let view = inside.secluded().and_then(|confinement| confinement.view);
     let private = |path: &CStr| {
-        let view = confinement.view;
-        new.contains(Kind::Ipc)
-            || view.is_some_and(|view| {
-                view.private.iter().any(|&one| c_string(one).as_c_str() == path)
-            })
+        let in_view = |view: &FileSystemView| paths(view.private).any(|one| one.as_c_str() == path);
+        inside.new.contains(Kind::Ipc) || view.is_some_and(in_view)
     };
     for (name, path, kind, data) in [
         (c"shm", SHARED_MEMORY, c"tmpfs", Some(c"mode=1777")),
@@ -202,29 +289,6 @@ fn make_file(sequence: &mut Sequence, step: Step, path: &CStr, mode: u32) {
     let text = sequence.text(path);
     let mode = Arg::Named((libc::S_IFREG | mode).into(), format!("S_IFREG|0{mode:o}").into());
     sequence.call(step, number::MKNODAT, [at_cwd(), text, mode, Arg::Int(0)]).about(path);
-}
-
-/// `mount_setattr(2)`: what is set and what is cleared.
-fn set_attributes<'a>(
-    sequence: &'a mut Sequence,
-    step: Step,
-    path: &CStr,
-    (set, clear): (u64, u64),
-    recursive: bool,
-) -> &'a mut Call {
-    let names = |bits: u64| match bits {
-        0 => "0",
-        libc::MOUNT_ATTR_RDONLY => "MOUNT_ATTR_RDONLY",
-        libc::MOUNT_ATTR_NODEV => "MOUNT_ATTR_NODEV",
-        _ => "MOUNT_ATTR_RDONLY|MOUNT_ATTR_NODEV",
-    };
-    let shown = format!("{{{}, {}}}", names(set), names(clear));
-    let bytes: Vec<u8> = [set, clear, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let attributes = sequence.structure(&bytes, shown);
-    let text = sequence.text(path);
-    let flags = if recursive { named!(AT_RECURSIVE) } else { Arg::Int(0) };
-    let args = [at_cwd(), text, flags, attributes, bytes.len().into()];
-    sequence.call(step, number::MOUNT_SETATTR, args).about(path)
 }
 
 /// Refuses a profile that covers files where that would cover the caller's.

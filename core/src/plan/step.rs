@@ -56,6 +56,22 @@ steps! {
     Root = "root": "become root inside",
     /// Mount propagation is cut.
     PrivateMounts = "private-mounts": "make the mounts private",
+    /// What is mounted from outside, opened before anything covers it.
+    MountSource = "mount-source": "open what is to be mounted",
+    /// The directory that becomes the root.
+    MakeRoot = "make-root": "make the root directory",
+    /// Copy-on-write over directories of the host's.
+    Overlay = "overlay": "lay an overlay on the files",
+    /// Mount points that are missing, made inside.
+    MountPoint = "mount-point": "make a mount point inside",
+    /// The root, or a path, becomes read-only.
+    ReadOnly = "read-only": "make what is there read-only",
+    /// A minimal /dev.
+    Dev = "dev": "make /dev",
+    /// `pivot_root(2)`.
+    PivotRoot = "pivot-root": "make the new root /",
+    /// A mount that the specification asks for.
+    Mount = "mount": "mount",
     /// sethostname(2).
     Hostname = "hostname": "set the hostname",
     /// setdomainname(2).
@@ -66,12 +82,8 @@ steps! {
     MountProc = "mount-proc": "mount a fresh proc",
     /// A fresh sysfs.
     MountSys = "mount-sys": "mount a fresh sysfs",
-    /// A /dev of the container's own.
-    Dev = "dev": "make /dev",
     /// Directories and files that are covered.
     Hide = "hide": "hide a path",
-    /// What becomes read-only.
-    ReadOnly = "read-only": "make a path read-only",
     /// Private POSIX shared memory and message queues.
     MountShm = "mount-shm": "make shared memory private",
     /// ICMP sockets for everybody inside.
@@ -121,10 +133,10 @@ impl fmt::Display for Step {
 }
 
 impl Step {
-    /// One remedy for the errors that people meet, as a sentence.
+    /// One remedy, as a sentence: for the errors that people meet what helps, for others where to look.
     #[must_use]
-    pub const fn hint(self, errno: i32) -> Option<&'static str> {
-        Some(match (self, errno) {
+    pub const fn hint(self, errno: i32) -> &'static str {
+        match (self, errno) {
             (Self::Clone, libc::EPERM) => {
                 "A caller without privileges needs a new user namespace (NamespaceOptions.all()), \
                  and the system must allow one: `minidocker doctor` tells what forbids it"
@@ -133,21 +145,18 @@ impl Step {
                 "A limit of /proc/sys/user/max_*_namespaces (or the nesting depth of 32) is reached: \
                  raise it with sysctl, or end containers that are no longer needed"
             }
-            (Self::Clone | Self::Fork, libc::EAGAIN) => {
+            (Self::Clone | Self::Fork | Self::Watchdog, libc::EAGAIN) => {
                 "The limit of processes (RLIMIT_NPROC, or the cgroup's pids.max) is reached: end some \
                  or raise it"
             }
-            (Self::Clone | Self::Fork | Self::Prepare, libc::ENOMEM) => {
+            (Self::Clone | Self::Fork, libc::ENOMEM) => {
                 "Memory is short, or the PID namespace has no live init any more"
             }
             (Self::Clone | Self::Time, libc::EINVAL) => {
                 "This kernel lacks one of the namespaces asked for: `minidocker doctor` tells which"
             }
-            (Self::Prepare | Self::Helper | Self::Watchdog | Self::Target, libc::EMFILE) => {
-                "The process has too many open files: close some, or raise RLIMIT_NOFILE (ulimit -n)"
-            }
-            (Self::Prepare | Self::Helper | Self::Watchdog | Self::Target, libc::ENFILE) => {
-                "The system has too many open files: raise fs.file-max"
+            (Self::Watchdog, libc::EPIPE | libc::ECONNREFUSED) => {
+                "The watchdog of this process was killed: try again, which starts a new one"
             }
             (Self::Helper | Self::ExecHelper, libc::EACCES) => {
                 "Executing from a memfd is forbidden: set vm.memfd_noexec to 0 or 1"
@@ -218,12 +227,12 @@ impl Step {
             (Self::WorkingDirectory, libc::EACCES) => {
                 "The directory is not accessible inside: pass another cwd"
             }
-            _ => return self.hint_of_confinement(errno),
-        })
+            _ => self.hint_about_confinement(errno),
+        }
     }
 
-    const fn hint_of_confinement(self, errno: i32) -> Option<&'static str> {
-        Some(match (self, errno) {
+    const fn hint_about_confinement(self, errno: i32) -> &'static str {
+        match (self, errno) {
             (Self::WorkingDirectory, libc::ELOOP) => {
                 "What /proc/PID/fd and the like link to may be outside: pass the path inside as cwd"
             }
@@ -236,7 +245,53 @@ impl Step {
             (Self::Capabilities, libc::EPERM) => {
                 "The caller does not have what it is to keep: use a new user namespace"
             }
-            _ => return None,
-        })
+            _ => self.hint_about_files(errno),
+        }
+    }
+
+    const fn hint_about_files(self, errno: i32) -> &'static str {
+        match (self, errno) {
+            (Self::Overlay | Self::MountSource, libc::EINVAL) => {
+                "An overlay refuses a directory with something mounted below it, a layer that is itself \
+                 on an overlay, and file systems whose names ignore case: pass another directory"
+            }
+            (Self::Overlay | Self::MountSource, libc::ELOOP | libc::EBUSY) => {
+                "Another overlay uses that directory: end it, or pass another directory"
+            }
+            (Self::PivotRoot, libc::EINVAL) => {
+                "The caller's own root is not a mount point, as after chroot(2): run it from one that is"
+            }
+            (Self::Mount | Self::MountPoint, libc::ENOENT | libc::ENOTDIR) => {
+                "The target is not there inside, and cannot be made there: choose another one"
+            }
+            (Self::Mount, libc::EINVAL) => {
+                "The file system does not take one of the options: leave it out"
+            }
+            (Self::Mount | Self::ReadOnly | Self::MakeRoot | Self::MountSource, libc::EPERM) => {
+                "The namespace that it belongs to has to be new too (proc: pid, sysfs: net, mqueue: ipc), \
+                 and mounts of the host's keep their restrictions"
+            }
+            _ => general_hint(errno),
+        }
+    }
+}
+
+/// The same for errors that mean the same in every step.
+const fn general_hint(errno: i32) -> &'static str {
+    match errno {
+        libc::EMFILE => {
+            "The process has too many open files: close some, or raise RLIMIT_NOFILE (ulimit -n)"
+        }
+        libc::ENFILE => "The system has too many open files: raise fs.file-max",
+        libc::ENOMEM => "Memory is short: end something, or raise the control group's limit",
+        libc::ENOSPC => {
+            "The disk, or a limit such as /proc/sys/fs/mount-max, is full: free some or raise it"
+        }
+        libc::ENOSYS => {
+            "This kernel, or a seccomp filter around the caller, lacks the call: `minidocker doctor` \
+                 tells which"
+        }
+        libc::EPERM | libc::EACCES => "`minidocker doctor` tells what forbids it here",
+        _ => "`minidocker explain` shows the calls, and `minidocker doctor` what works here",
     }
 }

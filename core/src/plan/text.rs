@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::call::{Arg, Call, Sequence};
 use super::{Plan, Step};
+use crate::files::OuterDirectory;
 use crate::namespaces::Kind;
 use crate::program::{pseudo, role};
 
@@ -63,8 +64,7 @@ impl Plan {
     /// Every call in the order in which it is made.
     #[must_use]
     pub fn lines(&self) -> Vec<Line> {
-        let mut lines = vec![self.clone_line()];
-        lines.extend(self.map_lines());
+        let mut lines = self.caller_lines();
         for index in 0..self.stages.len() {
             lines.extend(self.stage_lines(index));
         }
@@ -75,7 +75,7 @@ impl Plan {
     pub(crate) fn stage_lines(&self, index: usize) -> Vec<Line> {
         let stage = &self.stages[index];
         let mut actor = match stage.role {
-            role::JOIN => Actor::Joiner,
+            role::WALK if self.enters => Actor::Joiner,
             role::INIT => Actor::Command,
             role::IDLE => Actor::Init,
             _ => Actor::Child,
@@ -100,8 +100,30 @@ impl Plan {
         self.namespaces().contains(Kind::Pid) && role != role::INIT
     }
 
+    /// What the caller itself does: directories that keep a layer, the clone, the id maps.
+    pub(crate) fn caller_lines(&self) -> Vec<Line> {
+        let mut lines = self.directory_lines();
+        lines.push(self.clone_line());
+        lines.extend(self.map_lines());
+        lines
+    }
+
+    fn directory_lines(&self) -> Vec<Line> {
+        let line = |directory: &OuterDirectory| {
+            let path = directory.path.to_string_lossy().into_owned();
+            Line {
+                actor: Actor::Caller,
+                step: Step::Overlay,
+                call: format!("mkdir({}, 0{:o})", quote(path.as_bytes()), directory.owner.mode),
+                note: Some("keeps what the container writes"),
+                filename: Some(path),
+            }
+        };
+        self.directories.iter().map(line).collect()
+    }
+
     /// The call that makes the child.
-    pub(crate) fn clone_line(&self) -> Line {
+    fn clone_line(&self) -> Line {
         let shared = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
         let flags = self.clone_flags | shared as u64;
         Line {
@@ -114,7 +136,7 @@ impl Plan {
     }
 
     /// What the caller writes while the child waits.
-    pub(crate) fn map_lines(&self) -> Vec<Line> {
+    fn map_lines(&self) -> Vec<Line> {
         let Some(maps) = &self.maps else { return Vec::new() };
         let line = |call: String| Line {
             actor: Actor::Caller,
@@ -142,7 +164,7 @@ impl Plan {
     }
 }
 
-fn render(sequence: &Sequence, call: &Call, is_pid_1: bool) -> String {
+pub(super) fn render(sequence: &Sequence, call: &Call, is_pid_1: bool) -> String {
     let mut text = format!("{}(", call.number.name);
     for (index, arg) in call.args.iter().enumerate() {
         if index > 0 {
@@ -215,6 +237,11 @@ impl Arg {
             .collect();
         Self::Named(set, format!("[{}]", names.join(" ")).into())
     }
+}
+
+/// clone(2) flags by name alone.
+pub(super) fn clone_flag_names(flags: u64) -> String {
+    show_clone_flags(flags).split_once(' ').map(|(_, names)| names.to_owned()).unwrap_or_default()
 }
 
 fn show_clone_flags(flags: u64) -> String {

@@ -141,7 +141,7 @@ def _values(option: Option, word: str, prefix: str) -> tuple[list[tuple[str, str
 
 def _containers() -> Iterator[tuple[str, str]]:
     from minidocker import _proc
-    from minidocker.cli.text import printable
+    from minidocker._text import printable
 
     for found in _proc.containers():
         yield str(found.pid), printable(found.command)

@@ -100,6 +100,7 @@ class Command:
         most: how many it takes; None for any number.
         options: its rows of the table.
         execs: position of the operand at which another command line begins, for completion.
+        invocation: how it is called; by default as a subcommand of ``minidocker``.
     """
 
     def __init__(
@@ -112,8 +113,10 @@ class Command:
         fewest: int = 0,
         most: int | None = 0,
         execs: int | None = None,
+        invocation: str | None = None,
     ) -> None:
         self.name = name
+        self.invocation = invocation or f"minidocker {name}"
         self.summary = summary
         self.options = tuple(options)
         self.operands = operands
@@ -124,7 +127,7 @@ class Command:
     @property
     def usage(self) -> str:
         """The usage line, without the word "Usage"."""
-        words = ("minidocker", self.name, "[OPTIONS]" if self.options else "", self.operands)
+        words = (self.invocation, "[OPTIONS]" if self.options else "", self.operands)
         return " ".join(word for word in words if word)
 
     def spellings(self) -> dict[str, tuple[Option, bool]]:
@@ -242,7 +245,7 @@ def _unknown(
 
     # Single letters are all alike, so only a long name has a nearest one.
     near = difflib.get_close_matches(name, [*table, "--help"], 1) if name.startswith("--") else []
-    remedy = f"did you mean {near[0]}?" if near else f"see minidocker {command.name} --help"
+    remedy = f"did you mean {near[0]}?" if near else f"see {command.invocation} --help"
     return f"{command.name}: unknown option {name}{inside}; {remedy}"
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,5 +16,18 @@ def main(_parsed: Parsed) -> int:
     from minidocker import doctor
 
     report = doctor()
-    print(report)
+    text = str(report)
+    print(_coloured(text) if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text)
     return 0 if report.ok else 1
+
+
+_COLOURS = {"ok": 32, "FAIL": 31, "--": 33}
+
+
+def _coloured(text: str) -> str:
+    """The report with its marks in green, red and yellow."""
+
+    def colour(mark: re.Match[str]) -> str:
+        return f"\x1b[{_COLOURS[mark[0]]}m{mark[0]}\x1b[0m"
+
+    return re.sub(r"^(?:ok|FAIL|--)(?= )", colour, text, flags=re.MULTILINE)

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from minidocker import _proc
-from minidocker.cli.inside import hostname_of
+from minidocker._uts import hostname_of
 from minidocker.cli.parser import UsageError
 from minidocker.cli.values import process_id
 
@@ -18,12 +18,22 @@ if TYPE_CHECKING:
 def main(parsed: Parsed) -> int:
     """Print one JSON object and return 0."""
     (operand,) = parsed.operands
+    sys.stdout.write(json.dumps(of(operand), indent=2) + "\n")
+    return 0
+
+
+def of(operand: str) -> dict[str, Any]:
+    """Return what is known of the container of a process, whose PID is given as a word.
+
+    Raises:
+        UsageError: it is no PID, there is no such process, or it belongs to somebody else.
+    """
     try:
         pid = process_id(operand)
     except ValueError as error:
         raise UsageError(f"inspect: {operand!r} is not a PID: {error}") from error
     try:
-        description = describe(pid)
+        return describe(pid)
     except ProcessLookupError:
         raise UsageError(f"inspect: no process {pid} is alive here; see minidocker ps") from None
     except PermissionError as error:
@@ -31,8 +41,6 @@ def main(parsed: Parsed) -> int:
             f"inspect: process {pid} belongs to another user ({error.strerror}); "
             "ask as that user or as root"
         ) from error
-    sys.stdout.write(json.dumps(description, indent=2) + "\n")
-    return 0
 
 
 def describe(pid: int) -> dict[str, Any]:

@@ -7,13 +7,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from minidocker import _proc
-from minidocker.cli.inside import hostname_of
-from minidocker.cli.text import printable
+from minidocker._text import printable
+from minidocker._uts import hostnames_of
 
 if TYPE_CHECKING:
     from minidocker.cli.parser import Parsed
 
-_HEADER = ("PID", "HOSTNAME", "OWNER", "AGE", "NAMESPACES", "COMMAND")
+HEADER = ("PID", "HOSTNAME", "OWNER", "AGE", "NAMESPACES", "COMMAND")
 _UNKNOWN = "?"
 
 
@@ -26,35 +26,42 @@ def main(parsed: Parsed) -> int:
     elif settings.get("json"):
         import json
 
-        text = json.dumps([_as_json(row) for row in found], indent=2) + "\n"
+        text = json.dumps(_as_json(found), indent=2) + "\n"
     else:
-        text = table(
-            [_columns(row) for row in found], None if settings.get("no_trunc") else _width()
-        )
+        text = table(rows(found), None if settings.get("no_trunc") else _width())
     sys.stdout.write(text)
     return 0
 
 
-def _as_json(row: _proc.FoundContainer) -> dict[str, object]:
-    return {
-        "pid": row.pid,
-        "hostname": hostname_of(row.pid),
-        "owner": _user(row.owner),
-        "age": round(row.age, 2),
-        "namespaces": row.differs,
-        "command": row.command,
-    }
+def _as_json(found: list[_proc.FoundContainer]) -> list[dict[str, object]]:
+    names = hostnames_of(row.pid for row in found)
+    return [
+        {
+            "pid": row.pid,
+            "hostname": names[row.pid],
+            "owner": _user(row.owner),
+            "age": round(row.age, 2),
+            "namespaces": row.differs,
+            "command": row.command,
+        }
+        for row in found
+    ]
 
 
-def _columns(row: _proc.FoundContainer) -> tuple[str, ...]:
-    return (
-        str(row.pid),
-        printable(hostname_of(row.pid) or _UNKNOWN),
-        _user(row.owner),
-        duration(row.age),
-        _UNKNOWN if row.differs is None else ",".join(row.differs),
-        printable(row.command),
-    )
+def rows(found: list[_proc.FoundContainer]) -> list[tuple[str, ...]]:
+    """Return the rows of the table, each with a cell for each word of ``HEADER``."""
+    names = hostnames_of(row.pid for row in found)
+    return [
+        (
+            str(row.pid),
+            printable(names[row.pid] or _UNKNOWN),
+            _user(row.owner),
+            duration(row.age),
+            _UNKNOWN if row.differs is None else ",".join(row.differs),
+            printable(row.command),
+        )
+        for row in found
+    ]
 
 
 def _user(uid: int) -> str:
@@ -76,8 +83,8 @@ def _width() -> int | None:
 
 def table(rows: list[tuple[str, ...]], width: int | None) -> str:
     """Return rows as a table with a header, the last column cut at ``width`` columns."""
-    lines = [_HEADER, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADER) - 1)]
+    lines = [HEADER, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER) - 1)]
     text = ""
     for line in lines:
         left = "".join(cell.ljust(width + 2) for cell, width in zip(line, widths, strict=False))

@@ -1,0 +1,429 @@
+//! Works out where everything goes, mount by mount, in the order in which it is done.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::ids::Inside;
+use super::mountinfo::{self, MountPoint};
+use super::tree::{self, Coverer, Owner};
+use super::view::{Backing, Layer, Spot, View};
+use super::{
+    Around, Make, OuterDirectory, OwnPlaces, Patch, Place, Root, c_string, relative, sources,
+};
+use crate::error::SpecError;
+use crate::namespaces::Kind;
+use crate::spec::{Mount, Network, Overlay, Spec};
+
+/// Devices that every container has, where the host has them.
+const DEVICES: [&CStr; 6] = [c"null", c"zero", c"full", c"random", c"urandom", c"tty"];
+
+pub(super) struct Gatherer<'a> {
+    spec: &'a Spec,
+    pub(super) view: View,
+    root: Root,
+}
+
+/// A mount point that a rootfs may lack.
+struct Wanted {
+    spot: Spot,
+    directory: bool,
+}
+
+impl<'a> Gatherer<'a> {
+    pub(super) fn new(
+        spec: &'a Spec,
+        source: &Path,
+        layer: Option<&Path>,
+        table: &[MountPoint],
+        directories: &mut Vec<OuterDirectory>,
+    ) -> Result<Self, SpecError> {
+        if spec.overlay == Overlay::None {
+            let root = if spec.rootfs.is_some() { Root::Directory } else { Root::Host };
+            return Ok(Self { spec, view: View::new(Backing::Host(source.to_owned())), root });
+        }
+        let owner = std::fs::metadata(source).map_or(Owner::NEW, |found| Owner::of(&found));
+        let upper = match layer {
+            Some(layer) => Some(sources::layer("overlay", layer, owner, directories)?),
+            None => None,
+        };
+        let mut view = View::new(Backing::Overlaid(source.to_owned()));
+        let root = if mountinfo::any_below(table, source) {
+            let coverer = Coverer { mounts: table, upper: upper.as_deref() };
+            let mut binds = Vec::new();
+            let entries = coverer.entries(source, Path::new(""), &mut binds).map_err(|error| {
+                let reason = format!("{} cannot be covered: {error}", source.display());
+                SpecError::new(
+                    "overlay",
+                    "True",
+                    reason,
+                    "Unmount what is below it, or pass rootfs",
+                )
+            })?;
+            for bind in binds {
+                let outside = source.join(&bind);
+                let backing = if outside.is_dir() { Backing::Host(outside) } else { Backing::File };
+                view.push(Path::new("/").join(bind), backing);
+            }
+            Root::Overlays { owner, entries }
+        } else {
+            Root::Overlay { owner }
+        };
+        Ok(Self { spec, view, root })
+    }
+
+    /// What is mounted on the host's root in any case.
+    pub(super) fn hosts_layers(&mut self, around: &Around<'_>) {
+        let new = self.spec.namespaces;
+        let layers = [
+            (new.contains(Kind::Pid), "/proc", Backing::Kernel),
+            (around.sys, "/sys", Backing::Kernel),
+            (around.shm, "/dev/shm", Backing::Own),
+            (around.mqueue, "/dev/mqueue", Backing::Kernel),
+        ];
+        for (mounted, at, backing) in layers {
+            if mounted {
+                self.view.push(at, backing);
+            }
+        }
+        self.profiles_layers(around);
+    }
+
+    /// What a profile covers on the host's root.
+    fn profiles_layers(&mut self, around: &Around<'_>) {
+        let confinement = self.spec.confine.profile.confinement();
+        if confinement.covers_files() {
+            self.view.push("/dev", Backing::Own);
+            for (at, backing) in [
+                ("/dev/pts", Backing::Kernel),
+                ("/dev/shm", Backing::Own),
+                ("/dev/mqueue", Backing::Kernel),
+            ] {
+                self.view.push(at, backing);
+            }
+        }
+        let Some(view) = confinement.view else { return };
+        let homes = if view.hide_home { around.homes } else { &[] };
+        let fixed = view.private.iter().chain(view.hidden).map(|path| path.as_bytes());
+        let covered = fixed.chain(homes.iter().map(CString::as_bytes));
+        for path in covered {
+            if let Some(spot) = self.directory_at(path) {
+                self.view.push(spot.path, Backing::Own);
+            }
+        }
+    }
+
+    /// Where a directory is inside, if there is one.
+    fn directory_at(&self, path: &[u8]) -> Option<Spot> {
+        let components = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
+        let spot = self.view.locate(components).ok()?;
+        (spot.directory == Some(true) && !spot.is_missing()).then_some(spot)
+    }
+
+    /// The directories of a root of its own that a profile makes private; those in /dev are anyway.
+    fn private_places(&mut self) -> Vec<Place> {
+        let view = self.spec.confine.profile.confinement().view;
+        let mut places = Vec::new();
+        for path in view.map_or(&[][..], |view| view.private) {
+            if path.starts_with("/dev/") {
+                continue;
+            }
+            if let Some(spot) = self.directory_at(path.as_bytes()) {
+                places.push(self.place(&spot, true));
+                self.view.push(spot.path, Backing::Own);
+            }
+        }
+        places
+    }
+
+    /// /dev, /proc, /sys and the files in /etc of a root that is not the host's.
+    pub(super) fn own_places(&mut self, around: &Around<'_>) -> Result<OwnPlaces, SpecError> {
+        let (dev, proc) = (self.own_directory("dev")?, self.own_directory("proc")?);
+        let sys =
+            Path::new("/sys/kernel").is_dir().then(|| self.own_directory("sys")).transpose()?;
+        let etc = self.etc(around);
+        let layers = [
+            (Some(&dev), Backing::Own),
+            (Some(&proc), Backing::Kernel),
+            (sys.as_ref(), Backing::Kernel),
+        ];
+        for (spot, backing) in layers {
+            if let Some(spot) = spot {
+                self.view.push(&spot.path, backing);
+            }
+        }
+        let dev_path = dev.path.clone();
+        for (name, backing) in
+            [("shm", Backing::Own), ("pts", Backing::Kernel), ("mqueue", Backing::Kernel)]
+        {
+            self.view.push(dev_path.join(name), backing);
+        }
+        let private = self.private_places();
+        let place = |gatherer: &Self, spot: &Spot, directory| gatherer.place(spot, directory);
+        Ok(OwnPlaces {
+            private,
+            dev: place(self, &dev, true),
+            proc: place(self, &proc, true),
+            sys: sys.map(|sys| place(self, &sys, true)),
+            etc: etc.into_iter().map(|(text, spot)| (text, place(self, &spot, false))).collect(),
+            devices: DEVICES
+                .into_iter()
+                .filter(|name| Path::new("/dev").join(OsStr::from_bytes(name.to_bytes())).exists())
+                .collect(),
+        })
+    }
+
+    fn own_directory(&mut self, name: &str) -> Result<Spot, SpecError> {
+        let wrong = |reason: String| {
+            let rootfs = self.spec.rootfs.as_deref().unwrap_or(c"/").to_string_lossy();
+            let remedy = format!("Make {name} a directory there, or remove it");
+            SpecError::of_text("rootfs", rootfs, reason, remedy)
+        };
+        let spot = self
+            .view
+            .locate([name.as_bytes()])
+            .map_err(|error| wrong(format!("/{name} in it leads nowhere: {error}")))?;
+        if spot.directory == Some(false) {
+            return Err(wrong(format!("/{name} in it is a file")));
+        }
+        self.need(&Wanted { spot: spot.clone(), directory: true });
+        Ok(spot)
+    }
+
+    /// The files in /etc that fit the container, where there is a place for them.
+    fn etc(&mut self, around: &Around<'_>) -> Vec<(Vec<u8>, Spot)> {
+        let shared = self.spec.network == Some(Network::Host)
+            || (self.spec.network.is_none() && !self.spec.namespaces.contains(Kind::Net));
+        let resolver = shared.then(|| std::fs::read("/etc/resolv.conf").ok()).flatten();
+        let mut hostname = around.hostname.to_vec();
+        hostname.push(b'\n');
+        let named = self.spec.hostname.is_some();
+        let files = [
+            ("hosts", Some(sources::hosts(self.spec, around.hostname, shared)), named),
+            ("hostname", Some(hostname), false),
+            ("resolv.conf", resolver, true),
+        ];
+        let mut found = Vec::new();
+        for (name, content, required) in files {
+            let Some(content) = content else { continue };
+            // A file in the way, or a loop of links: the root has its reasons.
+            let Ok(spot) = self.view.locate([b"etc", name.as_bytes()]) else { continue };
+            if spot.directory != Some(true) && (required || self.may_have(&spot)) {
+                self.need(&Wanted { spot: spot.clone(), directory: false });
+                found.push((content, spot));
+            }
+        }
+        found
+    }
+
+    /// Whether a file that nobody asked for can be put there without taking anything away: a
+    /// directory that gets a mount point it lacks is the container's own afterwards, and what is then
+    /// added to it goes with the container.
+    fn may_have(&self, spot: &Spot) -> bool {
+        let layer = &self.view.layers[spot.layer];
+        let Backing::Host(top) = &layer.backing else { return true };
+        if !spot.is_missing() || self.spec.read_only {
+            return true;
+        }
+        let assembled = |(path, _): &(PathBuf, bool)| {
+            path.parent().is_some_and(|parent| spot.path.starts_with(parent))
+                && !path.starts_with(&spot.path)
+        };
+        if layer.needs.iter().any(assembled) {
+            return true;
+        }
+        let directory = top.join(spot.existing.strip_prefix(&layer.at).unwrap_or(&spot.existing));
+        spot.existing != Path::new("/")
+            && std::fs::read_dir(directory).is_ok_and(|entries| {
+                entries.flatten().all(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            })
+    }
+
+    /// Notes a mount point that may be missing.
+    fn need(&mut self, wanted: &Wanted) {
+        let Wanted { spot, directory } = wanted;
+        if !spot.is_missing() {
+            return;
+        }
+        let own = self.may_make(spot);
+        let layer = &mut self.view.layers[spot.layer];
+        if !own {
+            layer.needs.push((spot.path.clone(), *directory));
+        }
+        self.view.make(spot, *directory);
+    }
+
+    /// Whether a mount point can simply be made, since its directory is the container's own. In an overlay
+    /// that is so where root inside may write: not in a directory whose owner has no id inside, and
+    /// a plain caller's container has but the caller's.
+    fn may_make(&self, spot: &Spot) -> bool {
+        let layer = &self.view.layers[spot.layer];
+        match &layer.backing {
+            Backing::Host(_) => false,
+            Backing::Own | Backing::Kernel | Backing::File => true,
+            Backing::Overlaid(top) => {
+                let caller = nix::unistd::geteuid();
+                let outside = |inside: &Path| match inside.strip_prefix(&layer.at) {
+                    Ok(rest) => top.join(rest),
+                    Err(_) => top.clone(),
+                };
+                let there = spot
+                    .path
+                    .ancestors()
+                    .skip(1)
+                    .find_map(|way| Some((way, outside(way).symlink_metadata().ok()?)));
+                let Some((way, found)) = there else { return true };
+                let overlays = spot.layer == 0 && matches!(self.root, Root::Overlays { .. });
+                let is_top = way == layer.at || (overlays && way.parent() == Some(&layer.at));
+                caller.is_root() || is_top || found.uid() == caller.as_raw()
+            }
+        }
+    }
+
+    /// Where one of the specification's mounts goes. Layers before `first` are not its own.
+    pub(super) fn mount(
+        &mut self,
+        mount: &Mount,
+        first: usize,
+        table: &[MountPoint],
+    ) -> Result<(Spot, Vec<CString>), SpecError> {
+        let wrong = |reason: String, remedy: &str| {
+            SpecError::new(mount.option, mount.shown(), reason, remedy)
+        };
+        let (directory, backing, sources) = sources::backing(mount, table)?;
+        let spot = self.view.locate(mount.components()?).map_err(|error| {
+            let remedy = "Mount it where the way there is made of directories";
+            wrong(format!("the target cannot be reached inside: {error}"), remedy)
+        })?;
+        let hidden = |layer: &&Layer| layer.at.starts_with(&spot.path);
+        if let Some(earlier) = self.view.layers[first..].iter().find(hidden) {
+            let reason =
+                format!("it would hide what is mounted at {} before", earlier.at.display());
+            return Err(wrong(reason, "Mount it first, or leave one of them out"));
+        }
+        if spot.path == Path::new("/") {
+            let remedy = "Pass rootfs, overlay or read_only instead";
+            return Err(wrong("the target leads to the root itself".to_owned(), remedy));
+        }
+        match spot.directory {
+            Some(there) if there != directory => {
+                let word = |directory| if directory { "a directory" } else { "a file" };
+                let reason =
+                    format!("the target is {}, and the source {}", word(there), word(directory));
+                return Err(wrong(reason, "Mount a directory on a directory, a file on a file"));
+            }
+            _ => {}
+        }
+        self.need(&Wanted { spot: spot.clone(), directory });
+        self.view.push(&spot.path, backing);
+        Ok((spot, sources))
+    }
+
+    /// A place, with what is to be made there if its directory is the container's own. What kernel file
+    /// systems have in them nobody knows before; nothing can be made there.
+    fn place(&self, spot: &Spot, directory: bool) -> Place {
+        let mut make = Vec::new();
+        if spot.is_missing() && self.may_make(spot) {
+            let mut way = spot.existing.clone();
+            let missing = spot.path.strip_prefix(&spot.existing).unwrap_or(Path::new(""));
+            for name in missing {
+                let last = way.join(name) == spot.path;
+                let parent = relative(&way);
+                way.push(name);
+                make.push(Make { parent, name: c_string(name), directory: directory || !last });
+            }
+        }
+        Place { path: relative(&spot.path), make, patches: Vec::new(), sources: Vec::new() }
+    }
+
+    pub(super) fn finish(
+        mut self,
+        spots: &[(Spot, Vec<CString>)],
+        first: usize,
+    ) -> Result<(Root, Vec<Patch>, Vec<Place>), SpecError> {
+        let mut patches = self.patches(0)?;
+        if let Some(index) = patches.iter().position(|patch| patch.at.is_empty()) {
+            let Patch { owner, entries, .. } = patches.swap_remove(index);
+            self.root = Root::Assembled { owner, entries };
+        }
+        let mut mounts = Vec::new();
+        for (index, ((spot, sources), mount)) in spots.iter().zip(&self.spec.mounts).enumerate() {
+            let layer = first + index;
+            let mut place = self.place(spot, self.view.layers[layer].backing != Backing::File);
+            debug_assert_eq!(self.view.layers[layer].at, spot.path, "one layer for each mount");
+            place.patches =
+                self.patches(layer).map_err(|error| SpecError { option: mount.option, ..error })?;
+            place.sources.clone_from(sources);
+            mounts.push(place);
+        }
+        let ids = Inside::of(self.spec);
+        self.root.translate(&ids);
+        for patch in
+            patches.iter_mut().chain(mounts.iter_mut().flat_map(|place| &mut place.patches))
+        {
+            patch.translate(&ids);
+        }
+        Ok((self.root, patches, mounts))
+    }
+
+    /// The directories of a layer that have to be assembled, none of them below another.
+    fn patches(&self, layer: usize) -> Result<Vec<Patch>, SpecError> {
+        let layer = &self.view.layers[layer];
+        let (Backing::Host(top) | Backing::Overlaid(top)) = &layer.backing else {
+            return Ok(Vec::new());
+        };
+        let outside = |inside: &Path| match inside.strip_prefix(&layer.at) {
+            Ok(rest) if rest.as_os_str().is_empty() => top.clone(),
+            Ok(rest) => top.join(rest),
+            Err(_) => top.clone(),
+        };
+        let mut tops: Vec<PathBuf> = Vec::new();
+        for (path, _) in &layer.needs {
+            let there = path
+                .ancestors()
+                .skip(1)
+                .find(|way| *way == layer.at || outside(way).symlink_metadata().is_ok())
+                .unwrap_or(&layer.at);
+            if !tops.iter().any(|top| there.starts_with(top)) {
+                tops.retain(|top| !top.starts_with(there));
+                tops.push(there.to_owned());
+            }
+        }
+        let patch = |at: &PathBuf| {
+            let directory = outside(at);
+            let entries = tree::with_mount_points(&directory, at, &layer.needs)
+                .map_err(|error| not_assembled(self.spec, &directory, &layer.needs, &error))?;
+            let owner = std::fs::metadata(&directory).map_or(Owner::NEW, |f| Owner::of(&f));
+            Ok(Patch { at: relative(at), owner, entries })
+        };
+        tops.iter().map(patch).collect()
+    }
+}
+
+fn not_assembled(
+    spec: &Spec,
+    directory: &Path,
+    needs: &[(PathBuf, bool)],
+    error: &io::Error,
+) -> SpecError {
+    let why = if error.raw_os_error() == Some(libc::E2BIG) {
+        "it has too many entries to bind each of them".to_owned()
+    } else {
+        error.to_string()
+    };
+    let below = needs.iter().map(|(path, _)| path).find(|path| path.starts_with(directory));
+    let target = below.or(needs.first().map(|(path, _)| path));
+    let value = target.map_or_else(String::new, |path| format!("{:?}", path.display().to_string()));
+    let option = if spec.rootfs.is_some() && spec.mounts.is_empty() { "rootfs" } else { "mounts" };
+    SpecError::new(
+        option,
+        value,
+        format!(
+            "the mount point is missing, and {} cannot get one inside: {why}",
+            directory.display()
+        ),
+        "Make the mount point outside, or pass overlay=True",
+    )
+}

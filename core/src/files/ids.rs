@@ -1,0 +1,70 @@
+//! Who the owners outside are inside.
+
+use super::{Entries, Node, Owner, Patch, Root};
+use crate::namespaces::Kind;
+use crate::plan::maps::inside_of;
+use crate::spec::{IdMap, Spec};
+
+/// The ids that files get which are made for the container in place of others.
+pub(super) struct Inside<'a> {
+    spec: &'a Spec,
+    is_root: bool,
+}
+
+impl<'a> Inside<'a> {
+    pub(super) fn of(spec: &'a Spec) -> Self {
+        Self { spec, is_root: nix::unistd::geteuid().is_root() }
+    }
+
+    /// The id inside; root where there is none, as nobody inside could be anybody else.
+    fn id(&self, map: &IdMap, outside: u32) -> u32 {
+        match map {
+            _ if !self.spec.namespaces.contains(Kind::User) && self.is_root => outside,
+            IdMap::Caller if self.is_root => outside,
+            IdMap::Rows(rows) => inside_of(rows, outside).unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    fn translate(&self, owner: &mut Owner) {
+        owner.uid = self.id(&self.spec.uid_map, owner.uid);
+        owner.gid = self.id(&self.spec.gid_map, owner.gid);
+    }
+
+    fn translate_all(&self, entries: &mut Entries) {
+        for (_, node) in entries {
+            match node {
+                Node::Bind { owner, .. }
+                | Node::Overlay { owner, .. }
+                | Node::Copy { owner, .. } => {
+                    self.translate(owner);
+                }
+                Node::Assembled { owner, entries, .. } => {
+                    self.translate(owner);
+                    self.translate_all(entries);
+                }
+                Node::Symlink(_) | Node::Directory | Node::File => {}
+            }
+        }
+    }
+}
+
+impl Root {
+    pub(super) fn translate(&mut self, ids: &Inside<'_>) {
+        match self {
+            Self::Host | Self::Directory => {}
+            Self::Overlay { owner } => ids.translate(owner),
+            Self::Assembled { owner, entries } | Self::Overlays { owner, entries } => {
+                ids.translate(owner);
+                ids.translate_all(entries);
+            }
+        }
+    }
+}
+
+impl Patch {
+    pub(super) fn translate(&mut self, ids: &Inside<'_>) {
+        ids.translate(&mut self.owner);
+        ids.translate_all(&mut self.entries);
+    }
+}

@@ -1,0 +1,210 @@
+//! Facts about the files that a container gets: where each of its mounts goes, what is missing there,
+//! and what the root has to be put together from. Gathered only for a specification that asks.
+
+mod gather;
+mod ids;
+mod mountinfo;
+mod outer;
+mod sources;
+mod tree;
+mod view;
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+pub(crate) use outer::{Made, OuterDirectory};
+pub(crate) use tree::{Entries, Node, Owner};
+
+use gather::Gatherer;
+
+use crate::error::SpecError;
+use crate::namespaces::Kind;
+use crate::spec::{MountKind, Overlay, Spec};
+
+/// What the container's root is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// The host's own stays.
+    Host,
+    /// The directory is bound.
+    Directory,
+    /// A tmpfs, on which the entries are bound.
+    Assembled { owner: Owner, entries: Entries },
+    /// One overlay on the directory.
+    Overlay { owner: Owner },
+    /// The upper directory, with an overlay on each entry.
+    Overlays { owner: Owner, entries: Entries },
+}
+
+/// A directory inside that is covered by one put together from its own entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Patch {
+    /// Relative to the root.
+    pub(crate) at: CString,
+    pub(crate) owner: Owner,
+    pub(crate) entries: Entries,
+}
+
+/// A directory or file to be made in a directory of the container's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Make {
+    /// The directory, relative to the root.
+    pub(crate) parent: CString,
+    pub(crate) name: CString,
+    pub(crate) directory: bool,
+}
+
+/// Where a mount goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Relative to the root, without links.
+    pub(crate) path: CString,
+    /// Mount points to be made just before.
+    pub(crate) make: Vec<Make>,
+    /// Directories of what was mounted to be replaced just after.
+    pub(crate) patches: Vec<Patch>,
+    /// What it shows, outside, without links; for an overlay the directory that keeps it comes last.
+    pub(crate) sources: Vec<CString>,
+}
+
+/// The places of a root of its own that every container needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnPlaces {
+    pub(crate) dev: Place,
+    pub(crate) proc: Place,
+    /// Where the host has one.
+    pub(crate) sys: Option<Place>,
+    /// Files in /etc: what they contain, and where they go.
+    pub(crate) etc: Vec<(Vec<u8>, Place)>,
+    /// Directories that a profile makes private.
+    pub(crate) private: Vec<Place>,
+    /// Which of the host's devices there are, by their names in /dev.
+    pub(crate) devices: Vec<&'static CStr>,
+}
+
+/// Everything that a plan has to know about files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Files {
+    pub(crate) root: Root,
+    /// What the root shows, outside, without links.
+    pub(crate) source: CString,
+    /// The directory that keeps the writes, outside, without links.
+    pub(crate) layer: Option<CString>,
+    /// Directories of the root to be replaced.
+    pub(crate) patches: Vec<Patch>,
+    /// For a root of its own.
+    pub(crate) own: Option<OwnPlaces>,
+    /// For each mount of the specification's.
+    pub(crate) mounts: Vec<Place>,
+    /// Made by the caller before anything else.
+    pub(crate) directories: Vec<OuterDirectory>,
+}
+
+/// What the gatherer needs to know of the host beside its files.
+pub(crate) struct Around<'a> {
+    /// Whether /sys, /dev/shm and /dev/mqueue will be mounted afresh on the host's root.
+    pub(crate) sys: bool,
+    pub(crate) shm: bool,
+    pub(crate) mqueue: bool,
+    /// The hostname that the container will have.
+    pub(crate) hostname: &'a [u8],
+    /// The caller's home directories, where a profile hides them.
+    pub(crate) homes: &'a [CString],
+}
+
+impl Files {
+    /// Whether a specification asks for anything that needs these facts.
+    pub(crate) fn wanted(spec: &Spec) -> bool {
+        spec.rootfs.is_some()
+            || !spec.mounts.is_empty()
+            || spec.read_only
+            || spec.overlay != Overlay::None
+    }
+
+    /// Gathers them.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError`] for whatever is wrong with the options: a root that is no directory, a source that
+    /// does not exist, a target that cannot be.
+    pub(crate) fn gather(spec: &Spec, around: &Around<'_>) -> Result<Self, SpecError> {
+        check(spec)?;
+        let source = match &spec.rootfs {
+            Some(path) => sources::directory("rootfs", path)?,
+            None => PathBuf::from("/"),
+        };
+        let needs_table = spec.overlay != Overlay::None
+            || spec.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Overlay { .. }));
+        let table = if needs_table { mountinfo::read() } else { Vec::new() };
+        let mut directories = Vec::new();
+        let layer = match &spec.overlay {
+            Overlay::Keep(path) => Some(sources::directory("overlay", path)?),
+            _ => None,
+        };
+        let mut gatherer =
+            Gatherer::new(spec, &source, layer.as_deref(), &table, &mut directories)?;
+        for mount in &spec.mounts {
+            if let MountKind::Overlay { upper: Some(upper), .. } = &mount.kind {
+                let upper = sources::directory(mount.option, upper)?;
+                sources::layer(mount.option, &upper, Owner::NEW, &mut directories)?;
+            }
+        }
+        let own = spec.rootfs.as_ref().map(|_| gatherer.own_places(around)).transpose()?;
+        if own.is_none() {
+            gatherer.hosts_layers(around);
+        }
+        let first = gatherer.view.layers.len();
+        let mut spots = Vec::new();
+        for mount in &spec.mounts {
+            spots.push(gatherer.mount(mount, first, &table)?);
+        }
+        let (root, patches, mounts) = gatherer.finish(&spots, first)?;
+        let source = c_string(source.as_os_str());
+        let layer = layer.map(|layer| c_string(layer.as_os_str()));
+        Ok(Self { root, source, layer, patches, own, mounts, directories })
+    }
+}
+
+/// What can be told without looking.
+fn check(spec: &Spec) -> Result<(), SpecError> {
+    let wanted: [(&'static str, bool); 4] = [
+        ("rootfs", spec.rootfs.is_some()),
+        ("read_only", spec.read_only),
+        ("overlay", spec.overlay != Overlay::None),
+        (spec.mounts.first().map_or("mounts", |mount| mount.option), !spec.mounts.is_empty()),
+    ];
+    if !spec.namespaces.contains(Kind::Mount)
+        && let Some((option, _)) = wanted.iter().find(|(_, wanted)| *wanted)
+    {
+        return Err(SpecError::new(
+            option,
+            "…",
+            "it would change the caller's files, since the mount namespace is shared",
+            "Make the mount namespace new: NamespaceOptions.with_mount()",
+        ));
+    }
+    if spec.read_only && spec.overlay != Overlay::None {
+        return Err(SpecError::new(
+            "read_only",
+            "True",
+            "it contradicts overlay, which is there to be written to",
+            "Give one of them",
+        ));
+    }
+    for mount in &spec.mounts {
+        mount.components()?;
+        mount.parse()?;
+    }
+    Ok(())
+}
+
+/// A path inside, relative to the root.
+fn relative(path: &Path) -> CString {
+    c_string(path.strip_prefix("/").unwrap_or(path).as_os_str())
+}
+
+/// Names come from the kernel or from C strings, so there is no NUL in them.
+fn c_string(text: &OsStr) -> CString {
+    CString::new(text.as_bytes()).unwrap_or_default()
+}

@@ -1,0 +1,147 @@
+//! What is outside: the directories and files that are mounted.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::mountinfo::{self, MountPoint};
+use super::view::Backing;
+use super::{OuterDirectory, Owner, c_string};
+use crate::error::SpecError;
+use crate::nearest::nearest;
+use crate::spec::{Mount, MountKind, Spec};
+
+fn path_of(path: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(path.to_bytes()))
+}
+
+/// A directory outside, without links.
+pub(super) fn directory(option: &'static str, path: &CStr) -> Result<PathBuf, SpecError> {
+    let wrong = |reason: String, remedy: String| {
+        SpecError::of_text(option, path.to_string_lossy(), reason, remedy)
+    };
+    let outside = path_of(path);
+    let found = fs::canonicalize(outside)
+        .map_err(|error| wrong(reason(&error), remedy(outside, &error)))?;
+    if found.is_dir() {
+        Ok(found)
+    } else {
+        Err(wrong("it is not a directory".to_owned(), "Give a directory".to_owned()))
+    }
+}
+
+/// The upper directory below the directory that keeps a layer; the launch makes what is missing.
+pub(super) fn layer(
+    option: &'static str,
+    layer: &Path,
+    owner: Owner,
+    directories: &mut Vec<OuterDirectory>,
+) -> Result<PathBuf, SpecError> {
+    let upper = layer.join("upper");
+    for (path, owner) in [(upper.clone(), owner), (layer.join("work"), Owner::NEW)] {
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => {
+                let value = path.to_string_lossy();
+                return Err(SpecError::of_text(
+                    option,
+                    value,
+                    "it is not a directory",
+                    "A layer's directory has nothing in it but upper and work: give another",
+                ));
+            }
+            Err(_) => directories.push(OuterDirectory { path, owner }),
+        }
+    }
+    Ok(upper)
+}
+
+/// Whether what a mount shows is a directory, what is in it, and where that is outside.
+pub(super) fn backing(
+    mount: &Mount,
+    table: &[MountPoint],
+) -> Result<(bool, Backing, Vec<CString>), SpecError> {
+    let own = |directory, backing| Ok((directory, backing, Vec::new()));
+    let shows = |path: &CStr| format!("{:?}", path.to_string_lossy());
+    match &mount.kind {
+        MountKind::Bind { source } => {
+            let outside = path_of(source);
+            let found = fs::canonicalize(outside)
+                .and_then(|path| Ok((fs::metadata(&path)?.is_dir(), path)))
+                .map_err(|error| {
+                    let reason = format!("the source {}: {}", shows(source), reason(&error));
+                    let remedy = remedy(outside, &error);
+                    SpecError::new(mount.option, mount.shown(), reason, remedy)
+                })?;
+            let (directory, path) = found;
+            let sources = vec![c_string(path.as_os_str())];
+            let backing = if directory { Backing::Host(path) } else { Backing::File };
+            Ok((directory, backing, sources))
+        }
+        MountKind::Overlay { lower, upper } => {
+            let (mut first, mut sources) = (None, Vec::new());
+            for path in lower.iter().chain(upper) {
+                let found = directory(mount.option, path)?;
+                if let Some(below) = mountinfo::below(table, &found).next() {
+                    return Err(SpecError::of_text(
+                        mount.option,
+                        path.to_string_lossy(),
+                        format!(
+                            "{} is mounted below it, where no overlay reaches",
+                            below.path.display()
+                        ),
+                        "Give a directory with nothing mounted below it",
+                    ));
+                }
+                sources.push(c_string(found.as_os_str()));
+                first.get_or_insert(found);
+            }
+            Ok((true, Backing::Overlaid(first.unwrap_or_default()), sources))
+        }
+        MountKind::Tmpfs { .. } => own(true, Backing::Own),
+        MountKind::Content { .. } => own(false, Backing::File),
+        MountKind::Proc | MountKind::Sysfs | MountKind::Devpts | MountKind::Mqueue => {
+            own(true, Backing::Kernel)
+        }
+    }
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "it does not exist".to_owned(),
+        io::ErrorKind::PermissionDenied => "the caller may not look there".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// The nearest name that exists, where the last component is the wrong one.
+fn remedy(path: &Path, error: &io::Error) -> String {
+    let near = || {
+        let (parent, name) = (path.parent()?, path.file_name()?.to_str()?);
+        let names: Vec<String> = fs::read_dir(parent)
+            .ok()?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        let near = nearest(name, names.iter().map(String::as_str))?;
+        Some(format!("Did you mean {:?}?", parent.join(near).display().to_string()))
+    };
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            near().unwrap_or_else(|| "Give a path that exists outside".to_owned())
+        }
+        _ => "Give a path that the caller can reach".to_owned(),
+    }
+}
+
+/// A hosts file for a root of its own: the caller's where the network is the caller's.
+pub(super) fn hosts(spec: &Spec, hostname: &[u8], network_is_shared: bool) -> Vec<u8> {
+    const LOCAL: &[u8] = b"127.0.0.1\tlocalhost\n\
+        ::1\tlocalhost ip6-localhost ip6-loopback\n\
+        ff02::1\tip6-allnodes\n\
+        ff02::2\tip6-allrouters\n";
+    let callers = network_is_shared.then(|| fs::read("/etc/hosts").ok()).flatten();
+    let rest = callers.as_deref().unwrap_or(LOCAL);
+    crate::plan::hosts_file(hostname, spec.domainname.as_deref(), rest)
+}

@@ -1,0 +1,263 @@
+//! Directories that are put together for the container: what has to be where in them.
+//!
+//! A directory lacks a mount point, and must not get one on the host; or an overlay cannot cover it,
+//! since something is mounted below it. Such a directory is *assembled*: a directory of the
+//! container's own, with each entry of the original bound, covered by an overlay, or copied.
+
+use std::collections::BTreeSet;
+use std::ffi::{CString, OsStr};
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::mountinfo::{self, MountPoint};
+
+/// A directory with more entries is not assembled: each of them costs a few system calls.
+const MOST_ENTRIES: usize = 2048;
+
+/// A file beside a mount point is copied into an overlay up to this size, and else shown read-only.
+const LARGEST_COPY: u64 = 4 << 20;
+
+/// File systems that are the kernel's own face: their files are not data that could be copied.
+const KERNELS_OWN: [&str; 21] = [
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "nfsd",
+    "nsfs",
+    "proc",
+    "pstore",
+    "rpc_pipefs",
+    "securityfs",
+    "sysfs",
+    "tracefs",
+];
+
+/// File systems that no overlay can lie on: their names do not tell upper from lower case.
+const NOT_BELOW_AN_OVERLAY: [&str; 6] = ["exfat", "hfs", "hfsplus", "msdos", "ntfs", "vfat"];
+
+/// Mode and owner of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl Owner {
+    /// A directory made for the container.
+    pub(crate) const NEW: Self = Self { mode: 0o755, uid: 0, gid: 0 };
+
+    /// An empty file made for the container.
+    pub(crate) const FILE: Self = Self { mode: 0o644, uid: 0, gid: 0 };
+
+    /// An empty file that something is bound on. Nobody makes such a file for anything else, so that it
+    /// does not count as a change in a layer that is kept.
+    pub(crate) const MOUNT_POINT: Self = Self { mode: 0, uid: 0, gid: 0 };
+
+    pub(super) fn of(found: &Metadata) -> Self {
+        Self { mode: found.mode() & 0o7777, uid: found.uid(), gid: found.gid() }
+    }
+}
+
+/// What is at one place of an assembled directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Node {
+    /// The original, with everything mounted below it. `owner`: that of the mount point, which is only
+    /// seen in a layer that is kept.
+    Bind { owner: Owner, directory: bool, read_only: bool },
+    /// An overlay on the original directory. `made`: its upper directory is there already.
+    Overlay { owner: Owner, made: bool },
+    /// A directory that is assembled itself.
+    Assembled { owner: Owner, made: bool, entries: Entries },
+    /// A copy of a regular file of this size.
+    Copy { owner: Owner, size: u64 },
+    /// A symbolic link to the same path.
+    Symlink(CString),
+    /// A mount point that the original lacks.
+    Directory,
+    /// A mount point that the original lacks, for a file.
+    File,
+}
+
+/// The entries of an assembled directory, by name.
+pub(crate) type Entries = Vec<(CString, Node)>;
+
+/// A mount point that is missing: its path, and whether a directory is to be mounted there.
+pub(super) type Need = (PathBuf, bool);
+
+/// Assembles `directory`, so that the mount points in `needs` (paths below it, from `inside` on) exist.
+pub(super) fn with_mount_points(
+    directory: &Path,
+    inside: &Path,
+    needs: &[Need],
+) -> io::Result<Entries> {
+    let mut entries = Entries::new();
+    for (name, found) in list(directory)? {
+        let (outer, inner) = (directory.join(&name), inside.join(&name));
+        let lacks = needs.iter().any(|(path, _)| path != &inner && path.starts_with(&inner));
+        let node = if found.file_type().is_symlink() {
+            Node::Symlink(link_of(&outer)?)
+        } else if lacks && found.is_dir() {
+            let entries = with_mount_points(&outer, &inner, needs)?;
+            Node::Assembled { owner: Owner::of(&found), made: false, entries }
+        } else {
+            let directory = found.is_dir();
+            let owner = if directory { Owner::NEW } else { Owner::FILE };
+            Node::Bind { owner, directory, read_only: false }
+        };
+        entries.push((c_string(&name)?, node));
+    }
+    let there: BTreeSet<CString> = entries.iter().map(|(name, _)| name.clone()).collect();
+    entries
+        .extend(new_entries(inside, needs)?.into_iter().filter(|(name, _)| !there.contains(name)));
+    Ok(entries)
+}
+
+/// The entries that only `needs` ask for in the directory `inside`.
+fn new_entries(inside: &Path, needs: &[Need]) -> io::Result<Entries> {
+    let mut entries = Entries::new();
+    let names: BTreeSet<&OsStr> = needs
+        .iter()
+        .filter_map(|(path, _)| path.strip_prefix(inside).ok()?.components().next())
+        .map(std::path::Component::as_os_str)
+        .collect();
+    for name in names {
+        let inner = inside.join(name);
+        let node = match needs.iter().find(|(path, _)| *path == inner) {
+            Some((_, false)) => Node::File,
+            Some((_, true)) => Node::Directory,
+            None => {
+                let entries = new_entries(&inner, needs)?;
+                Node::Assembled { owner: Owner::NEW, made: false, entries }
+            }
+        };
+        entries.push((c_string(name)?, node));
+    }
+    Ok(entries)
+}
+
+/// Covers a directory with overlays.
+pub(super) struct Coverer<'a> {
+    pub(super) mounts: &'a [MountPoint],
+    /// The upper directory, where one is kept.
+    pub(super) upper: Option<&'a Path>,
+}
+
+impl Coverer<'_> {
+    /// The entries of `directory`, covered. `inside` is its path in the upper directory. With `binds`
+    /// goes back what is shown as it is.
+    pub(super) fn entries(
+        &self,
+        directory: &Path,
+        inside: &Path,
+        binds: &mut Vec<PathBuf>,
+    ) -> io::Result<Entries> {
+        let mut entries = Entries::new();
+        for (name, found) in list(directory)? {
+            let (outer, inner) = (directory.join(&name), inside.join(&name));
+            if let Some(node) = self.node(&outer, &inner, &found, binds)? {
+                entries.push((c_string(&name)?, node));
+            }
+        }
+        Ok(entries)
+    }
+
+    fn node(
+        &self,
+        outer: &Path,
+        inner: &Path,
+        found: &Metadata,
+        binds: &mut Vec<PathBuf>,
+    ) -> io::Result<Option<Node>> {
+        let kept = self.upper.and_then(|upper| fs::symlink_metadata(upper.join(inner)).ok());
+        let owner = Owner::of(found);
+        let directory = found.is_dir();
+        let bind = |read_only| {
+            let owner = if directory { owner } else { Owner::MOUNT_POINT };
+            Node::Bind { owner, directory, read_only }
+        };
+        let mount = mountinfo::at(self.mounts, outer);
+        let is = |list: &[&str]| mount.is_some_and(|mount| list.contains(&mount.kind.as_str()));
+        if is(&KERNELS_OWN) {
+            binds.push(inner.to_owned());
+            return Ok(Some(bind(false)));
+        }
+        if found.is_dir() {
+            let made = match kept {
+                Some(kept) if kept.is_dir() => true,
+                // The container has put something else there.
+                Some(_) => return Ok(None),
+                None => false,
+            };
+            if is(&NOT_BELOW_AN_OVERLAY) {
+                binds.push(inner.to_owned());
+                return Ok(Some(bind(true)));
+            }
+            if !mountinfo::any_below(self.mounts, outer) {
+                return Ok(Some(Node::Overlay { owner, made }));
+            }
+            return match self.entries(outer, inner, binds) {
+                Ok(entries) => Ok(Some(Node::Assembled { owner, made, entries })),
+                // Whoever cannot list it does not see what is mounted below it either.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    binds.push(inner.to_owned());
+                    Ok(Some(bind(true)))
+                }
+                Err(error) => Err(error),
+            };
+        }
+        if kept.is_some() {
+            return Ok(None);
+        }
+        if found.file_type().is_symlink() {
+            return Ok(Some(Node::Symlink(link_of(outer)?)));
+        }
+        let special = found.file_type().is_socket()
+            || found.file_type().is_fifo()
+            || found.file_type().is_char_device()
+            || found.file_type().is_block_device();
+        if special {
+            return Ok(Some(bind(false)));
+        }
+        let readable = nix::unistd::access(outer, nix::unistd::AccessFlags::R_OK).is_ok();
+        let copied = readable && found.len() <= LARGEST_COPY;
+        Ok(Some(if copied { Node::Copy { owner, size: found.len() } } else { bind(true) }))
+    }
+}
+
+/// The entries of a directory by name, without following links.
+fn list(directory: &Path) -> io::Result<Vec<(std::ffi::OsString, Metadata)>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        // What is gone since, or cannot be looked at (a dead FUSE mount), is not shown.
+        let Ok(found) = entry.metadata() else { continue };
+        entries.push((entry.file_name(), found));
+        if entries.len() > MOST_ENTRIES {
+            return Err(io::Error::from_raw_os_error(libc::E2BIG));
+        }
+    }
+    entries.sort_by(|one, other| one.0.cmp(&other.0));
+    Ok(entries)
+}
+
+fn link_of(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(fs::read_link(path)?.into_os_string().into_vec())?)
+}
+
+fn c_string(name: &OsStr) -> io::Result<CString> {
+    Ok(CString::new(name.as_bytes())?)
+}

@@ -1,0 +1,268 @@
+//! What the container will see at a path, worked out before it exists.
+//!
+//! Links are followed as the kernel follows them inside: an absolute one starts at the container's
+//! root, and `..` ends there. The kernel resolves the result once more when it mounts
+//! (`openat2(2)`, `RESOLVE_IN_ROOT`), so what changes in between cannot lead outside.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// As many links as the kernel follows.
+const MOST_LINKS: usize = 40;
+
+/// What a mounted layer shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Backing {
+    /// A directory outside, itself: nothing may be made in it.
+    Host(PathBuf),
+    /// The container's own view of a directory outside: what is made in it stays inside.
+    Overlaid(PathBuf),
+    /// A directory of the container's own, empty at first.
+    Own,
+    /// One of the kernel's file systems: what is in it is not known before.
+    Kernel,
+    /// A file.
+    File,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Layer {
+    /// Its mount point inside, without links.
+    pub(super) at: PathBuf,
+    pub(super) backing: Backing,
+    /// Mount points that it lacks, and whether they are for directories.
+    pub(super) needs: Vec<(PathBuf, bool)>,
+}
+
+/// A place in the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    /// Its path inside, without links.
+    pub(super) path: PathBuf,
+    /// The layer that it lies in.
+    pub(super) layer: usize,
+    /// The deepest directory on the way that is there.
+    pub(super) existing: PathBuf,
+    /// Whether it is a directory; `None` where it does not exist or nobody can tell yet.
+    pub(super) directory: Option<bool>,
+}
+
+impl Spot {
+    pub(super) fn is_missing(&self) -> bool {
+        self.existing != self.path
+    }
+}
+
+enum Found {
+    Directory,
+    File,
+    Link(PathBuf),
+    Missing,
+    Unknown,
+}
+
+/// The layers, in the order in which they are mounted.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) layers: Vec<Layer>,
+    /// Mount points that will have been made, and whether they are directories.
+    made: BTreeMap<PathBuf, bool>,
+}
+
+impl View {
+    pub(super) fn new(root: Backing) -> Self {
+        let root = Layer { at: "/".into(), backing: root, needs: Vec::new() };
+        Self { layers: vec![root], made: BTreeMap::new() }
+    }
+
+    pub(super) fn push(&mut self, at: impl Into<PathBuf>, backing: Backing) {
+        self.layers.push(Layer { at: at.into(), backing, needs: Vec::new() });
+    }
+
+    /// The uppermost layer that covers a path.
+    pub(super) fn layer_of(&self, path: &Path) -> usize {
+        self.layers.iter().rposition(|layer| path.starts_with(&layer.at)).unwrap_or(0)
+    }
+
+    /// Where a path leads.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTDIR` where a file is in the way, `ELOOP` for too many links, or what the host says.
+    pub(super) fn locate<'a>(
+        &self,
+        components: impl IntoIterator<Item = &'a [u8]>,
+    ) -> io::Result<Spot> {
+        let mut rest: VecDeque<OsString> =
+            components.into_iter().map(|name| OsStr::from_bytes(name).to_owned()).collect();
+        let mut path = PathBuf::from("/");
+        let mut existing = path.clone();
+        let mut directory = Some(true);
+        let mut links = 0;
+        while let Some(name) = rest.pop_front() {
+            if name == ".." {
+                path.pop();
+                if !path.starts_with(&existing) {
+                    existing.clone_from(&path);
+                }
+                continue;
+            }
+            if directory == Some(false) {
+                return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
+            }
+            let next = path.join(&name);
+            if path != existing {
+                // Below something that is missing.
+                path = next;
+                continue;
+            }
+            match self.look(&next)? {
+                Found::Directory => directory = Some(true),
+                Found::File => directory = Some(false),
+                Found::Unknown => directory = None,
+                Found::Missing => {
+                    directory = None;
+                    path = next;
+                    continue;
+                }
+                Found::Link(to) => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+                    }
+                    if to.is_absolute() {
+                        path = "/".into();
+                        existing = "/".into();
+                    }
+                    let names = to.components().filter_map(|component| match component {
+                        std::path::Component::Normal(name) => Some(name.to_owned()),
+                        std::path::Component::ParentDir => Some("..".into()),
+                        _ => None,
+                    });
+                    for name in names.collect::<Vec<_>>().into_iter().rev() {
+                        rest.push_front(name);
+                    }
+                    directory = Some(true);
+                    continue;
+                }
+            }
+            path = next;
+            existing.clone_from(&path);
+        }
+        Ok(Spot { layer: self.layer_of(&path), path, existing, directory })
+    }
+
+    fn look(&self, path: &Path) -> io::Result<Found> {
+        let layer = &self.layers[self.layer_of(path)];
+        if layer.at == path {
+            let file = layer.backing == Backing::File;
+            return Ok(if file { Found::File } else { Found::Directory });
+        }
+        if let Some(directory) = self.made.get(path) {
+            return Ok(if *directory { Found::Directory } else { Found::File });
+        }
+        let outside = match &layer.backing {
+            Backing::Host(top) | Backing::Overlaid(top) => {
+                top.join(path.strip_prefix(&layer.at).unwrap_or(path))
+            }
+            Backing::Own | Backing::File => return Ok(Found::Missing),
+            Backing::Kernel => return Ok(Found::Unknown),
+        };
+        match std::fs::symlink_metadata(&outside) {
+            Ok(found) if found.is_dir() => Ok(Found::Directory),
+            Ok(found) if found.is_symlink() => Ok(Found::Link(std::fs::read_link(&outside)?)),
+            Ok(_) => Ok(Found::File),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Missing),
+            // Root inside may be able to look where the caller is not.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Found::Unknown),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says that a mount point will be made there.
+    pub(super) fn make(&mut self, spot: &Spot, directory: bool) {
+        let mut way = spot.existing.clone();
+        if let Ok(missing) = spot.path.strip_prefix(&spot.existing) {
+            for name in missing {
+                way.push(name);
+                self.made.insert(way.clone(), true);
+            }
+        }
+        self.made.insert(spot.path.clone(), directory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A root made for one test, gone with it.
+    struct Root(PathBuf);
+
+    impl Root {
+        fn new(name: &str) -> Self {
+            let path =
+                std::env::temp_dir().join(format!("minidocker-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(path.join("etc/real")).unwrap();
+            Self(path)
+        }
+
+        fn link(self, name: &str, to: &str) -> Self {
+            std::os::unix::fs::symlink(to, self.0.join(name)).unwrap();
+            self
+        }
+
+        fn locate(&self, path: &str) -> io::Result<Spot> {
+            View::new(Backing::Host(self.0.clone()))
+                .locate(path.as_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()))
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_link_never_leads_out_of_the_root() {
+        let root = Root::new("view-links")
+            .link("up", "../../../../../../etc")
+            .link("absolute", "/etc")
+            .link("loop", "loop")
+            .link("dangling", "/nowhere/at/all");
+        for link in ["up", "absolute"] {
+            let spot = root.locate(&format!("{link}/real")).unwrap();
+            assert_eq!(spot.path, Path::new("/etc/real"), "{link}");
+            assert_eq!(spot.directory, Some(true));
+            assert!(!spot.is_missing());
+        }
+        assert_eq!(root.locate("loop").unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        let spot = root.locate("dangling/x").unwrap();
+        assert_eq!(spot.path, Path::new("/nowhere/at/all/x"));
+        assert_eq!(spot.existing, Path::new("/"));
+    }
+
+    #[test]
+    fn a_file_on_the_way_is_no_directory() {
+        let root = Root::new("view-file");
+        std::fs::write(root.0.join("etc/file"), "").unwrap();
+        assert_eq!(root.locate("etc/file/x").unwrap_err().raw_os_error(), Some(libc::ENOTDIR));
+        assert_eq!(root.locate("etc/file").unwrap().directory, Some(false));
+    }
+
+    #[test]
+    fn the_last_layer_that_covers_a_path_shows() {
+        let root = Root::new("view-layers");
+        let mut view = View::new(Backing::Host(root.0.clone()));
+        view.push("/etc", Backing::Own);
+        let spot = view.locate([&b"etc"[..], b"real"]).unwrap();
+        assert!(spot.is_missing());
+        assert_eq!(spot.layer, 1);
+        view.make(&spot, true);
+        assert!(!view.locate([&b"etc"[..], b"real"]).unwrap().is_missing());
+    }
+}

@@ -1,0 +1,47 @@
+//! The three functions that the compiler expects of every C library, and that this program has to bring
+//! itself. Byte by byte: what they are used for is small.
+
+/// # Safety
+///
+/// `memset(3)`: `length` bytes at `to` are the caller's to write.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(to: *mut u8, value: i32, length: usize) -> *mut u8 {
+    for index in 0..length {
+        // SAFETY: inside the caller's bytes.
+        let place = unsafe { to.add(index) };
+        // Volatile, or the compiler would see that this is memset, and call it.
+        // SAFETY: as above.
+        unsafe { place.write_volatile(value as u8) };
+    }
+    to
+}
+
+/// # Safety
+///
+/// `memcpy(3)`: `length` bytes at `from` can be read, those at `to` written, and they do not overlap.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
+    for index in 0..length {
+        // SAFETY: inside the caller's bytes.
+        let (place, source) = unsafe { (to.add(index), from.add(index)) };
+        // SAFETY: as above.
+        unsafe { place.write_volatile(source.read_volatile()) };
+    }
+    to
+}
+
+/// # Safety
+///
+/// `bcmp(3)`: `length` bytes at both places can be read.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, length: usize) -> i32 {
+    for index in 0..length {
+        // SAFETY: inside the caller's bytes.
+        let (one, other) = unsafe { (one.add(index), other.add(index)) };
+        // SAFETY: as above.
+        if unsafe { one.read_volatile() != other.read_volatile() } {
+            return 1;
+        }
+    }
+    0
+}

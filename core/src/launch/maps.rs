@@ -1,0 +1,159 @@
+//! The id maps of the child's new user namespace, which the parent writes while the child waits.
+
+use std::ffi::OsStr;
+use std::io::{self, Read, Seek};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::wait::Wait;
+use crate::error::{LaunchError, SpawnError};
+use crate::plan::Step;
+use crate::plan::maps::{Maps, Rows};
+use crate::{fd, sys};
+
+/// How long the caller's memory may stay non-dumpable, and with it the child's /proc files closed to
+/// a plain caller: a child of another thread's, which shares that memory too, is changing its ids.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// What newuidmap may say that goes into an error.
+const MOST_SAID: u64 = 4096;
+
+impl Maps {
+    /// Writes the maps of the process `pid`.
+    pub(super) fn write(&self, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
+        if self.deny_setgroups {
+            write_file(pid, "setgroups", "deny")?;
+        }
+        self.uid.write(pid, "uid_map", "newuidmap", wait)?;
+        self.gid.write(pid, "gid_map", "newgidmap", wait)
+    }
+}
+
+impl Rows {
+    fn write(
+        &self,
+        pid: i32,
+        file: &str,
+        program: &str,
+        wait: &mut Wait<'_>,
+    ) -> Result<(), LaunchError> {
+        let text = self.text();
+        if self.through_helper {
+            write_through(program, pid, file, &text, wait)
+        } else {
+            Ok(write_file(pid, file, &text)?)
+        }
+    }
+}
+
+fn write_file(pid: i32, file: &str, text: &str) -> Result<(), SpawnError> {
+    let path = format!("/proc/{pid}/{file}");
+    let write = || {
+        // One write(2): the kernel takes a map whole or not at all.
+        let mut file = std::fs::OpenOptions::new().write(true).open(&path)?;
+        io::Write::write_all(&mut file, text.as_bytes())
+    };
+    let mut waited = Duration::ZERO;
+    loop {
+        match write() {
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) && waited < PATIENCE => {
+                let pause = Duration::from_micros(100);
+                std::thread::sleep(pause);
+                waited += pause;
+            }
+            result => return result.map_err(|error| refused(&error).about(path)),
+        }
+    }
+}
+
+/// Says why the kernel refused a map, where that is not what its error number suggests.
+fn refused(error: &io::Error) -> SpawnError {
+    let mut refused = SpawnError::from_io(Step::IdMaps, error);
+    let dumpable = nix::sys::prctl::get_dumpable().unwrap_or(true);
+    let own_proc = std::fs::read_link("/proc/self")
+        .is_ok_and(|pid| pid.as_os_str() == OsStr::new(&std::process::id().to_string()));
+    if !own_proc {
+        refused.hint = SpawnError::new(Step::IdMaps, libc::ENOENT).hint;
+    } else if refused.errno == libc::EACCES && !dumpable {
+        let remedy = "The caller is not dumpable (it has changed its user id, for one), and its \
+                      child's files in /proc belong to root: call prctl(PR_SET_DUMPABLE, 1) first";
+        refused.hint = Some(remedy.to_owned());
+    }
+    refused
+}
+
+/// Writes a map through newuidmap(1) or newgidmap(1), which may hang: they ask the system for users.
+fn write_through(
+    program: &str,
+    pid: i32,
+    file: &str,
+    text: &str,
+    wait: &mut Wait<'_>,
+) -> Result<(), LaunchError> {
+    let failed = |error: &io::Error| SpawnError::from_io(Step::IdMaps, error).about(program);
+    // A pipe could fill up while nobody reads it.
+    let said = fd::memfd(c"minidocker-said", b"", false).map_err(|error| failed(&error))?;
+    let said = std::fs::File::from(said);
+    let copy = said.try_clone().map_err(|error| failed(&error))?;
+    let mut child = Command::new(program)
+        .arg(pid.to_string())
+        .args(text.split_whitespace())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(copy)
+        // One that is given up is killed with all that it started.
+        .process_group(0)
+        .spawn()
+        .map_err(|error| failed(&error))?;
+    let status = match await_end(&mut child, wait) {
+        Ok(status) => status,
+        Err(error) => {
+            let _ = sys::kill(-(child.id() as i32), libc::SIGKILL);
+            // Killed just now: this does not take long. Somebody else may have reaped it.
+            let _ = child.wait();
+            return Err(error);
+        }
+    };
+    let succeeded = status.map_or_else(
+        // Where SIGCHLD is ignored nobody is told; an empty file says that the map is not there.
+        || std::fs::read_to_string(format!("/proc/{pid}/{file}")).is_ok_and(|map| !map.is_empty()),
+        |status| status.success(),
+    );
+    if succeeded { Ok(()) } else { Err(complaint(program, said).into()) }
+}
+
+/// Waits for the program's end; `None` where somebody else has reaped it.
+fn await_end(child: &mut Child, wait: &mut Wait<'_>) -> Result<Option<ExitStatus>, LaunchError> {
+    let pidfd = fd::pidfd_open(child.id() as i32);
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(Some(status)),
+            Ok(None) => {}
+            Err(_) => return Ok(None),
+        }
+        wait.check()?;
+        let slice = wait.slice();
+        match &pidfd {
+            Ok(pidfd) => {
+                // Interrupted or not, the child is looked at again.
+                let _ = fd::is_readable(pidfd.as_fd(), slice);
+            }
+            // No descriptor is left: look again, and again.
+            Err(_) => std::thread::sleep(slice.min(Duration::from_millis(1))),
+        }
+    }
+}
+
+fn complaint(program: &str, mut said: std::fs::File) -> SpawnError {
+    let mut bytes = Vec::new();
+    let read = said.rewind().and_then(|()| said.take(MOST_SAID).read_to_end(&mut bytes));
+    let mut error = SpawnError::new(Step::IdMaps, libc::EPERM).about(program);
+    let said = String::from_utf8_lossy(&bytes);
+    if read.is_ok() && !said.trim().is_empty() {
+        let hint = error.hint.unwrap_or_default();
+        error.hint = Some(format!("It said: {}. {hint}", said.trim()));
+    }
+    error
+}

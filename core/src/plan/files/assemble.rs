@@ -1,0 +1,190 @@
+//! Directories put together from the entries of another one.
+
+use std::ffi::{CStr, CString};
+
+use super::root::overlay_data;
+use super::{
+    attach, clone_tree, close, make_directory, make_file, open_entry, set_attributes, set_owner,
+};
+use crate::files::{Entries, Node, Owner};
+use crate::plan::call::{Arg, Cell, Sequence};
+use crate::plan::isolation::{at_cwd, mount, named};
+use crate::plan::{Step, number};
+
+/// Binds each entry of the directory `from` in the directory `to`.
+pub(super) fn bind_all(
+    sequence: &mut Sequence,
+    step: Step,
+    (from, to): (Cell, Cell),
+    entries: &Entries,
+) {
+    for (name, node) in entries {
+        match node {
+            Node::Assembled { owner, entries, .. } => {
+                make_directory(sequence, step, to.into(), name, *owner, false);
+                let inner_to = open_entry(sequence, step, to, name);
+                let made_here = entries.iter().all(|(_, node)| is_new(node));
+                // What is wholly new has no original to look at.
+                let inner_from =
+                    if made_here { from } else { open_entry(sequence, step, from, name) };
+                bind_all(sequence, step, (inner_from, inner_to), entries);
+                close(sequence, step, inner_to);
+                if !made_here {
+                    close(sequence, step, inner_from);
+                }
+            }
+            _ => place(sequence, step, (from, to), name, node, false),
+        }
+    }
+}
+
+/// Whether nothing of the original is in it.
+fn is_new(node: &Node) -> bool {
+    match node {
+        Node::Directory | Node::File => true,
+        Node::Assembled { entries, .. } => entries.iter().all(|(_, node)| is_new(node)),
+        _ => false,
+    }
+}
+
+/// One entry that has no entries of its own. `lenient`: its mount point may be there already.
+fn place(
+    sequence: &mut Sequence,
+    step: Step,
+    (from, to): (Cell, Cell),
+    name: &CStr,
+    node: &Node,
+    lenient: bool,
+) {
+    match node {
+        Node::Bind { owner, directory, read_only } => {
+            if *directory {
+                make_directory(sequence, step, to.into(), name, *owner, lenient);
+            } else {
+                make_file(sequence, step, to.into(), name, owner.mode, lenient);
+            }
+            let tree = clone_entry(sequence, step, from, name);
+            if *read_only {
+                let set = (libc::MOUNT_ATTR_RDONLY, 0);
+                set_attributes(sequence, step, (tree.into(), c""), set, true);
+            }
+            attach(sequence, step, tree, to.into(), name);
+            close(sequence, step, tree);
+        }
+        Node::Symlink(target) => {
+            let args = [sequence.text(target), to.into(), sequence.text(name)];
+            sequence.call(step, number::SYMLINKAT, args).about(name);
+        }
+        Node::Directory => make_directory(sequence, step, to.into(), name, Owner::NEW, false),
+        Node::File => make_file(sequence, step, to.into(), name, Owner::FILE.mode, false),
+        Node::Copy { owner, size } => copy(sequence, step, (from, to), name, *owner, *size),
+        Node::Overlay { .. } | Node::Assembled { .. } => unreachable!("handled by the callers"),
+    }
+}
+
+/// The tree of an entry, which is not followed if it is a link.
+fn clone_entry(sequence: &mut Sequence, step: Step, from: Cell, name: &CStr) -> Cell {
+    let tree = clone_tree(sequence, step, from.into(), name, true);
+    let call = sequence.calls.last_mut().expect("just made");
+    call.args[2] = named!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW);
+    tree
+}
+
+/// A copy of a regular file.
+fn copy(
+    sequence: &mut Sequence,
+    step: Step,
+    (from, to): (Cell, Cell),
+    name: &CStr,
+    owner: Owner,
+    size: u64,
+) {
+    let (source, copied) = (sequence.cell(), sequence.cell());
+    let text = sequence.text(name);
+    let flags = named!(O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    let args = [from.into(), text.clone(), flags, Arg::Int(0)];
+    sequence.call(step, number::OPENAT, args).about(name).into(source);
+    let flags = named!(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC);
+    let args = [to.into(), text, flags, Arg::octal(owner.mode & 0o777)];
+    sequence.call(step, number::OPENAT, args).about(name).into(copied);
+    if size > 0 {
+        let args = [copied.into(), source.into(), Arg::Null, Arg::Int(size as i64)];
+        sequence.call(step, number::SENDFILE, args).about(name);
+    }
+    close(sequence, step, source);
+    close(sequence, step, copied);
+    set_owner(sequence, step, to.into(), name, owner);
+}
+
+/// Directories that are covered with overlays, each with an upper directory in the layer that the
+/// working directory is.
+pub(super) struct Covering<'a> {
+    /// The directory that the root shows, outside.
+    source: &'a CStr,
+    /// Whether the layer is kept, so that parts of it may be there already.
+    kept: bool,
+    /// How many work directories there are.
+    works: u32,
+}
+
+impl<'a> Covering<'a> {
+    pub(super) fn new(source: &'a CStr, kept: bool) -> Self {
+        Self { source, kept, works: 0 }
+    }
+
+    /// Covers the entries of a directory; `path` is relative to the root.
+    pub(super) fn cover(
+        &mut self,
+        sequence: &mut Sequence,
+        (from, to): (Cell, Cell),
+        path: &CStr,
+        entries: &Entries,
+    ) {
+        const STEP: Step = Step::Overlay;
+        for (name, node) in entries {
+            let inner = joined(path, name);
+            match node {
+                Node::Overlay { owner, made } => {
+                    if !made {
+                        make_directory(sequence, STEP, to.into(), name, *owner, false);
+                    }
+                    self.overlay(sequence, &inner);
+                }
+                Node::Assembled { owner, made, entries } => {
+                    if !made {
+                        make_directory(sequence, STEP, to.into(), name, *owner, false);
+                    }
+                    let inner_from = open_entry(sequence, STEP, from, name);
+                    let inner_to = open_entry(sequence, STEP, to, name);
+                    self.cover(sequence, (inner_from, inner_to), &inner, entries);
+                    close(sequence, STEP, inner_from);
+                    close(sequence, STEP, inner_to);
+                }
+                _ => place(sequence, STEP, (from, to), name, node, self.kept),
+            }
+        }
+    }
+
+    /// One overlay. The target is named from the new root; each name of it is a directory of the
+    /// layer, opened or made just before.
+    fn overlay(&mut self, sequence: &mut Sequence, path: &CStr) {
+        let work = CString::new(format!("work/{}", self.works)).expect("digits");
+        self.works += 1;
+        make_directory(sequence, Step::Overlay, at_cwd(), &work, Owner::NEW, self.kept);
+        let data = overlay_data(&joined(self.source, path), &joined(c"upper", path), &work);
+        let (kind, target) = (Some(c"overlay"), joined(c"/..", path));
+        mount(sequence, Step::Overlay, kind, &target, kind, Arg::Int(0), Some(&data));
+        if self.kept {
+            super::open_work_directory(sequence, Step::Overlay, &work);
+        }
+    }
+}
+
+fn joined(directory: &CStr, name: &CStr) -> CString {
+    let mut path = directory.to_bytes().to_vec();
+    if !path.is_empty() && !path.ends_with(b"/") {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name.to_bytes());
+    CString::new(path).expect("made of strings without a NUL")
+}

@@ -1,0 +1,173 @@
+//! What every container needs in a root of its own: /dev, /proc, /sys, and files in /etc.
+//!
+//! The few descriptors that this takes are closed when the command is executed.
+
+use std::ffi::{CStr, CString};
+
+use super::mounts::make;
+use super::{
+    Assembly, attach, attach_to, change_to, clone_tree, make_content, make_directory, make_file,
+    open_in_root,
+};
+use crate::files::{OwnPlaces, Owner, Place};
+use crate::namespaces::Kind;
+use crate::plan::call::{Arg, Cell, Sequence};
+use crate::plan::isolation::{at_cwd, mount, named};
+use crate::plan::seclude::Kernels;
+use crate::plan::{Step, number};
+
+/// Links in /dev that programs rely on.
+const LINKS: [(&CStr, &CStr); 5] = [
+    (c"fd", c"/proc/self/fd"),
+    (c"stdin", c"/proc/self/fd/0"),
+    (c"stdout", c"/proc/self/fd/1"),
+    (c"stderr", c"/proc/self/fd/2"),
+    (c"ptmx", c"pts/ptmx"),
+];
+
+impl Assembly<'_> {
+    /// Mounts it. Until the root is entered, absolute paths are the host's.
+    pub(super) fn populate(&self, sequence: &mut Sequence, own: &OwnPlaces, root: Cell) -> Kernels {
+        let dev = self.devices(sequence, own, root);
+        let sys = own.sys.as_ref().map(|sys| self.sys(sequence, sys, root));
+        let proc = self.proc(sequence, &own.proc, root);
+        for (number, (content, place)) in own.etc.iter().enumerate() {
+            bind_file(sequence, (dev, number), content, place, root);
+        }
+        for Place { path, .. } in &own.private {
+            let onto = open_in_root(sequence, Step::Hide, root, path, true);
+            change_to(sequence, Step::Hide, onto);
+            let (kind, flags) = (Some(c"tmpfs"), named!(MS_NOSUID | MS_NODEV));
+            mount(sequence, Step::Hide, kind, c".", kind, flags, Some(c"mode=1777")).about(path);
+        }
+        Kernels::Descriptors { proc, sys }
+    }
+
+    fn devices(&self, sequence: &mut Sequence, own: &OwnPlaces, root: Cell) -> Cell {
+        const STEP: Step = Step::Dev;
+        make(sequence, root, &own.dev.make);
+        let onto = open_in_root(sequence, STEP, root, &own.dev.path, true);
+        change_to(sequence, STEP, onto);
+        let kind = Some(c"tmpfs");
+        let data = Some(c"mode=755,size=64k");
+        let flags = named!(MS_NOSUID | MS_NOEXEC);
+        mount(sequence, STEP, kind, c".", kind, flags, data).about(c"/dev");
+        // Everything from here on is named from the new /dev, in which nobody else has made a link.
+        let dev = open_in_root(sequence, STEP, root, &own.dev.path, true);
+        change_to(sequence, STEP, dev);
+        for name in &own.devices {
+            let path = format!("/dev/{}", name.to_string_lossy());
+            let path = CString::new(path).expect("made of strings without a NUL");
+            make_file(sequence, STEP, at_cwd(), name, Owner::FILE.mode, false);
+            mount(sequence, STEP, Some(&path), name, None, named!(MS_BIND), None).about(&path);
+        }
+        if let Some(terminal) = &self.host.terminal {
+            make_file(sequence, STEP, at_cwd(), c"console", Owner::FILE.mode, false);
+            let flags = named!(MS_BIND);
+            mount(sequence, STEP, Some(terminal), c"console", None, flags, None).about(terminal);
+        }
+        for (name, target) in LINKS {
+            let args = [sequence.text(target), at_cwd(), sequence.text(name)];
+            sequence.call(STEP, number::SYMLINKAT, args).about(name);
+        }
+        make_directory(sequence, STEP, at_cwd(), c"pts", Owner::NEW, false);
+        let mut data = vec!["newinstance".to_owned()];
+        data.extend(self.devpts_data(&|_| false));
+        let data = CString::new(data.join(",")).expect("words");
+        let kind = Some(c"devpts");
+        let flags = named!(MS_NOSUID | MS_NOEXEC);
+        mount(sequence, STEP, kind, c"pts", kind, flags, Some(&data));
+        self.shared_memory(sequence);
+        dev
+    }
+
+    /// /dev/shm and /dev/mqueue, from the new /dev: of the container's own, or the caller's where the
+    /// IPC namespace is shared.
+    fn shared_memory(&self, sequence: &mut Sequence) {
+        const STEP: Step = Step::MountShm;
+        for (kind, name, mode, data, there) in [
+            (c"tmpfs", c"shm", 0o1777, Some(c"mode=1777"), self.host.shm),
+            (c"mqueue", c"mqueue", 0o755, None, self.host.mqueue),
+        ] {
+            make_directory(sequence, STEP, at_cwd(), name, Owner { mode, ..Owner::NEW }, false);
+            if self.new.contains(Kind::Ipc) {
+                let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+                mount(sequence, STEP, Some(kind), name, Some(kind), flags, data);
+            } else if there {
+                let path = format!("/dev/{}", name.to_string_lossy());
+                let path = CString::new(path).expect("made of strings without a NUL");
+                let flags = named!(MS_BIND | MS_REC);
+                mount(sequence, STEP, Some(&path), name, None, flags, None).about(&path);
+            }
+        }
+    }
+
+    fn sys(&self, sequence: &mut Sequence, place: &Place, root: Cell) -> Cell {
+        const STEP: Step = Step::MountSys;
+        make(sequence, root, &place.make);
+        let onto = open_in_root(sequence, STEP, root, &place.path, true);
+        if !(self.other_net && self.host.sys) {
+            let tree = clone_tree(sequence, STEP, at_cwd(), c"/sys", true);
+            attach_to(sequence, STEP, tree, onto, c"/sys");
+            return tree;
+        }
+        let cgroups = self
+            .host
+            .sys_cgroup
+            .then(|| clone_tree(sequence, STEP, at_cwd(), c"/sys/fs/cgroup", true));
+        let sys = kernel_file_system(sequence, STEP, c"sysfs");
+        attach_to(sequence, STEP, sys, onto, c"/sys");
+        if let Some(tree) = cgroups {
+            attach(sequence, STEP, tree, sys.into(), c"fs/cgroup");
+        }
+        sys
+    }
+
+    fn proc(&self, sequence: &mut Sequence, place: &Place, root: Cell) -> Cell {
+        const STEP: Step = Step::MountProc;
+        make(sequence, root, &place.make);
+        let onto = open_in_root(sequence, STEP, root, &place.path, true);
+        let tree = if self.new.contains(Kind::Pid) {
+            kernel_file_system(sequence, STEP, c"proc")
+        } else {
+            clone_tree(sequence, STEP, at_cwd(), c"/proc", true)
+        };
+        attach_to(sequence, STEP, tree, onto, c"/proc");
+        tree
+    }
+}
+
+/// A file system of the kernel's, attached to nothing yet. What is then named from its descriptor is in
+/// it, whatever somebody else does to the way there meanwhile.
+fn kernel_file_system(sequence: &mut Sequence, step: Step, kind: &CStr) -> Cell {
+    let (context, tree) = (sequence.cell(), sequence.cell());
+    let args = [sequence.text(kind), named!(FSOPEN_CLOEXEC)];
+    sequence.call(step, number::FSOPEN, args).into(context);
+    let args = [context.into(), named!(FSCONFIG_CMD_CREATE), Arg::Null, Arg::Null, Arg::Int(0)];
+    sequence.call(step, number::FSCONFIG, args);
+    let flags = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    sequence
+        .call(step, number::FSMOUNT, [context.into(), named!(FSMOUNT_CLOEXEC), flags])
+        .note("of the container's own namespaces")
+        .into(tree);
+    tree
+}
+
+/// A file with this content over another one, which stays as it is: made in the new /dev, bound, and
+/// unlinked there.
+fn bind_file(
+    sequence: &mut Sequence,
+    (dev, number): (Cell, usize),
+    content: &[u8],
+    place: &Place,
+    root: Cell,
+) {
+    const STEP: Step = Step::Hosts;
+    make(sequence, root, &place.make);
+    let name = CString::new(format!(".etc-{number}")).expect("digits");
+    let tree = make_content(sequence, STEP, dev, &name, (content, 0o644));
+    let onto = open_in_root(sequence, STEP, root, &place.path, false);
+    attach_to(sequence, STEP, tree, onto, &place.path);
+    let text = sequence.text(&name);
+    sequence.call(STEP, number::UNLINKAT, [dev.into(), text, Arg::Int(0)]).about(&name);
+}

@@ -1,0 +1,306 @@
+//! What works here, found by trying it: each probe is a few system calls, made by a child that then ends.
+//!
+//! Where a probe tries a step of a launch it makes the very calls of the plan, and the other steps do
+//! not happen, so that what is broken in one place does not show everywhere. The child shares the
+//! caller's memory and walks a program, as every launch's child does, so a probe is as quick as a
+//! launch, whatever the caller's size and however many threads it has. Nothing of the caller changes,
+//! and what a probe makes is gone with its child.
+
+use std::ffi::CString;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
+use crate::error::{LaunchError, SpawnError};
+use crate::plan::Step;
+use crate::plan::call::Handles;
+use crate::plan::probe::Trial;
+use crate::{caller, launch};
+
+macro_rules! probes {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal),+ $(,)?) => {
+        /// One thing to try.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Probe { $($(#[doc = $doc])+ $variant),+ }
+
+        impl Probe {
+            /// Every probe.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Its short name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+        }
+    };
+}
+
+probes! {
+    /// A new user namespace, and its id maps.
+    User = "user",
+    /// Subordinate ids in a new user namespace, mapped by newuidmap and newgidmap.
+    SubordinateIds = "subordinate-ids",
+    /// The capabilities that a new user namespace gives: a hostname is set.
+    Capabilities = "capabilities",
+    /// A new mount namespace, made private.
+    Mount = "mount",
+    /// A new UTS namespace.
+    Uts = "uts",
+    /// A new IPC namespace.
+    Ipc = "ipc",
+    /// A new PID namespace.
+    Pid = "pid",
+    /// A new network namespace.
+    Net = "net",
+    /// A new cgroup namespace.
+    Cgroup = "cgroup",
+    /// A new time namespace, and offsets of its clocks.
+    Time = "time",
+    /// A fresh proc.
+    FreshProc = "fresh-proc",
+    /// A fresh sysfs, with what is on /sys/fs/cgroup carried over.
+    FreshSys = "fresh-sys",
+    /// Private /dev/shm and /dev/mqueue.
+    SharedMemory = "shared-memory",
+    /// The loopback interface of a new network.
+    Loopback = "loopback",
+    /// ICMP sockets in a new network.
+    Ping = "ping",
+    /// An overlay on a tmpfs, written to.
+    Overlay = "overlay",
+    /// `pivot_root(2)` to a tmpfs.
+    PivotRoot = "pivot-root",
+    /// A subtree made read-only, `mount_setattr(2)`.
+    ReadOnly = "read-only",
+    /// Pseudo terminals of its own.
+    Devpts = "devpts",
+    /// A path resolved inside a root, `openat2(2)`.
+    ResolveInRoot = "resolve-in-root",
+    /// unshare(2) of a user namespace, the chapter's own call.
+    Unshare = "unshare",
+    /// `pidfd_open(2)` and `pidfd_send_signal(2)`.
+    Pidfd = "pidfd",
+    /// `pidfd_send_signal(2)` to a whole process group.
+    PidfdGroup = "pidfd-group",
+    /// `close_range(2)` that marks descriptors close-on-exec.
+    CloseRange = "close-range",
+    /// The helper program, executed from a memfd.
+    MemfdExec = "memfd-exec",
+    /// A seccomp filter that allows everything.
+    Seccomp = "seccomp",
+    /// A Landlock domain that handles one right.
+    Landlock = "landlock",
+    /// A wait for nothing: what a step that hangs looks like.
+    Forever = "forever",
+    /// A directory, made and removed: a control group, where the path is below one.
+    Directory = "directory",
+    /// clone(2) with flags that exclude each other, which the kernel answers with EINVAL; another
+    /// answer comes from a filter before it.
+    FilterClone = "filter-clone",
+    /// unshare(2) with a flag that does not exist: EINVAL without a filter.
+    FilterUnshare = "filter-unshare",
+    /// mount(2) at no address: EFAULT without a filter.
+    FilterMount = "filter-mount",
+    /// setns(2) to no descriptor: EBADF without a filter.
+    FilterSetns = "filter-setns",
+    /// `memfd_create(2)` with flags that do not exist: EINVAL without a filter.
+    FilterMemfd = "filter-memfd_create",
+}
+
+impl Probe {
+    /// The probe of that name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|probe| probe.name() == name)
+    }
+}
+
+/// How a probe is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether it happens in a new user namespace, as a plain caller needs it.
+    pub user_namespace: bool,
+    /// What [`Probe::Directory`] makes.
+    pub path: Option<CString>,
+    /// When to give up.
+    pub timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { user_namespace: true, path: None, timeout: Duration::from_secs(2) }
+    }
+}
+
+/// What came of a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Every call was made.
+    Works,
+    /// A call failed.
+    Refused {
+        /// The call with its arguments, or what was being done.
+        call: String,
+        /// Its error number.
+        errno: i32,
+        /// The file that it was about.
+        filename: Option<PathBuf>,
+    },
+    /// It could not even be begun.
+    Impossible {
+        /// Why.
+        reason: String,
+    },
+    /// A signal ended the child: a seccomp filter sends SIGSYS.
+    Killed {
+        /// Its number.
+        signal: i32,
+    },
+    /// It took longer than the timeout, and was killed.
+    Hung,
+}
+
+impl Answer {
+    pub(crate) fn of_error(error: SpawnError) -> Self {
+        Self::Refused {
+            call: error.step.text().to_owned(),
+            errno: error.errno,
+            filename: error.filename.map(PathBuf::from),
+        }
+    }
+}
+
+impl Probe {
+    /// Tries it, in a child that is gone afterwards.
+    #[must_use]
+    pub fn run(self, options: &Options) -> Answer {
+        let trial = match Trial::new(self, options) {
+            Ok(trial) => trial,
+            Err(answer) => return answer,
+        };
+        let helper = match (self == Self::MemfdExec).then(caller::fresh_helper).transpose() {
+            Ok(helper) => helper,
+            Err(error) => return Answer::of_error(error),
+        };
+        let helper = helper.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        let handles = Handles { helper, ..Handles::NONE };
+        let deadline = Some(Instant::now() + options.timeout);
+        let walked =
+            launch::walk(&trial.sequence, trial.flags, trial.maps.as_ref(), handles, deadline);
+        match walked {
+            Ok(walked) => self.judge(&trial, &walked),
+            Err(LaunchError::Spawn(error)) if error.step == Step::Clone => {
+                Answer::Refused { call: trial.clone_text(), errno: error.errno, filename: None }
+            }
+            Err(LaunchError::Spawn(error)) => Answer::of_error(error),
+            Err(LaunchError::TimedOut | LaunchError::Interrupted) => Answer::Hung,
+        }
+    }
+
+    fn judge(self, trial: &Trial, walked: &launch::Walked) -> Answer {
+        match (walked.failed, walked.status) {
+            (Some((index, errno)), _) => match trial.call(index) {
+                Some((call, filename)) => Answer::Refused { call, errno, filename },
+                // Past the last call: all of them were made.
+                None => Answer::Works,
+            },
+            (None, Some(status)) if libc::WIFSIGNALED(status) => {
+                Answer::Killed { signal: libc::WTERMSIG(status) }
+            }
+            // It executed something else, as only this one does; somebody else may have reaped it.
+            (None, _) if self == Self::MemfdExec => Answer::Works,
+            (None, _) => Answer::Killed { signal: libc::SIGKILL },
+        }
+    }
+}
+
+/// Whether the root directory of the caller is the root of a mount; `None` where the kernel
+/// cannot tell (before Linux 5.8). It is not in a chroot(2) to a plain directory.
+#[must_use]
+pub fn root_is_a_mount() -> Option<bool> {
+    let found = statx(CWD, "/", AtFlags::empty(), StatxFlags::empty()).ok()?;
+    let known = found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);
+    known.then(|| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// The version of Landlock in this kernel; `None` where there is none.
+///
+/// # Errors
+///
+/// As for [`Abi::probe`](crate::landlock::Abi::probe).
+pub fn landlock_version() -> std::io::Result<Option<i64>> {
+    match crate::sys::landlock_version() {
+        Ok(version) => Ok(Some(version)),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOSYS | libc::EOPNOTSUPP) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(probe: Probe) -> Answer {
+        probe.run(&Options::default())
+    }
+
+    #[test]
+    fn names_are_unique_and_lead_back() {
+        for &probe in Probe::ALL {
+            assert_eq!(Probe::of_name(probe.name()), Some(probe));
+        }
+        assert_eq!(Probe::of_name("nonsense"), None);
+    }
+
+    #[test]
+    fn a_failing_call_is_told_with_its_arguments() {
+        let path = Some(c"/proc/nowhere".to_owned());
+        let answer = Probe::Directory.run(&Options { path, ..Options::default() });
+        let Answer::Refused { call, errno, filename } = answer else { panic!("{answer:?}") };
+        assert_eq!(call, "mkdirat(AT_FDCWD, \"/proc/nowhere\", 0755)");
+        assert_eq!(errno, libc::ENOENT);
+        assert_eq!(filename, Some("/proc/nowhere".into()));
+    }
+
+    #[test]
+    fn without_a_filter_the_kernel_itself_answers_what_no_call_may_be() {
+        for (probe, expected) in [
+            (Probe::FilterClone, libc::EINVAL),
+            (Probe::FilterUnshare, libc::EINVAL),
+            (Probe::FilterMount, libc::EFAULT),
+            (Probe::FilterSetns, libc::EBADF),
+            (Probe::FilterMemfd, libc::EINVAL),
+        ] {
+            match answer(probe) {
+                Answer::Refused { errno, .. } => assert_eq!(errno, expected, "{probe:?}"),
+                other => panic!("{probe:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_needs_no_privilege_works() {
+        for probe in [Probe::Pidfd, Probe::CloseRange, Probe::MemfdExec] {
+            assert_eq!(answer(probe), Answer::Works, "{probe:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_that_hangs_is_killed_when_its_time_is_up() {
+        let options = Options { timeout: Duration::from_millis(50), ..Options::default() };
+        let began = Instant::now();
+        assert_eq!(Probe::Forever.run(&options), Answer::Hung);
+        assert!(began.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_path_is_needed_where_a_directory_is_made() {
+        assert!(matches!(answer(Probe::Directory), Answer::Refused { errno: libc::ENOENT, .. }));
+    }
+}

@@ -1,0 +1,77 @@
+//! The files of a container, as Python hands them over.
+
+use std::ffi::CString;
+
+use minidocker_core::error::SpecError;
+use minidocker_core::spec::{Mount, MountKind, Overlay};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+
+use crate::errors;
+
+/// One mount: what `minidocker.Mount` has, in bytes.
+#[derive(FromPyObject)]
+pub(crate) struct MountOf {
+    option: String,
+    target: PyBackedBytes,
+    r#type: String,
+    source: Vec<PyBackedBytes>,
+    upper: Option<PyBackedBytes>,
+    content: Option<PyBackedBytes>,
+    read_only: bool,
+    size: Option<u64>,
+    mode: u32,
+    options: String,
+}
+
+/// A path, which has no NUL in it.
+pub(crate) fn path(py: Python<'_>, option: &'static str, path: &[u8]) -> PyResult<CString> {
+    CString::new(path).map_err(|_| errors::spec_error(py, &SpecError::embedded_nul(option, path)))
+}
+
+/// Whether there is an overlay, or the directory that keeps its layer.
+#[derive(FromPyObject)]
+pub(crate) enum OverlayOf {
+    Wanted(bool),
+    Kept(PyBackedBytes),
+}
+
+impl OverlayOf {
+    pub(crate) fn into_core(self, py: Python<'_>) -> PyResult<Overlay> {
+        Ok(match self {
+            Self::Wanted(false) => Overlay::None,
+            Self::Wanted(true) => Overlay::Discard,
+            Self::Kept(directory) => Overlay::Keep(path(py, "overlay", &directory)?),
+        })
+    }
+}
+
+impl MountOf {
+    pub(crate) fn into_core(self, py: Python<'_>) -> PyResult<Mount> {
+        let option = if self.option == "tmpfs" { "tmpfs" } else { "mounts" };
+        let of = |bytes: &PyBackedBytes| path(py, option, bytes);
+        let kind = match (self.r#type.as_str(), self.content) {
+            ("bind", Some(content)) => {
+                MountKind::Content { bytes: content.to_vec(), mode: self.mode }
+            }
+            ("bind", None) => {
+                let source = self.source.first().map(of).transpose()?;
+                let missing = || PyValueError::new_err("a bind without a source");
+                MountKind::Bind { source: source.ok_or_else(missing)? }
+            }
+            ("tmpfs", _) => MountKind::Tmpfs { size: self.size, mode: self.mode },
+            ("overlay", _) => MountKind::Overlay {
+                lower: self.source.iter().map(of).collect::<PyResult<_>>()?,
+                upper: self.upper.as_ref().map(of).transpose()?,
+            },
+            ("proc", _) => MountKind::Proc,
+            ("sysfs", _) => MountKind::Sysfs,
+            ("devpts", _) => MountKind::Devpts,
+            ("mqueue", _) => MountKind::Mqueue,
+            (other, _) => return Err(PyValueError::new_err(format!("no type of mount: {other}"))),
+        };
+        let target = of(&self.target)?;
+        Ok(Mount { option, target, kind, read_only: self.read_only, options: self.options })
+    }
+}

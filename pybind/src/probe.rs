@@ -1,0 +1,56 @@
+//! `minidocker._core.probe`: one thing tried in a child.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use minidocker_core::probe::{Answer, Options, Probe, landlock_version, root_is_a_mount};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(probe, module)?)?;
+    module.add_function(wrap_pyfunction!(probe_root_is_a_mount, module)?)?;
+    module.add_function(wrap_pyfunction!(probe_landlock_version, module)?)
+}
+
+/// How it went wrong: `"refused"`, `"impossible"`, `"killed"` or `"hung"`; the call or the reason, the
+/// error number or the signal, and the file that the call was about.
+type Outcome = (&'static str, String, i32, Option<PathBuf>);
+
+/// Tries one thing, in a child that is gone afterwards; `None` where it works.
+#[pyfunction]
+#[pyo3(signature = (name, *, user_namespace=true, path=None, timeout=2.0))]
+fn probe(
+    py: Python<'_>,
+    name: &str,
+    user_namespace: bool,
+    path: Option<&[u8]>,
+    timeout: f64,
+) -> PyResult<Option<Outcome>> {
+    let probe = Probe::of_name(name)
+        .ok_or_else(|| PyValueError::new_err(format!("no such probe: {name:?}")))?;
+    let path = path.map(CString::new).transpose()?;
+    let timeout = Duration::try_from_secs_f64(timeout)
+        .map_err(|error| PyValueError::new_err(format!("timeout={timeout}: {error}")))?;
+    let options = Options { user_namespace, path, timeout };
+    match py.detach(|| probe.run(&options)) {
+        Answer::Works => Ok(None),
+        Answer::Refused { call, errno, filename } => Ok(Some(("refused", call, errno, filename))),
+        Answer::Impossible { reason } => Ok(Some(("impossible", reason, 0, None))),
+        Answer::Killed { signal } => Ok(Some(("killed", String::new(), signal, None))),
+        Answer::Hung => Ok(Some(("hung", String::new(), 0, None))),
+    }
+}
+
+/// Whether the root directory is the root of a mount; `None` where the kernel cannot tell.
+#[pyfunction]
+fn probe_root_is_a_mount() -> Option<bool> {
+    root_is_a_mount()
+}
+
+/// The version of Landlock; `None` where there is none.
+#[pyfunction]
+fn probe_landlock_version() -> PyResult<Option<i64>> {
+    Ok(landlock_version()?)
+}

@@ -1,0 +1,429 @@
+"""Why a thing does not work, and the one thing to do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from minidocker._doctor.surroundings import Surroundings
+    from minidocker._proc import MountEntry
+
+__all__ = ["Failure", "Problem", "Witness"]
+
+How = Literal["refused", "impossible", "killed", "hung"]
+FilteredCall = Literal["clone", "unshare", "mount", "setns", "memfd_create"]
+
+
+class Problem(NamedTuple):
+    """Why something does not work."""
+
+    cause: str
+    remedy: str
+
+
+class Failure(NamedTuple):
+    """How a probe failed, as the engine tells it."""
+
+    how: How
+    #: The call with its arguments, or the reason.
+    call: str
+    #: The error number, or the signal.
+    number: int
+    filename: str | None
+
+    def __str__(self) -> str:
+        match self.how:
+            case "refused":
+                name = errno.errorcode.get(self.number, str(self.number))
+                return f"{self.call}: {os.strerror(self.number)} ({name})"
+            case "killed":
+                return f"the process that tried it was ended by {_signal_name(self.number)}"
+            case "hung":
+                return "it took longer than two seconds"
+            case _:
+                return self.call
+
+    @property
+    def errno(self) -> int:
+        """The error number; 0 where there is none."""
+        return self.number if self.how == "refused" else 0
+
+    @property
+    def denied(self) -> bool:
+        """Whether somebody said no, rather than that something is not there."""
+        return self.errno in (errno.EPERM, errno.EACCES)
+
+
+class Witness(NamedTuple):
+    """What causes are worked out from."""
+
+    surroundings: Surroundings
+    #: Whether a seccomp filter answers that call before the kernel does, which is tried.
+    filtered: Callable[[FilteredCall], bool]
+
+
+_LOG = "look into the kernel's log (dmesg) for what denied it, and allow it there"
+
+_FILTER_REMEDIES = {
+    "docker": "start that container with --security-opt seccomp=unconfined",
+    "podman": "start that container with --security-opt seccomp=unconfined",
+    "kubernetes": "set securityContext.seccompProfile.type to Unconfined for the container",
+    "systemd-nspawn": "start that container with --system-call-filter=@mount setns unshare",
+    "lxc": "set lxc.seccomp.profile of that container to an empty value",
+    "gVisor": "run it with another OCI runtime than runsc",
+}
+
+_LABEL_REMEDIES = {
+    "docker": "start that container with --security-opt apparmor=unconfined",
+    "podman": "start that container with --security-opt label=disable",
+    "kubernetes": "set securityContext.appArmorProfile.type to Unconfined for the container",
+}
+
+_UNMASK_REMEDIES = {
+    "docker": "start that container with --security-opt systempaths=unconfined",
+    "podman": "start that container with --security-opt unmask=ALL",
+    "kubernetes": "set securityContext.procMount to Unmasked for the container",
+}
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _of_filter(failure: Failure, around: Surroundings) -> Problem:
+    remedy = _FILTER_REMEDIES.get(
+        around.engine or "",
+        "let the filter allow clone, unshare, setns and mount (in a systemd unit: "
+        "RestrictNamespaces=no)",
+    )
+    return Problem(f"a seccomp filter around the caller refuses it: {failure}", remedy)
+
+
+def _of_label(failure: Failure, around: Surroundings) -> Problem:
+    remedy = _LABEL_REMEDIES.get(around.engine or "", f"let the policy of {around.label} allow it")
+    return Problem(f"the security policy of {around.label} refuses it: {failure}", remedy)
+
+
+def hung() -> Problem:
+    """A step that takes too long."""
+    return Problem(
+        str(Failure("hung", "", 0, None)),
+        "look with strace -f which call it waits in: a dead network file system makes one wait",
+    )
+
+
+def general(failure: Failure, witness: Witness) -> Problem:
+    """The cause of what has no cause of its own."""
+    around = witness.surroundings
+    match failure.how, failure.number:
+        case "hung", _:
+            return hung()
+        case "killed", signal.SIGSYS:
+            return _of_filter(failure, around)
+        case "killed", _:
+            return Problem(str(failure), "look into the kernel's log (dmesg) for who sent it")
+        case "refused", errno.EMFILE:
+            remedy = "close some, or raise RLIMIT_NOFILE (ulimit -n)"
+            return Problem(f"the process has too many open files: {failure}", remedy)
+        case "refused", errno.ENFILE:
+            return Problem(f"the system has too many open files: {failure}", "raise fs.file-max")
+        case "refused", errno.EAGAIN:
+            limit = "the limit of processes (RLIMIT_NPROC, or pids.max of the control group)"
+            return Problem(f"{limit} is reached: {failure}", "end some processes or raise it")
+        case "refused", errno.ENOMEM:
+            return Problem(f"memory is short: {failure}", "end something, or give it more memory")
+    if failure.errno == errno.ENOSYS:
+        if around.engine == "gVisor":
+            return Problem(f"gVisor has no such call: {failure}", _FILTER_REMEDIES["gVisor"])
+        if around.seccomp == 2:
+            return _of_filter(failure, around)
+        return Problem(f"this kernel has no such call: {failure}", "use a newer kernel")
+    if failure.denied:
+        if around.label is not None:
+            return _of_label(failure, around)
+        if around.seccomp == 2:
+            return _of_filter(failure, around)
+    return Problem(str(failure), _LOG)
+
+
+def of_user(failure: Failure, witness: Witness) -> Problem:
+    """No new user namespace, or no id maps for it."""
+    around = witness.surroundings
+    if failure.how == "refused" and not failure.call.startswith("clone"):
+        return _of_maps(failure, witness)
+    match failure.errno:
+        case errno.ENOSPC | errno.EUSERS:
+            return _of_limit("user", failure, witness)
+        case errno.EINVAL:
+            return _not_built("USER_NS", failure)
+        case errno.EPERM | errno.EACCES | errno.ENOSYS if witness.filtered("clone"):
+            return _of_filter(failure, around)
+        case errno.EPERM | errno.EACCES:
+            return _of_no_user(failure, witness)
+    return general(failure, witness)
+
+
+def of_unshare(failure: Failure, witness: Witness) -> Problem:
+    """unshare(2) of a user namespace is refused."""
+    match failure.errno:
+        case errno.ENOSPC | errno.EUSERS:
+            return _of_limit("user", failure, witness)
+        case errno.EINVAL:
+            return _not_built("USER_NS", failure)
+        case errno.EPERM | errno.EACCES | errno.ENOSYS if witness.filtered("unshare"):
+            return _of_filter(failure, witness.surroundings)
+        case errno.EPERM | errno.EACCES:
+            return _of_no_user(failure, witness)
+    return general(failure, witness)
+
+
+def _of_no_user(failure: Failure, witness: Witness) -> Problem:
+    around = witness.surroundings
+    if around.chrooted:
+        return Problem(
+            f"the caller is in a chroot, where the kernel makes no user namespace: {failure}",
+            "enter that directory by pivot_root instead of chroot (bwrap --bind DIR / does)",
+        )
+    if not around.ids_mapped:
+        return Problem(
+            f"the caller's own ids ({around.uid} and {around.gid}) are not mapped in the user "
+            f"namespace that it is in: {failure}",
+            "map them where that namespace is made (unshare --map-current-user)",
+        )
+    for name, wrong, right in (
+        ("kernel.unprivileged_userns_clone", 0, 1),
+        ("kernel.apparmor_restrict_unprivileged_userns", 1, 0),
+    ):
+        if around.sysctls.get(name) == wrong:
+            return Problem(
+                f"{name} is {wrong}: plain users may make no user namespace: {failure}",
+                f"as root: sysctl -w {name}={right}",
+            )
+    return general(failure, witness)
+
+
+def _of_maps(failure: Failure, witness: Witness) -> Problem:
+    around = witness.surroundings
+    if around.proc != "own":
+        return of_proc(around)
+    if failure.denied and around.sysctls.get("kernel.apparmor_restrict_unprivileged_userns") == 1:
+        return _of_apparmor(failure)
+    if failure.errno == errno.EROFS:
+        cause = f"/proc is mounted read-only, so id maps cannot be written: {failure}"
+        return Problem(cause, "mount -o remount,rw /proc")
+    return general(failure, witness)
+
+
+def _of_apparmor(failure: Failure) -> Problem:
+    name = "kernel.apparmor_restrict_unprivileged_userns"
+    return Problem(
+        f"AppArmor lets plain users make user namespaces but gives these no capabilities ({name} "
+        f"is 1, as on Ubuntu since 24.04): {failure}",
+        f"as root: sysctl -w {name}=0",
+    )
+
+
+def of_capabilities(failure: Failure, witness: Witness) -> Problem:
+    """A user namespace that gives no capabilities."""
+    around = witness.surroundings
+    if failure.denied:
+        if around.sysctls.get("kernel.apparmor_restrict_unprivileged_userns") == 1:
+            return _of_apparmor(failure)
+        if witness.filtered("mount"):
+            return _of_filter(failure, around)
+    return general(failure, witness)
+
+
+def _of_limit(kind: str, failure: Failure, witness: Witness) -> Problem:
+    name = f"user.max_{kind}_namespaces"
+    limit = witness.surroundings.sysctls.get(name)
+    if limit == 0:
+        cause, value = f"{name} is 0: nobody may make one", 15000
+    else:
+        shown = "of unknown value" if limit is None else f"{limit}"
+        cause = (
+            f"{name} ({shown}), here or in a namespace around, is reached, or 32 levels of nesting"
+        )
+        value = max(15000, 2 * (limit or 0))
+    return Problem(f"{cause}: {failure}", f"as root: sysctl -w {name}={value}")
+
+
+def _not_built(option: str, failure: Failure) -> Problem:
+    return Problem(
+        f"this kernel was built without CONFIG_{option}: {failure}",
+        f"boot a kernel that has CONFIG_{option}=y",
+    )
+
+
+_BUILT = {"uts": "UTS_NS", "ipc": "IPC_NS", "pid": "PID_NS", "net": "NET_NS", "time": "TIME_NS"}
+_LIMITED = {"mount": "mnt"}
+
+
+def of_namespace(kind: str) -> Callable[[Failure, Witness], Problem]:
+    """No new namespace of a kind."""
+
+    def cause(failure: Failure, witness: Witness) -> Problem:
+        call: FilteredCall = "unshare" if kind == "time" else "clone"
+        match failure.errno:
+            case errno.ENOSPC:
+                return _of_limit(_LIMITED.get(kind, kind), failure, witness)
+            case errno.EINVAL:
+                return _not_built(_BUILT.get(kind, "NAMESPACES"), failure)
+            case errno.EPERM | errno.EACCES | errno.ENOSYS if witness.filtered(call):
+                return _of_filter(failure, witness.surroundings)
+        return general(failure, witness)
+
+    return cause
+
+
+def of_proc(around: Surroundings) -> Problem:
+    """No /proc, or another's."""
+    if around.proc == "missing":
+        return Problem("/proc is not mounted", "mount -t proc proc /proc")
+    return Problem(
+        "/proc shows another PID namespace than the caller is in",
+        "mount one over it: mount -t proc proc /proc",
+    )
+
+
+_EMPTY = ("/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd")
+"""Mount points that are always empty, so that a mount on them hides nothing."""
+
+_EMPTY_SYS = (
+    "/sys/fs/cgroup", "/sys/fs/bpf", "/sys/fs/fuse/connections", "/sys/fs/pstore",
+    "/sys/fs/resctrl", "/sys/fs/selinux", "/sys/fs/smackfs", "/sys/firmware/efi/efivars",
+    "/sys/hypervisor/s390", "/sys/kernel/config", "/sys/kernel/debug", "/sys/kernel/security",
+    "/sys/kernel/tracing",
+)  # fmt: skip
+
+
+def hiding(mounts: tuple[MountEntry, ...], base: str) -> list[MountEntry]:
+    """The mounts that hide parts of the file system at ``base``, /proc or /sys."""
+    empty = _EMPTY + _EMPTY_SYS
+    below = (entry for entry in mounts if entry.target.startswith(f"{base}/"))
+    return [
+        entry
+        for entry in below
+        if entry.target not in empty
+        # What is mounted in such a mount, as each controller of version 1 is, hides nothing.
+        and not any(entry.target.startswith(f"{place}/") for place in empty)
+    ]
+
+
+def _show(entry: MountEntry) -> str:
+    what = entry.type if entry.root == "/" else f"{entry.type} {entry.root}"
+    return f"{entry.target} ({what})"
+
+
+def of_fresh(base: Literal["/proc", "/sys"]) -> Callable[[Failure, Witness], Problem]:
+    """A proc or a sysfs that may not be mounted: the caller does not see all of its own."""
+
+    def cause(failure: Failure, witness: Witness) -> Problem:
+        around = witness.surroundings
+        if failure.errno not in (errno.EPERM, errno.EACCES):
+            return general(failure, witness)
+        if witness.filtered("mount"):
+            return _of_filter(failure, around)
+        if found := hiding(around.mounts, base):
+            first = ", ".join(map(_show, found[:3]))
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            remedy = _UNMASK_REMEDIES.get(around.engine or "", f"umount {found[0].target}")
+            return Problem(
+                f"something hides parts of the caller's {base}, which a fresh one would show: "
+                f"{first}{more}: {failure}",
+                remedy,
+            )
+        own = [entry for entry in around.mounts if entry.target == base]
+        if own and "ro" in own[-1].options:
+            remedy = (
+                'pass network="host", which needs no fresh /sys'
+                if base == "/sys"
+                else f"mount -o remount,rw {base}"
+            )
+            cause = f"the caller's {base} is read-only, which a fresh one would not be"
+            return Problem(f"{cause}: {failure}", remedy)
+        return general(failure, witness)
+
+    return cause
+
+
+def of_memfd(failure: Failure, witness: Witness) -> Problem:
+    """A memfd that cannot be executed."""
+    if failure.errno == errno.EACCES and witness.surroundings.sysctls.get("vm.memfd_noexec") == 2:
+        return Problem(
+            f"vm.memfd_noexec is 2, so nothing can be executed from memory: {failure}",
+            "as root, in the PID namespace in question: sysctl -w vm.memfd_noexec=1",
+        )
+    return general(failure, witness)
+
+
+def of_overlay(failure: Failure, witness: Witness) -> Problem:
+    """No overlay in a user namespace."""
+    match failure.errno:
+        case errno.ENODEV:
+            return Problem(f"this kernel has no overlay: {failure}", "as root: modprobe overlay")
+        case errno.EINVAL | errno.EPERM if not witness.filtered("mount"):
+            return Problem(
+                f"this kernel mounts no overlay in a user namespace: {failure}",
+                "use Linux 5.11 or newer",
+            )
+    return of_mount(failure, witness)
+
+
+def of_mount(failure: Failure, witness: Witness) -> Problem:
+    """A mount that is refused."""
+    if failure.errno in (errno.EPERM, errno.EACCES, errno.ENOSYS) and witness.filtered("mount"):
+        return _of_filter(failure, witness.surroundings)
+    return general(failure, witness)
+
+
+def of_pivot_root(failure: Failure, witness: Witness) -> Problem:
+    """pivot_root(2) refuses the root that the caller has."""
+    if failure.errno == errno.EINVAL:
+        return Problem(
+            f"the caller's root is the kernel's initial one, or a chroot: {failure}",
+            "start the system from a mounted root (switch_root out of the initramfs)",
+        )
+    return of_mount(failure, witness)
+
+
+def since(release: str) -> Callable[[Failure, Witness], Problem]:
+    """A call, or a flag of it, that came with a release of Linux."""
+
+    def cause(failure: Failure, witness: Witness) -> Problem:
+        missing = failure.errno in (errno.ENOSYS, errno.EINVAL)
+        if missing and witness.surroundings.seccomp != 2:
+            return Problem(
+                f"this kernel does not know it: {failure}", f"use Linux {release} or newer"
+            )
+        return general(failure, witness)
+
+    return cause
+
+
+def of_seccomp(failure: Failure, witness: Witness) -> Problem:
+    """No seccomp filters."""
+    if failure.errno in (errno.EINVAL, errno.ENOSYS) and witness.surroundings.seccomp != 2:
+        return _not_built("SECCOMP_FILTER", failure)
+    return general(failure, witness)
+
+
+def of_landlock(failure: Failure, witness: Witness) -> Problem:
+    """No Landlock."""
+    match failure.errno:
+        case errno.EOPNOTSUPP:
+            return Problem(
+                f"Landlock is built in but switched off: {failure}",
+                "add landlock to the kernel's boot parameter lsm=",
+            )
+        case errno.ENOSYS if witness.surroundings.seccomp != 2:
+            return _not_built("SECURITY_LANDLOCK", failure)
+    return general(failure, witness)

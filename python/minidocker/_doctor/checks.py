@@ -1,0 +1,432 @@
+"""What is tried, in which order, and what each needs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import functools
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING, cast
+
+from minidocker import _core
+from minidocker._doctor import causes
+from minidocker._doctor.causes import Failure, FilteredCall, Problem, Witness
+from minidocker._doctor.control_groups import CONTROLLERS, try_controller
+from minidocker._doctor.report import Report, Row, Status
+from minidocker._doctor.subordinate import of_subordinate_ids
+from minidocker._doctor.surroundings import Surroundings
+from minidocker._errors import CommandNotFound, SpawnError
+from minidocker._namespaces import ISOLATES, NamespaceOptions
+from minidocker._process import Popen
+from minidocker._spec import Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CHECKS", "Check", "Examination", "examine"]
+
+TIMEOUT = 2.0
+"""Seconds that one step may take."""
+
+_NO_COMMAND = "/minidocker-doctor/no-such-command"
+"""A command that is nowhere: once it is reported missing, every step before it has been made."""
+
+_CLONES = (
+    "user", "capabilities", "mount", "uts", "ipc", "pid", "net", "cgroup", "time", "fresh-proc",
+    "fresh-sys", "shared-memory", "loopback", "ping", "subordinate-ids", "overlay", "pivot-root",
+    "read-only", "devpts",
+)  # fmt: skip
+"""Probes for which clone(2) is called with the flags of new namespaces."""
+
+_UNFILTERED: dict[FilteredCall, tuple[causes.How, int]] = {
+    "clone": ("refused", errno.EINVAL),
+    "unshare": ("refused", errno.EINVAL),
+    "mount": ("refused", errno.EFAULT),
+    "setns": ("refused", errno.EBADF),
+    "memfd_create": ("refused", errno.EINVAL),
+}
+"""What the kernel itself answers to calls that can never be right."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One thing to try.
+
+    Attributes:
+        name: of its row, and of its probe where it has one.
+        title: what it is.
+        detail: what it is good for, where it works.
+        essential: whether `run` needs it by default.
+        needs: rows without which there is no point in trying.
+        attempt: how it is tried, if not by a probe: what was found, or why it does not work.
+        cause: why its probe failed.
+    """
+
+    name: str
+    title: str
+    detail: str = ""
+    essential: bool = False
+    needs: tuple[str, ...] = ()
+    attempt: Callable[[Examination], str | Problem] | None = None
+    cause: Callable[[Failure, Witness], Problem] = causes.general
+
+
+class Examination:
+    """The checks that have been made so far, and what they have shown.
+
+    Args:
+        surroundings: what the caller runs in.
+        probe: tries one thing by name; with or without a new user namespace, at a path.
+    """
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        probe: Callable[[str, bool, bytes | None], Failure | None],
+    ) -> None:
+        self.surroundings = surroundings
+        self.rows: dict[str, Row] = {}
+        self._probe = probe
+        self._filters = functools.cache(lambda call: probe(f"filter-{call}", True, None))
+        self._witness = Witness(surroundings, self._is_filtered)
+
+    def probe(self, name: str, path: bytes | None = None) -> Failure | None:
+        """Try one thing, in a new user namespace where there may be one."""
+        if name in _CLONES and self.deadly("clone"):
+            # It is the caller who makes that call: the filter would end it.
+            return self.filter("clone")
+        user = self.rows.get("user")
+        return self._probe(name, user is None or user.works, path)
+
+    def filter(self, call: FilteredCall) -> Failure | None:
+        """Make a call that can never be right, in a child; the kernel itself refuses that."""
+        return self._filters(call)
+
+    def deadly(self, call: FilteredCall) -> bool:
+        """Whether a seccomp filter ends whoever makes that call."""
+        failure = self.filter(call)
+        return failure is not None and failure.how == "killed"
+
+    def _is_filtered(self, call: FilteredCall) -> bool:
+        failure = self.filter(call)
+        return failure is not None and (failure.how, failure.number) != _UNFILTERED[call]
+
+    def make(self, check: Check) -> None:
+        """Make one check."""
+        found = self._outcome(check)
+        status: Status = "works"
+        detail, remedy = found if isinstance(found, Problem) else (found, None)
+        if remedy is not None:
+            status = "fails" if check.essential else "missing-optional"
+        self.rows[check.name] = Row(
+            name=check.name,
+            title=check.title,
+            status=status,
+            detail=detail,
+            remedy=remedy,
+            essential=check.essential,
+        )
+
+    def _outcome(self, check: Check) -> str | Problem:
+        for name in check.needs:
+            if not self.rows[name].works:
+                return self._blocked(name)
+        if check.attempt is not None:
+            return check.attempt(self)
+        failure = self.probe(check.name)
+        if failure is None:
+            return check.detail
+        # Without what these give, everything else is refused for the same reason.
+        if failure.denied and check.name not in ("user", "unshare"):
+            for name in ("user", "capabilities"):
+                if name in self.rows and not self.rows[name].works:
+                    return self._blocked(name)
+        return check.cause(failure, self._witness)
+
+    def _blocked(self, name: str) -> Problem:
+        needed = self.rows[name]
+        return Problem(
+            f"it needs {name} ({needed.title}), which does not work", needed.remedy or ""
+        )
+
+    def report(self) -> Report:
+        """Return what was found."""
+        return Report(tuple(self.rows.values()), self.surroundings.phrases())
+
+
+def _linux(examination: Examination) -> str | Problem:
+    return examination.surroundings.system
+
+
+def _proc(examination: Examination) -> str | Problem:
+    around = examination.surroundings
+    return "of the caller's own PID namespace" if around.proc == "own" else causes.of_proc(around)
+
+
+def _landlock(examination: Examination) -> str | Problem:
+    failure = examination.probe("landlock")
+    if failure is not None:
+        return causes.of_landlock(failure, examination._witness)
+    # A child has just made the same call, so that no filter kills this process for it.
+    return f"rules about files and ports, version {_core.probe_landlock_version()}"
+
+
+def _control_group(controller: str, examination: Examination) -> str | Problem:
+    def probe(path: bytes) -> Failure | None:
+        return examination.probe("directory", path)
+
+    return try_controller(controller, probe, examination.surroundings)
+
+
+def _reaches_command(start: Callable[[], Popen]) -> str | Problem:
+    """Start a command that does not exist: the last step of all fails, or another one did."""
+    try:
+        process = start()
+    except CommandNotFound:
+        return ""
+    except subprocess.TimeoutExpired:
+        return causes.hung()
+    except OSError as error:
+        return _of_spawn(error)
+    process.kill()
+    process.wait()
+    return ""
+
+
+def _of_spawn(error: OSError) -> Problem:
+    if isinstance(error, TimeoutError):
+        return causes.hung()
+    hint = error.hint if isinstance(error, SpawnError) else None
+    text = str(error) if hint is None else str(error).removesuffix(f". Remedy: {hint}")
+    return Problem(text, (hint or "the rows above tell what does not work").rstrip("."))
+
+
+def _memfd(examination: Examination) -> str | Problem:
+    # The caller makes the memfd.
+    deadly = examination.deadly("memfd_create")
+    failure = examination.filter("memfd_create") if deadly else examination.probe("memfd-exec")
+    if failure is not None:
+        return causes.of_memfd(failure, examination._witness)
+    return "the sealed helper: init, joiner, watchdog"
+
+
+def _run(examination: Examination) -> str | Problem:
+    def start() -> Popen:
+        return Popen([_NO_COMMAND], hostname="doctor", cwd="/", _timeout=TIMEOUT)
+
+    broken = [row for row in examination.rows.values() if row.essential and not row.works]
+    if any(examination.deadly(call) for call in ("clone", "memfd_create")):
+        return examination._blocked(broken[0].name)
+    found = _reaches_command(start)
+    if isinstance(found, Problem):
+        # The row that names the cause has the better remedy.
+        return found._replace(remedy=broken[0].remedy or found.remedy) if broken else found
+    return "every step of minidocker.run, up to the command"
+
+
+def _enter(_examination: Examination) -> str | Problem:
+    try:
+        process = _core.spawn(Spec(hostname="doctor").core(), None, timeout=TIMEOUT)
+    except OSError as error:
+        return _of_spawn(error)
+
+    def start() -> Popen:
+        shared = NamespaceOptions.none()
+        return Popen(
+            [_NO_COMMAND], namespaces=shared, cwd="/", _enter=process.pid, _timeout=TIMEOUT
+        )
+
+    try:
+        found = _reaches_command(start)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        # Somebody else may have reaped it.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(process.pid, 0)
+    return found or "running commands in a container that lives"
+
+
+def _namespace(kind: str) -> Check:
+    title = "mount namespace" if kind == "mount" else f"{kind.upper()} namespace"
+    if kind in ("net", "cgroup", "time"):
+        title = {"net": "network namespace"}.get(kind, f"{kind} namespace")
+    return Check(
+        name=kind,
+        title=title,
+        detail=ISOLATES[kind],  # type: ignore[index]
+        essential=kind != "time",
+        cause=causes.of_namespace(kind),
+    )
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(name="linux", title="Linux", essential=True, attempt=_linux),
+    Check(name="proc", title="/proc", essential=True, attempt=_proc),
+    Check(
+        name="user",
+        title="user namespace",
+        detail=ISOLATES["user"],
+        essential=True,
+        cause=causes.of_user,
+    ),
+    Check(
+        name="capabilities",
+        title="capabilities inside",
+        detail="root inside may do what root does",
+        essential=True,
+        cause=causes.of_capabilities,
+    ),
+    *map(_namespace, ("pid", "net", "mount", "uts", "ipc", "cgroup", "time")),
+    Check(
+        name="fresh-proc",
+        title="a fresh /proc",
+        detail="showing the new PID namespace",
+        essential=True,
+        needs=("pid", "mount"),
+        cause=causes.of_fresh("/proc"),
+    ),
+    Check(
+        name="fresh-sys",
+        title="a fresh /sys",
+        detail="showing the new network namespace",
+        essential=True,
+        needs=("net", "mount"),
+        cause=causes.of_fresh("/sys"),
+    ),
+    Check(
+        name="shared-memory",
+        title="private shared memory",
+        detail="/dev/shm and /dev/mqueue",
+        essential=True,
+        needs=("ipc", "mount"),
+        cause=causes.of_mount,
+    ),
+    Check(
+        name="loopback",
+        title="loopback",
+        detail="127.0.0.1 and ::1 in the new network",
+        essential=True,
+        needs=("net",),
+    ),
+    Check(
+        name="ping",
+        title="ping",
+        detail="ICMP sockets without privileges",
+        needs=("net", "pid", "mount", "fresh-proc"),
+    ),
+    Check(
+        name="pidfd",
+        title="pidfds",
+        detail="pidfd_open and pidfd_send_signal",
+        essential=True,
+        cause=causes.since("5.3"),
+    ),
+    Check(
+        name="close-range",
+        title="closing descriptors",
+        detail="close_range with CLOSE_RANGE_CLOEXEC",
+        essential=True,
+        cause=causes.since("5.11"),
+    ),
+    Check(
+        name="memfd-exec",
+        title="executing a memfd",
+        essential=True,
+        attempt=_memfd,
+    ),
+    Check(name="run", title="a container", essential=True, attempt=_run),
+    Check(
+        name="enter",
+        title="entering a container",
+        needs=("run", "memfd-exec"),
+        attempt=_enter,
+    ),
+    Check(
+        name="subordinate-ids",
+        title="subordinate ids",
+        detail='uid_map="auto"',
+        needs=("user",),
+        cause=of_subordinate_ids,
+    ),
+    Check(
+        name="overlay",
+        title="overlay",
+        detail="writes to the root that are thrown away",
+        needs=("mount",),
+        cause=causes.of_overlay,
+    ),
+    Check(
+        name="pivot-root",
+        title="a root of its own",
+        detail="pivot_root",
+        needs=("mount",),
+        cause=causes.of_pivot_root,
+    ),
+    Check(
+        name="read-only",
+        title="read-only subtrees",
+        detail="mount_setattr",
+        needs=("mount",),
+        cause=causes.since("5.12"),
+    ),
+    Check(
+        name="devpts",
+        title="terminals of its own",
+        detail="a new devpts",
+        needs=("mount",),
+        cause=causes.of_mount,
+    ),
+    Check(
+        name="resolve-in-root",
+        title="paths in a root",
+        detail="openat2 with RESOLVE_IN_ROOT",
+        cause=causes.since("5.6"),
+    ),
+    Check(
+        name="seccomp",
+        title="seccomp filters",
+        detail="which system calls may be made",
+        cause=causes.of_seccomp,
+    ),
+    Check(name="landlock", title="Landlock", attempt=_landlock),
+    Check(
+        name="pidfd-group",
+        title="signals to a group by pidfd",
+        detail="containers without a PID namespace end whole",
+        cause=causes.since("6.9"),
+    ),
+    Check(
+        name="unshare",
+        title="unshare",
+        detail="namespaces by hand, with minidocker.linux",
+        cause=causes.of_unshare,
+    ),
+    *(
+        Check(
+            name=f"cgroup-{controller}",
+            title=purpose,
+            attempt=functools.partial(_control_group, controller),
+        )
+        for controller, purpose in CONTROLLERS.items()
+    ),
+)
+"""Every check, in the order in which they are made: what a check needs comes before it."""
+
+
+def _probe(name: str, user_namespace: bool, path: bytes | None) -> Failure | None:
+    outcome = _core.probe(name, user_namespace=user_namespace, path=path, timeout=TIMEOUT)
+    if outcome is None:
+        return None
+    how, call, number, filename = outcome
+    return Failure(cast("causes.How", how), call, number, filename)
+
+
+def examine() -> Report:
+    """Make every check."""
+    examination = Examination(Surroundings.gather(), _probe)
+    for check in CHECKS:
+        examination.make(check)
+    return examination.report()

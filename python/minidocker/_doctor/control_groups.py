@@ -1,0 +1,147 @@
+"""Control groups: which controllers the caller may make groups of its own with."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from minidocker import _proc
+from minidocker._doctor.causes import Failure, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from minidocker._doctor.surroundings import Surroundings
+
+__all__ = ["CONTROLLERS", "try_controller"]
+
+CONTROLLERS: dict[str, str] = {
+    "memory": "limits of memory",
+    "cpu": "shares and limits of CPU time",
+    "cpuset": "the CPUs that may be used",
+    "pids": "limits of the number of processes",
+    "freezer": "pausing all processes at once",
+}
+"""Each controller, and what it is for."""
+
+_WITH_DELEGATION = (
+    "start Python in a group that is delegated to it: "
+    'systemd-run --user --scope -p "Delegate=yes" python'
+)
+
+
+class Place(NamedTuple):
+    """Where the caller's own group is, in the hierarchy of a controller."""
+
+    version: int
+    directory: Path
+
+
+class _Hierarchy(NamedTuple):
+    version: int
+    target: str
+    #: The group that is mounted at ``target``.
+    root: str
+    controllers: frozenset[str]
+
+
+def _hierarchies() -> list[_Hierarchy]:
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        fields = line.split(" ")
+        end = fields.index("-", 6)
+        kind, options = fields[end + 1], fields[end + 3]
+        if kind in ("cgroup", "cgroup2"):
+            version = 2 if kind == "cgroup2" else 1
+            names = frozenset(options.split(",")) if version == 1 else frozenset[str]()
+            found.append(_Hierarchy(version, fields[4], fields[3], names))
+    return found
+
+
+def _own_group(hierarchy: _Hierarchy, controller: str) -> Path | None:
+    """The directory of the group that the caller is in; None where it is not to be seen."""
+    try:
+        groups = _proc.cgroups()
+    except OSError:
+        return None
+    for names, path in groups.items():
+        named = controller in names.split(",") if hierarchy.version == 1 else names == ""
+        below = path if hierarchy.root == "/" else path.removeprefix(hierarchy.root)
+        outside = hierarchy.root != "/" and not path.startswith(hierarchy.root)
+        if named and not outside and ".." not in path:
+            return Path(hierarchy.target, below.lstrip("/"))
+    return None
+
+
+def _place(controller: str) -> Place | Problem:
+    hierarchies = _hierarchies()
+    unified = None
+    for hierarchy in hierarchies:
+        if hierarchy.version == 1 and controller not in hierarchy.controllers:
+            continue
+        directory = _own_group(hierarchy, controller)
+        if directory is None or not directory.is_dir():
+            continue
+        if hierarchy.version == 1:
+            return Place(1, directory)
+        unified = directory
+    if unified is None:
+        what = f"no hierarchy of control groups with the {controller} controller is mounted"
+        if hierarchies:
+            what += " that shows the caller's own group"
+        return Problem(what, "as root: mount -t cgroup2 cgroup2 /sys/fs/cgroup")
+    if controller in ("freezer", *_enabled(unified)):
+        return Place(2, unified)
+    return Problem(
+        f"the {controller} controller is not enabled for the caller's group {unified}",
+        "as root: systemctl set-property user@.service Delegate=yes, and log in again",
+    )
+
+
+def _enabled(directory: Path) -> list[str]:
+    try:
+        return (directory / "cgroup.controllers").read_text().split()
+    except OSError:
+        return []
+
+
+def try_controller(
+    controller: str, probe: Callable[[bytes], Failure | None], around: Surroundings
+) -> str | Problem:
+    """Make a group below the caller's own, and remove it.
+
+    Args:
+        controller: one of `CONTROLLERS`.
+        probe: makes and removes a directory.
+        around: what the caller runs in.
+
+    Returns:
+        where it worked, or why it does not.
+    """
+    place = _place(controller)
+    if isinstance(place, Problem):
+        return place
+    name = f"minidocker-doctor-{secrets.token_hex(4)}"
+    failure = probe(os.fsencode(place.directory / name))
+    if failure is None:
+        return f"version {place.version}, below {place.directory}"
+    if failure.errno == errno.EROFS:
+        remedy = "mount -o remount,rw /sys/fs/cgroup"
+        if around.engine in ("docker", "podman"):
+            remedy = "start that container with -v /sys/fs/cgroup:/sys/fs/cgroup:rw"
+        return Problem(f"control groups are mounted read-only: {failure}", remedy)
+    if failure.denied and place.version == 2:
+        return Problem(f"the group {place.directory} belongs to somebody else", _WITH_DELEGATION)
+    if failure.denied:
+        return Problem(
+            f"the group {place.directory} belongs to somebody else; version 1 is not delegated",
+            "run as root",
+        )
+    return Problem(str(failure), f"look into {place.directory} for what it lacks")

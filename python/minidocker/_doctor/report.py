@@ -1,0 +1,187 @@
+"""What `doctor` found: rows, as text, as HTML, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import html
+import textwrap
+from typing import TYPE_CHECKING, Any, Literal
+
+from minidocker._errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Report", "Row", "Status"]
+
+Status = Literal["works", "fails", "missing-optional"]
+
+_MARKS: dict[Status, str] = {"works": "ok", "fails": "FAIL", "missing-optional": "--"}
+_WORDS: dict[Status, str] = {
+    "works": "works",
+    "fails": "fails",
+    "missing-optional": "missing (optional)",
+}
+_WIDTH = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One thing that was tried.
+
+    Attributes:
+        name: its short name: ``"fresh-proc"``. Namespaces have the names of `NamespaceOptions`.
+        title: what it is, in words.
+        status: ``"works"``; ``"fails"``: containers cannot do without; ``"missing-optional"``: only
+            the option that needs it cannot be used.
+        detail: what was found; the cause, where it does not work.
+        remedy: the one thing to do, a sentence without a full stop; None where it works.
+        essential: whether `run` needs it as it is called by default.
+    """
+
+    name: str
+    title: str
+    status: Status
+    detail: str
+    remedy: str | None
+    essential: bool
+
+    @property
+    def works(self) -> bool:
+        """Whether it does."""
+        return self.status == "works"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """What works on this machine, for this caller, now.
+
+    It is a sequence of `Row` by number, and a mapping by name; true if everything essential works.
+
+    Attributes:
+        rows: what was tried, in that order.
+        surroundings: what the caller runs in, one phrase each.
+    """
+
+    rows: tuple[Row, ...]
+    surroundings: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything works that `run` needs as it is called by default."""
+        return all(row.works for row in self.rows if row.essential)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: str | int) -> Row:
+        """The row of that name or number.
+
+        Raises:
+            SpecError: no row has that name.
+        """
+        if isinstance(key, int):
+            return self.rows[key]
+        for row in self.rows:
+            if row.name == key:
+                return row
+        names = [row.name for row in self.rows]
+        nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+        advice = f"did you mean {nearest[0]!r}?" if nearest else f"the rows are {', '.join(names)}"
+        raise SpecError(f"the report has no such row: {advice}", option="name", value=key)
+
+    def why(self, *names: str) -> str | None:
+        """Return why something does not work, as a reason to skip a test; None if all of it works.
+
+        ::
+
+            if reason := minidocker.doctor().why("overlay"):
+                pytest.skip(reason)
+
+        Args:
+            names: names of rows: ``"net"``, ``"overlay"``. Without one, everything essential.
+
+        Raises:
+            SpecError: no row has that name.
+        """
+        rows = [self[name] for name in names] or [row for row in self.rows if row.essential]
+        for row in rows:
+            if not row.works:
+                return f"{row.title} does not work here: {row.detail}. Remedy: {row.remedy}"
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as data that `json` can write."""
+        return {
+            "ok": self.ok,
+            "surroundings": list(self.surroundings),
+            "rows": [dataclasses.asdict(row) for row in self.rows],
+        }
+
+    def __str__(self) -> str:
+        names = max((len(row.name) for row in self.rows), default=0)
+        titles = max((len(row.title) for row in self.rows if row.works), default=0)
+        lines = [_ascii("; ".join(self.surroundings)), ""]
+        for row in self.rows:
+            mark = f"{_MARKS[row.status]:<4}  {row.name:<{names}}  "
+            if row.works:
+                lines.append(f"{mark}{row.title:<{titles}}  {row.detail}".rstrip())
+                continue
+            lines.append(f"{mark}{row.title}")
+            indent = " " * len(mark)
+            for text in (row.detail, f"Remedy: {row.remedy}"):
+                width = max(_WIDTH - len(indent), 40)
+                # A command to copy must not be broken at its hyphens.
+                wrapped = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+                lines += [indent + line for line in wrapped]
+        lines += ["", self.summary]
+        return "\n".join(map(_ascii, lines))
+
+    @property
+    def summary(self) -> str:
+        """The report in one sentence."""
+        essential = [row for row in self.rows if row.essential]
+        failing = [row.name for row in essential if not row.works]
+        if failing:
+            steps = f"{len(failing)} of {len(essential)} essential steps"
+            return f"{steps} {'fails' if len(failing) == 1 else 'fail'}: {', '.join(failing)}."
+        missing = [row.name for row in self.rows if not row.works]
+        if missing:
+            return f"Everything essential works; missing and optional: {', '.join(missing)}."
+        return "Everything works."
+
+    def _repr_html_(self) -> str:
+        # No colour of its own: it is read on a light page and on a dark one. The status is a word.
+        left = ' style="text-align:left;vertical-align:top"'
+        head = "".join(f"<th{left}>{name}</th>" for name in ("", "name", "what", "found"))
+        body = []
+        for row in self.rows:
+            found = html.escape(row.detail)
+            if row.remedy is not None:
+                found += f"<br><b>Remedy:</b> {html.escape(row.remedy)}"
+            status = _WORDS[row.status]
+            cells = [
+                status if row.works else f"<b>{html.escape(status)}</b>",
+                f"<code>{html.escape(row.name)}</code>",
+                html.escape(row.title),
+                found,
+            ]
+            body.append("<tr>" + "".join(f"<td{left}>{cell}</td>" for cell in cells) + "</tr>")
+        return (
+            '<div class="minidocker-doctor">'
+            f"<p>{html.escape('; '.join(self.surroundings))}</p>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+            f"<p>{html.escape(self.summary)}</p></div>"
+        )
+
+
+def _ascii(text: str) -> str:
+    """The same for any terminal: a file name or a label may hold anything."""
+    return text.encode("ascii", "backslashreplace").decode()

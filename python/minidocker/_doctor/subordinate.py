@@ -1,0 +1,75 @@
+"""Subordinate ids: why ``uid_map="auto"`` does not work."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import shutil
+import stat
+from typing import TYPE_CHECKING
+
+from minidocker._doctor.causes import Failure, Problem, Witness, general
+
+if TYPE_CHECKING:
+    from minidocker._doctor.surroundings import Surroundings
+
+__all__ = ["of_subordinate_ids"]
+
+_INSTALL = "install newuidmap and newgidmap (package uidmap, shadow-utils or shadow)"
+
+
+def of_subordinate_ids(failure: Failure, witness: Witness) -> Problem:
+    """Subordinate ids that cannot be mapped."""
+    around = witness.surroundings
+    if failure.how == "impossible":
+        ranges = "--add-subuids 100000-165535 --add-subgids 100000-165535"
+        return Problem(str(failure), f"as root: usermod {ranges} {_user_name(around.uid)}")
+    program = os.path.basename(failure.filename or "")
+    if program not in ("newuidmap", "newgidmap"):
+        return general(failure, witness)
+    if failure.errno == errno.ENOENT:
+        return Problem(f"{program} is in no directory of PATH", _INSTALL)
+    return _of_program(program, failure, around)
+
+
+def _of_program(program: str, failure: Failure, around: Surroundings) -> Problem:
+    path = shutil.which(program)
+    if path is None:
+        return Problem(f"{program} is in no directory of PATH that can be executed", _INSTALL)
+    if not _raises_privileges(path):
+        return Problem(
+            f"{path} is neither set-user-ID root nor has file capabilities",
+            f"as root: chmod u+s {path}",
+        )
+    if around.no_new_privileges:
+        return Problem(
+            f"no new privileges are allowed to the caller, so {path} has none either",
+            "start Python without no_new_privileges (NoNewPrivileges=no in a systemd unit)",
+        )
+    if os.statvfs(path).f_flag & os.ST_NOSUID:
+        return Problem(
+            f"{path} is on a mount with nosuid, so it raises no privileges",
+            "mount that file system without nosuid",
+        )
+    return Problem(
+        f"{path} refused the rows of /etc/subuid and /etc/subgid: {failure}",
+        "give each user rows of its own there, which overlap with nobody's",
+    )
+
+
+def _raises_privileges(path: str) -> bool:
+    found = os.stat(path)
+    if found.st_mode & stat.S_ISUID and found.st_uid == 0:
+        return True
+    try:
+        return bool(os.getxattr(path, "security.capability"))
+    except OSError:
+        return False
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,211 @@
+"""What the caller runs in: where causes are looked for.
+
+Nothing here decides whether a thing works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from minidocker import _proc
+
+if sys.platform == "linux":
+    from minidocker import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Engine", "Surroundings"]
+
+Engine = Literal["docker", "podman", "kubernetes", "lxc", "systemd-nspawn", "WSL", "gVisor"]
+
+LIMITS = ("user", "mnt", "uts", "ipc", "pid", "net", "cgroup", "time")
+"""The namespaces that ``/proc/sys/user/max_*_namespaces`` limits."""
+
+_GVISOR = "Sun Jan 10 15:06:54 PST 2016"
+"""The build date that gVisor's own kernel tells."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """What the caller runs in.
+
+    Attributes:
+        system: operating system, release, machine.
+        uid: effective user id.
+        gid: effective group id.
+        ids_mapped: whether both are mapped in the caller's own user namespace.
+        proc: whether /proc is ``"own"``, another PID namespace's (``"foreign"``), or ``"missing"``.
+        chrooted: whether the caller's root directory is not that of its mount namespace.
+        seccomp: 0 without, 1 in strict mode, 2 behind a filter; None where /proc does not tell.
+        no_new_privileges: whether set-user-ID programs raise nothing.
+        label: the security module's label of the caller, where it is a confining one.
+        engine: the container engine around the caller, as far as it shows.
+        sysctls: those of interest that exist, by name: ``"kernel.unprivileged_userns_clone"``.
+        mounts: the caller's mounts.
+    """
+
+    system: str = ""
+    uid: int = 0
+    gid: int = 0
+    ids_mapped: bool = True
+    proc: Literal["own", "foreign", "missing"] = "own"
+    chrooted: bool = False
+    seccomp: int | None = 0
+    no_new_privileges: bool = False
+    label: str | None = None
+    engine: Engine | None = None
+    sysctls: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    mounts: tuple[_proc.MountEntry, ...] = ()
+
+    @classmethod
+    def gather(cls) -> Surroundings:
+        """Look around."""
+        mounts = _mounts()
+        uid, gid = os.geteuid(), os.getegid()
+        status = _status()
+        seccomp = status.get("Seccomp")
+        return cls(
+            system=system(),
+            uid=uid,
+            gid=gid,
+            ids_mapped=_maps("uid", uid) and _maps("gid", gid),
+            proc=_whose_proc(),
+            chrooted=_is_chrooted(),
+            seccomp=None if seccomp is None else int(seccomp),
+            no_new_privileges=status.get("NoNewPrivs") == "1",
+            label=_label(),
+            engine=_engine(mounts),
+            sysctls=_sysctls(),
+            mounts=mounts,
+        )
+
+    def phrases(self) -> tuple[str, ...]:
+        """One phrase for each fact that a reader of the report wants to know."""
+        found = [self.system, f"user {self.uid}, group {self.gid}"]
+        if self.engine is not None:
+            found.append(f"inside {self.engine}")
+        if self.chrooted:
+            found.append("in a chroot")
+        if self.seccomp == 2:
+            found.append("behind a seccomp filter")
+        if self.no_new_privileges:
+            found.append("without new privileges")
+        if self.label is not None:
+            found.append(f"labelled {self.label}")
+        return tuple(found)
+
+
+def system() -> str:
+    """Operating system, release, machine."""
+    return f"{platform.system()} {platform.release()} on {platform.machine()}"
+
+
+def _text(path: str) -> str | None:
+    """The content of a small file; None where it cannot be read."""
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return None
+
+
+def _status() -> Mapping[str, str]:
+    try:
+        return _proc.status()
+    except OSError:
+        return {}
+
+
+def _mounts() -> tuple[_proc.MountEntry, ...]:
+    try:
+        return tuple(_proc.mounts())
+    except OSError:
+        return ()
+
+
+def _maps(kind: Literal["uid", "gid"], number: int) -> bool:
+    try:
+        rows = _proc.id_map("self", kind)
+    except OSError:
+        # Nothing says that it is not.
+        return True
+    return any(row.inside <= number < row.inside + row.length for row in rows)
+
+
+def _whose_proc() -> Literal["own", "foreign", "missing"]:
+    try:
+        own = os.readlink("/proc/self")
+    except OSError:
+        # The link leads nowhere in a proc of a PID namespace that this process is not in.
+        return "foreign" if os.path.exists("/proc/version") else "missing"
+    return "own" if own == str(os.getpid()) else "foreign"
+
+
+def _is_chrooted() -> bool:
+    if _core.probe_root_is_a_mount() is False:
+        return True
+    own = _mount_points("self")
+    if not own:
+        return False
+    root = next((number for number, target in own.items() if target == "/"), None)
+    if root is None:
+        return True
+    # In a chroot to a mount point: whoever is outside sees that mount somewhere else.
+    others = (_mount_points(pid) for pid in ("1", str(os.getppid())))
+    return any(other.get(root, "/") != "/" for other in others)
+
+
+def _mount_points(pid: str) -> dict[str, str]:
+    """Mount id to mount point, the topmost mount first."""
+    lines = (_text(f"/proc/{pid}/mountinfo") or "").splitlines()
+    fields = (line.split(" ") for line in reversed(lines))
+    return {field[0]: field[4] for field in fields}
+
+
+def _label() -> str | None:
+    for path in ("/proc/self/attr/apparmor/current", "/proc/self/attr/current"):
+        label = (_text(path) or "").strip().strip("\0")
+        if label:
+            return None if label.startswith(("unconfined", "kernel")) else label
+    return None
+
+
+def _engine(mounts: tuple[_proc.MountEntry, ...]) -> Engine | None:
+    version = _text("/proc/version") or ""
+    named = (_text("/run/systemd/container") or "").strip()
+    if _GVISOR in version:
+        return "gVisor"
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        return "kubernetes"
+    # Virtual machines made from images have the files too, but a whole disk as their root.
+    root = next((entry for entry in reversed(mounts) if entry.target == "/"), None)
+    disk = root is not None and root.source.startswith("/dev/") and root.root == "/"
+    for engine, sign in (("podman", "/run/.containerenv"), ("docker", "/.dockerenv")):
+        if named == engine or (os.path.exists(sign) and not disk):
+            return "podman" if engine == "podman" else "docker"
+    if named == "systemd-nspawn":
+        return "systemd-nspawn"
+    if named.startswith("lxc"):
+        return "lxc"
+    return "WSL" if "microsoft" in version.lower() else None
+
+
+def _sysctls() -> dict[str, int]:
+    names = [
+        "kernel.unprivileged_userns_clone",
+        "kernel.apparmor_restrict_unprivileged_userns",
+        "vm.memfd_noexec",
+        *(f"user.max_{kind}_namespaces" for kind in LIMITS),
+    ]
+    found = {}
+    for name in names:
+        # A file that is there may hold anything where somebody has mounted over it.
+        with contextlib.suppress(ValueError):
+            found[name] = int(_text(f"/proc/sys/{name.replace('.', '/')}") or "none")
+    return found

@@ -1,0 +1,200 @@
+"""The files that a container sees: what is mounted where."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NoReturn, get_args
+
+from minidocker._errors import SpecError
+
+__all__ = ["Mount", "MountType", "Path", "tmpfs_mounts"]
+
+Path = str | os.PathLike[str]
+"""A path, as `os.fspath` takes it."""
+
+MountType = Literal["bind", "tmpfs", "overlay", "proc", "sysfs", "devpts", "mqueue"]
+
+_TYPES: tuple[str, ...] = get_args(MountType)
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SIZE = re.compile(r"(\d+)\s*([bkmg]?)b?", re.IGNORECASE)
+_MODES = {"tmpfs": 0o1777, "bind": 0o644}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mount:
+    """One mount of a container's.
+
+    Args:
+        target: an absolute path inside. A mount point that is missing is made inside only.
+        source: what is mounted: for ``"bind"`` a file or directory outside, with everything that is
+            mounted below it; for ``"overlay"`` a directory, or several with the uppermost first.
+        type: ``"bind"``; ``"tmpfs"``, empty and in memory; ``"overlay"``, copy-on-write;
+            ``"proc"``, ``"sysfs"``, ``"devpts"``, ``"mqueue"``, those of the container.
+        read_only: whether nobody inside can write to it, or to what is mounted below it.
+        content: what a file at ``target`` contains, in place of a source.
+        upper: for ``"overlay"`` the directory outside that keeps the writes; without it they go
+            with the container.
+        size: for ``"tmpfs"`` the most bytes that it holds, or a text such as ``"64m"``; by default
+            half of the memory.
+        mode: the permissions of a tmpfs (by default 0o1777) or of a file given as ``content``
+            (0o644).
+        options: more options as mount(8) has them, separated by commas. Flags for every type:
+            ``ro``, ``rw``, ``exec``, ``noexec``, ``suid``, ``nosuid``, ``dev``, ``nodev``. A tmpfs
+            is ``nosuid,nodev,noexec`` unless it is told otherwise, as in docker.
+
+    Raises:
+        SpecError: a value of the wrong kind, or values that contradict each other.
+    """
+
+    target: Path
+    source: Path | Sequence[Path] | None = None
+    type: MountType = "bind"
+    read_only: bool = False
+    _: dataclasses.KW_ONLY
+    content: bytes | str | None = None
+    upper: Path | None = None
+    size: int | str | None = None
+    mode: int | None = None
+    options: str = ""
+
+    def __post_init__(self) -> None:
+        _is_path(self, "the target", self.target)
+        if self.type not in _TYPES:
+            near = difflib.get_close_matches(str(self.type), _TYPES, n=1, cutoff=0.5)
+            remedy = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_TYPES)}"
+            _wrong(self, f"there is no type {self.type!r}: {remedy}")
+        if self.read_only is not True and self.read_only is not False:
+            _wrong(self, f"read_only={self.read_only!r} is not True or False")
+        if not isinstance(self.options, str):
+            _wrong(self, f"options={self.options!r} is not a str such as 'noexec,nosuid'")
+        if self.mode is not None and not (type(self.mode) is int and 0 <= self.mode <= 0o7777):
+            _wrong(self, f"mode={self.mode!r} is not a file mode: give an int such as 0o755")
+        self._check_source()
+        self._check_kind_of("upper", ("overlay",))
+        self._check_kind_of("size", ("tmpfs",))
+        if self.mode is not None and self.type != "tmpfs" and self.content is None:
+            _wrong(self, "a mode is for a tmpfs and for content: leave it out")
+        if self.upper is not None:
+            _is_path(self, "upper", self.upper)
+        if self.size is not None:
+            self._bytes()
+
+    def _check_source(self) -> None:
+        if self.content is not None:
+            if self.type != "bind" or self.source is not None:
+                _wrong(self, "content takes the place of a source and of another type: give one")
+            if not isinstance(self.content, bytes | str):
+                _wrong(self, f"content is a {type(self.content).__name__}: give bytes or a str")
+        elif self.type == "bind":
+            if self.source is None:
+                _wrong(self, "a bind needs a source, or content: give one")
+            _is_path(self, "the source", self.source)
+        elif self.type == "overlay":
+            sources = self._sources()
+            if not sources:
+                _wrong(self, "an overlay needs a source: give the directory that it lies on")
+            for source in sources:
+                _is_path(self, "the source", source)
+        else:
+            self._check_kind_of("source", ("bind", "overlay"))
+
+    def _check_kind_of(self, name: str, types: tuple[str, ...]) -> None:
+        if getattr(self, name) is not None and self.type not in types:
+            of = " or ".join(types)
+            _wrong(
+                self, f"{name} is for a mount of type {of}, and this is {self.type}: leave it out"
+            )
+
+    def _sources(self) -> list[Any]:
+        if self.source is None:
+            return []
+        if isinstance(self.source, str | os.PathLike) or not isinstance(self.source, Sequence):
+            return [self.source]
+        return list(self.source)
+
+    def _bytes(self) -> int | None:
+        """The size in bytes."""
+        size = self.size
+        if size is None or (type(size) is int and size > 0):
+            return size
+        found = _SIZE.fullmatch(size.strip()) if isinstance(size, str) else None
+        if found is None or int(found[1]) == 0:
+            _wrong(self, f"size={size!r} is no size: give bytes, or a text such as '64m'")
+        return int(found[1]) * _UNITS[found[2].lower()]
+
+    def _for_core(self, option: str) -> _CoreMount:
+        content = self.content
+        return _CoreMount(
+            option=option,
+            target=os.fsencode(self.target),
+            type=self.type,
+            source=[os.fsencode(source) for source in self._sources()],
+            upper=None if self.upper is None else os.fsencode(self.upper),
+            content=content.encode() if isinstance(content, str) else content,
+            read_only=self.read_only,
+            size=self._bytes(),
+            mode=_MODES.get(self.type, 0) if self.mode is None else self.mode,
+            options=self.options,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _CoreMount:
+    """A `Mount` in the engine's terms."""
+
+    option: str
+    target: bytes
+    type: str
+    source: list[bytes]
+    upper: bytes | None
+    content: bytes | None
+    read_only: bool
+    size: int | None
+    mode: int
+    options: str
+
+
+def _wrong(mount: Mount, reason: str) -> NoReturn:
+    raise SpecError(reason, option="mounts", value=mount)
+
+
+def _is_path(mount: Mount, name: str, value: object) -> None:
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        _wrong(mount, f"{name} is {value!r}: give a path as str or os.PathLike")
+    if not os.fspath(value):
+        _wrong(mount, f"{name} is empty: give a path")
+
+
+def tmpfs_mounts(tmpfs: object) -> list[Mount]:
+    """The mounts that the option ``tmpfs`` asks for.
+
+    Args:
+        tmpfs: a mapping from paths inside to options as mount(8) has them; or paths, each alone or
+            followed by a colon and its options, as in docker-py.
+
+    Raises:
+        SpecError: something else.
+    """
+    if tmpfs is None:
+        return []
+    if isinstance(tmpfs, Mapping):
+        pairs = [(path, "" if options is None else options) for path, options in tmpfs.items()]
+    elif isinstance(tmpfs, Sequence) and not isinstance(tmpfs, str | bytes):
+        pairs = []
+        for entry in tmpfs:
+            if isinstance(entry, str):
+                path, _, options = entry.partition(":")
+                pairs.append((path, options))
+            else:
+                pairs.append((entry, ""))
+    else:
+        reason = f"it is a {type(tmpfs).__name__}: give a mapping from paths to options, or paths"
+        raise SpecError(reason, option="tmpfs", value=tmpfs)
+    try:
+        return [Mount(path, type="tmpfs", options=options) for path, options in pairs]
+    except SpecError as error:
+        raise SpecError(error.args[0], option="tmpfs", value=tmpfs) from None

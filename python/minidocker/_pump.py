@@ -1,0 +1,101 @@
+"""What a process writes, handed on while it is written."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import select
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_CHUNK = 1 << 16
+
+
+class Output:
+    """The reader's end of what a process writes, and where its text goes.
+
+    Args:
+        write: called with each piece of text (UTF-8; what is none becomes U+FFFD).
+    """
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self.reader, self.writer = os.pipe()
+        os.set_blocking(self.reader, False)
+        self._write = write
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+
+    def receive(self) -> bool:
+        """Hand on what is there; False once there is nothing now, or never again."""
+        try:
+            data = os.read(self.reader, _CHUNK)
+        except BlockingIOError:
+            return False
+        if text := self._decode(data, final=not data):
+            self._write(text)
+        return bool(data)
+
+    def close_writer(self) -> None:
+        """Close this process's copy of the writer's end, which the other process has now."""
+        if self.writer >= 0:
+            os.close(self.writer)
+            self.writer = -1
+
+    def close(self) -> None:
+        """Give both ends back."""
+        self.close_writer()
+        os.close(self.reader)
+
+
+@contextlib.contextmanager
+def outputs(*writes: Callable[[str], object]) -> Iterator[list[Output]]:
+    """Make an `Output` for each of ``writes``, and close them all at the end."""
+    made: list[Output] = []
+    try:
+        for write in writes:
+            made.append(Output(write))  # noqa: PERF401 - those made so far are closed if one fails
+        yield made
+    finally:
+        for output in made:
+            output.close()
+
+
+def pump(sources: Iterable[Output], ended: int, *, timeout: float | None = None) -> bool:
+    """Hand on what is written until the process has ended, and then what is left.
+
+    A writer that outlives the process (one in the background) is not waited for.
+
+    Args:
+        sources: what is written to.
+        ended: a descriptor that can be read once the process has ended, such as its pidfd.
+        timeout: seconds to go on for.
+
+    Returns:
+        whether the process has ended; False: the time was up.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    sources = list(sources)
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    by_fd = {source.reader: source for source in sources}
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN)
+    finished = False
+    while not finished:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        # Rounded up, so that the loop does not turn during the last fraction of a millisecond.
+        events = poll.poll(None if left is None else int(left * 1000) + 1)
+        if deadline is not None and time.monotonic() >= deadline:
+            break
+        for fd, event in events:
+            if fd == ended:
+                finished = True
+            elif not by_fd[fd].receive() and event & select.POLLHUP:
+                poll.unregister(fd)
+    for source in sources:
+        while source.receive():
+            pass
+    return finished

@@ -1,0 +1,394 @@
+"""A container ends with the process that started it, however that ends, and not before."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+import minidocker
+from minidocker import NamespaceOptions
+from support.callers import calling, descriptors_of, is_alive, watchdogs_of
+from support.specs import has_subordinate_ids
+
+ROOT = os.geteuid() == 0
+
+
+def wait_until(condition, timeout=2.0):
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "nothing happened in time"
+        time.sleep(0.005)
+    return value
+
+
+# --- kill -9 of the caller ---------------------------------------------------------------------
+
+# Each forked child is a caller of its own, with a watchdog of its own, and no start-up time.
+ROUNDS = """
+rounds, at_once = 200, 10
+everybodys = [
+    (["sleep", "100"], {}),
+    (["sleep", "100"], {"init": True}),
+    (["sh", "-c", "sleep 100 & wait"], {"namespaces": NamespaceOptions.all().without_pid()}),
+    (["sleep", "100"], {"namespaces": NamespaceOptions.none().with_user()}),
+    ("enter", {}),
+]
+roots = [
+    (["sleep", "100"], {"user": "nobody", "group": "nogroup"}),
+    (["setpriv", "--reuid=65534", "sleep", "100"], {}),
+    (["setpriv", "--reuid=65534", "sleep", "100"], {"namespaces": NamespaceOptions.none()}),
+    (["su", "-s", "/bin/sh", "nobody", "-c", "exec sleep 100"],
+     {"namespaces": NamespaceOptions.none(), "no_new_privileges": False}),
+    (["sleep", "100"], {"namespaces": NamespaceOptions.none(), "user": "nobody"}),
+    (["setpriv", "--reuid=65534", "sleep", "100"], {"init": True}),
+]
+plains = [
+    (["sleep", "100"], {"namespaces": NamespaceOptions.none()}),
+    (["sleep", "100"], {"user": 1234}),
+]
+subordinate = [(["sleep", "100"], {"uid_map": "auto", "gid_map": "auto", "user": 1})]
+kinds = everybodys + (roots if os.geteuid() == 0 else plains)
+if sys.argv[1] == "True":
+    kinds += subordinate * 2
+
+def start(kind):
+    command, options = kind
+    if command != "enter":
+        return minidocker.Popen(command, **options)
+    box = minidocker.Container(**options).start()
+    return box, box.popen(["sleep", "100"])
+
+def caller(seed):
+    chosen = random.Random(seed)
+    started = []
+    def go():
+        while len(started) < 4:
+            started.append(start(chosen.choice(kinds)))
+    for _ in range(2):
+        threading.Thread(target=go, daemon=True).start()
+    time.sleep(100)
+
+seed = int(sys.argv[2])
+chosen = random.Random(seed)
+say("seed", seed)
+for batch in range(rounds // at_once):
+    pids = []
+    for number in range(at_once):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                caller(seed + batch * at_once + number)
+            finally:
+                os._exit(1)
+        pids.append(pid)
+        # Some are killed while they start the watchdog, some when all is running.
+        time.sleep(chosen.uniform(0, 0.005))
+        if number % 2:
+            victim = pids.pop(chosen.randrange(len(pids)))
+            os.kill(victim, signal.SIGKILL)
+            os.waitpid(victim, 0)
+    for pid in pids:
+        time.sleep(chosen.uniform(0, 0.005))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+say("done")
+sys.stdin.read()
+"""
+
+
+def test_nothing_is_left_when_the_caller_is_killed_at_any_moment(survivors):
+    seed = int.from_bytes(os.urandom(4), "little")
+    arguments = (has_subordinate_ids(), seed)
+    with calling(ROUNDS, *arguments, env=survivors.env) as rounds:
+        assert rounds.line() == f"seed {seed}"
+        assert rounds.line() == "done"
+        own = {rounds.pid}
+        deadline = time.monotonic() + 1.0
+        while left := {pid: line for pid, line in survivors.find().items() if pid not in own}:
+            assert time.monotonic() < deadline, f"seed {seed}: still there: {left}"
+            time.sleep(0.01)
+        wait_until(lambda: not watchdogs_of(rounds.pid))
+
+
+@pytest.mark.parametrize(
+    "namespaces", [NamespaceOptions.none(), NamespaceOptions.all().without_pid()]
+)
+def test_job_control_inside_does_not_outlive_the_caller(namespaces, survivors):
+    script = """
+namespaces = NamespaceOptions(**{kind: True for kind in sys.argv[1].split()})
+# With job control each of them is in a process group of its own.
+minidocker.Popen(["bash", "-mc", "sleep 100 & sleep 100 & echo ready; wait"], namespaces=namespaces)
+sys.stdin.read()
+"""
+    kinds = " ".join(namespaces)
+    with calling(script, kinds, env=survivors.env) as caller:
+        assert caller.line() == "ready"
+        assert len(survivors.find()) == 4
+        caller.kill9()
+        survivors.wait_until_gone()
+
+
+# --- and not before ------------------------------------------------------------------------------
+
+
+def test_a_container_outlives_the_thread_that_started_it(survivors):
+    started = []
+    thread = threading.Thread(
+        target=lambda: started.append(minidocker.Popen(["sleep", "100"], env=survivors.env))
+    )
+    thread.start()
+    thread.join()
+    wait_until(lambda: str(thread.native_id) not in os.listdir("/proc/self/task"))
+    (process,) = started
+    time.sleep(0.2)
+    assert process.poll() is None
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
+LIVING_WORKER = """
+before, how = sys.argv[1] == "before", sys.argv[2]
+reader, writer = os.pipe()
+def fork():
+    if how == "multiprocessing":
+        import multiprocessing
+        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(100,))
+        worker.start()
+        return worker.pid
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(100)
+        os._exit(0)
+    return pid
+if not before:
+    minidocker.run(["true"], check=True)
+worker = fork()
+process = minidocker.Popen(["sleep", "100"], init=True)
+other = minidocker.Popen(["sleep", "100"])
+say(worker, process.pid, other.pid)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("how", ["fork", "multiprocessing"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_forked_worker_that_lives_on_keeps_no_container_alive(when, how, survivors):
+    with calling(LIVING_WORKER, when, how, env=survivors.env) as caller:
+        worker, *containers = map(int, caller.line().split())
+        (watchdog,) = watchdogs_of(caller.pid)
+        caller.kill9()
+        try:
+            wait_until(lambda: not any(map(is_alive, containers)), 1.0)
+            # The watchdog has nothing left to do: it does not wait for the worker.
+            wait_until(lambda: not is_alive(watchdog))
+            assert is_alive(worker)
+        finally:
+            os.kill(worker, signal.SIGKILL)
+
+
+def test_a_container_does_not_end_with_a_worker_that_was_forked_meanwhile(survivors):
+    script = """
+process = minidocker.Popen(["sleep", "100"])
+worker = os.fork()
+if worker == 0:
+    minidocker.run(["true"], check=True)
+    os._exit(0)
+_, status = os.waitpid(worker, 0)
+time.sleep(0.1)
+say(status, process.poll())
+sys.stdin.read()
+"""
+    with calling(script, env=survivors.env) as caller:
+        assert caller.line() == "0 None"
+
+
+def test_a_container_that_need_not_die_survives(survivors):
+    script = """
+process = minidocker.Popen(["sleep", "100"], die_with_parent=False)
+say(process.pid)
+sys.stdin.read()
+"""
+    with calling(script, env=survivors.env) as caller:
+        pid = int(caller.line())
+        assert watchdogs_of(caller.pid) == []
+        caller.kill9()
+        time.sleep(0.2)
+        assert is_alive(pid)
+        os.kill(pid, signal.SIGKILL)
+
+
+# --- the watchdog --------------------------------------------------------------------------------
+
+SERVING = """
+import ast
+started = []
+for line in sys.stdin:
+    try:
+        say(repr(eval(line)))
+    except Exception as error:
+        say(repr(error))
+"""
+
+
+def ask(caller, expression):
+    caller.stdin.write(expression + "\n")
+    caller.stdin.flush()
+    return caller.line()
+
+
+@pytest.fixture
+def serving(survivors):
+    """A caller that evaluates expressions, line by line."""
+    with calling(SERVING, env=survivors.env) as caller:
+        assert ask(caller, "minidocker.run(['true']).returncode") == "0"
+        yield caller
+
+
+START = "started.append(minidocker.Popen(['sleep', '100'])) or started[-1].pid"
+
+
+def test_there_is_one_watchdog_for_each_calling_process(serving):
+    for _ in range(3):
+        ask(serving, START)
+    assert len(watchdogs_of(serving.pid)) == 1
+
+
+def test_a_watchdog_that_was_killed_is_replaced(serving):
+    (old,) = watchdogs_of(serving.pid)
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: not is_alive(old))
+    pid = int(ask(serving, START))
+    (new,) = watchdogs_of(serving.pid)
+    assert new != old
+    serving.kill9()
+    wait_until(lambda: not is_alive(pid), 1.0)
+
+
+def test_a_daemon_that_closes_every_descriptor_gets_a_new_watchdog(serving):
+    ask(serving, "os.closerange(3, 1000)")
+    wait_until(lambda: not watchdogs_of(serving.pid))
+    pid = int(ask(serving, START))
+    assert len(watchdogs_of(serving.pid)) == 1
+    serving.kill9()
+    wait_until(lambda: not is_alive(pid), 1.0)
+
+
+def test_a_descriptor_that_took_a_closed_ones_number_is_left_alone(serving):
+    kept = ask(serving, "[fd for fd in range(3, 20) if os.path.exists(f'/proc/self/fd/{fd}')]")
+    before = descriptors_of(serving.pid)
+    sockets = [number for number, name in before.items() if name.startswith("socket:")]
+    assert sockets, kept
+    # Something else of the same kind now has the number of the socket to the watchdog.
+    ask(serving, "globals().update(socket=__import__('socket'))")
+    ask(serving, "globals().update(pair=socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))")
+    for number in sockets:
+        ask(serving, f"os.dup2(pair[0].fileno(), {number})")
+    pid = int(ask(serving, START))
+    assert ask(serving, "pair[1].setblocking(False)") == "None"
+    # Nothing was sent to it, and it is still open.
+    assert "BlockingIOError" in ask(serving, "pair[1].recv(1)")
+    for number in sockets:
+        assert ask(serving, f"os.write({number}, b'x')") == "1"
+        assert ask(serving, "pair[1].recv(1)") == "b'x'"
+    serving.kill9()
+    wait_until(lambda: not is_alive(pid), 1.0)
+
+
+def test_the_watchdog_holds_none_of_the_callers_descriptors(serving):
+    reader, writer = os.pipe()
+    script = """
+writer = int(sys.argv[1])
+minidocker.run(["true"], check=True)
+os.close(writer)
+say("closed")
+sys.stdin.read()
+"""
+    with calling(script, writer, pass_fds=[writer]) as caller:
+        os.close(writer)
+        assert caller.line() == "closed"
+        assert watchdogs_of(caller.pid)
+        # The end of the pipe arrives, so nobody else holds it.
+        assert os.read(reader, 1) == b""
+        os.close(reader)
+
+
+@pytest.mark.root(reason="only root may look at the watchdog's descriptors")
+def test_the_watchdog_holds_a_socket_and_descriptors_of_processes_only(serving):
+    ask(serving, START)
+    (watchdog,) = watchdogs_of(serving.pid)
+    kinds = [name.partition(":")[0] for name in descriptors_of(watchdog).values()]
+    assert sorted(kinds) == ["anon_inode", "anon_inode", "anon_inode", "socket"]
+
+
+def test_the_watchdog_is_in_nobodys_session_and_directory(serving):
+    (watchdog,) = watchdogs_of(serving.pid)
+    # It has started, and is still making itself at home.
+    wait_until(lambda: os.getsid(watchdog) == watchdog)
+    if ROOT:
+        wait_until(lambda: os.readlink(f"/proc/{watchdog}/cwd") == "/")
+
+
+def test_the_watchdog_ends_with_the_caller(serving):
+    (watchdog,) = watchdogs_of(serving.pid)
+    serving.kill9()
+    wait_until(lambda: not is_alive(watchdog))
+
+
+@pytest.mark.root(reason="only root may look at the watchdog's descriptors")
+def test_the_watchdog_lets_go_of_what_has_ended(serving):
+    for _ in range(20):
+        assert ask(serving, "minidocker.run(['true']).returncode") == "0"
+    (watchdog,) = watchdogs_of(serving.pid)
+    wait_until(lambda: len(descriptors_of(watchdog)) == 3)
+
+
+def test_a_forked_child_has_a_watchdog_of_its_own(serving):
+    script = """
+minidocker.run(["true"], check=True)
+worker = os.fork()
+if worker == 0:
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    process = minidocker.Popen(["sleep", "100"])
+    say(os.getpid(), process.pid)
+    time.sleep(100)
+os.waitpid(worker, 0)
+sys.stdin.read()
+"""
+    with calling(script) as caller:
+        worker, container = map(int, caller.line().split())
+        assert len(watchdogs_of(worker)) == 1
+        assert len(watchdogs_of(caller.pid)) == 1
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: not is_alive(container), 1.0)
+        assert len(watchdogs_of(caller.pid)) == 1
+
+
+def test_a_forked_child_with_its_parents_pid_has_a_watchdog_of_its_own():
+    """A pid says nothing across PID namespaces: both are 2 here, each in its own."""
+    script = """
+import os, sys
+import minidocker
+from minidocker import linux
+from minidocker.linux import CloneFlags
+
+assert os.getpid() == 2
+outer = minidocker.Popen(["sleep", "100"])
+linux.unshare(CloneFlags.NEWUSER | CloneFlags.NEWPID)
+if os.fork() == 0:
+    # PID 1 of the inner namespace; its child is 2.
+    worker = os.fork()
+    if worker == 0:
+        assert os.getpid() == 2
+        kept = set(os.listdir("/proc/self/fd")) - {"0", "1", "2"}
+        os._exit(len(kept) > 1)
+    _, status = os.waitpid(worker, 0)
+    os._exit(os.waitstatus_to_exitcode(status))
+_, status = os.wait()
+print(os.waitstatus_to_exitcode(status), outer.poll())
+outer.kill()
+"""
+    done = minidocker.run([sys.executable, "-c", script], init=True, capture_output=True, text=True)
+    assert done.stdout == "0 None\n", done.stderr

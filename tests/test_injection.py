@@ -1,0 +1,49 @@
+"""Whatever fails, and wherever: the error says which step it was, and nothing is left behind."""
+
+import concurrent.futures
+import errno
+
+import pytest
+
+import minidocker
+from support.specs import HERE, call_counts
+
+
+def fail_at(noop, number, options, survivors):
+    """Make a call fail, and return the step that it belongs to; None where it is optional."""
+    failure = None
+    try:
+        minidocker.run([noop, survivors.mark], check=True, _inject=(number, errno.EPERM), **options)
+    except minidocker.SpawnError as error:
+        failure = error
+    if failure is None:
+        return None
+    assert failure.errno == errno.EPERM
+    assert isinstance(failure, PermissionError)
+    assert failure.step
+    assert failure.hint, f"{failure.step}: {failure}"
+    assert failure.hint in str(failure)
+    return failure.step
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_failure_at_any_call_is_named_and_leaves_nothing(name, noop, leaks, survivors):
+    options = HERE[name]
+    numbers = list(call_counts([noop], **options))
+    steps = [fail_at(noop, number, options, survivors) for number in numbers]
+    assert steps[-1] == "exec"
+    # Opening ping to everybody, and the caller's directory, which may be absent inside.
+    assert steps.count(None) in (0, 3), steps
+    leaks.assert_unchanged()
+
+
+@pytest.mark.parametrize("name", ["all", "init", "names"])
+def test_failures_in_many_threads_leave_nothing(name, noop, leaks, survivors):
+    options = HERE[name]
+    numbers = list(call_counts([noop], **options))
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        steps = list(
+            pool.map(lambda number: fail_at(noop, number, options, survivors), numbers * 3)
+        )
+    third = len(numbers)
+    assert steps[:third] == steps[third : 2 * third] == steps[2 * third :]

@@ -1,0 +1,384 @@
+"""A launch that is stopped, killed, interrupted or too slow ends in time and leaves nothing."""
+
+import concurrent.futures
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import minidocker
+from support.callers import calling, is_alive
+from support.child import in_child
+from support.leaks import Holdings
+from support.specs import has_subordinate_ids
+
+needs_subordinate_ids = pytest.mark.skipif(
+    not has_subordinate_ids(), reason="/etc/subuid has no row for this user"
+)
+
+
+class Interrupted(BaseException):
+    """What a signal handler of these tests raises."""
+
+
+@pytest.fixture
+def alarm():
+    """Returns a function that has a handler raise `Interrupted` after so many seconds."""
+
+    def interrupt(*_):
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda seconds, interval=0.0: signal.setitimer(signal.ITIMER_REAL, seconds, interval)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+# --- newuidmap ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hanging_newuidmap(tmp_path, monkeypatch):
+    """A newuidmap that hangs, as one does that asks a directory server for the user's rows."""
+    pids = tmp_path / "pids"
+    fake = tmp_path / "newuidmap"
+    fake.write_text(f"#!/bin/sh\necho $$ >>{pids}\nsleep 100 &\necho $! >>{pids}\nwait\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    yield pids
+    left = [pid for pid in map(int, pids.read_text().split()) if is_alive(pid)]
+    assert left == []
+
+
+@pytest.mark.plain(reason="root writes its maps itself")
+@needs_subordinate_ids
+def test_a_timeout_holds_while_newuidmap_hangs(noop, leaks, hanging_newuidmap, survivors):
+    started = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired):
+        minidocker.run([noop, survivors.mark], uid_map="auto", gid_map="auto", timeout=0.3)
+    assert 0.3 <= time.monotonic() - started < 2
+
+
+@pytest.mark.plain(reason="root writes its maps itself")
+@needs_subordinate_ids
+def test_an_interrupt_ends_a_newuidmap_that_hangs(noop, leaks, hanging_newuidmap, alarm, survivors):
+    alarm(0.3)
+    started = time.monotonic()
+    with pytest.raises(Interrupted):
+        minidocker.run([noop, survivors.mark], uid_map="auto", gid_map="auto")
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.plain(reason="root writes its maps itself")
+@needs_subordinate_ids
+def test_newuidmap_works_where_children_are_reaped_by_the_kernel():
+    def check():
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        reader, writer = os.pipe()
+        minidocker.run(["cat", "/proc/self/uid_map"], uid_map="auto", gid_map="auto", stdout=writer)
+        return len(os.read(reader, 1000).splitlines())
+
+    assert in_child(check) == 2
+
+
+# --- interrupts --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"init": True}], ids=["alone", "init"])
+def test_an_interrupt_at_any_moment_of_a_run_leaves_nothing(options, leaks, alarm, survivors):
+    """From the first line of `run` to the command's own time: whenever it comes, all is ended."""
+    interrupted = 0
+    env = survivors.env
+    for step in range(150):
+        try:
+            alarm(0.00002 * (step + 1))
+            minidocker.run(["sleep", "100"], env=env, **options)
+        except Interrupted:
+            interrupted += 1
+    assert interrupted == 150
+    survivors.wait_until_gone()
+    leaks.assert_unchanged()
+
+
+def test_an_interrupt_at_any_moment_of_entering_leaves_nothing(leaks, alarm, survivors):
+    interrupted = 0
+    env = survivors.env
+    with minidocker.Container(hostname="lab") as box:
+        for step in range(150):
+            try:
+                alarm(0.00002 * (step + 1))
+                box.run(["sleep", "100"], env=env)
+            except Interrupted:
+                interrupted += 1
+        assert interrupted == 150
+        survivors.wait_until_gone()
+        assert [process.pid for process in box.processes()] == [box.pid]
+        assert box.run(["hostname"], capture_output=True, text=True).stdout == "lab\n"
+
+
+def test_an_interrupt_while_a_container_starts_leaves_no_process(alarm):
+    def start(step):
+        box = minidocker.Container()
+        try:
+            alarm(0.00002 * (step + 1))
+            box.start()
+            alarm(0)
+        except Interrupted:
+            # Nothing was started, or it has been ended.
+            assert box.status in ("created", "running")
+        box.kill()
+
+    before = Holdings.now()
+    for step in range(100):
+        start(step)
+    # A descriptor may be lost between the system call that makes it and Python's next instruction,
+    # a process never.
+    deadline = time.monotonic() + 1
+    while Holdings.now().children != before.children:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_ctrl_c_ends_the_container():
+    script = """
+try:
+    minidocker.run(["sh", "-c", "echo $$ >&2; sleep 100"], init=True)
+except KeyboardInterrupt:
+    say("interrupted", minidocker.run(["true"]).returncode)
+"""
+    with calling(script, stderr=subprocess.PIPE, start_new_session=True) as caller:
+        caller.stderr.readline()
+        caller.send_signal(signal.SIGINT)
+        assert caller.line() == "interrupted 0"
+        caller.stderr.close()
+
+
+def test_an_exception_of_a_handler_is_not_taken_for_the_timeout(alarm):
+    """A TimeoutError that the caller's own handler raises is its own."""
+
+    class Mine(TimeoutError):
+        pass
+
+    def handler(*_):
+        raise Mine
+
+    signal.signal(signal.SIGALRM, handler)
+    raised = 0
+    for step in range(50):
+        try:
+            alarm(0.00005 * (step + 1))
+            minidocker.run(["sleep", "100"], timeout=50)
+        except Mine:
+            raised += 1
+    assert raised == 50
+
+
+# --- the child, while it is being made ---------------------------------------------------------
+
+
+def signal_the_child(number, pause, until):
+    """Send a signal to each new child of this process, as soon as it is there."""
+    hit = 0
+    seen = set()
+    children = Path(f"/proc/{os.getpid()}/task")
+    while not until.is_set():
+        for task in children.iterdir():
+            try:
+                pids = (task / "children").read_text().split()
+            except OSError:
+                continue
+            for pid in set(pids) - seen:
+                seen.add(pid)
+                try:
+                    os.kill(int(pid), number)
+                    hit += 1
+                except ProcessLookupError:
+                    continue
+                if number == signal.SIGSTOP:
+                    time.sleep(pause)
+                    try:
+                        os.kill(int(pid), signal.SIGCONT)
+                    except ProcessLookupError:
+                        continue
+        time.sleep(0)
+    return hit
+
+
+@pytest.mark.parametrize("options", [{}, {"init": True}], ids=["alone", "init"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["kill", "stop"])
+def test_a_child_that_is_stopped_or_killed_while_it_is_made(number, options, noop, leaks):
+    """Killed, it is told as killed; stopped, it is waited for. Nobody hangs, nothing is left."""
+    done = threading.Event()
+    outcomes = set()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        hits = pool.submit(signal_the_child, number, 0.002, done)
+        try:
+            for _ in range(60):
+                try:
+                    outcomes.add(minidocker.run([noop], timeout=30, **options).returncode)
+                except minidocker.SpawnError as error:
+                    # Init says nothing any more of a command that it had not started yet.
+                    assert options
+                    outcomes.add(error.step)
+        finally:
+            done.set()
+        assert hits.result() > 0
+    wanted = {0, -signal.SIGKILL, "fork"} if number == signal.SIGKILL else {0}
+    assert outcomes <= wanted
+
+
+@pytest.mark.parametrize("options", [{}, {"init": True}], ids=["alone", "init"])
+def test_a_timeout_ends_a_child_that_is_stopped_while_it_is_made(options, noop, leaks):
+    """Its memory is the caller's, so nothing of that may be given back before it has gone."""
+    done = threading.Event()
+
+    def stop():
+        seen = set()
+        while not done.is_set():
+            for task in Path("/proc/self/task").iterdir():
+                try:
+                    pids = set((task / "children").read_text().split())
+                except OSError:
+                    continue
+                for pid in pids - seen:
+                    seen.add(pid)
+                    try:
+                        os.kill(int(pid), signal.SIGSTOP)
+                    except ProcessLookupError:
+                        continue
+            time.sleep(0)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(stop)
+        timed_out = 0
+        try:
+            for _ in range(20):
+                try:
+                    minidocker.run([noop], timeout=0.02, **options)
+                except subprocess.TimeoutExpired:
+                    timed_out += 1
+        finally:
+            done.set()
+        stopping.result()
+    assert timed_out > 0
+
+
+# --- the rest of the caller --------------------------------------------------------------------
+
+
+def test_forking_workers_meanwhile_makes_nobody_wait(noop, leaks):
+    """A worker that lives on holds copies of the pipes of every launch that was under way."""
+    workers = []
+
+    def fork():
+        for _ in range(40):
+            # As a C library would: no hook of Python's runs, nor of minidocker's.
+            pid = ctypes.CDLL(None).fork()
+            if pid == 0:
+                # Nothing but system calls: other threads held locks at the fork.
+                while True:
+                    signal.pause()
+            workers.append(pid)
+            time.sleep(0.0005)
+
+    with minidocker.Container() as box, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        forking = pool.submit(fork)
+        try:
+            while not forking.done():
+                for run in (minidocker.run, box.run):
+                    assert run([noop], timeout=20).returncode == 0
+                assert minidocker.run([noop], init=True, timeout=20).returncode == 0
+                with minidocker.Container():
+                    pass
+            forking.result()
+        finally:
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def test_a_daemon_thread_that_starts_containers_ends_with_the_interpreter(noop):
+    script = """
+import sys, threading, minidocker
+def run():
+    while True:
+        minidocker.run([sys.argv[1]])
+for _ in range(4):
+    threading.Thread(target=run, daemon=True).start()
+minidocker.run([sys.argv[1]])
+print("done", flush=True)
+"""
+    for _ in range(10):
+        done = subprocess.run(
+            [sys.executable, "-c", script, noop],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+# --- memory that is shared until exec ----------------------------------------------------------
+
+# `nobody` looks for processes of its own, and reads what it can of their memory.
+SPY = """
+import os, sys, time
+secret = bytes.fromhex(sys.argv[1])
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+print("ready", flush=True)
+deadline = time.monotonic() + 20
+last = 0
+while time.monotonic() < deadline:
+    for name in os.listdir("/proc"):
+        if not name.isdecimal() or int(name) == os.getpid():
+            continue
+        try:
+            if os.stat(f"/proc/{name}").st_uid not in (65534, 0):
+                continue
+            with open(f"/proc/{name}/maps") as maps, open(f"/proc/{name}/mem", "rb", 0) as memory:
+                for line in maps:
+                    if "[heap]" in line or "rw-p 00000000 00:00 0" in line:
+                        start, end = (int(part, 16) for part in line.split()[0].split("-"))
+                        memory.seek(start)
+                        if secret in memory.read(min(end - start, 1 << 24)):
+                            print("found", flush=True)
+                            sys.exit()
+        except OSError:
+            continue
+    if os.getppid() == 1:
+        break
+"""
+
+
+@pytest.mark.root(reason="only root becomes another user in its own user namespace")
+@pytest.mark.parametrize("init", [False, True])
+def test_nobody_reads_the_caller_through_a_child_that_becomes_nobody(init):
+    """Until it executes the command a child shares the caller's memory, and a process of the same
+    user could trace it: so it does not share it any more when it becomes that user."""
+    secret = os.urandom(16)
+    held = bytearray(secret * 4)
+    spy = subprocess.Popen(
+        [sys.executable, "-c", SPY, secret.hex()], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert spy.stdout.readline() == "ready\n"
+        # The longer the search for the command, the longer the moment between the two.
+        path = ":".join(["/nonexistent"] * 20_000)
+        options = {"init": True} if init else {"namespaces": minidocker.NamespaceOptions.none()}
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline and spy.poll() is None:
+            with pytest.raises(minidocker.CommandNotFound):
+                minidocker.run(["nothing"], env={"PATH": path}, user="nobody", **options)
+        assert spy.poll() is None, spy.stdout.read()
+        assert held[:16] == secret
+    finally:
+        spy.kill()
+        spy.wait()
+        spy.stdout.close()

@@ -1,0 +1,31 @@
+"""A container inside a container."""
+
+import sys
+
+import minidocker
+
+RESOLVES = (
+    "import minidocker, socket, os;"
+    "options = {'hostname': 'inner', 'capture_output': True, 'text': True};"
+    "done = minidocker.run(['getent', 'hosts', 'inner'], **options);"
+    "print(done.stdout.split(), socket.gethostbyname('outer'), os.listdir('/dev/shm'))"
+)
+
+
+def test_both_hostnames_resolve_each_in_its_own_container():
+    command = [sys.executable, "-c", RESOLVES]
+    done = minidocker.run(command, hostname="outer", capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout == "['127.0.1.1', 'inner'] 127.0.1.1 []\n"
+
+
+def test_containers_nest_as_deep_as_anybody_needs():
+    code = (
+        "import minidocker, sys; depth = int(sys.argv[1]);"
+        "command = [sys.executable, '-c', sys.argv[2], str(depth - 1), sys.argv[2]];"
+        "done = minidocker.run(command if depth else ['hostname'], hostname=f'at-{depth}');"
+        "sys.exit(done.returncode)"
+    )
+    command = [sys.executable, "-c", code, "4", code]
+    done = minidocker.run(command, hostname="at-5", capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "at-0\n", "")

@@ -1,0 +1,65 @@
+"""The notebooks run, and what they assert is true."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+nbclient = pytest.importorskip("nbclient")
+nbformat = pytest.importorskip("nbformat")
+
+NOTEBOOKS = Path(__file__).parents[1] / "examples" / "notebooks"
+
+
+def notebooks():
+    found = sorted(NOTEBOOKS.glob("*.ipynb"))
+    assert found
+    return found
+
+
+def texts(notebook):
+    """All texts that the cells have shown, and all HTML."""
+    plain, pages = [], []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            plain.append(output.get("text", "") or data.get("text/plain", ""))
+            pages.append(data.get("text/html", ""))
+    return "\n".join(plain), "\n".join(pages)
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+def test_a_notebook_runs_and_what_it_asserts_is_true(path, survivors, tmp_path):
+    # Everything that the kernel starts carries the mark, and has to be gone with it.
+    environment = {**survivors.env, "IPYTHONDIR": str(tmp_path / "ipython")}
+    environment["JUPYTER_RUNTIME_DIR"] = str(tmp_path / "runtime")
+    notebook = nbformat.read(path, as_version=4)
+    client = nbclient.NotebookClient(
+        notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute(env=environment)
+    plain, pages = texts(notebook)
+    assert "Traceback" not in plain
+    assert "Warning" not in plain
+    assert pages.count('class="minidocker-view"') == plain.count("CONTAINER")
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+def test_a_notebook_is_kept_without_what_a_run_leaves_in_it(path):
+    notebook = json.loads(path.read_text())
+    nbformat.validate(nbformat.from_dict(notebook))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    assert all(cell["metadata"] == {} for cell in notebook["cells"])
+    assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
+    assert notebook["metadata"]["language_info"] == {"name": "python"}
+    # A title first, so that a list of notebooks says what they are about.
+    assert re.match("# .+\n", "".join(notebook["cells"][0]["source"]))
+
+
+def test_every_part_of_the_chapter_has_its_notebook():
+    titles = [json.loads(path.read_text())["cells"][0]["source"][0] for path in notebooks()]
+    for part in ("What namespaces are", "PID", "UTS", "Mount", "Network", "User", "Joining",
+                 "step by step"):  # fmt: skip
+        assert any(part in title for title in titles), part

@@ -1,0 +1,372 @@
+"""A Popen is a subprocess.Popen whose process is a container: what its user may ask of it."""
+
+import errno
+import fcntl
+import gc
+import os
+import pickle
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import minidocker
+from minidocker import NamespaceOptions, Popen, SpecError
+from support.commands import MODES, python, read_line, sh
+
+PIPE = subprocess.PIPE
+NONE = NamespaceOptions.none()
+every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+
+
+# --- pipes and the context manager ----------------------------------------------------------------
+
+
+@every_mode
+def test_it_is_a_popen_with_pipes(mode, leaks):
+    with Popen(["cat"], stdin=PIPE, stdout=PIPE, bufsize=0, **mode) as process:
+        assert isinstance(process, subprocess.Popen)
+        assert process.args == ["cat"]
+        assert process.poll() is None
+        process.stdin.write(b"one\n")
+        assert read_line(process.stdout) == "one"
+        process.stdin.close()
+        assert process.stdout.read() == b""
+        assert process.wait(timeout=20) == 0
+    assert process.stdout.closed
+    assert "returncode: 0" in repr(process)
+
+
+@every_mode
+def test_communicate_goes_on_after_a_timeout(mode, leaks):
+    command = sh("read line; echo $line; sleep 0.4; echo late")
+    with Popen(command, stdin=PIPE, stdout=PIPE, text=True, **mode) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.communicate("early\n", timeout=0.1)
+        assert process.poll() is None
+        assert process.communicate(timeout=20) == ("early\nlate\n", None)
+    assert process.returncode == 0
+
+
+@every_mode
+def test_leaving_the_context_closes_the_pipes_and_waits(mode, leaks):
+    with Popen(["cat"], stdin=PIPE, stdout=PIPE, **mode) as process:
+        pass
+    assert process.returncode == 0
+    assert process.stdin.closed
+    assert process.stdout.closed
+
+
+def test_an_exception_in_the_context_is_raised_after_the_wait(leaks):
+    with pytest.raises(ZeroDivisionError), Popen(["cat"], stdin=PIPE) as process:
+        raise ZeroDivisionError
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("function", ["call", "check_call", "check_output", "run"])
+def test_the_functions_of_subprocess_can_be_given_it(function, monkeypatch, capfd):
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    result = getattr(subprocess, function)(["hostname"], hostname="lab")
+    said = result if function == "check_output" else capfd.readouterr().out.encode()
+    assert said == b"lab\n"
+
+
+@every_mode
+def test_waiting_with_a_timeout_ends_as_soon_as_the_process_does(mode, leaks):
+    with Popen(["sleep", "0.3"], **mode) as process:
+        with pytest.raises(subprocess.TimeoutExpired) as caught:
+            process.wait(timeout=0.05)
+        assert caught.value.timeout == 0.05
+        assert process.wait(timeout=20) == 0
+
+
+def test_a_pipe_has_the_size_that_was_asked_for(leaks):
+    with Popen(["cat"], stdin=PIPE, stdout=PIPE, pipesize=4096) as process:
+        for pipe in (process.stdin, process.stdout):
+            assert fcntl.fcntl(pipe.fileno(), fcntl.F_GETPIPE_SZ) == 4096
+
+
+# --- descriptors ----------------------------------------------------------------------------------
+
+
+@every_mode
+def test_only_descriptors_that_are_passed_are_there(mode, leaks):
+    passed, hidden = os.pipe()[0], os.open("/dev/null", os.O_RDONLY)
+    inheritable = fcntl.fcntl(hidden, fcntl.F_DUPFD, 90)
+    try:
+        said = _said(["ls", "/proc/self/fd"], pass_fds=[passed], **mode).split()
+        # ls's own descriptor of the directory is one of them.
+        assert set(map(int, said)) - {0, 1, 2, passed} <= {3, 4}
+        assert {0, 1, 2, passed} <= set(map(int, said))
+        assert inheritable not in map(int, said)
+    finally:
+        for fd in (passed, hidden, inheritable):
+            os.close(fd)
+        # The pipe's other end.
+        os.close(passed + 1)
+
+
+@every_mode
+def test_inheritable_descriptors_stay_open_when_they_are_not_to_be_closed(mode, leaks):
+    read, write = os.pipe()
+    os.set_inheritable(write, True)
+    try:
+        minidocker.run(
+            ["bash", "-c", f"echo through >&{write}"], close_fds=False, check=True, **mode
+        )
+        assert os.read(read, 100) == b"through\n"
+        os.set_inheritable(write, False)
+        done = minidocker.run(
+            ["bash", "-c", f"echo through >&{write}"], close_fds=False, capture_output=True, **mode
+        )
+        assert done.returncode != 0
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+@every_mode
+def test_nothing_of_minidocker_itself_is_left_open_inside(mode, leaks):
+    listed = "ls -l /proc/self/fd; ls -l /proc/1/fd || :" if not mode else "ls -l /proc/self/fd"
+    said = _said(sh(listed), close_fds=False, **mode)
+    for name in ("minidocker", "pidfd", "socket"):
+        assert name not in said
+
+
+@every_mode
+def test_a_descriptor_that_is_not_open_cannot_be_passed(mode, leaks):
+    with pytest.raises(OSError, match="Bad file descriptor") as caught:
+        Popen(["true"], pass_fds=[777], **mode)
+    assert caught.value.errno == errno.EBADF
+
+
+def test_streams_can_be_exchanged(tmp_path):
+    # stdout=2 and stderr=1, in a process whose streams are files.
+    _elsewhere(
+        "minidocker.run(['sh', '-c', 'echo to-out; echo to-err >&2'], stdout=2, stderr=1)",
+        tmp_path,
+    )
+    assert (tmp_path / "out").read_text() == "to-err\n"
+    assert (tmp_path / "err").read_text() == "to-out\n"
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("mode", ["all", "init", "none"])
+def test_closed_standard_streams_of_the_caller_disturb_nothing(closed, mode, tmp_path):
+    _elsewhere(
+        f"for fd in {closed}: os.close(fd)\n"
+        "script = 'read line; echo out-$line; echo err-$line >&2'\n"
+        "for _ in range(2):\n"
+        "    done = minidocker.run(['sh', '-c', script], input=b'in', capture_output=True,\n"
+        f"        **MODES[{mode!r}])\n"
+        "    assert (done.stdout, done.stderr) == (b'out-in\\n', b'err-in\\n'), done\n"
+        # What is closed is closed inside too, and no descriptor of minidocker's takes its place.
+        "for end, number in zip(os.pipe(), (50, 60)): fcntl.fcntl(end, fcntl.F_DUPFD, number)\n"
+        f"script = 'for fd in {' '.join(map(str, closed))}; do test -e /proc/self/fd/$fd && '\n"
+        "script += 'echo $fd >&60; done; echo end >&60'\n"
+        f"done = minidocker.run(['bash', '-c', script], pass_fds=[60], **MODES[{mode!r}])\n"
+        "said = os.read(50, 100)\n"
+        f"open({str(tmp_path / 'result')!r}, 'wb').write(said)",
+        tmp_path,
+    )
+    assert (tmp_path / "result").read_text() == "end\n"
+
+
+# --- process attributes ---------------------------------------------------------------------------
+
+
+@every_mode
+def test_the_umask_is_set_inside_only(mode):
+    before = os.umask(0o022)
+    os.umask(before)
+    assert _said(sh("umask"), umask=0o027, **mode) == "0027"
+    assert _said(sh("umask"), umask=0, **mode) == "0000"
+    assert _said(sh("umask"), **mode) == f"{before:04o}"
+    now = os.umask(before)
+    assert now == before
+
+
+@every_mode
+def test_a_container_has_a_session_of_its_own(mode):
+    session, group, pid = map(int, _said(python(_SESSION), **mode).split())
+    assert session == group
+    if mode.get("init"):
+        # The command's session is not init's.
+        assert session == pid == 2
+    else:
+        assert session == pid
+    assert session != os.getsid(0)
+
+
+def test_a_command_can_stay_in_the_callers_session_without_a_pid_namespace():
+    said = _said(python(_SESSION), namespaces=NONE, start_new_session=False)
+    session, group, _ = map(int, said.split())
+    assert (session, group) == (os.getsid(0), os.getpgid(0))
+
+
+def test_a_command_can_have_a_process_group_of_its_own():
+    options = {"namespaces": NONE, "start_new_session": False}
+    session, group, pid = map(int, _said(python(_SESSION), process_group=0, **options).split())
+    assert (session, group) == (os.getsid(0), pid)
+    with Popen(["sleep", "50"], process_group=0, **options) as leader:
+        said = _said(python(_SESSION), process_group=leader.pid, **options)
+        assert int(said.split()[1]) == leader.pid
+        leader.kill()
+
+
+@every_mode
+@pytest.mark.parametrize("restore", [True, False])
+def test_signals_that_python_ignores_become_default_unless_told_otherwise(mode, restore):
+    said = _said(["grep", "SigIgn", "/proc/self/status"], restore_signals=restore, **mode)
+    ignored = int(said.split()[1], 16)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        assert bool(ignored & 1 << (number - 1)) is not restore
+
+
+@every_mode
+def test_ignored_and_blocked_signals_are_inherited_and_handlers_are_not(mode):
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    handler = signal.signal(signal.SIGUSR2, lambda *_: None)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, signal.SIGRTMAX])
+    try:
+        ignored, blocked, caught = _said(
+            python(
+                "rows = dict(line.split(':\\t') for line in open('/proc/self/status')\n"
+                "            if line.startswith('Sig'))\n"
+                "print(*(rows[name].strip() for name in ('SigIgn', 'SigBlk', 'SigCgt')))"
+            ),
+            **mode,
+        ).split()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        signal.signal(signal.SIGUSR2, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    assert int(ignored, 16) & 1 << (signal.SIGUSR1 - 1)
+    assert not int(caught, 16) & 1 << (signal.SIGUSR2 - 1)
+    wanted = {signal.SIGHUP, signal.SIGRTMAX} | mask
+    assert int(blocked, 16) == sum(1 << (number - 1) for number in wanted)
+
+
+# --- waiting, from everywhere ---------------------------------------------------------------------
+
+
+@every_mode
+def test_threads_that_poll_and_wait_all_get_the_return_code(mode, leaks):
+    with Popen(sh("sleep 0.3; exit 7"), **mode) as process:
+        found = []
+
+        def poll():
+            while (code := process.poll()) is None:
+                time.sleep(0.001)
+            found.append(code)
+
+        waits = [process.wait, lambda: process.wait(timeout=20), poll]
+        threads = [threading.Thread(target=wait) for wait in waits for _ in range(2)]
+        waited = [threading.Thread(target=lambda: found.append(process.wait())) for _ in range(2)]
+        for thread in threads + waited:
+            thread.start()
+        for thread in threads + waited:
+            thread.join(20)
+            assert not thread.is_alive()
+    assert found == [7] * 4
+    assert process.usage is not None
+
+
+@every_mode
+def test_signals_from_another_thread_wake_the_one_that_waits(mode, leaks):
+    with Popen(["sleep", "50"], **mode) as process:
+        timer = threading.Timer(0.2, process.terminate)
+        timer.start()
+        assert process.wait() == -signal.SIGTERM
+        timer.join()
+
+
+@every_mode
+def test_signals_after_the_end_are_for_nobody(mode, leaks):
+    process = Popen(["true"], **mode)
+    time.sleep(0.1)
+    process.terminate()
+    assert process.wait() in (0, -signal.SIGTERM)
+    process.kill()
+    process.send_signal(0)
+    assert process.returncode in (0, -signal.SIGTERM)
+
+
+def test_what_is_no_signal_is_refused(leaks):
+    with Popen(["cat"], stdin=PIPE) as process:
+        with pytest.raises(OSError, match="Invalid argument"):
+            process.send_signal(4711)
+        with pytest.raises(TypeError):
+            process.send_signal("TERM")
+
+
+@every_mode
+def test_a_running_popen_that_is_forgotten_warns_and_is_reaped_later(mode, leaks):
+    process = Popen(["sleep", "0.2"], **mode)
+    pid = process.pid
+    forgotten = [process]
+    del process
+    with pytest.warns(ResourceWarning, match="is still running"):
+        forgotten.clear()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+        # subprocess reaps what was forgotten when it starts the next.
+        Popen(["true"]).wait()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@every_mode
+def test_a_popen_that_failed_to_start_can_be_forgotten(mode, leaks):
+    with pytest.raises(FileNotFoundError):
+        Popen(["/no/such"], stdin=PIPE, stdout=PIPE, **mode)
+    with pytest.raises(SpecError):
+        Popen(["true"], stdin=PIPE, hostname="", **mode)
+    gc.collect()
+
+
+def test_a_popen_cannot_be_pickled_and_says_what_to_pass(leaks):
+    with Popen(["true"]) as process, pytest.raises(TypeError, match=r"pass its pid.*attach"):
+        pickle.dumps(process)
+
+
+def test_a_subclass_can_do_more(leaks):
+    class Counting(Popen):
+        waits = 0
+
+        def __init__(self, *args, **options):
+            self.name = "mine"
+            super().__init__(*args, hostname=self.name, **options)
+
+        def wait(self, timeout=None):
+            self.waits += 1
+            return super().wait(timeout)
+
+    with Counting(["hostname"], stdout=PIPE, text=True) as process:
+        assert process.communicate()[0] == "mine\n"
+    assert process.waits >= 1
+
+
+_SESSION = "import os; print(os.getsid(0), os.getpgid(0), os.getpid())"
+
+
+def _said(args, **options):
+    done = minidocker.run(args, check=True, stdout=PIPE, text=True, **options)
+    return done.stdout.removesuffix("\n")
+
+
+def _elsewhere(code, directory):
+    """Run code in an interpreter of its own, whose standard streams are files in a directory."""
+    package, tests = Path(minidocker.__file__).parents[1], Path(__file__).parent
+    prologue = (
+        f"import fcntl, os, sys; sys.path += [{str(package)!r}, {str(tests)!r}]\n"
+        "import minidocker\n"
+        "from support.commands import MODES\n"
+    )
+    with (directory / "out").open("w") as out, (directory / "err").open("w") as err:
+        command = python(prologue + code)
+        done = subprocess.run(command, stdout=out, stderr=err, timeout=60, check=False)
+    assert done.returncode == 0, (directory / "err").read_text()

@@ -1,0 +1,80 @@
+"""A root that cannot be written to, but for what is mounted."""
+
+import os
+
+import pytest
+
+import minidocker
+from minidocker import Mount, NamespaceOptions
+from support.rootfs import make_rootfs, snapshot
+
+
+def sh(script, **options):
+    return minidocker.run(["/bin/sh", "-c", script], capture_output=True, text=True, **options)
+
+
+def refused(paths, **options):
+    """How many of the paths cannot be made since the file system is read-only."""
+    script = "; ".join(f"echo x > {path}" for path in paths)
+    return sh(script, **options).stderr.count("Read-only file system")
+
+
+def test_the_hosts_root_is_read_only_with_everything_mounted_below_it(tmp_path):
+    paths = [tmp_path / "file", "/tmp/minidocker-ro", "/dev/minidocker-ro", "/run/minidocker-ro"]
+    assert refused(paths[:1]) == 0
+    (tmp_path / "file").unlink()
+    assert refused(paths, read_only=True) == len(paths)
+    assert not (tmp_path / "file").exists()
+    script = "grep -v ' /proc\\| /sys\\| /dev/shm\\| /dev/mqueue' /proc/self/mountinfo"
+    flags = [line.split()[5] for line in sh(script, read_only=True).stdout.splitlines()]
+    assert flags
+    assert all("ro" in flag.split(",") for flag in flags)
+
+
+def test_devices_shared_memory_and_proc_work_all_the_same():
+    script = (
+        "echo x > /dev/null && echo y > /dev/shm/y && cat /dev/shm/y &&"
+        " echo 500 > /proc/self/oom_score_adj && cat /proc/self/oom_score_adj"
+    )
+    done = sh(script, read_only=True)
+    assert done.stdout.split() == ["y", "500"], done.stderr
+    done = sh(script, read_only=True, namespaces=NamespaceOptions.all().without_pid())
+    assert done.stdout.split() == ["y", "500"], done.stderr
+
+
+def test_what_the_user_mounts_can_be_written_to(tmp_path):
+    options = {
+        "read_only": True,
+        "tmpfs": ["/tmp"],
+        "mounts": [Mount("/no-such/place", tmp_path), Mount("/opt", tmp_path, read_only=True)],
+    }
+    done = sh("echo x > /tmp/x && echo y > /no-such/place/y && cat /tmp/x /opt/y", **options)
+    assert done.stdout.split() == ["x", "y"], done.stderr
+    assert (tmp_path / "y").read_text() == "y\n"
+    assert refused(["/opt/z", "/no-such/z", "/z"], **options) == 3
+    assert os.listdir(tmp_path) == ["y"]
+
+
+@pytest.mark.parametrize("mount_points", [True, False])
+def test_a_root_of_its_own_is_read_only(tmp_path, mount_points):
+    rootfs = make_rootfs(tmp_path / "root", mount_points=mount_points)
+    before = snapshot(rootfs)
+    options = {"rootfs": rootfs, "env": {"PATH": "/bin"}, "hostname": "box"}
+    paths = ["/x", "/bin/x", "/etc/x"]
+    assert refused(paths, read_only=True, **options) == 3
+    script = "grep -c box /etc/hosts && echo x > /dev/shm/x && echo y > /dev/null && cat /dev/shm/x"
+    assert sh(script, read_only=True, **options).stdout.split() == ["1", "x"]
+    assert snapshot(rootfs) == before
+    # The positive control.
+    assert refused(paths, **options) == 0
+
+
+def test_a_failure_at_any_step_leaves_nothing(tmp_path, leaks):
+    options = {"read_only": True, "mounts": [Mount("/no-such", tmp_path)]}
+    calls = [
+        call for call in minidocker.explain(["/bin/true"], **options) if call.actor != "caller"
+    ]
+    index = next(index for index, call in enumerate(calls) if call.step == "read-only")
+    with pytest.raises(minidocker.PermissionDenied) as caught:
+        minidocker.run(["/bin/true"], **options, _inject=(index, 1))
+    assert caught.value.step == "read-only"

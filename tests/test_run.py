@@ -1,0 +1,452 @@
+"""run() has the meaning of subprocess.run: seen as its user sees it."""
+
+import asyncio
+import math
+import os
+import pickle
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import minidocker
+from minidocker import (
+    CommandNotFound,
+    NamespaceOptions,
+    PathNotFound,
+    PermissionDenied,
+    Spec,
+    SpecError,
+)
+from support.commands import MODES, python, sh
+
+every_mode = pytest.mark.parametrize(
+    "mode", [pytest.param(m, id=name) for name, m in MODES.items()]
+)
+
+
+# --- pipes ----------------------------------------------------------------------------------------
+
+
+@every_mode
+def test_output_and_errors_are_captured(mode, leaks):
+    done = minidocker.run(sh("echo out; echo err >&2; exit 3"), capture_output=True, **mode)
+    assert (done.stdout, done.stderr, done.returncode) == (b"out\n", b"err\n", 3)
+    assert done.args == sh("echo out; echo err >&2; exit 3")
+
+
+@every_mode
+def test_input_reaches_the_command_and_its_pipe_is_closed(mode):
+    done = minidocker.run(["cat"], input="häuser\n", capture_output=True, encoding="utf-8", **mode)
+    assert done.stdout == "häuser\n"
+
+
+def test_more_than_a_pipe_holds_goes_both_ways():
+    data = os.urandom(1 << 20)
+    assert minidocker.run(["cat"], input=data, stdout=subprocess.PIPE).stdout == data
+
+
+def test_errors_can_go_where_output_goes():
+    done = minidocker.run(
+        sh("echo one; echo two >&2; echo three"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.stdout == "one\ntwo\nthree\n"
+
+
+def test_files_and_devnull_stand_for_pipes(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("from a file\n")
+    with source.open() as stdin, target.open("w") as stdout:
+        minidocker.run(["cat"], stdin=stdin, stdout=stdout, check=True)
+    assert target.read_text() == "from a file\n"
+    done = minidocker.run(["cat"], stdin=subprocess.DEVNULL, capture_output=True)
+    assert done.stdout == b""
+
+
+def test_the_callers_own_standard_streams_are_inherited(capfd):
+    minidocker.run(sh("echo out; echo err >&2"), check=True)
+    assert capfd.readouterr() == ("out\n", "err\n")
+
+
+def test_undecodable_output_is_handled_as_errors_says():
+    said = ["printf", r"a\377b"]
+    with pytest.raises(UnicodeDecodeError):
+        minidocker.run(said, capture_output=True, encoding="utf-8")
+    done = minidocker.run(said, capture_output=True, encoding="utf-8", errors="replace")
+    assert done.stdout == "a�b"
+
+
+def test_options_of_pipes_that_contradict_each_other_are_refused():
+    with pytest.raises(ValueError, match="stdin and input"):
+        minidocker.run(["cat"], input=b"", stdin=subprocess.PIPE)
+    with pytest.raises(ValueError, match="capture_output"):
+        minidocker.run(["cat"], capture_output=True, stdout=subprocess.DEVNULL)
+    with pytest.raises(ValueError, match="capture_output"):
+        minidocker.run(["cat"], capture_output=True, stderr=subprocess.DEVNULL)
+
+
+# --- how a command ends ---------------------------------------------------------------------------
+
+
+def test_check_raises_what_subprocess_raises():
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        minidocker.run(
+            sh("echo out; echo err >&2; exit 7"), check=True, capture_output=True, text=True
+        )
+    error = caught.value
+    assert (error.returncode, error.stdout, error.stderr) == (7, "out\n", "err\n")
+    assert error.cmd == sh("echo out; echo err >&2; exit 7")
+    assert minidocker.run(["true"], check=True).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["init", "without_pid", "none"])
+@pytest.mark.parametrize("signal", [9, 15, 6, 34])
+def test_a_command_that_dies_of_a_signal_has_its_negative_number(name, signal, leaks):
+    assert minidocker.run(sh(f"kill -{signal} $$"), **MODES[name]).returncode == -signal
+
+
+@every_mode
+def test_every_exit_status_comes_back(mode):
+    for status in (0, 1, 127, 128, 255):
+        assert minidocker.run(sh(f"exit {status}"), **mode).returncode == status
+
+
+# --- what cannot be executed ----------------------------------------------------------------------
+
+
+@every_mode
+def test_a_command_that_does_not_exist_is_named(mode, leaks):
+    with pytest.raises(CommandNotFound) as caught:
+        minidocker.run(["no-such-command", "x"], **mode)
+    assert isinstance(caught.value, FileNotFoundError)
+    assert caught.value.filename == "no-such-command"
+    assert caught.value.step == "exec"
+    with pytest.raises(FileNotFoundError) as caught:
+        minidocker.run(["/no/such/command"], **mode)
+    assert caught.value.filename == "/no/such/command"
+
+
+@every_mode
+def test_a_file_that_is_not_executable_is_refused(mode, tmp_path, leaks):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    with pytest.raises(PermissionDenied) as caught:
+        minidocker.run([program], **mode)
+    assert isinstance(caught.value, PermissionError)
+    assert caught.value.filename == str(program)
+    assert "chmod +x" in str(caught.value)
+
+
+@every_mode
+def test_a_file_that_is_no_program_is_refused(mode, tmp_path):
+    program = tmp_path / "program"
+    program.write_text("echo no interpreter\n")
+    program.chmod(0o755)
+    with pytest.raises(OSError, match="Exec format error") as caught:
+        minidocker.run([program], **mode)
+    assert caught.value.filename == str(program)
+
+
+def test_too_many_arguments_are_refused_by_the_kernel(leaks):
+    with pytest.raises(OSError, match="Argument list too long"):
+        minidocker.run(["true", "x" * (1 << 20)])
+
+
+@every_mode
+def test_a_directory_that_does_not_exist_is_named(mode, leaks):
+    with pytest.raises(PathNotFound) as caught:
+        minidocker.run(["true"], cwd="/no/such/directory", **mode)
+    assert caught.value.filename == "/no/such/directory"
+    assert caught.value.step == "chdir"
+    with pytest.raises(NotADirectoryError) as caught:
+        minidocker.run(["true"], cwd="/etc/passwd", **mode)
+    assert caught.value.filename == "/etc/passwd"
+
+
+# --- where and with what a command runs -----------------------------------------------------------
+
+
+@every_mode
+def test_the_working_directory_is_the_callers_or_the_one_asked_for(mode, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert _said(["pwd", "-P"], **mode) == str(tmp_path.resolve())
+    assert _said(["pwd", "-P"], cwd="/usr/..", **mode) == "/"
+    assert _said(["pwd", "-P"], cwd=b"/usr", **mode) == "/usr"
+    assert _said(["pwd", "-P"], cwd=Path("/usr"), **mode) == "/usr"
+    assert Path.cwd() == tmp_path.resolve()
+
+
+def test_the_working_directory_is_the_root_where_the_callers_does_not_exist_inside(monkeypatch):
+    # Inside there is another /proc, which does not have the caller.
+    monkeypatch.chdir(f"/proc/{os.getpid()}")
+    assert _said(["pwd", "-P"]) == "/"
+    assert _said(["pwd", "-P"], namespaces=NamespaceOptions.none()) == f"/proc/{os.getpid()}"
+
+
+@every_mode
+def test_nothing_is_added_to_the_environment(mode):
+    assert _said(["env"], env={}, **mode) == ""
+    assert _said(["env"], env={"ONLY": "this"}, **mode) == "ONLY=this"
+    assert _said(["env"], env={b"BYTES": b"\xff"}, encoding="latin-1", **mode) == "BYTES=ÿ"
+
+
+@every_mode
+def test_the_callers_environment_is_inherited(mode, monkeypatch):
+    monkeypatch.setenv("MINIDOCKER_TEST_VARIABLE", "inherited")
+    assert _said(sh("echo $MINIDOCKER_TEST_VARIABLE"), **mode) == "inherited"
+
+
+def test_the_command_is_looked_for_in_the_path_of_its_own_environment(tmp_path):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho found\n")
+    program.chmod(0o755)
+    assert _said(["program"], env={"PATH": f"/no/such:{tmp_path}:/bin"}) == "found"
+    with pytest.raises(CommandNotFound):
+        minidocker.run(["program"], env={"PATH": "/bin"})
+
+
+def test_a_shell_runs_a_string():
+    assert _said("echo $((1 + 1)) $0", shell=True) == "2 /bin/sh"
+    assert _said(["echo $1 $0", "zero", "one"], shell=True) == "one zero"
+    assert _said("echo $BASH_VERSION", shell=True, executable="/bin/bash") != ""
+
+
+def test_the_program_may_be_another_than_its_name_says():
+    assert _said(["called", "-c", "echo $0"], executable="/bin/sh") == "called"
+
+
+@every_mode
+def test_a_generator_and_paths_can_be_arguments(mode, tmp_path):
+    words = (word for word in ["echo", Path("/a"), b"/b"])
+    assert _said(words, **mode) == "/a /b"
+
+
+def test_a_single_string_is_a_command_without_arguments():
+    assert _said("pwd", cwd="/") == "/"
+    assert _said(b"pwd", cwd="/") == "/"
+    assert _said(Path("/bin/pwd"), cwd="/") == "/"
+
+
+# --- what is wrong on any machine -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "option", "words"),
+    [
+        ([], {}, "args", "no command"),
+        ([], {"shell": True}, "args", "no command"),
+        (["echo", "a\0b"], {}, "args", "NUL"),
+        (["true"], {"cwd": "/a\0b"}, "cwd", "NUL"),
+        (["true"], {"env": {"A": "b\0"}}, "env", "NUL"),
+        (["true"], {"preexec_fn": print}, "preexec_fn", "between clone and exec"),
+        (["true"], {"hostnam": "x"}, "hostnam", "'hostname'"),
+        (["true"], {"timeou": 1}, "timeou", "'timeout'"),
+        (["true"], {"start_new_session": False}, "start_new_session", "without_pid"),
+        (["true"], {"process_group": 1}, "process_group", "session"),
+        (["true"], {"process_group": -1}, "process_group", "no such group"),
+        (["true"], {"extra_groups": [2**32 - 1]}, "extra_groups", "no group's id"),
+        (["true"], {"user": "root:root", "group": 0}, "user", "give it once"),
+        (["true"], {"spec": "hostname"}, "spec", "minidocker.Spec"),
+    ],
+)
+def test_what_is_wrong_on_any_machine_is_refused_by_name(args, options, option, words, leaks):
+    with pytest.raises(SpecError) as caught:
+        minidocker.run(args, **options)
+    assert caught.value.option == option
+    assert words in str(caught.value)
+
+
+def test_arguments_of_a_wrong_type_are_refused_as_subprocess_does(leaks):
+    for args in ([1], [None], 3, None):
+        with pytest.raises(TypeError):
+            minidocker.run(args)
+        with pytest.raises(TypeError):
+            subprocess.run(args, check=False)
+
+
+def test_a_name_with_an_equals_sign_is_no_variable(leaks):
+    with pytest.raises(ValueError, match="illegal environment variable name"):
+        minidocker.run(["true"], env={"A=B": "c"})
+
+
+# --- what it used, and what comes back ------------------------------------------------------------
+
+
+@every_mode
+def test_usage_tells_the_time_that_the_command_took(mode):
+    busy = python("import time\nwhile time.process_time() < 0.2: pass")
+    usage = minidocker.run(busy, **mode).usage
+    assert 0.1 < usage.user + usage.system < 2
+    assert 0.15 < usage.wall < 20
+    assert minidocker.run(["sleep", "0.2"], **mode).usage.user < 0.1
+
+
+@every_mode
+def test_the_peak_is_the_commands_own(mode):
+    size = 300 << 20
+    usage = minidocker.run(
+        python(f"bytearray({size})[::4096] = b'x' * ({size} // 4096)"), **mode
+    ).usage
+    assert usage.peak is not None
+    assert size < usage.peak < size + (60 << 20)
+
+
+def test_a_peak_that_the_kernel_cannot_tell_from_the_callers_is_not_told(noop):
+    assert minidocker.run([noop]).usage.peak is None
+    peak = minidocker.run([noop], init=True).usage.peak
+    assert peak is not None
+    assert peak < 4 << 20
+
+
+def test_results_and_exceptions_can_be_pickled():
+    spec = Spec(hostname="lab")
+    done = minidocker.run(["hostname"], spec=spec, capture_output=True)
+    again = pickle.loads(pickle.dumps(done))
+    assert isinstance(again, minidocker.CompletedProcess)
+    assert (again.args, again.returncode, again.stdout) == (["hostname"], 0, b"lab\n")
+    assert again.usage == done.usage
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    for command, options in [
+        (["false"], {"check": True}),
+        (["sleep", "9"], {"timeout": 0.05}),
+        (["no-such-command"], {}),
+        ([], {}),
+        (["true"], {"cwd": "/no/such"}),
+    ]:
+        with pytest.raises((subprocess.SubprocessError, minidocker.Error)) as caught:
+            minidocker.run(command, **options)
+        copy = pickle.loads(pickle.dumps(caught.value))
+        assert type(copy) is type(caught.value)
+        assert str(copy) == str(caught.value)
+
+
+def test_a_spec_serves_many_commands_and_a_keyword_overrides_one_field():
+    spec = Spec(hostname="lab", domainname="example.org")
+    assert _said(["hostname"], spec=spec) == "lab"
+    assert _said(sh("hostname; domainname"), spec=spec, hostname="bench") == "bench\nexample.org"
+    assert spec.hostname == "lab"
+
+
+# --- threads --------------------------------------------------------------------------------------
+
+
+def test_eight_threads_run_commands_at_once(leaks):
+    def work(number):
+        name = f"thread{number}"
+        done = minidocker.run(
+            sh("hostname; cat; echo $1", str(number)),
+            hostname=name,
+            input=f"{number}\n",
+            capture_output=True,
+            text=True,
+            init=number % 2 == 0,
+        )
+        return done.stdout == f"{name}\n{number}\n{number}\n" and done.returncode == 0
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(80)))
+
+
+def test_a_thread_of_asyncio_runs_a_command(leaks):
+    async def main():
+        calls = [
+            asyncio.to_thread(minidocker.run, ["echo", str(number)], stdout=subprocess.PIPE)
+            for number in range(4)
+        ]
+        return [done.stdout for done in await asyncio.gather(*calls)]
+
+    assert asyncio.run(main()) == [b"0\n", b"1\n", b"2\n", b"3\n"]
+
+
+# --- time-outs ------------------------------------------------------------------------------------
+
+
+@every_mode
+def test_a_timeout_ends_everything_and_tells_the_output_so_far(mode, survivors, leaks):
+    began = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired) as caught:
+        minidocker.run(
+            # The grandchild holds both pipes.
+            sh("echo out; echo err >&2; sleep 50 & sleep 60"),
+            timeout=0.4,
+            capture_output=True,
+            env=survivors.env,
+            **mode,
+        )
+    assert 0.35 < time.monotonic() - began < 5
+    assert (caught.value.stdout, caught.value.stderr) == (b"out\n", b"err\n")
+    assert caught.value.timeout == 0.4
+    survivors.wait_until_gone()
+
+
+@every_mode
+def test_a_timeout_ends_a_command_that_ignores_every_signal(mode, survivors, leaks):
+    deaf = "trap '' TERM INT HUP QUIT; while :; do sleep 50; done"
+    with pytest.raises(subprocess.TimeoutExpired):
+        minidocker.run(sh(deaf), timeout=0.2, env=survivors.env, **mode)
+    survivors.wait_until_gone()
+
+
+@every_mode
+def test_a_timeout_does_not_wait_for_a_pipe_whose_holder_has_left_the_session(mode, leaks):
+    holder = python(
+        "import os, sys, time\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    time.sleep(3)\n"
+        "    os._exit(0)\n"
+        "print('started', flush=True)\n"
+        "time.sleep(60)"
+    )
+    began = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired) as caught:
+        minidocker.run(holder, timeout=0.8, stdout=subprocess.PIPE, **mode)
+    assert time.monotonic() - began < 2.5
+    assert caught.value.stdout == b"started\n"
+
+
+@every_mode
+def test_a_timeout_ends_a_grandchild_whose_command_has_ended(mode, survivors, leaks):
+    # With a PID namespace it ends with its PID 1; without one, it holds the pipe.
+    options = {"stdout": subprocess.PIPE, "env": survivors.env, "timeout": 0.5, **mode}
+    if "namespaces" in mode:
+        with pytest.raises(subprocess.TimeoutExpired) as caught:
+            minidocker.run(sh("echo out; sleep 50 & exit 3"), **options)
+        assert caught.value.stdout == b"out\n"
+    else:
+        assert minidocker.run(sh("echo out; sleep 50 & exit 3"), **options).stdout == b"out\n"
+    survivors.wait_until_gone()
+
+
+@every_mode
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_no_time_at_all_is_a_timeout(mode, timeout, survivors, leaks):
+    with pytest.raises(subprocess.TimeoutExpired) as caught:
+        minidocker.run(["sleep", "50"], timeout=timeout, env=survivors.env, **mode)
+    assert caught.value.timeout == timeout
+    survivors.wait_until_gone()
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e12, 30 * 86400])
+def test_a_timeout_may_be_longer_than_the_kernel_counts(timeout):
+    assert minidocker.run(["true"], timeout=timeout).returncode == 0
+    with minidocker.Popen(["sleep", "0.1"]) as process:
+        assert process.wait(timeout=timeout) == 0
+
+
+def test_an_exception_while_input_is_sent_ends_the_container(survivors, leaks):
+    with pytest.raises(TypeError):
+        minidocker.run(sh("sleep 50"), input=object(), env=survivors.env)
+    survivors.wait_until_gone()
+
+
+def _said(args, **options):
+    options.setdefault("encoding", "utf-8")
+    return minidocker.run(args, check=True, capture_output=True, **options).stdout.removesuffix(
+        "\n"
+    )
