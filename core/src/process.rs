@@ -14,8 +14,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use crate::namespaces::Kind;
 use crate::plan::Plan;
 use crate::program::{Message, message};
-use crate::sys;
 pub use crate::sys::Used;
+use crate::{fd, sys};
 
 /// The first process of a container, a child of the caller's, which has to wait for it.
 #[derive(Debug)]
@@ -48,6 +48,18 @@ pub struct Ended {
     pub system: u64,
     /// Peak resident set in bytes.
     pub peak: u64,
+}
+
+/// Waits for the end of a container's first process.
+#[derive(Debug)]
+pub struct Watch(OwnedFd);
+
+impl Watch {
+    /// Whether it ends within that time; `false`, too, where a signal comes before.
+    #[must_use]
+    pub fn ends_within(&self, time: Duration) -> bool {
+        fd::is_readable(self.0.as_fd(), time).unwrap_or(true)
+    }
 }
 
 /// What became of a signal.
@@ -177,6 +189,15 @@ impl Process {
     /// `ECHILD` where it has been reaped, `EINTR`: waitid(2).
     pub fn used(&self, block: bool) -> io::Result<Option<Used>> {
         sys::wait_without_reaping(self.pid, block)
+    }
+
+    /// A descriptor to wait for the end with, time and again; the process must not have been reaped.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, or `ESRCH` where it has been reaped: `pidfd_open(2)`.
+    pub fn watch(&self) -> io::Result<Watch> {
+        fd::pidfd_open(self.pid).map(Watch)
     }
 
     /// What the kernel would do with the signal, were `pid` neither a PID 1 nor in an orphaned group.

@@ -102,8 +102,10 @@ fn finish(
     shared.tell(if written.is_ok() { go::ON } else { go::ABORT });
     match written {
         Ok(()) => match shared.wait(wait) {
-            Ok(()) => Ok(Outcome { pid, failed: shared.failure() }),
-            Err(error) => kill(error),
+            // The child may have gone on meanwhile, and have started others that the launch has to know
+            // of before it can end them.
+            Err(error) if !shared.is_left() => kill(error),
+            _ => Ok(Outcome { pid, failed: shared.failure() }),
         },
         Err(LaunchError::Spawn(error)) => {
             // Nothing can be written for a child that has gone already: then its end is the reason.
