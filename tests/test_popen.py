@@ -129,7 +129,7 @@ def test_inheritable_descriptors_stay_open_when_they_are_not_to_be_closed(mode, 
 
 @every_mode
 def test_nothing_of_minidocker_itself_is_left_open_inside(mode, leaks):
-    listed = "ls -l /proc/self/fd; ls -l /proc/1/fd || :" if not mode else "ls -l /proc/self/fd"
+    listed = "ls -ln /proc/self/fd; ls -ln /proc/1/fd || :" if not mode else "ls -ln /proc/self/fd"
     said = _said(sh(listed), close_fds=False, **mode)
     for name in ("minidocker", "pidfd", "socket"):
         assert name not in said
