@@ -13,6 +13,7 @@ if _TYPE_CHECKING:
     from minidocker import linux
     from minidocker._call import CompletedCall, Isolated, call, isolated
     from minidocker._changes import Changes, changes
+    from minidocker._confine import Seccomp
     from minidocker._container import AttachedContainer, Container, attach
     from minidocker._doctor import doctor
     from minidocker._doctor.report import Report
@@ -69,6 +70,7 @@ __all__ = [
     "PlannedCall",
     "Popen",
     "Report",
+    "Seccomp",
     "SpawnError",
     "Spec",
     "SpecError",
@@ -90,6 +92,7 @@ _MODULES = {
     "_call": "CompletedCall Isolated call isolated",
     "_container": "AttachedContainer Container attach",
     "_changes": "Changes changes",
+    "_confine": "Seccomp",
     "_doctor": "doctor",
     "_doctor.report": "Report",
     "_errors": (
