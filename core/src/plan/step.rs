@@ -245,6 +245,10 @@ impl Step {
                 "A C library's at-fork handler started a thread in the copy, which would stay free: use \
                  method=\"spawn\""
             }
+            (Self::Exec, libc::EPERM) => {
+                "The file has a capability (getcap(8)) that the container may not have: give it with \
+                 cap_add, or execute a copy of the file"
+            }
             (Self::Ulimits, libc::EPERM) => {
                 "Only root outside raises a hard limit: give one at or below the caller's own (ulimit -Ha)"
             }
