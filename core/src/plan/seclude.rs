@@ -54,6 +54,17 @@ pub(super) enum Kernels {
     Descriptors { proc: Cell, sys: Option<Cell> },
 }
 
+impl Kernels {
+    /// A place in /proc: a directory, and the path from there.
+    pub(super) fn in_proc(self, path: &CStr) -> (Arg, &CStr) {
+        let below = path.to_bytes_with_nul().strip_prefix(b"/proc/");
+        match (self, below.and_then(|below| CStr::from_bytes_with_nul(below).ok())) {
+            (Self::Descriptors { proc, .. }, Some(below)) => (proc.into(), below),
+            _ => (at_cwd(), path),
+        }
+    }
+}
+
 /// What the root gets before anything is mounted on it.
 pub(super) fn restrict_root(sequence: &mut Sequence, spec: &Spec, place: (Arg, &CStr)) {
     // A device file anywhere in it is as good as one in /dev to who owns it.
@@ -235,7 +246,9 @@ fn tmpfs<'a>(
 /// A new /dev over the old one, which is the working directory.
 fn devices(sequence: &mut Sequence, inside: &Inside<'_>) {
     const STEP: Step = Step::Dev;
-    tmpfs(sequence, STEP, c"/dev", named!(MS_NOSUID | MS_NOEXEC), c"mode=755,size=64k");
+    // The devices are mounts of their own: a device file that is made beside them does not open.
+    let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    tmpfs(sequence, STEP, c"/dev", flags, c"mode=755,size=64k");
     for (name, path) in DEVICES {
         make_file(sequence, STEP, path, 0o644);
         mount(sequence, STEP, Some(name), path, None, named!(MS_BIND), None);
