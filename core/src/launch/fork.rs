@@ -66,7 +66,7 @@ pub fn fork(
     around: &mut dyn FnMut(&mut dyn FnMut() -> Side) -> Side,
 ) -> Result<Forked, LaunchError> {
     debug_assert!(plan.forks, "the plan was made for a fork");
-    let mut wait = Wait { interrupted: options.interrupted, deadline: options.deadline };
+    let mut wait = Wait::new(options.interrupted.map(|ask| ask as _), options.deadline);
     let failed = |error: std::io::Error| SpawnError::from_io(Step::Prepare, &error);
     let helper = caller::helper()?;
     let watchdog = plan.watched.then(caller::watchdog).transpose()?;
@@ -148,6 +148,9 @@ pub fn fork(
         return Err(plan.failure(0, index, errno).into());
     }
     await_the_copy(plan, channel.as_fd(), &mut wait)?;
+    if let Some(error) = wait.given_up {
+        return Err(error);
+    }
     std::mem::forget(container);
     Ok(Forked::Caller(Process::new(outcome.pid, plan, Some(control)), channel))
 }
