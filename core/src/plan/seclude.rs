@@ -5,7 +5,9 @@
 //! another root they are named from descriptors of what was mounted. A path that does not exist is left
 //! out, and whatever else goes wrong ends the launch: what was to be hidden is never seen.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::call::{Arg, Call, Cell, Sequence};
 use super::files::{self, set_attributes};
@@ -122,7 +124,12 @@ pub(super) fn close(sequence: &mut Sequence, inside: &Inside<'_>) {
 
 fn hidden<'a>(view: &'a FileSystemView, host: &'a Host) -> impl Iterator<Item = CString> + 'a {
     let homes = if view.hide_home { &host.homes[..] } else { &[] };
-    paths(view.hidden).chain(homes.iter().cloned())
+    // One that is covered together with what it is in is no place of its own any more.
+    let covered = |home: &&CString| {
+        let path = Path::new(OsStr::from_bytes(home.to_bytes()));
+        view.hidden.iter().chain(view.private).any(|covered| path.starts_with(covered))
+    };
+    paths(view.hidden).chain(homes.iter().filter(move |home| !covered(home)).cloned())
 }
 
 /// Whether one of the container's mounts goes below a path.
