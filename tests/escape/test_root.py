@@ -167,6 +167,7 @@ def test_cve_2025_31133_what_masks_is_not_the_roots(profile, root, outside):
     # runc masked with /dev/null of the root, which could be a link to what should be masked.
     for name in ("null", "full", "file", "directory", "random"):
         (root / "dev" / name).symlink_to("/proc/sys/kernel/core_pattern")
+    assert naive(f"cat {root}/dev/null"), "the positive control: it is not empty"
     before = snapshot(outside)
     said = start(
         root, profile, "sh", "-c", "ls -l /dev/null; cat /proc/keys; wc -c < /proc/interrupts"
@@ -209,6 +210,10 @@ def test_cve_2025_52881_what_is_written_to_proc_goes_to_proc(profile, root, outs
             for _ in range(25):
                 start(root, profile, "true")
     else:
+        replace(root / "proc", "fake")
+        naively = naive(f"echo x > {root}/proc/sys/net/ipv4/ping_group_range; cat {canary}")
+        assert naively == "x\n", "the positive control"
+        canary.write_text("canary")
         replace(root / "proc", "/fake")
         said = start(root, profile, "cat", "/proc/self/comm")
         assert said == "cat\n", said
@@ -218,6 +223,7 @@ def test_cve_2025_52881_what_is_written_to_proc_goes_to_proc(profile, root, outs
 
 def test_cve_2026_88265_an_empty_input_is_the_hosts_null(profile, root, outside):
     replace(root / "dev/null", outside / "null")
+    assert naive(f"echo x > {root}/dev/null; cat {outside}/null") == "x\n"
     before = snapshot(outside)
     said = start(root, profile, "cat", stdin=subprocess.DEVNULL)
     assert said == ""
