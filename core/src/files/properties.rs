@@ -93,7 +93,13 @@ impl Root {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let top = openat2(CWD, &self.0, flags, Mode::empty(), ResolveFlags::empty())?;
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let found = fstat(openat2(&top, path, flags, Mode::empty(), how)?)?;
+        let found = loop {
+            match openat2(&top, path, flags, Mode::empty(), how) {
+                // Something was mounted or renamed somewhere while it went up by `..`.
+                Err(Errno::AGAIN) => {}
+                found => break fstat(found?)?,
+            }
+        };
         Ok((found.st_ino, found.st_mode & libc::S_IFMT == libc::S_IFDIR))
     }
 }
@@ -105,7 +111,7 @@ impl Drop for Root {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(crate::property_cases(200))]
 
     #[test]
     fn a_path_leads_where_the_kernel_goes_and_never_outside(tree in arb_tree(), path in arb_path()) {
