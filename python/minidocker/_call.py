@@ -169,7 +169,7 @@ def isolated(
         SpecError: an option that does not exist, or a value of the wrong kind.
     """
     how = CallOptions(**{name: options.pop(name) for name in CALL_OPTIONS & options.keys()})
-    where = Spec.of(spec, options)
+    where = Spec.of(spec, options, others=CALL_OPTIONS)
 
     def decorate(function: Callable[P, T]) -> Isolated[P, T]:
         return Isolated(function, where, how)
