@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from minidocker._outcome import Answer
-    from minidocker._process import Usage
+    from minidocker._process import Popen, Usage
 
 __all__ = ["CompletedCall", "Isolated", "call", "isolated"]
 
@@ -169,7 +169,7 @@ def isolated(
         SpecError: an option that does not exist, or a value of the wrong kind.
     """
     how = CallOptions(**{name: options.pop(name) for name in CALL_OPTIONS & options.keys()})
-    where = Spec.of(spec, options)
+    where = Spec.of(spec, options, others=CALL_OPTIONS)
 
     def decorate(function: Callable[P, T]) -> Isolated[P, T]:
         return Isolated(function, where, how)
@@ -187,11 +187,7 @@ def perform(
     usage: bool = True,
 ) -> CompletedCall[T]:
     """Call a function in a new container. ``usage``: whether what it used up is asked for."""
-    given: object = function
-    if not callable(given):
-        reason = f"it is a {type(function).__name__}: give what can be called"
-        raise SpecError(reason, option="function", value=function)
-    _worker.check_not_loading_main()
+    _check(function)
     if options.method == "fork":
         return _by_fork(function, args, kwargs, spec, options)
     request = _worker.task(
@@ -207,6 +203,43 @@ def perform(
         return running, first + request
 
     return converse(start, options, usage=usage)
+
+
+def enter(
+    start: Callable[..., Popen],
+    function: Callable[..., T],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> T:
+    """Call a function in a container that runs already: in a fresh interpreter.
+
+    Never in a copy of this process: whoever is inside could trace the copy, and read there what
+    this process has in its memory.
+
+    Args:
+        start: starts a command inside, given arguments and keywords of `Popen`.
+        function: what is called.
+        args: its arguments.
+        kwargs: its keyword arguments.
+    """
+    _check(function)
+    request = _worker.task(function, tuple(args), dict(kwargs), last=True)
+
+    def execute(
+        outputs: tuple[int, int] | None, timeout: float | None
+    ) -> tuple[_spawn.Executed, bytes]:
+        running, first = _spawn.execute(start, outputs=outputs, timeout=timeout)
+        return running, first + request
+
+    value: T = converse(execute, _DEFAULT, usage=False).value
+    return value
+
+
+def _check(function: object) -> None:
+    if not callable(function):
+        reason = f"it is a {type(function).__name__}: give what can be called"
+        raise SpecError(reason, option="function", value=function)
+    _worker.check_not_loading_main()
 
 
 def _by_fork(

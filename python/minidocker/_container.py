@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack
 
 from minidocker import _proc
 from minidocker._changes import Changes, changes
@@ -22,14 +22,16 @@ if sys.platform == "linux":
     from minidocker import _core
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from minidocker._namespaces import Kind, Namespaces
     from minidocker._proc import Process
     from minidocker._view import View
 
-__all__ = ["Container", "attach"]
+__all__ = ["Container"]
+
+T = TypeVar("T")
 
 _SHARED = NamespaceOptions.none()
 _ENTERING = frozenset({*SUBPROCESS_KEYWORDS, "no_new_privileges", "die_with_parent"})
@@ -85,6 +87,37 @@ class _Namespaces:
         process = Popen(args, **self._entering(options))
         self._entered(process)
         return process
+
+    def call(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Call a function in the container, and return its value.
+
+        It runs in a fresh interpreter, started there with this process's environment and import
+        path, so the interpreter and what is imported have to exist inside. The function and its
+        arguments are pickled, with cloudpickle where it is installed and needed. It is never a copy
+        of this process that enters, since whoever is inside could read its memory.
+
+        What comes back is unpickled here, and processes inside that may trace the interpreter
+        (ptrace(2)) can change it: do not call functions where code runs that is not trusted.
+
+        Args:
+            function: what is called.
+            *args: its arguments.
+            **kwargs: its keyword arguments.
+
+        Raises:
+            BaseException: whatever the function raised, with the remote traceback as its
+                ``__cause__``.
+            CallExited: it ended its interpreter.
+            CallKilled: a signal ended it.
+            CallLimitExceeded: a resource limit did.
+            CallResultError: its value, or its exception, cannot be brought back.
+            ProcessLookupError: the container does not run.
+            SpawnError: the kernel refused a step; `CommandNotFound` where there is no such
+                interpreter inside.
+        """
+        from minidocker._call import enter  # noqa: PLC0415 - only who calls functions needs it
+
+        return enter(self.popen, function, args, kwargs)
 
     def _entered(self, process: Popen) -> None:
         """Take note of a command that was started inside."""
@@ -370,86 +403,6 @@ class Container(_Namespaces):
             return f"<Container{name} created>"
         state = "running" if self._returncode is None else "exited"
         return f"<Container{name} {state} pid {self._pid}>"
-
-
-class AttachedContainer(_Namespaces):
-    """A container that somebody else started: what `attach` returns.
-
-    It can be entered, looked at, paused and killed; its end is its starter's to wait for.
-    """
-
-    def __init__(self, pid: int) -> None:
-        self._open(pid)
-
-    def _is_alive(self) -> bool:
-        if self._pidfd < 0:
-            return False  # closed
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        return not poll.poll(0)
-
-    def stop(self, timeout: float = 10) -> None:
-        """Ask every process inside to end (SIGTERM), and kill what is left when the time is up."""
-        deadline = time.monotonic() + timeout
-        for process in self.processes():
-            _signal(process.pid, signal.SIGTERM)
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            self.kill()
-
-    def kill(self) -> None:
-        """End every process inside, at once."""
-        if self._is_alive():
-            if "pid" in self._own_kinds():
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            else:
-                self._kill_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give back the descriptor; the container runs on."""
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
-
-    def __del__(self) -> None:
-        if getattr(self, "_pidfd", -1) >= 0:
-            self.close()
-
-    def __repr__(self) -> str:
-        state = "closed" if self._pidfd < 0 else "running" if self._is_alive() else "exited"
-        return f"<AttachedContainer {state} pid {self._pid}>"
-
-
-def attach(pid: int) -> AttachedContainer:
-    """Return the container that a process is in, whoever started it: docker, unshare, bwrap.
-
-    Args:
-        pid: a process inside, as this process sees it.
-
-    Raises:
-        ProcessLookupError: there is no such process.
-        SpecError: it shares every namespace with this process.
-    """
-    if type(pid) is not int or pid <= 0:
-        raise SpecError("give the pid of a process", option="pid", value=pid)
-    container = AttachedContainer(pid)
-    try:
-        kinds = container._own_kinds()
-    except BaseException:
-        container.close()
-        raise
-    if not kinds:
-        container.close()
-        reason = "it is in no namespace but this process's own: give a process of a container"
-        raise SpecError(reason, option="pid", value=pid)
-    return container
 
 
 def _processes_of(kind: Kind, inode: int) -> list[Process]:
