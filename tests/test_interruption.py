@@ -1,6 +1,7 @@
 """A launch that is stopped, killed, interrupted or too slow ends in time and leaves nothing."""
 
 import concurrent.futures
+import contextlib
 import ctypes
 import os
 import signal
@@ -182,30 +183,28 @@ def test_an_exception_of_a_handler_is_not_taken_for_the_timeout(alarm):
 # --- the child, while it is being made ---------------------------------------------------------
 
 
-def signal_the_child(number, pause, until):
-    """Send a signal to each new child of this process, as soon as it is there."""
+def children():
+    """The pids of this process's children."""
+    pids = set()
+    for task in Path("/proc/self/task").iterdir():
+        # A thread that has just ended.
+        with contextlib.suppress(OSError):
+            pids.update(int(pid) for pid in (task / "children").read_text().split())
+    return pids
+
+
+def signal_the_child(number, pause, seen, until):
+    """Send a signal to each child of this process that is not in `seen`, once it is there."""
     hit = 0
-    seen = set()
-    children = Path(f"/proc/{os.getpid()}/task")
     while not until.is_set():
-        for task in children.iterdir():
-            try:
-                pids = (task / "children").read_text().split()
-            except OSError:
-                continue
-            for pid in set(pids) - seen:
-                seen.add(pid)
-                try:
-                    os.kill(int(pid), number)
-                    hit += 1
-                except ProcessLookupError:
-                    continue
+        for pid in children() - seen:
+            seen.add(pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+                hit += 1
                 if number == signal.SIGSTOP:
                     time.sleep(pause)
-                    try:
-                        os.kill(int(pid), signal.SIGCONT)
-                    except ProcessLookupError:
-                        continue
+                    os.kill(pid, signal.SIGCONT)
         time.sleep(0)
     return hit
 
@@ -216,8 +215,10 @@ def test_a_child_that_is_stopped_or_killed_while_it_is_made(number, options, noo
     """Killed, it is told as killed; stopped, it is waited for. Nobody hangs, nothing is left."""
     done = threading.Event()
     outcomes = set()
+    # What is kept is none of this test's: a template that is stopped never answers again.
+    others = children()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        hits = pool.submit(signal_the_child, number, 0.002, done)
+        hits = pool.submit(signal_the_child, number, 0.002, others, done)
         try:
             for _ in range(60):
                 try:
@@ -238,20 +239,14 @@ def test_a_timeout_ends_a_child_that_is_stopped_while_it_is_made(options, noop, 
     """Its memory is the caller's, so nothing of that may be given back before it has gone."""
     done = threading.Event()
 
+    others = children()
+
     def stop():
-        seen = set()
         while not done.is_set():
-            for task in Path("/proc/self/task").iterdir():
-                try:
-                    pids = set((task / "children").read_text().split())
-                except OSError:
-                    continue
-                for pid in pids - seen:
-                    seen.add(pid)
-                    try:
-                        os.kill(int(pid), signal.SIGSTOP)
-                    except ProcessLookupError:
-                        continue
+            for pid in children() - others:
+                others.add(pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
             time.sleep(0)
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:

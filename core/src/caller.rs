@@ -154,6 +154,13 @@ pub(crate) fn held() -> MutexGuard<'static, Vec<RawFd>> {
     caller().held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether this is the thread that the process, or the fork that made it, began with: the one that
+/// the kernel prefers for signals, and the only one that interpreters run handlers in.
+#[must_use]
+pub fn is_main_thread() -> bool {
+    rustix::thread::gettid() == rustix::process::getpid()
+}
+
 impl Caller {
     fn with<T>(&self, act: impl FnOnce(&mut Slots) -> T) -> T {
         act(&mut self.slots.lock().unwrap_or_else(PoisonError::into_inner))

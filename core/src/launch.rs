@@ -32,7 +32,7 @@ mod wait;
 
 pub use fork::{Forked, Side, fork};
 
-use clone::{clone_and_wait, reap, signal_mask};
+use clone::{clone_and_wait, kill_and_reap, reap, signal_mask};
 use report::{await_introduction, await_report};
 use wait::Wait;
 
@@ -61,8 +61,7 @@ pub fn launch(
     options: Options<'_>,
 ) -> Result<Process, LaunchError> {
     let kit = Kit::new(plan, target)?;
-    let interrupted = options.interrupted;
-    let mut wait = Wait { interrupted, deadline: options.deadline };
+    let mut wait = Wait::new(options.interrupted.map(|ask| ask as _), options.deadline);
     let mask = signal_mask();
     let trace = options.trace.unwrap_or(-1);
     let mut handles = kit.handles(target);
@@ -109,7 +108,13 @@ pub fn launch(
     if plan.endangers_dumpable {
         restore_dumpable();
     }
-    let outcome = outcome?;
+    let outcome = match (outcome, &report) {
+        (Err(error), Some(report)) => {
+            report::end_the_command(report.as_fd());
+            return Err(error);
+        }
+        (outcome, _) => outcome?,
+    };
     let pid = outcome.pid;
     if let Some((index, errno)) = outcome.failed {
         reap(pid);
@@ -120,6 +125,10 @@ pub fn launch(
         (None, Some(control)) => await_introduction(plan, pid, control.as_fd(), &mut wait)?,
         (None, None) => pid,
     };
+    if let Some(error) = wait.given_up {
+        kill_and_reap(pid);
+        return Err(error);
+    }
     made.keep();
     Ok(Process::new(pid, plan, control))
 }
@@ -158,7 +167,7 @@ pub(crate) fn start_watchdog(
         .map_err(|error| SpawnError::from_io(Step::Watchdog, &error))?;
     handles.programs[0] = memfd.as_raw_fd();
     let program = stages[0].sequence.encode(&facts(&stages[0], handles));
-    let mut wait = Wait { interrupted: None, deadline: None };
+    let mut wait = Wait::new(None, None);
     let outcome = clone_and_wait(program, 0, &mut |_, _| Ok(()), &mut wait)?;
     let status = reap(outcome.pid);
     match (outcome.failed, status) {
@@ -269,8 +278,12 @@ pub(crate) fn walk(
     let program = sequence.encode(&facts);
     let mut parents_part =
         |pid, wait: &mut Wait<'_>| maps.map_or(Ok(()), |maps| maps.write(pid, wait));
-    let mut wait = Wait { interrupted: None, deadline };
+    let mut wait = Wait::new(None, deadline);
     let outcome = clone_and_wait(program, flags, &mut parents_part, &mut wait)?;
+    if let Some(error) = wait.given_up {
+        kill_and_reap(outcome.pid);
+        return Err(error);
+    }
     let status = reap(outcome.pid);
     Ok(Walked { failed: outcome.failed, status })
 }

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
@@ -50,6 +51,18 @@ pub struct Ended {
     pub system: u64,
     /// Peak resident set in bytes.
     pub peak: u64,
+}
+
+/// Waits for the end of a container's first process.
+#[derive(Debug)]
+pub struct Watch(OwnedFd);
+
+impl Watch {
+    /// Whether it ends within that time; `false`, too, where a signal comes before.
+    #[must_use]
+    pub fn ends_within(&self, time: Duration) -> bool {
+        fd::is_readable(self.0.as_fd(), time).unwrap_or(true)
+    }
 }
 
 /// What became of a signal.
@@ -188,6 +201,15 @@ impl Process {
     /// `ECHILD` where it has been reaped, `EINTR`: waitid(2).
     pub fn used(&self, block: bool) -> io::Result<Option<Used>> {
         sys::wait_without_reaping(self.pid, block)
+    }
+
+    /// A descriptor to wait for the end with, time and again; the process must not have been reaped.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, or `ESRCH` where it has been reaped: `pidfd_open(2)`.
+    pub fn watch(&self) -> io::Result<Watch> {
+        fd::pidfd_open(self.pid).map(Watch)
     }
 }
 

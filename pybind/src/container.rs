@@ -353,9 +353,28 @@ fn seconds(microseconds: u64) -> f64 {
     Duration::from_micros(microseconds).as_secs_f64()
 }
 
+/// How long the main thread waits until it looks whether a signal came.
+const SLICE: Duration = Duration::from_millis(100);
+
 /// The first process of a container.
 #[pyclass(frozen, module = "minidocker._core")]
 pub(crate) struct Process(pub(crate) process::Process);
+
+impl Process {
+    /// Waits for the end, and runs handlers of signals. One that comes right before a blocking call does
+    /// not interrupt it, and another thread may have taken it: then wait(2) would return when the
+    /// container ends by itself, and Ctrl-C would be of no use.
+    fn await_end(&self, py: Python<'_>) -> PyResult<()> {
+        // Without a descriptor, or a process, there is nothing to do but to call wait(2).
+        let Ok(watch) = self.0.watch() else { return Ok(()) };
+        loop {
+            py.check_signals()?;
+            if py.detach(|| watch.ends_within(SLICE)) {
+                return Ok(());
+            }
+        }
+    }
+}
 
 #[pymethods]
 impl Process {
@@ -380,6 +399,9 @@ impl Process {
 
     /// Once it has ended: user and system seconds, peak bytes. It is not reaped.
     fn used(&self, py: Python<'_>, block: bool) -> PyResult<Option<(f64, f64, u64)>> {
+        if block && caller::is_main_thread() {
+            self.await_end(py)?;
+        }
         loop {
             match py.detach(|| self.0.used(block)) {
                 Ok(used) => {

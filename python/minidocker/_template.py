@@ -268,8 +268,10 @@ def main(
     # What is here stays: a collection in a copy would only copy its pages.
     gc.collect()
     gc.freeze()
+    # Kept until the end: what it still has then goes with the process.
+    template = _Template(requests)
     try:
-        _Template(requests).serve()
+        template.serve()
     except Exception:  # noqa: BLE001 - said where the caller's errors are said
         traceback.print_exc()
     os._exit(0)

@@ -6,6 +6,7 @@ interpreter, a `CONTEXT`; then a `TASK` for each function, which it answers.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pickle
@@ -206,10 +207,11 @@ def warm_up() -> None:
 
 
 def write(channel: int, data: bytes) -> None:
-    """Write all of it."""
+    """Write all of it, unless nobody reads it: a caller that was interrupted has gone."""
     view = memoryview(data)
-    while view:
-        view = view[os.write(channel, view[: 1 << 20]) :]
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        while view:
+            view = view[os.write(channel, view[: 1 << 20]) :]
 
 
 def _read(stream: Any) -> tuple[int, bytes] | None:

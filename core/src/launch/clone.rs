@@ -127,8 +127,10 @@ fn finish(
         Ok(()) => match fork(shared, wait) {
             Ok(Side::Copy) => Ok(Outcome { pid, failed: None, side: Side::Copy }),
             Ok(side) => match shared.wait(wait) {
-                Ok(()) => Ok(Outcome { pid, failed: shared.failure(), side }),
-                Err(error) => kill(error),
+                // The child may have gone on meanwhile, and have started others that the launch has to
+                // know of before it can end them.
+                Err(error) if !shared.is_left() => kill(error),
+                _ => Ok(Outcome { pid, failed: shared.failure(), side }),
             },
             Err(error) => kill(error),
         },

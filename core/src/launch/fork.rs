@@ -16,6 +16,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::clone::{
     Outcome, Shared, block_signals, clone_and_fork, reap, restore_signals, signal_mask,
@@ -66,7 +67,7 @@ pub fn fork(
     around: &mut dyn FnMut(&mut dyn FnMut() -> Side) -> Side,
 ) -> Result<Forked, LaunchError> {
     debug_assert!(plan.forks, "the plan was made for a fork");
-    let mut wait = Wait { interrupted: options.interrupted, deadline: options.deadline };
+    let mut wait = Wait::new(options.interrupted.map(|ask| ask as _), options.deadline);
     let failed = |error: std::io::Error| SpawnError::from_io(Step::Prepare, &error);
     let helper = caller::helper()?;
     let watchdog = plan.watched.then(caller::watchdog).transpose()?;
@@ -148,6 +149,9 @@ pub fn fork(
         return Err(plan.failure(0, index, errno).into());
     }
     await_the_copy(plan, channel.as_fd(), &mut wait)?;
+    if let Some(error) = wait.given_up {
+        return Err(error);
+    }
     std::mem::forget(container);
     Ok(Forked::Caller(Process::new(outcome.pid, plan, Some(control)), channel))
 }
@@ -325,15 +329,20 @@ impl Shared {
     /// The child: waits until the caller stands still. The caller may have to wait for its
     /// interpreter's lock before; where it never gets it, the launch is given up after a while.
     fn await_fork(&self) -> Result<(), i32> {
-        const SECONDS: u32 = 600;
+        const PATIENCE: Duration = Duration::from_secs(600);
         let word = self.word(std::mem::offset_of!(Header, go));
-        for _ in 0..SECONDS {
-            if word.load(Ordering::Acquire) == go::FORK {
-                return Ok(());
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            let state = word.load(Ordering::Acquire);
+            match state {
+                go::FORK => return Ok(()),
+                go::ABORT => return Err(libc::ECANCELED),
+                // The caller has not done its part yet, or has and is on its way.
+                _ => {}
             }
             let second = [1_u64, 0];
             let timeout = second.as_ptr() as u64;
-            let args = [word.as_ptr() as u64, 0, u64::from(go::ON), timeout, 0, 0];
+            let args = [word.as_ptr() as u64, 0, u64::from(state), timeout, 0, 0];
             // SAFETY: a valid futex word, and a timeout that lives on this stack.
             let _ = unsafe { syscall(nr::FUTEX, args) };
         }
@@ -351,5 +360,31 @@ impl Shared {
             // SAFETY: a valid futex word, and no timeout.
             let _ = unsafe { syscall(nr::FUTEX, [word.as_ptr() as u64, 0, value.into(), 0, 0, 0]) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What [`Shared::await_fork`] returns where the caller says this, one after the other, a while later.
+    fn after(states: &[u32]) -> Result<(), i32> {
+        let program = vec![0_u64; size_of::<Header>() / 8 + 1].into_boxed_slice();
+        let address = Box::into_raw(program).cast::<Header>() as usize;
+        let shared = || Shared::borrowed(address as *mut Header);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(move || shared().await_fork());
+            for &state in states {
+                std::thread::sleep(Duration::from_millis(30));
+                shared().tell(state);
+            }
+            waiting.join().expect("the wait does not panic")
+        })
+    }
+
+    #[test]
+    fn a_child_that_is_ahead_of_its_caller_waits_for_it() {
+        assert_eq!(after(&[go::ON, go::FORK]), Ok(()));
+        assert_eq!(after(&[go::ABORT]), Err(libc::ECANCELED));
     }
 }

@@ -56,6 +56,11 @@ pub(super) fn await_report(
     }
 }
 
+/// Ends the command of a helper that has been killed, if that came so far as to report one.
+pub(super) fn end_the_command(report: BorrowedFd<'_>) {
+    drop(Started { report, joiner: None, command: None, done: false });
+}
+
 /// Waits until init says that the command has been executed, or why not, and returns init's pid. What it
 /// says of the command stays in the socket, for [`Process`](crate::process::Process) to receive.
 pub(super) fn await_introduction(
@@ -144,6 +149,8 @@ impl Drop for Started<'_> {
             self.learn_the_command(joiner);
             // It ends by itself, unless somebody has stopped it.
             kill_and_reap(joiner);
+        }
+        if self.command.is_none() {
             self.read_command();
         }
         if let Some(command) = self.command.filter(|_| !self.done) {

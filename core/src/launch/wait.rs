@@ -10,25 +10,35 @@ const SLICE: Duration = Duration::from_millis(50);
 
 /// How a wait of the launch may end early.
 pub(super) struct Wait<'a> {
-    pub(super) interrupted: Option<&'a mut (dyn FnMut() -> bool + 'a)>,
-    pub(super) deadline: Option<Instant>,
+    interrupted: Option<&'a mut (dyn FnMut() -> bool + 'a)>,
+    deadline: Option<Instant>,
+    /// Why the launch is given up. Said once, it stays so: who asks next may be somebody else.
+    pub(super) given_up: Option<LaunchError>,
 }
 
-impl Wait<'_> {
+impl<'a> Wait<'a> {
+    pub(super) fn new(
+        interrupted: Option<&'a mut (dyn FnMut() -> bool + 'a)>,
+        deadline: Option<Instant>,
+    ) -> Self {
+        Self { interrupted, deadline, given_up: None }
+    }
+
     /// A wait that only the time ends.
     pub(super) fn at_most(time: Duration) -> Self {
-        Self { interrupted: None, deadline: Some(Instant::now() + time) }
+        Self::new(None, Some(Instant::now() + time))
     }
 
     /// Whether to go on. To be asked at least once in every [`slice`](Self::slice).
     pub(super) fn check(&mut self) -> Result<(), LaunchError> {
-        if self.interrupted.as_mut().is_some_and(|interrupted| interrupted()) {
-            return Err(LaunchError::Interrupted);
+        if self.given_up.is_none() {
+            if self.interrupted.as_mut().is_some_and(|interrupted| interrupted()) {
+                self.given_up = Some(LaunchError::Interrupted);
+            } else if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                self.given_up = Some(LaunchError::TimedOut);
+            }
         }
-        match self.deadline {
-            Some(deadline) if Instant::now() >= deadline => Err(LaunchError::TimedOut),
-            _ => Ok(()),
-        }
+        self.given_up.clone().map_or(Ok(()), Err)
     }
 
     /// How long to wait until the next [`check`](Self::check).

@@ -1,0 +1,156 @@
+//! Between clone and exec nothing may be allocated or freed: the child shares the memory, and another
+//! thread of the caller's may hold the allocator's lock at that very moment. Here an allocator ends
+//! any process but its own that calls it.
+
+#![expect(unsafe_code, reason = "an allocator, and clone(2) for the control")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use minidocker_core::error::LaunchError;
+use minidocker_core::host::Host;
+use minidocker_core::launch::{self, Options};
+use minidocker_core::namespaces::NamespaceOptions;
+use minidocker_core::plan::Plan;
+use minidocker_core::spec::{Command, IdMap, IdRow, Payload, Spec};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+struct Trap;
+
+static HOME: AtomicI64 = AtomicI64::new(0);
+
+/// Ends the process unless it is the one that allocated first.
+fn check() {
+    // By the system call, since a library may remember the number, in the memory that is shared.
+    // SAFETY: takes nothing, and cannot fail.
+    let pid = unsafe { libc::syscall(libc::SYS_getpid) };
+    let home = HOME.compare_exchange(0, pid, Ordering::Relaxed, Ordering::Relaxed);
+    if home.is_err_and(|home| home != pid) {
+        let message = b"a child that shares the caller's memory called the allocator\n";
+        // SAFETY: the message is valid for its length.
+        unsafe { libc::syscall(libc::SYS_write, 2, message.as_ptr(), message.len()) };
+        // Blocked signals are delivered all the same, and so is one to a PID 1.
+        // SAFETY: an instruction that raises SIGILL, which the kernel forces upon the process.
+        unsafe { trap() };
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+unsafe fn trap() -> ! {
+    // SAFETY: does not return.
+    unsafe { std::arch::asm!("ud2", options(noreturn)) }
+}
+
+#[cfg(target_arch = "aarch64")]
+unsafe fn trap() -> ! {
+    // SAFETY: does not return.
+    unsafe { std::arch::asm!("udf #0", options(noreturn)) }
+}
+
+// SAFETY: the system's allocator does the work.
+unsafe impl GlobalAlloc for Trap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        check();
+        // SAFETY: the caller's promise is the system allocator's condition.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        check();
+        // SAFETY: as above.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static TRAP: Trap = Trap;
+
+/// One at a time: `waitpid` of one test must not be answered by another.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn text(text: &str) -> CString {
+    CString::new(text).expect("no NUL")
+}
+
+fn command(file: &CStr) -> Command {
+    let mut command = Command::new(file.to_owned(), vec![text("true")]);
+    command.candidates.insert(0, text("/nonexistent/true"));
+    command.envp = vec![text("NAME=value")];
+    command
+}
+
+/// What can be asked for by this user, the calls between clone and exec being different ones.
+fn specs() -> Vec<Spec> {
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let row = |outside| IdMap::Rows(vec![IdRow { inside: 0, outside, count: 1 }]);
+    let all = NamespaceOptions::all();
+    vec![
+        Spec {
+            hostname: Some(b"lab".to_vec()),
+            domainname: Some(b"net".to_vec()),
+            ..Spec::default()
+        },
+        Spec { namespaces: NamespaceOptions::none(), ..Spec::default() },
+        Spec { namespaces: all.with_time(), ..Spec::default() },
+        Spec { namespaces: all.without_pid(), die_with_parent: false, ..Spec::default() },
+        Spec { uid_map: row(uid), gid_map: row(gid), ..Spec::default() },
+        Spec { init: true, ..Spec::default() },
+    ]
+}
+
+#[test]
+fn nothing_is_allocated_between_clone_and_exec() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for spec in specs() {
+        let command = command(c"/bin/true");
+        let host = Host::gather(&spec).expect("the host can be looked at");
+        let plan = Plan::new(&spec, Payload::Command(&command), &host, None).expect("a plan");
+        let process = launch::launch(&plan, None, Options::default()).expect("a container");
+        let status = waitpid(Pid::from_raw(process.pid()), None);
+        assert_eq!(status, Ok(WaitStatus::Exited(Pid::from_raw(process.pid()), 0)), "{spec:?}");
+    }
+}
+
+#[test]
+fn nothing_is_allocated_by_a_child_that_fails() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for spec in specs() {
+        let command = command(c"/bin/true");
+        let host = Host::gather(&spec).expect("the host can be looked at");
+        let plan = Plan::new(&spec, Payload::Command(&command), &host, None).expect("a plan");
+        for number in 0..plan.call_count() as u32 {
+            let inject = Some((number, libc::EPERM));
+            // A child that trapped has failed at no call: it looks as if it had been killed.
+            match launch::launch(&plan, None, Options { inject, ..Options::default() }) {
+                Err(LaunchError::Spawn(error)) => assert_eq!(error.errno, libc::EPERM),
+                Err(error) => panic!("{error}"),
+                Ok(process) => {
+                    let pid = Pid::from_raw(process.pid());
+                    assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 0)), "{number}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_child_that_does_allocate_is_noticed() {
+    extern "C" fn allocate(_: *mut c_void) -> c_int {
+        drop(std::hint::black_box(Box::new(1)));
+        0
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut stack = vec![0_u128; 4096];
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let top = stack.as_mut_ptr_range().end.cast();
+    // SAFETY: the stack is nobody else's, and CLONE_VFORK keeps it until the child has ended.
+    let pid = unsafe { libc::clone(allocate, top, flags, std::ptr::null_mut()) };
+    assert!(pid > 0);
+    let pid = Pid::from_raw(pid);
+    let status = waitpid(pid, None).expect("a child");
+    assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGILL, _)), "{status:?}");
+}
