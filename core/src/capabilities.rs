@@ -147,6 +147,9 @@ impl CapabilitySet {
     /// No capability.
     pub const EMPTY: Self = Self(0);
 
+    /// The newest capability that has a name here.
+    pub const NEWEST: Capability = Capability(NAMES.len() as u8 - 1);
+
     /// What Docker gives a container that asks for nothing.
     pub const DOCKER: Self = Self::of(&[
         Capability::CHOWN,
@@ -205,6 +208,18 @@ impl CapabilitySet {
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
+    }
+
+    /// What is in this set and not in the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     /// The capabilities in the order of their numbers.

@@ -15,6 +15,8 @@ use crate::raw::{Errno, exit, nr, syscall};
 
 const ENOENT: Errno = 2;
 const EINTR: Errno = 4;
+const EBADF: Errno = 9;
+const EACCES: Errno = 13;
 const ENOTDIR: Errno = 20;
 const ENOSYS: Errno = 38;
 const ECANCELED: Errno = 125;
@@ -70,6 +72,7 @@ pub(crate) unsafe fn walk(program: *mut Header) -> Failure {
             }
             Err(errno) => match call.on_error {
                 on_error::IGNORE => {}
+                on_error::ABSENT if absent(errno) && index != header.inject_at => {}
                 on_error::EXEC if index != header.inject_at => {
                     let missing = |errno| errno == ENOENT || errno == ENOTDIR;
                     if not_executed.index == count
@@ -86,6 +89,11 @@ pub(crate) unsafe fn walk(program: *mut Header) -> Failure {
         index += 1;
     }
     not_executed
+}
+
+/// Whether a path is not there, not even root inside gets there, or nothing was opened at it.
+fn absent(errno: Errno) -> bool {
+    matches!(errno, ENOENT | ENOTDIR | EACCES | EBADF)
 }
 
 /// Makes one call, or what a pseudo call stands for.
@@ -111,6 +119,7 @@ unsafe fn perform(call: &Call, report: i32) -> Result<usize, Errno> {
         pseudo::FORK => fork(args[0], report),
         // SAFETY: the argument is the address of the program's header.
         pseudo::FORK_CALLER => unsafe { fork_caller(args[0] as *const Header) },
+        pseudo::DROP_BOUNDING => drop_bounding(args[0], args[1]),
         // SAFETY: the plan's own call, with arguments made for it.
         real => unsafe { syscall(real as usize, args) },
     }
@@ -196,6 +205,15 @@ unsafe fn await_parent(word: *const AtomicU32) -> Result<usize, Errno> {
         let _ = slept;
     }
     Err(ETIMEDOUT)
+}
+
+/// Takes each capability in `set` out of the bounding set; `operation` is `PR_CAPBSET_DROP`.
+fn drop_bounding(operation: u64, set: u64) -> Result<usize, Errno> {
+    for capability in (0..64_u64).filter(|bit| set & (1 << bit) != 0) {
+        // SAFETY: takes no pointer.
+        unsafe { syscall(nr::PRCTL, [operation, capability, 0, 0, 0, 0]) }?;
+    }
+    Ok(0)
 }
 
 /// Forks: the first process says the child's pid on `report` and ends; the child returns.

@@ -5,13 +5,18 @@ use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::sync::Mutex;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
 
+use crate::capabilities::CapabilitySet;
 use crate::error::{SpawnError, SpecError};
 use crate::files::{Around, Files};
+use crate::landlock::Abi;
 use crate::namespaces::Kind;
 use crate::plan::Step;
+use crate::seccomp::KernelVersion;
 use crate::spec::{IdMap, IdRow, Network, Payload, Spec};
+use crate::ulimits::Ulimit;
 
 /// What a plan needs to know.
 #[derive(Clone, Debug, Default)]
@@ -47,11 +52,66 @@ pub struct Host {
     pub pid: u32,
     /// The caller's working directory; `None` where it was removed.
     pub working_directory: Option<CString>,
+    /// What the kernel can do; only looked up where the container is confined.
+    pub kernel: Kernel,
+    /// The caller's permitted capabilities; only read where the container is confined without a user
+    /// namespace of its own, which gives every one.
+    pub permitted: CapabilitySet,
+    /// The caller's own limits; only read where a profile lowers them.
+    pub limits: Vec<Ulimit>,
+    /// The caller's home directories; only looked up where a profile hides them.
+    pub homes: Vec<CString>,
     /// The terminal that the command's standard input is, by its path; only for a root of its own.
     pub terminal: Option<CString>,
     /// What the container's files are made of, or what is wrong with them; `None` where they are the
     /// host's own.
     pub(crate) files: Option<Box<Result<Files, SpecError>>>,
+}
+
+/// What the kernel can do, which stays the same as long as it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// The number of its last capability.
+    pub last_capability: u8,
+    /// Its version.
+    pub version: KernelVersion,
+    /// Its Landlock.
+    pub landlock: Option<Abi>,
+    /// How many processors tell about their throttling; none does in most virtual machines.
+    pub throttled_cpus: u16,
+}
+
+impl Default for Kernel {
+    /// One that can do as little as a supported one may.
+    fn default() -> Self {
+        let last_capability = CapabilitySet::NEWEST.bit();
+        let version = KernelVersion { major: 5, minor: 11 };
+        Self { last_capability, version, landlock: None, throttled_cpus: 0 }
+    }
+}
+
+impl Kernel {
+    /// The running one, asked once in the life of this process.
+    #[must_use]
+    pub fn running() -> Self {
+        static RUNNING: OnceLock<Kernel> = OnceLock::new();
+        *RUNNING.get_or_init(|| {
+            let fallback = Self::default();
+            let read = |path| fs::read_to_string(path).ok();
+            let last = read("/proc/sys/kernel/cap_last_cap");
+            let version = rustix::system::uname();
+            let version = version.release().to_str().ok().and_then(KernelVersion::of_release);
+            Self {
+                last_capability: last
+                    .and_then(|text| text.trim().parse().ok())
+                    .unwrap_or(fallback.last_capability),
+                version: version.unwrap_or(fallback.version),
+                // Where a filter around the caller refuses the question, it refuses the rest too.
+                landlock: Abi::probe().unwrap_or(None),
+                throttled_cpus: throttled_cpus(),
+            }
+        })
+    }
 }
 
 impl Host {
@@ -78,21 +138,28 @@ impl Host {
         let subordinate = |map: &IdMap, file| {
             if *map == IdMap::Auto { subordinate_ids(file, uid) } else { Ok(Vec::new()) }
         };
-        let (sys, sys_cgroup) = if own_mounts && (joined || namespaces.contains(Kind::Net)) {
-            sys_mounts()
-        } else {
-            (false, false)
-        };
+        let confinement = spec.confine.profile.confinement();
+        let covers = confinement.covers_files();
+        let (sys, sys_cgroup) =
+            if own_mounts && (joined || covers || namespaces.contains(Kind::Net)) {
+                sys_mounts()
+            } else {
+                (false, false)
+            };
         let own_ipc = own_mounts && namespaces.contains(Kind::Ipc);
         let looks_at_shm = own_ipc || spec.rootfs.is_some();
         let is_directory = |path| fs::metadata(path).is_ok_and(|found| found.is_dir());
+        let hides_home = confinement.view.is_some_and(|view| view.hide_home);
+        let homes = if hides_home { homes(uid) } else { Vec::new() };
+        let confined = !spec.confine.is_bare();
+        let own_user = namespaces.contains(Kind::User);
         let named = own_mounts && spec.hostname.is_some();
         let shm = looks_at_shm && is_directory("/dev/shm");
         let mqueue = looks_at_shm && is_directory("/dev/mqueue");
         let files = Files::wanted(spec).then(|| {
             let hostname = spec.hostname.clone().unwrap_or_else(hostname);
             let (shm, mqueue) = (shm && own_ipc, mqueue && own_ipc);
-            let around = Around { sys, shm, mqueue, hostname: &hostname };
+            let around = Around { sys, shm, mqueue, hostname: &hostname, homes: &homes };
             Box::new(Files::gather(spec, &around))
         });
         Ok(Self {
@@ -113,6 +180,14 @@ impl Host {
             working_directory: std::env::current_dir()
                 .ok()
                 .and_then(|path| CString::new(path.into_os_string().into_vec()).ok()),
+            kernel: if confined { Kernel::running() } else { Kernel::default() },
+            permitted: if confined && !own_user { permitted() } else { CapabilitySet::EMPTY },
+            homes,
+            limits: confinement
+                .ulimits
+                .iter()
+                .filter_map(|limit| Ulimit::current(limit.resource))
+                .collect(),
             terminal: None,
             files,
         })
@@ -177,6 +252,57 @@ fn own_maps() -> Result<(Vec<IdRow>, Vec<IdRow>), SpawnError> {
         *known = Some((namespace, uids.clone(), gids.clone()));
     }
     Ok((uids, gids))
+}
+
+/// How many processors have counters of throttling, if any has.
+fn throttled_cpus() -> u16 {
+    let path = |cpu: u16| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle");
+    if !fs::exists(path(0)).unwrap_or(false) {
+        return 0;
+    }
+    let possible = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+    let last = possible.trim().rsplit(['-', ',']).next().and_then(|last| last.parse::<u16>().ok());
+    last.map_or(1, |last| last.saturating_add(1))
+}
+
+/// The home directories of the caller, by its environment and by its account, that are not the
+/// system's own.
+fn homes(uid: u32) -> Vec<CString> {
+    /// The account's, looked up once for each user that this process has been: that may ask a server.
+    static KNOWN: Mutex<Option<(u32, Option<PathBuf>)>> = Mutex::new(None);
+    let account =
+        || nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|account| account.dir);
+    let account = match KNOWN.try_lock().as_deref_mut() {
+        Ok(Some((of, home))) if *of == uid => home.clone(),
+        Ok(known) => known.insert((uid, account())).1.clone(),
+        // A forked child may have inherited the lock from a thread that held it.
+        Err(_) => account(),
+    };
+    let environment = std::env::var_os("HOME").map(PathBuf::from);
+    let mut homes: Vec<CString> = [account, environment]
+        .into_iter()
+        .flatten()
+        .filter(|home| is_hideable(home))
+        .filter_map(|home| CString::new(home.into_os_string().into_vec()).ok())
+        .collect();
+    homes.dedup();
+    homes
+}
+
+/// Whether a directory can be hidden and programs still run: daemons have homes such as / and /bin.
+fn is_hideable(home: &Path) -> bool {
+    const NEEDED: [&str; 10] =
+        ["bin", "dev", "etc", "lib", "lib32", "lib64", "proc", "sbin", "sys", "usr"];
+    let mut parts = home.components();
+    let first = (parts.next(), parts.next());
+    let (Some(Component::RootDir), Some(Component::Normal(top))) = first else { return false };
+    !NEEDED.iter().any(|needed| top == *needed) && !parts.any(|part| part == Component::ParentDir)
+}
+
+/// The capabilities that this thread may use.
+fn permitted() -> CapabilitySet {
+    rustix::thread::capabilities(None)
+        .map_or(CapabilitySet::EMPTY, |sets| CapabilitySet::from_bits(sets.permitted.bits()))
 }
 
 /// Whether something is mounted on /sys, and on /sys/fs/cgroup below it: a mount point has another

@@ -21,6 +21,7 @@
 pub mod caller;
 pub mod capabilities;
 mod child;
+pub mod confine;
 pub mod error;
 mod fd;
 mod files;

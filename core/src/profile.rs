@@ -32,8 +32,8 @@ pub struct Confinement {
     pub capabilities: CapabilitySet,
     /// Whether execve(2) can give no privilege. A filter without `CAP_SYS_ADMIN` needs it too.
     pub no_new_privileges: bool,
-    /// Paths that become empty: a file is covered by /dev/null, a directory by an empty read-only
-    /// tmpfs. One that does not exist is left out.
+    /// Paths that become empty and read-only, files and directories. One that does not exist is left
+    /// out.
     pub masked_paths: &'static [&'static str],
     /// Paths that become read-only, with all below; one that does not exist is left out.
     pub read_only_paths: &'static [&'static str],
@@ -48,6 +48,12 @@ pub struct Confinement {
 }
 
 impl Confinement {
+    /// Whether paths of the container's are covered: that takes mounts of its own.
+    #[must_use]
+    pub const fn covers_files(&self) -> bool {
+        !self.masked_paths.is_empty()
+    }
+
     /// The seccomp profile; `None` where the container has no filter.
     #[must_use]
     pub fn seccomp(&self) -> Option<Arc<SeccompProfile>> {
@@ -62,9 +68,9 @@ pub struct FileSystemView {
     pub read_only: bool,
     /// Directories that are empty and writable, and thrown away: a tmpfs each, mode 1777.
     pub private: &'static [&'static str],
-    /// Directories of which nothing is seen: an empty read-only tmpfs each.
+    /// Directories of which nothing is seen: each is empty and read-only.
     pub hidden: &'static [&'static str],
-    /// Files of which nothing is seen: /dev/null over each.
+    /// Files of which nothing is seen: each is empty and read-only.
     pub hidden_files: &'static [&'static str],
     /// Whether the caller's home directory is hidden too, wherever it is.
     pub hide_home: bool,

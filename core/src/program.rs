@@ -47,6 +47,8 @@ pub(crate) mod pseudo {
     /// Forks the caller, whose memory this process shares, through the caller's own C library:
     /// [`super::Header::fork`]. `args[0]`: address of the header. The result is the pid of the copy.
     pub(crate) const FORK_CALLER: u32 = 0x8000_0003;
+    /// `prctl(PR_CAPBSET_DROP)` for each capability in the set `args[1]`.
+    pub(crate) const DROP_BOUNDING: u32 = 0x8000_0004;
 }
 
 /// What happens when a call fails.
@@ -58,6 +60,10 @@ pub(crate) mod on_error {
     /// One of several files to execute: the walk goes on, and where none of them works the first
     /// error that is not "no such file" is the one reported, as execvp(3) does.
     pub(crate) const EXEC: u8 = 2;
+    /// The walk goes on where the path does not exist, is of another kind, or is out of reach even for
+    /// root inside (ENOENT, ENOTDIR, EACCES, and EBADF for what follows such a call); otherwise as
+    /// [`FAIL`].
+    pub(crate) const ABSENT: u8 = 3;
 }
 
 /// Values of [`Header::go`].

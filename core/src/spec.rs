@@ -4,6 +4,7 @@ use std::ffi::{CString, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use crate::confine::Confine;
 use crate::namespaces::NamespaceOptions;
 
 mod mounts;
@@ -77,8 +78,8 @@ pub struct Spec {
     pub read_only: bool,
     /// Where the writes to the root go.
     pub overlay: Overlay,
-    /// Whether a set-user-ID program or file capabilities may raise privileges (`PR_SET_NO_NEW_PRIVS`).
-    pub no_new_privileges: bool,
+    /// What confines it beyond namespaces.
+    pub confine: Confine,
     /// Whether PID 1 is the tiny init instead of the command.
     pub init: bool,
     /// Whether the container ends with the calling process.
@@ -102,7 +103,7 @@ impl Default for Spec {
             mounts: Vec::new(),
             read_only: false,
             overlay: Overlay::None,
-            no_new_privileges: true,
+            confine: Confine::default(),
             init: false,
             die_with_parent: true,
             monotonic_offset: None,

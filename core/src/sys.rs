@@ -68,6 +68,18 @@ pub(crate) fn wait_without_reaping(pid: i32, block: bool) -> io::Result<Option<U
     }))
 }
 
+/// The soft and the hard limit of this process: `prlimit64(2)`, by number, since the C libraries do not
+/// agree on the type of the resource.
+pub(crate) fn resource_limit(resource: u32) -> io::Result<(u64, u64)> {
+    let mut limits = [0_u64; 2];
+    let none = std::ptr::null::<u64>();
+    // SAFETY: asked for no change, the kernel writes `struct rlimit64`, two 64-bit numbers, to
+    // `limits`, which lives until the call returns.
+    let result =
+        unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, none, limits.as_mut_ptr()) };
+    check(result as i32).map(|()| (limits[0], limits[1]))
+}
+
 fn check(result: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -103,6 +103,19 @@ impl Ulimit {
         }
     }
 
+    /// The limit that this process has; `None` for a resource that the kernel does not know.
+    #[must_use]
+    pub fn current(resource: u32) -> Option<Self> {
+        let (soft, hard) = crate::sys::resource_limit(resource).ok()?;
+        Some(Self { resource, soft, hard })
+    }
+
+    /// This limit, or what is lower of another of the same resource.
+    #[must_use]
+    pub fn lowest(self, other: Self) -> Self {
+        Self { soft: self.soft.min(other.soft), hard: self.hard.min(other.hard), ..self }
+    }
+
     /// docker's name of the resource.
     #[must_use]
     pub fn name(&self) -> &'static str {

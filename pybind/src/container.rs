@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::{create_exception, intern};
 
+use crate::confine::Confine;
 use crate::errors;
 use crate::files::{MountOf, OverlayOf, path};
 
@@ -78,10 +79,9 @@ impl Spec {
     #[pyo3(signature = (
         *, namespaces, hostname=None, domainname=None, uid_map=None, gid_map=None, network=None,
         rootfs=None, mounts=vec![], read_only=false, overlay=OverlayOf::Wanted(false),
-        no_new_privileges=true, init=false, die_with_parent=true, monotonic=None, boottime=None,
+        confine=None, init=false, die_with_parent=true, monotonic=None, boottime=None,
     ))]
     #[expect(clippy::too_many_arguments, reason = "one keyword for each option")]
-    #[expect(clippy::fn_params_excessive_bools, reason = "keywords, never positions")]
     fn new(
         py: Python<'_>,
         namespaces: i32,
@@ -94,7 +94,7 @@ impl Spec {
         mounts: Vec<MountOf>,
         read_only: bool,
         overlay: OverlayOf,
-        no_new_privileges: bool,
+        confine: Option<&Confine>,
         init: bool,
         die_with_parent: bool,
         monotonic: Option<(i64, u32)>,
@@ -118,7 +118,7 @@ impl Spec {
             mounts: mounts.into_iter().map(|mount| mount.into_core(py)).collect::<PyResult<_>>()?,
             read_only,
             overlay: overlay.into_core(py)?,
-            no_new_privileges,
+            confine: confine.map_or_else(Default::default, |confine| confine.0.clone()),
             init,
             die_with_parent,
             monotonic_offset: monotonic.map(offset),

@@ -1,6 +1,7 @@
 //! The Python module `minidocker._core`: unwrap the arguments, detach from the interpreter, call
 //! `minidocker_core`, wrap the result. No logic lives here, and no `unsafe` but in `fork`.
 
+mod confine;
 mod container;
 mod errors;
 mod files;
@@ -14,6 +15,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    confine::register(module)?;
     container::register(module)?;
     fork::register(module)?;
     linux::register(module)?;

@@ -14,6 +14,7 @@ if _TYPE_CHECKING:
     from minidocker._attach import AttachedContainer, attach
     from minidocker._call import CompletedCall, Isolated, call, isolated
     from minidocker._changes import Changes, changes
+    from minidocker._confine import Seccomp
     from minidocker._container import Container
     from minidocker._doctor import doctor
     from minidocker._doctor.report import Report
@@ -70,6 +71,7 @@ __all__ = [
     "PlannedCall",
     "Popen",
     "Report",
+    "Seccomp",
     "SpawnError",
     "Spec",
     "SpecError",
@@ -91,6 +93,7 @@ _MODULES = {
     "_attach": "AttachedContainer attach",
     "_call": "CompletedCall Isolated call isolated",
     "_changes": "Changes changes",
+    "_confine": "Seccomp",
     "_container": "Container",
     "_doctor": "doctor",
     "_doctor.report": "Report",

@@ -11,7 +11,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack
 
-from minidocker import _proc
+from minidocker import _confine, _proc
 from minidocker._changes import Changes, changes
 from minidocker._errors import SpecError
 from minidocker._namespaces import NamespaceOptions, namespaces
@@ -34,7 +34,7 @@ __all__ = ["Container"]
 T = TypeVar("T")
 
 _SHARED = NamespaceOptions.none()
-_ENTERING = frozenset({*SUBPROCESS_KEYWORDS, "no_new_privileges", "die_with_parent"})
+_ENTERING = frozenset({*SUBPROCESS_KEYWORDS, *_confine.OPTIONS, "die_with_parent"})
 _PRIVATE = frozenset({"_trace", "_terminal", "_timeout", "_inject"})
 # How often the processes of a container are looked for again, since they may fork meanwhile.
 _ROUNDS = 100
@@ -71,7 +71,10 @@ class _Namespaces:
         Args:
             args: the command.
             **options: the keywords of `subprocess.run`; ``cwd``, ``env``, ``user``, ``group`` speak
-                of the inside. ``die_with_parent`` and ``no_new_privileges`` as in `Spec`.
+                of the inside. ``die_with_parent`` and what confines a process (``profile``,
+                ``cap_add``, ``cap_drop``, ``no_new_privileges``, ``seccomp``, ``ulimits``) as in
+                `Spec`: a `Container`'s own unless they are given, nothing for one that was
+                attached to. What a profile does to files is the container's, not the command's.
 
         Raises:
             SpecError: an option that belongs to the container, which runs already.
@@ -294,7 +297,8 @@ class Container(_Namespaces):
     def _entering(self, options: dict[str, Any]) -> dict[str, Any]:
         if self.spec.user is not None:
             options.setdefault("user", self.spec.user)
-        options.setdefault("no_new_privileges", self.spec.no_new_privileges)
+        for name in _confine.OPTIONS:
+            options.setdefault(name, getattr(self.spec, name))
         options.setdefault("die_with_parent", self.spec.die_with_parent)
         return super()._entering(options)
 

@@ -6,6 +6,7 @@ from typing import Self, final
 
 __all__ = [
     "Command",
+    "Confine",
     "DeadlineReached",
     "Process",
     "Spec",
@@ -84,6 +85,19 @@ def read_namespaces(pid: int | None) -> dict[str, int]: ...
 # Containers (pybind/src/container.rs). SpecError and SpawnError are those of the package.
 
 @final
+class Confine:
+    def __new__(
+        cls,
+        *,
+        profile: str = "namespaces",
+        cap_add: Sequence[str] = ...,
+        cap_drop: Sequence[str] = ...,
+        no_new_privileges: bool | None = None,
+        seccomp: tuple[str, str | None, Sequence[str], Sequence[str], str] | None = None,
+        ulimits: Sequence[tuple[str, int | None, int | None]] = ...,
+    ) -> Self: ...
+
+@final
 class Spec:
     def __new__(
         cls,
@@ -98,7 +112,7 @@ class Spec:
         mounts: Sequence[object] = ...,
         read_only: bool = False,
         overlay: bool | bytes = ...,
-        no_new_privileges: bool = True,
+        confine: Confine | None = None,
         init: bool = False,
         die_with_parent: bool = True,
         monotonic: tuple[int, int] | None = None,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import functools
 import grp
 import os
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from minidocker import _accounts, _descriptors
 from minidocker._errors import CallTimeout, SpecError
+from minidocker._mounts import Mount
 from minidocker._outcome import Ended
 from minidocker._process import Usage
 from minidocker._session import kill_session
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
     from minidocker._spec import Spec
 
-__all__ = ["ForkedContainer"]
+__all__ = ["ForkedContainer", "with_interpreter"]
 
 
 class ForkedContainer:
@@ -77,7 +79,7 @@ class ForkedContainer:
         timeout: float | None = None,
         inject: tuple[int, int] | None = None,
     ) -> None:
-        self._spec = spec
+        self._spec = spec = with_interpreter(spec)
         command = how(spec, outputs)
         sys.audit("os.fork")
         # What is in the buffers would be written twice.
@@ -138,6 +140,32 @@ class ForkedContainer:
     def close(self) -> None:
         """Give the channel back."""
         _descriptors.close(self.channel)
+
+
+def with_interpreter(spec: Spec) -> Spec:
+    """A container for a function: where the profile hides homes and /tmp, this Python is shown.
+
+    Interpreters and virtual environments are often there, and nothing could be imported without
+    them. They are mounted where they are, read-only.
+    """
+    if spec.profile != "untrusted" or spec.rootfs is not None or not spec.namespaces.mount:
+        return spec
+    made: Spec | None = spec.__dict__.get("_with_interpreter")
+    if made is None:
+        prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
+        home = os.path.expanduser("~")
+        shown = [
+            Mount(prefix, prefix, read_only=True)
+            # The shortest first: one may be in another.
+            for prefix in sorted(prefixes)
+            # A prefix such as / or /usr is there anyway, and the home itself stays hidden.
+            if os.path.isdir(prefix)
+            and os.path.commonpath((prefix, "/usr")) == "/"
+            and os.path.commonpath((prefix, home)) != prefix
+        ]
+        made = dataclasses.replace(spec, mounts=[*shown, *spec.mounts])
+        object.__setattr__(spec, "_with_interpreter", made)
+    return made
 
 
 def how(spec: Spec, outputs: tuple[int, int] | None = None) -> _core.Command:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from minidocker import _descriptors, _template, _worker
 from minidocker._errors import CallError, CallTimeout
+from minidocker._fork import with_interpreter
 from minidocker._outcome import Ended
 from minidocker._process import Popen
 from minidocker._session import kill_session
@@ -203,7 +204,7 @@ def spawn(
         CallTimeout: the time was up before the container was made.
     """
     if not (spec.network is None or isinstance(spec.network, str)):
-        own = dataclasses.replace(spec, init=spec.namespaces.pid)
+        own = dataclasses.replace(with_interpreter(spec), init=spec.namespaces.pid)
         return execute(
             lambda args, **options: Popen(args, spec=own, **options),
             preload=preload,

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict
 
+from minidocker import _confine
 from minidocker._errors import SpecError, unknown_option
 from minidocker._mounts import Mount, Path, tmpfs_mounts
 from minidocker._namespaces import NamespaceOptions
@@ -17,6 +18,8 @@ if sys.platform == "linux":
 
 if TYPE_CHECKING:
     from typing import Protocol
+
+    from minidocker._confine import Profile, Seccomp, SeccompDocument, Ulimits
 
     class HasPid(Protocol):
         """A container: what has a ``pid``."""
@@ -39,7 +42,7 @@ IdMap = Sequence[Row] | Literal["auto"]
 _CLOCKS = ("monotonic", "boottime")
 _ALL = NamespaceOptions.all()
 _HOSTS_FILES = (None, None, False, ())
-_SWITCHES = ("read_only", "no_new_privileges", "init", "die_with_parent")
+_SWITCHES = ("read_only", "init", "die_with_parent")
 _ID_LIMIT = 2**32 - 1
 
 
@@ -75,8 +78,18 @@ class Spec:
             `mounts` and `tmpfs` add.
         overlay: True: writes to the root go to a layer in memory, which is thrown away. A
             directory: they are kept there, for the next container and for `changes`.
+        profile: where the options below begin. ``"namespaces"``: every capability of its own user
+            namespace, no filter, no new privileges. ``"docker"``: what Docker gives a container
+            that asks for nothing. ``"untrusted"``: for code that nobody trusts.
+        cap_add: names of capabilities, capabilities(7), that come to those of the profile;
+            ``"ALL"`` is every one.
+        cap_drop: names of capabilities that go from those of the profile.
         no_new_privileges: whether set-user-ID programs and file capabilities raise nothing
-            (``PR_SET_NO_NEW_PRIVS``, prctl(2)).
+            (``PR_SET_NO_NEW_PRIVS``, prctl(2)). None: as the profile has it.
+        seccomp: a `Seccomp`; a filter in docker's JSON format, as a mapping or as the path of a
+            file; or ``"unconfined"``. None: that of the profile.
+        ulimits: resource limits, getrlimit(2): ``{"nofile": 1024, "core": (0, -1)}`` (one value for
+            both, or soft and hard; -1 is no limit), or rows as docker-py has them.
         init: False: the command itself is PID 1. True: a tiny init is, reaping orphans, forwarding
             signals and reporting the command's own status.
         die_with_parent: whether the container ends when the Python process does, however it ends.
@@ -99,7 +112,12 @@ class Spec:
     tmpfs: Mapping[str, str | None] | Sequence[Path] | None = None
     read_only: bool = False
     overlay: bool | Path = False
-    no_new_privileges: bool = True
+    profile: Profile = "namespaces"
+    cap_add: Sequence[str] = ()
+    cap_drop: Sequence[str] = ()
+    no_new_privileges: bool | None = None
+    seccomp: Seccomp | SeccompDocument | None = None
+    ulimits: Ulimits = ()
     init: bool = False
     die_with_parent: bool = True
     time_offsets: Mapping[str, float] | None = None
@@ -124,6 +142,7 @@ class Spec:
             _check_network(self.network)
         if self.time_offsets is not None:
             _check_offsets(self.time_offsets)
+        _confine.check(self)
         files = (self.rootfs, self.tmpfs, self.overlay, self.mounts)
         if files != _HOSTS_FILES:
             self._check_files()
@@ -190,7 +209,7 @@ class Spec:
             ],
             read_only=self.read_only,
             overlay=(self.overlay if isinstance(self.overlay, bool) else os.fsencode(self.overlay)),
-            no_new_privileges=self.no_new_privileges,
+            confine=_confine.core(self),
             init=self.init,
             die_with_parent=self.die_with_parent,
             **{clock: _timespec(offsets[clock]) for clock in _CLOCKS if clock in offsets},
@@ -200,7 +219,8 @@ class Spec:
         return made
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_made"}
+        # What is private was made of the rest.
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
 
 
 class SpecOptions(TypedDict, total=False):
@@ -217,7 +237,12 @@ class SpecOptions(TypedDict, total=False):
     tmpfs: Mapping[str, str | None] | Sequence[Path] | None
     read_only: bool
     overlay: bool | Path
-    no_new_privileges: bool
+    profile: Profile
+    cap_add: Sequence[str]
+    cap_drop: Sequence[str]
+    no_new_privileges: bool | None
+    seccomp: Seccomp | SeccompDocument | None
+    ulimits: Ulimits
     init: bool
     die_with_parent: bool
     time_offsets: Mapping[str, float] | None

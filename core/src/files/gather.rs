@@ -88,6 +88,54 @@ impl<'a> Gatherer<'a> {
                 self.view.push(at, backing);
             }
         }
+        self.profiles_layers(around);
+    }
+
+    /// What a profile covers on the host's root.
+    fn profiles_layers(&mut self, around: &Around<'_>) {
+        let confinement = self.spec.confine.profile.confinement();
+        if confinement.covers_files() {
+            self.view.push("/dev", Backing::Own);
+            for (at, backing) in [
+                ("/dev/pts", Backing::Kernel),
+                ("/dev/shm", Backing::Own),
+                ("/dev/mqueue", Backing::Kernel),
+            ] {
+                self.view.push(at, backing);
+            }
+        }
+        let Some(view) = confinement.view else { return };
+        let homes = if view.hide_home { around.homes } else { &[] };
+        let fixed = view.private.iter().chain(view.hidden).map(|path| path.as_bytes());
+        let covered = fixed.chain(homes.iter().map(CString::as_bytes));
+        for path in covered {
+            if let Some(spot) = self.directory_at(path) {
+                self.view.push(spot.path, Backing::Own);
+            }
+        }
+    }
+
+    /// Where a directory is inside, if there is one.
+    fn directory_at(&self, path: &[u8]) -> Option<Spot> {
+        let components = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
+        let spot = self.view.locate(components).ok()?;
+        (spot.directory == Some(true) && !spot.is_missing()).then_some(spot)
+    }
+
+    /// The directories of a root of its own that a profile makes private; those in /dev are anyway.
+    fn private_places(&mut self) -> Vec<Place> {
+        let view = self.spec.confine.profile.confinement().view;
+        let mut places = Vec::new();
+        for path in view.map_or(&[][..], |view| view.private) {
+            if path.starts_with("/dev/") {
+                continue;
+            }
+            if let Some(spot) = self.directory_at(path.as_bytes()) {
+                places.push(self.place(&spot, true));
+                self.view.push(spot.path, Backing::Own);
+            }
+        }
+        places
     }
 
     /// /dev, /proc, /sys and the files in /etc of a root that is not the host's.
@@ -112,8 +160,10 @@ impl<'a> Gatherer<'a> {
         {
             self.view.push(dev_path.join(name), backing);
         }
+        let private = self.private_places();
         let place = |gatherer: &Self, spot: &Spot, directory| gatherer.place(spot, directory);
         Ok(OwnPlaces {
+            private,
             dev: place(self, &dev, true),
             proc: place(self, &proc, true),
             sys: sys.map(|sys| place(self, &sys, true)),

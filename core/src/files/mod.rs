@@ -77,6 +77,8 @@ pub(crate) struct OwnPlaces {
     pub(crate) sys: Option<Place>,
     /// Files in /etc: what they contain, and where they go.
     pub(crate) etc: Vec<(Vec<u8>, Place)>,
+    /// Directories that a profile makes private.
+    pub(crate) private: Vec<Place>,
     /// Which of the host's devices there are, by their names in /dev.
     pub(crate) devices: Vec<&'static CStr>,
 }
@@ -107,6 +109,8 @@ pub(crate) struct Around<'a> {
     pub(crate) mqueue: bool,
     /// The hostname that the container will have.
     pub(crate) hostname: &'a [u8],
+    /// The caller's home directories, where a profile hides them.
+    pub(crate) homes: &'a [CString],
 }
 
 impl Files {

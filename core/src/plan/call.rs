@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 
 use super::Step;
-use super::number::Number;
+use super::number::{self, Number};
 use crate::program::{self, Call as FlatCall, Header, on_error};
 
 /// A place in the sequence's data: an offset.
@@ -162,6 +162,12 @@ impl Call {
         self
     }
 
+    /// Goes on where the path is not there, and makes the following calls meet EBADF.
+    pub(crate) fn unless_absent(&mut self) -> &mut Self {
+        self.on_error = on_error::ABSENT;
+        self
+    }
+
     pub(crate) fn about(&mut self, file: &CStr) -> &mut Self {
         self.filename = Some(OsStr::from_bytes(file.to_bytes()).to_owned());
         self
@@ -207,6 +213,39 @@ impl Sequence {
             note: None,
         });
         self.calls.last_mut().expect("just pushed")
+    }
+
+    /// close(2) of each descriptor that a call has made and none has closed, for a process that goes on
+    /// without an exec.
+    pub(crate) fn close_what_is_open(&mut self) {
+        const OPEN: [u32; 8] = [
+            number::FSMOUNT.number,
+            number::FSOPEN.number,
+            number::LANDLOCK_CREATE_RULESET.number,
+            number::OPENAT.number,
+            number::OPENAT2.number,
+            number::OPEN_TREE.number,
+            number::PIDFD_OPEN.number,
+            number::SOCKET.number,
+        ];
+        let mut open: Vec<Cell> = Vec::new();
+        for call in &self.calls {
+            let duplicates = call.number.number == number::FCNTL.number;
+            if let Some(cell) =
+                call.result.filter(|_| duplicates || OPEN.contains(&call.number.number))
+            {
+                open.push(cell);
+            }
+            if call.number.number == number::CLOSE.number {
+                open.retain(
+                    |cell| !matches!(call.args.first(), Some(Arg::Cell(closed)) if closed == cell),
+                );
+            }
+        }
+        for cell in open {
+            // What was left out, because it was not there, is not open.
+            self.call(Step::Descriptors, number::CLOSE, [cell.into()]).ignore();
+        }
     }
 
     fn place(&mut self, bytes: &[u8]) -> Place {
@@ -291,6 +330,17 @@ impl Sequence {
         self.pointers.push(header.0 + 32);
         self.patch(header.0 + 40, rights.len() as u64);
         (Arg::Struct(header, shown.to_owned()), Cell(Place(control.0 + 16)))
+    }
+
+    /// A structure with a descriptor in it, at `at`, and the cell that the descriptor comes from.
+    pub(crate) fn structure_with_descriptor(
+        &mut self,
+        bytes: &[u8],
+        at: usize,
+        shown: String,
+    ) -> (Arg, Cell) {
+        let place = self.place(bytes);
+        (Arg::Struct(place, shown), Cell(Place(place.0 + at)))
     }
 
     /// A `struct sock_fprog` with these instructions.

@@ -3,13 +3,15 @@
 use std::ffi::CStr;
 
 use super::call::{Arg, Handle, Sequence};
-use super::isolation::named;
+use super::confine::Confined;
+use super::isolation::{at_cwd, named};
 use super::{Step, number};
 use crate::error::SpecError;
 use crate::host::Host;
 use crate::namespaces::{Kind, NamespaceOptions};
+use crate::profile::Profile;
 use crate::program::on_error;
-use crate::spec::{Command, Payload, Spec, WorkingDirectory};
+use crate::spec::{Command, Payload, WorkingDirectory};
 
 /// Standard input, output and error, and the descriptors that survive exec: those of `command`, and
 /// those that the helper needs.
@@ -32,7 +34,7 @@ pub(super) fn descriptors(sequence: &mut Sequence, command: &Command, kept: &[Ha
 pub(super) fn no_descriptors(sequence: &mut Sequence, kept: &[Handle]) {
     let null = sequence.cell();
     let path = sequence.text(c"/dev/null");
-    let args = [super::isolation::at_cwd(), path, named!(O_RDWR | O_CLOEXEC), Arg::Int(0)];
+    let args = [at_cwd(), path, named!(O_RDWR | O_CLOEXEC), Arg::Int(0)];
     sequence.call(Step::Stdio, number::OPENAT, args).about(c"/dev/null").into(null);
     for target in 0..3 {
         sequence.call(Step::Stdio, number::DUP3, [null.into(), Arg::Int(target), Arg::Int(0)]);
@@ -74,21 +76,22 @@ pub(super) fn redirect(sequence: &mut Sequence, stdio: [Option<i32>; 3]) {
 /// From the working directory to exec. `shares_memory`: whether this runs in the caller's memory.
 pub(super) fn execute(
     sequence: &mut Sequence,
-    spec: &Spec,
+    confined: &Confined,
     command: &Command,
     host: &Host,
     shares_memory: bool,
     start: Start,
-) {
-    settle(sequence, spec, command, host, shares_memory, start);
+) -> Result<(), SpecError> {
+    settle(sequence, confined, command, host, shares_memory, start);
     exec(sequence, command);
+    confined.check(sequence, !shares_memory)
 }
 
-/// From the working directory to the signal mask, in the order of `subprocess`: what may need
-/// privileges comes before they go.
+/// From the working directory to the filter, in the order of `subprocess`: what may need privileges
+/// comes before they go.
 pub(super) fn settle(
     sequence: &mut Sequence,
-    spec: &Spec,
+    confined: &Confined,
     command: &Command,
     host: &Host,
     shares_memory: bool,
@@ -108,15 +111,12 @@ pub(super) fn settle(
     if let Some(group) = command.process_group.filter(|_| !command.new_session) {
         sequence.call(Step::ProcessGroup, number::SETPGID, [Arg::Int(0), group.into()]);
     }
-    if spec.no_new_privileges {
-        let args = [named!(PR_SET_NO_NEW_PRIVS), 1.into(), 0.into(), 0.into(), 0.into()];
-        sequence
-            .call(Step::NoNewPrivileges, number::PRCTL, args)
-            .note("set-user-ID programs raise nothing");
-    }
+    confined.before_user(sequence);
     become_user(sequence, command, host, shares_memory);
+    confined.after_user(sequence, command.user.is_none_or(|user| user == 0));
     let args = [named!(SIG_SETMASK), Arg::Mask, Arg::Null, Arg::Int(8)];
     sequence.call(Step::SignalMask, number::RT_SIGPROCMASK, args).note("the caller's mask");
+    confined.last(sequence);
 }
 
 /// Where a command starts from.
@@ -133,19 +133,45 @@ fn change_directory(sequence: &mut Sequence, command: &Command, host: &Host, fre
         let text = sequence.text(path);
         sequence.call(Step::WorkingDirectory, number::CHDIR, [text]).about(path);
     };
-    match (&command.working_directory, &host.working_directory) {
-        (WorkingDirectory::Path(path), _) => chdir(sequence, path),
-        (WorkingDirectory::Caller, _) if !fresh_root => {}
-        (WorkingDirectory::Caller, own) => {
-            if let Some(own) = own {
-                let text = sequence.text(own);
-                let call = sequence.call(Step::WorkingDirectory, number::CHDIR, [text]).ignore();
-                call.skip = 1;
-                call.note("the caller's directory; / where it does not exist inside");
-            }
-            chdir(sequence, c"/");
+    let callers_own = |sequence: &mut Sequence| {
+        if let Some(own) = &host.working_directory {
+            let text = sequence.text(own);
+            let call = sequence.call(Step::WorkingDirectory, number::CHDIR, [text]).ignore();
+            call.skip = 1;
+            call.note("the caller's directory; / where it does not exist inside");
         }
+        chdir(sequence, c"/");
+    };
+    match &command.working_directory {
+        WorkingDirectory::Path(path) if fresh_root => {
+            if path.to_bytes().first() != Some(&b'/') {
+                callers_own(sequence);
+            }
+            enter_directory(sequence, path);
+        }
+        WorkingDirectory::Path(path) => chdir(sequence, path),
+        WorkingDirectory::Caller if fresh_root => callers_own(sequence),
+        WorkingDirectory::Caller => {}
     }
+}
+
+/// chdir(2) to a place inside: `/proc/self/fd/7` may be a directory of the caller's, and outside.
+fn enter_directory(sequence: &mut Sequence, path: &CStr) {
+    const STEP: Step = Step::WorkingDirectory;
+    let directory = sequence.cell();
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    let how = [flags as u64, 0, libc::RESOLVE_NO_MAGICLINKS];
+    let how: Vec<u8> = how.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let length = how.len();
+    let shown = "{O_PATH|O_DIRECTORY|O_CLOEXEC, 0, RESOLVE_NO_MAGICLINKS}";
+    let args = [at_cwd(), sequence.text(path), sequence.structure(&how, shown), length.into()];
+    sequence
+        .call(STEP, number::OPENAT2, args)
+        .about(path)
+        .note("no link of the kernel's leads outside")
+        .into(directory);
+    sequence.call(STEP, number::FCHDIR, [directory.into()]).about(path);
+    sequence.call(STEP, number::CLOSE, [directory.into()]);
 }
 
 fn become_user(sequence: &mut Sequence, command: &Command, host: &Host, shares_memory: bool) {
@@ -208,7 +234,11 @@ pub(super) fn exec_bare_helper(sequence: &mut Sequence) {
 }
 
 /// Refuses commands that are wrong on any machine.
-pub(super) fn check(new: NamespaceOptions, payload: Payload<'_>) -> Result<(), SpecError> {
+pub(super) fn check(
+    new: NamespaceOptions,
+    profile: Profile,
+    payload: Payload<'_>,
+) -> Result<(), SpecError> {
     let (Payload::Command(command) | Payload::Fork(command)) = payload else { return Ok(()) };
     let executes = matches!(payload, Payload::Command(_));
     if executes && (command.argv.is_empty() || command.candidates.is_empty()) {
@@ -225,6 +255,17 @@ pub(super) fn check(new: NamespaceOptions, payload: Payload<'_>) -> Result<(), S
             "False",
             "a container with a new PID namespace is always in a session of its own",
             "Leave it out, or share the PID namespace: NamespaceOptions.all().without_pid()",
+        ));
+    }
+    if !command.new_session && profile != Profile::Namespaces {
+        return Err(SpecError::new(
+            "start_new_session",
+            "False",
+            format!(
+                "with profile={profile} the command is always in a session of its own: in the caller's \
+                 it could type into the caller's terminal"
+            ),
+            "Leave it out",
         ));
     }
     if let Some(group) = command.process_group.filter(|&group| group > 0 && command.new_session) {

@@ -7,6 +7,7 @@
 use std::mem::offset_of;
 
 use super::call::{Arg, Handle, Sequence};
+use super::confine::Confined;
 use super::isolation::{named, write_file};
 use super::{Builder, Step, command, number};
 use crate::error::SpecError;
@@ -28,11 +29,14 @@ pub(super) fn cannot_enter() -> SpecError {
 
 impl Builder<'_> {
     /// Everything from the fork on: the child's part, init's, and that of the copy.
-    pub(super) fn fork(&mut self) {
+    pub(super) fn fork(&mut self) -> Result<(), SpecError> {
         let (spec, host, new) = (self.spec, self.host, self.new);
         let also = self.signals_to_reset();
-        let Some(how) = self.command else { return };
+        let Some(how) = self.command else { return Ok(()) };
+        let confined = Confined::new(spec, host, new.contains(Kind::User))?;
         let sequence = self.sequence();
+        // No exec closes them in the copy, and some are directories of the host's.
+        sequence.close_what_is_open();
         if new.contains(Kind::Pid) && host.pid < RESERVED_PIDS {
             differ_from_the_caller(sequence, host.pid);
         }
@@ -63,8 +67,16 @@ impl Builder<'_> {
         // In another user namespace nobody outside may trace the copy, so that it may look into its
         // own /proc even after a change of ids; in the caller's own it stays closed to others.
         let restores_dumpable = new.contains(Kind::User);
-        command::redirect(self.sequence(), how.stdio);
-        command::settle(self.sequence(), spec, how, host, restores_dumpable, start);
+        let sequence = self.sequence();
+        command::redirect(sequence, how.stdio);
+        if !spec.confine.is_bare() {
+            sequence
+                .call(Step::Confine, number::UNSHARE, [named!(CLONE_THREAD)])
+                .note("checks that there is no other thread, which would stay free");
+        }
+        command::settle(sequence, &confined, how, host, restores_dumpable, start);
+        sequence.close_what_is_open();
+        confined.check_copy(sequence)
     }
 }
 

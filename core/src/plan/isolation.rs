@@ -3,11 +3,13 @@
 use std::ffi::{CStr, CString};
 
 use super::call::{Arg, Call, Sequence};
+use super::seclude::{self, Kernels};
 use super::{Step, files, number};
 use crate::error::SpecError;
 use crate::files::Files;
 use crate::host::Host;
 use crate::namespaces::{Kind, NamespaceOptions};
+use crate::profile::Confinement;
 use crate::spec::{Spec, TimeOffset};
 
 /// A flag argument, shown by name.
@@ -56,26 +58,42 @@ pub(super) struct Inside<'a> {
     pub(super) files: Option<&'a Files>,
 }
 
+impl Inside<'_> {
+    /// The profile, where it covers files.
+    pub(super) fn secluded(&self) -> Option<&'static Confinement> {
+        let confinement = self.spec.confine.profile.confinement();
+        (self.new.contains(Kind::Mount) && confinement.covers_files()).then_some(confinement)
+    }
+}
+
 /// Everything else that makes the inside of the new namespaces.
 pub(super) fn isolate(sequence: &mut Sequence, inside: &Inside<'_>) {
     let Inside { spec, new, .. } = *inside;
+    let mut kernels = Kernels::Paths;
     if new.contains(Kind::Time) {
         set_clocks(sequence, spec);
     }
     if new.contains(Kind::Mount) {
-        match inside.files {
-            Some(files) => files::build(sequence, inside, files),
-            None => mount_on_hosts_root(sequence, inside),
+        if let Some(files) = inside.files {
+            kernels = files::build(sequence, inside, files);
+        } else {
+            mount_on_hosts_root(sequence, inside);
         }
     }
     if new.contains(Kind::Net) {
         allow_ping(sequence, inside.pingers);
+    }
+    if inside.secluded().is_some() {
+        seclude::read_only_paths(sequence, inside, kernels);
     }
 }
 
 /// What the host's own root gets in any case.
 pub(super) fn mount_on_hosts_root(sequence: &mut Sequence, inside: &Inside<'_>) {
     let Inside { spec, new, other_net, host, .. } = *inside;
+    if inside.secluded().is_some() {
+        seclude::restrict_root(sequence, spec, (at_cwd(), c"/"));
+    }
     if new.contains(Kind::Pid) {
         let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
         mount(sequence, Step::MountProc, Some(c"proc"), c"/proc", Some(c"proc"), flags, None)
@@ -84,7 +102,9 @@ pub(super) fn mount_on_hosts_root(sequence: &mut Sequence, inside: &Inside<'_>) 
     if other_net && host.sys {
         fresh_sysfs(sequence, host);
     }
-    if new.contains(Kind::Ipc) {
+    if inside.secluded().is_some() {
+        seclude::cover(sequence, inside);
+    } else if new.contains(Kind::Ipc) {
         private_shared_memory(sequence, host);
     }
     if let (Some(hostname), Some(hosts)) = (&spec.hostname, &host.hosts) {

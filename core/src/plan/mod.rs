@@ -6,12 +6,14 @@
 
 pub(crate) mod call;
 mod command;
+mod confine;
 mod files;
 mod fork;
 mod isolation;
 pub(crate) mod maps;
 pub(crate) mod number;
 pub(crate) mod probe;
+mod seclude;
 mod step;
 mod text;
 
@@ -19,6 +21,7 @@ pub use step::Step;
 pub use text::{Actor, Line};
 
 use call::{Arg, Handle, Sequence};
+use confine::Confined;
 pub(crate) use isolation::hosts_file;
 
 use isolation::{Inside, named};
@@ -92,7 +95,11 @@ impl Plan {
     ) -> Result<Self, SpecError> {
         isolation::check(spec)?;
         let new = new_namespaces(spec)?;
-        command::check(new, payload)?;
+        command::check(new, spec.confine.profile, payload)?;
+        // What enters a container finds its mounts made.
+        if target.is_none() || matches!(spec.network, Some(Network::Join(_))) {
+            seclude::check(spec.confine.profile, new)?;
+        }
         let command = match payload {
             Payload::Command(command) | Payload::Fork(command) => Some(command),
             Payload::Hold => None,
@@ -135,9 +142,9 @@ impl Plan {
         }
         builder.settle(made.is_some() && target.is_none(), ids, target);
         if forks {
-            builder.fork();
+            builder.fork()?;
         } else {
-            builder.finish(target);
+            builder.finish(target)?;
         }
         let reports_on_control = builder.reports_on_control(target.is_some());
         let stages = builder.stages;
@@ -414,8 +421,11 @@ impl Builder<'_> {
     }
 
     /// The command itself, in this stage or in the one that init walks.
-    fn finish(&mut self, target: Option<&Target>) {
-        let (spec, host) = (self.spec, self.host);
+    fn finish(&mut self, target: Option<&Target>) -> Result<(), SpecError> {
+        let host = self.host;
+        let owns_users = self.new.contains(Kind::User)
+            || target.is_some_and(|target| target.kinds().contains(Kind::User));
+        let confined = Confined::new(self.spec, host, owns_users)?;
         let walks_alone = target.is_none() && self.must_not_share_memory();
         if target.is_none() {
             if self.has_init() || walks_alone {
@@ -435,7 +445,7 @@ impl Builder<'_> {
             command::exec_helper(self.sequence(), program);
             self.stage(role::WALK);
         }
-        let Some(command) = self.command else { return };
+        let Some(command) = self.command else { return Ok(()) };
         let shares_memory = self.shares_memory();
         let (has_init, on_control) = (self.has_init(), self.reports_on_control(target.is_some()));
         let sequence = self.sequence();
@@ -450,7 +460,7 @@ impl Builder<'_> {
             let args = [report.into(), named!(F_SETFD), named!(FD_CLOEXEC)];
             sequence.call(Step::Descriptors, number::FCNTL, args);
         }
-        command::execute(sequence, spec, command, host, shares_memory, start);
+        command::execute(sequence, &confined, command, host, shares_memory, start)
     }
 
     /// Whether the caller's directory may be another one inside: another root was entered, or
@@ -462,7 +472,9 @@ impl Builder<'_> {
             let below = |mount: &[u8]| path.starts_with(mount);
             self.new.contains(Kind::Mount) && (below(b"/proc") || below(b"/sys") || below(b"/dev"))
         });
-        entered || covered || self.files.is_some()
+        let secluded = self.new.contains(Kind::Mount)
+            && self.spec.confine.profile.confinement().covers_files();
+        entered || covered || secluded || self.files.is_some()
     }
 }
 

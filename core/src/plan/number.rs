@@ -20,6 +20,7 @@ macro_rules! numbers {
 }
 
 numbers! {
+    CAPSET = SYS_capset,
     CHDIR = SYS_chdir,
     CLOSE = SYS_close,
     CLOSE_RANGE = SYS_close_range,
@@ -36,6 +37,9 @@ numbers! {
     FSOPEN = SYS_fsopen,
     GETPID = SYS_getpid,
     IOCTL = SYS_ioctl,
+    LANDLOCK_ADD_RULE = SYS_landlock_add_rule,
+    LANDLOCK_CREATE_RULESET = SYS_landlock_create_ruleset,
+    LANDLOCK_RESTRICT_SELF = SYS_landlock_restrict_self,
     MKDIRAT = SYS_mkdirat,
     MKNODAT = SYS_mknodat,
     MOUNT = SYS_mount,
@@ -48,7 +52,9 @@ numbers! {
     PIVOT_ROOT = SYS_pivot_root,
     PRCTL = SYS_prctl,
     PWRITE64 = SYS_pwrite64,
+    PRLIMIT64 = SYS_prlimit64,
     RT_SIGPROCMASK = SYS_rt_sigprocmask,
+    SECCOMP = SYS_seccomp,
     SENDFILE = SYS_sendfile,
     SENDMSG = SYS_sendmsg,
     SETDOMAINNAME = SYS_setdomainname,
@@ -78,6 +84,8 @@ pub(crate) const AWAIT_PARENT: Number =
 pub(crate) const FORK: Number = Number { number: pseudo::FORK, name: "clone" };
 /// fork(3) of the caller, by the child that shares its memory.
 pub(crate) const FORK_CALLER: Number = Number { number: pseudo::FORK_CALLER, name: "fork" };
+/// prctl(2) for each capability of a set.
+pub(crate) const DROP_BOUNDING: Number = Number { number: pseudo::DROP_BOUNDING, name: "prctl" };
 
 #[cfg(test)]
 mod tests {

@@ -66,9 +66,9 @@ steps! {
     Overlay = "overlay": "lay an overlay on the files",
     /// Mount points that are missing, made inside.
     MountPoint = "mount-point": "make a mount point inside",
-    /// The root becomes read-only.
-    ReadOnly = "read-only": "make the root read-only",
-    /// A minimal /dev in a root of its own.
+    /// The root, or a path, becomes read-only.
+    ReadOnly = "read-only": "make what is there read-only",
+    /// A minimal /dev.
     Dev = "dev": "make /dev",
     /// `pivot_root(2)`.
     PivotRoot = "pivot-root": "make the new root /",
@@ -84,6 +84,8 @@ steps! {
     MountProc = "mount-proc": "mount a fresh proc",
     /// A fresh sysfs.
     MountSys = "mount-sys": "mount a fresh sysfs",
+    /// Directories and files that are covered.
+    Hide = "hide": "hide a path",
     /// Private POSIX shared memory and message queues.
     MountShm = "mount-shm": "make shared memory private",
     /// ICMP sockets for everybody inside.
@@ -102,6 +104,12 @@ steps! {
     Umask = "umask": "set the file mode creation mask",
     /// The controlling terminal.
     Terminal = "terminal": "take the controlling terminal",
+    /// That a copy of the caller has one thread: what confines it confines that one.
+    Confine = "confine": "confine the copy of the calling process",
+    /// prlimit64(2).
+    Ulimits = "ulimits": "set the resource limits",
+    /// The bounding set, and capset(2).
+    Capabilities = "capabilities": "drop capabilities",
     /// `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivileges = "no-new-privileges": "forbid new privileges",
     /// setgroups(2).
@@ -110,6 +118,10 @@ steps! {
     Group = "group": "set the group",
     /// setresuid(2).
     User = "user": "set the user",
+    /// `landlock_restrict_self(2)`.
+    Landlock = "landlock": "enter the Landlock domain",
+    /// seccomp(2).
+    Seccomp = "seccomp": "install the system call filter",
     /// The caller's signal mask comes back.
     SignalMask = "signal-mask": "restore the signal mask",
     /// execveat(2) of the helper.
@@ -219,6 +231,32 @@ impl Step {
             }
             (Self::WorkingDirectory, libc::EACCES) => {
                 "The directory is not accessible inside: pass another cwd"
+            }
+            _ => self.hint_about_confinement(errno),
+        }
+    }
+
+    const fn hint_about_confinement(self, errno: i32) -> &'static str {
+        match (self, errno) {
+            (Self::WorkingDirectory, libc::ELOOP) => {
+                "What /proc/PID/fd and the like link to may be outside: pass the path inside as cwd"
+            }
+            (Self::Confine, libc::EINVAL) => {
+                "A C library's at-fork handler started a thread in the copy, which would stay free: use \
+                 method=\"spawn\""
+            }
+            (Self::Exec, libc::EPERM) => {
+                "The file has a capability (getcap(8)) that the container may not have: give it with \
+                 cap_add, or execute a copy of the file"
+            }
+            (Self::Ulimits, libc::EPERM) => {
+                "Only root outside raises a hard limit: give one at or below the caller's own (ulimit -Ha)"
+            }
+            (Self::Seccomp, libc::ENOSYS | libc::EINVAL) => {
+                "This kernel has no seccomp filters, or not these flags: pass seccomp=\"unconfined\""
+            }
+            (Self::Capabilities, libc::EPERM) => {
+                "The caller does not have what it is to keep: use a new user namespace"
             }
             _ => self.hint_about_files(errno),
         }

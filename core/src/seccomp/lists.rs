@@ -29,6 +29,51 @@ pub struct ArgCondition {
 }
 
 impl SeccompProfile {
+    /// Every call is allowed.
+    pub const ALLOW_ALL: Self = Self::plain(Action::Allow);
+    /// Every call is refused with EPERM.
+    pub const DENY_ALL: Self = Self::plain(Action::REFUSE);
+
+    const fn plain(default_action: Action) -> Self {
+        Self {
+            default_action,
+            compat: Vec::new(),
+            flags: 0,
+            rules: Vec::new(),
+            horizon: Horizon::Table,
+        }
+    }
+
+    /// This profile with some calls allowed and some refused with EPERM, whatever their arguments and
+    /// whatever it says of them now.
+    ///
+    /// # Errors
+    ///
+    /// A name that no system call has, or one that is in both lists.
+    pub fn adjusted<S: AsRef<str>>(&self, allow: &[S], deny: &[S]) -> Result<Self, SpecError> {
+        let calls = |names: &[S]| {
+            names.iter().map(|name| call(name.as_ref())).collect::<Result<Vec<_>, _>>()
+        };
+        let (allowed, denied) = (calls(allow)?, calls(deny)?);
+        if let Some(both) = allowed.iter().find(|call| denied.contains(call)) {
+            return Err(SpecError::of_text(
+                "seccomp",
+                both.name(),
+                "it is to be allowed and to be denied",
+                "Keep it in one of the two lists",
+            ));
+        }
+        let mut adjusted = self.clone();
+        for rule in &mut adjusted.rules {
+            rule.calls.retain(|call| !allowed.contains(call) && !denied.contains(call));
+        }
+        adjusted.rules.retain(|rule| !rule.calls.is_empty());
+        let new = [(allowed, Action::Allow), (denied, Action::REFUSE)];
+        let new = new.into_iter().filter(|(calls, _)| !calls.is_empty());
+        adjusted.rules.extend(new.map(|(calls, action)| Rule::new(calls, action)));
+        Ok(adjusted)
+    }
+
     /// The profile of `rules`, and of `default_action` for every other call.
     ///
     /// # Errors

@@ -105,6 +105,8 @@ pub(crate) struct Options {
     pub(crate) no_suid: bool,
     pub(crate) no_dev: bool,
     pub(crate) no_exec: bool,
+    /// Whether devices in it are asked for by name.
+    pub(crate) devices: bool,
     /// What is left for the file system, `name=value` each.
     pub(crate) parameters: Vec<(String, String)>,
 }
@@ -130,6 +132,7 @@ impl Mount {
             no_suid: kernels_own,
             // A devpts holds devices, and a file given in place may be a script.
             no_dev: kernels_own && self.kind != MountKind::Devpts,
+            devices: false,
             no_exec: kernels_own && !matches!(self.kind, MountKind::Content { .. }),
             parameters: Vec::new(),
         };
@@ -159,7 +162,7 @@ impl Mount {
                 ("nosuid", None) => options.no_suid = true,
                 ("suid", None) => options.no_suid = false,
                 ("nodev", None) => options.no_dev = true,
-                ("dev", None) => options.no_dev = false,
+                ("dev", None) => (options.no_dev, options.devices) = (false, true),
                 ("noexec", None) => options.no_exec = true,
                 ("exec", None) => options.no_exec = false,
                 (name, Some(value)) if self.kind.parameters().contains(&name) => {

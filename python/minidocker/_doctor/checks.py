@@ -26,6 +26,8 @@ from minidocker._spec import Spec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from minidocker._confine import Profile
+
 __all__ = ["CHECKS", "Check", "Examination", "examine"]
 
 TIMEOUT = 2.0
@@ -33,6 +35,9 @@ TIMEOUT = 2.0
 
 _NO_COMMAND = "/minidocker-doctor/no-such-command"
 """A command that is nowhere: once it is reported missing, every step before it has been made."""
+
+_SCOPES = 6
+"""The version of Landlock that keeps signals and abstract sockets within a domain."""
 
 _CLONES = (
     "user", "capabilities", "mount", "uts", "ipc", "pid", "net", "cgroup", "time", "fresh-proc",
@@ -249,6 +254,25 @@ def _enter(_examination: Examination) -> str | Problem:
     return found or "running commands in a container that lives"
 
 
+def _profile(name: Profile, examination: Examination) -> str | Problem:
+    if any(examination.deadly(call) for call in ("clone", "memfd_create")):
+        return examination._blocked("run")
+
+    def start() -> Popen:
+        return Popen([_NO_COMMAND], profile=name, cwd="/", _timeout=TIMEOUT)
+
+    found = _reaches_command(start)
+    if isinstance(found, Problem):
+        return found
+    if name == "docker":
+        return "every step of it, up to the command"
+    if not examination.rows["landlock"].works:
+        return "every step of it but Landlock, which only doubles what the mounts hold"
+    if (_core.probe_landlock_version() or 0) < _SCOPES:
+        return "every step of it; this Landlock has no scopes: share no namespace with it"
+    return "every step of it, up to the command"
+
+
 def _namespace(kind: str) -> Check:
     title = "mount namespace" if kind == "mount" else f"{kind.upper()} namespace"
     if kind in ("net", "cgroup", "time"):
@@ -392,6 +416,18 @@ CHECKS: tuple[Check, ...] = (
         cause=causes.of_seccomp,
     ),
     Check(name="landlock", title="Landlock", attempt=_landlock),
+    Check(
+        name="profile-docker",
+        title='profile="docker"',
+        needs=("run", "read-only", "seccomp"),
+        attempt=functools.partial(_profile, "docker"),
+    ),
+    Check(
+        name="profile-untrusted",
+        title='profile="untrusted"',
+        needs=("run", "read-only", "seccomp"),
+        attempt=functools.partial(_profile, "untrusted"),
+    ),
     Check(
         name="pidfd-group",
         title="signals to a group by pidfd",

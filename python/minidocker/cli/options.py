@@ -6,11 +6,12 @@ follow from it (``python -m minidocker.cli.reference docs/cli.md`` writes them).
 
 from __future__ import annotations
 
-from minidocker.cli import values
+from minidocker.cli import confinement, values
 from minidocker.cli.parser import (
     Command,
     Option,
     keyword,
+    keyword_items,
     keyword_mapping,
     setting,
     setting_items,
@@ -79,6 +80,115 @@ _STREAM_OPTIONS = (
         store=setting("tty"),
         summary="Give the command a terminal of its own",
         example="minidocker run -it bash",
+    ),
+)
+
+#: What the command is not allowed: options of ``run``, ``exec`` and ``explain``.
+_CONFINEMENT_OPTIONS = (
+    Option(
+        "--cap-add",
+        metavar="CAPABILITY",
+        store=keyword_items("cap_add"),
+        words=confinement.CAPABILITIES,
+        summary="Add a capability to those of the profile; ALL is every one",
+        example="minidocker run --profile docker --cap-add NET_ADMIN ip link add type dummy",
+    ),
+    Option(
+        "--cap-drop",
+        metavar="CAPABILITY",
+        store=keyword_items("cap_drop"),
+        words=confinement.CAPABILITIES,
+        summary="Drop a capability of the profile's; ALL is every one",
+        example="minidocker run --cap-drop ALL grep Cap /proc/self/status",
+    ),
+    Option(
+        "--profile",
+        metavar="namespaces|docker|untrusted",
+        store=keyword("profile"),
+        words=("namespaces", "docker", "untrusted"),
+        summary="What confines it: namespaces only (default), what docker gives a container, or "
+        "what is fit for code that nobody trusts",
+        example="minidocker run --profile untrusted id",
+    ),
+    Option(
+        "--security-opt",
+        metavar="OPTION",
+        convert=confinement.security_option,
+        store=confinement.store_security_option,
+        words=("no-new-privileges", "seccomp=unconfined", "seccomp="),
+        summary="seccomp=FILE is a system call filter in docker's JSON format, seccomp=unconfined "
+        "none; no-new-privileges[=false] is whether setuid programs raise nothing",
+        example="minidocker run --profile docker --security-opt no-new-privileges id",
+    ),
+    Option(
+        "--ulimit",
+        metavar="NAME=SOFT[:HARD]",
+        convert=confinement.ulimit,
+        store=keyword_mapping("ulimits"),
+        words=tuple(f"{name}=" for name in confinement.ULIMITS),
+        summary="Set a resource limit; -1 is none",
+        example="minidocker run --ulimit nofile=64:128 sh -c 'ulimit -n'",
+    ),
+)
+
+#: The files that the container sees: options of ``run`` and ``explain``.
+_FILE_OPTIONS = (
+    Option(
+        "--mount",
+        metavar="KEY=VALUE[,KEY=VALUE ...]",
+        convert=confinement.mount,
+        store=keyword_items("mounts"),
+        words=(*(f"{key}=" for key in confinement.MOUNT_KEYS), "readonly"),
+        summary="Mount something: type (bind, the default, tmpfs, overlay, proc, sysfs, devpts, "
+        "mqueue), source, target, readonly, upper, tmpfs-size, tmpfs-mode, options",
+        example="minidocker run --mount type=bind,source=/usr,target=/data,readonly ls /data",
+    ),
+    Option(
+        "--overlay",
+        store=confinement.store_overlay_flag,
+        summary="Let writes to the root go to a layer in memory, which is thrown away",
+        example="minidocker run --overlay touch /etc/never-seen-again",
+    ),
+    Option(
+        "--overlay-dir",
+        metavar="DIRECTORY",
+        store=confinement.store_overlay,
+        complete="directory",
+        summary="Keep what is written to the root in this directory, for the next container",
+        example="minidocker run --overlay-dir ./layer touch /etc/kept",
+    ),
+    Option(
+        "--read-only",
+        store=keyword("read_only"),
+        summary="Make the root read-only, with all below it but what --volume, --mount and --tmpfs "
+        "add",
+        example="minidocker run --read-only --tmpfs /tmp touch /tmp/here",
+    ),
+    Option(
+        "--rootfs",
+        metavar="DIRECTORY",
+        store=keyword("rootfs"),
+        complete="directory",
+        summary="Make this directory the root: an unpacked image, debootstrap, busybox",
+        example="minidocker run --rootfs ./busybox sh",
+    ),
+    Option(
+        "--tmpfs",
+        metavar="TARGET[:OPTIONS]",
+        convert=confinement.tmpfs,
+        store=keyword_mapping("tmpfs"),
+        summary="Mount an empty directory in memory there",
+        example="minidocker run --tmpfs /srv:size=64m,mode=700 df /srv",
+    ),
+    Option(
+        "-v",
+        "--volume",
+        metavar="SOURCE:TARGET[:OPTIONS]",
+        convert=confinement.volume,
+        store=keyword_items("mounts"),
+        complete="directory",
+        summary="Mount a file or directory of the caller's there; ro makes it read-only",
+        example="minidocker run -v /usr/share:/data:ro ls /data",
     ),
 )
 
@@ -236,7 +346,14 @@ _COMMANDS = (
     Command(
         "run",
         "Run a command in a new container",
-        _sorted(_COMMAND_OPTIONS, _STREAM_OPTIONS, _CONTAINER_OPTIONS, _RUN_OPTIONS),
+        _sorted(
+            _COMMAND_OPTIONS,
+            _STREAM_OPTIONS,
+            _CONTAINER_OPTIONS,
+            _FILE_OPTIONS,
+            _CONFINEMENT_OPTIONS,
+            _RUN_OPTIONS,
+        ),
         operands="COMMAND [ARG ...]",
         fewest=1,
         most=None,
@@ -245,7 +362,7 @@ _COMMANDS = (
     Command(
         "exec",
         "Run a command in a container that runs already; PID is any process in it",
-        _sorted(_COMMAND_OPTIONS, _STREAM_OPTIONS),
+        _sorted(_COMMAND_OPTIONS, _STREAM_OPTIONS, _CONFINEMENT_OPTIONS),
         operands="PID COMMAND [ARG ...]",
         fewest=2,
         most=None,
@@ -291,6 +408,8 @@ _COMMANDS = (
             _COMMAND_OPTIONS,
             _STREAM_OPTIONS,
             _CONTAINER_OPTIONS,
+            _FILE_OPTIONS,
+            _CONFINEMENT_OPTIONS,
             (
                 Option(
                     "--json",

@@ -10,10 +10,13 @@ mod mounts;
 mod own;
 mod root;
 
+pub(super) use mounts::has_group;
+
 use std::ffi::{CStr, CString};
 
 use super::call::{Arg, Call, Cell, Sequence};
 use super::isolation::{self, Inside, at_cwd, named};
+use super::seclude::{self, Kernels};
 use super::{Step, number};
 use crate::files::{Files, Owner};
 use crate::host::Host;
@@ -31,7 +34,8 @@ struct Assembly<'a> {
 }
 
 /// Everything, in a namespace whose mounts are private.
-pub(super) fn build(sequence: &mut Sequence, inside: &Inside<'_>, files: &Files) {
+pub(super) fn build(sequence: &mut Sequence, inside: &Inside<'_>, files: &Files) -> Kernels {
+    let mut kernels = Kernels::Paths;
     let Inside { spec, new, other_net, host, .. } = *inside;
     let assembly = Assembly { spec, new, host, files, other_net };
     // The modes that follow are the ones that are meant, whatever the caller's mask is.
@@ -40,10 +44,18 @@ pub(super) fn build(sequence: &mut Sequence, inside: &Inside<'_>, files: &Files)
         .call(Step::MakeRoot, number::UMASK, [Arg::octal(0)])
         .note("modes are set as they are meant")
         .into(umask);
-    let sources = mounts::open_sources(sequence, spec, files);
+    let sources = mounts::open_sources(sequence, inside, files);
     let (root, stacked) = assembly.make_root(sequence);
     if let (Some(root), Some(own)) = (root, &files.own) {
-        assembly.populate(sequence, own, root);
+        let secluded = inside.secluded();
+        if secluded.is_some() {
+            seclude::restrict_root(sequence, spec, (root.into(), c""));
+        }
+        kernels = assembly.populate(sequence, own, root);
+        if let Some(confinement) = secluded {
+            seclude::make_covers(sequence);
+            seclude::mask(sequence, confinement, host, kernels);
+        }
         assembly.mount_all(sequence, &sources, root);
         root::enter(sequence, root, stacked);
     } else {
@@ -55,9 +67,11 @@ pub(super) fn build(sequence: &mut Sequence, inside: &Inside<'_>, files: &Files)
         if !spec.mounts.is_empty() {
             let root = open_directory(sequence, Step::Mount, c"/");
             assembly.mount_all(sequence, &sources, root);
+            seclude::close(sequence, inside);
         }
     }
     sequence.call(Step::MakeRoot, number::UMASK, [umask.into()]);
+    kernels
 }
 
 /// `openat2(2)` of a place in the container, without reading it.
@@ -153,14 +167,14 @@ fn attach_to(sequence: &mut Sequence, step: Step, tree: Cell, place: Cell, path:
     sequence.call(step, number::MOVE_MOUNT, args).about(path);
 }
 
-/// `mount_setattr(2)` on a tree, or (`AT_FDCWD`) on the root directory.
-fn set_attributes(
-    sequence: &mut Sequence,
+/// `mount_setattr(2)` on a tree, or (`AT_FDCWD`) on a path.
+pub(super) fn set_attributes<'a>(
+    sequence: &'a mut Sequence,
     step: Step,
     (directory, path): (Arg, &CStr),
     (set, clear): (u64, u64),
     recursive: bool,
-) {
+) -> &'a mut Call {
     const NAMES: [(u64, &str); 4] = [
         (libc::MOUNT_ATTR_RDONLY, "MOUNT_ATTR_RDONLY"),
         (libc::MOUNT_ATTR_NOSUID, "MOUNT_ATTR_NOSUID"),
@@ -183,7 +197,7 @@ fn set_attributes(
         (false, false) => Arg::Int(0),
     };
     let args = [directory, text, flags, attributes, bytes.len().into()];
-    sequence.call(step, number::MOUNT_SETATTR, args).about(path);
+    sequence.call(step, number::MOUNT_SETATTR, args).about(path)
 }
 
 fn close(sequence: &mut Sequence, step: Step, cell: Cell) {

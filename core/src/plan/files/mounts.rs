@@ -11,7 +11,7 @@ use crate::files::{Files, Make, Owner};
 use crate::host::Host;
 use crate::namespaces::{Kind, NamespaceOptions};
 use crate::plan::call::{Arg, Cell, Sequence};
-use crate::plan::isolation::{at_cwd, mount, named};
+use crate::plan::isolation::{Inside, at_cwd, mount, named};
 use crate::plan::maps::maps;
 use crate::plan::{Step, number};
 use crate::spec::{IdMap, MountKind, Options, Spec};
@@ -22,9 +22,10 @@ const SOURCE: Step = Step::MountSource;
 /// for each mount the tree that is attached later, or `None` where it is a file system of its own.
 pub(super) fn open_sources(
     sequence: &mut Sequence,
-    spec: &Spec,
+    inside: &Inside<'_>,
     files: &Files,
 ) -> Vec<Option<Cell>> {
+    let spec = inside.spec;
     debug_assert_eq!(spec.mounts.len(), files.mounts.len(), "facts for each mount");
     let in_memory = |kind: &MountKind| {
         matches!(kind, MountKind::Content { .. } | MountKind::Overlay { upper: None, .. })
@@ -55,7 +56,11 @@ pub(super) fn open_sources(
             }
             _ => None,
         };
-        let set = attributes(&options);
+        let mut set = attributes(&options);
+        if inside.secluded().is_some() && !options.devices {
+            // What a profile keeps out does not come in this way, unless it is asked for.
+            set |= libc::MOUNT_ATTR_NODEV;
+        }
         if let Some(tree) = tree.filter(|_| set != 0) {
             set_attributes(sequence, SOURCE, (tree.into(), c""), (set, 0), true);
         }
@@ -195,7 +200,7 @@ impl Assembly<'_> {
 }
 
 /// Whether a group has an id inside.
-fn has_group(spec: &Spec, new: NamespaceOptions, host: &Host, group: u32) -> bool {
+pub(crate) fn has_group(spec: &Spec, new: NamespaceOptions, host: &Host, group: u32) -> bool {
     if !new.contains(Kind::User) {
         return host.uid == 0;
     }

@@ -2,21 +2,22 @@
 //!
 //! The few descriptors that this takes are closed when the command is executed.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use super::mounts::make;
 use super::{
-    Assembly, attach_to, change_to, clone_tree, make_content, make_directory, make_file,
+    Assembly, attach, attach_to, change_to, clone_tree, make_content, make_directory, make_file,
     open_in_root,
 };
 use crate::files::{OwnPlaces, Owner, Place};
 use crate::namespaces::Kind;
-use crate::plan::call::{Cell, Sequence};
+use crate::plan::call::{Arg, Cell, Sequence};
 use crate::plan::isolation::{at_cwd, mount, named};
+use crate::plan::seclude::Kernels;
 use crate::plan::{Step, number};
 
 /// Links in /dev that programs rely on.
-const LINKS: [(&std::ffi::CStr, &std::ffi::CStr); 5] = [
+const LINKS: [(&CStr, &CStr); 5] = [
     (c"fd", c"/proc/self/fd"),
     (c"stdin", c"/proc/self/fd/0"),
     (c"stdout", c"/proc/self/fd/1"),
@@ -26,17 +27,22 @@ const LINKS: [(&std::ffi::CStr, &std::ffi::CStr); 5] = [
 
 impl Assembly<'_> {
     /// Mounts it. Until the root is entered, absolute paths are the host's.
-    pub(super) fn populate(&self, sequence: &mut Sequence, own: &OwnPlaces, root: Cell) {
+    pub(super) fn populate(&self, sequence: &mut Sequence, own: &OwnPlaces, root: Cell) -> Kernels {
         let trees = self.devices(sequence, own, root);
-        if let Some(sys) = &own.sys {
-            self.sys(sequence, sys, root);
-        }
-        self.proc(sequence, &own.proc, root);
+        let sys = own.sys.as_ref().map(|sys| self.sys(sequence, sys, root));
+        let proc = self.proc(sequence, &own.proc, root);
         for (tree, (_, place)) in trees.into_iter().zip(&own.etc) {
             make(sequence, root, &place.make);
             let onto = open_in_root(sequence, Step::Hosts, root, &place.path, false);
             attach_to(sequence, Step::Hosts, tree, onto, &place.path);
         }
+        for Place { path, .. } in &own.private {
+            let onto = open_in_root(sequence, Step::Hide, root, path, true);
+            change_to(sequence, Step::Hide, onto);
+            let (kind, flags) = (Some(c"tmpfs"), named!(MS_NOSUID | MS_NODEV));
+            mount(sequence, Step::Hide, kind, c".", kind, flags, Some(c"mode=1777")).about(path);
+        }
+        Kernels::Descriptors { proc, sys }
     }
 
     /// /dev, and the trees of the files for /etc, which need a file system to be on.
@@ -106,46 +112,53 @@ impl Assembly<'_> {
         }
     }
 
-    fn sys(&self, sequence: &mut Sequence, place: &Place, root: Cell) {
+    fn sys(&self, sequence: &mut Sequence, place: &Place, root: Cell) -> Cell {
         const STEP: Step = Step::MountSys;
         make(sequence, root, &place.make);
         let onto = open_in_root(sequence, STEP, root, &place.path, true);
         if !(self.other_net && self.host.sys) {
             let tree = clone_tree(sequence, STEP, at_cwd(), c"/sys", true);
             attach_to(sequence, STEP, tree, onto, c"/sys");
-            return;
+            return tree;
         }
         let cgroups = self
             .host
             .sys_cgroup
             .then(|| clone_tree(sequence, STEP, at_cwd(), c"/sys/fs/cgroup", true));
-        change_to(sequence, STEP, onto);
-        let kind = Some(c"sysfs");
-        let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
-        mount(sequence, STEP, kind, c".", kind, flags, None).about(c"/sys");
+        let sys = kernel_file_system(sequence, STEP, c"sysfs");
+        attach_to(sequence, STEP, sys, onto, c"/sys");
         if let Some(tree) = cgroups {
-            let mut path = place.path.to_bytes().to_vec();
-            path.extend_from_slice(b"/fs/cgroup");
-            let path = CString::new(path).expect("made of strings without a NUL");
-            let onto = open_in_root(sequence, STEP, root, &path, true);
-            attach_to(sequence, STEP, tree, onto, c"/sys/fs/cgroup");
+            attach(sequence, STEP, tree, sys.into(), c"fs/cgroup");
         }
+        sys
     }
 
-    fn proc(&self, sequence: &mut Sequence, place: &Place, root: Cell) {
+    fn proc(&self, sequence: &mut Sequence, place: &Place, root: Cell) -> Cell {
         const STEP: Step = Step::MountProc;
         make(sequence, root, &place.make);
         let onto = open_in_root(sequence, STEP, root, &place.path, true);
-        if self.new.contains(Kind::Pid) {
-            change_to(sequence, STEP, onto);
-            let kind = Some(c"proc");
-            let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
-            mount(sequence, STEP, kind, c".", kind, flags, None)
-                .about(c"/proc")
-                .note("/proc shows the new PID namespace");
+        let tree = if self.new.contains(Kind::Pid) {
+            kernel_file_system(sequence, STEP, c"proc")
         } else {
-            let tree = clone_tree(sequence, STEP, at_cwd(), c"/proc", true);
-            attach_to(sequence, STEP, tree, onto, c"/proc");
-        }
+            clone_tree(sequence, STEP, at_cwd(), c"/proc", true)
+        };
+        attach_to(sequence, STEP, tree, onto, c"/proc");
+        tree
     }
+}
+
+/// A file system of the kernel's, attached to nothing yet. What is then named from its descriptor is in
+/// it, whatever somebody else does to the way there meanwhile.
+fn kernel_file_system(sequence: &mut Sequence, step: Step, kind: &CStr) -> Cell {
+    let (context, tree) = (sequence.cell(), sequence.cell());
+    let args = [sequence.text(kind), named!(FSOPEN_CLOEXEC)];
+    sequence.call(step, number::FSOPEN, args).into(context);
+    let args = [context.into(), named!(FSCONFIG_CMD_CREATE), Arg::Null, Arg::Null, Arg::Int(0)];
+    sequence.call(step, number::FSCONFIG, args);
+    let flags = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    sequence
+        .call(step, number::FSMOUNT, [context.into(), named!(FSMOUNT_CLOEXEC), flags])
+        .note("of the container's own namespaces")
+        .into(tree);
+    tree
 }

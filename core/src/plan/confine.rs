@@ -1,0 +1,403 @@
+//! What a command is not allowed: limits, capabilities, Landlock, the system call filter.
+//!
+//! All of it is worked out here; the child only makes the calls. The order of the calls follows from
+//! what each needs. The bounding set shrinks while there is `CAP_SETPCAP`. A filter, and a Landlock
+//! domain, need `no_new_privileges` or `CAP_SYS_ADMIN`: with the former they come when the command has
+//! become who it is, without it before its capabilities go, and then the calls that are still to be
+//! made must pass the filter.
+
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
+
+use super::call::{Arg, Call, Sequence};
+use super::isolation::{at_cwd, named};
+use super::{Step, number};
+use crate::capabilities::{self, Capability, CapabilitySet};
+use crate::confine::Confine;
+use crate::error::SpecError;
+use crate::host::Host;
+use crate::landlock::{Abi, AccessFs, Handled, PARENT_FD_OFFSET, RULE_PATH_BENEATH};
+use crate::landlock::{PathRule, path_beneath, restrict_flags};
+use crate::profile::LandlockDomain;
+use crate::program::pseudo;
+use crate::seccomp::{self, Action, Arch, Filter, OnDenied, SeccompProfile, Target};
+use crate::spec::{MountKind, Overlay, Spec};
+use crate::ulimits::{UNLIMITED, Ulimit};
+
+/// What confines one command, worked out.
+#[derive(Debug, Default)]
+pub(super) struct Confined {
+    pub(super) no_new_privileges: bool,
+    ulimits: Vec<Ulimit>,
+    /// What the kernel knows.
+    every: CapabilitySet,
+    /// What leaves the bounding set.
+    dropped: CapabilitySet,
+    /// What the command may have; `None` leaves the sets as they are.
+    kept: Option<CapabilitySet>,
+    landlock: Option<(Abi, &'static LandlockDomain)>,
+    /// What may be written beside what the domain's rules say: mounts that were asked for.
+    writable: Vec<CString>,
+    filter: Option<Installed>,
+}
+
+#[derive(Debug)]
+struct Installed {
+    filter: Arc<Filter>,
+    profile: Arc<SeccompProfile>,
+    target: Target,
+    on_denied: OnDenied,
+}
+
+impl Confined {
+    /// Works out what `spec` means on this host. `owns_users`: whether the command is in another
+    /// user namespace, new or entered, and so begins with every capability.
+    pub(super) fn new(spec: &Spec, host: &Host, owns_users: bool) -> Result<Self, SpecError> {
+        let confine = &spec.confine;
+        let no_new_privileges = confine.no_new_privileges();
+        if confine.is_bare() {
+            return Ok(Self { no_new_privileges, ..Self::default() });
+        }
+        let kernel = host.kernel;
+        let every = CapabilitySet::up_to(kernel.last_capability);
+        let held = if owns_users { every } else { host.permitted.intersection(every) };
+        let kept = kept(confine, held, kernel.last_capability)?;
+        let profile = confine.profile.confinement();
+        let mut confined = Self {
+            no_new_privileges,
+            ulimits: ulimits(confine, host),
+            every,
+            landlock: profile.landlock.and_then(|domain| Some((kernel.landlock?, domain))),
+            writable: writable(spec),
+            ..Self::default()
+        };
+        if !(kept == every && owns_users) && confine.changes_capabilities() {
+            confined.kept = Some(kept);
+            confined.dropped = every.without(kept);
+            if !confined.dropped.is_empty() && !held.contains(Capability::SETPCAP) {
+                if !no_new_privileges {
+                    return Err(needs_no_new_privileges(
+                        "without CAP_SETPCAP the bounding set stays as it is, so that a set-user-ID \
+                         program would get back what is dropped",
+                    ));
+                }
+                // Nothing that is executed can gain what is only in the bounding set.
+                confined.dropped = CapabilitySet::EMPTY;
+            }
+        }
+        if let Some((profile, on_denied)) = confine.filter() {
+            let Some(arch) = Arch::NATIVE else {
+                return Err(SpecError::new(
+                    "seccomp",
+                    "…",
+                    "no filter can be compiled for this architecture",
+                    "Pass seccomp=\"unconfined\"",
+                ));
+            };
+            let target = Target { arch, kernel: kernel.version, capabilities: kept };
+            let filter = seccomp::compiled(&profile, &target, on_denied)?;
+            confined.filter = Some(Installed { filter, profile, target, on_denied });
+        }
+        let needs_admin = confined.filter.is_some() || confined.landlock.is_some();
+        if needs_admin && !no_new_privileges && !held.contains(Capability::SYS_ADMIN) {
+            return Err(needs_no_new_privileges(
+                "without CAP_SYS_ADMIN only a process that gains no privileges may have a filter",
+            ));
+        }
+        Ok(confined)
+    }
+
+    /// What comes before the command becomes its user.
+    pub(super) fn before_user(&self, sequence: &mut Sequence) {
+        for ulimit in &self.ulimits {
+            limit(sequence, ulimit);
+        }
+        if !self.dropped.is_empty() {
+            let set = Arg::Named(self.dropped.bits(), self.show(self.dropped).into());
+            sequence
+                .call(Step::Capabilities, number::DROP_BOUNDING, [named!(PR_CAPBSET_DROP), set])
+                .note("one call for each: no program that is executed has them");
+        }
+        if !self.no_new_privileges {
+            self.restrict(sequence);
+            self.install(sequence);
+        }
+    }
+
+    /// What comes once it is its user. `root`: whether that user keeps its capabilities at exec.
+    pub(super) fn after_user(&self, sequence: &mut Sequence, root: bool) {
+        if let Some(kept) = self.kept {
+            set_capabilities(sequence, if root { kept } else { CapabilitySet::EMPTY }, self);
+        }
+        if self.no_new_privileges {
+            let args = [named!(PR_SET_NO_NEW_PRIVS), 1.into(), 0.into(), 0.into(), 0.into()];
+            sequence
+                .call(Step::NoNewPrivileges, number::PRCTL, args)
+                .note("set-user-ID programs raise nothing");
+            self.restrict(sequence);
+        }
+    }
+
+    /// The filter, where it can come last.
+    pub(super) fn last(&self, sequence: &mut Sequence) {
+        if self.no_new_privileges {
+            self.install(sequence);
+        }
+    }
+
+    /// Refuses a filter that the calls after it would not pass. `reports`: whether a failure is said
+    /// on a pipe.
+    pub(super) fn check(&self, sequence: &Sequence, reports: bool) -> Result<(), SpecError> {
+        let Some(installed) = &self.filter else { return Ok(()) };
+        let after = sequence.calls.iter().rev().take_while(|call| call.step != Step::Seccomp);
+        for call in after.filter(|call| call.number.number < pseudo::RESET_SIGNALS) {
+            installed.pass(call.number.name, call.number.number, &values(call))?;
+        }
+        installed.pass("exit_group", libc::SYS_exit_group as u32, &[127, 0, 0, 0, 0, 0])?;
+        if reports {
+            installed.pass("write", libc::SYS_write as u32, &[0; 6])?;
+        }
+        Ok(())
+    }
+
+    /// The same for a copy of the caller, which goes on without an exec: it closes what is not its own,
+    /// and talks with the caller on a socket.
+    pub(super) fn check_copy(&self, sequence: &Sequence) -> Result<(), SpecError> {
+        self.check(sequence, true)?;
+        let Some(installed) = &self.filter else { return Ok(()) };
+        installed.pass("close", libc::SYS_close as u32, &[0; 6])?;
+        installed.pass("read", libc::SYS_read as u32, &[0; 6])
+    }
+
+    fn restrict(&self, sequence: &mut Sequence) {
+        if let Some((abi, domain)) = self.landlock {
+            enter_domain(sequence, abi, domain, &self.writable);
+        }
+    }
+
+    fn install(&self, sequence: &mut Sequence) {
+        let Some(Installed { filter, .. }) = &self.filter else { return };
+        let shown = format!("{{len={}}}", filter.program.len());
+        let program = sequence.filter(&filter.program, &shown);
+        let args = [named!(SECCOMP_SET_MODE_FILTER), show_flags(filter.flags), program];
+        sequence
+            .call(Step::Seccomp, number::SECCOMP, args)
+            .note("each system call from here on passes it");
+    }
+
+    /// A set by its names, or by what it lacks where that is shorter.
+    fn show(&self, set: CapabilitySet) -> String {
+        let names = |set: CapabilitySet| {
+            set.iter().map(|capability| capability.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let rest = self.every.without(set);
+        if rest.is_empty() {
+            "[all]".to_owned()
+        } else if set.iter().count() > rest.iter().count() {
+            format!("[all but {}]", names(rest))
+        } else {
+            format!("[{}]", names(set))
+        }
+    }
+}
+
+impl Installed {
+    /// Refuses the filter if the call does not pass it.
+    fn pass(&self, name: &str, number: u32, args: &[u64; 6]) -> Result<(), SpecError> {
+        let action = self.profile.action_for(&self.target, self.target.arch, number, args);
+        if matches!(action, Action::Allow | Action::Log) {
+            return Ok(());
+        }
+        let outcome = match self.on_denied {
+            OnDenied::Kill => "it kills",
+            OnDenied::Errno | OnDenied::Log => "it denies",
+        };
+        Err(SpecError::of_text(
+            "seccomp",
+            name,
+            format!("{outcome} a call that comes after the filter, until the command is executed"),
+            format!("Allow {name}"),
+        ))
+    }
+}
+
+/// The arguments as far as they are numbers now.
+fn values(call: &Call) -> [u64; 6] {
+    let mut values = [0; 6];
+    for (value, arg) in values.iter_mut().zip(&call.args) {
+        *value = match arg {
+            Arg::Int(value) => *value as u64,
+            Arg::Named(value, _) => *value,
+            _ => 0,
+        };
+    }
+    values
+}
+
+fn needs_no_new_privileges(reason: &str) -> SpecError {
+    SpecError::new(
+        "no_new_privileges",
+        "False",
+        reason,
+        "Pass no_new_privileges=True, or make the user namespace new: NamespaceOptions.with_user()",
+    )
+}
+
+/// What the command may have of what it begins with.
+fn kept(confine: &Confine, held: CapabilitySet, last: u8) -> Result<CapabilitySet, SpecError> {
+    let base = confine.profile.confinement().capabilities;
+    let wanted = capabilities::resolve(base, &confine.cap_add, &confine.cap_drop, last)?;
+    let missing = confine.cap_add.iter().find(|name| {
+        name.parse().is_ok_and(|capability: Capability| {
+            wanted.contains(capability) && !held.contains(capability)
+        })
+    });
+    match missing {
+        Some(name) => Err(SpecError::of_text(
+            "cap_add",
+            name,
+            "the caller does not have it, and no new user namespace gives it",
+            "Make the user namespace new: NamespaceOptions.with_user()",
+        )),
+        None => Ok(wanted.intersection(held)),
+    }
+}
+
+/// The limits that were given, and those of the profile that are below the caller's.
+fn ulimits(confine: &Confine, host: &Host) -> Vec<Ulimit> {
+    let given = &confine.ulimits;
+    let lowered = confine.profile.confinement().ulimits.iter().filter_map(|limit| {
+        let same = |other: &&Ulimit| other.resource == limit.resource;
+        if given.iter().any(|given| same(&given)) {
+            return None;
+        }
+        let current = host.limits.iter().find(same)?;
+        let lowest = current.lowest(*limit);
+        (lowest != *current).then_some(lowest)
+    });
+    given.iter().copied().chain(lowered).collect()
+}
+
+fn limit(sequence: &mut Sequence, ulimit: &Ulimit) {
+    let show = |limit: u64| {
+        if limit == UNLIMITED { "RLIM64_INFINITY".to_owned() } else { limit.to_string() }
+    };
+    let bytes = [ulimit.soft.to_ne_bytes(), ulimit.hard.to_ne_bytes()].concat();
+    let shown = format!("{{rlim_cur={}, rlim_max={}}}", show(ulimit.soft), show(ulimit.hard));
+    let value = sequence.structure(&bytes, shown);
+    let name = format!("RLIMIT_{}", ulimit.name().to_uppercase());
+    let resource = Arg::Named(ulimit.resource.into(), name.into());
+    sequence.call(Step::Ulimits, number::PRLIMIT64, [Arg::Int(0), resource, value, Arg::Null]);
+}
+
+/// capset(2): permitted and effective become `set`; inheritable, and ambient with it, empty.
+fn set_capabilities(sequence: &mut Sequence, set: CapabilitySet, confined: &Confined) {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = [VERSION_3.to_ne_bytes(), 0_u32.to_ne_bytes()].concat();
+    let header = sequence.structure(&header, "{_LINUX_CAPABILITY_VERSION_3, 0}");
+    let (low, high) = (set.bits() as u32, (set.bits() >> 32) as u32);
+    let data: Vec<u8> = [low, low, 0, high, high, 0].iter().flat_map(|n| n.to_ne_bytes()).collect();
+    let shown = confined.show(set);
+    let shown = format!("{{effective={shown}, permitted={shown}, inheritable=[]}}");
+    let data = sequence.structure(&data, shown);
+    sequence
+        .call(Step::Capabilities, number::CAPSET, [header, data])
+        .note("with the inheritable ones the ambient ones go too");
+}
+
+fn show_flags(flags: u32) -> Arg {
+    const NAMES: [(u32, &str); 3] = [
+        (libc::SECCOMP_FILTER_FLAG_TSYNC as u32, "SECCOMP_FILTER_FLAG_TSYNC"),
+        (libc::SECCOMP_FILTER_FLAG_LOG as u32, "SECCOMP_FILTER_FLAG_LOG"),
+        (libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32, "SECCOMP_FILTER_FLAG_SPEC_ALLOW"),
+    ];
+    let names = NAMES.iter().filter(|(flag, _)| flags & flag != 0);
+    let names: Vec<&str> = names.map(|&(_, name)| name).collect();
+    if names.is_empty() {
+        Arg::Int(flags.into())
+    } else {
+        Arg::Named(flags.into(), names.join("|").into())
+    }
+}
+
+/// Everything beneath `/` that no rule gives back is denied from here on, and so is every mount.
+fn enter_domain(sequence: &mut Sequence, abi: Abi, domain: &LandlockDomain, writable: &[CString]) {
+    let handled = Handled { scope: domain.scope, ..Handled::files(abi) };
+    let attr = handled.attr(abi);
+    let size = attr.len();
+    let shown = format!(
+        "{{handled_access_fs={:#x}, scoped={:#x}}}",
+        handled.fs.bits(),
+        if abi.version() < 6 { 0 } else { handled.scope.bits() },
+    );
+    let attr = sequence.structure(&attr, shown);
+    let ruleset = sequence.cell();
+    let args = [attr, size.into(), Arg::Int(0)];
+    sequence.call(Step::Landlock, number::LANDLOCK_CREATE_RULESET, args).into(ruleset);
+    for PathRule { path, access } in domain.rules {
+        let path = CString::new(*path).unwrap_or_default();
+        add_rule(sequence, abi, ruleset.into(), (&path, *access), true);
+    }
+    for path in writable {
+        // A file has fewer rights than a directory, and the kernel refuses the rest.
+        for directory in [true, false] {
+            add_rule(sequence, abi, ruleset.into(), (path, AccessFs::WRITE), directory);
+        }
+    }
+    let flags = Arg::Int(restrict_flags(abi, false).into());
+    sequence
+        .call(Step::Landlock, number::LANDLOCK_RESTRICT_SELF, [ruleset.into(), flags])
+        .note("what no rule names is denied");
+}
+
+fn add_rule(
+    sequence: &mut Sequence,
+    abi: Abi,
+    ruleset: Arg,
+    (path, access): (&CStr, AccessFs),
+    directory: bool,
+) {
+    const STEP: Step = Step::Landlock;
+    let bytes = path_beneath(access, abi, directory, -1);
+    let of = if directory { "" } else { ", of a file" };
+    let shown = format!("{{{}{of}, <fd>}}", show_access(access));
+    let (attr, parent) = sequence.structure_with_descriptor(&bytes, PARENT_FD_OFFSET, shown);
+    let text = sequence.text(path);
+    let flags = if directory {
+        named!(O_PATH | O_DIRECTORY | O_CLOEXEC)
+    } else {
+        named!(O_PATH | O_CLOEXEC)
+    };
+    let open = sequence.call(STEP, number::OPENAT, [at_cwd(), text, flags, Arg::Int(0)]);
+    open.about(path).into(parent).unless_absent();
+    let kind = Arg::Named(RULE_PATH_BENEATH, "LANDLOCK_RULE_PATH_BENEATH".into());
+    sequence
+        .call(STEP, number::LANDLOCK_ADD_RULE, [ruleset, kind, attr, Arg::Int(0)])
+        .about(path)
+        .unless_absent();
+}
+
+/// What the container's own mounts, and an overlay, give leave to write to.
+fn writable(spec: &Spec) -> Vec<CString> {
+    let root = (spec.overlay != Overlay::None).then(|| c"/".to_owned());
+    let asked = spec.mounts.iter().filter(|mount| match mount.kind {
+        MountKind::Bind { .. } | MountKind::Tmpfs { .. } | MountKind::Overlay { .. } => {
+            !mount.parse().is_ok_and(|options| options.read_only)
+        }
+        _ => false,
+    });
+    root.into_iter().chain(asked.map(|mount| mount.target.clone())).collect()
+}
+
+fn show_access(access: AccessFs) -> String {
+    let name = match access {
+        AccessFs::READ => "read and execute",
+        AccessFs::WRITE => "write",
+        AccessFs::USE => "read and write what is there",
+        _ => return format!("{:#x}", access.bits()),
+    };
+    name.to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,305 @@
+//! What a profile leaves of the host's files: devices, private and hidden directories, masked and
+//! read-only paths.
+//!
+//! The paths are fixed ones. In the host's own root nobody but the host can have put a link there; in
+//! another root they are named from descriptors of what was mounted. A path that does not exist is left
+//! out, and whatever else goes wrong ends the launch: what was to be hidden is never seen.
+
+use std::ffi::{CStr, CString};
+
+use super::call::{Arg, Call, Cell, Sequence};
+use super::files::{self, set_attributes};
+use super::isolation::{Inside, at_cwd, mount, named};
+use super::{Step, number};
+use crate::error::SpecError;
+use crate::host::Host;
+use crate::namespaces::{Kind, NamespaceOptions};
+use crate::profile::{Confinement, FileSystemView, Profile, per_cpu_masked_paths};
+use crate::spec::{Overlay, Spec};
+
+/// The host's devices that everybody may use.
+const DEVICES: [(&CStr, &CStr); 6] = [
+    (c"null", c"/dev/null"),
+    (c"zero", c"/dev/zero"),
+    (c"full", c"/dev/full"),
+    (c"random", c"/dev/random"),
+    (c"urandom", c"/dev/urandom"),
+    (c"tty", c"/dev/tty"),
+];
+
+/// Links that programs rely on.
+const LINKS: [(&CStr, &CStr); 5] = [
+    (c"/proc/self/fd", c"/dev/fd"),
+    (c"/proc/self/fd/0", c"/dev/stdin"),
+    (c"/proc/self/fd/1", c"/dev/stdout"),
+    (c"/proc/self/fd/2", c"/dev/stderr"),
+    (c"pts/ptmx", c"/dev/ptmx"),
+];
+
+/// Where what hides lies, until the new /dev covers it.
+const COVERS: &CStr = c"/dev";
+const EMPTY_DIRECTORY: &CStr = c"/dev/directory";
+const EMPTY_FILE: &CStr = c"/dev/file";
+/// The group of terminals.
+const TTY: u32 = 5;
+const SHARED_MEMORY: &CStr = c"/dev/shm";
+
+/// Where /proc and /sys are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kernels {
+    /// At their paths, in a root that is the host's.
+    Paths,
+    /// Behind descriptors: in a root that somebody else may be changing meanwhile, a path may come to
+    /// mean another place.
+    Descriptors { proc: Cell, sys: Option<Cell> },
+}
+
+/// What the root gets before anything is mounted on it.
+pub(super) fn restrict_root(sequence: &mut Sequence, spec: &Spec, place: (Arg, &CStr)) {
+    // A device file anywhere in it is as good as one in /dev to who owns it.
+    let mut set = libc::MOUNT_ATTR_NODEV;
+    let view = spec.confine.profile.confinement().view;
+    if view.is_some_and(|view| view.read_only) && spec.overlay == Overlay::None {
+        set |= libc::MOUNT_ATTR_RDONLY;
+    }
+    set_attributes(sequence, Step::ReadOnly, place, (set, 0), true);
+}
+
+/// On the host's root: a /dev with nothing of the host's but what everybody may use; and what is private
+/// or hidden.
+pub(super) fn cover(sequence: &mut Sequence, inside: &Inside<'_>) {
+    let Some(confinement) = inside.secluded() else { return };
+    let host = inside.host;
+    // The old /dev becomes the working directory, so that its devices have names while it is covered.
+    let old = sequence.cell();
+    let path = sequence.text(c"/dev");
+    let args = [at_cwd(), path, named!(O_PATH | O_DIRECTORY | O_CLOEXEC), Arg::Int(0)];
+    sequence.call(Step::Dev, number::OPENAT, args).about(c"/dev").into(old);
+    sequence.call(Step::Dev, number::FCHDIR, [old.into()]).note("the host's devices");
+    sequence.call(Step::Dev, number::CLOSE, [old.into()]);
+    make_covers(sequence);
+    if let Some(view) = confinement.view {
+        for path in paths(view.private).filter(|path| path.as_c_str() != SHARED_MEMORY) {
+            let flags = named!(MS_NOSUID | MS_NODEV);
+            tmpfs(sequence, Step::Hide, &path, flags, c"mode=1777").unless_absent();
+        }
+        for path in hidden(view, host) {
+            if has_mounts_below(inside, &path) {
+                // With directories of its own, until the last mount point is made there.
+                let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+                tmpfs(sequence, Step::Hide, &path, flags, c"mode=755").unless_absent();
+            } else {
+                hide(sequence, &path, [EMPTY_DIRECTORY, EMPTY_FILE]);
+            }
+        }
+        for path in paths(view.hidden_files) {
+            hide(sequence, &path, [EMPTY_FILE, EMPTY_DIRECTORY]);
+        }
+    }
+    mask(sequence, confinement, host, Kernels::Paths);
+    devices(sequence, inside);
+}
+
+/// After the last mount: hidden directories that got mount points become read-only too.
+pub(super) fn close(sequence: &mut Sequence, inside: &Inside<'_>) {
+    let Some(view) = inside.secluded().and_then(|confinement| confinement.view) else { return };
+    for path in hidden(view, inside.host).filter(|path| has_mounts_below(inside, path)) {
+        let set = (libc::MOUNT_ATTR_RDONLY, 0);
+        set_attributes(sequence, Step::Hide, (at_cwd(), &path), set, false).unless_absent();
+    }
+}
+
+fn hidden<'a>(view: &'a FileSystemView, host: &'a Host) -> impl Iterator<Item = CString> + 'a {
+    let homes = if view.hide_home { &host.homes[..] } else { &[] };
+    paths(view.hidden).chain(homes.iter().cloned())
+}
+
+/// Whether one of the container's mounts goes below a path.
+fn has_mounts_below(inside: &Inside<'_>, path: &CStr) -> bool {
+    let mounts = inside.files.map_or(&[][..], |files| &files.mounts[..]);
+    let path = path.to_bytes().strip_prefix(b"/").unwrap_or_default();
+    mounts.iter().any(|place| {
+        place.path.to_bytes().strip_prefix(path).is_some_and(|rest| rest.first() == Some(&b'/'))
+    })
+}
+
+/// Covers what tells of the host in /proc and /sys. The covers are made already.
+pub(super) fn mask(
+    sequence: &mut Sequence,
+    confinement: &Confinement,
+    host: &Host,
+    kernels: Kernels,
+) {
+    let throttled = per_cpu_masked_paths(host.kernel.throttled_cpus.into());
+    let masked = paths(confinement.masked_paths).map(|path| (path, [EMPTY_FILE, EMPTY_DIRECTORY]));
+    let masked =
+        masked.chain(throttled.map(|path| (c_string(&path), [EMPTY_DIRECTORY, EMPTY_FILE])));
+    for_each_place(sequence, Step::Hide, kernels, masked, |sequence, name, covers| {
+        hide(sequence, name, covers);
+    });
+}
+
+/// What nobody inside may change; after the last that is written there.
+pub(super) fn read_only_paths(sequence: &mut Sequence, inside: &Inside<'_>, kernels: Kernels) {
+    const STEP: Step = Step::ReadOnly;
+    let Some(confinement) = inside.secluded() else { return };
+    let set = (libc::MOUNT_ATTR_RDONLY, 0);
+    let places = paths(confinement.read_only_paths).map(|path| (path, ()));
+    for_each_place(sequence, STEP, kernels, places, |sequence, name, ()| {
+        let flags = named!(MS_BIND | MS_REC);
+        mount(sequence, STEP, Some(name), name, None, flags, None).unless_absent();
+        set_attributes(sequence, STEP, (at_cwd(), name), set, true).unless_absent();
+    });
+    let sys = match kernels {
+        Kernels::Paths => inside.host.sys.then(|| (at_cwd(), c"/sys")),
+        Kernels::Descriptors { sys, .. } => sys.map(|sys| (sys.into(), c"")),
+    };
+    if let Some(place) = sys {
+        set_attributes(sequence, STEP, place, set, true)
+            .note("what is in it belongs to root, capabilities or not");
+    }
+}
+
+/// Calls `act` with a name for each path: the path itself, or the rest of it in the working directory.
+fn for_each_place<T>(
+    sequence: &mut Sequence,
+    step: Step,
+    kernels: Kernels,
+    places: impl Iterator<Item = (CString, T)>,
+    act: impl Fn(&mut Sequence, &CStr, T),
+) {
+    let Kernels::Descriptors { proc, sys } = kernels else {
+        for (path, what) in places {
+            act(sequence, &path, what);
+        }
+        return;
+    };
+    let mut current = None;
+    for (path, what) in places {
+        let name = |top: &str| path.to_bytes_with_nul().strip_prefix(top.as_bytes());
+        let (directory, name) = match (name("/proc/"), name("/sys/"), sys) {
+            (Some(name), ..) => (proc, name),
+            (_, Some(name), Some(sys)) => (sys, name),
+            _ => continue,
+        };
+        if current != Some(directory) {
+            sequence.call(step, number::FCHDIR, [directory.into()]);
+            current = Some(directory);
+        }
+        act(sequence, CStr::from_bytes_until_nul(name).unwrap_or_default(), what);
+    }
+}
+
+/// An empty directory and an empty file, which are bound over each path that is hidden: one file system
+/// for all of them.
+pub(super) fn make_covers(sequence: &mut Sequence) {
+    const STEP: Step = Step::Hide;
+    let umask = sequence.cell();
+    let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    tmpfs(sequence, STEP, COVERS, flags, c"mode=755,size=4k,nr_inodes=3");
+    sequence.call(STEP, number::UMASK, [Arg::octal(0)]).into(umask);
+    make_directory(sequence, STEP, EMPTY_DIRECTORY, 0o555);
+    make_file(sequence, STEP, EMPTY_FILE, 0o444);
+    sequence.call(STEP, number::UMASK, [umask.into()]);
+    set_attributes(sequence, STEP, (at_cwd(), COVERS), (libc::MOUNT_ATTR_RDONLY, 0), false)
+        .note("what is bound from here is read-only too");
+}
+
+fn paths(paths: &[&str]) -> impl Iterator<Item = CString> {
+    paths.iter().map(|path| c_string(path))
+}
+
+/// Paths of profiles have no NUL in them.
+fn c_string(path: &str) -> CString {
+    CString::new(path).unwrap_or_default()
+}
+
+/// Binds the first of two covers over a path, or the second where the path is of the other kind.
+fn hide(sequence: &mut Sequence, path: &CStr, covers: [&CStr; 2]) {
+    for (cover, skip) in covers.into_iter().zip([1, 0]) {
+        let call = mount(sequence, Step::Hide, Some(cover), path, None, named!(MS_BIND), None);
+        call.unless_absent().skip = skip;
+    }
+}
+
+fn tmpfs<'a>(
+    sequence: &'a mut Sequence,
+    step: Step,
+    target: &CStr,
+    flags: Arg,
+    data: &CStr,
+) -> &'a mut Call {
+    mount(sequence, step, Some(c"tmpfs"), target, Some(c"tmpfs"), flags, Some(data))
+}
+
+/// A new /dev over the old one, which is the working directory.
+fn devices(sequence: &mut Sequence, inside: &Inside<'_>) {
+    const STEP: Step = Step::Dev;
+    tmpfs(sequence, STEP, c"/dev", named!(MS_NOSUID | MS_NOEXEC), c"mode=755,size=64k");
+    for (name, path) in DEVICES {
+        make_file(sequence, STEP, path, 0o644);
+        mount(sequence, STEP, Some(name), path, None, named!(MS_BIND), None);
+        let clear = (0, libc::MOUNT_ATTR_NODEV);
+        set_attributes(sequence, STEP, (at_cwd(), path), clear, false);
+    }
+    for (target, path) in LINKS {
+        let args = [sequence.text(target), at_cwd(), sequence.text(path)];
+        sequence.call(STEP, number::SYMLINKAT, args).about(path);
+    }
+    make_directory(sequence, STEP, c"/dev/pts", 0o755);
+    let group = files::has_group(inside.spec, inside.new, inside.host, TTY);
+    let data = format!(
+        "newinstance,ptmxmode=0666,mode=0620{}",
+        if group { format!(",gid={TTY}") } else { String::new() }
+    );
+    let (kind, flags) = (Some(c"devpts"), named!(MS_NOSUID | MS_NOEXEC));
+    mount(sequence, STEP, kind, c"/dev/pts", kind, flags, Some(&c_string(&data)));
+    shared_memory(sequence, inside);
+}
+
+/// Of the container's own, or the caller's where the IPC namespace is shared.
+fn shared_memory(sequence: &mut Sequence, inside: &Inside<'_>) {
+    const STEP: Step = Step::MountShm;
+    let flags = || named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    let view = inside.secluded().and_then(|confinement| confinement.view);
+    let private = |path: &CStr| {
+        let in_view = |view: &FileSystemView| paths(view.private).any(|one| one.as_c_str() == path);
+        inside.new.contains(Kind::Ipc) || view.is_some_and(in_view)
+    };
+    for (name, path, kind, data) in [
+        (c"shm", SHARED_MEMORY, c"tmpfs", Some(c"mode=1777")),
+        (c"mqueue", c"/dev/mqueue", c"mqueue", None),
+    ] {
+        make_directory(sequence, STEP, path, 0o755);
+        if private(path) {
+            mount(sequence, STEP, Some(kind), path, Some(kind), flags(), data);
+        } else {
+            let flags = named!(MS_BIND | MS_REC);
+            mount(sequence, STEP, Some(name), path, None, flags, None).unless_absent();
+        }
+    }
+}
+
+fn make_directory(sequence: &mut Sequence, step: Step, path: &CStr, mode: u32) {
+    let text = sequence.text(path);
+    sequence.call(step, number::MKDIRAT, [at_cwd(), text, Arg::octal(mode)]).about(path);
+}
+
+fn make_file(sequence: &mut Sequence, step: Step, path: &CStr, mode: u32) {
+    let text = sequence.text(path);
+    let mode = Arg::Named((libc::S_IFREG | mode).into(), format!("S_IFREG|0{mode:o}").into());
+    sequence.call(step, number::MKNODAT, [at_cwd(), text, mode, Arg::Int(0)]).about(path);
+}
+
+/// Refuses a profile that covers files where that would cover the caller's.
+pub(super) fn check(profile: Profile, new: NamespaceOptions) -> Result<(), SpecError> {
+    if !profile.confinement().covers_files() || new.contains(Kind::Mount) {
+        return Ok(());
+    }
+    Err(SpecError::of_text(
+        "profile",
+        profile.name(),
+        "it covers paths of the container's, and the mount namespace is shared with the caller",
+        "Make the mount namespace new: NamespaceOptions.with_mount()",
+    ))
+}
