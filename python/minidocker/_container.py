@@ -11,7 +11,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack
 
-from minidocker import _confine, _proc
+from minidocker import _accounts, _confine, _proc
 from minidocker._changes import Changes, changes
 from minidocker._errors import SpecError
 from minidocker._namespaces import NamespaceOptions, namespaces
@@ -260,7 +260,7 @@ class Container(_Namespaces):
             raise SpecError(f"{self!r} runs already: use it, or make another")
         self._process = None
         try:
-            process = _core.spawn(self.spec.core(), None, owner=self)
+            process = _core.spawn(_with_user_mapped(self.spec).core(), None, owner=self)
             self._open(process.pid)
         except BaseException:
             # Whatever came between, a signal handler's exception too: nobody will know of it.
@@ -407,6 +407,23 @@ class Container(_Namespaces):
             return f"<Container{name} created>"
         state = "running" if self._returncode is None else "exited"
         return f"<Container{name} {state} pid {self._pid}>"
+
+
+def _with_user_mapped(spec: Spec) -> Spec:
+    """For a plain caller without maps: the one row of each is who the commands are, as in `run`.
+
+    The idle init that holds the container is nobody in particular, so that nothing else says so.
+    """
+    shared = not (spec.network is None or isinstance(spec.network, str))
+    if spec.user is None or os.geteuid() == 0 or shared or not spec.namespaces.user:
+        return spec
+    uid, gid = _accounts.ids(spec.user, rootfs=spec.rootfs)
+    maps: dict[str, Any] = {}
+    if spec.uid_map is None and uid is not None:
+        maps["uid_map"] = [(uid, os.geteuid(), 1)]
+    if spec.gid_map is None and gid is not None:
+        maps["gid_map"] = [(gid, os.getegid(), 1)]
+    return Spec.of(spec, maps)
 
 
 def _processes_of(kind: Kind, inode: int) -> list[Process]:

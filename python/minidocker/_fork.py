@@ -18,9 +18,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
-import grp
 import os
-import pwd
 import signal
 import sys
 import threading
@@ -30,7 +28,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from minidocker import _accounts, _descriptors
-from minidocker._errors import CallTimeout, SpecError
+from minidocker._errors import CallTimeout
 from minidocker._mounts import Mount
 from minidocker._outcome import Ended
 from minidocker._process import Usage
@@ -205,12 +203,7 @@ def how(spec: Spec, outputs: tuple[int, int] | None = None) -> _core.Command:
     stdio = (-1, -1, -1) if outputs is None else (-1, *outputs)
     if spec.user is None:
         return _how(stdio, None, None)
-    user, group = _accounts.resolve(spec.user, None, entered=None)
-    return _how(
-        stdio,
-        _id("user", user, lambda name: pwd.getpwnam(name).pw_uid),
-        _id("group", group, lambda name: grp.getgrnam(name).gr_gid),
-    )
+    return _how(stdio, *_accounts.ids(spec.user))
 
 
 @functools.lru_cache
@@ -232,16 +225,6 @@ def _how(stdio: tuple[int, int, int], user: int | None, group: int | None) -> _c
         group=group,
         groups=None,
     )
-
-
-def _id(option: str, name: int | str | None, find: Callable[[str], int]) -> int | None:
-    if not isinstance(name, str):
-        return name
-    try:
-        return find(name)
-    except KeyError:
-        reason = f"there is no such {option}: give its id"
-        raise SpecError(reason, option=option, value=name) from None
 
 
 # --- in the copy
