@@ -110,7 +110,7 @@ assert (base / "small").read_text() == "small\\n"
 
 @pytest.mark.root(reason="mounts something where the container then sees it")
 def test_what_goes_while_the_overlay_is_laid_is_no_failure(tmp_path):
-    """Beside a mount each entry is covered by itself, and others are at work in such a directory."""
+    """Beside a mount each entry is covered by itself, and others may be at work there."""
     program = f"""
 import minidocker, subprocess, pathlib
 from minidocker import linux
