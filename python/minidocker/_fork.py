@@ -27,7 +27,7 @@ import traceback
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from minidocker import _accounts, _descriptors
+from minidocker import _accounts
 from minidocker._errors import CallTimeout
 from minidocker._mounts import Mount
 from minidocker._outcome import Ended
@@ -155,7 +155,7 @@ class ForkedContainer:
             self.close()
 
     def __del__(self) -> None:
-        # An exception may have come in between, a Ctrl-C for one. With the interpreter, it ends anyway.
+        # An exception may have come in between, a Ctrl-C for one. With the caller it ends anyway.
         if self._process is not None and not sys.is_finalizing():
             self.abandon()
 
