@@ -73,8 +73,9 @@ demo: $(PACKAGE) ## Run a command in a container of its own, seen from both side
 	@$(BIN)/python examples/demo.py
 
 .PHONY: bench
-bench: $(PACKAGE) ## Measure against the bare system calls, bwrap, unshare and runc
+bench: $(PACKAGE) ## Measure against the bare system calls, bwrap, unshare, runc, fork and pytest-forked
 	@scripts/system-packages.sh bench
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check numpy
 	@$(BIN)/python benches/bench.py
 
 # Not a part of `make test`: a browser and a server take half a minute, and the pictures want to be looked at.

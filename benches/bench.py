@@ -27,7 +27,28 @@ from typing import TYPE_CHECKING
 
 import cases
 import report
-from cases import BWRAP, CASES, FLOOR, GROUPS, LARGE, MINIDOCKER, SMALL
+from cases import (
+    BWRAP,
+    CALL,
+    CALLER_LARGE,
+    CALLER_SMALL,
+    CASES,
+    FLOOR,
+    FORK_AND_NAMESPACES,
+    FORKED,
+    GROUPS,
+    LARGE,
+    MARKED,
+    MINIDOCKER,
+    ONE_PROCESS,
+    PYTHON,
+    PYTHON_NUMPY,
+    SMALL,
+    SPAWN,
+    SPAWN_NUMPY,
+    TESTS,
+    TWO_PROCESSES,
+)
 from measure import Samples, measure
 
 if TYPE_CHECKING:
@@ -159,20 +180,32 @@ def check(samples: Sequence[Samples]) -> bool:
     """Print whether each target holds, and return whether all do."""
     median = GROUPS[0].variants[0].label
 
-    def find(name: str) -> Samples | None:
-        return report.find(samples, "command", name, median)
+    def find(name: str, group: str = "command", variant: str = median) -> Samples | None:
+        return report.find(samples, group, name, variant)
 
-    small, large = (
-        report.find(samples, "parent", MINIDOCKER, variant.label) for variant in (SMALL, LARGE)
-    )
+    small, large = (find(MINIDOCKER, "parent", variant.label) for variant in (SMALL, LARGE))
     ours = find(MINIDOCKER)
-    return all(
-        [
-            _at_most("minidocker.run / floor", report.ratio(ours, find(FLOOR)), 1.25),
-            _at_most("minidocker.run / bwrap", report.ratio(ours, find(BWRAP)), 0.25),
-            _at_most("minidocker.run at 2 GiB / small", report.ratio(large, small), 1.15),
-        ]
+    holds = [
+        _at_most("minidocker.run / floor", report.ratio(ours, find(FLOOR)), 1.25),
+        _at_most("minidocker.run / bwrap", report.ratio(ours, find(BWRAP)), 0.25),
+        _at_most("minidocker.run at 2 GiB / small", report.ratio(large, small), 1.15),
+    ]
+    for variant in (CALLER_SMALL, CALLER_LARGE):
+        call, bare = (find(name, "function", variant.label) for name in (CALL, FORK_AND_NAMESPACES))
+        what = f"minidocker.call / (fork and namespaces), {variant.label}"
+        holds.append(_at_most(what, report.ratio(call, bare), 1.5))
+    for name, other, most in ((SPAWN, PYTHON, 1 / 4), (SPAWN_NUMPY, PYTHON_NUMPY, 1 / 30)):
+        value = report.ratio(find(name, "clean"), find(other, "clean"))
+        holds.append(_at_most(f"{name} / {other}", value, most))
+    value = report.ratio(find(MARKED, "tests"), find(FORKED, "tests"))
+    holds.append(_at_most(f"{MARKED} / {FORKED}", value, 1.5))
+    marked, tests = (
+        report.ratio(*(find(name, "scaling", each.label) for each in (TWO_PROCESSES, ONE_PROCESS)))
+        for name in (MARKED, TESTS)
     )
+    value = None if marked is None or tests is None else marked / tests
+    holds.append(_at_most(f"-n 2 / 1 process: {MARKED} / {TESTS}", value, 1.1))
+    return all(holds)
 
 
 def _arguments() -> argparse.Namespace:

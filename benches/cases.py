@@ -1,13 +1,16 @@
 """What is measured: groups (each one table) and the cases in them.
 
-To add a case, write an action in `actions.py` (or give the floor's arguments) and add a `Case`
-here. To add a table, add a `Group`.
+To add a case, write an action in `actions.py` or `python_actions.py` (or give the floor's
+arguments) and add a `Case` here. To add a table, add a `Group`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 from actions import FILES, PROFILES
 
@@ -20,6 +23,18 @@ BWRAP = "bwrap"
 NAMESPACES = 'root, profile="namespaces"'
 NAMESPACES_ON_THE_HOST = 'host, profile="namespaces"'
 
+FORK = "os.fork, pickle and wait"
+FORK_AND_NAMESPACES = "that, and the namespaces"
+CALL = "minidocker.call"
+PYTHON = "python -c pass"
+PYTHON_NUMPY = 'python -c "import numpy"'
+SPAWN = "spawn"
+SPAWN_NUMPY = "spawn, numpy preloaded"
+TESTS = "neither"
+FORKED = "pytest --forked"
+MARKED = "@pytest.mark.minidocker"
+
+MIB = 1 << 20
 GIB = 1 << 30
 
 
@@ -31,8 +46,15 @@ class Variant:
     resident: int = 0
     """Bytes that the measuring process has touched beyond the interpreter."""
     threads: int = 1
+    action: str = ""
+    """What the names of the cases' actions have at their end."""
 
 
+# An interpreter that has imported what the worker needs has some 20 MB by itself.
+CALLER_SMALL = Variant("60 MB resident", resident=40 * MIB)
+CALLER_LARGE = Variant("1 GB resident", resident=1000 * MIB)
+ONE_PROCESS = Variant("1 process")
+TWO_PROCESSES = Variant("-n 2", action="-n2")
 SMALL = Variant("small")
 LARGE = Variant("2 GiB resident", resident=2 * GIB)
 
@@ -48,6 +70,10 @@ class Group:
     variants: tuple[Variant, ...] = (Variant("median"),)
     baselines: tuple[str, ...] = ()
     """Names of the cases to which every median of the group is also given as a ratio."""
+    sums: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
+    """Rows that are not measured: the medians of some cases, less those of others."""
+    rounds: int | None = None
+    """For calls that take seconds: how many are timed, one in each round."""
     whole: str = ""
     """Name of the case from which every median of the group is also subtracted."""
 
@@ -108,6 +134,36 @@ GROUPS = (
             Variant("2 threads", threads=2),
             Variant("4 threads", threads=4),
         ),
+    ),
+    Group(
+        "function",
+        "One function, in a copy of the caller",
+        "A function that does nothing, called by `minidocker.call`, and its value brought back."
+        " A fork copies the page tables of the caller, whatever comes with it.",
+        variants=(CALLER_SMALL, CALLER_LARGE),
+        baselines=(FORK_AND_NAMESPACES,),
+        sums={FORK_AND_NAMESPACES: ((FORK, FLOOR), (BARE,))},
+    ),
+    Group(
+        "clean",
+        "One function, in a clean interpreter",
+        'A function that does nothing, called by `isolated(method="spawn")`, where the template'
+        " process runs already.",
+        baselines=(PYTHON, PYTHON_NUMPY),
+    ),
+    Group(
+        "tests",
+        "1,000 tests",
+        "One run of pytest over tests that do nothing, its start included.",
+        baselines=(TESTS, FORKED),
+        rounds=3,
+    ),
+    Group(
+        "scaling",
+        "Tests in two processes",
+        "One run of pytest over 200 tests that compute for 10 ms each.",
+        variants=(ONE_PROCESS, TWO_PROCESSES),
+        rounds=3,
     ),
     Group(
         "steps",
@@ -188,5 +244,20 @@ CASES = (
     Case("threads", SUBPROCESS, action="subprocess"),
     Case("threads", MINIDOCKER, action="minidocker"),
     Case("threads", BWRAP, action="bwrap"),
+    Case(
+        "function", FORK, action="fork", note="no namespaces; the value comes back through a pipe"
+    ),
+    Case("function", BARE, floor=("--bare",)),
+    Case("function", FLOOR, floor=(), note="what it takes longer without is the namespaces"),
+    Case("function", CALL, action="call", note='`call(nothing, spec=Spec(hostname="bench"))`'),
+    Case("clean", PYTHON, action="python", note="no namespaces"),
+    Case("clean", PYTHON_NUMPY, action="python-numpy", note="no namespaces"),
+    Case("clean", SPAWN, action="spawn"),
+    Case("clean", SPAWN_NUMPY, action="spawn-numpy", note='`preload=["numpy"]`'),
+    Case("tests", TESTS, action="pytest"),
+    Case("tests", FORKED, action="pytest-forked", note="pytest-forked: a fork, no namespaces"),
+    Case("tests", MARKED, action="pytest-marked", note="every test in a container of its own"),
+    Case("scaling", TESTS, action="pytest-busy"),
+    Case("scaling", MARKED, action="pytest-busy-marked"),
     *(Case("steps", name, floor=arguments) for name, arguments in _STEPS.items()),
 )

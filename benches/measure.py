@@ -132,10 +132,11 @@ class _Measured:
     samples: Samples
     batch: int = 1
     throughput: bool = False
+    rounds: int | None = None
 
     def calibrate(self) -> None:
         self.samples.unavailable = self.engine.prepare()
-        if self.samples.unavailable is None:
+        if self.samples.unavailable is None and self.rounds is None:
             slowest_of_two = max(self.engine.run(2)) / 1e9
             self.batch = max(1, min(LARGEST_BATCH, int(BATCH / slowest_of_two)))
 
@@ -144,6 +145,9 @@ class _Measured:
         if self.throughput:
             taken = self.engine.threads(self.variant.threads, self.batch)
             values.append(self.variant.threads * self.batch / (taken / 1e9))
+        elif self.rounds is not None:
+            # A process that is started anew finds no cache of its own.
+            values.extend(taken / 1e3 for taken in self.engine.run(1))
         else:
             # The first call of a batch finds the caches as another case left them.
             values.extend(taken / 1e3 for taken in self.engine.run(1 + self.batch)[1:])
@@ -168,7 +172,7 @@ def measure(
                 return FloorEngine(peer(str(floor), "--serve", *case.floor, str(noop)))
             worker = str(Path(__file__).with_name("worker.py"))
             size = ("--resident", str(variant.resident), "--noop", str(noop))
-            return PythonEngine(peer(sys.executable, worker, *size), case.action)
+            return PythonEngine(peer(sys.executable, worker, *size), case.action + variant.action)
 
         measured = [
             _Measured(
@@ -177,6 +181,7 @@ def measure(
                 engine(case, variant),
                 Samples(case.group, case.name, variant.label),
                 throughput=groups[case.group].measure == "throughput",
+                rounds=groups[case.group].rounds,
             )
             for case in cases
             for variant in groups[case.group].variants
@@ -190,6 +195,7 @@ def measure(
             say(f"round {number + 1} of {rounds}")
             random.shuffle(order)
             for one in order:
-                one.visit()
-                time.sleep(PAUSE)
+                if one.rounds is None or number < one.rounds:
+                    one.visit()
+                    time.sleep(PAUSE)
     return [one.samples for one in measured]

@@ -9,22 +9,35 @@ from typing import TYPE_CHECKING
 
 from actions import COMMANDS
 from cases import CASES, GROUPS, Group
+from measure import Samples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from measure import Samples
 
 NOTHING = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def find(samples: Sequence[Samples], group: str, name: str, variant: str) -> Samples | None:
-    """Return what was measured of a case, or None if it was not."""
+    """Return what was measured of a case, or None if it was not; sums are made of what was."""
+    for whose in GROUPS:
+        if whose.id == group and name in whose.sums:
+            return _sum(samples, whose, name, variant)
     for one in samples:
         if (one.group, one.name, one.variant) == (group, name, variant) and one.values:
             return one
     return None
+
+
+def _sum(samples: Sequence[Samples], group: Group, name: str, variant: str) -> Samples | None:
+    medians = []
+    for sign, names in zip((1, -1), group.sums[name], strict=True):
+        for part in names:
+            one = find(samples, group.id, part, variant)
+            if one is None:
+                return None
+            medians.append(sign * one.median)
+    return Samples(group.id, name, variant, values=[sum(medians)])
 
 
 def ratio(one: Samples | None, other: Samples | None) -> float | None:
@@ -56,8 +69,9 @@ def _row(group: Group, name: str, samples: Sequence[Samples]) -> list[str]:
     else:
         cells.append(_times(ratio(found[-1], found[0])))
     for baseline in group.baselines:
-        other = find(samples, group.id, baseline, group.variants[0].label)
-        cells.append(_times(ratio(found[0], other)))
+        for variant, one in zip(group.variants, found, strict=True):
+            other = find(samples, group.id, baseline, variant.label)
+            cells.append(_times(ratio(one, other)))
     if group.whole:
         other = find(samples, group.id, group.whole, group.variants[0].label)
         if found[0] is None or other is None or found[0] is other:
@@ -70,9 +84,14 @@ def _row(group: Group, name: str, samples: Sequence[Samples]) -> list[str]:
 def table(group: Group, samples: Sequence[Samples]) -> str:
     """Return one group as a Markdown table under its heading."""
     names = list(dict.fromkeys(one.name for one in samples if one.group == group.id))
+    names += group.sums
     labels = [variant.label for variant in group.variants]
     labels.append("95th percentile" if len(labels) == 1 else f"{labels[-1]} / {labels[0]}")
-    labels += [f"/ {baseline}" for baseline in group.baselines]
+    for baseline in group.baselines:
+        if len(group.variants) == 1:
+            labels.append(f"/ {baseline}")
+        else:
+            labels += [f"/ {baseline}, {variant.label}" for variant in group.variants]
     labels += ["saves"] if group.whole else []
     lines = [
         f"#### {group.title}",
@@ -94,6 +113,8 @@ def table(group: Group, samples: Sequence[Samples]) -> str:
             words = ", ".join(word for word in (line, case.note) if word)
             if words:
                 notes.append(f"- {case.name}: {words}")
+    for name, (plus, minus) in group.sums.items():
+        notes.append(f"- {name}: {' + '.join(plus)} - {' - '.join(minus)}, of the medians")
     return "\n".join([*lines, *(["", *notes] if notes else []), ""])
 
 

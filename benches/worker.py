@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import python_actions  # noqa: F401 - registers its actions
 from actions import ACTIONS, Action, Setup, Unavailable
 
 

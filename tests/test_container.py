@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import pwd
 import signal
 import socket
 import subprocess
@@ -117,6 +118,17 @@ def test_a_container_that_has_ended_says_so():
     assert box.status == "exited"
     with pytest.raises(ProcessLookupError):
         box.run(["true"])
+
+
+@pytest.mark.parametrize("user", [1234, "1234:5678", "daemon", "daemon:daemon"])
+def test_commands_are_the_user_of_the_container(user):
+    named = pwd.getpwnam("daemon")
+    uid = named.pw_uid if "daemon" in str(user) else 1234
+    with minidocker.Container(user=user) as box:
+        assert output(box, "id", "-u") == str(uid)
+        if ":" in str(user):
+            assert output(box, "id", "-g") == ("5678" if uid == 1234 else str(named.pw_gid))
+    assert os.getuid() not in (named.pw_uid, 1234)
 
 
 def test_a_container_is_not_a_value(box):

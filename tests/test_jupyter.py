@@ -1,6 +1,7 @@
-"""The magics, in a shell of IPython and in a real kernel."""
+"""The magics, in a shell of IPython; in a real kernel: test_jupyter_kernel.py."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,17 +16,18 @@ IPython = pytest.importorskip("IPython")
 from IPython.core.error import UsageError  # noqa: E402 - after it is known to be there
 from IPython.core.interactiveshell import InteractiveShell  # noqa: E402
 from IPython.utils.capture import capture_output  # noqa: E402
+from traitlets.config import Config  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory):
-    # IPython keeps its history where the user is, and in one instance for each process.
+    # One instance for each process, and nothing of this user's.
     directory = tmp_path_factory.mktemp("ipython")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPYTHONDIR", str(directory))
-        shell = InteractiveShell.instance()
+        # A history would be a thread and a file that come and go.
+        shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
         yield shell
-        shell.history_manager.end_session()
         InteractiveShell.clear_instance()
 
 
@@ -217,6 +219,135 @@ def test_help_shows_the_options_of_both(notebook):
     assert "--tty" not in out
 
 
+# --- cells of Python ---------------------------------------------------------------------------
+
+
+def test_a_cell_of_python_has_the_variables_and_changes_none_of_them(notebook):
+    notebook.user_ns["numbers"] = [1, 2, 3]
+    cell = "import os\nnumbers.append(4)\nprint(os.uname().nodename, numbers)\nother = 5"
+    assert run(notebook, "--python --hostname lab", cell) == ("lab [1, 2, 3, 4]\n", "")
+    assert notebook.user_ns["numbers"] == [1, 2, 3]
+    assert "other" not in notebook.user_ns
+    assert os.uname().nodename != "lab"
+
+
+def test_variables_come_back_that_are_asked_for(notebook):
+    notebook.user_ns["numbers"] = [1, 2, 3]
+    run(notebook, "--python --return total,numbers --return name",
+        "total, name, other = sum(numbers), 'x', 1; numbers.append(4)")  # fmt: skip
+    found = notebook.user_ns
+    assert (found["total"], found["name"], found["numbers"]) == (6, "x", [1, 2, 3, 4])
+    assert "other" not in found
+    with pytest.raises(NameError) as caught:
+        run(notebook, "--python --return nothing", "total = 7")
+    assert shown(caught.value) == "NameError: --return nothing: the cell has made no such variable"
+    assert found["total"] == 6
+
+
+def test_the_last_expression_is_shown_unless_a_semicolon_ends_it(notebook):
+    assert run(notebook, "--python", "1\n6 * 7")[0] == "42\n"
+    assert run(notebook, "--python", "6 * 7;") == ("", "")
+    assert run(notebook, "--python", "None") == ("", "")
+    assert run(notebook, "--python", "# nothing") == ("", "")
+
+
+def test_magics_shell_escapes_and_await_work_in_a_cell_of_python(notebook):
+    cell = "import asyncio\n!uname -n\nawait asyncio.sleep(0, 'slept')"
+    assert run(notebook, "--python --hostname lab", cell)[0].split() == ["lab", "'slept'"]
+
+
+def test_what_is_displayed_comes_in_its_place(notebook):
+    cell = (
+        "from IPython.display import HTML, display\n"
+        "print('before'); display(HTML('<b>bold</b>')); print('after')\n"
+        "display({'image/png': b'png'}, raw=True)"
+    )
+    with capture_output() as written:
+        order = []
+        publish = notebook.display_pub.publish
+        notebook.display_pub.publish = lambda **given: (
+            order.append(written._stdout.getvalue()), publish(**given)
+        )  # fmt: skip
+        notebook.run_cell_magic("minidocker", "--python", cell)
+        notebook.display_pub.publish = publish
+    assert written.stdout == "before\nafter\n"
+    assert order == ["before\n", "before\nafter\n"]
+    assert [output.data for output in written.outputs] == [
+        {"text/html": "<b>bold</b>", "text/plain": "<IPython.core.display.HTML object>"},
+        {"image/png": "cG5n"},
+    ]
+
+
+def test_an_exception_of_the_cell_is_shown_from_its_own_line_on(notebook):
+    with pytest.raises(ZeroDivisionError) as caught:
+        run(notebook, "--python", "def divide(by):\n    return 1 / by\n\ndivide(0)")
+    text = re.sub(r"\x1b\[[\d;]*m", "", shown(caught.value))
+    assert "----> 4 divide(0)" in text
+    assert "----> 2     return 1 / by" in text
+    assert "ZeroDivisionError: division by zero" in text
+    assert "minidocker" not in text
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("import os; os._exit(3)", "ended its interpreter with exit status 3"),
+        ("raise SystemExit(2)", "ended its interpreter with exit status 2"),
+        ("import os; os.kill(os.getpid(), 9)", "killed by signal SIGKILL"),
+        ("import time; time.sleep(1000)", "not ended after 0.5 seconds"),
+        ("value = (1 for _ in ())", "cannot be pickled"),
+    ],
+)
+def test_a_cell_that_gives_no_answer_says_why(notebook, cell, said, leaks):
+    with pytest.raises(minidocker.CallError) as caught:
+        run(notebook, "--python --timeout 0.5 --return value", cell)
+    assert said in shown(caught.value)
+    assert "\n" not in shown(caught.value)
+    leaks.assert_unchanged()
+
+
+def test_a_mistake_in_the_cell_is_found_before_anything_is_started(notebook):
+    with pytest.raises(SyntaxError):
+        run(notebook, "--python", "1 +")
+
+
+def test_nobody_answers_what_a_cell_of_python_asks(notebook):
+    with pytest.raises(EOFError, match="nobody types"):
+        run(notebook, "--python", "input('name: ')")
+
+
+def test_output_of_programs_and_of_python_is_shown_or_kept(notebook):
+    cell = "import os, sys\nprint('text'); os.system('echo program'); print('no', file=sys.stderr);"
+    out, err = run(notebook, "--python", cell)
+    assert (sorted(out.split()), err) == (["program", "text"], "no\n")
+    run(notebook, "--python --out listing", "print('kept')")
+    assert notebook.user_ns["listing"] == "kept\n"
+
+
+def test_environment_and_directory_are_the_cells_own(notebook):
+    cell = "import os\nprint(os.environ['GREETING'], os.getcwd())"
+    assert run(notebook, "--python -e GREETING=hello -w /usr", cell)[0] == "hello /usr\n"
+    assert "GREETING" not in os.environ
+    assert os.getcwd() != "/usr"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--python --shell bash", "--shell is about scripts"),
+        ("--python --container box", "--container is about scripts"),
+        ("--python --explain", "--explain is about scripts"),
+        ("--python --no-raise-error", "--no-raise-error is about scripts"),
+        ("--python a", "'a': Python takes no arguments"),
+        ("--python --return 1a", "'1a' for --return: it is no name"),
+        ("--return a", "--return is about Python; give --python too"),
+    ],
+)
+def test_options_that_do_not_go_with_python_are_refused(notebook, line, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        run(notebook, line, "print('not run')")
+
+
 # --- lines -------------------------------------------------------------------------------------
 
 
@@ -311,73 +442,3 @@ def test_ipython_is_not_imported_by_anything_else():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout == "False\n"
-
-
-# --- a real kernel -----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def kernel(tmp_path):
-    manager = pytest.importorskip("jupyter_client.manager")
-    environment = {
-        **os.environ, "IPYTHONDIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path / "run")
-    }  # fmt: skip
-    started, client = manager.start_new_kernel(
-        startup_timeout=60, kernel_name="python3", env=environment
-    )
-    client.execute_interactive("%load_ext minidocker", timeout=60, allow_stdin=False)
-    yield started, client
-    client.stop_channels()
-    started.shutdown_kernel(now=True)
-
-
-def execute(client, code):
-    """Send a cell; its messages as they come, until the kernel has done with it."""
-    # With stop_on_error what is sent next may be thrown away after a failure.
-    sent = client.execute(code, allow_stdin=False, stop_on_error=False)
-    while True:
-        message = client.get_iopub_msg(timeout=60)
-        if message["parent_header"].get("msg_id") != sent:
-            continue
-        if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
-            return
-        yield message["msg_type"], message["content"]
-
-
-def test_output_is_shown_while_the_cell_runs(kernel, tmp_path):
-    _, client = kernel
-    gate = tmp_path / "gate"
-    script = f"%%minidocker\necho first\nwhile [ ! -e {gate} ]; do sleep 0.01; done\necho last\n"
-    texts = []
-    for kind, content in execute(client, script):
-        if kind == "stream":
-            texts.append(content["text"])
-            # The script goes on only when its first line has been seen here.
-            gate.touch()
-    assert "".join(texts) == "first\nlast\n"
-
-
-def test_interrupting_the_kernel_ends_the_container(kernel, survivors):
-    manager, client = kernel
-    script = f"%%minidocker\nMARK={survivors.mark} sleep 1000 &\necho $$ started\nsleep 1000\n"
-    for kind, content in execute(client, script):
-        if kind == "stream" and "started" in content["text"]:
-            manager.interrupt_kernel()
-        if kind == "error":
-            assert content["ename"] == "KeyboardInterrupt"
-            break
-    else:
-        pytest.fail("the cell was not interrupted")
-    survivors.wait_until_gone()
-    # And the notebook goes on.
-    texts = [content["text"] for kind, content in execute(client, "print(1)") if kind == "stream"]
-    assert texts == ["1\n"]
-
-
-def test_values_are_shown_as_pictures_and_as_text(kernel):
-    _, client = kernel
-    code = "import minidocker\nbox = minidocker.Container(hostname='lab').start()\nbox.view()"
-    found = [content["data"] for kind, content in execute(client, code) if kind == "execute_result"]
-    assert 'class="minidocker-view"' in found[0]["text/html"]
-    assert "CONTAINER lab" in found[0]["text/plain"]
-    list(execute(client, "box.kill()"))

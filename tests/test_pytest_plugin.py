@@ -605,6 +605,27 @@ def test_a_thread_that_never_ends_delays_its_test_only_so_long(runs):
     result.stdout.fnmatch_lines(["*a thread that the test left running had not ended after*"])
 
 
+def test_where_a_test_hangs_is_shown_and_one_that_fails_does_not_hang(runs):
+    """The thread of faulthandler_timeout is not in the copy, which must not wait for its end."""
+    runs.pytester.makeini("[pytest]\nfaulthandler_timeout = 0.5")
+    result = runs(
+        """
+        import time, pytest
+        pytestmark = pytest.mark.minidocker(timeout=20)
+        def test_fails(): assert False
+        def test_is_slow():
+            waits_here_a_while = time.sleep
+            waits_here_a_while(1)
+        def test_passes(): pass
+        """
+    )
+    assert outcomes(result) == {"passed": 2, "failed": 1}
+    said = result.stderr.str()
+    assert said.count("Timeout (0:00:00.5") == 1
+    assert "in test_is_slow" in said
+    assert "_pytest_outside" not in said
+
+
 def test_where_there_are_no_containers_tests_are_skipped_or_fail_as_asked(runs):
     path = runs.pytester.makepyfile(
         """

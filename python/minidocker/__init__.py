@@ -11,10 +11,11 @@ if _TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell as _InteractiveShell
 
     from minidocker import linux
+    from minidocker._attach import AttachedContainer, attach
     from minidocker._call import CompletedCall, Isolated, call, isolated
     from minidocker._changes import Changes, changes
     from minidocker._confine import Seccomp
-    from minidocker._container import AttachedContainer, Container, attach
+    from minidocker._container import Container
     from minidocker._doctor import doctor
     from minidocker._doctor.report import Report
     from minidocker._errors import (
@@ -89,10 +90,11 @@ __all__ = [
 ]
 
 _MODULES = {
+    "_attach": "AttachedContainer attach",
     "_call": "CompletedCall Isolated call isolated",
-    "_container": "AttachedContainer Container attach",
     "_changes": "Changes changes",
     "_confine": "Seccomp",
+    "_container": "Container",
     "_doctor": "doctor",
     "_doctor.report": "Report",
     "_errors": (

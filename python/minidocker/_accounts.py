@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import grp
 import os
-from typing import Any
+import pwd
+from typing import TYPE_CHECKING, Any
 
 from minidocker._errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NO_ID = 2**32 - 1
 """(gid_t) -1, which means nobody."""
@@ -50,6 +55,33 @@ def resolve(
         user = _lookup("user", user, "passwd", root)
         group = _lookup("group", group, "group", root)
     return user, group
+
+
+def ids(user: int | str | None, *, rootfs: _Path | None = None) -> tuple[int | None, int | None]:
+    """Return the ids of a `Spec`'s user, and of the group that it may name.
+
+    Args:
+        user: an id, a name, or ``"user:group"``.
+        rootfs: the directory that will be the container's root, where names are looked up.
+
+    Raises:
+        SpecError: a name that does not exist inside.
+    """
+    own, group = resolve(user, None, entered=None, rootfs=rootfs)
+    return (
+        _id("user", own, lambda name: pwd.getpwnam(name).pw_uid),
+        _id("group", group, lambda name: grp.getgrnam(name).gr_gid),
+    )
+
+
+def _id(option: str, name: int | str | None, find: Callable[[str], int]) -> int | None:
+    if not isinstance(name, str):
+        return name
+    try:
+        return find(name)
+    except KeyError:
+        reason = f"there is no such {option}: give its id"
+        raise SpecError(reason, option=option, value=name) from None
 
 
 def _root(entered: int | None, rootfs: _Path | None) -> _Path | None:

@@ -19,14 +19,14 @@ from minidocker import _remote, _spawn, _worker
 from minidocker._errors import CallError, SpecError
 from minidocker._fork import ForkedContainer, leave
 from minidocker._options import CALL_OPTIONS, CallOptions
-from minidocker._outcome import Conversation, Streams, died, end
+from minidocker._outcome import Conversation, Streams, died
 from minidocker._spec import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from minidocker._outcome import Answer
-    from minidocker._process import Usage
+    from minidocker._process import Popen, Usage
 
 __all__ = ["CompletedCall", "Isolated", "call", "isolated"]
 
@@ -169,7 +169,7 @@ def isolated(
         SpecError: an option that does not exist, or a value of the wrong kind.
     """
     how = CallOptions(**{name: options.pop(name) for name in CALL_OPTIONS & options.keys()})
-    where = Spec.of(spec, options)
+    where = Spec.of(spec, options, others=CALL_OPTIONS)
 
     def decorate(function: Callable[P, T]) -> Isolated[P, T]:
         return Isolated(function, where, how)
@@ -187,11 +187,7 @@ def perform(
     usage: bool = True,
 ) -> CompletedCall[T]:
     """Call a function in a new container. ``usage``: whether what it used up is asked for."""
-    given: object = function
-    if not callable(given):
-        reason = f"it is a {type(function).__name__}: give what can be called"
-        raise SpecError(reason, option="function", value=function)
-    _worker.check_not_loading_main()
+    _check(function)
     if options.method == "fork":
         return _by_fork(function, args, kwargs, spec, options)
     request = _worker.task(
@@ -207,6 +203,43 @@ def perform(
         return running, first + request
 
     return converse(start, options, usage=usage)
+
+
+def enter(
+    start: Callable[..., Popen],
+    function: Callable[..., T],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> T:
+    """Call a function in a container that runs already: in a fresh interpreter.
+
+    Never in a copy of this process: whoever is inside could trace the copy, and read there what
+    this process has in its memory.
+
+    Args:
+        start: starts a command inside, given arguments and keywords of `Popen`.
+        function: what is called.
+        args: its arguments.
+        kwargs: its keyword arguments.
+    """
+    _check(function)
+    request = _worker.task(function, tuple(args), dict(kwargs), last=True)
+
+    def execute(
+        outputs: tuple[int, int] | None, timeout: float | None
+    ) -> tuple[_spawn.Executed, bytes]:
+        running, first = _spawn.execute(start, outputs=outputs, timeout=timeout)
+        return running, first + request
+
+    value: T = converse(execute, _DEFAULT, usage=False).value
+    return value
+
+
+def _check(function: object) -> None:
+    if not callable(function):
+        reason = f"it is a {type(function).__name__}: give what can be called"
+        raise SpecError(reason, option="function", value=function)
+    _worker.check_not_loading_main()
 
 
 def _by_fork(
@@ -250,8 +283,10 @@ def converse(
             completely = usage or streams is not None
             answer = _converse(running, request, options, streams, deadline, completely=completely)
             ended = running.wait(answered=answer is not None and not completely)
-        finally:
             running.close()
+        except BaseException:
+            running.abandon()
+            raise
     except CallError as error:
         error.stdout, error.stderr = _collected(streams, options)
         raise
@@ -281,17 +316,13 @@ def _converse(
     *,
     completely: bool,
 ) -> Answer | None:
-    try:
-        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-        talk = Conversation(
-            running, streams=streams, timeout=remaining, limit=options.limit, said=options.timeout
-        )
-        if request:
-            talk.send(request)
-        return talk.finish(completely=completely)
-    except BaseException:
-        end(running)
-        raise
+    remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+    talk = Conversation(
+        running, streams=streams, timeout=remaining, limit=options.limit, said=options.timeout
+    )
+    if request:
+        talk.send(request)
+    return talk.finish(completely=completely)
 
 
 def _collected(

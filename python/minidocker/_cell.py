@@ -94,6 +94,8 @@ def run_script(shell: InteractiveShell, parsed: Parsed, cell: str) -> None:
         minidocker.Error: it could not be started.
         IPython.core.error.UsageError: options that contradict each other.
     """
+    if "return" in parsed.settings:
+        raise IPythonUsageError("--return is about Python; give --python too, or leave it out")
     program = parsed.settings.get("shell", "sh")
     if len(cell.encode()) > _LONGEST:
         raise IPythonUsageError(

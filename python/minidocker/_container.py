@@ -9,9 +9,9 @@ import signal
 import sys
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack
 
-from minidocker import _confine, _proc
+from minidocker import _accounts, _confine, _proc
 from minidocker._changes import Changes, changes
 from minidocker._errors import SpecError
 from minidocker._namespaces import NamespaceOptions, namespaces
@@ -22,14 +22,16 @@ if sys.platform == "linux":
     from minidocker import _core
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from minidocker._namespaces import Kind, Namespaces
     from minidocker._proc import Process
     from minidocker._view import View
 
-__all__ = ["Container", "attach"]
+__all__ = ["Container"]
+
+T = TypeVar("T")
 
 _SHARED = NamespaceOptions.none()
 _ENTERING = frozenset({*SUBPROCESS_KEYWORDS, *_confine.OPTIONS, "die_with_parent"})
@@ -88,6 +90,37 @@ class _Namespaces:
         process = Popen(args, **self._entering(options))
         self._entered(process)
         return process
+
+    def call(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Call a function in the container, and return its value.
+
+        It runs in a fresh interpreter, started there with this process's environment and import
+        path, so the interpreter and what is imported have to exist inside. The function and its
+        arguments are pickled, with cloudpickle where it is installed and needed. It is never a copy
+        of this process that enters, since whoever is inside could read its memory.
+
+        What comes back is unpickled here, and processes inside that may trace the interpreter
+        (ptrace(2)) can change it: do not call functions where code runs that is not trusted.
+
+        Args:
+            function: what is called.
+            *args: its arguments.
+            **kwargs: its keyword arguments.
+
+        Raises:
+            BaseException: whatever the function raised, with the remote traceback as its
+                ``__cause__``.
+            CallExited: it ended its interpreter.
+            CallKilled: a signal ended it.
+            CallLimitExceeded: a resource limit did.
+            CallResultError: its value, or its exception, cannot be brought back.
+            ProcessLookupError: the container does not run.
+            SpawnError: the kernel refused a step; `CommandNotFound` where there is no such
+                interpreter inside.
+        """
+        from minidocker._call import enter  # noqa: PLC0415 - only who calls functions needs it
+
+        return enter(self.popen, function, args, kwargs)
 
     def _entered(self, process: Popen) -> None:
         """Take note of a command that was started inside."""
@@ -227,7 +260,7 @@ class Container(_Namespaces):
             raise SpecError(f"{self!r} runs already: use it, or make another")
         self._process = None
         try:
-            process = _core.spawn(self.spec.core(), None, owner=self)
+            process = _core.spawn(_with_user_mapped(self.spec).core(), None, owner=self)
             self._open(process.pid)
         except BaseException:
             # Whatever came between, a signal handler's exception too: nobody will know of it.
@@ -376,84 +409,21 @@ class Container(_Namespaces):
         return f"<Container{name} {state} pid {self._pid}>"
 
 
-class AttachedContainer(_Namespaces):
-    """A container that somebody else started: what `attach` returns.
+def _with_user_mapped(spec: Spec) -> Spec:
+    """For a plain caller without maps: the one row of each is who the commands are, as in `run`.
 
-    It can be entered, looked at, paused and killed; its end is its starter's to wait for.
+    The idle init that holds the container is nobody in particular, so that nothing else says so.
     """
-
-    def __init__(self, pid: int) -> None:
-        self._open(pid)
-
-    def _is_alive(self) -> bool:
-        if self._pidfd < 0:
-            return False  # closed
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        return not poll.poll(0)
-
-    def stop(self, timeout: float = 10) -> None:
-        """Ask every process inside to end (SIGTERM), and kill what is left when the time is up."""
-        deadline = time.monotonic() + timeout
-        for process in self.processes():
-            _signal(process.pid, signal.SIGTERM)
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            self.kill()
-
-    def kill(self) -> None:
-        """End every process inside, at once."""
-        if self._is_alive():
-            if "pid" in self._own_kinds():
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            else:
-                self._kill_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give back the descriptor; the container runs on."""
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
-
-    def __del__(self) -> None:
-        if getattr(self, "_pidfd", -1) >= 0:
-            self.close()
-
-    def __repr__(self) -> str:
-        state = "closed" if self._pidfd < 0 else "running" if self._is_alive() else "exited"
-        return f"<AttachedContainer {state} pid {self._pid}>"
-
-
-def attach(pid: int) -> AttachedContainer:
-    """Return the container that a process is in, whoever started it: docker, unshare, bwrap.
-
-    Args:
-        pid: a process inside, as this process sees it.
-
-    Raises:
-        ProcessLookupError: there is no such process.
-        SpecError: it shares every namespace with this process.
-    """
-    if type(pid) is not int or pid <= 0:
-        raise SpecError("give the pid of a process", option="pid", value=pid)
-    container = AttachedContainer(pid)
-    try:
-        kinds = container._own_kinds()
-    except BaseException:
-        container.close()
-        raise
-    if not kinds:
-        container.close()
-        reason = "it is in no namespace but this process's own: give a process of a container"
-        raise SpecError(reason, option="pid", value=pid)
-    return container
+    shared = not (spec.network is None or isinstance(spec.network, str))
+    if spec.user is None or os.geteuid() == 0 or shared or not spec.namespaces.user:
+        return spec
+    uid, gid = _accounts.ids(spec.user, rootfs=spec.rootfs)
+    maps: dict[str, Any] = {}
+    if spec.uid_map is None and uid is not None:
+        maps["uid_map"] = [(uid, os.geteuid(), 1)]
+    if spec.gid_map is None and gid is not None:
+        maps["gid_map"] = [(gid, os.getegid(), 1)]
+    return Spec.of(spec, maps)
 
 
 def _processes_of(kind: Kind, inode: int) -> list[Process]:

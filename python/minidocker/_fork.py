@@ -16,10 +16,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import errno
 import functools
-import grp
 import os
-import pwd
 import signal
 import sys
 import threading
@@ -28,8 +27,8 @@ import traceback
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from minidocker import _accounts, _descriptors
-from minidocker._errors import CallTimeout, SpecError
+from minidocker import _accounts
+from minidocker._errors import CallTimeout
 from minidocker._mounts import Mount
 from minidocker._outcome import Ended
 from minidocker._process import Usage
@@ -64,11 +63,12 @@ class ForkedContainer:
         CallTimeout: the time was up before the container was made.
     """
 
-    channel: int
+    channel = -1
     copied = False
     is_ours = True
     _process: _core.Process | None = None
     _pidfd = -1
+    _reaped = False
 
     def __init__(
         self,
@@ -85,6 +85,7 @@ class ForkedContainer:
         # What is in the buffers would be written twice.
         for stream in (sys.stdout, sys.stderr):
             _flush(stream)
+        self._generation = _generation
         self._started = time.monotonic()
         try:
             if not _core.fork(spec.core(), command, self, timeout=timeout, inject=inject):
@@ -94,18 +95,13 @@ class ForkedContainer:
                 become(work, self.channel, outputs)
             assert self._process is not None
             self.pid = self._process.pid
-            _descriptors.note(self.channel)
-            self._pidfd = os.pidfd_open(self.pid)
-            _descriptors.note(self._pidfd)
+            if self._pidfd < 0:
+                raise _core.prepare_error(errno.EMFILE)
         except _core.DeadlineReached:
             said = f"the container had not been made after {timeout} seconds"
             raise CallTimeout(said, timeout=timeout) from None
         except BaseException:
-            if self._process is not None:
-                self.pid = self._process.pid
-                self.kill()
-                self.wait()
-                self.close()
+            self.abandon()
             raise
 
     def ends(self) -> int:
@@ -114,32 +110,66 @@ class ForkedContainer:
     def kill(self) -> None:
         assert self._process is not None
         if not self._spec.namespaces.pid:
-            kill_session(self.pid, reaped=False)
-        # It has not been reaped, unless by somebody else.
+            kill_session(self._process.pid, reaped=self._reaped)
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGKILL)
+            if self._pidfd >= 0:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            elif not self._reaped:
+                self._process.send_signal(signal.SIGKILL)
 
     def wait(self, *, answered: bool = False) -> Ended:  # noqa: ARG002 - a `Running`'s
         assert self._process is not None
-        status = None
+        pid, pidfd, code = self._process.pid, self._pidfd, None
         # SIGCHLD may be ignored, or somebody else may have reaped it: init said how it ended.
         with contextlib.suppress(ChildProcessError):
-            status = os.waitpid(self.pid, 0)[1]
+            how, which = (os.P_PIDFD, pidfd) if pidfd >= 0 else (os.P_PID, pid)
+            ended = os.waitid(how, which, os.WEXITED)
+            if ended is not None:
+                exited = ended.si_code == os.CLD_EXITED
+                code = ended.si_status if exited else -ended.si_status
+        self._reaped = True
         if not self._spec.namespaces.pid:
             # What the function left running is in no PID namespace that ends with init.
-            kill_session(self.pid, reaped=True)
-        if self._pidfd >= 0:
-            _descriptors.close(self._pidfd)
+            kill_session(pid, reaped=True)
+        self._pidfd = -1
+        _core.release([pidfd])
         usage = None
-        if (ended := self._process.ended()) is not None:
-            status, user, system, peak = ended
+        if (told := self._process.ended()) is not None:
+            status, user, system, peak = told
+            code = os.waitstatus_to_exitcode(status)
             wall = time.monotonic() - self._started
             usage = Usage(wall=wall, user=user, system=system, peak=peak)
-        return Ended(None if status is None else os.waitstatus_to_exitcode(status), usage)
+        return Ended(code, usage)
 
     def close(self) -> None:
         """Give the channel back."""
-        _descriptors.close(self.channel)
+        channel, self.channel = self.channel, -1
+        _core.release([channel])
+
+    def abandon(self) -> None:
+        """End it, and give everything back, however far it came."""
+        if self._process is not None and self._generation == _generation:
+            if not self._reaped or self._pidfd >= 0:
+                self.kill()
+                self.wait()
+            self.close()
+
+    def __del__(self) -> None:
+        # An exception may have come in between, a Ctrl-C for one. With the caller it ends anyway.
+        if self._process is not None and not sys.is_finalizing():
+            self.abandon()
+
+
+# Of this process among those that it was forked from: their containers are not its own.
+_generation = 0
+
+
+def _next_generation() -> None:
+    global _generation  # noqa: PLW0603 - what this process is
+    _generation += 1
+
+
+os.register_at_fork(after_in_child=_next_generation)
 
 
 def with_interpreter(spec: Spec) -> Spec:
@@ -173,12 +203,7 @@ def how(spec: Spec, outputs: tuple[int, int] | None = None) -> _core.Command:
     stdio = (-1, -1, -1) if outputs is None else (-1, *outputs)
     if spec.user is None:
         return _how(stdio, None, None)
-    user, group = _accounts.resolve(spec.user, None, entered=None)
-    return _how(
-        stdio,
-        _id("user", user, lambda name: pwd.getpwnam(name).pw_uid),
-        _id("group", group, lambda name: grp.getgrnam(name).gr_gid),
-    )
+    return _how(stdio, *_accounts.ids(spec.user))
 
 
 @functools.lru_cache
@@ -200,16 +225,6 @@ def _how(stdio: tuple[int, int, int], user: int | None, group: int | None) -> _c
         group=group,
         groups=None,
     )
-
-
-def _id(option: str, name: int | str | None, find: Callable[[str], int]) -> int | None:
-    if not isinstance(name, str):
-        return name
-    try:
-        return find(name)
-    except KeyError:
-        reason = f"there is no such {option}: give its id"
-        raise SpecError(reason, option=option, value=name) from None
 
 
 # --- in the copy

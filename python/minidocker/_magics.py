@@ -18,6 +18,7 @@ from minidocker.cli.parser import (
     UsageError,
     parse,
     setting,
+    setting_items,
 )
 from minidocker.cli.usage import command_help
 
@@ -40,6 +41,10 @@ def _variable(text: str) -> str:
     if not text.isidentifier():
         raise ValueError(f"it is no name of {_NAMED}")
     return text
+
+
+def _variables(text: str) -> list[str]:
+    return [_variable(name.strip()) for name in text.split(",")]
 
 
 _OWN = (
@@ -72,6 +77,21 @@ _OWN = (
         store=setting("out"),
         summary="Put what is written to standard output into a variable, instead of showing it",
         example="%%minidocker --out listing",
+    ),
+    Option(
+        "--python",
+        store=setting("python"),
+        summary="The cell is Python: run it in a copy of the notebook's process, which has its "
+        "variables",
+        example="%%minidocker --python",
+    ),
+    Option(
+        "--return",
+        metavar="NAME[,NAME ...]",
+        convert=_variables,
+        store=setting_items("return"),
+        summary="With --python: bring variables back; all others stay as they were",
+        example="%%minidocker --python --return result",
     ),
     Option(
         "--shell",

@@ -163,7 +163,7 @@ class Popen(subprocess.Popen[Any]):
         **options: Unpack[SpecOptions],
     ) -> None:
         self.usage: Usage | None = None
-        self._spec = Spec.of(spec, options)
+        self._spec = Spec.of(spec, options, others=SUBPROCESS_KEYWORDS)
         self._enter = _enter
         self._timeout = _timeout
         self._trace = _trace

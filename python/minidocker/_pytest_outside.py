@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import select
@@ -12,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key, get_timeout_config_value
 
 from minidocker._pytest_report import decode, how_it_ended, report_failure, shares_terminal
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from minidocker._fork import ForkedContainer
 
-__all__ = ["Alarm", "Outside"]
+__all__ = ["Alarm", "Outside", "Watchdog"]
 
 PHASES = ("setup", "call", "teardown")
 GRACE = 5.0
@@ -251,3 +253,38 @@ class Alarm:
     def _set(self, seconds: float) -> None:
         # Not 0, which is never.
         signal.setitimer(signal.ITIMER_REAL, max(0.001, seconds), self._interval)
+
+
+class Watchdog:
+    """The thread of ``faulthandler_timeout``, which shows where a test hangs: a fork loses it.
+
+    What is worse, a copy waits for ever for the thread's end as soon as it is to be stopped, which
+    pytest does for each test that fails. So it is stopped first, and goes on inside: there it is
+    that the test hangs.
+
+    Args:
+        config: pytest's.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._timeout = 0.0
+        descriptor = config.stash.get(fault_handler_stderr_fd_key, None)
+        if descriptor is not None and config.pluginmanager.has_plugin("faulthandler"):
+            self._descriptor = descriptor
+            self._timeout = get_timeout_config_value(config)
+        if self._timeout > 0:
+            self._exit = _asked_to_exit(config)
+            faulthandler.cancel_dump_traceback_later()
+
+    def go_on(self) -> None:
+        """Start it again, with all of its time."""
+        if self._timeout > 0:
+            faulthandler.dump_traceback_later(self._timeout, file=self._descriptor, exit=self._exit)
+
+
+def _asked_to_exit(config: pytest.Config) -> bool:
+    try:
+        return bool(config.getini("faulthandler_exit_on_timeout"))
+    except ValueError:
+        # A pytest that does not have it yet.
+        return False

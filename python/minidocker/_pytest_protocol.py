@@ -23,7 +23,7 @@ from minidocker import _pytest_coverage
 from minidocker._errors import CallTimeout, SpawnError, SpecError, UnsupportedPlatformError
 from minidocker._fork import ForkedContainer
 from minidocker._pytest_inside import Inside, flush
-from minidocker._pytest_outside import Alarm, Outside
+from minidocker._pytest_outside import Alarm, Outside, Watchdog
 from minidocker._pytest_report import (
     join_sections,
     marked,
@@ -134,19 +134,22 @@ class ContainedTest:
         _set_up_shared(self.item)
         additions = xml_additions(self.item)
         flush(self.config)
-        alarm = Alarm()
+        alarm, watchdog = Alarm(), Watchdog(self.config)
         try:
             container = ForkedContainer(None, spec, timeout=timeout)
         except (SpawnError, SpecError, CallTimeout) as error:
             alarm.go_on()
+            watchdog.go_on()
             unavailable(self.config, error, options, WHERE)
         if container.copied:
             self.inside = Inside(self.item, container.channel, additions)
             self.inside.enter()
             alarm.go_on()
+            watchdog.go_on()
             return
         with alarm.later():
             self.outside.listen(container, timeout)
+        watchdog.go_on()
         raise _Elsewhere("the test has been run in its container")
 
     def _asked_for(self) -> tuple[Spec, dict[str, Any], float | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict
 
 from minidocker import _confine
@@ -166,8 +166,15 @@ class Spec:
         device_mounts(self.devices, look=False)
 
     @classmethod
-    def of(cls, spec: Spec | None, options: Mapping[str, Any]) -> Spec:
+    def of(
+        cls, spec: Spec | None, options: Mapping[str, Any], *, others: Iterable[str] = ()
+    ) -> Spec:
         """Return ``spec`` with ``options`` in place of its fields.
+
+        Args:
+            spec: by default `Spec` as it is.
+            options: fields, by name.
+            others: what may be given where these options were, and could have been meant.
 
         Raises:
             SpecError: an option that does not exist, with the nearest name that does.
@@ -180,7 +187,7 @@ class Spec:
             return _DEFAULT if spec is None else spec
         for name, value in options.items():
             if name not in FIELDS:
-                raise unknown_option(name, value, [*FIELDS, *SUBPROCESS_KEYWORDS, "spec"])
+                raise unknown_option(name, value, [*FIELDS, "spec", *others])
         if spec is None:
             return cls(**options)
         return dataclasses.replace(spec, **options)

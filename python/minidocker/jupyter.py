@@ -6,6 +6,10 @@
     writes is shown as it comes; an exit status other than 0 is a `subprocess.CalledProcessError`;
     interrupting the kernel ends the container.
 
+``%%minidocker --python [--return NAME[,NAME ...]]``
+    Runs the cell as Python, in a copy of the notebook's process in a new container. It has the
+    notebook's variables; what it does to them is done in the copy, but for those brought back.
+
 ``%minidocker WORD ...``
     ``doctor``, ``explain``, ``inspect``, ``ps``, ``run``, ``exec`` as on the command line, and
     ``view``. What they find is their value, and is shown as such.
@@ -48,9 +52,14 @@ def _magic_cell(ipython: InteractiveShell, line: str, cell: str) -> None:
     parsed = _magics.read(_magics.CELL, _magics.words(line))
     if parsed is None:
         return
-    from minidocker._cell import run_script  # noqa: PLC0415 - likewise
+    if parsed.settings.get("python"):
+        from minidocker._cell_python import run_python  # noqa: PLC0415 - likewise
 
-    run_script(ipython, parsed, cell)
+        run_python(ipython, parsed, cell)
+    else:
+        from minidocker._cell import run_script  # noqa: PLC0415 - likewise
+
+        run_script(ipython, parsed, cell)
 
 
 def _magic_line(ipython: InteractiveShell, line: str) -> Any:

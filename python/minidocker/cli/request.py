@@ -9,7 +9,7 @@ from minidocker.cli.parser import Parsed, UsageError
 
 if TYPE_CHECKING:
     from minidocker import NamespaceOptions
-    from minidocker._container import AttachedContainer
+    from minidocker._attach import AttachedContainer
 
 _SHARED = ("pid", "uts", "ipc", "user", "cgroup")
 

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Dask distributed: tasks of a cluster, each in a container of its own on its worker."""
+
+import logging
+import os
+import signal
+import sys
+
+from both_sides import BothSides
+from dask.distributed import Client, LocalCluster
+
+import minidocker
+from minidocker import Spec
+
+
+def where(number: int) -> tuple[int, int, str]:
+    """What is done in a container: the number again, the pid there and the host name there."""
+    return number, os.getpid(), os.uname().nodename
+
+
+def die() -> None:
+    """Be killed, as the kernel does it for want of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@minidocker.isolated(hostname="decorated")
+def name() -> str:
+    return os.uname().nodename
+
+
+def main() -> int:
+    sides = BothSides(__doc__)
+    cluster = LocalCluster(
+        n_workers=1,
+        threads_per_worker=2,
+        dashboard_address=None,
+        # A worker would log the failure that is shown below.
+        silence_logs=logging.CRITICAL,
+        # What a container may take, the scheduler counts: here, one at a time.
+        resources={"containers": 1},
+    )
+    with cluster, Client(cluster) as client:
+        # pure=False: Dask takes equal calls for one, and would run the first of them only.
+        tasks = [
+            client.submit(
+                minidocker.call, where, number, spec=Spec(hostname=f"task-{number}"),
+                pure=False, resources={"containers": 1},
+            )
+            for number in range(4)
+        ]  # fmt: skip
+        found = client.gather(tasks)
+        worker = client.submit(os.getpid, pure=False).result()
+        sides.row("pid", worker, found[0][1])
+        sides.row("host name", os.uname().nodename, ", ".join(host for *_, host in found))
+
+        killed = client.submit(minidocker.call, die, pure=False).exception()
+        still = client.submit(os.getpid, pure=False).result()
+        decorated = client.submit(name, pure=False).result()
+
+        number = "/proc/sys/kernel/random/uuid"
+        equal = [client.submit(minidocker.call, read, number, pure=False) for _ in range(2)]
+        values = client.gather(equal)
+
+    sides.shows(
+        "every task had a container of its own",
+        found == [(number, 2, f"task-{number}") for number in range(4)],
+    )
+    sides.shows("a task that is killed says so", isinstance(killed, minidocker.CallKilled))
+    # Without a container the worker would have been killed, and what it held computed again.
+    sides.shows("its worker is still there", still == worker)
+    sides.shows("a decorated function is submitted as it is", decorated == "decorated")
+    sides.shows("with pure=False equal calls are calls of their own", values[0] != values[1])
+    return sides.print()
+
+
+def read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""The magics in a real kernel: output as it comes, and interrupts."""
+
+import os
+
+import pytest
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    manager = pytest.importorskip("jupyter_client.manager")
+    environment = {
+        **os.environ, "IPYTHONDIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path / "run")
+    }  # fmt: skip
+    started, client = manager.start_new_kernel(
+        startup_timeout=60, kernel_name="python3", env=environment
+    )
+    client.execute_interactive("%load_ext minidocker", timeout=60, allow_stdin=False)
+    yield started, client
+    client.stop_channels()
+    started.shutdown_kernel(now=True)
+
+
+def execute(client, code):
+    """Send a cell; its messages as they come, until the kernel has done with it."""
+    # With stop_on_error what is sent next may be thrown away after a failure.
+    sent = client.execute(code, allow_stdin=False, stop_on_error=False)
+    while True:
+        message = client.get_iopub_msg(timeout=60)
+        if message["parent_header"].get("msg_id") != sent:
+            continue
+        if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
+            return
+        yield message["msg_type"], message["content"]
+
+
+def test_output_is_shown_while_the_cell_runs(kernel, tmp_path):
+    _, client = kernel
+    gate = tmp_path / "gate"
+    script = f"%%minidocker\necho first\nwhile [ ! -e {gate} ]; do sleep 0.01; done\necho last\n"
+    texts = []
+    for kind, content in execute(client, script):
+        if kind == "stream":
+            texts.append(content["text"])
+            # The script goes on only when its first line has been seen here.
+            gate.touch()
+    assert "".join(texts) == "first\nlast\n"
+
+
+def test_interrupting_the_kernel_ends_the_container(kernel, survivors):
+    manager, client = kernel
+    script = f"%%minidocker\nMARK={survivors.mark} sleep 1000 &\necho $$ started\nsleep 1000\n"
+    for kind, content in execute(client, script):
+        if kind == "stream" and "started" in content["text"]:
+            manager.interrupt_kernel()
+        if kind == "error":
+            assert content["ename"] == "KeyboardInterrupt"
+            break
+    else:
+        pytest.fail("the cell was not interrupted")
+    survivors.wait_until_gone()
+    # And the notebook goes on.
+    texts = [content["text"] for kind, content in execute(client, "print(1)") if kind == "stream"]
+    assert texts == ["1\n"]
+
+
+def test_interrupting_the_kernel_ends_a_cell_of_python(kernel, survivors):
+    manager, client = kernel
+    cell = (
+        "%%minidocker --python\nimport subprocess, time\n"
+        f"subprocess.Popen(['sh', '-c', 'sleep 1000; true {survivors.mark}'])\n"
+        "print('started')\ntime.sleep(1000)"
+    )
+    for kind, content in execute(client, cell):
+        if kind == "stream" and "started" in content["text"]:
+            assert survivors.find()
+            manager.interrupt_kernel()
+        if kind == "error":
+            assert content["ename"] == "KeyboardInterrupt"
+            break
+    else:
+        pytest.fail("the cell was not interrupted")
+    survivors.wait_until_gone()
+
+
+def test_a_cell_of_python_shows_what_it_displays_in_a_real_kernel(kernel):
+    _, client = kernel
+    cell = (
+        "%%minidocker --python --return box\nfrom IPython.display import Markdown, display\n"
+        "print('text'); display(Markdown('*shown*')); box = 5\nimport minidocker\n"
+        "minidocker.namespaces()"
+    )
+    shown = list(execute(client, cell))
+    texts = [content["text"] for kind, content in shown if kind == "stream"]
+    pages = [content["data"] for kind, content in shown if kind == "display_data"]
+    assert texts == ["text\n"]
+    assert [sorted(page) for page in pages] == [
+        ["text/markdown", "text/plain"], ["text/html", "text/plain"]
+    ]  # fmt: skip
+    assert ("stream", {"name": "stdout", "text": "5\n"}) in list(execute(client, "print(box)"))
+
+
+def test_values_are_shown_as_pictures_and_as_text(kernel):
+    _, client = kernel
+    code = "import minidocker\nbox = minidocker.Container(hostname='lab').start()\nbox.view()"
+    found = [content["data"] for kind, content in execute(client, code) if kind == "execute_result"]
+    assert 'class="minidocker-view"' in found[0]["text/html"]
+    assert "CONTAINER lab" in found[0]["text/plain"]
+    list(execute(client, "box.kill()"))
