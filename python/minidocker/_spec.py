@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -189,6 +190,8 @@ class Spec:
             if name not in FIELDS:
                 raise unknown_option(name, value, [*FIELDS, "spec", *others])
         if spec is None:
+            if all(type(value) in _PLAIN for value in options.values()):
+                return _of_plain(tuple((name, type(options[name]), options[name]) for name in options))
             return cls(**options)
         return dataclasses.replace(spec, **options)
 
@@ -315,3 +318,12 @@ def _timespec(seconds: float) -> tuple[int, int]:
 
 FIELDS = frozenset(field.name for field in dataclasses.fields(Spec))
 _DEFAULT = Spec()
+
+# Values that never change, so that what is made of them can be kept.
+_PLAIN = frozenset({str, int, bool, type(None), NamespaceOptions})
+
+
+@functools.lru_cache(maxsize=64)
+def _of_plain(options: tuple[tuple[str, type, Any], ...]) -> Spec:
+    """A `Spec` of plain values, which scripts ask for again and again. Types tell 1 from True."""
+    return Spec(**{name: value for name, _, value in options})
