@@ -14,6 +14,8 @@ PYTHON ?= python3
 TEST_USER ?= minidocker-test
 # Processes that pytest spreads the tests over.
 JOBS ?= 2
+# How many filters and roots `make fuzz` makes up.
+FUZZ_CASES ?= 20000
 # More arguments for pytest: make test-root PYTEST_ARGS='-k hostname -x'
 PYTEST_ARGS ?=
 
@@ -107,6 +109,11 @@ lint-python: $(PACKAGE)
 .PHONY: test-rust
 test-rust: | $(VENV)/bin/python ## The tests of the Rust crates
 	cargo test --quiet --locked --workspace
+
+# What reads what others have made (filters, roots) has properties that hold for any of it.
+.PHONY: fuzz
+fuzz: ## Look for a filter or a root that breaks what holds for any: FUZZ_CASES=1000000
+	PROPTEST_CASES=$(FUZZ_CASES) cargo test --quiet --locked --release --package minidocker-core --lib properties
 
 # The plain user's part comes last, and is never left out: root makes itself such a user.
 .PHONY: test-python

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,9 @@ class Setup:
 
 ACTIONS: dict[str, Callable[[Setup], Action]] = {}
 COMMANDS: dict[str, list[str]] = {}
-"""Command lines of the tools, without the program; HOSTS stands for the path of a hosts file."""
+"""Command lines of the tools, without the program.
+
+HOSTS stands for the path of a hosts file, ROOT for that of a root file system."""
 
 
 def action(name: str) -> Callable[[Callable[[Setup], Action]], Callable[[Setup], Action]]:
@@ -69,16 +71,97 @@ def _subprocess_fork(setup: Setup) -> Action:
     return act
 
 
-@action("minidocker")
-def _minidocker(setup: Setup) -> Action:
+def _package() -> Any:
     try:
         minidocker = importlib.import_module("minidocker")
     except ImportError as why:
         raise Unavailable(f"not built ({why.name} is missing)") from why
     if not hasattr(minidocker, "run"):
         raise Unavailable("this version has no run()")
-    run, arguments = minidocker.run, [setup.noop]
+    return minidocker
+
+
+@action("minidocker")
+def _minidocker(setup: Setup) -> Action:
+    run, arguments = _package().run, [setup.noop]
     return lambda: run(arguments, hostname="bench", check=True)
+
+
+def _rootfs(setup: Setup) -> Path:
+    """A root file system of one program."""
+    root = setup.scratch / "root"
+    for name in ("dev", "etc", "proc", "sys", "tmp", "usr", "var"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name in ("etc/hosts", "etc/hostname"):
+        (root / name).touch()
+    shutil.copy(setup.noop, root / "noop")
+    return root
+
+
+def _with_profile(profile: str) -> Callable[[Setup], Action]:
+    """A command in a root of its own, with a profile."""
+
+    def prepare(setup: Setup) -> Action:
+        minidocker = _package()
+        spec = minidocker.Spec(
+            hostname="bench",
+            rootfs=_rootfs(setup),
+            tmpfs=["/tmp"],
+            mounts=[
+                minidocker.Mount("/usr", "/usr", read_only=True),
+                minidocker.Mount("/var", "/var"),
+            ],
+            profile=profile,
+        )
+        return lambda: minidocker.run(["/noop"], spec=spec, check=True)
+
+    return prepare
+
+
+PROFILES = ("namespaces", "docker", "untrusted")
+for _name in PROFILES:
+    action(f"root-{_name}")(_with_profile(_name))
+
+
+def _with_profile_on_the_host(profile: str) -> Callable[[Setup], Action]:
+    """A command on the host's own files, with a profile."""
+
+    def prepare(setup: Setup) -> Action:
+        minidocker = _package()
+        # The program of the other tables lies in /tmp, of which "untrusted" shows nothing.
+        mount = minidocker.Mount("/mnt/noop", setup.noop, read_only=True)
+        spec = minidocker.Spec(hostname="bench", mounts=[mount], profile=profile)
+        return lambda: minidocker.run(["/mnt/noop"], spec=spec, check=True)
+
+    return prepare
+
+
+for _name in PROFILES:
+    action(f"host-{_name}")(_with_profile_on_the_host(_name))
+
+
+FILES: dict[str, Callable[[Any], dict[str, object]]] = {
+    'mounts=[Mount("/srv", "/usr")]': lambda own: {"mounts": [own.Mount("/srv", "/usr")]},
+    'mounts=[Mount("/missing", "/usr")]': lambda own: {"mounts": [own.Mount("/missing", "/usr")]},
+    'tmpfs=["/tmp"]': lambda _: {"tmpfs": ["/tmp"]},
+    "read_only=True": lambda _: {"read_only": True},
+    "overlay=True": lambda _: {"overlay": True},
+}
+"""Options for files as a table shows them, and what they are."""
+
+
+def _with_option(name: str) -> Callable[[Setup], Action]:
+    def prepare(setup: Setup) -> Action:
+        minidocker = _package()
+        arguments = [setup.noop]
+        spec = minidocker.Spec(hostname="bench", **FILES[name](minidocker))
+        return lambda: minidocker.run(arguments, spec=spec, check=True)
+
+    return prepare
+
+
+for _name in FILES:
+    action(_name)(_with_option(_name))
 
 
 COMMANDS["bwrap"] = shlex.split(
@@ -95,14 +178,25 @@ COMMANDS["nsjail"] = shlex.split("nsjail --quiet --mode o --chroot / --rw --host
 COMMANDS["hakoniwa"] = shlex.split("hakoniwa run --unshare-all --rootdir /:rw --hostname bench --")
 
 
+COMMANDS["bwrap-root"] = shlex.split(
+    "bwrap --unshare-all --hostname bench --bind ROOT / --proc /proc --dev /dev --ro-bind /sys /sys"
+    " --tmpfs /tmp --ro-bind /usr /usr --bind /var /var --bind HOSTS /etc/hosts"
+    " --bind HOSTS /etc/hostname --die-with-parent --new-session --as-pid-1"
+)
+
+
 def _tool(name: str) -> Callable[[Setup], Action]:
     def prepare(setup: Setup) -> Action:
         if shutil.which(COMMANDS[name][0]) is None:
             raise Unavailable("not installed")
         hosts = setup.scratch / "hosts"
         hosts.write_text("127.0.0.1 localhost bench\n")
-        words = [str(hosts) if word == "HOSTS" else word for word in COMMANDS[name]]
-        arguments = [*words, setup.noop]
+        places = {"HOSTS": str(hosts)}
+        program = setup.noop
+        if "ROOT" in COMMANDS[name]:
+            places["ROOT"] = str(_rootfs(setup))
+            program = "/noop"
+        arguments = [*(places.get(word, word) for word in COMMANDS[name]), program]
         return lambda: subprocess.run(arguments, check=True)
 
     return prepare

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+from actions import FILES, PROFILES
+
 FLOOR = "floor"
 BARE = "floor without namespaces"
 SUBPROCESS = "subprocess.run"
 SUBPROCESS_FORK = "subprocess.run, with fork"
 MINIDOCKER = "minidocker.run"
 BWRAP = "bwrap"
+NAMESPACES = 'root, profile="namespaces"'
+NAMESPACES_ON_THE_HOST = 'host, profile="namespaces"'
 
 FORK = "os.fork, pickle and wait"
 FORK_AND_NAMESPACES = "that, and the namespaces"
@@ -94,6 +98,25 @@ GROUPS = (
         "One command",
         "A static program that does nothing, started from a small process and waited for.",
         baselines=(FLOOR, BWRAP),
+    ),
+    Group(
+        "root",
+        "One command in a root of its own",
+        "A root file system of one program, with /dev, /proc, /sys, /etc/hosts, a tmpfs, a"
+        " read-only bind of /usr and a bind of /var.",
+        baselines=(FLOOR, BWRAP),
+    ),
+    Group(
+        "profiles",
+        "What the profiles cost",
+        "The same root with `profile=…`, and below it the host's own files with one mount.",
+        baselines=(NAMESPACES, NAMESPACES_ON_THE_HOST),
+    ),
+    Group(
+        "files",
+        "What the options for files cost",
+        '`minidocker.run([noop], hostname="bench", …)`.',
+        baselines=(MINIDOCKER,),
     ),
     Group(
         "parent",
@@ -198,6 +221,22 @@ CASES = (
     Case("command", "nsjail", action="nsjail"),
     Case("command", "hakoniwa", action="hakoniwa"),
     Case("command", "runc", action="runc", note="`runc run` of the bundle that `runc spec` writes"),
+    Case("root", FLOOR, floor=("--with", "root"), note="the system calls alone, by path"),
+    Case(
+        "root",
+        MINIDOCKER,
+        action="root-namespaces",
+        note='`minidocker.run(["/noop"], hostname="bench", rootfs=ROOT, tmpfs=["/tmp"],'
+        ' mounts=[Mount("/usr", "/usr", read_only=True), Mount("/var", "/var")])`',
+    ),
+    Case("root", BWRAP, action="bwrap-root", note="with the host's /sys, read-only"),
+    *(
+        Case("profiles", f'{place}, profile="{name}"', action=f"{place}-{name}")
+        for place in ("root", "host")
+        for name in PROFILES
+    ),
+    Case("files", MINIDOCKER, action="minidocker", note="the host's files as they are"),
+    *(Case("files", name, action=name) for name in FILES),
     Case("parent", SUBPROCESS, action="subprocess"),
     Case("parent", SUBPROCESS_FORK, action="subprocess-fork"),
     Case("parent", MINIDOCKER, action="minidocker"),

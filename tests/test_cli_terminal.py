@@ -27,6 +27,13 @@ def test_the_command_gets_a_terminal_of_its_own_as_its_controlling_terminal():
         assert inside != os.ttyname(window.slave)
 
 
+@pytest.mark.root(reason="runs the command as another user of the host")
+def test_the_terminal_is_the_users_who_can_open_it_by_name():
+    with terminal("-t", "-u", "4321", "sh", "-c", "exec 3<>$(tty) && stat -Lc %u $(tty)") as window:
+        window.expect("4321\r*\n")
+        assert window.wait() == 0
+
+
 def test_bash_inside_has_job_control_and_leaves_the_callers_terminal_as_it_was():
     with terminal("-it", *BASH, "-i") as window:
         window.type("PS1='in''ner# '\n")

@@ -274,6 +274,23 @@ def test_a_hard_limit_above_the_callers_is_refused_by_the_kernel(leaks):
     assert "ulimit" in caught.value.hint
 
 
+FORK = """
+import os, time
+for number in range(60):
+    try:
+        if os.fork() == 0:
+            time.sleep(100)
+    except OSError:
+        break
+print(number)
+"""
+
+
+@pytest.mark.plain(reason="the kernel holds root's id to no number of processes")
+def test_a_fork_bomb_ends_at_the_limit_of_processes():
+    assert int(run(sys.executable, "-c", FORK, profile="docker", ulimits={"nproc": 20}).stdout) < 25
+
+
 # --- bad input -----------------------------------------------------------------------------------
 
 

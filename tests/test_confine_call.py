@@ -141,3 +141,38 @@ def test_untrusted_code_has_its_interpreter_and_nothing_else_of_a_home(method):
     needed = {Path(part) for part in (sys.prefix, sys.base_prefix, HERE)}
     allowed = {part.relative_to(home).parts[0] for part in needed if part.is_relative_to(home)}
     assert set(at_home) == allowed
+
+
+def reach_for_pid_1():
+    """What of the process that nothing confines can be got hold of."""
+    got = []
+    for name in ("mem", "exe", "root", "cwd", "environ", "maps"):
+        path = f"/proc/1/{name}"
+        try:
+            if name in ("exe", "root", "cwd"):
+                os.readlink(path)
+            else:
+                os.close(os.open(path, os.O_RDWR if name == "mem" else os.O_RDONLY))
+                if name != "mem" and not Path(path).read_bytes():
+                    continue
+        except OSError:
+            continue
+        got.append(name)
+    return got
+
+
+@METHODS
+@pytest.mark.parametrize("profile", ["docker", "untrusted"])
+def test_init_is_out_of_reach_of_a_confined_function(method, profile):
+    assert isolated(method=method, profile=profile, mounts=SOURCES)(reach_for_pid_1)() == []
+
+
+def test_the_positive_control_a_child_of_its_own_is_in_reach():
+    def of_a_child():
+        with subprocess.Popen(["sleep", "100"]) as child:
+            os.readlink(f"/proc/{child.pid}/exe")
+            os.close(os.open(f"/proc/{child.pid}/mem", os.O_RDWR))
+            child.kill()
+        return True
+
+    assert isolated(profile="docker")(of_a_child)()

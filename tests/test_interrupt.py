@@ -62,20 +62,24 @@ class Interpreter:
 @every_mode
 @pytest.mark.parametrize("options", ["", ", capture_output=True", ", timeout=60", ", input=b'x'"])
 def test_ctrl_c_in_run_ends_the_whole_container_at_once(mode, options, survivors):
-    with Interpreter(
-        # Deaf to SIGINT and SIGTERM, with a grandchild that holds the pipes.
-        "script = 'trap \"\" INT TERM; echo ready >&3; sleep 50 & sleep 60'\n"
-        "os.dup2(1, 3)\n"
-        f"minidocker.run(sh(script), pass_fds=[3], **MODES[{mode!r}]{options})",
-        survivors,
-    ) as interpreter:
-        interpreter.ready()
-        took, said = interpreter.interrupt()
-        assert said.rstrip().endswith("KeyboardInterrupt")
-        assert interpreter.process.returncode == -signal.SIGINT
-        # subprocess.run waits a quarter of a second for a child that got the SIGINT too.
-        assert took < 0.22
-        survivors.wait_until_gone(0.5)
+    # subprocess.run waits a quarter of a second for a child that got the SIGINT too. A busy machine
+    # may take as long once, but not each time.
+    for last in (False, False, True):
+        with Interpreter(
+            # Deaf to SIGINT and SIGTERM, with a grandchild that holds the pipes.
+            "script = 'trap \"\" INT TERM; echo ready >&3; sleep 50 & sleep 60'\n"
+            "os.dup2(1, 3)\n"
+            f"minidocker.run(sh(script), pass_fds=[3], **MODES[{mode!r}]{options})",
+            survivors,
+        ) as interpreter:
+            interpreter.ready()
+            took, said = interpreter.interrupt()
+            assert said.rstrip().endswith("KeyboardInterrupt")
+            assert interpreter.process.returncode == -signal.SIGINT
+            survivors.wait_until_gone(1)
+        if took < 0.22:
+            return
+        assert not last, took
 
 
 @every_mode

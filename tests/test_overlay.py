@@ -108,6 +108,27 @@ assert (base / "small").read_text() == "small\\n"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
+@pytest.mark.root(reason="mounts something where the container then sees it")
+def test_what_goes_while_the_overlay_is_laid_is_no_failure(tmp_path):
+    """Beside a mount each entry is covered by itself, and others may be at work there."""
+    program = f"""
+import minidocker, subprocess, pathlib
+from minidocker import linux
+linux.unshare(linux.CloneFlags.NEWNS)
+linux.mount(None, "/", None, linux.MountFlags.REC | linux.MountFlags.PRIVATE, None)
+base = pathlib.Path({str(tmp_path)!r})
+(base / "mounted").mkdir()
+linux.mount("tmpfs", str(base / "mounted"), "tmpfs", 0, None)
+churn = "i=0; while :; do i=$((i+1)); : > $0/$i; mkdir $0/d$i; rm $0/$i; rmdir $0/d$i; done"
+with subprocess.Popen(["/bin/sh", "-c", churn, base]) as churning:
+    for _ in range(40):
+        done = minidocker.run(["test", "-d", base / "mounted"], overlay=True)
+        assert done.returncode == 0
+    churning.kill()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
 def test_modes_and_owners_are_those_of_the_host():
     script = "stat -c '%a %n' /tmp /usr /etc/passwd"
     assert output(script, overlay=True) == output(script)

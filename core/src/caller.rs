@@ -139,13 +139,16 @@ pub fn hold(fds: &[RawFd]) {
     held().extend_from_slice(fds);
 }
 
-/// Closes descriptors that were noted with [`hold`].
+/// Closes descriptors that were noted with [`hold`], each once: what is not noted any more has been
+/// closed, and its number may mean something else.
 pub fn release(fds: &[RawFd]) {
     let mut held = held();
     for &fd in fds {
-        held.retain(|&number| number != fd);
-        // Under the lock: the number may be another use's a moment later.
-        let _ = nix::unistd::close(fd);
+        if let Some(at) = held.iter().position(|&number| number == fd) {
+            held.swap_remove(at);
+            // Under the lock: the number may be another use's a moment later.
+            let _ = nix::unistd::close(fd);
+        }
     }
 }
 

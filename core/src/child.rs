@@ -68,10 +68,15 @@ pub(crate) unsafe fn walk(program: *mut Header) -> Failure {
                     unsafe { (call.result as *mut i32).write_unaligned(value as i32) };
                 }
                 tell(trace, call);
-                index += u32::from(call.skip);
+                if call.on_error != on_error::GONE {
+                    index += u32::from(call.skip);
+                }
             }
             Err(errno) => match call.on_error {
                 on_error::IGNORE => {}
+                on_error::GONE if errno == ENOENT && index != header.inject_at => {
+                    index += u32::from(call.skip);
+                }
                 on_error::ABSENT if absent(errno) && index != header.inject_at => {}
                 on_error::EXEC if index != header.inject_at => {
                     let missing = |errno| errno == ENOENT || errno == ENOTDIR;

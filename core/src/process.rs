@@ -203,6 +203,15 @@ impl Process {
         sys::wait_without_reaping(self.pid, block)
     }
 
+    /// A descriptor of the process; it must not have been reaped.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, or `ESRCH` where it has been reaped: `pidfd_open(2)`.
+    pub fn pidfd(&self) -> io::Result<OwnedFd> {
+        fd::pidfd_open(self.pid)
+    }
+
     /// A descriptor to wait for the end with, time and again; the process must not have been reaped.
     ///
     /// # Errors

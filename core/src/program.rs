@@ -64,6 +64,9 @@ pub(crate) mod on_error {
     /// root inside (ENOENT, ENOTDIR, EACCES, and EBADF for what follows such a call); otherwise as
     /// [`FAIL`].
     pub(crate) const ABSENT: u8 = 3;
+    /// Where what was there when the plan was made has gone since (ENOENT), the calls that would have
+    /// used it are left out: [`Call::skip`](super::Call::skip) of them. Otherwise as [`FAIL`].
+    pub(crate) const GONE: u8 = 4;
 }
 
 /// Values of [`Header::go`].
@@ -136,7 +139,8 @@ pub(crate) struct Call {
     pub(crate) nr: u32,
     /// See [`on_error`].
     pub(crate) on_error: u8,
-    /// How many of the following calls are left out when this one succeeds.
+    /// How many of the following calls are left out when this one succeeds; with
+    /// [`on_error::GONE`], when what it names has gone.
     pub(crate) skip: u8,
     /// Bit n: argument n is the address of a cell (`i32`) that holds the value.
     pub(crate) cells: u8,

@@ -49,7 +49,11 @@ impl OverlayOf {
 
 impl MountOf {
     pub(crate) fn into_core(self, py: Python<'_>) -> PyResult<Mount> {
-        let option = if self.option == "tmpfs" { "tmpfs" } else { "mounts" };
+        let option = match self.option.as_str() {
+            "tmpfs" => "tmpfs",
+            "devices" => "devices",
+            _ => "mounts",
+        };
         let of = |bytes: &PyBackedBytes| path(py, option, bytes);
         let kind = match (self.r#type.as_str(), self.content) {
             ("bind", Some(content)) => {

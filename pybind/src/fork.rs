@@ -7,6 +7,7 @@
 
 use std::os::fd::{IntoRawFd, RawFd};
 
+use minidocker_core::caller;
 use minidocker_core::launch::{self, Forked, Side};
 use minidocker_core::spec::Payload;
 use pyo3::prelude::*;
@@ -18,8 +19,9 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// Forks this process into a new container. Returns twice, and says whether in the caller. There the
-/// container becomes `owner._process`; `owner.channel` is, on either side, a stream socket to the other.
-/// Both are set before any handler of a signal can run in Python and raise.
+/// container becomes `owner._process` and a descriptor of it `owner._pidfd`, -1 where there is none left;
+/// `owner.channel` is, on either side, a stream socket to the other. All are set, and noted as `hold`
+/// does, before any handler of a signal can run in Python and raise.
 #[pyfunction]
 #[pyo3(signature = (spec, command, owner, *, timeout=None, trace=None, inject=None))]
 fn fork(
@@ -36,13 +38,16 @@ fn fork(
         launch::fork(&plan, options, &mut |fork| Python::attach(|_| as_python_does(fork)))
     })?;
     let (process, channel) = match forked {
-        Forked::Caller(process, channel) => (Some(Process(process)), channel),
-        Forked::Copy(channel) => (None, channel),
+        Forked::Caller(process, channel) => (Some(process), channel.into_raw_fd()),
+        Forked::Copy(channel) => (None, channel.into_raw_fd()),
     };
-    let in_caller = process.is_some();
-    owner.setattr("_process", process)?;
-    owner.setattr("channel", channel.into_raw_fd())?;
-    Ok(in_caller)
+    owner.setattr("channel", channel)?;
+    let Some(process) = process else { return Ok(false) };
+    let pidfd = process.pidfd().map_or(-1, IntoRawFd::into_raw_fd);
+    owner.setattr("_process", Process(process))?;
+    owner.setattr("_pidfd", pidfd)?;
+    caller::hold(&[channel, pidfd]);
+    Ok(true)
 }
 
 /// Forks as `os.fork()` does: the hooks of `os.register_at_fork`, the import lock, and in the copy the

@@ -19,7 +19,7 @@ from minidocker import _remote, _spawn, _worker
 from minidocker._errors import CallError, SpecError
 from minidocker._fork import ForkedContainer, leave
 from minidocker._options import CALL_OPTIONS, CallOptions
-from minidocker._outcome import Conversation, Streams, died, end
+from minidocker._outcome import Conversation, Streams, died
 from minidocker._spec import Spec
 
 if TYPE_CHECKING:
@@ -283,8 +283,10 @@ def converse(
             completely = usage or streams is not None
             answer = _converse(running, request, options, streams, deadline, completely=completely)
             ended = running.wait(answered=answer is not None and not completely)
-        finally:
             running.close()
+        except BaseException:
+            running.abandon()
+            raise
     except CallError as error:
         error.stdout, error.stderr = _collected(streams, options)
         raise
@@ -314,17 +316,13 @@ def _converse(
     *,
     completely: bool,
 ) -> Answer | None:
-    try:
-        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-        talk = Conversation(
-            running, streams=streams, timeout=remaining, limit=options.limit, said=options.timeout
-        )
-        if request:
-            talk.send(request)
-        return talk.finish(completely=completely)
-    except BaseException:
-        end(running)
-        raise
+    remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+    talk = Conversation(
+        running, streams=streams, timeout=remaining, limit=options.limit, said=options.timeout
+    )
+    if request:
+        talk.send(request)
+    return talk.finish(completely=completely)
 
 
 def _collected(

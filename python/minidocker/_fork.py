@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import errno
 import functools
 import os
 import signal
@@ -26,7 +27,7 @@ import traceback
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from minidocker import _accounts, _descriptors
+from minidocker import _accounts
 from minidocker._errors import CallTimeout
 from minidocker._mounts import Mount
 from minidocker._outcome import Ended
@@ -62,11 +63,12 @@ class ForkedContainer:
         CallTimeout: the time was up before the container was made.
     """
 
-    channel: int
+    channel = -1
     copied = False
     is_ours = True
     _process: _core.Process | None = None
     _pidfd = -1
+    _reaped = False
 
     def __init__(
         self,
@@ -83,6 +85,7 @@ class ForkedContainer:
         # What is in the buffers would be written twice.
         for stream in (sys.stdout, sys.stderr):
             _flush(stream)
+        self._generation = _generation
         self._started = time.monotonic()
         try:
             if not _core.fork(spec.core(), command, self, timeout=timeout, inject=inject):
@@ -92,18 +95,13 @@ class ForkedContainer:
                 become(work, self.channel, outputs)
             assert self._process is not None
             self.pid = self._process.pid
-            _descriptors.note(self.channel)
-            self._pidfd = os.pidfd_open(self.pid)
-            _descriptors.note(self._pidfd)
+            if self._pidfd < 0:
+                raise _core.prepare_error(errno.EMFILE)
         except _core.DeadlineReached:
             said = f"the container had not been made after {timeout} seconds"
             raise CallTimeout(said, timeout=timeout) from None
         except BaseException:
-            if self._process is not None:
-                self.pid = self._process.pid
-                self.kill()
-                self.wait()
-                self.close()
+            self.abandon()
             raise
 
     def ends(self) -> int:
@@ -112,32 +110,66 @@ class ForkedContainer:
     def kill(self) -> None:
         assert self._process is not None
         if not self._spec.namespaces.pid:
-            kill_session(self.pid, reaped=False)
-        # It has not been reaped, unless by somebody else.
+            kill_session(self._process.pid, reaped=self._reaped)
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGKILL)
+            if self._pidfd >= 0:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            elif not self._reaped:
+                self._process.send_signal(signal.SIGKILL)
 
     def wait(self, *, answered: bool = False) -> Ended:  # noqa: ARG002 - a `Running`'s
         assert self._process is not None
-        status = None
+        pid, pidfd, code = self._process.pid, self._pidfd, None
         # SIGCHLD may be ignored, or somebody else may have reaped it: init said how it ended.
         with contextlib.suppress(ChildProcessError):
-            status = os.waitpid(self.pid, 0)[1]
+            how, which = (os.P_PIDFD, pidfd) if pidfd >= 0 else (os.P_PID, pid)
+            ended = os.waitid(how, which, os.WEXITED)
+            if ended is not None:
+                exited = ended.si_code == os.CLD_EXITED
+                code = ended.si_status if exited else -ended.si_status
+        self._reaped = True
         if not self._spec.namespaces.pid:
             # What the function left running is in no PID namespace that ends with init.
-            kill_session(self.pid, reaped=True)
-        if self._pidfd >= 0:
-            _descriptors.close(self._pidfd)
+            kill_session(pid, reaped=True)
+        self._pidfd = -1
+        _core.release([pidfd])
         usage = None
-        if (ended := self._process.ended()) is not None:
-            status, user, system, peak = ended
+        if (told := self._process.ended()) is not None:
+            status, user, system, peak = told
+            code = os.waitstatus_to_exitcode(status)
             wall = time.monotonic() - self._started
             usage = Usage(wall=wall, user=user, system=system, peak=peak)
-        return Ended(None if status is None else os.waitstatus_to_exitcode(status), usage)
+        return Ended(code, usage)
 
     def close(self) -> None:
         """Give the channel back."""
-        _descriptors.close(self.channel)
+        channel, self.channel = self.channel, -1
+        _core.release([channel])
+
+    def abandon(self) -> None:
+        """End it, and give everything back, however far it came."""
+        if self._process is not None and self._generation == _generation:
+            if not self._reaped or self._pidfd >= 0:
+                self.kill()
+                self.wait()
+            self.close()
+
+    def __del__(self) -> None:
+        # An exception may have come in between, a Ctrl-C for one. With the caller it ends anyway.
+        if self._process is not None and not sys.is_finalizing():
+            self.abandon()
+
+
+# Of this process among those that it was forked from: their containers are not its own.
+_generation = 0
+
+
+def _next_generation() -> None:
+    global _generation  # noqa: PLW0603 - what this process is
+    _generation += 1
+
+
+os.register_at_fork(after_in_child=_next_generation)
 
 
 def with_interpreter(spec: Spec) -> Spec:

@@ -6,12 +6,13 @@ import dataclasses
 import difflib
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn, get_args
 
 from minidocker._errors import SpecError
 
-__all__ = ["Mount", "MountType", "Path", "tmpfs_mounts"]
+__all__ = ["Mount", "MountType", "Path", "device_mounts", "tmpfs_mounts"]
 
 Path = str | os.PathLike[str]
 """A path, as `os.fspath` takes it."""
@@ -198,3 +199,46 @@ def tmpfs_mounts(tmpfs: object) -> list[Mount]:
         return [Mount(path, type="tmpfs", options=options) for path, options in pairs]
     except SpecError as error:
         raise SpecError(error.args[0], option="tmpfs", value=tmpfs) from None
+
+
+def device_mounts(devices: object, *, look: bool = True) -> list[Mount]:
+    """The mounts that the option ``devices`` asks for.
+
+    Args:
+        devices: ``"/dev/fuse"`` or ``"/dev/fuse:/dev/inside"``, each perhaps followed by
+            ``":rwm"``, as in docker-py.
+        look: whether each has to be a device here, now.
+
+    Raises:
+        SpecError: something else, what is no device, or permissions that nothing would enforce.
+    """
+    if isinstance(devices, str | bytes) or not isinstance(devices, Sequence):
+        reason = f"it is a {type(devices).__name__}: give a list of paths such as '/dev/fuse'"
+        raise SpecError(reason, option="devices", value=devices)
+    return [_device_mount(device, look=look) for device in devices]
+
+
+def _device_mount(device: object, *, look: bool) -> Mount:
+    def wrong(reason: str) -> NoReturn:
+        raise SpecError(reason, option="devices", value=device)
+
+    if not isinstance(device, str | os.PathLike):
+        wrong(f"it is a {type(device).__name__}: give a path such as '/dev/fuse'")
+    source, *rest = os.fspath(device).split(":")
+    permissions = rest.pop() if rest and "/" not in rest[-1] else "rwm"
+    target = rest.pop(0) if rest else source
+    if rest or not source or not target:
+        wrong("give a path, a path outside and one inside, or these and 'rwm', with colons between")
+    if set(permissions) != set("rwm"):
+        wrong(
+            f"permissions {permissions!r} would need a control group that keeps them: leave them"
+            " out, and set the device file's mode"
+        )
+    if look:
+        try:
+            mode = os.stat(source).st_mode
+        except OSError as error:
+            wrong(f"{error.strerror}: give a device that is there outside")
+        if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
+            wrong(f"{source} is no device: give a device, or use mounts for files and directories")
+    return Mount(target, source, options="dev")

@@ -65,6 +65,9 @@ class Running(Protocol):
         Where the function has ``answered``, how its process ended is not asked for.
         """
 
+    def abandon(self) -> None:
+        """End it, and give everything back, however far it came; once more does nothing."""
+
 
 class Streams:
     """Standard output and standard error of a function, where they are collected.

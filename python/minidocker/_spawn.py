@@ -88,6 +88,15 @@ class Spawned:
         """Give the channel back."""
         _descriptors.close(self.channel)
 
+    def abandon(self) -> None:
+        """End it, and give everything back."""
+        if self._lifeline.fileno() >= 0:
+            self.kill()
+            # Where the template has ended, so has the container.
+            with contextlib.suppress(CallError):
+                self.wait()
+        self.close()
+
 
 class _Client:
     """A template process of this process's."""
@@ -304,6 +313,12 @@ class Executed:
     def close(self) -> None:
         """Give the channel back."""
         _descriptors.close(self.channel)
+
+    def abandon(self) -> None:
+        """End it, and give everything back."""
+        self._process._end()
+        _descriptors.close(self._pidfd)
+        self.close()
 
 
 def execute(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict
 
 from minidocker import _confine
 from minidocker._errors import SpecError, unknown_option
-from minidocker._mounts import Mount, Path, tmpfs_mounts
+from minidocker._mounts import Mount, Path, device_mounts, tmpfs_mounts
 from minidocker._namespaces import NamespaceOptions
 
 if sys.platform == "linux":
@@ -41,7 +41,7 @@ Row = tuple[int, int, int]
 IdMap = Sequence[Row] | Literal["auto"]
 _CLOCKS = ("monotonic", "boottime")
 _ALL = NamespaceOptions.all()
-_HOSTS_FILES = (None, None, False, ())
+_HOSTS_FILES = (None, None, False, (), ())
 _SWITCHES = ("read_only", "init", "die_with_parent")
 _ID_LIMIT = 2**32 - 1
 
@@ -90,6 +90,8 @@ class Spec:
             file; or ``"unconfined"``. None: that of the profile.
         ulimits: resource limits, getrlimit(2): ``{"nofile": 1024, "core": (0, -1)}`` (one value for
             both, or soft and hard; -1 is no limit), or rows as docker-py has them.
+        devices: devices of the host's that are there inside, as in docker-py: ``"/dev/fuse"``, or
+            ``"/dev/fuse:/dev/inside"``. Who may open one is said by its file's owner and mode.
         init: False: the command itself is PID 1. True: a tiny init is, reaping orphans, forwarding
             signals and reporting the command's own status.
         die_with_parent: whether the container ends when the Python process does, however it ends.
@@ -118,6 +120,7 @@ class Spec:
     no_new_privileges: bool | None = None
     seccomp: Seccomp | SeccompDocument | None = None
     ulimits: Ulimits = ()
+    devices: Sequence[str] = ()
     init: bool = False
     die_with_parent: bool = True
     time_offsets: Mapping[str, float] | None = None
@@ -143,7 +146,7 @@ class Spec:
         if self.time_offsets is not None:
             _check_offsets(self.time_offsets)
         _confine.check(self)
-        files = (self.rootfs, self.tmpfs, self.overlay, self.mounts)
+        files = (self.rootfs, self.tmpfs, self.overlay, self.mounts, self.devices)
         if files != _HOSTS_FILES:
             self._check_files()
 
@@ -160,6 +163,7 @@ class Spec:
                 reason = f"{mount!r} is no minidocker.Mount"
                 raise SpecError(reason, option="mounts", value=mounts)
         tmpfs_mounts(self.tmpfs)
+        device_mounts(self.devices, look=False)
 
     @classmethod
     def of(
@@ -205,6 +209,7 @@ class Spec:
             rootfs=None if self.rootfs is None else os.fsencode(self.rootfs),
             mounts=[
                 *(mount._for_core("tmpfs") for mount in tmpfs_mounts(self.tmpfs)),
+                *(mount._for_core("devices") for mount in device_mounts(self.devices)),
                 *(mount._for_core("mounts") for mount in self.mounts),
             ],
             read_only=self.read_only,
@@ -243,6 +248,7 @@ class SpecOptions(TypedDict, total=False):
     no_new_privileges: bool | None
     seccomp: Seccomp | SeccompDocument | None
     ulimits: Ulimits
+    devices: Sequence[str]
     init: bool
     die_with_parent: bool
     time_offsets: Mapping[str, float] | None

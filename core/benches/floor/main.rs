@@ -9,6 +9,7 @@ mod launch;
 mod options;
 mod plan;
 mod raw;
+mod root;
 mod watchdog;
 
 use std::io::{self, BufRead as _, Write as _};

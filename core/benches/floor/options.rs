@@ -26,7 +26,7 @@ pub(crate) enum Hosts {
 }
 
 /// Steps with their state when nothing is said, namespaces first.
-const STEPS: [(&str, bool); 15] = [
+const STEPS: [(&str, bool); 16] = [
     ("user", true),
     ("pid", true),
     ("net", true),
@@ -42,6 +42,7 @@ const STEPS: [(&str, bool); 15] = [
     ("ping", true),
     ("pidfd", true),
     ("watchdog", false),
+    ("root", false),
 ];
 
 /// What one iteration is made of.
@@ -62,7 +63,7 @@ pub(crate) const USAGE: &str = "\
 usage: floor [--bare] [--without STEP] [--with STEP] [--map child|parent] [--wait futex|vfork]
              [--hosts none|bind|shm|detached] [--explain | --serve | --iterations N] PROGRAM
 steps: user pid net mount uts ipc cgroup loopback proc sysfs cgroupfs shm ping pidfd
-       watchdog (off unless asked for)
+       watchdog root (off unless asked for)
 --serve reads lines: `RUN n` answers n durations; `THREADS t n`: how long t threads took for n
 each. All durations are in nanoseconds.";
 
@@ -181,6 +182,10 @@ impl Options {
             ("sysfs", "mount"),
             ("shm", "mount"),
             ("cgroupfs", "sysfs"),
+            ("root", "mount"),
+            ("root", "pid"),
+            ("root", "net"),
+            ("root", "ipc"),
         ] {
             if !self.has(needs) {
                 self.steps.retain(|other| *other != step);

@@ -1,15 +1,16 @@
 //! Which system calls the child makes, as a list: what is printed is what is run.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fmt::{self, Write as _};
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::options::{Hosts, Map, Options};
+use crate::root::{self, Rootfs};
 
 /// How many results of calls (descriptors) the child can hold on to.
-pub(crate) const SLOTS: usize = 2;
+pub(crate) const SLOTS: usize = 3;
 
 /// An argument of a [`Call`].
 pub(crate) enum Argument {
@@ -92,7 +93,7 @@ impl fmt::Display for Argument {
 pub(crate) struct Call {
     /// The step it belongs to, as `--with` and `--without` name it.
     pub(crate) step: &'static str,
-    name: &'static str,
+    pub(crate) name: &'static str,
     pub(crate) number: usize,
     pub(crate) arguments: Vec<Argument>,
     /// Where its result is kept.
@@ -143,6 +144,8 @@ pub(crate) struct Plan {
     pub(crate) actions: Vec<Action>,
     /// The hosts file that was made beforehand, removed with the plan.
     _hosts: Option<HostsFile>,
+    /// The root that was made beforehand, likewise.
+    _root: Option<Rootfs>,
 }
 
 struct HostsFile(PathBuf);
@@ -167,24 +170,25 @@ impl Drop for HostsFile {
 /// `call!(plan, step, mkdirat(AT_FDCWD, "path", 0o755) -> slot)`
 macro_rules! call {
     ($plan:expr, $step:expr, $name:ident($($argument:expr),*) $(-> $slot:expr)?) => {
-        $plan.push(Action::Call(Call {
+        $plan.push($crate::plan::Action::Call($crate::plan::Call {
             step: $step,
             name: stringify!($name).trim_start_matches("SYS_"),
             number: libc::$name as usize,
-            arguments: vec![$(Argument::from($argument)),*],
+            arguments: vec![$($crate::plan::Argument::from($argument)),*],
             result: None$(.or(Some($slot)))?,
         }))
     };
 }
+pub(crate) use call;
 
-const WRITE_ONLY: i32 = libc::O_WRONLY | libc::O_CLOEXEC;
-const BIND: u64 = libc::MS_BIND;
+pub(crate) const WRITE_ONLY: i32 = libc::O_WRONLY | libc::O_CLOEXEC;
+pub(crate) const BIND: u64 = libc::MS_BIND;
 const PRIVATE: u64 = libc::MS_REC | libc::MS_PRIVATE;
-const HARDENED: u64 = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\tbench\n";
-const OPEN_TREE_CLONE: i32 = 1;
-const AT_RECURSIVE: i32 = 0x8000;
-const MOVE_MOUNT_F_EMPTY_PATH: i32 = 4;
+pub(crate) const HARDENED: u64 = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+pub(crate) const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\tbench\n";
+pub(crate) const OPEN_TREE_CLONE: i32 = 1;
+pub(crate) const AT_RECURSIVE: i32 = 0x8000;
+pub(crate) const MOVE_MOUNT_F_EMPTY_PATH: i32 = 4;
 const FSCONFIG_CMD_CREATE: i32 = 6;
 
 impl Plan {
@@ -205,14 +209,20 @@ impl Plan {
             }
         }
         let hosts = (options.hosts == Hosts::Bind).then(HostsFile::new);
-        prepare(&mut actions, options, hosts.as_ref());
+        let root = options.has("root").then(|| {
+            let program = Path::new(OsStr::from_bytes(options.program.to_bytes()));
+            Rootfs::new(program).expect("a temporary directory that can be written")
+        });
+        prepare(&mut actions, options, hosts.as_ref(), root.as_ref());
         if let Some(socket) = &options.watchdog {
             call!(actions, "watchdog", SYS_getpid() -> 0);
             call!(actions, "watchdog", SYS_pidfd_open(Argument::Slot(0), 0) -> 0);
             actions.push(Action::SendDescriptor(socket.as_raw_fd()));
             call!(actions, "watchdog", SYS_close(Argument::Slot(0)));
         }
-        if let Ok(cwd) = std::env::current_dir() {
+        if root.is_some() {
+            call!(actions, "cwd", SYS_chdir("/"));
+        } else if let Ok(cwd) = std::env::current_dir() {
             let cwd = CString::new(cwd.into_os_string().into_vec()).expect("a path has no NUL");
             call!(actions, "cwd", SYS_chdir(cwd));
         }
@@ -235,9 +245,19 @@ impl Plan {
                 CString::new(line).expect("the environment has no NUL")
             })
             .collect();
-        let program = options.program.clone();
+        let program = match root {
+            Some(_) => CString::new(root::PROGRAM).expect("no NUL"),
+            None => options.program.clone(),
+        };
         call!(actions, "exec", SYS_execve(program.clone(), vec![program], environment));
-        Self { flags: options.clone_flags(), vfork: options.vfork, maps, actions, _hosts: hosts }
+        Self {
+            flags: options.clone_flags(),
+            vfork: options.vfork,
+            maps,
+            actions,
+            _hosts: hosts,
+            _root: root,
+        }
     }
 }
 
@@ -262,7 +282,12 @@ fn write_own_map(actions: &mut Vec<Action>) {
 }
 
 /// What the child makes of its new namespaces.
-fn prepare(actions: &mut Vec<Action>, options: &Options, hosts: Option<&HostsFile>) {
+fn prepare(
+    actions: &mut Vec<Action>,
+    options: &Options,
+    hosts: Option<&HostsFile>,
+    root: Option<&Rootfs>,
+) {
     if options.has("mount") {
         call!(actions, "private", SYS_mount(0, "/", 0, PRIVATE, 0));
     }
@@ -280,6 +305,20 @@ fn prepare(actions: &mut Vec<Action>, options: &Options, hosts: Option<&HostsFil
         call!(actions, "loopback", SYS_ioctl(Argument::Slot(0), libc::SIOCSIFFLAGS, request));
         call!(actions, "loopback", SYS_close(Argument::Slot(0)));
     }
+    if let Some(root) = root {
+        root::assemble(actions, options, root);
+    } else {
+        prepare_hosts_root(actions, options, hosts);
+    }
+    if options.has("ping") {
+        let last = if matches!(options.map, Map::Parent) { 2_147_483_647 } else { 0 };
+        let range = format!("0 {last}");
+        write_file(actions, "ping", "/proc/sys/net/ipv4/ping_group_range", &range);
+    }
+}
+
+/// What is mounted on the host's own root.
+fn prepare_hosts_root(actions: &mut Vec<Action>, options: &Options, hosts: Option<&HostsFile>) {
     if options.has("proc") {
         call!(actions, "proc", SYS_mount("proc", "/proc", "proc", HARDENED, 0));
     }
@@ -289,11 +328,6 @@ fn prepare(actions: &mut Vec<Action>, options: &Options, hosts: Option<&HostsFil
     if options.has("shm") {
         let flags = libc::MS_NOSUID | libc::MS_NODEV;
         call!(actions, "shm", SYS_mount("tmpfs", "/dev/shm", "tmpfs", flags, "mode=1777"));
-    }
-    if options.has("ping") {
-        let last = if matches!(options.map, Map::Parent) { 2_147_483_647 } else { 0 };
-        let range = format!("0 {last}");
-        write_file(actions, "ping", "/proc/sys/net/ipv4/ping_group_range", &range);
     }
     match options.hosts {
         Hosts::None => {}

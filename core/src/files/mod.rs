@@ -208,3 +208,6 @@ fn relative(path: &Path) -> CString {
 fn c_string(text: &OsStr) -> CString {
     CString::new(text.as_bytes()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod properties;

@@ -103,15 +103,18 @@ impl View {
         let mut directory = Some(true);
         let mut links = 0;
         while let Some(name) = rest.pop_front() {
+            if directory == Some(false) {
+                return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
+            }
             if name == ".." {
                 path.pop();
                 if !path.starts_with(&existing) {
                     existing.clone_from(&path);
                 }
+                if path == existing {
+                    directory = Some(true);
+                }
                 continue;
-            }
-            if directory == Some(false) {
-                return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
             }
             let next = path.join(&name);
             if path != existing {

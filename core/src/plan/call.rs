@@ -142,7 +142,7 @@ pub(crate) struct Call {
     pub(crate) number: Number,
     pub(crate) args: Vec<Arg>,
     pub(crate) on_error: u8,
-    /// How many following calls are left out when this one succeeds.
+    /// How many following calls are left out when this one succeeds; see [`Sequence::unless_gone`].
     pub(crate) skip: u8,
     pub(crate) result: Option<Cell>,
     /// The file that a failure is about.
@@ -194,6 +194,14 @@ pub(crate) struct Sequence {
 const NUMERAL: usize = 10;
 
 impl Sequence {
+    /// Has the last `count` calls left out, where the one before them finds that what it names has gone.
+    pub(crate) fn unless_gone(&mut self, count: usize) {
+        let at = self.calls.len() - count - 1;
+        let call = &mut self.calls[at];
+        call.on_error = on_error::GONE;
+        call.skip = u8::try_from(count).expect("a handful of calls for one entry");
+    }
+
     /// Appends a call, which by default fails the launch when it fails.
     pub(crate) fn call<const N: usize>(
         &mut self,

@@ -107,6 +107,13 @@ pub(super) fn settle(
     if command.terminal {
         let args = [Arg::Int(0), named!(TIOCSCTTY), Arg::Int(0)];
         sequence.call(Step::Terminal, number::IOCTL, args);
+        if let Some(user) = command.user {
+            // As login(1) does. Without root the terminal's group is nobody's inside, and it stays.
+            let path = sequence.text(c"");
+            let args = [Arg::Int(0), path, user.into(), Arg::Int(-1), named!(AT_EMPTY_PATH)];
+            let call = sequence.call(Step::Terminal, number::FCHOWNAT, args);
+            call.ignore().note("so that the user may open it by name");
+        }
     }
     if let Some(group) = command.process_group.filter(|_| !command.new_session) {
         sequence.call(Step::ProcessGroup, number::SETPGID, [Arg::Int(0), group.into()]);

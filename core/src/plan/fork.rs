@@ -9,6 +9,7 @@ use std::mem::offset_of;
 use super::call::{Arg, Handle, Sequence};
 use super::confine::Confined;
 use super::isolation::{named, write_file};
+use super::seclude::Kernels;
 use super::{Builder, Step, command, number};
 use crate::error::SpecError;
 use crate::namespaces::Kind;
@@ -34,12 +35,13 @@ impl Builder<'_> {
         let also = self.signals_to_reset();
         let Some(how) = self.command else { return Ok(()) };
         let confined = Confined::new(spec, host, new.contains(Kind::User))?;
+        let kernels = self.kernels;
         let sequence = self.sequence();
+        if new.contains(Kind::Pid) && host.pid < RESERVED_PIDS {
+            differ_from_the_caller(sequence, host.pid, kernels);
+        }
         // No exec closes them in the copy, and some are directories of the host's.
         sequence.close_what_is_open();
-        if new.contains(Kind::Pid) && host.pid < RESERVED_PIDS {
-            differ_from_the_caller(sequence, host.pid);
-        }
         let pid = sequence.cell();
         sequence
             .call(Step::ForkCaller, number::FORK_CALLER, [Arg::Program])
@@ -83,11 +85,8 @@ impl Builder<'_> {
 /// Makes the next pid another one than the caller's, which is as low as the first in a new PID
 /// namespace is: libraries tell parent and child apart by it. Where that fails, they are the same in
 /// the rare case.
-fn differ_from_the_caller(sequence: &mut Sequence, own: u32) {
-    let first = sequence.calls.len();
+fn differ_from_the_caller(sequence: &mut Sequence, own: u32, kernels: Kernels) {
     let last = own.to_string();
-    write_file(sequence, Step::ForkCaller, c"/proc/sys/kernel/ns_last_pid", last.as_bytes());
-    for call in &mut sequence.calls[first..] {
-        call.ignore();
-    }
+    let at = kernels.in_proc(c"/proc/sys/kernel/ns_last_pid");
+    write_file(sequence, Step::ForkCaller, at, last.as_bytes(), true);
 }

@@ -66,8 +66,8 @@ impl Inside<'_> {
     }
 }
 
-/// Everything else that makes the inside of the new namespaces.
-pub(super) fn isolate(sequence: &mut Sequence, inside: &Inside<'_>) {
+/// Everything else that makes the inside of the new namespaces; where /proc and /sys then are.
+pub(super) fn isolate(sequence: &mut Sequence, inside: &Inside<'_>) -> Kernels {
     let Inside { spec, new, .. } = *inside;
     let mut kernels = Kernels::Paths;
     if new.contains(Kind::Time) {
@@ -81,11 +81,12 @@ pub(super) fn isolate(sequence: &mut Sequence, inside: &Inside<'_>) {
         }
     }
     if new.contains(Kind::Net) {
-        allow_ping(sequence, inside.pingers);
+        allow_ping(sequence, inside.pingers, kernels);
     }
     if inside.secluded().is_some() {
         seclude::read_only_paths(sequence, inside, kernels);
     }
+    kernels
 }
 
 /// What the host's own root gets in any case.
@@ -129,9 +130,15 @@ pub(super) fn mount<'a>(
 }
 
 /// open, write, close of a small file that is there already.
-pub(super) fn write_file(sequence: &mut Sequence, step: Step, path: &CStr, content: &[u8]) {
+pub(super) fn write_file(
+    sequence: &mut Sequence,
+    step: Step,
+    at: (Arg, &CStr),
+    content: &[u8],
+    optional: bool,
+) {
     let flags = named!(O_WRONLY | O_CLOEXEC);
-    open_write_close(sequence, step, (at_cwd(), path), content, flags, None, false);
+    open_write_close(sequence, step, at, content, flags, None, optional);
 }
 
 /// The same of a file at `path`, seen from a directory; with `mode` it is made.
@@ -173,7 +180,8 @@ fn set_clocks(sequence: &mut Sequence, spec: &Spec) {
     let offsets =
         line("monotonic", spec.monotonic_offset) + &line("boottime", spec.boottime_offset);
     if !offsets.is_empty() {
-        write_file(sequence, Step::Time, c"/proc/self/timens_offsets", offsets.as_bytes());
+        let at = (at_cwd(), c"/proc/self/timens_offsets");
+        write_file(sequence, Step::Time, at, offsets.as_bytes(), false);
     }
 }
 
@@ -288,12 +296,10 @@ fn bind_hosts(sequence: &mut Sequence, content: &[u8], shm_is_private: bool) {
 
 /// A new network namespace forbids ICMP sockets even to its root. Where /proc/sys cannot be
 /// written, ping needs `CAP_NET_RAW`, which root inside has.
-fn allow_ping(sequence: &mut Sequence, (first, last): (u32, u32)) {
+fn allow_ping(sequence: &mut Sequence, (first, last): (u32, u32), kernels: Kernels) {
     let range = format!("{first} {last}");
-    let flags = named!(O_WRONLY | O_CLOEXEC);
-    let path = c"/proc/sys/net/ipv4/ping_group_range";
-    let at = (at_cwd(), path);
-    open_write_close(sequence, Step::Ping, at, range.as_bytes(), flags, None, true);
+    let at = kernels.in_proc(c"/proc/sys/net/ipv4/ping_group_range");
+    write_file(sequence, Step::Ping, at, range.as_bytes(), true);
 }
 
 /// Refuses names that sethostname(2) would, and options whose namespace is shared.

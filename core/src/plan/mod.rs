@@ -26,6 +26,7 @@ pub(crate) use isolation::hosts_file;
 
 use isolation::{Inside, named};
 use maps::Maps;
+use seclude::Kernels;
 
 use crate::error::{SpawnError, SpecError};
 use crate::files::{Files, OuterDirectory};
@@ -132,7 +133,16 @@ impl Plan {
         if forks && target.is_some() {
             return Err(fork::cannot_enter());
         }
-        let mut builder = Builder { spec, host, command, forks, new, files, stages: Vec::new() };
+        let mut builder = Builder {
+            spec,
+            host,
+            command,
+            forks,
+            new,
+            files,
+            kernels: Kernels::Paths,
+            stages: Vec::new(),
+        };
         builder.stage(0);
         if let Some(target) = target {
             builder.enter(target);
@@ -254,6 +264,8 @@ struct Builder<'a> {
     forks: bool,
     new: NamespaceOptions,
     files: Option<&'a Files>,
+    /// Where /proc is, once the inside is made.
+    kernels: Kernels,
     stages: Vec<Stage>,
 }
 
@@ -399,7 +411,7 @@ impl Builder<'_> {
         let pingers = self.pingers(ids);
         let other_net = new.contains(Kind::Net) || entered_net;
         let inside = Inside { spec, new, other_net, pingers, host, files: self.files };
-        isolation::isolate(self.sequence(), &inside);
+        self.kernels = isolation::isolate(self.sequence(), &inside);
     }
 
     /// The range of groups that ping is opened to: those that are mapped.

@@ -5,7 +5,9 @@
 //! another root they are named from descriptors of what was mounted. A path that does not exist is left
 //! out, and whatever else goes wrong ends the launch: what was to be hidden is never seen.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::call::{Arg, Call, Cell, Sequence};
 use super::files::{self, set_attributes};
@@ -52,6 +54,17 @@ pub(super) enum Kernels {
     /// Behind descriptors: in a root that somebody else may be changing meanwhile, a path may come to
     /// mean another place.
     Descriptors { proc: Cell, sys: Option<Cell> },
+}
+
+impl Kernels {
+    /// A place in /proc: a directory, and the path from there.
+    pub(super) fn in_proc(self, path: &CStr) -> (Arg, &CStr) {
+        let below = path.to_bytes_with_nul().strip_prefix(b"/proc/");
+        match (self, below.and_then(|below| CStr::from_bytes_with_nul(below).ok())) {
+            (Self::Descriptors { proc, .. }, Some(below)) => (proc.into(), below),
+            _ => (at_cwd(), path),
+        }
+    }
 }
 
 /// What the root gets before anything is mounted on it.
@@ -111,7 +124,12 @@ pub(super) fn close(sequence: &mut Sequence, inside: &Inside<'_>) {
 
 fn hidden<'a>(view: &'a FileSystemView, host: &'a Host) -> impl Iterator<Item = CString> + 'a {
     let homes = if view.hide_home { &host.homes[..] } else { &[] };
-    paths(view.hidden).chain(homes.iter().cloned())
+    // One that is covered together with what it is in is no place of its own any more.
+    let covered = |home: &&CString| {
+        let path = Path::new(OsStr::from_bytes(home.to_bytes()));
+        view.hidden.iter().chain(view.private).any(|covered| path.starts_with(covered))
+    };
+    paths(view.hidden).chain(homes.iter().filter(move |home| !covered(home)).cloned())
 }
 
 /// Whether one of the container's mounts goes below a path.
@@ -235,7 +253,9 @@ fn tmpfs<'a>(
 /// A new /dev over the old one, which is the working directory.
 fn devices(sequence: &mut Sequence, inside: &Inside<'_>) {
     const STEP: Step = Step::Dev;
-    tmpfs(sequence, STEP, c"/dev", named!(MS_NOSUID | MS_NOEXEC), c"mode=755,size=64k");
+    // The devices are mounts of their own: a device file that is made beside them does not open.
+    let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    tmpfs(sequence, STEP, c"/dev", flags, c"mode=755,size=64k");
     for (name, path) in DEVICES {
         make_file(sequence, STEP, path, 0o644);
         mount(sequence, STEP, Some(name), path, None, named!(MS_BIND), None);

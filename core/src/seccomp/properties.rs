@@ -227,7 +227,7 @@ fn as_docker_can_say(mut profile: SeccompProfile) -> SeccompProfile {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(crate::property_cases(96))]
 
     #[test]
     fn every_filter_means_its_rules(

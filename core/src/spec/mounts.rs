@@ -86,7 +86,7 @@ impl MountKind {
 /// One mount of a container's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// The option that asked for it: `"mounts"` or `"tmpfs"`.
+    /// The option that asked for it: `"mounts"`, `"tmpfs"` or `"devices"`.
     pub option: &'static str,
     /// An absolute path inside.
     pub target: CString,

@@ -134,6 +134,14 @@ _CONFINEMENT_OPTIONS = (
 #: The files that the container sees: options of ``run`` and ``explain``.
 _FILE_OPTIONS = (
     Option(
+        "--device",
+        metavar="DEVICE[:TARGET]",
+        store=keyword_items("devices"),
+        complete="file",
+        summary="Show a device of the host's inside, under its own name or another one",
+        example="minidocker run --profile docker --device /dev/fuse ls /dev",
+    ),
+    Option(
         "--mount",
         metavar="KEY=VALUE[,KEY=VALUE ...]",
         convert=confinement.mount,

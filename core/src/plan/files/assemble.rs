@@ -47,7 +47,8 @@ fn is_new(node: &Node) -> bool {
     }
 }
 
-/// One entry that has no entries of its own. `lenient`: its mount point may be there already.
+/// One entry that has no entries of its own. `lenient`: its mount point may be there already. One that
+/// has gone since the directory was listed is left out: others may be at work in it.
 fn place(
     sequence: &mut Sequence,
     step: Step,
@@ -58,18 +59,20 @@ fn place(
 ) {
     match node {
         Node::Bind { owner, directory, read_only } => {
+            let tree = clone_entry(sequence, step, from, name);
+            let before = sequence.calls.len();
             if *directory {
                 make_directory(sequence, step, to.into(), name, *owner, lenient);
             } else {
                 make_file(sequence, step, to.into(), name, owner.mode, lenient);
             }
-            let tree = clone_entry(sequence, step, from, name);
             if *read_only {
                 let set = (libc::MOUNT_ATTR_RDONLY, 0);
                 set_attributes(sequence, step, (tree.into(), c""), set, true);
             }
             attach(sequence, step, tree, to.into(), name);
             close(sequence, step, tree);
+            sequence.unless_gone(sequence.calls.len() - before);
         }
         Node::Symlink(target) => {
             let args = [sequence.text(target), to.into(), sequence.text(name)];
@@ -104,6 +107,7 @@ fn copy(
     let flags = named!(O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     let args = [from.into(), text.clone(), flags, Arg::Int(0)];
     sequence.call(step, number::OPENAT, args).about(name).into(source);
+    let before = sequence.calls.len();
     let flags = named!(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC);
     let args = [to.into(), text, flags, Arg::octal(owner.mode & 0o777)];
     sequence.call(step, number::OPENAT, args).about(name).into(copied);
@@ -114,6 +118,7 @@ fn copy(
     close(sequence, step, source);
     close(sequence, step, copied);
     set_owner(sequence, step, to.into(), name, owner);
+    sequence.unless_gone(sequence.calls.len() - before);
 }
 
 /// Directories that are covered with overlays, each with an upper directory in the layer that the
@@ -174,6 +179,7 @@ impl<'a> Covering<'a> {
         let data = overlay_data(&joined(self.source, path), &joined(c"upper", path), &work);
         let (kind, target) = (Some(c"overlay"), joined(c"/..", path));
         mount(sequence, Step::Overlay, kind, &target, kind, Arg::Int(0), Some(&data));
+        sequence.unless_gone(0);
         if self.kept {
             super::open_work_directory(sequence, Step::Overlay, &work);
         }

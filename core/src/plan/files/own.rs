@@ -53,7 +53,12 @@ impl Assembly<'_> {
         change_to(sequence, STEP, onto);
         let kind = Some(c"tmpfs");
         let data = Some(c"mode=755,size=64k");
-        let flags = named!(MS_NOSUID | MS_NOEXEC);
+        // The devices are mounts of their own: a device file that is made beside them need not open.
+        let flags = if self.spec.confine.profile.confinement().covers_files() {
+            named!(MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        } else {
+            named!(MS_NOSUID | MS_NOEXEC)
+        };
         mount(sequence, STEP, kind, c".", kind, flags, data).about(c"/dev");
         // Everything from here on is named from the new /dev, in which nobody else has made a link.
         let dev = open_in_root(sequence, STEP, root, &own.dev.path, true);

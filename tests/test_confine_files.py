@@ -1,0 +1,195 @@
+"""Profiles together with the options about files: what each leaves of the other."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+import minidocker
+from minidocker import Mount, Spec, changes
+from support.rootfs import make_rootfs, snapshot
+
+BOTH = pytest.mark.parametrize("profile", ["docker", "untrusted"])
+NAME = f"minidocker-test-{os.getpid()}"
+
+
+def sh(script, **options):
+    """What a script prints, errors included, behind the exit status."""
+    options.setdefault("cwd", "/")
+    done = minidocker.run(["/bin/sh", "-c", script], capture_output=True, text=True, **options)
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A directory with a file, that everybody may look at and root inside may write."""
+    directory = tmp_path / "data"
+    directory.mkdir()
+    (directory / "file").write_text("outside\n")
+    return directory
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make_rootfs(tmp_path / "root")
+
+
+@BOTH
+def test_a_mount_shows_through_and_is_writable_unless_it_is_read_only(profile, data):
+    script = "cat /srv/in/file; echo inside > /srv/in/new && echo written"
+    assert sh(script, profile=profile, mounts=[Mount("/srv/in", data)]) == "outside\nwritten\n"
+    assert (data / "new").read_text() == "inside\n"
+    (data / "new").unlink()
+    said = sh(script, profile=profile, mounts=[Mount("/srv/in", data, read_only=True)])
+    assert said.startswith("outside\n")
+    assert "written" not in said
+    assert not (data / "new").exists()
+
+
+@BOTH
+def test_one_file_of_the_callers_can_be_writable(profile, data):
+    target = f"/srv/{NAME}"
+    said = sh(
+        f"cat {target}; echo inside > {target}; ls /srv",
+        profile=profile,
+        mounts=[Mount(target, data / "file")],
+    )
+    assert said.splitlines()[0] == "outside"
+    assert (data / "file").read_text() == "inside\n"
+
+
+def test_a_mount_in_a_hidden_home_shows_nothing_else_of_it(data):
+    home = os.path.expanduser("~")
+    mounts = [Mount(f"{home}/deep/in", data, read_only=True)]
+    script = f"cat {home}/deep/in/file; ls -A {home} {home}/deep; touch {home}/x {home}/deep/x"
+    said = sh(script, profile="untrusted", mounts=mounts)
+    assert said.startswith("outside\n")
+    listed = said.split(f"{home}:\n")[1]
+    assert listed.startswith(f"deep\n\n{home}/deep:\nin\n")
+    assert listed.count("Read-only file system") + listed.count("Permission denied") == 2
+
+
+@BOTH
+def test_content_and_tmpfs_are_there_beside_a_profile(profile):
+    said = sh(
+        f"cat /mnt/{NAME}/hello; echo x > /mnt/{NAME}/scratch/y && cat /mnt/{NAME}/scratch/y",
+        profile=profile,
+        mounts=[Mount(f"/mnt/{NAME}/hello", content="hello\n", read_only=True)],
+        tmpfs=[f"/mnt/{NAME}", f"/mnt/{NAME}/scratch"],
+    )
+    assert said == "hello\nx\n"
+
+
+@BOTH
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_overlay_takes_the_writes_under_a_profile(profile, kept, tmp_path):
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    script = f"echo x > /etc/{NAME}; rm /etc/hostname; cat /etc/{NAME}; ls -A /root"
+    said = sh(script, profile=profile, overlay=layer if kept else True)
+    assert said.splitlines()[0] == "x"
+    if profile == "untrusted":
+        assert said == "x\n", "homes are hidden over an overlay too"
+    assert not Path("/etc", NAME).exists()
+    if kept:
+        assert f"/etc/{NAME}" in changes(layer).added
+        assert changes(layer).deleted == ("/etc/hostname",)
+
+
+def test_docker_writes_to_its_root_and_untrusted_does_not(root):
+    script = "echo x > /root/new; echo x > /tmp/new; ls /tmp"
+    assert sh(script, rootfs=root, profile="docker") == "new\n"
+    assert (root / "root/new").read_text() == "x\n"
+    (root / "root/new").unlink()
+    (root / "tmp/new").unlink()
+    before = snapshot(root)
+    said = sh(script, rootfs=root, profile="untrusted")
+    assert "Read-only file system" in said
+    assert "new\n" in said
+    assert snapshot(root) == before, "its /tmp is private"
+
+
+def test_an_overlay_over_a_root_lets_untrusted_code_write(root):
+    before = snapshot(root)
+    assert (
+        sh("echo x > /root/new; cat /root/new", rootfs=root, profile="untrusted", overlay=True)
+        == "x\n"
+    )
+    assert snapshot(root) == before
+
+
+@BOTH
+def test_read_only_holds_beside_a_profile(profile, root):
+    options = {"profile": profile, "read_only": True, "tmpfs": ["/mnt"]}
+    said = sh(f"touch /var/{NAME} && echo written; echo x > /mnt/y && cat /mnt/y", **options)
+    assert "written" not in said
+    assert "x\n" in said
+    said = sh("touch /root/x && echo written", rootfs=root, profile=profile, read_only=True)
+    assert "written" not in said
+
+
+@BOTH
+def test_devices_are_there_in_a_root_and_on_the_hosts(profile, root):
+    script = (
+        "echo x > /dev/null && head -c4 /dev/zero | wc -c; head -c4 /dev/urandom | wc -c; "
+        "ls /dev; ls -l /dev/ptmx"
+    )
+    usual = {"fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout"}
+    usual |= {"tty", "urandom", "zero", "mqueue"}
+    for options in ({}, {"rootfs": root, "mounts": [Mount("/bin/head", "/bin/busybox")]}):
+        four, again, *names, link = sh(script, profile=profile, **options).splitlines()
+        assert (four, again) == ("4", "4")
+        assert set(names) == usual
+        assert link.endswith("pts/ptmx")
+
+
+@pytest.mark.parametrize("init", [False, True])
+@BOTH
+def test_a_failure_at_any_step_leaves_nothing_of_a_confined_root(
+    profile, init, root, data, leaks, survivors
+):
+    spec = Spec(
+        profile=profile,
+        rootfs=root,
+        init=init,
+        hostname="lab",
+        tmpfs=["/tmp/new"],
+        mounts=[Mount("/root/data", data, read_only=True), Mount("/root/x", content=b"x")],
+    )
+    before = snapshot(root)
+    count = len(minidocker.explain(["/bin/true"], spec=spec))
+    failed = []
+    for number in range(count):
+        failing = {"env": survivors.env, "_inject": (number, errno.EXDEV)}
+        try:
+            minidocker.run(["/bin/true"], spec=spec, **failing)
+        except minidocker.SpawnError as error:
+            failed.append(error.errno)
+    assert failed.count(errno.EXDEV) > count / 2
+    assert snapshot(root) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "option", "words"),
+    [
+        ({"mounts": [Mount("/srv/../etc/x", content=b"")]}, "mounts", ".."),
+        ({"mounts": [Mount("/srv/x", "/no/such/source")]}, "mounts", "/no/such/source"),
+        ({"rootfs": "/etc/passwd"}, "rootfs", "/etc/passwd"),
+        ({"rootfs": "/no/such/root"}, "rootfs", "/no/such/root"),
+        ({"tmpfs": ["/mnt"], "mounts": [Mount("/", content=b"")]}, "mounts", "/"),
+    ],
+)
+@BOTH
+def test_bad_input_is_refused_beside_a_profile_too(profile, options, option, words, leaks):
+    with pytest.raises(minidocker.SpecError) as caught:
+        minidocker.run(["/bin/true"], profile=profile, **options)
+    assert caught.value.option == option
+    assert words in str(caught.value)
+
+
+@BOTH
+def test_a_root_without_the_command_says_so(profile, root, leaks):
+    with pytest.raises(minidocker.CommandNotFound) as caught:
+        minidocker.run(["/bin/no-such"], profile=profile, rootfs=root)
+    assert caught.value.filename == "/bin/no-such"
