@@ -93,6 +93,43 @@ except minidocker.SpawnError as error:
     assert python(script, library) == ["fork-caller", "True"]
 
 
+def test_a_copy_that_ends_before_init_has_begun_is_reaped(library):
+    """Its SIGCHLD is pending when init sets the action of that signal, which discards it."""
+    # The caller stands still meanwhile, so that another process kills the copy: its child's child.
+    killer = """
+import os, signal, time
+def children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(child) for child in file.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+caller = os.getppid()
+print(flush=True)
+while not (found := [pid for child in children(caller) for pid in children(child)]):
+    pass
+# It has said by then that it is there.
+time.sleep(0.2)
+os.kill(found[0], signal.SIGKILL)
+"""
+    script = """
+import ctypes, subprocess, sys, minidocker
+library = ctypes.CDLL(sys.argv[1])
+library.install(0, 0)
+minidocker.call(int)  # what is started once in a process is there now
+library.let_the_copy_go_first(500_000)
+with subprocess.Popen([sys.executable, "-c", sys.argv[2]], stdout=subprocess.PIPE) as killer:
+    killer.stdout.readline()
+    try:
+        minidocker.isolated(timeout=20)(abs)(-1)
+    except minidocker.Error as error:
+        print(type(error).__name__, killer.wait())
+    killer.kill()
+"""
+    # Either it is found to have gone before the container is whole, or its end is told by init.
+    assert python(script, library, killer) in (["CallKilled", "0"], ["SpawnError", "0"])
+
+
 def test_threads_that_hold_the_locks_of_malloc_and_stdio_do_no_harm(library):
     script = """
 import ctypes, sys, minidocker

@@ -6,7 +6,7 @@
 
 int prepared, in_parent, in_child;
 volatile int child_thread_ran;
-static int start_in_child, start_in_parent;
+static int start_in_child, start_in_parent, slow_in_parent;
 
 static void *in_background(void *flag) {
     if (flag)
@@ -25,6 +25,8 @@ static void prepare(void) { prepared++; }
 
 static void parent(void) {
     in_parent++;
+    if (slow_in_parent)
+        usleep(slow_in_parent);
     if (start_in_parent)
         start(NULL);
 }
@@ -40,6 +42,9 @@ void install(int threads_in_child, int threads_in_parent) {
     start_in_parent = threads_in_parent;
     pthread_atfork(prepare, parent, child);
 }
+
+/* Whatever the copy does, it has done it when the process that made it goes on. */
+void let_the_copy_go_first(int microseconds) { slow_in_parent = microseconds; }
 
 static void *hammer(void *unused) {
     FILE *null = fopen("/dev/null", "w");

@@ -49,6 +49,9 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
         child::send(report, &Message::new(message::STARTED, 0));
     }
     settle([control, control]);
+    // An adopted command may have ended before this process had set SIGCHLD's action, and that discards
+    // a pending one, blocked or not: no signal will ever tell of it.
+    reap(command, control);
     loop {
         let signal = next_signal();
         match (signal, command) {
