@@ -191,7 +191,9 @@ class Spec:
                 raise unknown_option(name, value, [*FIELDS, "spec", *others])
         if spec is None:
             if all(type(value) in _PLAIN for value in options.values()):
-                return _of_plain(tuple((name, type(options[name]), options[name]) for name in options))
+                return _of_plain(
+                    tuple((name, type(value), value) for name, value in options.items())
+                )
             return cls(**options)
         return dataclasses.replace(spec, **options)
 
