@@ -195,7 +195,7 @@ _STEPS = {
     "no namespace but user": _without("pid", "net", "mount", "uts", "ipc", "cgroup"),
     "id map of one row, written by the child": ("--map", "child"),
     "the same, with vfork": ("--map", "child", "--wait", "vfork"),
-    "also watched for the caller's death": ("--with", "watchdog"),
+    "not watched for the caller's death": _without("watchdog"),
 }
 
 CASES = (

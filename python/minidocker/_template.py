@@ -38,7 +38,7 @@ STARTED = b"S"
 FAILED = b"F"
 ENDED = b"E"
 
-SPARE_LIFE = 1.0
+SPARE_LIFE = 5.0
 """Seconds that a spare waits at most. It has the mounts of the moment when it was made."""
 
 

@@ -26,7 +26,7 @@ pub(crate) enum Hosts {
 }
 
 /// Steps with their state when nothing is said, namespaces first.
-const STEPS: [(&str, bool); 16] = [
+const STEPS: [(&str, bool); 19] = [
     ("user", true),
     ("pid", true),
     ("net", true),
@@ -41,7 +41,10 @@ const STEPS: [(&str, bool); 16] = [
     ("shm", true),
     ("ping", true),
     ("pidfd", true),
-    ("watchdog", false),
+    ("watchdog", true),
+    ("signals", true),
+    ("descriptors", true),
+    ("privileges", true),
     ("root", false),
 ];
 
@@ -63,7 +66,7 @@ pub(crate) const USAGE: &str = "\
 usage: floor [--bare] [--without STEP] [--with STEP] [--map child|parent] [--wait futex|vfork]
              [--hosts none|bind|shm|detached] [--explain | --serve | --iterations N] PROGRAM
 steps: user pid net mount uts ipc cgroup loopback proc sysfs cgroupfs shm ping pidfd
-       watchdog root (off unless asked for)
+       watchdog signals descriptors privileges, and root (off unless asked for)
 --serve reads lines: `RUN n` answers n durations; `THREADS t n`: how long t threads took for n
 each. All durations are in nanoseconds.";
 

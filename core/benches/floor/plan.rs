@@ -196,6 +196,12 @@ impl Plan {
     pub(crate) fn new(options: &Options) -> Self {
         let mut actions = Vec::new();
         let mut maps = None;
+        if options.has("signals") {
+            // Whether each has a handler, which must not run in the memory of the caller.
+            for signal in 1..=64 {
+                call!(actions, "signals", SYS_rt_sigaction(signal, 0, 0, 8));
+            }
+        }
         if options.has("pid") {
             call!(actions, "session", SYS_setsid());
         }
@@ -225,6 +231,13 @@ impl Plan {
         } else if let Ok(cwd) = std::env::current_dir() {
             let cwd = CString::new(cwd.into_os_string().into_vec()).expect("a path has no NUL");
             call!(actions, "cwd", SYS_chdir(cwd));
+        }
+        if options.has("descriptors") {
+            let flags = libc::CLOSE_RANGE_CLOEXEC as i32;
+            call!(actions, "descriptors", SYS_close_range(3, u64::from(u32::MAX), flags));
+        }
+        if options.has("privileges") {
+            call!(actions, "privileges", SYS_prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
         }
         let mask = vec![0_u8; 8].into_boxed_slice();
         actions.push(Action::Call(Call {
