@@ -143,7 +143,7 @@ for _name in PROFILES:
 FILES: dict[str, Callable[[Any], dict[str, object]]] = {
     'mounts=[Mount("/srv", "/usr")]': lambda own: {"mounts": [own.Mount("/srv", "/usr")]},
     'mounts=[Mount("/missing", "/usr")]': lambda own: {"mounts": [own.Mount("/missing", "/usr")]},
-    'tmpfs=["/tmp"]': lambda _: {"tmpfs": ["/tmp"]},
+    'tmpfs=["/mnt"]': lambda _: {"tmpfs": ["/mnt"]},
     "read_only=True": lambda _: {"read_only": True},
     "overlay=True": lambda _: {"overlay": True},
 }
