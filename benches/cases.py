@@ -30,6 +30,7 @@ PYTHON = "python -c pass"
 PYTHON_NUMPY = 'python -c "import numpy"'
 SPAWN = "spawn"
 SPAWN_NUMPY = "spawn, numpy preloaded"
+SPAWN_AGAIN = "spawn, one after another"
 TESTS = "neither"
 FORKED = "pytest --forked"
 MARKED = "@pytest.mark.minidocker"
@@ -252,8 +253,14 @@ CASES = (
     Case("function", CALL, action="call", note='`call(nothing, spec=Spec(hostname="bench"))`'),
     Case("clean", PYTHON, action="python", note="no namespaces"),
     Case("clean", PYTHON_NUMPY, action="python-numpy", note="no namespaces"),
-    Case("clean", SPAWN, action="spawn"),
-    Case("clean", SPAWN_NUMPY, action="spawn-numpy", note='`preload=["numpy"]`'),
+    Case("clean", SPAWN, action="spawn", note="20 ms after the one before, which are not counted"),
+    Case("clean", SPAWN_NUMPY, action="spawn-numpy", note='likewise, with `preload=["numpy"]`'),
+    Case(
+        "clean",
+        SPAWN_AGAIN,
+        action="spawn-again",
+        note="at once: the next container is not ready yet, and has to be waited for",
+    ),
     Case("tests", TESTS, action="pytest"),
     Case("tests", FORKED, action="pytest-forked", note="pytest-forked: a fork, no namespaces"),
     Case("tests", MARKED, action="pytest-marked", note="every test in a container of its own"),

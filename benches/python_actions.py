@@ -67,14 +67,32 @@ def _spawn(modules: tuple[str, ...], setup: Setup) -> Action:  # noqa: ARG001 - 
     return act
 
 
+class _Apart:
+    """The same, a while after the one before."""
+
+    pause = 0.02
+    """Seconds, not counted."""
+
+    def __init__(self, act: Action) -> None:
+        self._act = act
+
+    def __call__(self) -> object:
+        return self._act()
+
+
+def _spawn_apart(modules: tuple[str, ...], setup: Setup) -> Action:
+    return _Apart(_spawn(modules, setup))
+
+
 def _python(code: str, modules: tuple[str, ...], setup: Setup) -> Action:  # noqa: ARG001 - likewise
     _needs(*modules)
     arguments = [sys.executable, "-c", code]
     return lambda: subprocess.run(arguments, check=True)
 
 
-action("spawn")(functools.partial(_spawn, ()))
-action("spawn-numpy")(functools.partial(_spawn, ("numpy",)))
+action("spawn")(functools.partial(_spawn_apart, ()))
+action("spawn-numpy")(functools.partial(_spawn_apart, ("numpy",)))
+action("spawn-again")(functools.partial(_spawn, ()))
 action("python")(functools.partial(_python, "pass", ()))
 action("python-numpy")(functools.partial(_python, "import numpy", ("numpy",)))
 

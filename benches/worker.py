@@ -24,7 +24,10 @@ from actions import ACTIONS, Action, Setup, Unavailable
 
 def _times(act: Action, count: int) -> list[int]:
     times = []
+    pause = getattr(act, "pause", 0.0)
     for _ in range(count):
+        if pause:
+            time.sleep(pause)
         start = time.perf_counter_ns()
         act()
         times.append(time.perf_counter_ns() - start)

@@ -1,5 +1,6 @@
 """Start method "spawn": a clean interpreter, warm from a template."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -256,10 +257,29 @@ def test_a_spare_is_of_the_kind_that_is_asked_for():
 def descendants(pid):
     """Every process below this one, by its command."""
     found = {}
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found[int(child)] = Path(f"/proc/{child}/cmdline").read_bytes()
-        found |= descendants(child)
+    # Each may end meanwhile.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            found[int(child)] = Path(f"/proc/{child}/cmdline").read_bytes()
+            found |= descendants(child)
     return found
+
+
+def test_the_end_of_a_function_leaves_the_spare_for_the_next():
+    (template,) = [client.pid for preload, client in _spawn._clients.items() if preload == ()]
+    for _ in range(2):
+        spawned(functions.add)(1)
+    deadline = time.monotonic() + 3
+    # The first has been reaped, and one waits.
+    while len(waiting := descendants(template)) != 2:
+        assert time.monotonic() < deadline, waiting
+        time.sleep(0.02)
+    time.sleep(0.2)
+    assert descendants(template) == waiting
+    spawned(functions.add)(1)
+    while set(waiting) & set(descendants(template)):
+        assert time.monotonic() < deadline, descendants(template)
+        time.sleep(0.02)
 
 
 def test_a_spare_does_not_stay():

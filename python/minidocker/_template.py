@@ -97,7 +97,7 @@ class _Template:
                     # The caller never writes there: it has closed it.
                     self._poll.unregister(fd)
                     self._lifelines[fd].container.kill()
-                elif self._spare is not None:
+                elif self._spare is not None and fd == self._spare.container.ends():
                     self._drop_spare()
             if not events:
                 self._make_spare() if self._wanted is not None else self._drop_spare()
