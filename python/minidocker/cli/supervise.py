@@ -46,6 +46,9 @@ _KEPT = {
     signal.SIGXFSZ,
 }
 _ENDING = (signal.SIGINT, signal.SIGTERM)
+
+_HANGUP_PAUSE = 0.5
+"""Seconds after which a shell that lives on after SIGTERM is told once more."""
 # As in docker: who asks three times does not want to wait for the command's consent.
 _PATIENCE = 3
 # How often, and how many seconds apart, a blocked signal is looked at.
@@ -135,6 +138,7 @@ class Supervisor:
         self._asked = 0
         self._ended = False
         self._hung_up = False
+        self._hang_up_again: float | None = None
         # A command that is PID 1 gets no SIGPIPE, so a loop of a shell would run on for ever after
         # its reader has left. It is sent from here when the reader leaves.
         self._watches_reader = is_pid_1 and terminal is None and _is_pipe(1)
@@ -187,11 +191,15 @@ class Supervisor:
                 self._send(signal.SIGPIPE)
             elif self._deadline is not None and time.monotonic() >= self._deadline:
                 self._give_up()
+            elif self._hang_up_again is not None and time.monotonic() >= self._hang_up_again:
+                self._hang_up()
 
     def _milliseconds_left(self) -> float | None:
         seconds = [] if self._terminal is None else [self._terminal.timeout()]
-        if self._deadline is not None:
-            seconds.append(max(0.0, self._deadline - time.monotonic()))
+        if not self._ended:
+            moments = (self._deadline, self._hang_up_again)
+            now = time.monotonic()
+            seconds.extend(max(0.0, moment - now) for moment in moments if moment is not None)
         due = [second for second in seconds if second is not None]
         # Rounded up, so that the loop does not turn during the last fraction of a millisecond.
         return math.ceil(min(due) * 1000) if due else None
@@ -238,8 +246,16 @@ class Supervisor:
             self._send(signum)
             if self._terminal is not None and signum == signal.SIGTERM:
                 # Interactive shells ignore SIGTERM; what ends them is that their terminal is gone.
-                self._send(signal.SIGHUP)
-                self._send(signal.SIGCONT)
+                self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Say that the terminal is gone, and again after a while.
+
+        A shell that is about to wait for a key takes note of the signal, and waits all the same.
+        """
+        self._send(signal.SIGHUP)
+        self._send(signal.SIGCONT)
+        self._hang_up_again = time.monotonic() + _HANGUP_PAUSE
 
     def _stop(self) -> None:
         """Stop with the command, as one job of the caller's shell, and go on with it."""
