@@ -183,8 +183,6 @@ class Spec:
         if spec is not None and not isinstance(spec, Spec):
             _wrong("spec", spec, "give a minidocker.Spec")
         if not options:
-            if spec is not None and not isinstance(spec, Spec):
-                _wrong("spec", spec, "give a minidocker.Spec")
             return _DEFAULT if spec is None else spec
         for name, value in options.items():
             if name not in FIELDS:
