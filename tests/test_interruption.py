@@ -30,14 +30,22 @@ class Interrupted(BaseException):
 
 @pytest.fixture
 def alarm():
-    """Returns a function that has a handler raise `Interrupted` after so many seconds."""
+    """Returns a function that has a handler raise `Interrupted` after so many seconds; 0: never."""
+    armed = False
 
     def interrupt(*_):
-        raise Interrupted
+        # A signal that another thread has taken may come to the handler after the timer's end.
+        if armed:
+            raise Interrupted
+
+    def set_timer(seconds, interval=0.0):
+        nonlocal armed
+        armed = seconds > 0
+        signal.setitimer(signal.ITIMER_REAL, seconds, interval)
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    yield lambda seconds, interval=0.0: signal.setitimer(signal.ITIMER_REAL, seconds, interval)
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    yield set_timer
+    set_timer(0)
     signal.signal(signal.SIGALRM, before)
 
 

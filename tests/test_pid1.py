@@ -365,8 +365,11 @@ def test_nobody_reaps_orphans_of_pid_1_and_init_does(init, leaks):
         "os.read(read, 1)\n"
         "deadline = time.monotonic() + 5\n"
         "def states():\n"
-        "    stats = [open(f'/proc/{name}/stat').read() for name in os.listdir('/proc')\n"
-        "             if name.isdigit()]\n"
+        "    stats = []\n"
+        "    for name in filter(str.isdigit, os.listdir('/proc')):\n"
+        "        try: stats.append(open(f'/proc/{name}/stat').read())\n"
+        # Reaped meanwhile.
+        "        except (FileNotFoundError, ProcessLookupError): pass\n"
         "    return sorted(stat.rpartition(')')[2].split()[0] for stat in stats)\n"
         f"while {init} and len(states()) > 2 and time.monotonic() < deadline: time.sleep(0.01)\n"
         "time.sleep(0.05)\n"
