@@ -12,7 +12,7 @@ from both_sides import BothSides
 
 import minidocker
 
-FIRST = "echo $$; mkdir -p /dev/shm/left-by-the-first; read -r _"
+FIRST = "mkdir -p /dev/shm/left-by-the-first; echo $$; read -r _"
 SECOND = "echo $$; uname -n; ls /dev/shm; for pid in /proc/[0-9]*; do echo ${pid#/proc/}; done"
 
 

@@ -227,7 +227,7 @@ def test_no_die_with_parent_lets_the_container_live_on(survivors):
         process.kill()
         process.wait()
         time.sleep(0.5)
-        assert survivors.find()
+        survivors.wait_until_found()
         survivors.kill()
 
 

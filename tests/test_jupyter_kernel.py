@@ -72,7 +72,7 @@ def test_interrupting_the_kernel_ends_a_cell_of_python(kernel, survivors):
     )
     for kind, content in execute(client, cell):
         if kind == "stream" and "started" in content["text"]:
-            assert survivors.find()
+            survivors.wait_until_found()
             manager.interrupt_kernel()
         if kind == "error":
             assert content["ename"] == "KeyboardInterrupt"

@@ -37,6 +37,18 @@ class Survivors:
                 found[int(process.name)] = arguments.replace(b"\0", b" ").decode(errors="replace")
         return found
 
+    def wait_until_found(self, timeout: float = 1.0) -> dict[int, str]:
+        """What `find` finds, as soon as it finds something.
+
+        A process has executed its command a moment before it shows the arguments.
+        """
+        deadline = time.monotonic() + timeout
+        while not (found := self.find()):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no marked process within {timeout} s")
+            time.sleep(0.01)
+        return found
+
     def wait_until_gone(self, timeout: float = 1.0) -> None:
         """Fail if a marked process lives on for `timeout` seconds."""
         deadline = time.monotonic() + timeout
