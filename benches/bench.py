@@ -40,6 +40,7 @@ from cases import (
     LARGE,
     MARKED,
     MINIDOCKER,
+    NAMESPACES,
     ONE_PROCESS,
     PYTHON,
     PYTHON_NUMPY,
@@ -48,6 +49,7 @@ from cases import (
     SPAWN_NUMPY,
     TESTS,
     TWO_PROCESSES,
+    UNTRUSTED,
 )
 from measure import Samples, measure
 
@@ -190,6 +192,11 @@ def check(samples: Sequence[Samples]) -> bool:
         _at_most("minidocker.run / bwrap", report.ratio(ours, find(BWRAP)), 0.25),
         _at_most("minidocker.run at 2 GiB / small", report.ratio(large, small), 1.15),
     ]
+    ours, bare, peer = (find(name, "root") for name in (MINIDOCKER, FLOOR, BWRAP))
+    holds.append(_at_most("a root of its own / floor", report.ratio(ours, bare), 1.3))
+    holds.append(_at_most("a root of its own / bwrap", report.ratio(ours, peer), 0.25))
+    strict, plain = (find(name, "profiles") for name in (UNTRUSTED, NAMESPACES))
+    holds.append(_at_most(f"{UNTRUSTED} / {NAMESPACES}", report.ratio(strict, plain), 1.6))
     for variant in (CALLER_SMALL, CALLER_LARGE):
         call, bare = (find(name, "function", variant.label) for name in (CALL, FORK_AND_NAMESPACES))
         what = f"minidocker.call / (fork and namespaces), {variant.label}"

@@ -21,6 +21,7 @@ SUBPROCESS_FORK = "subprocess.run, with fork"
 MINIDOCKER = "minidocker.run"
 BWRAP = "bwrap"
 NAMESPACES = 'root, profile="namespaces"'
+UNTRUSTED = 'root, profile="untrusted"'
 NAMESPACES_ON_THE_HOST = 'host, profile="namespaces"'
 
 FORK = "os.fork, pickle and wait"
@@ -30,7 +31,8 @@ PYTHON = "python -c pass"
 PYTHON_NUMPY = 'python -c "import numpy"'
 SPAWN = "spawn"
 SPAWN_NUMPY = "spawn, numpy preloaded"
-SPAWN_AGAIN = "spawn, one after another"
+AGAIN = ", one after another"
+SPAWN_AGAIN = f"{SPAWN}{AGAIN}"
 TESTS = "neither"
 FORKED = "pytest --forked"
 MARKED = "@pytest.mark.minidocker"
@@ -75,6 +77,9 @@ class Group:
     """Rows that are not measured: the medians of some cases, less those of others."""
     rounds: int | None = None
     """For calls that take seconds: how many are timed, one in each round."""
+    alone: bool = False
+    """Whether every call follows one of another case's, after a pause, as in programs that do other
+    things too; otherwise calls of one case follow each other."""
     whole: str = ""
     """Name of the case from which every median of the group is also subtracted."""
 
@@ -91,6 +96,8 @@ class Case:
     """Name of an action in `actions.py`."""
     note: str = ""
     """What the row is, below the table; a tool's command line is added by itself."""
+    again: bool = False
+    """Whether its calls follow each other even where those of its group do not."""
 
 
 GROUPS = (
@@ -99,6 +106,7 @@ GROUPS = (
         "One command",
         "A static program that does nothing, started from a small process and waited for.",
         baselines=(FLOOR, BWRAP),
+        alone=True,
     ),
     Group(
         "root",
@@ -106,24 +114,28 @@ GROUPS = (
         "A root file system of one program, with /dev, /proc, /sys, /etc/hosts, a tmpfs, a"
         " read-only bind of /usr and a bind of /var.",
         baselines=(FLOOR, BWRAP),
+        alone=True,
     ),
     Group(
         "profiles",
         "What the profiles cost",
         "The same root with `profile=…`, and below it the host's own files with one mount.",
         baselines=(NAMESPACES, NAMESPACES_ON_THE_HOST),
+        alone=True,
     ),
     Group(
         "files",
         "What the options for files cost",
         '`minidocker.run([noop], hostname="bench", …)`.',
         baselines=(MINIDOCKER,),
+        alone=True,
     ),
     Group(
         "parent",
         "From a large process",
         "The same from a Python process that has touched 2 GiB. A fork copies its page tables.",
         variants=(SMALL, LARGE),
+        alone=True,
     ),
     Group(
         "threads",
@@ -212,11 +224,15 @@ CASES = (
         "command",
         MINIDOCKER,
         action="minidocker",
-        note='`minidocker.run([noop], hostname="bench")`',
+        note='`minidocker.run([noop], hostname="bench")`; its user and its network namespace'
+        " were made after the run before, while nobody waited",
     ),
     Case(
         "command", BWRAP, action="bwrap", note="everything that minidocker does but /sys and ping"
     ),
+    Case("command", f"{FLOOR}{AGAIN}", floor=(), again=True),
+    Case("command", f"{MINIDOCKER}{AGAIN}", action="minidocker", again=True),
+    Case("command", f"{BWRAP}{AGAIN}", action="bwrap", again=True),
     Case("command", "bwrap, namespaces only", action="bwrap-plain"),
     Case("command", "unshare", action="unshare"),
     Case("command", "nsjail", action="nsjail"),

@@ -25,6 +25,8 @@ PAUSE = 0.01
 BATCH = 0.05
 """Seconds that a batch should take at most, unless a single call takes longer."""
 LARGEST_BATCH = 10
+VISITS = 3
+"""How often a round visits a case whose calls are timed one at a time."""
 
 
 class Engine(Protocol):
@@ -133,6 +135,7 @@ class _Measured:
     batch: int = 1
     throughput: bool = False
     rounds: int | None = None
+    alone: bool = False
 
     def calibrate(self) -> None:
         self.samples.unavailable = self.engine.prepare()
@@ -145,8 +148,8 @@ class _Measured:
         if self.throughput:
             taken = self.engine.threads(self.variant.threads, self.batch)
             values.append(self.variant.threads * self.batch / (taken / 1e9))
-        elif self.rounds is not None:
-            # A process that is started anew finds no cache of its own.
+        elif self.alone or self.rounds is not None:
+            # The caches are as another case left them; a process that is started anew has none.
             values.extend(taken / 1e3 for taken in self.engine.run(1))
         else:
             # The first call of a batch finds the caches as another case left them.
@@ -182,6 +185,7 @@ def measure(
                 Samples(case.group, case.name, variant.label),
                 throughput=groups[case.group].measure == "throughput",
                 rounds=groups[case.group].rounds,
+                alone=groups[case.group].alone and not case.again,
             )
             for case in cases
             for variant in groups[case.group].variants
@@ -191,6 +195,7 @@ def measure(
             if one.samples.unavailable is not None:
                 say(f"{one.case.name}: {one.samples.unavailable}")
         order = [one for one in measured if one.samples.unavailable is None]
+        order += [one for one in order if one.alone for _ in range(VISITS - 1)]
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")
             random.shuffle(order)

@@ -16,6 +16,11 @@ use crate::error::{LaunchError, SpawnError};
 use crate::plan::Step;
 use crate::{fd, launch};
 
+mod spares;
+
+pub(crate) use spares::Spare;
+use spares::Spares;
+
 /// The helper program, compiled by the build script.
 static HELPER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/minidocker-init"));
 
@@ -65,6 +70,7 @@ fn identity(fd: BorrowedFd<'_>) -> std::io::Result<(u64, u64)> {
 struct Slots {
     helper: Option<Arc<Kept>>,
     watchdog: Option<Arc<Kept>>,
+    spares: Spares,
 }
 
 /// The state of one process. A forked child makes its own and never touches its parent's lock, which
@@ -205,6 +211,7 @@ pub(crate) fn watchdog() -> Result<Arc<Kept>, LaunchError> {
         if let Some(kept) = slots.watchdog.as_ref()
             && kept.is_ours()
             && !fd::is_hung_up(kept.fd())
+            && slots.spares.are_ours()
         {
             return Ok(Arc::clone(kept));
         }
@@ -215,6 +222,24 @@ pub(crate) fn watchdog() -> Result<Arc<Kept>, LaunchError> {
         launch::start_watchdog(&helper, theirs.as_fd(), pidfd.as_fd())?;
         let kept = Arc::new(Kept::new(ours).map_err(failed)?);
         slots.watchdog = Some(Arc::clone(&kept));
+        slots.spares = Spares::new(kept.fd());
         Ok(kept)
     })
+}
+
+/// Spare namespaces, if there are some. They are used once.
+pub(crate) fn take_spare() -> Option<Spare> {
+    caller().with(|slots| {
+        let watchdog = slots.watchdog.as_ref().filter(|kept| kept.is_ours())?;
+        slots.spares.take(watchdog.fd())
+    })
+}
+
+/// Takes note that spare namespaces could not be entered.
+pub(crate) fn refuse_spare() {
+    caller().with(|slots| {
+        if let Some(watchdog) = slots.watchdog.as_ref().filter(|kept| kept.is_ours()) {
+            slots.spares.refuse(watchdog.fd());
+        }
+    });
 }

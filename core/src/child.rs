@@ -125,6 +125,7 @@ unsafe fn perform(call: &Call, report: i32) -> Result<usize, Errno> {
         // SAFETY: the argument is the address of the program's header.
         pseudo::FORK_CALLER => unsafe { fork_caller(args[0] as *const Header) },
         pseudo::DROP_BOUNDING => drop_bounding(args[0], args[1]),
+        pseudo::DONE => Ok(0),
         // SAFETY: the plan's own call, with arguments made for it.
         real => unsafe { syscall(real as usize, args) },
     }
@@ -141,7 +142,7 @@ fn tell(trace: i32, call: &Call) {
 /// The kernel's `struct sigaction`.
 #[repr(C)]
 pub(crate) struct KernelSigaction {
-    handler: u64,
+    pub(crate) handler: u64,
     flags: u64,
     #[cfg(target_arch = "x86_64")]
     restorer: u64,
@@ -149,7 +150,7 @@ pub(crate) struct KernelSigaction {
 }
 
 const SIG_DFL: u64 = 0;
-const SIG_IGN: u64 = 1;
+pub(crate) const SIG_IGN: u64 = 1;
 
 impl KernelSigaction {
     pub(crate) const fn default_action() -> Self {

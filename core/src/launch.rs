@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::caller::{self, Kept};
+use crate::caller::{self, Kept, Spare};
 use crate::error::{LaunchError, SpawnError};
 use crate::fd;
 use crate::files::Made;
@@ -21,9 +21,11 @@ use crate::plan::call::{EncodeFacts, Handles, Sequence};
 use crate::plan::maps::Maps;
 use crate::plan::{Plan, Stage, Step};
 use crate::process::Process;
+use crate::program::SPARE_REFUSED;
 
 mod clone;
 mod fork;
+mod lead;
 mod maps;
 mod point;
 mod report;
@@ -32,7 +34,7 @@ mod wait;
 
 pub use fork::{Forked, Side, fork};
 
-use clone::{clone_and_wait, kill_and_reap, reap, signal_mask};
+use clone::{Namespaces, Outcome, clone_and_wait, kill_and_reap, reap, signal_mask};
 use report::{await_introduction, await_report};
 use wait::Wait;
 
@@ -60,10 +62,56 @@ pub fn launch(
     target: Option<&Target>,
     options: Options<'_>,
 ) -> Result<Process, LaunchError> {
-    let kit = Kit::new(plan, target)?;
     let mut wait = Wait::new(options.interrupted.map(|ask| ask as _), options.deadline);
+    let told = Told { trace: options.trace.unwrap_or(-1), inject: options.inject };
+    with_spare(&mut |may_use_spare| attempt(plan, target, told, &mut wait, may_use_spare))
+}
+
+/// What a launch is told that concerns its calls.
+#[derive(Clone, Copy)]
+struct Told {
+    /// Where the lines go; -1 for nowhere.
+    trace: RawFd,
+    inject: Option<(u32, i32)>,
+}
+
+/// Makes an attempt that uses spare namespaces if there are some, and where they could not be entered
+/// (`None`), one that makes its own.
+fn with_spare<T>(
+    attempt: &mut dyn FnMut(bool) -> Result<Option<T>, LaunchError>,
+) -> Result<T, LaunchError> {
+    match attempt(true)? {
+        Some(done) => Ok(done),
+        None => Ok(attempt(false)?.expect("only spare namespaces are refused")),
+    }
+}
+
+/// Spare namespaces for the plan, if there are some. Who looks at each step, or has one fail, gets the
+/// plan's own.
+fn spare_for(plan: &Plan, told: Told) -> Option<Spare> {
+    let wants = plan.may_use_spare && told.trace < 0 && told.inject.is_none();
+    wants.then(caller::take_spare).flatten()
+}
+
+/// Takes note that spare namespaces could not be entered, and why.
+fn refuse_spare(errno: i32) {
+    // A lead that was killed says nothing of the others.
+    if errno != libc::ESRCH {
+        caller::refuse_spare();
+    }
+}
+
+/// One attempt. `None` where the spare namespaces are not to be entered.
+fn attempt(
+    plan: &Plan,
+    target: Option<&Target>,
+    told: Told,
+    wait: &mut Wait<'_>,
+    may_use_spare: bool,
+) -> Result<Option<Process>, LaunchError> {
+    let kit = Kit::new(plan, target)?;
+    let Told { trace, inject } = told;
     let mask = signal_mask();
-    let trace = options.trace.unwrap_or(-1);
     let mut handles = kit.handles(target);
     let mut programs: Vec<OwnedFd> = Vec::new();
     let mut first = 0;
@@ -71,7 +119,7 @@ pub fn launch(
     for (index, stage) in plan.stages.iter().enumerate() {
         let lines = if trace >= 0 { stage_lines(plan, index) } else { Vec::new() };
         let count = stage.sequence.calls.len() as u32;
-        let inject = options.inject.and_then(|(at, errno)| {
+        let inject = inject.and_then(|(at, errno)| {
             at.checked_sub(first).filter(|&at| at < count).map(|at| (at, errno))
         });
         first += count;
@@ -79,32 +127,36 @@ pub fn launch(
     }
     // Later stages first: each memfd's number goes into the stage before it.
     for (index, (stage, lines, inject)) in encoded.iter().enumerate().skip(1).rev() {
-        let facts = facts((index, stage), handles, mask, trace, lines, *inject);
+        let facts = facts((index, stage), handles, mask, (trace, lines), *inject);
         let program = stage.sequence.encode(&facts);
         let memfd = fd::memfd(c"minidocker-program", &bytes_of(&program), false)
             .map_err(|error| SpawnError::from_io(Step::Prepare, &error))?;
         handles.programs[index - 1] = memfd.as_raw_fd();
         programs.push(memfd);
     }
+    // As the last, since they take two descriptors, and a launch can do without.
+    let mut spare = may_use_spare.then(|| spare_for(plan, told)).flatten();
+    let ahead = spare.is_some();
     let (stage, lines, inject) = &encoded[0];
-    let facts =
-        EncodeFacts { report: -1, ..facts((0, stage), handles, mask, trace, lines, *inject) };
+    let facts = facts((0, stage), handles, mask, (trace, lines), *inject);
+    let facts = EncodeFacts { report: -1, ahead, ..facts };
     let program = stage.sequence.encode(&facts);
     if trace >= 0 {
         tell_before(plan, trace);
     }
     let made = Made::make(&plan.directories)
         .map_err(|(path, error)| SpawnError::from_io(Step::Overlay, &error).about(path))?;
-    let flags = plan.clone_flags;
+    let namespaces = Namespaces { flags: plan.clone_flags, spare: spare.as_ref().map(Spare::raw) };
     let (mut theirs, control, report) = kit.split();
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
         // The child has copies. The caller's own would keep sockets and pipes open, and the id maps
         // need a descriptor where few are left.
         theirs = None;
         programs.clear();
+        spare = None;
         plan.maps.as_ref().map_or(Ok(()), |maps| maps.write(pid, wait))
     };
-    let outcome = clone_and_wait(program, flags, &mut parents_part, &mut wait);
+    let outcome = clone_and_wait(program, namespaces, &mut parents_part, wait);
     if plan.endangers_dumpable {
         restore_dumpable();
     }
@@ -115,22 +167,28 @@ pub fn launch(
         }
         (outcome, _) => outcome?,
     };
-    let pid = outcome.pid;
-    if let Some((index, errno)) = outcome.failed {
-        reap(pid);
-        return Err(plan.failure(0, index, errno).into());
-    }
+    let pid = match outcome {
+        Outcome { failed: Some((SPARE_REFUSED, errno)), .. } => {
+            refuse_spare(errno);
+            return Ok(None);
+        }
+        Outcome { failed: Some((index, errno)), pid, .. } => {
+            reap(pid);
+            return Err(plan.failure(0, index, errno).into());
+        }
+        Outcome { failed: None, pid, .. } => pid,
+    };
     let pid = match (report, &control) {
-        (Some(report), _) => await_report(plan, pid, report.as_fd(), &mut wait)?,
-        (None, Some(control)) => await_introduction(plan, pid, control.as_fd(), &mut wait)?,
+        (Some(report), _) => await_report(plan, pid, report.as_fd(), wait)?,
+        (None, Some(control)) => await_introduction(plan, pid, control.as_fd(), wait)?,
         (None, None) => pid,
     };
-    if let Some(error) = wait.given_up {
+    if let Some(error) = &wait.given_up {
         kill_and_reap(pid);
-        return Err(error);
+        return Err(error.clone());
     }
     made.keep();
-    Ok(Process::new(pid, plan, control))
+    Ok(Some(Process::new(pid, plan, control)))
 }
 
 /// Starts the watchdog, which is nobody's child: the process that is cloned here forks it and ends.
@@ -156,6 +214,7 @@ pub(crate) fn start_watchdog(
         lines: &[],
         mask: signal_mask(),
         inject: None,
+        ahead: false,
     };
     let header = EncodeFacts {
         report: handles.report,
@@ -168,7 +227,7 @@ pub(crate) fn start_watchdog(
     handles.programs[0] = memfd.as_raw_fd();
     let program = stages[0].sequence.encode(&facts(&stages[0], handles));
     let mut wait = Wait::new(None, None);
-    let outcome = clone_and_wait(program, 0, &mut |_, _| Ok(()), &mut wait)?;
+    let outcome = clone_and_wait(program, Namespaces::NONE, &mut |_, _| Ok(()), &mut wait)?;
     let status = reap(outcome.pid);
     match (outcome.failed, status) {
         (Some((_, errno)), _) => Err(SpawnError::new(Step::Watchdog, errno).into()),
@@ -274,12 +333,13 @@ pub(crate) fn walk(
 ) -> Result<Walked, LaunchError> {
     let stage = Stage { role: 0, sequence: sequence.clone() };
     let facts =
-        EncodeFacts { report: -1, ..facts((0, &stage), handles, signal_mask(), -1, &[], None) };
+        EncodeFacts { report: -1, ..facts((0, &stage), handles, signal_mask(), (-1, &[]), None) };
     let program = sequence.encode(&facts);
     let mut parents_part =
         |pid, wait: &mut Wait<'_>| maps.map_or(Ok(()), |maps| maps.write(pid, wait));
     let mut wait = Wait::new(None, deadline);
-    let outcome = clone_and_wait(program, flags, &mut parents_part, &mut wait)?;
+    let namespaces = Namespaces { flags, spare: None };
+    let outcome = clone_and_wait(program, namespaces, &mut parents_part, &mut wait)?;
     if let Some(error) = wait.given_up {
         kill_and_reap(outcome.pid);
         return Err(error);
@@ -293,8 +353,7 @@ fn facts<'a>(
     (number, stage): (usize, &Stage),
     handles: Handles,
     mask: u64,
-    trace: RawFd,
-    lines: &'a [Vec<u8>],
+    (trace, lines): (RawFd, &'a [Vec<u8>]),
     inject: Option<(u32, i32)>,
 ) -> EncodeFacts<'a> {
     EncodeFacts {
@@ -307,5 +366,6 @@ fn facts<'a>(
         lines,
         mask,
         inject,
+        ahead: false,
     }
 }

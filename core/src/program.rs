@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicI32, AtomicU32};
 
 /// Says that a buffer is a program, and in which version of this format: the helper is embedded
 /// in the library that writes the programs, so a mismatch is a bug, never a version skew.
-pub(crate) const MAGIC: u32 = 0x6d64_6b04;
+pub(crate) const MAGIC: u32 = 0x6d64_6b05;
 
 /// What the process that maps a program does with it.
 pub(crate) mod role {
@@ -49,6 +49,8 @@ pub(crate) mod pseudo {
     pub(crate) const FORK_CALLER: u32 = 0x8000_0003;
     /// `prctl(PR_CAPBSET_DROP)` for each capability in the set `args[1]`.
     pub(crate) const DROP_BOUNDING: u32 = 0x8000_0004;
+    /// Nothing: it has been done ahead, in the spare namespaces that the launch uses.
+    pub(crate) const DONE: u32 = 0x8000_0005;
 }
 
 /// What happens when a call fails.
@@ -91,6 +93,8 @@ pub(crate) mod tid {
 
 /// [`Header::failed_at`] as long as nothing failed.
 pub(crate) const NOTHING_FAILED: u32 = u32::MAX;
+/// [`Header::failed_at`] where the spare namespaces could not be entered: no call was made yet.
+pub(crate) const SPARE_REFUSED: u32 = u32::MAX - 1;
 
 /// The start of a program.
 #[repr(C)]
@@ -130,6 +134,23 @@ pub(crate) struct Header {
     /// What [`pseudo::FORK_CALLER`] calls, with `fork_context`: a pid, or a negative error number.
     pub(crate) fork: Option<unsafe extern "C" fn(u64) -> i64>,
     pub(crate) fork_context: u64,
+    /// What a [`Lead`] is told and tells; all zero where there is none.
+    pub(crate) lead: Lead,
+}
+
+/// The process that goes ahead where spare namespaces are used: it enters them, clones the child into
+/// them, and ends.
+#[repr(C)]
+pub(crate) struct Lead {
+    /// Not zero while this process is in the memory: cleared by the kernel, as [`Header::tid`] is.
+    pub(crate) tid: AtomicU32,
+    /// The child's pid; 0 until there is one.
+    pub(crate) child: AtomicU32,
+    /// Descriptors of the two namespaces.
+    pub(crate) user: i32,
+    pub(crate) net: i32,
+    /// What the child is cloned with.
+    pub(crate) flags: u64,
 }
 
 /// One system call.
@@ -151,6 +172,18 @@ pub(crate) struct Call {
     /// The line that tells a reader about this call.
     pub(crate) line: u64,
     pub(crate) line_length: u64,
+}
+
+/// What the watchdog is told, in one byte, beside descriptors.
+pub(crate) mod told {
+    /// With a descriptor of a container: it leads a session, or will, that has to end with it.
+    pub(crate) const SESSION: u8 = 1;
+    /// With a descriptor of a container: the next one will want spare namespaces too.
+    pub(crate) const ANOTHER: u8 = 2;
+    /// With two descriptors: the socket that spare namespaces go through, and the caller's end of it.
+    pub(crate) const SPARES: u8 = 4;
+    /// No more spare namespaces.
+    pub(crate) const NO_SPARES: u8 = 8;
 }
 
 /// What a helper sends on the report pipe or the control socket.

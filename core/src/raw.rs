@@ -96,6 +96,12 @@ pub(crate) mod nr {
     pub(crate) const READ: usize = 0;
     pub(crate) const GETDENTS64: usize = 217;
     pub(crate) const OPENAT: usize = 257;
+    pub(crate) const IOCTL: usize = 16;
+    pub(crate) const SOCKET: usize = 41;
+    pub(crate) const EXIT: usize = 60;
+    pub(crate) const CLOCK_GETTIME: usize = 228;
+    pub(crate) const SETNS: usize = 308;
+    pub(crate) const UNSHARE: usize = 272;
     pub(crate) const PRCTL: usize = 157;
     pub(crate) const SETSID: usize = 112;
     pub(crate) const RT_SIGTIMEDWAIT: usize = 128;
@@ -128,6 +134,12 @@ pub(crate) mod nr {
     pub(crate) const READ: usize = 63;
     pub(crate) const GETDENTS64: usize = 61;
     pub(crate) const OPENAT: usize = 56;
+    pub(crate) const IOCTL: usize = 29;
+    pub(crate) const SOCKET: usize = 198;
+    pub(crate) const EXIT: usize = 93;
+    pub(crate) const CLOCK_GETTIME: usize = 113;
+    pub(crate) const SETNS: usize = 268;
+    pub(crate) const UNSHARE: usize = 97;
     pub(crate) const PRCTL: usize = 167;
     pub(crate) const SETSID: usize = 157;
     pub(crate) const RT_SIGTIMEDWAIT: usize = 137;

@@ -12,8 +12,22 @@ ALLOW = 0x7FFF0000
 ERRNO = 0x00050000
 
 NUMBERS = {
-    "x86_64": {"unshare": 272, "pidfd_open": 434, "clone3": 435, "close_range": 436, "mount": 165},
-    "aarch64": {"unshare": 97, "pidfd_open": 434, "clone3": 435, "close_range": 436, "mount": 40},
+    "x86_64": {
+        "mount": 165,
+        "unshare": 272,
+        "setns": 308,
+        "pidfd_open": 434,
+        "clone3": 435,
+        "close_range": 436,
+    },
+    "aarch64": {
+        "mount": 40,
+        "unshare": 97,
+        "setns": 268,
+        "pidfd_open": 434,
+        "clone3": 435,
+        "close_range": 436,
+    },
 }
 
 

@@ -9,6 +9,7 @@
 
 #[path = "../child.rs"]
 mod child;
+mod file;
 mod memory;
 #[path = "../program.rs"]
 mod program;
@@ -16,6 +17,7 @@ mod program;
 mod raw;
 mod reaper;
 mod session;
+mod spare;
 mod watchdog;
 
 use program::{Header, MAGIC, relocate, role};

@@ -68,7 +68,7 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
 }
 
 /// Sets what happens on SIGCHLD, and returns what happened before.
-fn set_sigchld(action: &KernelSigaction) -> KernelSigaction {
+pub(crate) fn set_sigchld(action: &KernelSigaction) -> KernelSigaction {
     let mut before = KernelSigaction::default_action();
     let args = [SIGCHLD as u64, core::ptr::from_ref(action) as u64, &raw mut before as u64, 8, 0, 0];
     // SAFETY: the kernel reads one structure and writes the other.
@@ -122,7 +122,7 @@ fn descriptor_of(pid: i32) -> i32 {
     }
 }
 
-/// The kernel's `struct msghdr` with one buffer and one descriptor.
+/// The kernel's `struct msghdr` with one buffer and some descriptors.
 #[repr(C)]
 pub(crate) struct MessageWithDescriptor {
     name: u64,
@@ -134,23 +134,34 @@ pub(crate) struct MessageWithDescriptor {
     flags: u64,
 }
 
-/// The kernel's `struct cmsghdr`, then one descriptor.
+/// The kernel's `struct cmsghdr`, then one descriptor or two.
 #[repr(C)]
 pub(crate) struct DescriptorRights {
-    pub(crate) length: u64,
-    pub(crate) level: i32,
-    pub(crate) kind: i32,
-    pub(crate) descriptor: i32,
-    padding: i32,
+    length: u64,
+    level: i32,
+    kind: i32,
+    /// Those that were received; -1 where there is none.
+    pub(crate) descriptors: [i32; 2],
 }
 
 impl DescriptorRights {
     const SOL_SOCKET: i32 = 1;
     const SCM_RIGHTS: i32 = 1;
 
+    /// Room to receive, or one to send.
     pub(crate) const fn new(descriptor: i32) -> Self {
-        // The length counts the header and one int, but not the padding.
-        Self { length: 20, level: Self::SOL_SOCKET, kind: Self::SCM_RIGHTS, descriptor, padding: 0 }
+        // The length counts the header and the descriptors, but not what is left of the space.
+        Self {
+            length: 20,
+            level: Self::SOL_SOCKET,
+            kind: Self::SCM_RIGHTS,
+            descriptors: [descriptor, -1],
+        }
+    }
+
+    /// Two to send.
+    pub(crate) const fn both(descriptors: [i32; 2]) -> Self {
+        Self { length: 24, descriptors, ..Self::new(-1) }
     }
 }
 

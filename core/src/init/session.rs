@@ -7,20 +7,16 @@
 //! namespaces. Where /proc is not the caller's, or is hidden, nothing is found, and the leader and its
 //! process group, which are killed without it, are all.
 
+use crate::file::{close, open, path, read};
 use crate::raw::{nr, syscall};
-use crate::watchdog::close;
 
 const SIGKILL: u64 = 9;
 const SIGSTOP: u64 = 19;
-const AT_FDCWD: u64 = -100_i64 as u64;
-const READ_ONLY_CLOEXEC: u64 = 0o2_000_000;
 /// Members may fork while they are looked for. Each round stops all that it finds, so only a fork
 /// bomb needs many.
 const ROUNDS: usize = 100;
 /// Pids end below this (`PID_MAX_LIMIT`). Most pages of such a set are never touched.
 const LAST_PID: usize = 1 << 22;
-/// Room for "/proc/4194304/stat" and for "/proc/self/fdinfo/2147483647".
-const PATH: usize = 40;
 
 /// The pid, as this process sees it, of the process behind a pidfd; `None` once it has been reaped.
 pub(crate) fn pid_of(pidfd: i32) -> Option<i32> {
@@ -190,42 +186,4 @@ fn digit(value: i32, byte: u8) -> Option<i32> {
 
 fn number(text: &[u8]) -> Option<i32> {
     text.iter().try_fold(0, |value, &byte| digit(value, byte))
-}
-
-/// `before`, the number in decimal, `after`, and a NUL.
-fn path(before: &[u8], number: i32, after: &[u8]) -> Option<[u8; PATH]> {
-    let mut digits = [0_u8; 10];
-    let mut first = digits.len();
-    let mut rest = number.unsigned_abs();
-    loop {
-        first -= 1;
-        *digits.get_mut(first)? = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    let mut path = [0; PATH];
-    let mut places = path.iter_mut();
-    for &byte in before.iter().chain(digits.get(first..)?).chain(after).chain(&[0]) {
-        *places.next()? = byte;
-    }
-    Some(path)
-}
-
-fn open(path: &[u8]) -> Option<i32> {
-    let place = path.as_ptr() as u64;
-    // SAFETY: reads the path, which ends in a NUL.
-    let opened = unsafe { syscall(nr::OPENAT, [AT_FDCWD, place, READ_ONLY_CLOEXEC, 0, 0, 0]) };
-    opened.ok().map(|descriptor| descriptor as i32)
-}
-
-/// The start of a file, as much as the buffer holds: these files come whole in one read.
-fn read<'a>(path: &[u8], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
-    let file = open(path)?;
-    let args = [file as u64, buffer.as_mut_ptr() as u64, buffer.len() as u64, 0, 0, 0];
-    // SAFETY: the kernel writes at most the buffer's length into it.
-    let length = unsafe { syscall(nr::READ, args) };
-    close(file);
-    buffer.get(..length.ok()?)
 }

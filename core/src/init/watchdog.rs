@@ -4,16 +4,23 @@
 //! Every container sends a descriptor of itself (a pidfd) before it executes its command. A pidfd
 //! of the caller tells when the caller, not just one of its threads, has gone; a forked worker that
 //! lives on does not matter.
+//!
+//! It also has the spare namespaces made that the caller's next container uses: see [`Spares`].
 
 use core::ops::Range;
 
-use crate::close_all_but;
+use crate::child::{KernelSigaction, SIG_IGN};
+use crate::file::close;
+use crate::program::told;
 use crate::raw::{exit, nr, syscall};
-use crate::reaper::{DescriptorRights, EVERY_SIGNAL, MessageWithDescriptor};
+use crate::reaper::{DescriptorRights, EVERY_SIGNAL, MessageWithDescriptor, set_sigchld};
 use crate::session::{self, Doomed};
+use crate::spare::Spares;
+use crate::close_all_but;
 
 const EPOLLIN: u32 = 1;
 const EPOLL_CTL_ADD: u64 = 1;
+const EPOLL_CTL_DEL: u64 = 2;
 const SIGKILL: u64 = 9;
 const SIGSTOP: u64 = 19;
 const PIDFD_SIGNAL_PROCESS_GROUP: u64 = 4;
@@ -45,6 +52,7 @@ struct Watchdog {
     leaders: [u8; KNOWN / 8],
     /// The sessions, and what descends from them, that have to end once the caller has gone.
     doomed: Doomed,
+    spares: Spares,
     /// One more than the highest descriptor that was registered.
     end: i32,
     watched: u32,
@@ -57,6 +65,7 @@ static mut WATCHDOG: Watchdog = Watchdog {
     socket: 0,
     leaders: [0; KNOWN / 8],
     doomed: Doomed::NONE,
+    spares: Spares::NONE,
     end: 0,
     watched: 0,
     closed: false,
@@ -80,6 +89,10 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
     let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0, 0]) };
     // SAFETY: reads eight bytes of the mask.
     let _ = unsafe { syscall(nr::RT_SIGPROCMASK, [2, &raw const EVERY_SIGNAL as u64, 0, 8, 0, 0]) };
+    // Nobody is waited for.
+    let mut ignored = KernelSigaction::default_action();
+    ignored.handler = SIG_IGN;
+    let _ = set_sigchld(&ignored);
     raise_descriptor_limit();
     // SAFETY: takes no pointer.
     let Ok(epoll) = (unsafe { syscall(nr::EPOLL_CREATE1, [0; 6]) }) else { exit(1) };
@@ -94,21 +107,26 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
     }
     loop {
         let Some(descriptor) = watchdog.next_event() else {
-            // Only after the caller's death is there a time limit.
-            exit(0)
+            if watchdog.orphaned {
+                exit(0)
+            }
+            watchdog.spares.act();
+            continue;
         };
+        watchdog.spares.put_off();
         if descriptor == socket {
-            watchdog.register();
+            watchdog.receive();
         } else if descriptor == caller {
-            close(caller);
+            watchdog.forget(caller);
             watchdog.orphaned = true;
             watchdog.kill(0..watchdog.end);
         } else {
             // The process behind this descriptor has ended, and with it its container.
-            close(descriptor);
-            watchdog.watched = watchdog.watched.wrapping_sub(1);
+            watchdog.forget(descriptor);
+            watchdog.watched -= 1;
         }
         if watchdog.closed && (watchdog.orphaned || watchdog.watched == 0) {
+            watchdog.spares.await_their_maker();
             exit(0);
         }
     }
@@ -125,11 +143,24 @@ impl Watchdog {
         .is_ok()
     }
 
+    /// Closes a descriptor that was watched. A process that was forked here may have a copy of it, so that
+    /// closing alone would leave it among the watched ones.
+    fn forget(&self, descriptor: i32) {
+        let arguments = [self.epoll, EPOLL_CTL_DEL, descriptor as u64, 0, 0, 0];
+        // SAFETY: this operation looks at no event.
+        let _ = unsafe { syscall(nr::EPOLL_CTL, arguments) };
+        close(descriptor);
+    }
+
     /// The next descriptor at which something happened; `None` when the time is up.
     fn next_event(&self) -> Option<i32> {
         let mut event = Event { events: 0, data: 0 };
         let place = &raw mut event as u64;
-        let timeout = if self.orphaned { GRACE_MILLISECONDS } else { u64::MAX };
+        let timeout = match self.spares.timeout() {
+            _ if self.orphaned => GRACE_MILLISECONDS,
+            Some(milliseconds) => milliseconds,
+            None => u64::MAX,
+        };
         loop {
             // SAFETY: the kernel writes at most one event.
             match unsafe { syscall(nr::EPOLL_PWAIT, [self.epoll, place, 1, timeout, 0, 8]) } {
@@ -141,10 +172,10 @@ impl Watchdog {
         }
     }
 
-    /// Receives one container's descriptor.
-    fn register(&mut self) {
-        let mut leads_session: u8 = 0;
-        let part = [&raw mut leads_session as u64, 1];
+    /// Receives one container's descriptor, or what the caller says of spare namespaces.
+    fn receive(&mut self) {
+        let mut what: u8 = 0;
+        let part = [&raw mut what as u64, 1];
         let mut rights = DescriptorRights::new(-1);
         let mut header = MessageWithDescriptor::new(&part, &mut rights);
         // SAFETY: the header and what it points to live on this stack.
@@ -156,26 +187,33 @@ impl Watchdog {
         };
         match received {
             Ok(0) => {
-                close(self.socket);
+                self.forget(self.socket);
                 self.closed = true;
-                return;
             }
-            Err(EINTR) => return,
+            Ok(_) if what & (told::SPARES | told::NO_SPARES) != 0 => {
+                self.spares.told(what, rights.descriptors);
+            }
+            Ok(_) => self.register(rights.descriptors[0], what),
             // Out of descriptors, for example: the container goes unwatched rather than all of them.
-            Err(_) => return,
-            Ok(_) => {}
+            Err(_) => {}
         }
-        let descriptor = rights.descriptor;
+    }
+
+    /// Takes one container's descriptor.
+    fn register(&mut self, descriptor: i32, what: u8) {
+        if what & told::ANOTHER != 0 {
+            self.spares.expect_another();
+        }
         if descriptor < 0 {
             return;
         }
-        self.set_leader(descriptor, leads_session != 0);
+        self.set_leader(descriptor, what & told::SESSION != 0);
         self.end = self.end.max(descriptor + 1);
         if self.orphaned {
             self.kill(descriptor..descriptor + 1);
         }
         if self.watch(descriptor) {
-            self.watched = self.watched.wrapping_add(1);
+            self.watched += 1;
         } else {
             close(descriptor);
         }
@@ -223,11 +261,6 @@ impl Watchdog {
 fn send(descriptor: i32, signal: u64, flags: u64) {
     // SAFETY: takes no pointer that is not null.
     let _ = unsafe { syscall(nr::PIDFD_SEND_SIGNAL, [descriptor as u64, signal, 0, flags, 0, 0]) };
-}
-
-pub(crate) fn close(descriptor: i32) {
-    // SAFETY: takes no pointer; the descriptor is this process's own.
-    let _ = unsafe { syscall(nr::CLOSE, [descriptor as u64, 0, 0, 0, 0, 0]) };
 }
 
 /// One descriptor is held for each container, so the soft limit goes up to the hard one.

@@ -5,17 +5,19 @@
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem::offset_of;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::fork::Side;
+use super::lead;
 use super::stack::Stack;
 use super::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Step;
-use crate::program::{Header, NOTHING_FAILED, go, relocate};
+use crate::program::{Header, Lead, NOTHING_FAILED, SPARE_REFUSED, go, relocate};
 use crate::raw::{nr, syscall};
 use crate::{child, sys};
 
@@ -38,54 +40,73 @@ extern "C" fn start_child(program: *mut c_void) -> c_int {
     unsafe { child::run(program.cast()) }
 }
 
+/// The namespaces of a clone.
+#[derive(Clone, Copy)]
+pub(super) struct Namespaces {
+    /// clone(2)'s flags for all of them.
+    pub(super) flags: u64,
+    /// Descriptors of the user and the network namespace, where these are there already.
+    pub(super) spare: Option<[RawFd; 2]>,
+}
+
+impl Namespaces {
+    pub(super) const NONE: Self = Self { flags: 0, spare: None };
+}
+
 /// Clones a child that walks `program`, does the parent's part, and waits until the child has
 /// executed something else or has ended. It is the caller's to reap where this succeeds.
+///
+/// Where spare namespaces could not be entered, that is what has failed, at [`SPARE_REFUSED`]; then
+/// there is no child.
 pub(super) fn clone_and_wait(
     program: Box<[u64]>,
-    flags: u64,
+    namespaces: Namespaces,
     parents_part: &mut dyn FnMut(i32, &mut Wait<'_>) -> Result<(), LaunchError>,
     wait: &mut Wait<'_>,
 ) -> Result<Outcome, LaunchError> {
-    clone_and_fork(program, flags, parents_part, wait, &mut |_, _| Ok(Side::Caller))
+    clone_and_fork(program, namespaces, parents_part, wait, &mut |_, _| Ok(Side::Caller))
 }
 
 /// The same, with something between the parent's part and the wait, that may make a copy of the caller.
 /// That returns as soon as it is made.
 pub(super) fn clone_and_fork(
     program: Box<[u64]>,
-    flags: u64,
+    namespaces: Namespaces,
     parents_part: &mut dyn FnMut(i32, &mut Wait<'_>) -> Result<(), LaunchError>,
     wait: &mut Wait<'_>,
     fork: &mut dyn FnMut(&Shared, &mut Wait<'_>) -> Result<Side, LaunchError>,
 ) -> Result<Outcome, LaunchError> {
     let stack = Stack::take().map_err(|error| SpawnError::from_io(Step::Prepare, &error))?;
     let shared = Shared::new(program);
-    let flags = flags as c_int | libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
-    // A handler of the caller's would run in the child too, in this memory.
-    let mask = block_signals();
-    // SAFETY: the stack is not in use; `start_child` keeps to raw system calls and never returns; stack
-    // and program outlive the child's use of them, since they are only given back once the kernel has
-    // cleared `tid`, which it does when the child has left this memory by exec or by its end.
-    let pid = unsafe {
-        libc::clone(
-            start_child,
-            stack.top(),
-            flags,
-            shared.header.cast(),
-            std::ptr::null_mut::<c_int>(),
-            std::ptr::null_mut::<c_void>(),
-            shared.tid(),
-        )
+    let cloned = match namespaces.spare {
+        None => clone(start_child, &stack, namespaces.flags, &shared, CHILD),
+        Some(spare) => {
+            shared.prepare_lead(spare, namespaces.flags);
+            clone(lead::start, &stack, 0, &shared, LEAD)
+        }
     };
-    let error = io::Error::last_os_error();
-    restore_signals(mask);
-    if pid < 0 {
-        // SAFETY: no child came to be, so the program is this function's own again.
-        unsafe { shared.free() };
-        stack.give_back();
-        return Err(SpawnError::from_io(Step::Clone, &error).into());
-    }
-    let ended = finish(pid, &shared, parents_part, wait, fork);
+    let first = match cloned {
+        Ok(pid) => pid,
+        Err(error) => {
+            // SAFETY: nobody came to be, so the program is this function's own again.
+            unsafe { shared.free() };
+            stack.give_back();
+            return Err(SpawnError::from_io(Step::Clone, &error).into());
+        }
+    };
+    let (child, followed) = match namespaces.spare {
+        None => (Some(first), Ok(())),
+        Some(_) => shared.follow(first, wait),
+    };
+    let ended = match (child, followed) {
+        (_, Err(error)) => Err(error),
+        (Some(child), Ok(())) => finish(child, &shared, parents_part, wait, fork),
+        // Somebody killed the lead, where it does not say why there is no child.
+        (None, Ok(())) => {
+            let failed = shared.failure().unwrap_or((SPARE_REFUSED, libc::ESRCH));
+            Ok(Outcome { pid: 0, failed: Some(failed), side: Side::Caller })
+        }
+    };
     if matches!(ended, Ok(Outcome { side: Side::Copy, .. })) {
         // What the child uses is in another process's memory: this is a copy of it.
         // SAFETY: no child of this process's uses the program.
@@ -101,10 +122,41 @@ pub(super) fn clone_and_fork(
     // SAFETY: the child no longer uses the program.
     unsafe { shared.free() };
     stack.give_back();
-    if ended.is_err() {
-        reap(pid);
+    if let Some(child) = child.filter(|_| ended.is_err()) {
+        reap(child);
     }
     ended
+}
+
+/// clone(2) of a process that shares this memory and calls `start`; `tid` is the offset of the word that the
+/// kernel clears when the process has left it.
+fn clone(
+    start: extern "C" fn(*mut c_void) -> c_int,
+    stack: &Stack,
+    namespaces: u64,
+    shared: &Shared,
+    tid: usize,
+) -> io::Result<i32> {
+    let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD | namespaces as c_int;
+    // A handler of the caller's would run in the child too, in this memory.
+    let mask = block_signals();
+    // SAFETY: the stack is not in use; `start` keeps to raw system calls and never returns; stack and
+    // program outlive their use, since they are only given back once the kernel has cleared the words
+    // that say who is in this memory, which it does when a process has left it by exec or by its end.
+    let pid = unsafe {
+        libc::clone(
+            start,
+            stack.top(),
+            flags,
+            shared.header.cast(),
+            std::ptr::null_mut::<c_int>(),
+            std::ptr::null_mut::<c_void>(),
+            shared.word(tid).as_ptr().cast::<c_int>(),
+        )
+    };
+    let error = io::Error::last_os_error();
+    restore_signals(mask);
+    if pid < 0 { Err(error) } else { Ok(pid) }
 }
 
 /// The parent's part, and the wait for the child. After an error the child has been killed.
@@ -165,6 +217,12 @@ fn was_killed(pid: i32) -> bool {
     }
 }
 
+/// Where the words are that say who is in the memory.
+const CHILD: usize = offset_of!(Header, tid);
+const LEAD: usize = offset_of!(Header, lead) + offset_of!(Lead, tid);
+/// Where the lead's child is told.
+const LEADS_CHILD: usize = offset_of!(Header, lead) + offset_of!(Lead, child);
+
 /// The program that parent and child both look at.
 pub(super) struct Shared {
     pub(super) header: *mut Header,
@@ -194,8 +252,53 @@ impl Shared {
         unsafe { AtomicU32::from_ptr(word.cast()) }
     }
 
-    fn tid(&self) -> *mut c_int {
-        self.word(offset_of!(Header, tid)).as_ptr().cast()
+    fn load(&self, offset: usize) -> u32 {
+        // Acquire: what a process wrote before it left is seen. The kernel's store follows the process's
+        // own in its program order, and a system call of the process's lies between them.
+        self.word(offset).load(Ordering::Acquire)
+    }
+
+    /// Tells the lead what to do; before it is cloned.
+    fn prepare_lead(&self, [user, net]: [RawFd; 2], flags: u64) {
+        // SAFETY: the header is valid, and nobody else has it yet.
+        let header = unsafe { &mut *self.header };
+        let flags = flags & !lead::SPARED | lead::CHILD;
+        // The tid is not zero until the kernel clears it.
+        header.lead = Lead { tid: 1.into(), child: 0.into(), user, net, flags };
+    }
+
+    /// Waits for the end of the lead, which is near, and reaps it. The child, if it has cloned one; with an error
+    /// that has been killed.
+    fn follow(&self, lead: i32, wait: &mut Wait<'_>) -> (Option<i32>, Result<(), LaunchError>) {
+        let followed = self.await_lead(wait);
+        if followed.is_err() && self.load(LEAD) != 0 {
+            // In this memory yet, so not reaped: the pid still means it.
+            let _ = sys::kill(lead, libc::SIGKILL);
+            if self.await_lead(&mut Wait::at_most(DEATH)).is_err() && self.load(LEAD) != 0 {
+                return (None, followed);
+            }
+        }
+        reap(lead);
+        let child = self.load(LEADS_CHILD) as i32;
+        if child == 0 {
+            // Nobody comes whose end the kernel could tell.
+            self.word(CHILD).store(0, Ordering::Release);
+            return (None, followed);
+        }
+        if followed.is_err() {
+            let _ = sys::kill(child, libc::SIGKILL);
+            let _ = self.wait(&mut Wait::at_most(DEATH));
+        }
+        (Some(child), followed)
+    }
+
+    fn await_lead(&self, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
+        loop {
+            match self.load(LEAD) {
+                0 => return Ok(()),
+                value => self.sleep(LEAD, value, wait)?,
+            }
+        }
     }
 
     /// Tells the child to go on, or to end.
@@ -207,42 +310,40 @@ impl Shared {
         let _ = unsafe { syscall(nr::FUTEX, [word.as_ptr() as u64, 1, 1, 0, 0, 0]) };
     }
 
-    /// Whether the child has left this memory: the kernel clears `tid` then.
+    /// Whether nobody is in this memory any more.
     fn is_left(&self) -> bool {
-        // Acquire: what the child wrote before that is seen. The kernel's store follows the child's own
-        // in its program order, and a system call of the child's lies between them.
-        self.word(offset_of!(Header, tid)).load(Ordering::Acquire) == 0
+        self.load(LEAD) == 0 && self.load(CHILD) == 0
     }
 
     /// Waits until the child has left this memory.
     fn wait(&self, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
         loop {
-            let value = self.word(offset_of!(Header, tid)).load(Ordering::Acquire);
-            if value == 0 {
-                return Ok(());
+            match self.load(CHILD) {
+                0 => return Ok(()),
+                value => self.wait_while(value, wait)?,
             }
-            self.wait_while(value, wait)?;
         }
     }
 
     /// Waits while `tid` has this value.
     pub(super) fn wait_while(&self, value: u32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
-        let word = self.word(offset_of!(Header, tid));
-        loop {
-            if word.load(Ordering::Acquire) != value {
-                return Ok(());
-            }
-            let slice = wait.slice();
-            let slice = [slice.as_secs(), u64::from(slice.subsec_nanos())];
-            let args = [word.as_ptr() as u64, 0, value.into(), slice.as_ptr() as u64, 0, 0];
-            // FUTEX_WAIT, not private: the kernel wakes it on behalf of another process.
-            // SAFETY: the word is an aligned u32 that lives on, and the timeout lives on this stack.
-            let slept = unsafe { syscall(nr::FUTEX, args) };
-            // EAGAIN: it has been cleared meanwhile.
-            if slept.is_err_and(|errno| errno != libc::EAGAIN) {
-                wait.check()?;
-            }
+        while self.load(CHILD) == value {
+            self.sleep(CHILD, value, wait)?;
         }
+        Ok(())
+    }
+
+    /// Sleeps until the word no longer has this value, or for a while.
+    fn sleep(&self, offset: usize, value: u32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
+        let slice = wait.slice();
+        let slice = [slice.as_secs(), u64::from(slice.subsec_nanos())];
+        let word = self.word(offset).as_ptr() as u64;
+        // FUTEX_WAIT, not private: the kernel wakes it on behalf of another process.
+        // SAFETY: the word is an aligned u32 that lives on, and the timeout lives on this stack.
+        let slept =
+            unsafe { syscall(nr::FUTEX, [word, 0, value.into(), slice.as_ptr() as u64, 0, 0]) };
+        // EAGAIN: it has another value by now.
+        if slept.is_err_and(|errno| errno != libc::EAGAIN) { wait.check() } else { Ok(()) }
     }
 
     /// What the child says about itself; complete once it [is left](Self::is_left).

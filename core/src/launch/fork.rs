@@ -19,18 +19,21 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::clone::{
-    Outcome, Shared, block_signals, clone_and_fork, reap, restore_signals, signal_mask,
+    Namespaces, Outcome, Shared, block_signals, clone_and_fork, reap, restore_signals, signal_mask,
 };
 use super::point::{self, Point, ThreadState};
 use super::report::read_message;
 use super::wait::Wait;
-use super::{Options, bytes_of, facts, restore_dumpable, stage_lines, tell_before};
-use crate::caller;
+use super::{
+    Options, Told, bytes_of, facts, refuse_spare, restore_dumpable, spare_for, stage_lines,
+    tell_before, with_spare,
+};
+use crate::caller::{self, Spare};
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::call::{EncodeFacts, Handles};
 use crate::plan::{Plan, Stage, Step};
 use crate::process::Process;
-use crate::program::{Header, Message, go, message, relocate, tid};
+use crate::program::{Header, Message, SPARE_REFUSED, go, message, relocate, tid};
 use crate::raw::{exit, nr, syscall};
 use crate::{child, fd, sys};
 
@@ -68,6 +71,18 @@ pub fn fork(
 ) -> Result<Forked, LaunchError> {
     debug_assert!(plan.forks, "the plan was made for a fork");
     let mut wait = Wait::new(options.interrupted.map(|ask| ask as _), options.deadline);
+    let told = Told { trace: options.trace.unwrap_or(-1), inject: options.inject };
+    with_spare(&mut |may_use_spare| attempt(plan, told, &mut wait, may_use_spare, around))
+}
+
+/// One attempt. `None` where the spare namespaces are not to be entered, before `around` is called.
+fn attempt(
+    plan: &Plan,
+    told: Told,
+    wait: &mut Wait<'_>,
+    may_use_spare: bool,
+    around: &mut dyn FnMut(&mut dyn FnMut() -> Side) -> Side,
+) -> Result<Option<Forked>, LaunchError> {
     let failed = |error: std::io::Error| SpawnError::from_io(Step::Prepare, &error);
     let helper = caller::helper()?;
     let watchdog = plan.watched.then(caller::watchdog).transpose()?;
@@ -79,16 +94,17 @@ pub fn fork(
         control: inits_control.as_raw_fd(),
         ..Handles::NONE
     };
-    let trace = options.trace.unwrap_or(-1);
-    let encoder = Encoder { plan, mask: signal_mask(), trace, inject: options.inject };
+    let mut encoder = Encoder { plan, mask: signal_mask(), told, ahead: false };
     let mut copys_program = encoder.encode(2, handles, copys_channel.as_raw_fd(), -1);
     let inits_program = encoder.encode(1, handles, -1, handles.control);
     let memfd = fd::memfd(c"minidocker-program", &bytes_of(&inits_program), false);
     let memfd = memfd.map_err(failed)?;
     handles.programs[0] = memfd.as_raw_fd();
+    let mut spare = may_use_spare.then(|| spare_for(plan, told)).flatten();
+    encoder.ahead = spare.is_some();
     let mut program = encoder.encode(0, handles, -1, -1);
-    if trace >= 0 {
-        tell_before(plan, trace);
+    if told.trace >= 0 {
+        tell_before(plan, told.trace);
     }
     let mut point = Point::new(program.as_mut_ptr().cast());
     // SAFETY: a whole program, which only this function has yet.
@@ -106,6 +122,7 @@ pub fn fork(
         ],
     };
     let copys = std::cell::RefCell::new(&mut copys);
+    let namespaces = Namespaces { flags: plan.clone_flags, spare: spare.as_ref().map(Spare::raw) };
     // Until the clone, so that the list is that of the descriptors which the child gets.
     let mut held = Some(caller::held());
     let mut childs = Some((copys_channel, inits_control, memfd));
@@ -116,6 +133,7 @@ pub fn fork(
         // The child has copies. The caller's own would keep the sockets open, and the id maps need a
         // descriptor where few are left.
         childs = None;
+        spare = None;
         plan.maps.as_ref().map_or(Ok(()), |maps| maps.write(pid, wait))
     };
     let mut forking = |shared: &Shared, wait: &mut Wait<'_>| {
@@ -133,8 +151,7 @@ pub fn fork(
             side
         }))
     };
-    let flags = plan.clone_flags;
-    let outcome = clone_and_fork(program, flags, &mut parents_part, &mut wait, &mut forking);
+    let outcome = clone_and_fork(program, namespaces, &mut parents_part, wait, &mut forking);
     if plan.endangers_dumpable && !matches!(outcome, Ok(Outcome { side: Side::Copy, .. })) {
         restore_dumpable();
     }
@@ -142,18 +159,22 @@ pub fn fork(
     if outcome.side == Side::Copy {
         // Closed already.
         std::mem::forget((control, channel));
-        return Ok(Forked::Copy(copys.borrow().await_the_caller()));
+        return Ok(Some(Forked::Copy(copys.borrow().await_the_caller())));
+    }
+    if let Some((SPARE_REFUSED, errno)) = outcome.failed {
+        refuse_spare(errno);
+        return Ok(None);
     }
     let container = Started(outcome.pid);
     if let Some((index, errno)) = outcome.failed {
         return Err(plan.failure(0, index, errno).into());
     }
-    await_the_copy(plan, channel.as_fd(), &mut wait)?;
-    if let Some(error) = wait.given_up {
-        return Err(error);
+    await_the_copy(plan, channel.as_fd(), wait)?;
+    if let Some(error) = &wait.given_up {
+        return Err(error.clone());
     }
     std::mem::forget(container);
-    Ok(Forked::Caller(Process::new(outcome.pid, plan, Some(control)), channel))
+    Ok(Some(Forked::Caller(Process::new(outcome.pid, plan, Some(control)), channel)))
 }
 
 /// Descriptors of the copy. It has those that the child was cloned with, whatever has become of the
@@ -224,21 +245,22 @@ impl Drop for Started {
 struct Encoder<'a> {
     plan: &'a Plan,
     mask: u64,
-    trace: RawFd,
-    inject: Option<(u32, i32)>,
+    told: Told,
+    ahead: bool,
 }
 
 impl Encoder<'_> {
     fn encode(&self, number: usize, handles: Handles, report: RawFd, control: RawFd) -> Box<[u64]> {
-        let lines = if self.trace >= 0 { stage_lines(self.plan, number) } else { Vec::new() };
+        let Told { trace, inject } = self.told;
+        let lines = if trace >= 0 { stage_lines(self.plan, number) } else { Vec::new() };
         let length = |stage: &Stage| stage.sequence.calls.len() as u32;
         let first: u32 = self.plan.stages[..number].iter().map(length).sum();
         let stage = &self.plan.stages[number];
-        let inject = self.inject.and_then(|(at, errno)| {
+        let inject = inject.and_then(|(at, errno)| {
             at.checked_sub(first).filter(|&at| at < length(stage)).map(|at| (at, errno))
         });
-        let facts = facts((number, stage), handles, self.mask, self.trace, &lines, inject);
-        stage.sequence.encode(&EncodeFacts { report, control, ..facts })
+        let facts = facts((number, stage), handles, self.mask, (trace, &lines), inject);
+        stage.sequence.encode(&EncodeFacts { report, control, ahead: self.ahead, ..facts })
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::Step;
 use super::number::{self, Number};
-use crate::program::{self, Call as FlatCall, Header, on_error};
+use crate::program::{self, Call as FlatCall, Header, on_error, pseudo};
 
 /// A place in the sequence's data: an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +144,8 @@ pub(crate) struct Call {
     pub(crate) on_error: u8,
     /// How many following calls are left out when this one succeeds; see [`Sequence::unless_gone`].
     pub(crate) skip: u8,
+    /// Whether it is done already where the launch uses spare namespaces.
+    pub(crate) ahead: bool,
     pub(crate) result: Option<Cell>,
     /// The file that a failure is about.
     pub(crate) filename: Option<OsString>,
@@ -216,11 +218,21 @@ impl Sequence {
             args: args.into(),
             on_error: on_error::FAIL,
             skip: 0,
+            ahead: false,
             result: None,
             filename: None,
             note: None,
         });
         self.calls.last_mut().expect("just pushed")
+    }
+
+    /// What `calls` appends is done already where the launch uses spare namespaces.
+    pub(crate) fn ahead(&mut self, calls: impl FnOnce(&mut Self)) {
+        let first = self.calls.len();
+        calls(self);
+        for call in &mut self.calls[first..] {
+            call.ahead = true;
+        }
     }
 
     /// close(2) of each descriptor that a call has made and none has closed, for a process that goes on
@@ -411,6 +423,10 @@ impl Sequence {
         for (index, call) in self.calls.iter().enumerate() {
             let at = size_of::<Header>() + index * size_of::<FlatCall>();
             let line = facts.lines.get(index).map_or(&[][..], Vec::as_slice);
+            if facts.ahead && call.ahead {
+                writer.bytes(at + offset_of!(FlatCall, nr), &pseudo::DONE.to_ne_bytes());
+                continue;
+            }
             writer.call(at, call, &facts.handles, data_at, (line_at, line));
             line_at += line.len();
         }
@@ -436,6 +452,8 @@ pub(crate) struct EncodeFacts<'a> {
     pub(crate) lines: &'a [Vec<u8>],
     pub(crate) mask: u64,
     pub(crate) inject: Option<(u32, i32)>,
+    /// Whether the launch uses spare namespaces, where some calls are done already.
+    pub(crate) ahead: bool,
 }
 
 struct Writer<'a> {

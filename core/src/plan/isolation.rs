@@ -35,7 +35,7 @@ pub(super) fn isolate_without_ids(sequence: &mut Sequence, spec: &Spec, new: Nam
         set_names(sequence, spec);
     }
     if new.contains(Kind::Net) {
-        loopback_up(sequence);
+        sequence.ahead(loopback_up);
     }
     if new.contains(Kind::Mount) {
         let flags = named!(MS_REC | MS_PRIVATE);

@@ -33,7 +33,7 @@ use crate::files::{Files, OuterDirectory};
 use crate::host::Host;
 use crate::join::Target;
 use crate::namespaces::{Kind, NamespaceOptions};
-use crate::program::{self, role};
+use crate::program::{self, role, told};
 use crate::spec::{Command, IdMap, Network, Payload, Spec};
 
 /// Who a process is inside.
@@ -77,6 +77,8 @@ pub struct Plan {
     pub(crate) directories: Vec<OuterDirectory>,
     /// Whether the command is a copy of the caller.
     pub(crate) forks: bool,
+    /// Whether the user and the network namespace may have been made before this plan is executed.
+    pub(crate) may_use_spare: bool,
     new: NamespaceOptions,
     leads_session: bool,
 }
@@ -133,6 +135,11 @@ impl Plan {
         if forks && target.is_some() {
             return Err(fork::cannot_enter());
         }
+        // The watchdog makes them.
+        let may_use_spare = spec.die_with_parent
+            && target.is_none()
+            && new.contains(Kind::User)
+            && new.contains(Kind::Net);
         let mut builder = Builder {
             spec,
             host,
@@ -141,6 +148,7 @@ impl Plan {
             new,
             files,
             kernels: Kernels::Paths,
+            may_use_spare,
             stages: Vec::new(),
         };
         builder.stage(0);
@@ -166,6 +174,7 @@ impl Plan {
         Ok(Self {
             clone_flags,
             maps: made.map(|(maps, _)| maps),
+            may_use_spare,
             stages,
             watched: spec.die_with_parent,
             init: spec.init || command.is_none() || forks,
@@ -266,6 +275,8 @@ struct Builder<'a> {
     files: Option<&'a Files>,
     /// Where /proc is, once the inside is made.
     kernels: Kernels,
+    /// See [`Plan::may_use_spare`].
+    may_use_spare: bool,
     stages: Vec<Stage>,
 }
 
@@ -383,11 +394,12 @@ impl Builder<'_> {
         let entered = target.is_some();
         let entered_net = target.is_some_and(|target| target.kinds().contains(Kind::Net));
         let (spec, host, new, command) = (self.spec, self.host, self.new, self.command);
-        let shares_memory = self.shares_memory();
+        let (shares_memory, another) = (self.shares_memory(), self.may_use_spare);
         let new_session = command.is_none_or(|command| command.new_session);
         let sequence = self.sequence();
         if spec.die_with_parent {
-            sequence.register_with_watchdog(new_session && !new.contains(Kind::Pid));
+            let leads_session = new_session && !new.contains(Kind::Pid);
+            sequence.register_with_watchdog(leads_session, another);
             if entered {
                 sequence.call(Step::Watchdog, number::CLOSE, [Handle::Watchdog.into()]);
             }
@@ -498,10 +510,11 @@ impl Sequence {
     }
 
     /// Sends a descriptor of this process to the watchdog.
-    fn register_with_watchdog(&mut self, leads_session: bool) {
+    fn register_with_watchdog(&mut self, leads_session: bool, another: bool) {
         let pid = self.cell();
+        let says = (u8::from(leads_session) * told::SESSION) | (u8::from(another) * told::ANOTHER);
         let shown = format!("{{<pidfd>, {}}}", if leads_session { "session" } else { "process" });
-        let (message, pidfd) = self.message_with_descriptor(&[u8::from(leads_session)], &shown);
+        let (message, pidfd) = self.message_with_descriptor(&[says], &shown);
         self.call(Step::Watchdog, number::GETPID, []).into(pid);
         self.call(Step::Watchdog, number::PIDFD_OPEN, [pid.into(), Arg::Int(0)]).into(pidfd);
         let args = [Handle::Watchdog.into(), message, named!(MSG_NOSIGNAL)];

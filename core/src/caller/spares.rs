@@ -1,0 +1,161 @@
+//! Spare namespaces, as the caller sees them: made after a launch, used by the next one.
+//!
+//! A user namespace and a network namespace take most of the time that a container takes, and nothing of
+//! them depends on the command. The watchdog has them made, by a process that ends at once, some time after
+//! a container has registered; what comes of it waits in a socket. Without them, whatever the reason, a launch
+//! makes its own.
+//!
+//! A user namespace belongs to whoever made it, and keeps the maker's resource limits for all who are in
+//! it. So what was made is used only as long as the caller is what it was when its watchdog started.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+use super::Kept;
+use crate::program::told;
+use crate::{fd, sys};
+
+/// So many times, and no more spare namespaces are asked for.
+const REFUSALS: u32 = 3;
+
+/// Namespaces that nobody is in.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    user: OwnedFd,
+    net: OwnedFd,
+}
+
+impl Spare {
+    pub(crate) fn raw(&self) -> [RawFd; 2] {
+        [self.user.as_raw_fd(), self.net.as_raw_fd()]
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Spares {
+    /// Where they come; `None` where none are wanted any more.
+    socket: Option<Kept>,
+    /// Who asked for them.
+    maker: Option<Maker>,
+    /// How often some could not be entered.
+    refused: u32,
+}
+
+impl Spares {
+    /// With a socket that the watchdog knows, where there is room for one: what is made goes through it.
+    pub(super) fn new(watchdog: BorrowedFd<'_>) -> Self {
+        let connect = || {
+            let (theirs, ours) = fd::socket_pair().ok()?;
+            send(told::SPARES, &[theirs.as_fd(), ours.as_fd()], watchdog)?;
+            Kept::new(ours).ok()
+        };
+        Self { socket: connect(), maker: Maker::now(), refused: 0 }
+    }
+
+    /// What is there, as long as the caller would have made the same.
+    pub(super) fn take(&mut self, watchdog: BorrowedFd<'_>) -> Option<Spare> {
+        let socket = self.socket.as_ref().filter(|socket| socket.is_ours())?;
+        if self.maker.is_some() && self.maker == Maker::now() {
+            return receive(socket.fd());
+        }
+        // It will not be what it was.
+        self.stop(watchdog);
+        None
+    }
+
+    /// Takes note that some could not be entered. Once may be for want of a process; but a caller that may
+    /// not enter namespaces at all, though it may make them, needs none.
+    pub(super) fn refuse(&mut self, watchdog: BorrowedFd<'_>) {
+        self.refused += 1;
+        if self.refused == REFUSALS {
+            self.stop(watchdog);
+        }
+    }
+
+    /// No more of them. Where the watchdog does not hear of it, it makes some that nobody takes.
+    fn stop(&mut self, watchdog: BorrowedFd<'_>) {
+        let _ = send(told::NO_SPARES, &[], watchdog);
+        self.socket = None;
+    }
+
+    /// Whether the socket, if there was one, is still what it was.
+    pub(super) fn are_ours(&self) -> bool {
+        self.socket.as_ref().is_none_or(Kept::is_ours)
+    }
+}
+
+/// What of the calling process user namespaces depend on: `user_namespaces(7)`.
+#[derive(PartialEq, Eq)]
+struct Maker {
+    uid: u32,
+    gid: u32,
+    limits: [(u64, u64); 4],
+    /// A process with another root may make none.
+    root: (u64, u64),
+    /// Where its children are: the process that enters has to be in the same PID namespace.
+    children: (u64, u64),
+}
+
+impl Maker {
+    /// `None` where /proc does not tell.
+    fn now() -> Option<Self> {
+        /// What a user namespace keeps for all its processes: `setrlimit(2)` counts them for each user.
+        const LIMITS: [u32; 4] = [
+            libc::RLIMIT_NPROC,
+            libc::RLIMIT_MSGQUEUE,
+            libc::RLIMIT_SIGPENDING,
+            libc::RLIMIT_MEMLOCK,
+        ];
+        let identity = |path: &str| {
+            let found = rustix::fs::stat(path).ok()?;
+            Some((found.st_dev, found.st_ino))
+        };
+        let mut limits = [(0, 0); 4];
+        for (limit, resource) in limits.iter_mut().zip(LIMITS) {
+            *limit = sys::resource_limit(resource).ok()?;
+        }
+        Some(Self {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            limits,
+            root: identity("/")?,
+            children: identity("/proc/thread-self/ns/pid_for_children")?,
+        })
+    }
+}
+
+/// Says something. A watchdog that cannot take it now is no reason to wait or to fail.
+fn send(what: u8, fds: &[BorrowedFd<'_>], watchdog: BorrowedFd<'_>) -> Option<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut rights = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        rights.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    sendmsg(watchdog, &[IoSlice::new(&[what])], &mut rights, flags).ok().map(drop)
+}
+
+/// What has come; `None` where nothing has, or no descriptor is left for it.
+fn receive(socket: BorrowedFd<'_>) -> Option<Spare> {
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut rights = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    while let Err(error) = recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut rights, flags) {
+        if error != rustix::io::Errno::INTR {
+            return None;
+        }
+    }
+    let mut fds = rights.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+        _ => None,
+    })?;
+    let (user, net) = (fds.next()?, fds.next()?);
+    Some(Spare { user: fd::above_stdio(user).ok()?, net: fd::above_stdio(net).ok()? })
+}
