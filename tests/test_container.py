@@ -1,5 +1,6 @@
 """A container that lives: entered, looked at, paused, stopped."""
 
+import concurrent.futures
 import errno
 import os
 import pickle
@@ -234,3 +235,15 @@ def test_explain_shows_how_a_command_would_enter(box):
         ["true"], _enter=box.pid, namespaces=minidocker.NamespaceOptions.none()
     )
     assert [call.actor for call in plan if call.step == "enter"] == ["joiner"]
+
+
+def test_however_fast_init_is_its_container_is_known(leaks):
+    """The process that starts it in the entered network may say so after it is ready."""
+
+    def share(_):
+        with minidocker.Container() as box, minidocker.Container(network=box) as side:
+            return side.pid != box.pid
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(share, range(160)))
+    leaks.assert_unchanged()

@@ -30,6 +30,8 @@ pub(super) fn await_report(
 ) -> Result<i32, LaunchError> {
     let (joiner, command) = if plan.enters { (Some(first), None) } else { (None, Some(first)) };
     let mut started = Started { report, joiner, command, done: false };
+    // Init may say that it is done before the joiner that has started it says so.
+    let mut is_done = false;
     loop {
         let readable = fd::is_readable(report, wait.slice())
             .map_err(|error| SpawnError::from_io(Step::Prepare, &error))?;
@@ -41,11 +43,17 @@ pub(super) fn await_report(
         }
         match (read_message(report), started.command) {
             (Some(found), _) if found.kind == message::PID => {
-                started.command = Some(found.value as i32);
+                let pid = found.value as i32;
+                started.command = Some(pid);
+                if is_done {
+                    started.done = true;
+                    return Ok(pid);
+                }
             }
             (Some(found), _) if found.kind == message::FAILED => {
                 return Err(plan.failure(found.stage as usize, found.value, found.errno).into());
             }
+            (Some(found), None) if found.kind == message::STARTED && !is_done => is_done = true,
             // The helper was killed before it had said whom it started.
             (_, None) => return Err(SpawnError::new(Step::Fork, libc::ESRCH).into()),
             (_, Some(pid)) => {
