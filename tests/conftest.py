@@ -1,6 +1,7 @@
 """Fixtures for all tests; the rules that all keep are in support/rules.py."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,13 @@ pytest_plugins = ["support.rules", "pytester"]
 # Containers make examples slow to judge by the clock, and the plain user cannot write in the clone.
 settings.register_profile("minidocker", deadline=None, database=None)
 settings.load_profile("minidocker")
+
+# A shell ignores both in what it starts in the background, and that is inherited. Xdist's workers
+# have this file too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
