@@ -64,7 +64,8 @@ def test_running_out_of_descriptors_at_any_number_is_told(kept, options, noop):
     failures = [result for result in found if len(result) == 3]
     assert failures, "the limit was never too low"
     for step, number, hint in failures:
-        assert number == errno.EMFILE, (step, number)
+        # The second: other tests' processes are sending as many descriptors as this one may have.
+        assert number in (errno.EMFILE, errno.ETOOMANYREFS), (step, number)
         assert "RLIMIT_NOFILE" in hint
     assert found[-1][0] == 0
     assert {result[0] for result in found if len(result) == 2} == {0}

@@ -1,5 +1,6 @@
 """Namespaces that are made ahead: the next container uses them, and is like any other."""
 
+import concurrent.futures
 import ctypes
 import errno
 import os
@@ -7,6 +8,7 @@ import resource
 import signal
 import socket
 import struct
+import sys
 import time
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from support.specs import HERE
 
 PR_SET_DUMPABLE = 4
 
-# Everything about the two namespaces that an inside can see, and who it is there.
+# Everything about the namespaces that are made ahead that an inside can see, and who it is there.
 SHOW = """
 cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups
 cat /proc/sys/net/ipv4/ping_group_range /proc/net/dev_snmp6/lo /proc/net/if_inet6
@@ -32,25 +34,36 @@ cat /sys/class/net/lo/flags
 id
 """
 
+# And about mounts of its own, whose numbers and devices differ.
+SHOW_MOUNTS = """
+cat /proc/sysvipc/msg /proc/sysvipc/sem /proc/sysvipc/shm /proc/sys/kernel/msgmax
+stat -c '%A %u %g %n' /dev/shm /sys /sys/fs/cgroup /etc/hosts
+touch /dev/shm/file && ls -a /dev/shm && stat -c '%u %g' /dev/shm/file
+touch /sys/file 2>&1
+cat /etc/hosts
+cut -d ' ' -f 4- /proc/self/mountinfo
+id
+"""
+
 
 def spare():
-    """What waits for this process, without taking it: `{"user": "user:[…]", "net": "net:[…]"}`."""
+    """The namespaces that wait for this process, without taking them: `{"user": "user:[…]", …}`."""
     for number in map(int, os.listdir("/proc/self/fd")):
         try:
             if not os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
                 continue
             with socket.socket(fileno=os.dup(number)) as one:
-                space = socket.CMSG_SPACE(8)
+                space = socket.CMSG_SPACE(4 * 16)
                 flags = socket.MSG_PEEK | socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
                 _, rights, *_ = one.recvmsg(1, space, flags)
         except OSError:
             continue
         for *_, data in rights:
-            numbers = struct.unpack("2i", data)
+            numbers = struct.unpack(f"{len(data) // 4}i", data)
             names = [os.readlink(f"/proc/self/fd/{each}") for each in numbers]
             for each in numbers:
                 os.close(each)
-            return {name.partition(":")[0]: name for name in names}
+            return {name.partition(":")[0]: name for name in names if name[-2].isdigit()}
     return None
 
 
@@ -69,13 +82,13 @@ def wait_for_none(seconds):
         time.sleep(0.01)
 
 
-def show(**options):
+def show(script=SHOW, **options):
     options = {"check": True, "capture_output": True, "text": True, **options}
-    return minidocker.run(["sh", "-c", SHOW], **options).stdout
+    return minidocker.run(["sh", "-c", script], **options).stdout
 
 
 def identities(pid):
-    return {kind: os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("user", "net")}
+    return {kind: os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("user", "net", "ipc")}
 
 
 def uses_spares(name):
@@ -104,6 +117,59 @@ def test_a_container_in_spare_namespaces_is_like_any_other(name):
     assert first == second
 
 
+OWN_MOUNTS = {
+    **{name: options for name, options in HERE.items() if uses_spares(name)},
+    "mounts": {"hostname": "lab", "tmpfs": ["/mnt"]},
+    "own root": {"hostname": "lab", "rootfs": "/"},
+    "docker": {"hostname": "lab", "profile": "docker"},
+    "untrusted": {"hostname": "lab", "profile": "untrusted"},
+    "untrusted root": {"hostname": "lab", "rootfs": "/", "profile": "untrusted"},
+}
+
+
+@pytest.mark.parametrize("name", OWN_MOUNTS)
+def test_mounts_that_were_made_ahead_are_like_any_other(name):
+    def check():
+        first = show(SHOW_MOUNTS, **OWN_MOUNTS[name])
+        wait_for_spare()
+        return first, show(SHOW_MOUNTS, **OWN_MOUNTS[name])
+
+    first, second = in_child(check)
+    assert first == second
+    assert " /dev/shm " in first
+
+
+def in_container(check):
+    """Call `check` where it may mount, whoever asks."""
+    script = f"import sys; sys.path[:] = {sys.path!r}; import test_spare; test_spare.{check}()"
+    done = minidocker.run([sys.executable, "-B", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def kind_of_cgroups():
+    show_it = ["stat", "-f", "-c", "%T", "/sys/fs/cgroup"]
+    print(minidocker.run(show_it, check=True, capture_output=True, text=True).stdout, flush=True)
+
+
+def mount_after_the_spare():
+    kind_of_cgroups()
+    wait_for_spare()
+    linux.mount("none", "/sys/fs/cgroup", "ramfs")
+    kind_of_cgroups()
+    wait_for_spare()
+    kind_of_cgroups()
+    wait_for_spare()
+    linux.umount2("/sys/fs/cgroup")
+    kind_of_cgroups()
+
+
+def test_mounts_that_have_changed_since_are_seen_as_they_are():
+    first, second, third, fourth = in_container("mount_after_the_spare")
+    assert first != "ramfs"
+    assert (second, third, fourth) == ("ramfs", "ramfs", first)
+
+
 def test_every_container_has_its_own():
     def check():
         found = []
@@ -119,7 +185,7 @@ def test_every_container_has_its_own():
 
     waiting, found = in_child(check)
     assert found[1:] == waiting
-    assert len({name for one in found for name in one.values()}) == 6
+    assert len({name for one in found for name in one.values()}) == 9
     assert not set(identities("self").values()) & {name for one in found for name in one.values()}
 
 
@@ -185,7 +251,7 @@ def test_a_copy_holds_no_descriptor_of_them():
 
     first, second = in_child(check)
     assert first == second
-    assert not [name for name in second if name in ("user", "net")]
+    assert not [name for name in second if name in ("user", "net", "ipc", "/")]
 
 
 def test_a_caller_that_may_not_enter_namespaces_makes_its_own(noop):
@@ -325,7 +391,10 @@ def test_a_caller_whose_children_are_elsewhere_is_told_the_right_pid(noop):
             time.sleep(100)
         namespaces = NamespaceOptions.all().without_pid()
         with minidocker.Popen(["sleep", "100"], namespaces=namespaces) as process:
-            command = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+            arguments = Path(f"/proc/{process.pid}/cmdline")
+            # A process that is executing something has none for a moment.
+            while not (command := arguments.read_bytes()):
+                time.sleep(0.001)
             process.kill()
         os.kill(reaper, signal.SIGKILL)
         os.waitpid(reaper, 0)
@@ -426,3 +495,46 @@ def test_ignored_children_are_no_obstacle(noop):
         return found
 
     assert in_child(check) == [0, 0, 0]
+
+
+def test_descriptors_that_wait_are_not_too_many_for_the_caller(noop):
+    """All that a user's processes send counts against the limit of each of them."""
+
+    def check():
+        minidocker.run([noop], check=True)
+        wait_for_spare()
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # Others' may wait too, but not that many.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(highest + 20, 100), hard))
+        return minidocker.run([noop]).returncode
+
+    assert in_child(check) == 0
+
+
+def test_not_every_process_of_a_user_has_descriptors_waiting(noop):
+    """However many processes there are: the others make their own namespaces."""
+    count = 30
+    ready, told_ready = os.pipe()
+    go, told_go = os.pipe()
+
+    def check():
+        os.close(told_go)
+        minidocker.run([noop], check=True)
+        time.sleep(0.5)
+        found = spare() is not None
+        os.write(told_ready, b"x")
+        os.read(go, 1)
+        return found, minidocker.run([noop]).returncode
+
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        done = [pool.submit(in_child, check) for _ in range(count)]
+        for _ in range(count):
+            assert os.read(ready, 1) == b"x"
+        os.close(told_go)
+        results = [one.result() for one in done]
+    for descriptor in (ready, told_ready, go):
+        os.close(descriptor)
+    assert {status for _, status in results} == {0}
+    # Sixty-four descriptors, six for each.
+    assert 1 <= sum(found for found, _ in results) <= 11

@@ -235,6 +235,11 @@ pub(crate) fn take_spare() -> Option<Spare> {
     })
 }
 
+/// Gives up the spare namespaces that there are: the descriptors that wait count as sent.
+pub(crate) fn drop_spares() {
+    caller().with(|slots| slots.spares.drop_all());
+}
+
 /// Takes note that spare namespaces could not be entered.
 pub(crate) fn refuse_spare() {
     caller().with(|slots| {

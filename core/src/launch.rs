@@ -17,9 +17,9 @@ use crate::error::{LaunchError, SpawnError};
 use crate::fd;
 use crate::files::Made;
 use crate::join::Target;
-use crate::plan::call::{EncodeFacts, Handles, Sequence};
+use crate::plan::call::{EncodeFacts, Handles, MadeAhead, Sequence};
 use crate::plan::maps::Maps;
-use crate::plan::{Plan, Stage, Step};
+use crate::plan::{Line, Plan, Stage, Step};
 use crate::process::Process;
 use crate::program::SPARE_REFUSED;
 
@@ -75,15 +75,31 @@ struct Told {
     inject: Option<(u32, i32)>,
 }
 
+impl Told {
+    /// For each stage: the index of the call that is to fail, and its error number.
+    fn inject_into(self, plan: &Plan) -> impl Fn(usize) -> Option<(u32, i32)> {
+        let found = self.inject.and_then(|(number, errno)| {
+            plan.call_with_number(number).map(|(stage, index)| (stage, (index, errno)))
+        });
+        move |stage| found.filter(|&(at, _)| at == stage).map(|(_, inject)| inject)
+    }
+}
+
 /// Makes an attempt that uses spare namespaces if there are some, and where they could not be entered
-/// (`None`), one that makes its own.
+/// (`None`), or were in the way, one that makes its own.
 fn with_spare<T>(
     attempt: &mut dyn FnMut(bool) -> Result<Option<T>, LaunchError>,
 ) -> Result<T, LaunchError> {
-    match attempt(true)? {
-        Some(done) => Ok(done),
-        None => Ok(attempt(false)?.expect("only spare namespaces are refused")),
+    match attempt(true) {
+        Ok(Some(done)) => return Ok(done),
+        Ok(None) => {}
+        // Too many descriptors are on their way already: those that wait for this process, perhaps.
+        Err(LaunchError::Spawn(SpawnError { errno: libc::ETOOMANYREFS, .. })) => {
+            caller::drop_spares();
+        }
+        Err(error) => return Err(error),
     }
+    Ok(attempt(false)?.expect("only spare namespaces are refused"))
 }
 
 /// Spare namespaces for the plan, if there are some. Who looks at each step, or has one fail, gets the
@@ -110,20 +126,15 @@ fn attempt(
     may_use_spare: bool,
 ) -> Result<Option<Process>, LaunchError> {
     let kit = Kit::new(plan, target)?;
-    let Told { trace, inject } = told;
+    let trace = told.trace;
     let mask = signal_mask();
     let mut handles = kit.handles(target);
     let mut programs: Vec<OwnedFd> = Vec::new();
-    let mut first = 0;
+    let inject_at = told.inject_into(plan);
     let mut encoded = Vec::new();
     for (index, stage) in plan.stages.iter().enumerate() {
         let lines = if trace >= 0 { stage_lines(plan, index) } else { Vec::new() };
-        let count = stage.sequence.calls.len() as u32;
-        let inject = inject.and_then(|(at, errno)| {
-            at.checked_sub(first).filter(|&at| at < count).map(|at| (at, errno))
-        });
-        first += count;
-        encoded.push((stage, lines, inject));
+        encoded.push((stage, lines, inject_at(index)));
     }
     // Later stages first: each memfd's number goes into the stage before it.
     for (index, (stage, lines, inject)) in encoded.iter().enumerate().skip(1).rev() {
@@ -134,9 +145,10 @@ fn attempt(
         handles.programs[index - 1] = memfd.as_raw_fd();
         programs.push(memfd);
     }
-    // As the last, since they take two descriptors, and a launch can do without.
+    // As the last, since they take a few descriptors, and a launch can do without.
     let mut spare = may_use_spare.then(|| spare_for(plan, told)).flatten();
-    let ahead = spare.is_some();
+    let ahead = spare.as_ref().map(Spare::made).unwrap_or_default();
+    handles.file_systems = spare.as_ref().map_or(handles.file_systems, Spare::file_systems);
     let (stage, lines, inject) = &encoded[0];
     let facts = facts((0, stage), handles, mask, (trace, lines), *inject);
     let facts = EncodeFacts { report: -1, ahead, ..facts };
@@ -146,7 +158,8 @@ fn attempt(
     }
     let made = Made::make(&plan.directories)
         .map_err(|(path, error)| SpawnError::from_io(Step::Overlay, &error).about(path))?;
-    let namespaces = Namespaces { flags: plan.clone_flags, spare: spare.as_ref().map(Spare::raw) };
+    let namespaces =
+        Namespaces { flags: plan.clone_flags, spare: spare.as_ref().map(Spare::namespaces) };
     let (mut theirs, control, report) = kit.split();
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
         // The child has copies. The caller's own would keep sockets and pipes open, and the id maps
@@ -214,7 +227,7 @@ pub(crate) fn start_watchdog(
         lines: &[],
         mask: signal_mask(),
         inject: None,
-        ahead: false,
+        ahead: MadeAhead::default(),
     };
     let header = EncodeFacts {
         report: handles.report,
@@ -248,7 +261,11 @@ fn restore_dumpable() {
 }
 
 fn stage_lines(plan: &Plan, index: usize) -> Vec<Vec<u8>> {
-    plan.stage_lines(index).iter().map(|line| format!("{line}\n").into_bytes()).collect()
+    let bytes = |line: &Line| format!("{line}\n").into_bytes();
+    plan.stage_lines(index)
+        .iter()
+        .map(|line| line.as_ref().map(bytes).unwrap_or_default())
+        .collect()
 }
 
 /// The caller's own lines: the clone, and the maps that are written while the child waits.
@@ -310,6 +327,7 @@ impl Kit {
             control,
             target: target.map_or(-1, Target::raw_fd),
             programs: [-1; 2],
+            ..Handles::NONE
         }
     }
 }
@@ -366,6 +384,6 @@ fn facts<'a>(
         lines,
         mask,
         inject,
-        ahead: false,
+        ahead: MadeAhead::default(),
     }
 }

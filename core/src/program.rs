@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicI32, AtomicU32};
 
 /// Says that a buffer is a program, and in which version of this format: the helper is embedded
 /// in the library that writes the programs, so a mismatch is a bug, never a version skew.
-pub(crate) const MAGIC: u32 = 0x6d64_6b05;
+pub(crate) const MAGIC: u32 = 0x6d64_6b06;
 
 /// What the process that maps a program does with it.
 pub(crate) mod role {
@@ -49,8 +49,8 @@ pub(crate) mod pseudo {
     pub(crate) const FORK_CALLER: u32 = 0x8000_0003;
     /// `prctl(PR_CAPBSET_DROP)` for each capability in the set `args[1]`.
     pub(crate) const DROP_BOUNDING: u32 = 0x8000_0004;
-    /// Nothing: it has been done ahead, in the spare namespaces that the launch uses.
-    pub(crate) const DONE: u32 = 0x8000_0005;
+    /// Nothing: in this launch it is not to be done, since it has been done ahead, or has not.
+    pub(crate) const LEFT_OUT: u32 = 0x8000_0005;
 }
 
 /// What happens when a call fails.
@@ -138,6 +138,18 @@ pub(crate) struct Header {
     pub(crate) lead: Lead,
 }
 
+/// What comes with spare namespaces, in one message: one byte, 1 where there are file systems too, and a descriptor
+/// of each.
+pub(crate) mod ahead {
+    /// The user, the network and the IPC namespace.
+    pub(crate) const NAMESPACES: usize = 3;
+    /// A file system for /dev/shm, a second one that covers it, and one for /sys, as `fsopen(2)` gives them: they
+    /// belong to the user namespace, and are mounted nowhere.
+    pub(crate) const FILE_SYSTEMS: usize = 3;
+    /// How many descriptors there are at most.
+    pub(crate) const DESCRIPTORS: usize = NAMESPACES + FILE_SYSTEMS;
+}
+
 /// The process that goes ahead where spare namespaces are used: it enters them, clones the child into
 /// them, and ends.
 #[repr(C)]
@@ -146,9 +158,13 @@ pub(crate) struct Lead {
     pub(crate) tid: AtomicU32,
     /// The child's pid; 0 until there is one.
     pub(crate) child: AtomicU32,
-    /// Descriptors of the two namespaces.
+    /// Descriptors of the namespaces.
     pub(crate) user: i32,
     pub(crate) net: i32,
+    pub(crate) ipc: i32,
+    pub(crate) padding: u32,
+    /// Which of them are to be entered: clone(2)'s flags.
+    pub(crate) enters: u64,
     /// What the child is cloned with.
     pub(crate) flags: u64,
 }

@@ -112,6 +112,8 @@ pub(crate) mod nr {
     pub(crate) const EPOLL_CREATE1: usize = 291;
     pub(crate) const PRLIMIT64: usize = 302;
     pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
+    pub(crate) const FSOPEN: usize = 430;
+    pub(crate) const FSCONFIG: usize = 431;
     pub(crate) const PIDFD_OPEN: usize = 434;
     pub(crate) const CLOSE_RANGE: usize = 436;
 }
@@ -150,6 +152,8 @@ pub(crate) mod nr {
     pub(crate) const EPOLL_CREATE1: usize = 20;
     pub(crate) const PRLIMIT64: usize = 261;
     pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
+    pub(crate) const FSOPEN: usize = 430;
+    pub(crate) const FSCONFIG: usize = 431;
     pub(crate) const PIDFD_OPEN: usize = 434;
     pub(crate) const CLOSE_RANGE: usize = 436;
 }

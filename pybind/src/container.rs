@@ -135,8 +135,9 @@ pub(crate) struct Command(pub(crate) spec::Command);
 impl Command {
     #[new]
     #[pyo3(signature = (
-        *, candidates, argv, envp, cwd, stdio, pass_fds, close_fds, restore_signals, umask,
-        new_session, process_group, terminal, user, group, groups,
+        *, candidates, argv, envp=None, cwd=None, stdio=(-1, -1, -1), pass_fds=Vec::new(),
+        close_fds=true, restore_signals=true, umask=None, new_session=true, process_group=None,
+        terminal=false, user=None, group=None, groups=None,
     ))]
     #[expect(clippy::too_many_arguments, reason = "one keyword for each option of subprocess")]
     #[expect(clippy::fn_params_excessive_bools, reason = "keywords, never positions")]

@@ -27,6 +27,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Unpack
 
@@ -122,6 +123,11 @@ class Popen(subprocess.Popen[Any]):
     """
 
     _process: _core.Process | None = None
+    _enter: int | None = None
+    _timeout: float | None = None
+    _trace: int | None = None
+    _inject: tuple[int, int] | None = None
+    _terminal = False
     # Until it has been measured, no peak of the child is known to be its own.
     _peak_before = sys.maxsize
 
@@ -231,6 +237,36 @@ class Popen(subprocess.Popen[Any]):
             group=_accounts.single("group", call["gid"]),
             groups=_accounts.groups(call["gids"]),
         )
+        self._start(command, executable, cwd)
+        self._close_pipe_fds(  # type: ignore[attr-defined]
+            call["p2cread"], call["p2cwrite"],
+            call["c2pread"], call["c2pwrite"],
+            call["errread"], call["errwrite"],
+        )  # fmt: skip
+
+    def _start_alone(self, args: Any, spec: Spec) -> None:
+        """Start a command that has everything but its container from the caller.
+
+        This stands for the constructor of `subprocess.Popen`, which has nothing to do then, and
+        takes a good part of the time that a container takes.
+        """
+        # Those that nobody waits for.
+        subprocess._cleanup()  # type: ignore[attr-defined]
+        self.args = args
+        self.stdin = self.stdout = self.stderr = None
+        self.returncode = None
+        self.usage = None
+        self._waitpid_lock = threading.Lock()
+        self._spec = spec
+        args, executable = _arguments.words(args, None, shell=False)
+        sys.audit("subprocess.Popen", executable, args, None, None)
+        command = _core.Command(
+            candidates=_arguments.candidates(executable, None),
+            argv=[os.fsencode(arg) for arg in args],
+        )
+        self._start(command, executable, None)
+
+    def _start(self, command: _core.Command, executable: Any, cwd: Any) -> None:
         self._started = time.monotonic()
         try:
             process = self._launch(command)
@@ -246,11 +282,6 @@ class Popen(subprocess.Popen[Any]):
         self._child_created = True
         # What the child's memory counts from: it began in the caller's.
         self._peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        self._close_pipe_fds(  # type: ignore[attr-defined]
-            call["p2cread"], call["p2cwrite"],
-            call["c2pread"], call["c2pwrite"],
-            call["errread"], call["errwrite"],
-        )  # fmt: skip
 
     def _launch(self, command: _core.Command) -> _core.Process:
         return _core.spawn(
@@ -266,18 +297,20 @@ class Popen(subprocess.Popen[Any]):
     # --- waiting -------------------------------------------------------------------------------
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
-        # Already reaped by somebody else, or by the kernel where SIGCHLD is ignored.
-        with contextlib.suppress(ChildProcessError):
-            if self._process is not None:
+        if self._process is not None:
+            try:
                 used = self._process.used(block=not wait_flags & os.WNOHANG)
-                if used is not None:
-                    self._account(*used)
+            except ChildProcessError:
+                # Already reaped by somebody else, or by the kernel where SIGCHLD is ignored.
+                used = None
+            if used is not None:
+                self._account(*used)
         pid, status = super()._try_wait(wait_flags)  # type: ignore[misc]
         return pid, status
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
         if self.returncode is None:
-            if not self._waitpid_lock.acquire(blocking=False):  # type: ignore[attr-defined]
+            if not self._waitpid_lock.acquire(blocking=False):
                 # Another thread is waiting, and will set the return code.
                 return None
             try:
@@ -286,7 +319,7 @@ class Popen(subprocess.Popen[Any]):
                     if pid == self.pid:
                         self._handle_exitstatus(status)
             finally:
-                self._waitpid_lock.release()  # type: ignore[attr-defined]
+                self._waitpid_lock.release()
         return self.returncode
 
     def _has_returncode(self) -> bool:
@@ -436,16 +469,25 @@ def run(
         if options.get("stdout") is not None or options.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output.")
         options["stdout"] = options["stderr"] = PIPE
+    container = None
+    if timeout is None and FIELDS.issuperset(options):
+        container = Spec.of(spec, options)
     started = time.monotonic()
     # Made before it is started, so that there is no moment at which a Ctrl-C would find a container
     # that has no name yet.
     process = Popen.__new__(Popen)
+    # The command does not get the terminal's SIGINT: nobody has to wait for what it does then.
+    process._sigint_wait_secs = 0.0  # type: ignore[attr-defined]
+    stdout = stderr = None
     try:
-        process.__init__(args, spec=spec, _timeout=timeout, **options)  # type: ignore[misc]
-        # The command does not get the terminal's SIGINT: nobody has to wait for what it does then.
-        process._sigint_wait_secs = 0.0  # type: ignore[attr-defined]
-        remaining = None if timeout is None else timeout - (time.monotonic() - started)
-        stdout, stderr = process.communicate(input, timeout=remaining)
+        if container is not None and container.user is None:
+            process._start_alone(args, container)
+            process.wait()
+        else:
+            process.__init__(args, spec=spec, _timeout=timeout, **options)  # type: ignore[misc]
+            process._sigint_wait_secs = 0.0  # type: ignore[attr-defined]
+            remaining = None if timeout is None else timeout - (time.monotonic() - started)
+            stdout, stderr = process.communicate(input, timeout=remaining)
     except subprocess.TimeoutExpired as expired:
         process._end()
         assert timeout is not None

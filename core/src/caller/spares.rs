@@ -1,39 +1,56 @@
 //! Spare namespaces, as the caller sees them: made after a launch, used by the next one.
 //!
-//! A user namespace and a network namespace take most of the time that a container takes, and nothing of
-//! them depends on the command. The watchdog has them made, by a process that ends at once, some time after
-//! a container has registered; what comes of it waits in a socket. Without them, whatever the reason, a launch
-//! makes its own.
+//! A user, a network and an IPC namespace take most of the time that a container takes, and nothing of
+//! them depends on the command; neither do the file systems for /sys and /dev/shm. The watchdog has them made, by
+//! a process that ends at once, some time after a container has registered; what comes of it waits in a socket.
+//! Without them, whatever the reason, a launch makes its own.
 //!
 //! A user namespace belongs to whoever made it, and keeps the maker's resource limits for all who are in
 //! it. So what was made is used only as long as the caller is what it was when its watchdog started.
 
+use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use rustix::fs::stat;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
 use super::Kept;
-use crate::program::told;
+use crate::plan::call::MadeAhead;
+use crate::program::{ahead, told};
 use crate::{fd, sys};
 
 /// So many times, and no more spare namespaces are asked for.
 const REFUSALS: u32 = 3;
 
-/// Namespaces that nobody is in.
+/// Namespaces that nobody is in, and file systems of theirs that are mounted nowhere.
 #[derive(Debug)]
 pub(crate) struct Spare {
-    user: OwnedFd,
-    net: OwnedFd,
+    /// User, network, IPC.
+    namespaces: [OwnedFd; ahead::NAMESPACES],
+    /// In the order of [`FileSystem`](crate::plan::call::FileSystem).
+    file_systems: Option<[OwnedFd; ahead::FILE_SYSTEMS]>,
 }
 
 impl Spare {
-    pub(crate) fn raw(&self) -> [RawFd; 2] {
-        [self.user.as_raw_fd(), self.net.as_raw_fd()]
+    /// User, network, IPC.
+    pub(crate) fn namespaces(&self) -> [RawFd; ahead::NAMESPACES] {
+        self.namespaces.each_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// What there is.
+    pub(crate) const fn made(&self) -> MadeAhead {
+        MadeAhead { namespaces: true, file_systems: self.file_systems.is_some() }
+    }
+
+    /// -1 where there are none.
+    pub(crate) fn file_systems(&self) -> [RawFd; ahead::FILE_SYSTEMS] {
+        let raw = |all: &[OwnedFd; ahead::FILE_SYSTEMS]| all.each_ref().map(AsRawFd::as_raw_fd);
+        self.file_systems.as_ref().map_or([-1; ahead::FILE_SYSTEMS], raw)
     }
 }
 
@@ -67,6 +84,13 @@ impl Spares {
         // It will not be what it was.
         self.stop(watchdog);
         None
+    }
+
+    /// Gives up what is there.
+    pub(super) fn drop_all(&self) {
+        if let Some(socket) = self.socket.as_ref().filter(|socket| socket.is_ours()) {
+            while receive(socket.fd()).is_some() {}
+        }
     }
 
     /// Takes note that some could not be entered. Once may be for want of a process; but a caller that may
@@ -112,10 +136,7 @@ impl Maker {
             libc::RLIMIT_SIGPENDING,
             libc::RLIMIT_MEMLOCK,
         ];
-        let identity = |path: &str| {
-            let found = rustix::fs::stat(path).ok()?;
-            Some((found.st_dev, found.st_ino))
-        };
+        let identity = |path: &CStr| stat(path).ok().map(|found| (found.st_dev, found.st_ino));
         let mut limits = [(0, 0); 4];
         for (limit, resource) in limits.iter_mut().zip(LIMITS) {
             *limit = sys::resource_limit(resource).ok()?;
@@ -124,8 +145,8 @@ impl Maker {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
             limits,
-            root: identity("/")?,
-            children: identity("/proc/thread-self/ns/pid_for_children")?,
+            root: identity(c"/")?,
+            children: identity(c"/proc/thread-self/ns/pid_for_children")?,
         })
     }
 }
@@ -143,19 +164,22 @@ fn send(what: u8, fds: &[BorrowedFd<'_>], watchdog: BorrowedFd<'_>) -> Option<()
 
 /// What has come; `None` where nothing has, or no descriptor is left for it.
 fn receive(socket: BorrowedFd<'_>) -> Option<Spare> {
-    let mut byte = [0];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut what = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ahead::DESCRIPTORS))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    while let Err(error) = recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut rights, flags) {
+    while let Err(error) = recvmsg(socket, &mut [IoSliceMut::new(&mut what)], &mut rights, flags) {
         if error != rustix::io::Errno::INTR {
             return None;
         }
     }
-    let mut fds = rights.drain().find_map(|message| match message {
+    let fds = rights.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(fds) => Some(fds),
         _ => None,
     })?;
-    let (user, net) = (fds.next()?, fds.next()?);
-    Some(Spare { user: fd::above_stdio(user).ok()?, net: fd::above_stdio(net).ok()? })
+    let mut fds = fds.map_while(|fd| fd::above_stdio(fd).ok());
+    let mut three = || Some([fds.next()?, fds.next()?, fds.next()?]);
+    let namespaces = three()?;
+    let file_systems = if what[0] == 0 { None } else { three() };
+    Some(Spare { namespaces, file_systems })
 }

@@ -10,6 +10,7 @@
 #[path = "../child.rs"]
 mod child;
 mod file;
+mod maker;
 mod memory;
 #[path = "../program.rs"]
 mod program;

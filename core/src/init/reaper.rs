@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 
 use crate::child::{self, KernelSigaction};
-use crate::program::{Header, Message, message, role};
+use crate::program::{Header, Message, ahead, message, role};
 use crate::raw::{exit, nr, syscall};
 use crate::{MISUSED, close_all_but};
 
@@ -134,34 +134,39 @@ pub(crate) struct MessageWithDescriptor {
     flags: u64,
 }
 
-/// The kernel's `struct cmsghdr`, then one descriptor or two.
+/// How many descriptors come in one message at most; an even number keeps the structure aligned.
+pub(crate) const MOST: usize = (ahead::DESCRIPTORS + 1) & !1;
+
+/// The kernel's `struct cmsghdr`, then descriptors.
 #[repr(C)]
 pub(crate) struct DescriptorRights {
     length: u64,
     level: i32,
     kind: i32,
     /// Those that were received; -1 where there is none.
-    pub(crate) descriptors: [i32; 2],
+    pub(crate) descriptors: [i32; MOST],
 }
 
 impl DescriptorRights {
     const SOL_SOCKET: i32 = 1;
     const SCM_RIGHTS: i32 = 1;
 
-    /// Room to receive, or one to send.
-    pub(crate) const fn new(descriptor: i32) -> Self {
-        // The length counts the header and the descriptors, but not what is left of the space.
-        Self {
-            length: 20,
-            level: Self::SOL_SOCKET,
-            kind: Self::SCM_RIGHTS,
-            descriptors: [descriptor, -1],
-        }
+    /// Room to receive some.
+    pub(crate) fn room() -> Self {
+        Self::of(&[-1; MOST])
     }
 
-    /// Two to send.
-    pub(crate) const fn both(descriptors: [i32; 2]) -> Self {
-        Self { length: 24, descriptors, ..Self::new(-1) }
+    /// Some to send; as many as there is room for.
+    pub(crate) fn of(sent: &[i32]) -> Self {
+        let mut descriptors = [-1; MOST];
+        let mut count = 0;
+        for (place, &descriptor) in descriptors.iter_mut().zip(sent) {
+            *place = descriptor;
+            count += 1;
+        }
+        // The header and the descriptors.
+        let length = 16 + 4 * count;
+        Self { length, level: Self::SOL_SOCKET, kind: Self::SCM_RIGHTS, descriptors }
     }
 }
 
@@ -174,7 +179,7 @@ impl MessageWithDescriptor {
             parts: part.as_ptr() as u64,
             parts_count: 1,
             control: core::ptr::from_mut(rights) as u64,
-            control_length: size_of::<DescriptorRights>() as u64,
+            control_length: rights.length.next_multiple_of(8),
             flags: 0,
         }
     }
@@ -184,7 +189,7 @@ impl MessageWithDescriptor {
 fn introduce(control: i32, pid: i32, pidfd: i32) {
     let message = Message::new(message::PID, pid as u32);
     let part = [&raw const message as u64, size_of::<Message>() as u64];
-    let mut rights = DescriptorRights::new(pidfd);
+    let mut rights = DescriptorRights::of(&[pidfd]);
     let header = MessageWithDescriptor::new(&part, &mut rights);
     // SAFETY: the header and what it points to live on this stack.
     let _ = unsafe { syscall(nr::SENDMSG, [control as u64, &raw const header as u64, 0, 0, 0, 0]) };

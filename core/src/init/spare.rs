@@ -1,17 +1,14 @@
-//! Spare namespaces: a user namespace, and a network namespace with loopback up that belongs to it, made
-//! while nobody waits for them, since they are what takes most of the time that a container takes.
+//! When spare namespaces are made, and how long they are kept.
 //!
-//! The watchdog has them made by a short-lived process, so that it goes on watching. That process goes into
-//! them and sends two descriptors, which is all that is left when it has ended. Nobody is mapped in them:
-//! the caller writes the maps of the container that uses them, with the privileges that it has then. They wait
-//! in a socket of the caller's. The watchdog holds that socket's other end, and a copy of the caller's
-//! own: so it can take back what the caller does not use.
+//! The watchdog has them made by a short-lived process ([`make`]), so that it goes on watching. They wait in a
+//! socket of the caller's. The watchdog holds that socket's other end, and a copy of the caller's own: so it
+//! can take back what the caller does not use.
 
-use crate::close_all_but;
-use crate::file::{close, open};
+use crate::file::close;
+use crate::maker::make;
 use crate::program::told;
-use crate::raw::{exit, nr, syscall};
-use crate::reaper::{DescriptorRights, MessageWithDescriptor};
+use crate::raw::{nr, syscall};
+use crate::reaper::{DescriptorRights, MOST, MessageWithDescriptor};
 
 /// How long nothing must have happened before namespaces are made: where one launch follows the other,
 /// making them beside a launch slows that down by as much as the next one gains.
@@ -20,23 +17,27 @@ const BUSY_MILLISECONDS: u64 = 2;
 const UNUSED_MILLISECONDS: u64 = 5_000;
 
 const SIGCHLD: u64 = 17;
-const CLONE_NEWUSER: u64 = 0x1000_0000;
-const CLONE_NEWNET: u64 = 0x4000_0000;
-const O_CLOEXEC: u64 = 0o2_000_000;
 const MSG_DONTWAIT: u64 = 0x40;
-const MSG_NOSIGNAL: u64 = 0x4000;
 const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
 
 /// Where spare namespaces go, and when. Times are those of [`now`].
 pub(crate) struct Spares {
     /// What they are sent through, and a copy of the caller's end of it.
     socket: Option<[i32; 2]>,
+    /// How many descriptors the caller may have.
+    limit: u64,
     make_at: Option<u64>,
     take_back_at: Option<u64>,
 }
 
 impl Spares {
-    pub(crate) const NONE: Self = Self { socket: None, make_at: None, take_back_at: None };
+    pub(crate) const NONE: Self =
+        Self { socket: None, limit: 0, make_at: None, take_back_at: None };
+
+    /// How many descriptors the caller may have: so many it, and all others of its user, may send.
+    pub(crate) fn limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
 
     /// How many milliseconds may pass until there is something to do.
     pub(crate) fn timeout(&self) -> Option<u64> {
@@ -68,9 +69,10 @@ impl Spares {
     }
 
     /// What the caller says: with what come the descriptors of the socket, or that it wants no more.
-    pub(crate) fn told(&mut self, what: u8, received: [i32; 2]) {
-        if what & told::SPARES != 0 && received.iter().all(|&descriptor| descriptor >= 0) {
-            self.socket.replace(received).into_iter().flatten().for_each(close);
+    pub(crate) fn told(&mut self, what: u8, received: [i32; MOST]) {
+        let [through, callers, ..] = received;
+        if what & told::SPARES != 0 && callers >= 0 {
+            self.socket.replace([through, callers]).into_iter().flatten().for_each(close);
             return;
         }
         received.into_iter().filter(|&descriptor| descriptor >= 0).for_each(close);
@@ -90,7 +92,7 @@ impl Spares {
         let Some([through, _]) = self.socket else { return };
         // SAFETY: no CLONE_VM: the child gets a copy of this process, this stack included.
         match unsafe { syscall(nr::CLONE, [SIGCHLD, 0, 0, 0, 0, 0]) } {
-            Ok(0) => make(through),
+            Ok(0) => make(through, self.limit),
             Ok(_) => self.take_back_at = Some(now + UNUSED_MILLISECONDS),
             // Where no process can be had there is no spare, and the caller does without.
             Err(_) => {}
@@ -103,7 +105,7 @@ impl Spares {
         loop {
             let mut byte = 0_u8;
             let part = [&raw mut byte as u64, 1];
-            let mut rights = DescriptorRights::new(-1);
+            let mut rights = DescriptorRights::room();
             let mut header = MessageWithDescriptor::new(&part, &mut rights);
             let place = &raw mut header as u64;
             let flags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
@@ -124,48 +126,6 @@ impl Spares {
         // SAFETY: no pointer that is not null.
         let _ = unsafe { syscall(nr::WAIT4, [ANY, 0, 0, 0, 0, 0]) };
     }
-}
-
-/// The process that makes them: goes into new ones, brings loopback up, and sends descriptors of them.
-fn make(through: i32) -> ! {
-    // What the watchdog watches is not to be held open here.
-    close_all_but([through, through]);
-    // SAFETY: takes no pointer; this process has one thread, and shares nothing.
-    if unsafe { syscall(nr::UNSHARE, [CLONE_NEWUSER | CLONE_NEWNET, 0, 0, 0, 0, 0]) }.is_err()
-        || !loopback_up()
-    {
-        exit(1);
-    }
-    let namespaces = (open(b"/proc/self/ns/user\0"), open(b"/proc/self/ns/net\0"));
-    let (Some(user), Some(net)) = namespaces else { exit(1) };
-    let byte = 0_u8;
-    let part = [&raw const byte as u64, 1];
-    let mut rights = DescriptorRights::both([user, net]);
-    let header = MessageWithDescriptor::new(&part, &mut rights);
-    let (place, flags) = (&raw const header as u64, MSG_DONTWAIT | MSG_NOSIGNAL);
-    // SAFETY: the header and what it points to live on this stack.
-    let _ = unsafe { syscall(nr::SENDMSG, [through as u64, place, flags, 0, 0, 0]) };
-    exit(0)
-}
-
-/// `ip link set lo up`.
-fn loopback_up() -> bool {
-    const AF_INET: u64 = 2;
-    const SOCK_DGRAM: u64 = 2;
-    const SIOCSIFFLAGS: u64 = 0x8914;
-    const UP_AND_RUNNING: u16 = 0x41;
-    // SAFETY: takes no pointer.
-    let socket = unsafe { syscall(nr::SOCKET, [AF_INET, SOCK_DGRAM | O_CLOEXEC, 0, 0, 0, 0]) };
-    let Ok(socket) = socket else { return false };
-    // struct ifreq: the name in 16 bytes, then the flags.
-    let mut request = [0_u8; 40];
-    let [low, high] = UP_AND_RUNNING.to_ne_bytes();
-    (request[0], request[1], request[16], request[17]) = (b'l', b'o', low, high);
-    let place = request.as_ptr() as u64;
-    // SAFETY: the kernel reads the request.
-    let up = unsafe { syscall(nr::IOCTL, [socket as u64, SIOCSIFFLAGS, place, 0, 0, 0]) };
-    close(socket as i32);
-    up.is_ok()
 }
 
 /// Milliseconds of the monotonic clock.

@@ -93,7 +93,7 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
     let mut ignored = KernelSigaction::default_action();
     ignored.handler = SIG_IGN;
     let _ = set_sigchld(&ignored);
-    raise_descriptor_limit();
+    let limit = raise_descriptor_limit();
     // SAFETY: takes no pointer.
     let Ok(epoll) = (unsafe { syscall(nr::EPOLL_CREATE1, [0; 6]) }) else { exit(1) };
     let place = &raw mut WATCHDOG;
@@ -101,6 +101,7 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
     let watchdog = unsafe { &mut *place };
     watchdog.epoll = epoll as u64;
     watchdog.socket = socket;
+    watchdog.spares.limit(limit);
     watchdog.end = socket.max(caller).max(epoll as i32) + 1;
     if !watchdog.watch(socket) || !watchdog.watch(caller) {
         exit(1);
@@ -176,7 +177,7 @@ impl Watchdog {
     fn receive(&mut self) {
         let mut what: u8 = 0;
         let part = [&raw mut what as u64, 1];
-        let mut rights = DescriptorRights::new(-1);
+        let mut rights = DescriptorRights::room();
         let mut header = MessageWithDescriptor::new(&part, &mut rights);
         // SAFETY: the header and what it points to live on this stack.
         let received = unsafe {
@@ -263,8 +264,8 @@ fn send(descriptor: i32, signal: u64, flags: u64) {
     let _ = unsafe { syscall(nr::PIDFD_SEND_SIGNAL, [descriptor as u64, signal, 0, flags, 0, 0]) };
 }
 
-/// One descriptor is held for each container, so the soft limit goes up to the hard one.
-fn raise_descriptor_limit() {
+/// One descriptor is held for each container, so the soft limit goes up to the hard one. Returns what it was.
+fn raise_descriptor_limit() -> u64 {
     let mut limit = [0_u64; 2];
     let place = &raw mut limit as u64;
     // SAFETY: the kernel writes the two words of a `struct rlimit64`.
@@ -274,4 +275,5 @@ fn raise_descriptor_limit() {
         // SAFETY: the kernel reads the two words.
         let _ = unsafe { syscall(nr::PRLIMIT64, [0, RLIMIT_NOFILE, place, 0, 0, 0]) };
     }
+    limit[0]
 }

@@ -13,11 +13,12 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::fork::Side;
 use super::lead;
+use super::maps;
 use super::stack::Stack;
 use super::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Step;
-use crate::program::{Header, Lead, NOTHING_FAILED, SPARE_REFUSED, go, relocate};
+use crate::program::{Header, Lead, NOTHING_FAILED, SPARE_REFUSED, ahead, go, relocate};
 use crate::raw::{nr, syscall};
 use crate::{child, sys};
 
@@ -45,8 +46,8 @@ extern "C" fn start_child(program: *mut c_void) -> c_int {
 pub(super) struct Namespaces {
     /// clone(2)'s flags for all of them.
     pub(super) flags: u64,
-    /// Descriptors of the user and the network namespace, where these are there already.
-    pub(super) spare: Option<[RawFd; 2]>,
+    /// Descriptors of the user, the network and the IPC namespace, where these are there already.
+    pub(super) spare: Option<[RawFd; ahead::NAMESPACES]>,
 }
 
 impl Namespaces {
@@ -94,13 +95,25 @@ pub(super) fn clone_and_fork(
             return Err(SpawnError::from_io(Step::Clone, &error).into());
         }
     };
-    let (child, followed) = match namespaces.spare {
-        None => (Some(first), Ok(())),
-        Some(_) => shared.follow(first, wait),
+    let (lead, child, followed) = if namespaces.spare.is_some() {
+        let (child, followed) = shared.follow(first, wait);
+        (Some(first), child, followed)
+    } else {
+        (None, Some(first), Ok(()))
     };
     let ended = match (child, followed) {
         (_, Err(error)) => Err(error),
-        (Some(child), Ok(())) => finish(child, &shared, parents_part, wait, fork),
+        (Some(child), Ok(())) => {
+            let mut parents_part = |child, wait: &mut Wait<'_>| {
+                let done = parents_part(child, wait);
+                if let Some(lead) = lead {
+                    // It has ended while the maps were written.
+                    reap(lead);
+                }
+                done
+            };
+            finish(child, &shared, &mut parents_part, wait, fork)
+        }
         // Somebody killed the lead, where it does not say why there is no child.
         (None, Ok(())) => {
             let failed = shared.failure().unwrap_or((SPARE_REFUSED, libc::ESRCH));
@@ -191,6 +204,8 @@ fn finish(
             let left = shared.wait(&mut Wait::at_most(DEATH)).is_ok();
             match shared.failure() {
                 Some((_, libc::ECANCELED)) => Err(error.into()),
+                // Where the caller has no /proc of its own, what the child failed at may be for want of it too.
+                Some(_) if !maps::has_own_proc() => Err(error.into()),
                 failed @ Some(_) => Ok(Outcome { pid, failed, side: Side::Caller }),
                 None if left && was_killed(pid) => {
                     Ok(Outcome { pid, failed: None, side: Side::Caller })
@@ -259,16 +274,17 @@ impl Shared {
     }
 
     /// Tells the lead what to do; before it is cloned.
-    fn prepare_lead(&self, [user, net]: [RawFd; 2], flags: u64) {
+    fn prepare_lead(&self, [user, net, ipc]: [RawFd; ahead::NAMESPACES], flags: u64) {
         // SAFETY: the header is valid, and nobody else has it yet.
         let header = unsafe { &mut *self.header };
-        let flags = flags & !lead::SPARED | lead::CHILD;
+        let (enters, flags) = (flags & lead::SPARED, flags & !lead::SPARED | lead::CHILD);
         // The tid is not zero until the kernel clears it.
-        header.lead = Lead { tid: 1.into(), child: 0.into(), user, net, flags };
+        let (tid, child) = (1.into(), 0.into());
+        header.lead = Lead { tid, child, user, net, ipc, padding: 0, enters, flags };
     }
 
-    /// Waits for the end of the lead, which is near, and reaps it. The child, if it has cloned one; with an error
-    /// that has been killed.
+    /// Waits until the lead has left this memory, which is soon. The child, if it has cloned one: then the lead
+    /// is still to be reaped. Without a child it has been, and with an error both have been killed.
     fn follow(&self, lead: i32, wait: &mut Wait<'_>) -> (Option<i32>, Result<(), LaunchError>) {
         let followed = self.await_lead(wait);
         if followed.is_err() && self.load(LEAD) != 0 {
@@ -278,14 +294,15 @@ impl Shared {
                 return (None, followed);
             }
         }
-        reap(lead);
         let child = self.load(LEADS_CHILD) as i32;
         if child == 0 {
+            reap(lead);
             // Nobody comes whose end the kernel could tell.
             self.word(CHILD).store(0, Ordering::Release);
             return (None, followed);
         }
         if followed.is_err() {
+            reap(lead);
             let _ = sys::kill(child, libc::SIGKILL);
             let _ = self.wait(&mut Wait::at_most(DEATH));
         }

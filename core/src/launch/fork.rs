@@ -30,8 +30,8 @@ use super::{
 };
 use crate::caller::{self, Spare};
 use crate::error::{LaunchError, SpawnError};
-use crate::plan::call::{EncodeFacts, Handles};
-use crate::plan::{Plan, Stage, Step};
+use crate::plan::call::{EncodeFacts, Handles, MadeAhead};
+use crate::plan::{Plan, Step};
 use crate::process::Process;
 use crate::program::{Header, Message, SPARE_REFUSED, go, message, relocate, tid};
 use crate::raw::{exit, nr, syscall};
@@ -94,14 +94,15 @@ fn attempt(
         control: inits_control.as_raw_fd(),
         ..Handles::NONE
     };
-    let mut encoder = Encoder { plan, mask: signal_mask(), told, ahead: false };
+    let mut encoder = Encoder { plan, mask: signal_mask(), told, ahead: MadeAhead::default() };
     let mut copys_program = encoder.encode(2, handles, copys_channel.as_raw_fd(), -1);
     let inits_program = encoder.encode(1, handles, -1, handles.control);
     let memfd = fd::memfd(c"minidocker-program", &bytes_of(&inits_program), false);
     let memfd = memfd.map_err(failed)?;
     handles.programs[0] = memfd.as_raw_fd();
     let mut spare = may_use_spare.then(|| spare_for(plan, told)).flatten();
-    encoder.ahead = spare.is_some();
+    encoder.ahead = spare.as_ref().map(Spare::made).unwrap_or_default();
+    handles.file_systems = spare.as_ref().map_or(handles.file_systems, Spare::file_systems);
     let mut program = encoder.encode(0, handles, -1, -1);
     if told.trace >= 0 {
         tell_before(plan, told.trace);
@@ -122,7 +123,8 @@ fn attempt(
         ],
     };
     let copys = std::cell::RefCell::new(&mut copys);
-    let namespaces = Namespaces { flags: plan.clone_flags, spare: spare.as_ref().map(Spare::raw) };
+    let namespaces =
+        Namespaces { flags: plan.clone_flags, spare: spare.as_ref().map(Spare::namespaces) };
     // Until the clone, so that the list is that of the descriptors which the child gets.
     let mut held = Some(caller::held());
     let mut childs = Some((copys_channel, inits_control, memfd));
@@ -246,19 +248,15 @@ struct Encoder<'a> {
     plan: &'a Plan,
     mask: u64,
     told: Told,
-    ahead: bool,
+    ahead: MadeAhead,
 }
 
 impl Encoder<'_> {
     fn encode(&self, number: usize, handles: Handles, report: RawFd, control: RawFd) -> Box<[u64]> {
-        let Told { trace, inject } = self.told;
+        let trace = self.told.trace;
         let lines = if trace >= 0 { stage_lines(self.plan, number) } else { Vec::new() };
-        let length = |stage: &Stage| stage.sequence.calls.len() as u32;
-        let first: u32 = self.plan.stages[..number].iter().map(length).sum();
         let stage = &self.plan.stages[number];
-        let inject = inject.and_then(|(at, errno)| {
-            at.checked_sub(first).filter(|&at| at < length(stage)).map(|at| (at, errno))
-        });
+        let inject = self.told.inject_into(self.plan)(number);
         let facts = facts((number, stage), handles, self.mask, (trace, &lines), inject);
         stage.sequence.encode(&EncodeFacts { report, control, ahead: self.ahead, ..facts })
     }

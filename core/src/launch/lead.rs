@@ -1,6 +1,6 @@
 //! The way into spare namespaces: a process that goes ahead.
 //!
-//! clone(2) makes namespaces, but enters none. So the caller clones a *lead*, which enters the two spare
+//! clone(2) makes namespaces, but enters none. So the caller clones a *lead*, which enters the spare
 //! ones, clones the child from there, with the rest of the flags and as a child of the caller's
 //! (`CLONE_PARENT`), and ends. All three share the caller's memory, and the law of [`child`] holds for the
 //! lead too. That is safe here, as it is not where a container's processes may be inside: only a process of
@@ -16,7 +16,8 @@ use crate::program::{Header, SPARE_REFUSED};
 use crate::raw::{Errno, exit, nr, syscall};
 
 /// What of clone(2)'s flags the spare namespaces stand for.
-pub(super) const SPARED: u64 = (libc::CLONE_NEWUSER | libc::CLONE_NEWNET) as u64;
+pub(super) const SPARED: u64 =
+    (libc::CLONE_NEWUSER | libc::CLONE_NEWNET | libc::CLONE_NEWIPC) as u64;
 
 /// What the child is cloned with beside its namespaces.
 pub(super) const CHILD: u64 = (libc::CLONE_VM
@@ -51,9 +52,15 @@ unsafe fn enter_and_clone(program: *const Header) -> Result<(), Errno> {
     // SAFETY: the caller's promise.
     let header = unsafe { &*program };
     let lead = &header.lead;
-    for (descriptor, kind) in [(lead.user, libc::CLONE_NEWUSER), (lead.net, libc::CLONE_NEWNET)] {
-        // SAFETY: takes no pointer; what changes is this process's.
-        unsafe { syscall(nr::SETNS, [descriptor as u64, kind as u64, 0, 0, 0, 0]) }?;
+    for (descriptor, kind) in [
+        (lead.user, libc::CLONE_NEWUSER),
+        (lead.net, libc::CLONE_NEWNET),
+        (lead.ipc, libc::CLONE_NEWIPC),
+    ] {
+        if lead.enters & kind as u64 != 0 {
+            // SAFETY: takes no pointer; what changes is this process's.
+            unsafe { syscall(nr::SETNS, [descriptor as u64, kind as u64, 0, 0, 0, 0]) }?;
+        }
         // The child has no use for it.
         // SAFETY: takes no pointer; the table of descriptors is this process's own.
         unsafe { syscall(nr::CLOSE, [descriptor as u64, 0, 0, 0, 0, 0]) }?;

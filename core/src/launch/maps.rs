@@ -23,6 +23,8 @@ const MOST_SAID: u64 = 4096;
 impl Maps {
     /// Writes the maps of the process `pid`.
     pub(super) fn write(&self, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
+        #[cfg(test)]
+        std::thread::sleep(tests::LATE.get());
         if self.deny_setgroups {
             write_file(pid, "setgroups", "deny")?;
         }
@@ -68,13 +70,17 @@ fn write_file(pid: i32, file: &str, text: &str) -> Result<(), SpawnError> {
     }
 }
 
+/// Whether /proc is one that shows this process.
+pub(super) fn has_own_proc() -> bool {
+    std::fs::read_link("/proc/self")
+        .is_ok_and(|pid| pid.as_os_str() == OsStr::new(&std::process::id().to_string()))
+}
+
 /// Says why the kernel refused a map, where that is not what its error number suggests.
 fn refused(error: &io::Error) -> SpawnError {
     let mut refused = SpawnError::from_io(Step::IdMaps, error);
     let dumpable = nix::sys::prctl::get_dumpable().unwrap_or(true);
-    let own_proc = std::fs::read_link("/proc/self")
-        .is_ok_and(|pid| pid.as_os_str() == OsStr::new(&std::process::id().to_string()));
-    if !own_proc {
+    if !has_own_proc() {
         refused.hint = SpawnError::new(Step::IdMaps, libc::ENOENT).hint;
     } else if refused.errno == libc::EACCES && !dumpable {
         let remedy = "The caller is not dumpable (it has changed its user id, for one), and its \
@@ -156,4 +162,40 @@ fn complaint(program: &str, mut said: std::fs::File) -> SpawnError {
         error.hint = Some(format!("It said: {}. {hint}", said.trim()));
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::ffi::CString;
+
+    use super::*;
+    use crate::host::Host;
+    use crate::launch::clone::reap;
+    use crate::launch::{Options, launch};
+    use crate::plan::Plan;
+    use crate::spec::{Command, Payload, Spec};
+
+    thread_local! {
+        /// How long this thread takes before it writes maps.
+        pub(super) static LATE: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+
+    #[test]
+    fn a_child_that_is_faster_than_its_caller_waits_for_the_maps() {
+        let words = ["sh", "-c", "test $(id -u) = 0 && grep -q lab /etc/hosts && : >/dev/shm/file"];
+        let argv = words.map(|word| CString::new(word).expect("no NUL")).to_vec();
+        let command = Command::new(c"/bin/sh".to_owned(), argv);
+        let spec = Spec { hostname: Some(b"lab".to_vec()), ..Spec::default() };
+        let host = Host::gather(&spec).expect("what a plan needs");
+        let plan = Plan::new(&spec, Payload::Command(&command), &host, None).expect("a plan");
+        LATE.set(Duration::from_millis(50));
+        // The second is started in spare namespaces.
+        for _ in 0..2 {
+            let process = launch(&plan, None, Options::default()).expect("a container");
+            assert_eq!(reap(process.pid()), Some(0));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        LATE.set(Duration::ZERO);
+    }
 }

@@ -34,6 +34,19 @@ pub(crate) enum Handle {
     Watchdog,
     /// A pidfd of the process whose namespaces are entered.
     Target,
+    /// One that came with spare namespaces.
+    Ahead(FileSystem),
+}
+
+/// File systems that may have been made ahead of a launch, in the order in which they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileSystem {
+    /// For /dev/shm.
+    Memory,
+    /// Another for /dev/shm, on top of the first.
+    Cover,
+    /// For /sys.
+    Sys,
 }
 
 impl Handle {
@@ -45,6 +58,7 @@ impl Handle {
             Self::Control => "<control>",
             Self::Watchdog => "<watchdog>",
             Self::Target => "<target>",
+            Self::Ahead(_) => "<file system>",
         }
     }
 }
@@ -58,11 +72,19 @@ pub(crate) struct Handles {
     pub(crate) control: RawFd,
     pub(crate) watchdog: RawFd,
     pub(crate) target: RawFd,
+    pub(crate) file_systems: [RawFd; program::ahead::FILE_SYSTEMS],
 }
 
 impl Handles {
-    pub(crate) const NONE: Self =
-        Self { helper: -1, programs: [-1; 2], report: -1, control: -1, watchdog: -1, target: -1 };
+    pub(crate) const NONE: Self = Self {
+        helper: -1,
+        programs: [-1; 2],
+        report: -1,
+        control: -1,
+        watchdog: -1,
+        target: -1,
+        file_systems: [-1; program::ahead::FILE_SYSTEMS],
+    };
 
     const fn get(&self, handle: Handle) -> RawFd {
         match handle {
@@ -72,6 +94,7 @@ impl Handles {
             Handle::Control => self.control,
             Handle::Watchdog => self.watchdog,
             Handle::Target => self.target,
+            Handle::Ahead(which) => self.file_systems[which as usize],
         }
     }
 }
@@ -135,6 +158,50 @@ impl From<Handle> for Arg {
     }
 }
 
+/// What may have been made ahead of a launch: see [`caller::Spare`](crate::caller::Spare).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// The user, network and IPC namespace, with loopback up.
+    Namespaces,
+    FileSystems,
+}
+
+/// What has been made ahead of this launch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MadeAhead {
+    pub(crate) namespaces: bool,
+    pub(crate) file_systems: bool,
+}
+
+impl MadeAhead {
+    const fn contains(self, what: Ahead) -> bool {
+        match what {
+            Ahead::Namespaces => self.namespaces,
+            Ahead::FileSystems => self.file_systems,
+        }
+    }
+}
+
+/// In which launches a call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    Always,
+    /// Where this has not been made ahead: what a plan shows.
+    Without(Ahead),
+    /// Where this has been made ahead.
+    With(Ahead),
+}
+
+impl When {
+    const fn applies(self, ahead: MadeAhead) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Without(what) => !ahead.contains(what),
+            Self::With(what) => ahead.contains(what),
+        }
+    }
+}
+
 /// One system call of a plan.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
@@ -144,8 +211,7 @@ pub(crate) struct Call {
     pub(crate) on_error: u8,
     /// How many following calls are left out when this one succeeds; see [`Sequence::unless_gone`].
     pub(crate) skip: u8,
-    /// Whether it is done already where the launch uses spare namespaces.
-    pub(crate) ahead: bool,
+    pub(crate) when: When,
     pub(crate) result: Option<Cell>,
     /// The file that a failure is about.
     pub(crate) filename: Option<OsString>,
@@ -190,6 +256,8 @@ pub(crate) struct Sequence {
     pointers: Vec<usize>,
     /// Offsets in `data` of decimal numbers that a launch fills in.
     numerals: Vec<(usize, Handle)>,
+    /// See [`Sequence::await_id_maps`].
+    awaits_id_maps: bool,
 }
 
 /// Digits of a descriptor's number in an argument of the helper.
@@ -218,7 +286,7 @@ impl Sequence {
             args: args.into(),
             on_error: on_error::FAIL,
             skip: 0,
-            ahead: false,
+            when: When::Always,
             result: None,
             filename: None,
             note: None,
@@ -226,12 +294,33 @@ impl Sequence {
         self.calls.last_mut().expect("just pushed")
     }
 
-    /// What `calls` appends is done already where the launch uses spare namespaces.
-    pub(crate) fn ahead(&mut self, calls: impl FnOnce(&mut Self)) {
+    /// The indexes of the calls that a plan shows: those that are made where nothing was made ahead.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = usize> {
+        let is_shown = |call: &Call| !matches!(call.when, When::With(_));
+        (0..self.calls.len()).filter(move |&index| is_shown(&self.calls[index]))
+    }
+
+    /// What `calls` appends is made only then.
+    pub(crate) fn when<T>(&mut self, when: When, calls: impl FnOnce(&mut Self) -> T) -> T {
         let first = self.calls.len();
-        calls(self);
+        let made = calls(self);
         for call in &mut self.calls[first..] {
-            call.ahead = true;
+            call.when = when;
+        }
+        made
+    }
+
+    /// The caller is writing the id maps, and the child has not waited for that yet.
+    pub(crate) fn expect_id_maps(&mut self) {
+        self.awaits_id_maps = true;
+    }
+
+    /// From here on there are the ids that are mapped: waits, once, until the caller has written the maps.
+    /// What takes none goes before, and is done meanwhile.
+    pub(crate) fn await_id_maps(&mut self) {
+        if std::mem::take(&mut self.awaits_id_maps) {
+            self.call(Step::IdMaps, number::AWAIT_PARENT, [Arg::Go])
+                .note("the caller writes them meanwhile");
         }
     }
 
@@ -423,8 +512,8 @@ impl Sequence {
         for (index, call) in self.calls.iter().enumerate() {
             let at = size_of::<Header>() + index * size_of::<FlatCall>();
             let line = facts.lines.get(index).map_or(&[][..], Vec::as_slice);
-            if facts.ahead && call.ahead {
-                writer.bytes(at + offset_of!(FlatCall, nr), &pseudo::DONE.to_ne_bytes());
+            if !call.when.applies(facts.ahead) {
+                writer.bytes(at + offset_of!(FlatCall, nr), &pseudo::LEFT_OUT.to_ne_bytes());
                 continue;
             }
             writer.call(at, call, &facts.handles, data_at, (line_at, line));
@@ -452,8 +541,7 @@ pub(crate) struct EncodeFacts<'a> {
     pub(crate) lines: &'a [Vec<u8>],
     pub(crate) mask: u64,
     pub(crate) inject: Option<(u32, i32)>,
-    /// Whether the launch uses spare namespaces, where some calls are done already.
-    pub(crate) ahead: bool,
+    pub(crate) ahead: MadeAhead,
 }
 
 struct Writer<'a> {

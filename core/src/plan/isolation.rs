@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 
-use super::call::{Arg, Call, Sequence};
+use super::call::{self, Arg, Call, Cell, FileSystem, Handle, Sequence, When};
 use super::seclude::{self, Kernels};
 use super::{Step, files, number};
 use crate::error::SpecError;
@@ -35,7 +35,7 @@ pub(super) fn isolate_without_ids(sequence: &mut Sequence, spec: &Spec, new: Nam
         set_names(sequence, spec);
     }
     if new.contains(Kind::Net) {
-        sequence.ahead(loopback_up);
+        sequence.when(When::Without(call::Ahead::Namespaces), loopback_up);
     }
     if new.contains(Kind::Mount) {
         let flags = named!(MS_REC | MS_PRIVATE);
@@ -56,6 +56,74 @@ pub(super) struct Inside<'a> {
     pub(super) host: &'a Host,
     /// What is known of the files, where there is more to them than the host's own.
     pub(super) files: Option<&'a Files>,
+    pub(super) ahead: Ahead,
+}
+
+/// Which file systems may be used that have been made ahead, where some have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ahead {
+    pub(super) sys: bool,
+    /// Those for /dev/shm, whose root directory belongs to the caller.
+    pub(super) memory: bool,
+}
+
+impl Ahead {
+    /// Appends what takes a file system, for launches that have it, and what makes one.
+    pub(super) fn take_or_make(
+        self,
+        sequence: &mut Sequence,
+        which: FileSystem,
+        take: impl FnOnce(&mut Sequence),
+        make: impl FnOnce(&mut Sequence),
+    ) {
+        let may = match which {
+            FileSystem::Memory | FileSystem::Cover => self.memory,
+            FileSystem::Sys => self.sys,
+        };
+        if may {
+            sequence.when(When::With(call::Ahead::FileSystems), take);
+            sequence.when(When::Without(call::Ahead::FileSystems), make);
+        } else {
+            make(sequence);
+        }
+    }
+}
+
+/// Closes the descriptors of what came with spare namespaces, for processes that go on without an exec.
+pub(super) fn close_what_was_ahead(sequence: &mut Sequence) {
+    sequence.when(When::With(call::Ahead::FileSystems), |sequence| {
+        for which in [FileSystem::Memory, FileSystem::Cover, FileSystem::Sys] {
+            sequence.call(Step::Prepare, number::CLOSE, [Handle::Ahead(which).into()]);
+        }
+    });
+}
+
+/// fsmount(2) of a file system that has been made ahead.
+pub(super) fn mount_detached(
+    sequence: &mut Sequence,
+    step: Step,
+    which: FileSystem,
+    attributes: Arg,
+    tree: Cell,
+) {
+    let args = [Handle::Ahead(which).into(), named!(FSMOUNT_CLOEXEC), attributes];
+    sequence.call(step, number::FSMOUNT, args).into(tree);
+}
+
+/// The same, and `move_mount(2)` to where it belongs.
+pub(super) fn mount_what_was_ahead(
+    sequence: &mut Sequence,
+    step: Step,
+    which: FileSystem,
+    attributes: Arg,
+    target: &CStr,
+) {
+    let tree = sequence.cell();
+    mount_detached(sequence, step, which, attributes, tree);
+    let (empty, path) = (sequence.text(c""), sequence.text(target));
+    let args = [tree.into(), empty, at_cwd(), path, named!(MOVE_MOUNT_F_EMPTY_PATH)];
+    sequence.call(step, number::MOVE_MOUNT, args).about(target);
+    sequence.call(step, number::CLOSE, [tree.into()]);
 }
 
 impl Inside<'_> {
@@ -70,7 +138,12 @@ impl Inside<'_> {
 pub(super) fn isolate(sequence: &mut Sequence, inside: &Inside<'_>) -> Kernels {
     let Inside { spec, new, .. } = *inside;
     let mut kernels = Kernels::Paths;
+    if inside.files.is_some() || inside.secluded().is_some() {
+        // Files that the caller may only reach as root inside.
+        sequence.await_id_maps();
+    }
     if new.contains(Kind::Time) {
+        sequence.await_id_maps();
         set_clocks(sequence, spec);
     }
     if new.contains(Kind::Mount) {
@@ -81,6 +154,7 @@ pub(super) fn isolate(sequence: &mut Sequence, inside: &Inside<'_>) -> Kernels {
         }
     }
     if new.contains(Kind::Net) {
+        sequence.await_id_maps();
         allow_ping(sequence, inside.pingers, kernels);
     }
     if inside.secluded().is_some() {
@@ -101,16 +175,17 @@ pub(super) fn mount_on_hosts_root(sequence: &mut Sequence, inside: &Inside<'_>) 
             .note("/proc shows the new PID namespace");
     }
     if other_net && host.sys {
-        fresh_sysfs(sequence, host);
+        fresh_sysfs(sequence, inside);
     }
     if inside.secluded().is_some() {
         seclude::cover(sequence, inside);
     } else if new.contains(Kind::Ipc) {
-        private_shared_memory(sequence, host);
+        private_shared_memory(sequence, inside);
     }
     if let (Some(hostname), Some(hosts)) = (&spec.hostname, &host.hosts) {
         let content = hosts_file(hostname, spec.domainname.as_deref(), hosts);
-        bind_hosts(sequence, &content, new.contains(Kind::Ipc) && host.shm);
+        sequence.await_id_maps();
+        bind_hosts(sequence, &content, inside);
     }
 }
 
@@ -214,39 +289,70 @@ fn loopback_up(sequence: &mut Sequence) {
 }
 
 /// A sysfs that shows the container's network. What is mounted on /sys/fs/cgroup is carried over.
-fn fresh_sysfs(sequence: &mut Sequence, host: &Host) {
+fn fresh_sysfs(sequence: &mut Sequence, inside: &Inside<'_>) {
+    const STEP: Step = Step::MountSys;
     const CGROUP: &CStr = c"/sys/fs/cgroup";
-    let tree = host.sys_cgroup.then(|| {
+    let tree = inside.host.sys_cgroup.then(|| {
         let tree = sequence.cell();
         let path = sequence.text(CGROUP);
         let flags = named!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
         let args = [at_cwd(), path, flags];
-        sequence.call(Step::MountSys, number::OPEN_TREE, args).about(CGROUP).into(tree);
+        sequence.call(STEP, number::OPEN_TREE, args).about(CGROUP).into(tree);
         tree
     });
-    let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
-    mount(sequence, Step::MountSys, Some(c"sysfs"), c"/sys", Some(c"sysfs"), flags, None)
-        .note("/sys shows the container's network");
+    let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    inside.ahead.take_or_make(
+        sequence,
+        FileSystem::Sys,
+        |sequence| mount_what_was_ahead(sequence, STEP, FileSystem::Sys, attributes, c"/sys"),
+        |sequence| {
+            let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+            mount(sequence, STEP, Some(c"sysfs"), c"/sys", Some(c"sysfs"), flags, None)
+                .note("/sys shows the container's network");
+        },
+    );
     if let Some(tree) = tree {
         let (empty, path) = (sequence.text(c""), sequence.text(CGROUP));
         let args = [tree.into(), empty, at_cwd(), path, named!(MOVE_MOUNT_F_EMPTY_PATH)];
-        sequence.call(Step::MountSys, number::MOVE_MOUNT, args).about(CGROUP);
-        sequence.call(Step::MountSys, number::CLOSE, [tree.into()]);
+        sequence.call(STEP, number::MOVE_MOUNT, args).about(CGROUP);
+        sequence.call(STEP, number::CLOSE, [tree.into()]);
     }
+}
+
+/// Where POSIX shared memory is.
+const SHM: &CStr = c"/dev/shm";
+
+/// An empty file system for it.
+fn fresh_shm(
+    sequence: &mut Sequence,
+    step: Step,
+    inside: &Inside<'_>,
+    which: FileSystem,
+    note: Option<&'static str>,
+) {
+    let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    inside.ahead.take_or_make(
+        sequence,
+        which,
+        |sequence| mount_what_was_ahead(sequence, step, which, attributes, SHM),
+        |sequence| {
+            let (kind, flags) = (Some(c"tmpfs"), named!(MS_NOSUID | MS_NODEV));
+            mount(sequence, step, kind, SHM, kind, flags, Some(c"mode=1777")).note = note;
+        },
+    );
 }
 
 /// POSIX shared memory is a file system, and the IPC namespace does not cover it; message queues
 /// are shown by one.
-fn private_shared_memory(sequence: &mut Sequence, host: &Host) {
-    let mut fresh = |kind: &CStr, target, data| {
-        let flags = named!(MS_NOSUID | MS_NODEV);
-        mount(sequence, Step::MountShm, Some(kind), target, Some(kind), flags, data);
-    };
-    if host.shm {
-        fresh(c"tmpfs", c"/dev/shm", Some(c"mode=1777"));
+fn private_shared_memory(sequence: &mut Sequence, inside: &Inside<'_>) {
+    const STEP: Step = Step::MountShm;
+    if inside.host.shm {
+        fresh_shm(sequence, STEP, inside, FileSystem::Memory, None);
     }
-    if host.mqueue {
-        fresh(c"mqueue", c"/dev/mqueue", None);
+    if inside.host.mqueue {
+        let kind = Some(c"mqueue");
+        let flags = named!(MS_NOSUID | MS_NODEV);
+        mount(sequence, STEP, kind, c"/dev/mqueue", kind, flags, None);
     }
 }
 
@@ -268,8 +374,9 @@ pub(crate) fn hosts_file(hostname: &[u8], domainname: Option<&[u8]>, hosts: &[u8
 /// Puts a hosts file of its own over /etc/hosts: a file on a tmpfs, bound, and then out of sight, so
 /// that only the bound one is seen. It is not unlinked: on a file without a name nothing can be
 /// mounted any more, and a container inside this one mounts its own there.
-fn bind_hosts(sequence: &mut Sequence, content: &[u8], shm_is_private: bool) {
+fn bind_hosts(sequence: &mut Sequence, content: &[u8], inside: &Inside<'_>) {
     const STEP: Step = Step::Hosts;
+    let shm_is_private = inside.new.contains(Kind::Ipc) && inside.host.shm;
     // Without a tmpfs of the container's own there is one for as long as it takes.
     let (directory, file) = if shm_is_private {
         (None, c"/dev/shm/.minidocker-hosts")
@@ -287,10 +394,8 @@ fn bind_hosts(sequence: &mut Sequence, content: &[u8], shm_is_private: bool) {
         let path = sequence.text(directory);
         sequence.call(STEP, number::UMOUNT2, [path, named!(MNT_DETACH)]).about(directory);
     } else {
-        let (kind, target) = (Some(c"tmpfs"), c"/dev/shm");
-        let flags = named!(MS_NOSUID | MS_NODEV);
-        mount(sequence, STEP, kind, target, kind, flags, Some(c"mode=1777"))
-            .note("covers the file's other name");
+        let note = Some("covers the file's other name");
+        fresh_shm(sequence, STEP, inside, FileSystem::Cover, note);
     }
 }
 

@@ -201,10 +201,19 @@ impl Plan {
     }
 
     /// How many calls can fail, for tests that make each of them fail: those of the first stage,
-    /// then those of the next.
+    /// then those of the next. With that nothing is used that was made ahead.
     #[must_use]
     pub fn call_count(&self) -> usize {
-        self.stages.iter().map(|stage| stage.sequence.calls.len()).sum()
+        self.stages.iter().map(|stage| stage.sequence.shown().count()).sum()
+    }
+
+    /// The stage and the index of the call with this number, of those that [`Plan::call_count`] counts.
+    pub(crate) fn call_with_number(&self, number: u32) -> Option<(usize, u32)> {
+        let calls = |(index, stage): (usize, &Stage)| {
+            let calls: Vec<_> = stage.sequence.shown().map(|call| (index, call as u32)).collect();
+            calls
+        };
+        self.stages.iter().enumerate().flat_map(calls).nth(number as usize)
     }
 
     /// What the failure of a call means to the caller.
@@ -410,11 +419,11 @@ impl Builder<'_> {
         }
         isolation::isolate_without_ids(sequence, spec, new);
         if awaits_maps {
-            sequence
-                .call(Step::IdMaps, number::AWAIT_PARENT, [Arg::Go])
-                .note("the caller writes them meanwhile");
+            sequence.expect_id_maps();
         }
-        if let Some(ids) = ids.filter(|ids| ids.change) {
+        let changed = ids.filter(|ids| ids.change);
+        if let Some(ids) = changed {
+            sequence.await_id_maps();
             let (uid, gid) = (ids.uid, ids.gid);
             sequence.call(Step::Root, number::SETRESGID, [gid.into(), gid.into(), gid.into()]);
             sequence.call(Step::Root, number::SETRESUID, [uid.into(), uid.into(), uid.into()]);
@@ -422,8 +431,14 @@ impl Builder<'_> {
         }
         let pingers = self.pingers(ids);
         let other_net = new.contains(Kind::Net) || entered_net;
-        let inside = Inside { spec, new, other_net, pingers, host, files: self.files };
+        // What the watchdog's child mounts is the caller's, as what this one mounts.
+        let ahead = isolation::Ahead { sys: another, memory: another && changed.is_none() };
+        let inside = Inside { spec, new, other_net, pingers, host, files: self.files, ahead };
         self.kernels = isolation::isolate(self.sequence(), &inside);
+        self.sequence().await_id_maps();
+        if another {
+            isolation::close_what_was_ahead(self.sequence());
+        }
     }
 
     /// The range of groups that ping is opened to: those that are mapped.

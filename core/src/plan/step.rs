@@ -163,6 +163,10 @@ impl Step {
             (Self::Watchdog, libc::EPIPE | libc::ECONNREFUSED) => {
                 "The watchdog of this process was killed: try again, which starts a new one"
             }
+            (Self::Watchdog, libc::ETOOMANYREFS) => {
+                "The user's processes are sending as many descriptors as one may have open (RLIMIT_NOFILE): \
+                 raise it (ulimit -n), or try again when fewer containers are being started"
+            }
             (Self::Helper | Self::ExecHelper, libc::EACCES) => {
                 "Executing from a memfd is forbidden: set vm.memfd_noexec to 0 or 1"
             }

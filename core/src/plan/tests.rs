@@ -1,8 +1,9 @@
 use std::borrow::Borrow;
 use std::ffi::CString;
 
+use super::call::When;
 use super::*;
-use crate::spec::Command;
+use crate::spec::{Command, IdRow};
 
 fn plain() -> Host {
     Host { uid: 1000, gid: 1000, dumpable: true, ..Host::default() }
@@ -133,4 +134,77 @@ fn a_copy_never_has_the_low_pid_that_its_caller_has() {
     };
     assert!(sets_pid(2));
     assert!(!sets_pid(5000));
+}
+
+/// The calls before the one that waits for the id maps are made without a mapped id: none of them makes a
+/// file, and none goes where only root inside may.
+#[test]
+fn what_needs_ids_waits_for_the_id_maps() {
+    const WITHOUT_IDS: [&str; 15] = [
+        "close",
+        "fsmount",
+        "getpid",
+        "ioctl",
+        "mount",
+        "move_mount",
+        "open_tree",
+        "pidfd_open",
+        "reset_signal_handlers",
+        "sendmsg",
+        "setdomainname",
+        "sethostname",
+        "setsid",
+        "socket",
+        "clone",
+    ];
+    let host = Host {
+        shm: true,
+        mqueue: true,
+        sys: true,
+        sys_cgroup: true,
+        hosts: Some(b"127.0.0.1 localhost\n".to_vec()),
+        ..plain()
+    };
+    let rows = IdMap::Rows(vec![IdRow { inside: 0, outside: 1000, count: 1 }]);
+    for spec in [
+        Spec { hostname: Some(b"lab".to_vec()), ..Spec::default() },
+        Spec { namespaces: NamespaceOptions::all().with_time(), ..Spec::default() },
+        Spec { init: true, uid_map: rows, ..Spec::default() },
+    ] {
+        let plan = Plan::new(&spec, Payload::Command(&command()), &host, None).unwrap();
+        let calls = || plan.stages[0].sequence.calls.iter();
+        let waits = calls().position(|call| call.number == number::AWAIT_PARENT).unwrap();
+        let before: Vec<&str> = calls().take(waits).map(|call| call.number.name).collect();
+        assert!(before.contains(&"mount"), "{before:?}");
+        assert_eq!(before.iter().find(|name| !WITHOUT_IDS.contains(*name)), None);
+        assert_eq!(calls().filter(|call| call.number == number::AWAIT_PARENT).count(), 1);
+    }
+}
+
+/// An inside whose root is somebody else than the caller has to become that first.
+#[test]
+fn who_becomes_somebody_waits_for_the_id_maps_first() {
+    let row = |inside, outside| IdMap::Rows(vec![IdRow { inside, outside, count: 10 }]);
+    let spec = Spec { uid_map: row(0, 100_000), gid_map: row(0, 100_000), ..Spec::default() };
+    let host = Host { uid: 0, gid: 0, shm: true, ..plain() };
+    let plan = Plan::new(&spec, Payload::Command(&command()), &host, None).unwrap();
+    let calls = || plan.stages[0].sequence.calls.iter();
+    let position = |wanted| calls().position(|call| call.number == wanted).unwrap();
+    assert!(position(number::AWAIT_PARENT) < position(number::SETRESUID));
+    let shm = calls().position(|call| call.step == Step::MountShm).unwrap();
+    assert!(position(number::SETRESUID) < shm);
+    // What was made ahead belongs to the caller.
+    assert!(calls().all(|call| call.step != Step::MountShm || call.when == When::Always));
+}
+
+/// Mounts that were made ahead take the place of others, and a plan shows none of that.
+#[test]
+fn what_was_made_ahead_is_not_shown() {
+    let host = Host { shm: true, sys: true, sys_cgroup: true, ..plain() };
+    let plan = Plan::new(&Spec::default(), Payload::Command(&command()), &host, None).unwrap();
+    let calls = &plan.stages[0].sequence.calls;
+    let hidden = calls.iter().filter(|call| matches!(call.when, When::With(_))).count();
+    assert!(hidden >= 5);
+    assert_eq!(plan.stage_lines(0).iter().filter(|line| line.is_none()).count(), hidden);
+    assert!(plan.lines().iter().all(|line| !line.call.contains("<file system>")));
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::call::{Arg, Call, Sequence};
+use super::call::{Arg, Call, Sequence, When};
 use super::{Plan, Step};
 use crate::files::OuterDirectory;
 use crate::namespaces::Kind;
@@ -66,13 +66,14 @@ impl Plan {
     pub fn lines(&self) -> Vec<Line> {
         let mut lines = self.caller_lines();
         for index in 0..self.stages.len() {
-            lines.extend(self.stage_lines(index));
+            lines.extend(self.stage_lines(index).into_iter().flatten());
         }
         lines
     }
 
-    /// The lines of the calls that a stage makes, one for each call.
-    pub(crate) fn stage_lines(&self, index: usize) -> Vec<Line> {
+    /// The lines of the calls that a stage makes, one for each call. None tells of a call that takes the place
+    /// of others where what they make has been made ahead.
+    pub(crate) fn stage_lines(&self, index: usize) -> Vec<Option<Line>> {
         let stage = &self.stages[index];
         let mut actor = match stage.role {
             role::WALK if self.enters => Actor::Joiner,
@@ -82,13 +83,14 @@ impl Plan {
         };
         let mut lines = Vec::with_capacity(stage.sequence.calls.len());
         for call in &stage.sequence.calls {
-            lines.push(Line {
+            let line = || Line {
                 actor,
                 step: call.step,
                 call: render(&stage.sequence, call, self.is_pid_1(stage.role)),
                 note: call.note,
                 filename: call.filename.as_ref().map(|name| name.to_string_lossy().into_owned()),
-            });
+            };
+            lines.push((!matches!(call.when, When::With(_))).then(line));
             if call.number.number == pseudo::FORK {
                 actor = Actor::Child;
             }

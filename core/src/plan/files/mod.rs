@@ -31,13 +31,14 @@ struct Assembly<'a> {
     files: &'a Files,
     /// Whether the network is not the caller's.
     other_net: bool,
+    ahead: isolation::Ahead,
 }
 
 /// Everything, in a namespace whose mounts are private.
 pub(super) fn build(sequence: &mut Sequence, inside: &Inside<'_>, files: &Files) -> Kernels {
     let mut kernels = Kernels::Paths;
-    let Inside { spec, new, other_net, host, .. } = *inside;
-    let assembly = Assembly { spec, new, host, files, other_net };
+    let Inside { spec, new, other_net, host, ahead, .. } = *inside;
+    let assembly = Assembly { spec, new, host, files, other_net, ahead };
     // The modes that follow are the ones that are meant, whatever the caller's mask is.
     let umask = sequence.cell();
     sequence

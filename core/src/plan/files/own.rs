@@ -11,8 +11,8 @@ use super::{
 };
 use crate::files::{OwnPlaces, Owner, Place};
 use crate::namespaces::Kind;
-use crate::plan::call::{Arg, Cell, Sequence};
-use crate::plan::isolation::{at_cwd, mount, named};
+use crate::plan::call::{Arg, Cell, FileSystem, Sequence};
+use crate::plan::isolation::{at_cwd, mount, mount_detached, mount_what_was_ahead, named};
 use crate::plan::seclude::Kernels;
 use crate::plan::{Step, number};
 
@@ -105,9 +105,18 @@ impl Assembly<'_> {
             (c"mqueue", c"mqueue", 0o755, None, self.host.mqueue),
         ] {
             make_directory(sequence, STEP, at_cwd(), name, Owner { mode, ..Owner::NEW }, false);
-            if self.new.contains(Kind::Ipc) {
+            let mount_own = |sequence: &mut Sequence| {
                 let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
                 mount(sequence, STEP, Some(kind), name, Some(kind), flags, data);
+            };
+            if self.new.contains(Kind::Ipc) && kind == c"tmpfs" {
+                let which = FileSystem::Memory;
+                let take = |sequence: &mut Sequence| {
+                    mount_what_was_ahead(sequence, STEP, which, kernels_attributes(), name);
+                };
+                self.ahead.take_or_make(sequence, which, take, mount_own);
+            } else if self.new.contains(Kind::Ipc) {
+                mount_own(sequence);
             } else if there {
                 let path = format!("/dev/{}", name.to_string_lossy());
                 let path = CString::new(path).expect("made of strings without a NUL");
@@ -126,11 +135,18 @@ impl Assembly<'_> {
             attach_to(sequence, STEP, tree, onto, c"/sys");
             return tree;
         }
+        let sys = sequence.cell();
         let cgroups = self
             .host
             .sys_cgroup
             .then(|| clone_tree(sequence, STEP, at_cwd(), c"/sys/fs/cgroup", true));
-        let sys = kernel_file_system(sequence, STEP, c"sysfs");
+        let which = FileSystem::Sys;
+        self.ahead.take_or_make(
+            sequence,
+            which,
+            |sequence| mount_detached(sequence, STEP, which, kernels_attributes(), sys),
+            |sequence| kernel_file_system(sequence, STEP, c"sysfs", sys),
+        );
         attach_to(sequence, STEP, sys, onto, c"/sys");
         if let Some(tree) = cgroups {
             attach(sequence, STEP, tree, sys.into(), c"fs/cgroup");
@@ -143,7 +159,9 @@ impl Assembly<'_> {
         make(sequence, root, &place.make);
         let onto = open_in_root(sequence, STEP, root, &place.path, true);
         let tree = if self.new.contains(Kind::Pid) {
-            kernel_file_system(sequence, STEP, c"proc")
+            let tree = sequence.cell();
+            kernel_file_system(sequence, STEP, c"proc", tree);
+            tree
         } else {
             clone_tree(sequence, STEP, at_cwd(), c"/proc", true)
         };
@@ -152,18 +170,29 @@ impl Assembly<'_> {
     }
 }
 
+/// What mounts of the kernel's file systems are.
+fn kernels_attributes() -> Arg {
+    named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+}
+
 /// A file system of the kernel's, attached to nothing yet. What is then named from its descriptor is in
 /// it, whatever somebody else does to the way there meanwhile.
-fn kernel_file_system(sequence: &mut Sequence, step: Step, kind: &CStr) -> Cell {
-    let (context, tree) = (sequence.cell(), sequence.cell());
+fn kernel_file_system(sequence: &mut Sequence, step: Step, kind: &CStr, tree: Cell) {
+    let context = sequence.cell();
     let args = [sequence.text(kind), named!(FSOPEN_CLOEXEC)];
     sequence.call(step, number::FSOPEN, args).into(context);
+    // As mount(2) names it, for whoever reads the table of mounts.
+    let (key, name) = (sequence.text(c"source"), sequence.text(kind));
+    let args = [context.into(), named!(FSCONFIG_SET_STRING), key, name, Arg::Int(0)];
+    sequence.call(step, number::FSCONFIG, args);
     let args = [context.into(), named!(FSCONFIG_CMD_CREATE), Arg::Null, Arg::Null, Arg::Int(0)];
     sequence.call(step, number::FSCONFIG, args);
-    let flags = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
     sequence
-        .call(step, number::FSMOUNT, [context.into(), named!(FSMOUNT_CLOEXEC), flags])
+        .call(
+            step,
+            number::FSMOUNT,
+            [context.into(), named!(FSMOUNT_CLOEXEC), kernels_attributes()],
+        )
         .note("of the container's own namespaces")
         .into(tree);
-    tree
 }
