@@ -186,15 +186,17 @@ mod tests {
         let words = ["sh", "-c", "test $(id -u) = 0 && grep -q lab /etc/hosts && : >/dev/shm/file"];
         let argv = words.map(|word| CString::new(word).expect("no NUL")).to_vec();
         let command = Command::new(c"/bin/sh".to_owned(), argv);
-        let spec = Spec { hostname: Some(b"lab".to_vec()), ..Spec::default() };
-        let host = Host::gather(&spec).expect("what a plan needs");
-        let plan = Plan::new(&spec, Payload::Command(&command), &host, None).expect("a plan");
+        let lab = Spec { hostname: Some(b"lab".to_vec()), ..Spec::default() };
         LATE.set(Duration::from_millis(50));
-        // The second is started in spare namespaces.
-        for _ in 0..2 {
-            let process = launch(&plan, None, Options::default()).expect("a container");
-            assert_eq!(reap(process.pid()), Some(0));
-            std::thread::sleep(Duration::from_millis(50));
+        for spec in [Spec { rootfs: Some(c"/".to_owned()), ..lab.clone() }, lab] {
+            let host = Host::gather(&spec).expect("what a plan needs");
+            let plan = Plan::new(&spec, Payload::Command(&command), &host, None).expect("a plan");
+            // The second is started in spare namespaces.
+            for _ in 0..2 {
+                let process = launch(&plan, None, Options::default()).expect("a container");
+                assert_eq!(reap(process.pid()), Some(0));
+                std::thread::sleep(Duration::from_millis(50));
+            }
         }
         LATE.set(Duration::ZERO);
     }

@@ -138,10 +138,6 @@ impl Inside<'_> {
 pub(super) fn isolate(sequence: &mut Sequence, inside: &Inside<'_>) -> Kernels {
     let Inside { spec, new, .. } = *inside;
     let mut kernels = Kernels::Paths;
-    if inside.files.is_some() || inside.secluded().is_some() {
-        // Files that the caller may only reach as root inside.
-        sequence.await_id_maps();
-    }
     if new.contains(Kind::Time) {
         sequence.await_id_maps();
         set_clocks(sequence, spec);
@@ -150,6 +146,9 @@ pub(super) fn isolate(sequence: &mut Sequence, inside: &Inside<'_>) -> Kernels {
         if let Some(files) = inside.files {
             kernels = files::build(sequence, inside, files);
         } else {
+            if inside.secluded().is_some() {
+                sequence.await_id_maps();
+            }
             mount_on_hosts_root(sequence, inside);
         }
     }

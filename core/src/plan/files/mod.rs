@@ -39,6 +39,10 @@ pub(super) fn build(sequence: &mut Sequence, inside: &Inside<'_>, files: &Files)
     let mut kernels = Kernels::Paths;
     let Inside { spec, new, other_net, host, ahead, .. } = *inside;
     let assembly = Assembly { spec, new, host, files, other_net, ahead };
+    // What there is of a root of its own that takes no id; then come files that the caller may only reach as root
+    // inside.
+    let trees = files.own.as_ref().map(|own| assembly.kernels_trees(sequence, own));
+    sequence.await_id_maps();
     // The modes that follow are the ones that are meant, whatever the caller's mask is.
     let umask = sequence.cell();
     sequence
@@ -47,12 +51,12 @@ pub(super) fn build(sequence: &mut Sequence, inside: &Inside<'_>, files: &Files)
         .into(umask);
     let sources = mounts::open_sources(sequence, inside, files);
     let (root, stacked) = assembly.make_root(sequence);
-    if let (Some(root), Some(own)) = (root, &files.own) {
+    if let (Some(root), Some(own), Some(trees)) = (root, &files.own, trees) {
         let secluded = inside.secluded();
         if secluded.is_some() {
             seclude::restrict_root(sequence, spec, (root.into(), c""));
         }
-        kernels = assembly.populate(sequence, own, root);
+        kernels = assembly.populate(sequence, own, trees, root);
         if let Some(confinement) = secluded {
             seclude::make_covers(sequence);
             seclude::mask(sequence, confinement, host, kernels);

@@ -25,12 +25,33 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"ptmx", c"pts/ptmx"),
 ];
 
+/// The kernel's own file systems, attached to nothing yet.
+#[derive(Clone, Copy)]
+pub(super) struct KernelsTrees {
+    proc: Cell,
+    sys: Option<Cell>,
+    /// What belongs below /sys.
+    cgroups: Option<Cell>,
+}
+
 impl Assembly<'_> {
     /// Mounts it. Until the root is entered, absolute paths are the host's.
-    pub(super) fn populate(&self, sequence: &mut Sequence, own: &OwnPlaces, root: Cell) -> Kernels {
+    pub(super) fn populate(
+        &self,
+        sequence: &mut Sequence,
+        own: &OwnPlaces,
+        kernels: KernelsTrees,
+        root: Cell,
+    ) -> Kernels {
         let trees = self.devices(sequence, own, root);
-        let sys = own.sys.as_ref().map(|sys| self.sys(sequence, sys, root));
-        let proc = self.proc(sequence, &own.proc, root);
+        let KernelsTrees { proc, sys, cgroups } = kernels;
+        if let (Some(tree), Some(place)) = (sys, &own.sys) {
+            attach_in_root(sequence, Step::MountSys, tree, place, root);
+            if let Some(cgroups) = cgroups {
+                attach(sequence, Step::MountSys, cgroups, tree.into(), c"fs/cgroup");
+            }
+        }
+        attach_in_root(sequence, Step::MountProc, proc, &own.proc, root);
         for (tree, (_, place)) in trees.into_iter().zip(&own.etc) {
             make(sequence, root, &place.make);
             let onto = open_in_root(sequence, Step::Hosts, root, &place.path, false);
@@ -126,48 +147,48 @@ impl Assembly<'_> {
         }
     }
 
-    fn sys(&self, sequence: &mut Sequence, place: &Place, root: Cell) -> Cell {
+    /// What belongs on /proc and /sys, attached to nothing yet.
+    pub(super) fn kernels_trees(&self, sequence: &mut Sequence, own: &OwnPlaces) -> KernelsTrees {
+        let (sys, cgroups) = if own.sys.is_some() { self.sys(sequence) } else { (None, None) };
+        KernelsTrees { proc: self.proc(sequence), sys, cgroups }
+    }
+
+    fn sys(&self, sequence: &mut Sequence) -> (Option<Cell>, Option<Cell>) {
         const STEP: Step = Step::MountSys;
-        make(sequence, root, &place.make);
-        let onto = open_in_root(sequence, STEP, root, &place.path, true);
         if !(self.other_net && self.host.sys) {
-            let tree = clone_tree(sequence, STEP, at_cwd(), c"/sys", true);
-            attach_to(sequence, STEP, tree, onto, c"/sys");
-            return tree;
+            return (Some(clone_tree(sequence, STEP, at_cwd(), c"/sys", true)), None);
         }
-        let sys = sequence.cell();
         let cgroups = self
             .host
             .sys_cgroup
             .then(|| clone_tree(sequence, STEP, at_cwd(), c"/sys/fs/cgroup", true));
-        let which = FileSystem::Sys;
+        let (sys, which) = (sequence.cell(), FileSystem::Sys);
         self.ahead.take_or_make(
             sequence,
             which,
             |sequence| mount_detached(sequence, STEP, which, kernels_attributes(), sys),
             |sequence| kernel_file_system(sequence, STEP, c"sysfs", sys),
         );
-        attach_to(sequence, STEP, sys, onto, c"/sys");
-        if let Some(tree) = cgroups {
-            attach(sequence, STEP, tree, sys.into(), c"fs/cgroup");
-        }
-        sys
+        (Some(sys), cgroups)
     }
 
-    fn proc(&self, sequence: &mut Sequence, place: &Place, root: Cell) -> Cell {
+    fn proc(&self, sequence: &mut Sequence) -> Cell {
         const STEP: Step = Step::MountProc;
-        make(sequence, root, &place.make);
-        let onto = open_in_root(sequence, STEP, root, &place.path, true);
-        let tree = if self.new.contains(Kind::Pid) {
+        if self.new.contains(Kind::Pid) {
             let tree = sequence.cell();
             kernel_file_system(sequence, STEP, c"proc", tree);
             tree
         } else {
             clone_tree(sequence, STEP, at_cwd(), c"/proc", true)
-        };
-        attach_to(sequence, STEP, tree, onto, c"/proc");
-        tree
+        }
     }
+}
+
+/// Attaches a tree where it belongs in the root.
+fn attach_in_root(sequence: &mut Sequence, step: Step, tree: Cell, place: &Place, root: Cell) {
+    make(sequence, root, &place.make);
+    let onto = open_in_root(sequence, step, root, &place.path, true);
+    attach_to(sequence, step, tree, onto, &place.path);
 }
 
 /// What mounts of the kernel's file systems are.
