@@ -16,7 +16,10 @@ _STREAMS = ("stdin", "stdout", "stderr")
 
 def words(args: Any, executable: Any, *, shell: bool) -> tuple[list[Any], Any]:
     """The arguments and the program, as `subprocess` works them out."""
-    if isinstance(args, str | bytes):
+    if type(args) is list or type(args) is tuple:
+        # What nearly everybody gives: what follows is slow where it has to say no.
+        args = list(args)
+    elif isinstance(args, str | bytes):
         args = [args]
     elif isinstance(args, os.PathLike):
         if shell:
@@ -38,7 +41,7 @@ def words(args: Any, executable: Any, *, shell: bool) -> tuple[list[Any], Any]:
 def candidates(executable: Any, env: Mapping[Any, Any] | None) -> list[bytes]:
     """The files that the program may be, in the order of ``PATH``."""
     name = os.fsencode(executable)
-    if os.path.dirname(name):
+    if b"/" in name:
         return [name]
     # os.get_exec_path() takes what os.environ is: a mapping of str, or of bytes.
     path = os.get_exec_path(env)

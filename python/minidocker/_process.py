@@ -262,7 +262,7 @@ class Popen(subprocess.Popen[Any]):
         sys.audit("subprocess.Popen", executable, args, None, None)
         command = _core.Command(
             candidates=_arguments.candidates(executable, None),
-            argv=[os.fsencode(arg) for arg in args],
+            argv=list(map(os.fsencode, args)),
         )
         self._start(command, executable, None)
 
@@ -458,9 +458,9 @@ def run(
         subprocess.TimeoutExpired: the time was up; with the output so far.
         subprocess.CalledProcessError: with ``check``.
     """
-    for name, value in options.items():
-        if name not in _KEYWORDS:
-            raise unknown_option(name, value, [*SUBPROCESS_KEYWORDS, *_OWN_KEYWORDS, *FIELDS])
+    if not _KEYWORDS.issuperset(options):
+        name, value = next(item for item in options.items() if item[0] not in _KEYWORDS)
+        raise unknown_option(name, value, [*SUBPROCESS_KEYWORDS, *_OWN_KEYWORDS, *FIELDS])
     if input is not None:
         if options.get("stdin") is not None:
             raise ValueError("stdin and input arguments may not both be used.")
@@ -482,7 +482,7 @@ def run(
     try:
         if container is not None and container.user is None:
             process._start_alone(args, container)
-            process.wait()
+            process._wait(None)
         else:
             process.__init__(args, spec=spec, _timeout=timeout, **options)  # type: ignore[misc]
             process._sigint_wait_secs = 0.0  # type: ignore[attr-defined]

@@ -184,14 +184,13 @@ class Spec:
             _wrong("spec", spec, "give a minidocker.Spec")
         if not options:
             return _DEFAULT if spec is None else spec
-        for name, value in options.items():
-            if name not in FIELDS:
-                raise unknown_option(name, value, [*FIELDS, "spec", *others])
+        if not FIELDS.issuperset(options):
+            name, value = next(item for item in options.items() if item[0] not in FIELDS)
+            raise unknown_option(name, value, [*FIELDS, "spec", *others])
         if spec is None:
-            if all(type(value) in _PLAIN for value in options.values()):
-                return _of_plain(
-                    tuple((name, type(value), value) for name, value in options.items())
-                )
+            types = tuple(map(type, options.values()))
+            if _PLAIN.issuperset(types):
+                return _of_plain(tuple(options.items()), types)
             return cls(**options)
         return dataclasses.replace(spec, **options)
 
@@ -324,6 +323,6 @@ _PLAIN = frozenset({str, int, bool, type(None), NamespaceOptions})
 
 
 @functools.lru_cache(maxsize=64)
-def _of_plain(options: tuple[tuple[str, type, Any], ...]) -> Spec:
+def _of_plain(options: tuple[tuple[str, Any], ...], types: tuple[type, ...]) -> Spec:  # noqa: ARG001
     """A `Spec` of plain values, which scripts ask for again and again. Types tell 1 from True."""
-    return Spec(**{name: value for name, _, value in options})
+    return Spec(**dict(options))
