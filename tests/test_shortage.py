@@ -23,6 +23,17 @@ needs_subordinate_ids = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def _imported():
+    """The package imports its modules when they are asked for, and that takes descriptors too."""
+    assert callable(minidocker.run)
+
+
+def limits(first, last):
+    """Numbers of descriptors, up to one that is enough whatever other tests' processes send."""
+    return [*range(first, last), last + 100]
+
+
 def outcome(*args, **options):
     """What came of a run: the output, or the error's step, number and hint."""
     try:
@@ -51,7 +62,7 @@ def test_running_out_of_descriptors_at_any_number_is_told(kept, options, noop):
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         before = set(os.listdir("/proc/self/fd"))
         found = []
-        for limit in range(3, highest + 25):
+        for limit in limits(3, highest + 25):
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
             found.append(outcome([noop], hostname="lab", **options))
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -80,7 +91,7 @@ def test_the_container_is_whole_however_few_descriptors_there_are():
         highest = max(map(int, os.listdir("/proc/self/fd")))
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         maps = []
-        for limit in range(3, highest + 20):
+        for limit in limits(3, highest + 20):
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
             with contextlib.suppress(minidocker.SpawnError):
                 command = ["/bin/cat", "/proc/self/uid_map", "/etc/hosts"]

@@ -21,6 +21,9 @@ from support.child import in_child
 from support.denied import deny
 from support.specs import HERE
 
+# What waits for other processes of the user is too much at some time.
+pytestmark = pytest.mark.xdist_group("spare")
+
 PR_SET_DUMPABLE = 4
 
 # Everything about the namespaces that are made ahead that an inside can see, and who it is there.
@@ -536,5 +539,5 @@ def test_not_every_process_of_a_user_has_descriptors_waiting(noop):
     for descriptor in (ready, told_ready, go):
         os.close(descriptor)
     assert {status for _, status in results} == {0}
-    # Sixty-four descriptors, six for each.
-    assert 1 <= sum(found for found, _ in results) <= 11
+    # Six descriptors for each, up to the forty-eight that others may be waiting already.
+    assert 1 <= sum(found for found, _ in results) <= 9

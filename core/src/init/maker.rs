@@ -81,7 +81,7 @@ fn file_system(
 /// unix(7), `ETOOMANYREFS`. Containers send some too, and this user's other processes may have lower limits: so
 /// nothing is sent where many are on the way already.
 fn leave_room_for_others(limit: u64) {
-    const MANY: u64 = 64;
+    const MANY: u64 = 48;
     let most = MANY.min(limit / 4);
     if most < ahead::DESCRIPTORS as u64 {
         exit(1);
