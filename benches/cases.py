@@ -224,7 +224,7 @@ CASES = (
         "command",
         MINIDOCKER,
         action="minidocker",
-        note='`minidocker.run([noop], hostname="bench")`; its user and its network namespace'
+        note='`minidocker.run([noop], hostname="bench")`; some of its namespaces and file systems'
         " were made after the run before, while nobody waited",
     ),
     Case(
