@@ -40,7 +40,8 @@ id
 # And about mounts of its own, whose numbers and devices differ.
 SHOW_MOUNTS = """
 cat /proc/sysvipc/msg /proc/sysvipc/sem /proc/sysvipc/shm /proc/sys/kernel/msgmax
-stat -c '%A %u %g %n' /dev/shm /sys /sys/fs/cgroup /etc/hosts
+stat -c '%A %u %g %n' /dev /dev/shm /mnt /sys /sys/fs/cgroup /etc/hosts
+stat -f -c '%T %b %n' /dev /dev/shm /mnt
 touch /dev/shm/file && ls -a /dev/shm && stat -c '%u %g' /dev/shm/file
 touch /sys/file 2>&1
 cat /etc/hosts
@@ -124,6 +125,12 @@ OWN_MOUNTS = {
     **{name: options for name, options in HERE.items() if uses_spares(name)},
     "mounts": {"hostname": "lab", "tmpfs": ["/mnt"]},
     "own root": {"hostname": "lab", "rootfs": "/"},
+    "own root with mounts": {"hostname": "lab", "rootfs": "/", "tmpfs": ["/mnt", "/srv"]},
+    "own root with others": {
+        "hostname": "lab",
+        "rootfs": "/",
+        "tmpfs": {"/mnt": "size=64k", "/srv": "ro,exec"},
+    },
     "docker": {"hostname": "lab", "profile": "docker"},
     "untrusted": {"hostname": "lab", "profile": "untrusted"},
     "untrusted root": {"hostname": "lab", "rootfs": "/", "profile": "untrusted"},
@@ -140,6 +147,21 @@ def test_mounts_that_were_made_ahead_are_like_any_other(name):
     first, second = in_child(check)
     assert first == second
     assert " /dev/shm " in first
+
+
+def test_what_containers_used_is_let_go_of(noop):
+    """The watchdog has no room for what more than a few of them used."""
+
+    def check():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        with minidocker.Popen(["sleep", "100"]) as one:
+            for _ in range(40):
+                wait_for_spare()
+                minidocker.run([noop], check=True)
+            one.kill()
+        return bool(wait_for_spare())
+
+    assert in_child(check)
 
 
 def in_container(check):

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use minidocker_core::host::Host;
 use minidocker_core::launch;
 use minidocker_core::plan::Plan;
-use minidocker_core::spec::{Command, Payload, Spec};
+use minidocker_core::spec::{Command, Environment, Payload, Spec};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -26,9 +26,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 
     let mut command = Command::new(program.clone(), argv.clone());
     command.candidates = candidates(program)?;
-    for (name, value) in std::env::vars_os() {
-        command.envp.push(CString::new([name.into_vec(), value.into_vec()].join(&b'='))?);
-    }
+    command.envp = Environment::of_caller();
     let spec = Spec { hostname: Some(hostname), ..Spec::default() };
     let plan = Plan::new(&spec, Payload::Command(&command), &Host::gather(&spec)?, None)?;
 

@@ -17,7 +17,8 @@ use crate::error::{LaunchError, SpawnError};
 use crate::fd;
 use crate::files::Made;
 use crate::join::Target;
-use crate::plan::call::{EncodeFacts, Handles, MadeAhead, Sequence};
+use crate::plan::ahead::MadeAhead;
+use crate::plan::call::{EncodeFacts, Handles, Sequence};
 use crate::plan::maps::Maps;
 use crate::plan::{Line, Plan, Stage, Step};
 use crate::process::Process;
@@ -104,9 +105,18 @@ fn with_spare<T>(
 
 /// Spare namespaces for the plan, if there are some. Who looks at each step, or has one fail, gets the
 /// plan's own.
-fn spare_for(plan: &Plan, told: Told) -> Option<Spare> {
+fn spare_for(plan: &Plan, told: Told, may_use_spare: bool) -> Option<Spare> {
     let wants = plan.may_use_spare && told.trace < 0 && told.inject.is_none();
-    wants.then(caller::take_spare).flatten()
+    (may_use_spare && wants).then(caller::take_spare).flatten()
+}
+
+impl Handles {
+    /// Takes note of the file systems that have come, if any; what there is of everything.
+    fn take_note_of(&mut self, spare: Option<&Spare>) -> MadeAhead {
+        let Some(spare) = spare else { return MadeAhead::default() };
+        self.file_systems = spare.file_systems();
+        spare.made()
+    }
 }
 
 /// Takes note that spare namespaces could not be entered, and why.
@@ -146,9 +156,8 @@ fn attempt(
         programs.push(memfd);
     }
     // As the last, since they take a few descriptors, and a launch can do without.
-    let mut spare = may_use_spare.then(|| spare_for(plan, told)).flatten();
-    let ahead = spare.as_ref().map(Spare::made).unwrap_or_default();
-    handles.file_systems = spare.as_ref().map_or(handles.file_systems, Spare::file_systems);
+    let mut spare = spare_for(plan, told, may_use_spare);
+    let ahead = handles.take_note_of(spare.as_ref());
     let (stage, lines, inject) = &encoded[0];
     let facts = facts((0, stage), handles, mask, (trace, lines), *inject);
     let facts = EncodeFacts { report: -1, ahead, ..facts };
@@ -326,7 +335,6 @@ impl Kit {
             report: self.report.as_ref().map_or(control, |(_, write)| raw(write)),
             control,
             target: target.map_or(-1, Target::raw_fd),
-            programs: [-1; 2],
             ..Handles::NONE
         }
     }

@@ -143,9 +143,9 @@ pub(crate) struct Header {
 pub(crate) mod ahead {
     /// The user, the network and the IPC namespace.
     pub(crate) const NAMESPACES: usize = 3;
-    /// A file system for /dev/shm, a second one that covers it, and one for /sys, as `fsopen(2)` gives them: they
-    /// belong to the user namespace, and are mounted nowhere.
-    pub(crate) const FILE_SYSTEMS: usize = 3;
+    /// Two file systems for /dev/shm and the like, one for /sys, and one for /dev, as `fsopen(2)` gives them:
+    /// they belong to the user namespace, and are mounted nowhere.
+    pub(crate) const FILE_SYSTEMS: usize = 4;
     /// How many descriptors there are at most.
     pub(crate) const DESCRIPTORS: usize = NAMESPACES + FILE_SYSTEMS;
 }

@@ -1,14 +1,15 @@
 //! What is asked for: pure data, in the words of OCI and docker.
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::os::fd::RawFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::confine::Confine;
 use crate::namespaces::NamespaceOptions;
 
+mod environment;
 mod mounts;
 
+pub use environment::Environment;
 pub(crate) use mounts::Options;
 pub use mounts::{Mount, MountKind, Overlay};
 
@@ -129,8 +130,8 @@ pub struct Command {
     pub candidates: Vec<CString>,
     /// The arguments, the program's name included.
     pub argv: Vec<CString>,
-    /// The environment, `NAME=value` each.
-    pub envp: Vec<CString>,
+    /// The environment.
+    pub envp: Environment,
     /// Where it starts.
     pub working_directory: WorkingDirectory,
     /// What becomes descriptor 0, 1 and 2; `None` leaves the caller's.
@@ -165,7 +166,7 @@ impl Command {
         Self {
             candidates: vec![file],
             argv,
-            envp: Vec::new(),
+            envp: Environment::default(),
             working_directory: WorkingDirectory::Caller,
             stdio: [None; 3],
             pass_fds: Vec::new(),
@@ -192,17 +193,4 @@ pub enum Payload<'a> {
     /// A copy of the calling process, a child of the tiny init: see [`launch::fork`](crate::launch::fork).
     /// Of the command, what says how the process is, not what it executes.
     Fork(&'a Command),
-}
-
-/// The caller's environment, as execve(2) takes it.
-#[must_use]
-pub fn environment() -> Vec<CString> {
-    let line = |(name, value): (OsString, OsString)| {
-        let mut line = name.into_vec();
-        line.reserve_exact(value.len() + 2);
-        line.push(b'=');
-        line.extend_from_slice(value.as_bytes());
-        CString::new(line).ok()
-    };
-    std::env::vars_os().filter_map(line).collect()
 }

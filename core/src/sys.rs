@@ -31,6 +31,31 @@ pub(crate) fn landlock_version() -> io::Result<i64> {
     if version >= 0 { Ok(version) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The environment that execve(2) would be given: lines one after the other, each with its NUL.
+pub(crate) fn environment() -> Vec<u8> {
+    unsafe extern "C" {
+        static environ: *const *const libc::c_char;
+    }
+    let mut lines = Vec::with_capacity(4096);
+    // SAFETY: a word of the C library's. As for `std::env::vars`, no other thread may change the environment
+    // meanwhile; an interpreter changes it with its lock held, which its caller here holds too.
+    let mut place = unsafe { environ };
+    // Null after clearenv(3).
+    while !place.is_null() {
+        // SAFETY: not past the null pointer that ends the list.
+        let line = unsafe { *place };
+        if line.is_null() {
+            break;
+        }
+        // SAFETY: the list is one of strings.
+        let line = unsafe { std::ffi::CStr::from_ptr(line) };
+        lines.extend_from_slice(line.to_bytes_with_nul());
+        // SAFETY: the line was not the null pointer, so there is another word.
+        place = unsafe { place.add(1) };
+    }
+    lines
+}
+
 /// CPU time and memory of a process that has ended, as wait4(2) tells them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Used {

@@ -22,7 +22,7 @@ fn started(spec: &Spec, args: &[CString], env: &[CString]) -> (Vec<u8>, Vec<u8>)
     let mut argv = vec![text("sh"), text("-c"), text("echo; read line")];
     argv.extend_from_slice(args);
     let mut command = Command::new(text("/bin/sh"), argv);
-    command.envp = env.to_vec();
+    command.envp = env.iter().cloned().collect();
     let (input, mut answer) = std::io::pipe().expect("a pipe");
     let (mut said, output) = std::io::pipe().expect("a pipe");
     command.stdio = [Some(input.as_raw_fd()), Some(output.as_raw_fd()), None];

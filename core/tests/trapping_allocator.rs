@@ -79,7 +79,7 @@ fn text(text: &str) -> CString {
 fn command(file: &CStr) -> Command {
     let mut command = Command::new(file.to_owned(), vec![text("true")]);
     command.candidates.insert(0, text("/nonexistent/true"));
-    command.envp = vec![text("NAME=value")];
+    command.envp = [text("NAME=value")].into_iter().collect();
     command
 }
 

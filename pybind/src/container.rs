@@ -171,8 +171,8 @@ impl Command {
             candidates: texts("args", candidates)?,
             argv: texts("args", argv)?,
             envp: match envp {
-                Some(envp) => texts("env", envp)?,
-                None => spec::environment(),
+                Some(envp) => texts("env", envp)?.into_iter().collect(),
+                None => spec::Environment::of_caller(),
             },
             working_directory: match cwd {
                 Some(cwd) => WorkingDirectory::Path(text("cwd", cwd)?),

@@ -20,7 +20,7 @@ use rustix::net::{
 };
 
 use super::Kept;
-use crate::plan::call::MadeAhead;
+use crate::plan::ahead::MadeAhead;
 use crate::program::{ahead, told};
 use crate::{fd, sys};
 
@@ -32,7 +32,7 @@ const REFUSALS: u32 = 3;
 pub(crate) struct Spare {
     /// User, network, IPC.
     namespaces: [OwnedFd; ahead::NAMESPACES],
-    /// In the order of [`FileSystem`](crate::plan::call::FileSystem).
+    /// In the order of [`FileSystem`](crate::plan::ahead::FileSystem).
     file_systems: Option<[OwnedFd; ahead::FILE_SYSTEMS]>,
 }
 
@@ -136,6 +136,12 @@ impl Maker {
             libc::RLIMIT_SIGPENDING,
             libc::RLIMIT_MEMLOCK,
         ];
+        // The same for the main thread, whose files are nearer.
+        let children = if super::is_main_thread() {
+            c"/proc/self/ns/pid_for_children"
+        } else {
+            c"/proc/thread-self/ns/pid_for_children"
+        };
         let identity = |path: &CStr| stat(path).ok().map(|found| (found.st_dev, found.st_ino));
         let mut limits = [(0, 0); 4];
         for (limit, resource) in limits.iter_mut().zip(LIMITS) {
@@ -146,7 +152,7 @@ impl Maker {
             gid: rustix::process::getegid().as_raw(),
             limits,
             root: identity(c"/")?,
-            children: identity(c"/proc/thread-self/ns/pid_for_children")?,
+            children: identity(children)?,
         })
     }
 }
@@ -160,6 +166,11 @@ fn send(what: u8, fds: &[BorrowedFd<'_>], watchdog: BorrowedFd<'_>) -> Option<()
     }
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     sendmsg(watchdog, &[IoSlice::new(&[what])], &mut rights, flags).ok().map(drop)
+}
+
+/// The next ones; `None` where there are not as many.
+fn some<const N: usize>(fds: &mut impl Iterator<Item = OwnedFd>) -> Option<[OwnedFd; N]> {
+    fds.take(N).collect::<Vec<_>>().try_into().ok()
 }
 
 /// What has come; `None` where nothing has, or no descriptor is left for it.
@@ -178,8 +189,7 @@ fn receive(socket: BorrowedFd<'_>) -> Option<Spare> {
         _ => None,
     })?;
     let mut fds = fds.map_while(|fd| fd::above_stdio(fd).ok());
-    let mut three = || Some([fds.next()?, fds.next()?, fds.next()?]);
-    let namespaces = three()?;
-    let file_systems = if what[0] == 0 { None } else { three() };
+    let namespaces = some(&mut fds)?;
+    let file_systems = if what[0] == 0 { None } else { some(&mut fds) };
     Some(Spare { namespaces, file_systems })
 }

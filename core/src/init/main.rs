@@ -19,6 +19,7 @@ mod raw;
 mod reaper;
 mod session;
 mod spare;
+mod used;
 mod watchdog;
 
 use program::{Header, MAGIC, relocate, role};

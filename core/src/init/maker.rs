@@ -45,10 +45,12 @@ pub(crate) fn make(through: i32, limit: u64) -> ! {
 
 /// Those of [`ahead::FILE_SYSTEMS`].
 fn make_file_systems(places: &mut [i32]) -> Result<(), Errno> {
-    /// What /dev/shm is mounted with.
-    const MEMORY: &[(&core::ffi::CStr, &core::ffi::CStr)] =
-        &[(c"source", c"tmpfs"), (c"mode", c"1777")];
-    let kinds = [(c"tmpfs", MEMORY), (c"tmpfs", MEMORY), (c"sysfs", &[(c"source", c"sysfs")])];
+    type Options = &'static [(&'static core::ffi::CStr, &'static core::ffi::CStr)];
+    /// What they would be mounted with.
+    const MEMORY: Options = &[(c"source", c"tmpfs"), (c"mode", c"1777")];
+    const SYS: Options = &[(c"source", c"sysfs")];
+    const DEVICES: Options = &[(c"source", c"tmpfs"), (c"mode", c"755"), (c"size", c"64k")];
+    let kinds = [(c"tmpfs", MEMORY), (c"tmpfs", MEMORY), (c"sysfs", SYS), (c"tmpfs", DEVICES)];
     for (place, (kind, options)) in places.iter_mut().zip(kinds) {
         *place = file_system(kind, options)?;
     }

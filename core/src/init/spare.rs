@@ -12,7 +12,7 @@ use crate::reaper::{DescriptorRights, MOST, MessageWithDescriptor};
 
 /// How long nothing must have happened before namespaces are made: where one launch follows the other,
 /// making them beside a launch slows that down by as much as the next one gains.
-const BUSY_MILLISECONDS: u64 = 2;
+pub(crate) const BUSY_MILLISECONDS: u64 = 2;
 /// How long what is not used is kept.
 const UNUSED_MILLISECONDS: u64 = 5_000;
 
@@ -39,13 +39,9 @@ impl Spares {
         self.limit = limit;
     }
 
-    /// How many milliseconds may pass until there is something to do.
-    pub(crate) fn timeout(&self) -> Option<u64> {
-        let at = match (self.make_at, self.take_back_at) {
-            (Some(one), Some(other)) => one.min(other),
-            (one, other) => one.or(other)?,
-        };
-        Some(at.saturating_sub(now()))
+    /// When there is something to do.
+    pub(crate) fn due(&self) -> Option<u64> {
+        earlier(self.make_at, self.take_back_at)
     }
 
     /// Something has happened: there is no time for it yet.
@@ -128,8 +124,16 @@ impl Spares {
     }
 }
 
+/// The earlier of two times, where there are any.
+pub(crate) fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 /// Milliseconds of the monotonic clock.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     const CLOCK_MONOTONIC: u64 = 1;
     let mut time = [0_u64; 2];
     let place = time.as_mut_ptr() as u64;

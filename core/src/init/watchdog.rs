@@ -13,9 +13,10 @@ use crate::child::{KernelSigaction, SIG_IGN};
 use crate::file::close;
 use crate::program::told;
 use crate::raw::{exit, nr, syscall};
-use crate::reaper::{DescriptorRights, EVERY_SIGNAL, MessageWithDescriptor, set_sigchld};
+use crate::reaper::{DescriptorRights, EVERY_SIGNAL, MOST, MessageWithDescriptor, set_sigchld};
 use crate::session::{self, Doomed};
-use crate::spare::Spares;
+use crate::spare::{Spares, earlier, now};
+use crate::used::Used;
 use crate::close_all_but;
 
 const EPOLLIN: u32 = 1;
@@ -53,6 +54,7 @@ struct Watchdog {
     /// The sessions, and what descends from them, that have to end once the caller has gone.
     doomed: Doomed,
     spares: Spares,
+    used: Used,
     /// One more than the highest descriptor that was registered.
     end: i32,
     watched: u32,
@@ -66,6 +68,7 @@ static mut WATCHDOG: Watchdog = Watchdog {
     leaders: [0; KNOWN / 8],
     doomed: Doomed::NONE,
     spares: Spares::NONE,
+    used: Used::NONE,
     end: 0,
     watched: 0,
     closed: false,
@@ -112,9 +115,11 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
                 exit(0)
             }
             watchdog.spares.act();
+            watchdog.used.let_go();
             continue;
         };
         watchdog.spares.put_off();
+        watchdog.used.put_off();
         if descriptor == socket {
             watchdog.receive();
         } else if descriptor == caller {
@@ -124,6 +129,7 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
         } else {
             // The process behind this descriptor has ended, and with it its container.
             watchdog.forget(descriptor);
+            watchdog.used.has_ended(descriptor);
             watchdog.watched -= 1;
         }
         if watchdog.closed && (watchdog.orphaned || watchdog.watched == 0) {
@@ -157,9 +163,10 @@ impl Watchdog {
     fn next_event(&self) -> Option<i32> {
         let mut event = Event { events: 0, data: 0 };
         let place = &raw mut event as u64;
-        let timeout = match self.spares.timeout() {
+        let due = earlier(self.spares.due(), self.used.due());
+        let timeout = match due {
             _ if self.orphaned => GRACE_MILLISECONDS,
-            Some(milliseconds) => milliseconds,
+            Some(due) => due.saturating_sub(now()),
             None => u64::MAX,
         };
         loop {
@@ -194,20 +201,21 @@ impl Watchdog {
             Ok(_) if what & (told::SPARES | told::NO_SPARES) != 0 => {
                 self.spares.told(what, rights.descriptors);
             }
-            Ok(_) => self.register(rights.descriptors[0], what),
+            Ok(_) => self.register(rights.descriptors, what),
             // Out of descriptors, for example: the container goes unwatched rather than all of them.
             Err(_) => {}
         }
     }
 
-    /// Takes one container's descriptor.
-    fn register(&mut self, descriptor: i32, what: u8) {
+    /// Takes one container's descriptor, and those of file systems that it uses.
+    fn register(&mut self, [descriptor, uses @ ..]: [i32; MOST], what: u8) {
         if what & told::ANOTHER != 0 {
             self.spares.expect_another();
         }
         if descriptor < 0 {
             return;
         }
+        self.used.hold(descriptor, uses);
         self.set_leader(descriptor, what & told::SESSION != 0);
         self.end = self.end.max(descriptor + 1);
         if self.orphaned {
@@ -217,6 +225,7 @@ impl Watchdog {
             self.watched += 1;
         } else {
             close(descriptor);
+            self.used.has_ended(descriptor);
         }
     }
 

@@ -30,7 +30,8 @@ use super::{
 };
 use crate::caller::{self, Spare};
 use crate::error::{LaunchError, SpawnError};
-use crate::plan::call::{EncodeFacts, Handles, MadeAhead};
+use crate::plan::ahead::MadeAhead;
+use crate::plan::call::{EncodeFacts, Handles};
 use crate::plan::{Plan, Step};
 use crate::process::Process;
 use crate::program::{Header, Message, SPARE_REFUSED, go, message, relocate, tid};
@@ -100,9 +101,8 @@ fn attempt(
     let memfd = fd::memfd(c"minidocker-program", &bytes_of(&inits_program), false);
     let memfd = memfd.map_err(failed)?;
     handles.programs[0] = memfd.as_raw_fd();
-    let mut spare = may_use_spare.then(|| spare_for(plan, told)).flatten();
-    encoder.ahead = spare.as_ref().map(Spare::made).unwrap_or_default();
-    handles.file_systems = spare.as_ref().map_or(handles.file_systems, Spare::file_systems);
+    let mut spare = spare_for(plan, told, may_use_spare);
+    encoder.ahead = handles.take_note_of(spare.as_ref());
     let mut program = encoder.encode(0, handles, -1, -1);
     if told.trace >= 0 {
         tell_before(plan, told.trace);

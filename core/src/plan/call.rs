@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 
 use super::Step;
+use super::ahead::{FileSystem, MadeAhead, When};
 use super::number::{self, Number};
 use crate::program::{self, Call as FlatCall, Header, on_error, pseudo};
 
@@ -36,17 +37,6 @@ pub(crate) enum Handle {
     Target,
     /// One that came with spare namespaces.
     Ahead(FileSystem),
-}
-
-/// File systems that may have been made ahead of a launch, in the order in which they come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FileSystem {
-    /// For /dev/shm.
-    Memory,
-    /// Another for /dev/shm, on top of the first.
-    Cover,
-    /// For /sys.
-    Sys,
 }
 
 impl Handle {
@@ -158,50 +148,6 @@ impl From<Handle> for Arg {
     }
 }
 
-/// What may have been made ahead of a launch: see [`caller::Spare`](crate::caller::Spare).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ahead {
-    /// The user, network and IPC namespace, with loopback up.
-    Namespaces,
-    FileSystems,
-}
-
-/// What has been made ahead of this launch.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct MadeAhead {
-    pub(crate) namespaces: bool,
-    pub(crate) file_systems: bool,
-}
-
-impl MadeAhead {
-    const fn contains(self, what: Ahead) -> bool {
-        match what {
-            Ahead::Namespaces => self.namespaces,
-            Ahead::FileSystems => self.file_systems,
-        }
-    }
-}
-
-/// In which launches a call is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum When {
-    Always,
-    /// Where this has not been made ahead: what a plan shows.
-    Without(Ahead),
-    /// Where this has been made ahead.
-    With(Ahead),
-}
-
-impl When {
-    const fn applies(self, ahead: MadeAhead) -> bool {
-        match self {
-            Self::Always => true,
-            Self::Without(what) => !ahead.contains(what),
-            Self::With(what) => ahead.contains(what),
-        }
-    }
-}
-
 /// One system call of a plan.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
@@ -256,6 +202,8 @@ pub(crate) struct Sequence {
     pointers: Vec<usize>,
     /// Offsets in `data` of decimal numbers that a launch fills in.
     numerals: Vec<(usize, Handle)>,
+    /// Offsets in `data` of descriptors that a launch fills in.
+    descriptors: Vec<(usize, Handle)>,
     /// See [`Sequence::await_id_maps`].
     awaits_id_maps: bool,
 }
@@ -296,18 +244,16 @@ impl Sequence {
 
     /// The indexes of the calls that a plan shows: those that are made where nothing was made ahead.
     pub(crate) fn shown(&self) -> impl Iterator<Item = usize> {
-        let is_shown = |call: &Call| !matches!(call.when, When::With(_));
-        (0..self.calls.len()).filter(move |&index| is_shown(&self.calls[index]))
+        (0..self.calls.len()).filter(move |&index| self.calls[index].when.is_shown())
     }
 
     /// What `calls` appends is made only then.
-    pub(crate) fn when<T>(&mut self, when: When, calls: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn when(&mut self, when: When, calls: impl FnOnce(&mut Self)) {
         let first = self.calls.len();
-        let made = calls(self);
+        calls(self);
         for call in &mut self.calls[first..] {
             call.when = when;
         }
-        made
     }
 
     /// The caller is writing the id maps, and the child has not waited for that yet.
@@ -398,6 +344,17 @@ impl Sequence {
         Arg::Strings(array, places.len())
     }
 
+    /// An array of strings that come one after the other, each with its NUL.
+    pub(crate) fn lines(&mut self, lines: &[u8]) -> Arg {
+        let first = self.place(lines).0;
+        let lines = lines.split_inclusive(|&byte| byte == 0);
+        let place =
+            |at: &mut usize, line: &[u8]| Some(Place(std::mem::replace(at, *at + line.len())));
+        let places: Vec<Place> = lines.scan(first, place).collect();
+        let array = self.pointers_to(&places);
+        Arg::Strings(array, places.len())
+    }
+
     /// The helper's arguments: its name and the number of the program's descriptor.
     pub(crate) fn helper_arguments(&mut self, program: Handle) -> Arg {
         let name = self.place(c"minidocker-init".to_bytes_with_nul());
@@ -418,19 +375,31 @@ impl Sequence {
         array
     }
 
-    /// A `struct msghdr` with `payload` and one descriptor, and the cell that the descriptor comes from.
-    pub(crate) fn message_with_descriptor(&mut self, payload: &[u8], shown: &str) -> (Arg, Cell) {
+    /// A `struct msghdr` with `payload` and descriptors: one, from the cell that is returned, and these of
+    /// the launch's.
+    pub(crate) fn message_with_descriptors(
+        &mut self,
+        payload: &[u8],
+        others: &[Handle],
+        shown: &str,
+    ) -> (Arg, Cell) {
+        /// Where descriptors are, after a `struct cmsghdr`.
+        const FIRST: usize = 16;
         let payload_place = self.place(payload);
         let part = self.pointers_to(&[payload_place]);
         // The terminating null of the array is where the length goes.
         self.patch(part.0 + 8, payload.len() as u64);
+        let length = FIRST + 4 * (1 + others.len());
         let mut rights = Vec::new();
-        rights.extend_from_slice(&20_u64.to_ne_bytes());
+        rights.extend_from_slice(&(length as u64).to_ne_bytes());
         rights.extend_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
         rights.extend_from_slice(&libc::SCM_RIGHTS.to_ne_bytes());
-        rights.extend_from_slice(&(-1_i32).to_ne_bytes());
-        rights.extend_from_slice(&[0; 4]);
+        rights.resize(length, u8::MAX);
+        rights.resize(length.next_multiple_of(8), 0);
         let control = self.place(&rights);
+        for (index, other) in others.iter().enumerate() {
+            self.descriptors.push((control.0 + FIRST + 4 * (1 + index), *other));
+        }
         let header = self.place(&[0; 56]);
         self.patch(header.0 + 16, part.0 as u64);
         self.pointers.push(header.0 + 16);
@@ -438,7 +407,7 @@ impl Sequence {
         self.patch(header.0 + 32, control.0 as u64);
         self.pointers.push(header.0 + 32);
         self.patch(header.0 + 40, rights.len() as u64);
-        (Arg::Struct(header, shown.to_owned()), Cell(Place(control.0 + 16)))
+        (Arg::Struct(header, shown.to_owned()), Cell(Place(control.0 + FIRST)))
     }
 
     /// A structure with a descriptor in it, at `at`, and the cell that the descriptor comes from.
@@ -504,6 +473,9 @@ impl Sequence {
         for (at, handle) in &self.numerals {
             let number = format!("{:0width$}", facts.handles.get(*handle), width = NUMERAL);
             writer.bytes(data_at + at, number.as_bytes());
+        }
+        for (at, handle) in &self.descriptors {
+            writer.bytes(data_at + at, &facts.handles.get(*handle).to_ne_bytes());
         }
         for at in &self.pointers {
             writer.pointer_at(data_at + at, data_at);

@@ -210,7 +210,7 @@ pub(super) fn restore_dumpable(sequence: &mut Sequence, host: &Host, shares_memo
 
 fn exec(sequence: &mut Sequence, command: &Command) {
     let argv = sequence.strings(command.argv.iter().map(AsRef::as_ref));
-    let envp = sequence.strings(command.envp.iter().map(AsRef::as_ref));
+    let envp = sequence.lines(command.envp.as_bytes());
     for candidate in &command.candidates {
         let path = sequence.text(candidate);
         let call = sequence

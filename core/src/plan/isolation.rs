@@ -2,7 +2,8 @@
 
 use std::ffi::{CStr, CString};
 
-use super::call::{self, Arg, Call, Cell, FileSystem, Handle, Sequence, When};
+use super::ahead::{FileSystem, What, When};
+use super::call::{Arg, Call, Cell, Handle, Sequence};
 use super::seclude::{self, Kernels};
 use super::{Step, files, number};
 use crate::error::SpecError;
@@ -35,7 +36,7 @@ pub(super) fn isolate_without_ids(sequence: &mut Sequence, spec: &Spec, new: Nam
         set_names(sequence, spec);
     }
     if new.contains(Kind::Net) {
-        sequence.when(When::Without(call::Ahead::Namespaces), loopback_up);
+        sequence.when(When::Without(What::Namespaces), loopback_up);
     }
     if new.contains(Kind::Mount) {
         let flags = named!(MS_REC | MS_PRIVATE);
@@ -63,8 +64,8 @@ pub(super) struct Inside<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ahead {
     pub(super) sys: bool,
-    /// Those for /dev/shm, whose root directory belongs to the caller.
-    pub(super) memory: bool,
+    /// Those in memory, whose root directory belongs to the caller.
+    pub(super) tmpfs: bool,
 }
 
 impl Ahead {
@@ -77,12 +78,12 @@ impl Ahead {
         make: impl FnOnce(&mut Sequence),
     ) {
         let may = match which {
-            FileSystem::Memory | FileSystem::Cover => self.memory,
             FileSystem::Sys => self.sys,
+            FileSystem::Memory | FileSystem::Scratch | FileSystem::Devices => self.tmpfs,
         };
         if may {
-            sequence.when(When::With(call::Ahead::FileSystems), take);
-            sequence.when(When::Without(call::Ahead::FileSystems), make);
+            sequence.when(When::With(What::FileSystems), take);
+            sequence.when(When::Without(What::FileSystems), make);
         } else {
             make(sequence);
         }
@@ -91,8 +92,8 @@ impl Ahead {
 
 /// Closes the descriptors of what came with spare namespaces, for processes that go on without an exec.
 pub(super) fn close_what_was_ahead(sequence: &mut Sequence) {
-    sequence.when(When::With(call::Ahead::FileSystems), |sequence| {
-        for which in [FileSystem::Memory, FileSystem::Cover, FileSystem::Sys] {
+    sequence.when(When::With(What::FileSystems), |sequence| {
+        for which in FileSystem::ALL {
             sequence.call(Step::Prepare, number::CLOSE, [Handle::Ahead(which).into()]);
         }
     });
@@ -394,7 +395,7 @@ fn bind_hosts(sequence: &mut Sequence, content: &[u8], inside: &Inside<'_>) {
         sequence.call(STEP, number::UMOUNT2, [path, named!(MNT_DETACH)]).about(directory);
     } else {
         let note = Some("covers the file's other name");
-        fresh_shm(sequence, STEP, inside, FileSystem::Cover, note);
+        fresh_shm(sequence, STEP, inside, FileSystem::Scratch, note);
     }
 }
 

@@ -4,6 +4,7 @@
 //! arguments. It is a pure function of [`Spec`], [`Payload`] and [`Host`], and the very object that
 //! [`launch`](crate::launch::launch) executes and [`Plan::lines`] prints.
 
+pub(crate) mod ahead;
 pub(crate) mod call;
 mod command;
 mod confine;
@@ -20,6 +21,7 @@ mod text;
 pub use step::Step;
 pub use text::{Actor, Line};
 
+use ahead::{FileSystem, What, When};
 use call::{Arg, Handle, Sequence};
 use confine::Confined;
 pub(crate) use isolation::hosts_file;
@@ -432,7 +434,7 @@ impl Builder<'_> {
         let pingers = self.pingers(ids);
         let other_net = new.contains(Kind::Net) || entered_net;
         // What the watchdog's child mounts is the caller's, as what this one mounts.
-        let ahead = isolation::Ahead { sys: another, memory: another && changed.is_none() };
+        let ahead = isolation::Ahead { sys: another, tmpfs: another && changed.is_none() };
         let inside = Inside { spec, new, other_net, pingers, host, files: self.files, ahead };
         self.kernels = isolation::isolate(self.sequence(), &inside);
         self.sequence().await_id_maps();
@@ -524,12 +526,27 @@ impl Sequence {
         self.call(Step::Signals, number::RESET_SIGNALS, [set]).note(note);
     }
 
-    /// Sends a descriptor of this process to the watchdog.
+    /// Sends a descriptor of this process to the watchdog, with those of the file systems that were made ahead:
+    /// what holds them is not this process alone, whose end would have to wait until they are taken apart.
     fn register_with_watchdog(&mut self, leads_session: bool, another: bool) {
+        if another {
+            self.when(When::With(What::FileSystems), |sequence| {
+                let file_systems = FileSystem::ALL.map(Handle::Ahead);
+                sequence.send_to_watchdog(leads_session, another, &file_systems);
+            });
+            self.when(When::Without(What::FileSystems), |sequence| {
+                sequence.send_to_watchdog(leads_session, another, &[]);
+            });
+        } else {
+            self.send_to_watchdog(leads_session, another, &[]);
+        }
+    }
+
+    fn send_to_watchdog(&mut self, leads_session: bool, another: bool, others: &[Handle]) {
         let pid = self.cell();
         let says = (u8::from(leads_session) * told::SESSION) | (u8::from(another) * told::ANOTHER);
         let shown = format!("{{<pidfd>, {}}}", if leads_session { "session" } else { "process" });
-        let (message, pidfd) = self.message_with_descriptor(&[says], &shown);
+        let (message, pidfd) = self.message_with_descriptors(&[says], others, &shown);
         self.call(Step::Watchdog, number::GETPID, []).into(pid);
         self.call(Step::Watchdog, number::PIDFD_OPEN, [pid.into(), Arg::Int(0)]).into(pidfd);
         let args = [Handle::Watchdog.into(), message, named!(MSG_NOSIGNAL)];

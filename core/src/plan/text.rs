@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::call::{Arg, Call, Sequence, When};
+use super::call::{Arg, Call, Sequence};
 use super::{Plan, Step};
 use crate::files::OuterDirectory;
 use crate::namespaces::Kind;
@@ -90,7 +90,7 @@ impl Plan {
                 note: call.note,
                 filename: call.filename.as_ref().map(|name| name.to_string_lossy().into_owned()),
             };
-            lines.push((!matches!(call.when, When::With(_))).then(line));
+            lines.push(call.when.is_shown().then(line));
             if call.number.number == pseudo::FORK {
                 actor = Actor::Child;
             }

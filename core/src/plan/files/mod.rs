@@ -172,6 +172,19 @@ fn attach_to(sequence: &mut Sequence, step: Step, tree: Cell, place: Cell, path:
     sequence.call(step, number::MOVE_MOUNT, args).about(path);
 }
 
+/// The names of attributes of mounts.
+fn attribute_names(bits: u64) -> String {
+    const NAMES: [(u64, &str); 4] = [
+        (libc::MOUNT_ATTR_RDONLY, "MOUNT_ATTR_RDONLY"),
+        (libc::MOUNT_ATTR_NOSUID, "MOUNT_ATTR_NOSUID"),
+        (libc::MOUNT_ATTR_NODEV, "MOUNT_ATTR_NODEV"),
+        (libc::MOUNT_ATTR_NOEXEC, "MOUNT_ATTR_NOEXEC"),
+    ];
+    let names = NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name);
+    let names = names.collect::<Vec<_>>().join("|");
+    if names.is_empty() { "0".to_owned() } else { names }
+}
+
 /// `mount_setattr(2)` on a tree, or (`AT_FDCWD`) on a path.
 pub(super) fn set_attributes<'a>(
     sequence: &'a mut Sequence,
@@ -180,18 +193,7 @@ pub(super) fn set_attributes<'a>(
     (set, clear): (u64, u64),
     recursive: bool,
 ) -> &'a mut Call {
-    const NAMES: [(u64, &str); 4] = [
-        (libc::MOUNT_ATTR_RDONLY, "MOUNT_ATTR_RDONLY"),
-        (libc::MOUNT_ATTR_NOSUID, "MOUNT_ATTR_NOSUID"),
-        (libc::MOUNT_ATTR_NODEV, "MOUNT_ATTR_NODEV"),
-        (libc::MOUNT_ATTR_NOEXEC, "MOUNT_ATTR_NOEXEC"),
-    ];
-    let names = |bits: u64| {
-        let names = NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name);
-        let names = names.collect::<Vec<_>>().join("|");
-        if names.is_empty() { "0".to_owned() } else { names }
-    };
-    let shown = format!("{{{}, {}}}", names(set), names(clear));
+    let shown = format!("{{{}, {}}}", attribute_names(set), attribute_names(clear));
     let bytes: Vec<u8> = [set, clear, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
     let attributes = sequence.structure(&bytes, shown);
     let text = sequence.text(path);

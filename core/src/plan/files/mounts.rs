@@ -4,14 +4,15 @@ use std::ffi::{CStr, CString};
 
 use super::root::{replace, tmpfs_on};
 use super::{
-    Assembly, attach_to, change_to, clone_tree, close, make_content, make_directory, make_file,
-    open_in_root, open_new_root, set_attributes,
+    Assembly, attach_to, attribute_names, change_to, clone_tree, close, make_content,
+    make_directory, make_file, open_in_root, open_new_root, set_attributes,
 };
 use crate::files::{Files, Make, Owner};
 use crate::host::Host;
 use crate::namespaces::{Kind, NamespaceOptions};
+use crate::plan::ahead::FileSystem;
 use crate::plan::call::{Arg, Cell, Sequence};
-use crate::plan::isolation::{Inside, at_cwd, mount, named};
+use crate::plan::isolation::{Inside, at_cwd, mount, mount_what_was_ahead, named};
 use crate::plan::maps::maps;
 use crate::plan::{Step, number};
 use crate::spec::{IdMap, MountKind, Options, Spec};
@@ -127,6 +128,8 @@ impl Assembly<'_> {
     /// Mounts everything in order.
     pub(super) fn mount_all(&self, sequence: &mut Sequence, sources: &[Option<Cell>], root: Cell) {
         const STEP: Step = Step::Mount;
+        // On the host's root it covers another one.
+        let mut scratch = self.files.own.as_ref().map(|_| FileSystem::Scratch);
         for ((wanted, place), source) in
             self.spec.mounts.iter().zip(&self.files.mounts).zip(sources)
         {
@@ -140,7 +143,8 @@ impl Assembly<'_> {
             } else {
                 change_to(sequence, STEP, onto);
                 let options = wanted.parse().unwrap_or_default();
-                self.file_system(sequence, &wanted.kind, &options, &place.path);
+                let ahead = scratch.take_if(|_| is_scratch(&wanted.kind, &options));
+                self.file_system(sequence, (&wanted.kind, ahead), &options, &place.path);
             }
             close(sequence, STEP, onto);
             for patch in &place.patches {
@@ -149,11 +153,11 @@ impl Assembly<'_> {
         }
     }
 
-    /// Mounts a file system of the container's own on the working directory.
+    /// Mounts a file system of the container's own on the working directory; `ahead` may have been made.
     fn file_system(
         &self,
         sequence: &mut Sequence,
-        kind: &MountKind,
+        (kind, ahead): (&MountKind, Option<FileSystem>),
         options: &Options,
         path: &CStr,
     ) {
@@ -176,9 +180,18 @@ impl Assembly<'_> {
         let data = (!data.is_empty()).then(|| CString::new(data.join(",")).unwrap_or_default());
         let name = CString::new(kind.name()).expect("a word");
         let kind = Some(name.as_c_str());
-        mount(sequence, Step::Mount, kind, c".", kind, flags(options), data.as_deref())
-            .about(path)
-            .note("on the directory that was opened");
+        let make = |sequence: &mut Sequence| {
+            mount(sequence, Step::Mount, kind, c".", kind, flags(options), data.as_deref())
+                .about(path)
+                .note("on the directory that was opened");
+        };
+        let Some(which) = ahead else { return make(sequence) };
+        let take = |sequence: &mut Sequence| {
+            let attributes =
+                Arg::Named(attributes(options), attribute_names(attributes(options)).into());
+            mount_what_was_ahead(sequence, Step::Mount, which, attributes, c".");
+        };
+        self.ahead.take_or_make(sequence, which, take, make);
     }
 
     /// What pseudo terminals are told: everybody may have one, and their group is tty's where that has
@@ -197,6 +210,12 @@ impl Assembly<'_> {
         }
         data
     }
+}
+
+/// Whether a mount is what [`FileSystem::Scratch`] is, which can be written to however it is mounted.
+fn is_scratch(kind: &MountKind, options: &Options) -> bool {
+    let is_plain = options.parameters.is_empty() && !options.read_only;
+    *kind == MountKind::Tmpfs { size: None, mode: 0o1777 } && is_plain
 }
 
 /// Whether a group has an id inside.

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::files::{OwnPlaces, Owner, Place};
 use crate::namespaces::Kind;
-use crate::plan::call::{Arg, Cell, FileSystem, Sequence};
+use crate::plan::ahead::FileSystem;
+use crate::plan::call::{Arg, Cell, Sequence};
 use crate::plan::isolation::{at_cwd, mount, mount_detached, mount_what_was_ahead, named};
 use crate::plan::seclude::Kernels;
 use crate::plan::{Step, number};
@@ -75,12 +76,19 @@ impl Assembly<'_> {
         let kind = Some(c"tmpfs");
         let data = Some(c"mode=755,size=64k");
         // The devices are mounts of their own: a device file that is made beside them need not open.
-        let flags = if self.spec.confine.profile.confinement().covers_files() {
-            named!(MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        let (flags, attributes) = if self.spec.confine.profile.confinement().covers_files() {
+            (named!(MS_NOSUID | MS_NODEV | MS_NOEXEC), kernels_attributes())
         } else {
-            named!(MS_NOSUID | MS_NOEXEC)
+            let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+            (named!(MS_NOSUID | MS_NOEXEC), attributes)
         };
-        mount(sequence, STEP, kind, c".", kind, flags, data).about(c"/dev");
+        let which = FileSystem::Devices;
+        let take = |sequence: &mut Sequence| {
+            mount_what_was_ahead(sequence, STEP, which, attributes, c".");
+        };
+        self.ahead.take_or_make(sequence, which, take, |sequence| {
+            mount(sequence, STEP, kind, c".", kind, flags, data).about(c"/dev");
+        });
         // Everything from here on is named from the new /dev, in which nobody else has made a link.
         let dev = open_in_root(sequence, STEP, root, &own.dev.path, true);
         change_to(sequence, STEP, dev);

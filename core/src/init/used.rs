@@ -1,0 +1,89 @@
+//! File systems that containers use, held here for a moment longer than the containers last.
+//!
+//! Whoever lets go of a file system last takes it apart, and the end of a container would wait for that. So the
+//! watchdog holds those that were made ahead, which are nobody else's, and lets go of them when nothing else
+//! happens.
+
+use crate::file::close;
+use crate::reaper::MOST;
+use crate::spare::{BUSY_MILLISECONDS, now};
+
+/// Containers at once. What others use goes with them.
+const KNOWN: usize = 16;
+
+/// What one container uses. All zero at first, so that it takes no room in the helper's file.
+#[derive(Clone, Copy)]
+struct Held {
+    state: State,
+    container: i32,
+    /// -1 where there is none.
+    file_systems: [i32; MOST - 1],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Free = 0,
+    InUse,
+    /// The container has ended.
+    Left,
+}
+
+const NOTHING: Held = Held { state: State::Free, container: 0, file_systems: [0; MOST - 1] };
+
+pub(crate) struct Used {
+    held: [Held; KNOWN],
+    let_go_at: Option<u64>,
+}
+
+impl Used {
+    pub(crate) const NONE: Self = Self { held: [NOTHING; KNOWN], let_go_at: None };
+
+    /// Holds what a container uses, until after its end.
+    pub(crate) fn hold(&mut self, container: i32, file_systems: [i32; MOST - 1]) {
+        if file_systems[0] < 0 {
+            return;
+        }
+        match self.held.iter_mut().find(|held| held.state == State::Free) {
+            Some(free) => *free = Held { state: State::InUse, container, file_systems },
+            None => close_all(file_systems),
+        }
+    }
+
+    /// The container with this descriptor has ended, or is not watched.
+    pub(crate) fn has_ended(&mut self, container: i32) {
+        let is_its = |held: &&mut Held| held.state == State::InUse && held.container == container;
+        if let Some(held) = self.held.iter_mut().find(is_its) {
+            held.state = State::Left;
+            self.let_go_at = Some(now() + BUSY_MILLISECONDS);
+        }
+    }
+
+    /// When there is something to let go of.
+    pub(crate) const fn due(&self) -> Option<u64> {
+        self.let_go_at
+    }
+
+    /// Something has happened: there is no time for it yet.
+    pub(crate) fn put_off(&mut self) {
+        if self.let_go_at.is_some() {
+            self.let_go_at = Some(now() + BUSY_MILLISECONDS);
+        }
+    }
+
+    /// Lets go, where it is time.
+    pub(crate) fn let_go(&mut self) {
+        if self.let_go_at.take_if(|at| *at <= now()).is_none() {
+            return;
+        }
+        for held in &mut self.held {
+            if held.state == State::Left {
+                held.state = State::Free;
+                close_all(held.file_systems);
+            }
+        }
+    }
+}
+
+fn close_all(descriptors: [i32; MOST - 1]) {
+    descriptors.into_iter().filter(|&descriptor| descriptor >= 0).for_each(close);
+}
