@@ -1,8 +1,7 @@
 //! Works out where everything goes, mount by mount, in the order in which it is done.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -18,18 +17,19 @@ use crate::namespaces::Kind;
 use crate::spec::{Mount, Network, Overlay, Spec};
 
 /// Devices that every container has, where the host has them.
-const DEVICES: [&CStr; 6] = [c"null", c"zero", c"full", c"random", c"urandom", c"tty"];
+const DEVICES: [(&CStr, &CStr); 6] = [
+    (c"null", c"/dev/null"),
+    (c"zero", c"/dev/zero"),
+    (c"full", c"/dev/full"),
+    (c"random", c"/dev/random"),
+    (c"urandom", c"/dev/urandom"),
+    (c"tty", c"/dev/tty"),
+];
 
 pub(super) struct Gatherer<'a> {
     spec: &'a Spec,
     pub(super) view: View,
     root: Root,
-}
-
-/// A mount point that a rootfs may lack.
-struct Wanted {
-    spot: Spot,
-    directory: bool,
 }
 
 impl<'a> Gatherer<'a> {
@@ -170,7 +170,7 @@ impl<'a> Gatherer<'a> {
             etc: etc.into_iter().map(|(text, spot)| (text, place(self, &spot, false))).collect(),
             devices: DEVICES
                 .into_iter()
-                .filter(|name| Path::new("/dev").join(OsStr::from_bytes(name.to_bytes())).exists())
+                .filter(|(_, path)| rustix::fs::stat(*path).is_ok())
                 .collect(),
         })
     }
@@ -188,7 +188,7 @@ impl<'a> Gatherer<'a> {
         if spot.directory == Some(false) {
             return Err(wrong(format!("/{name} in it is a file")));
         }
-        self.need(&Wanted { spot: spot.clone(), directory: true });
+        self.need(&spot, true);
         Ok(spot)
     }
 
@@ -211,7 +211,7 @@ impl<'a> Gatherer<'a> {
             // A file in the way, or a loop of links: the root has its reasons.
             let Ok(spot) = self.view.locate([b"etc", name.as_bytes()]) else { continue };
             if spot.directory != Some(true) && (required || self.may_have(&spot)) {
-                self.need(&Wanted { spot: spot.clone(), directory: false });
+                self.need(&spot, false);
                 found.push((content, spot));
             }
         }
@@ -234,25 +234,25 @@ impl<'a> Gatherer<'a> {
         if layer.needs.iter().any(assembled) {
             return true;
         }
-        let directory = top.join(spot.existing.strip_prefix(&layer.at).unwrap_or(&spot.existing));
-        spot.existing != Path::new("/")
+        let existing = spot.existing();
+        let directory = top.join(existing.strip_prefix(&layer.at).unwrap_or(existing));
+        existing != Path::new("/")
             && std::fs::read_dir(directory).is_ok_and(|entries| {
                 entries.flatten().all(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             })
     }
 
-    /// Notes a mount point that may be missing.
-    fn need(&mut self, wanted: &Wanted) {
-        let Wanted { spot, directory } = wanted;
+    /// Notes a mount point that a rootfs may lack, for a directory or a file.
+    fn need(&mut self, spot: &Spot, directory: bool) {
         if !spot.is_missing() {
             return;
         }
         let own = self.may_make(spot);
         let layer = &mut self.view.layers[spot.layer];
         if !own {
-            layer.needs.push((spot.path.clone(), *directory));
+            layer.needs.push((spot.path.clone(), directory));
         }
-        self.view.make(spot, *directory);
+        self.view.make(spot, directory);
     }
 
     /// Whether a mount point can simply be made, since its directory is the container's own. In an overlay
@@ -316,7 +316,7 @@ impl<'a> Gatherer<'a> {
             }
             _ => {}
         }
-        self.need(&Wanted { spot: spot.clone(), directory });
+        self.need(&spot, directory);
         self.view.push(&spot.path, backing);
         Ok((spot, sources))
     }
@@ -326,8 +326,8 @@ impl<'a> Gatherer<'a> {
     fn place(&self, spot: &Spot, directory: bool) -> Place {
         let mut make = Vec::new();
         if spot.is_missing() && self.may_make(spot) {
-            let mut way = spot.existing.clone();
-            let missing = spot.path.strip_prefix(&spot.existing).unwrap_or(Path::new(""));
+            let mut way = spot.existing().to_owned();
+            let missing = spot.path.strip_prefix(&way).unwrap_or(Path::new(""));
             for name in missing {
                 let last = way.join(name) == spot.path;
                 let parent = relative(&way);

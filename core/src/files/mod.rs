@@ -79,8 +79,8 @@ pub(crate) struct OwnPlaces {
     pub(crate) etc: Vec<(Vec<u8>, Place)>,
     /// Directories that a profile makes private.
     pub(crate) private: Vec<Place>,
-    /// Which of the host's devices there are, by their names in /dev.
-    pub(crate) devices: Vec<&'static CStr>,
+    /// Which of the host's devices there are: their names in /dev, and their paths.
+    pub(crate) devices: Vec<(&'static CStr, &'static CStr)>,
 }
 
 /// Everything that a plan has to know about files.

@@ -4,8 +4,9 @@
 //! root, and `..` ends there. The kernel resolves the result once more when it mounts
 //! (`openat2(2)`, `RESOLVE_IN_ROOT`), so what changes in between cannot lead outside.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -44,16 +45,25 @@ pub(super) struct Spot {
     pub(super) path: PathBuf,
     /// The layer that it lies in.
     pub(super) layer: usize,
-    /// The deepest directory on the way that is there.
-    pub(super) existing: PathBuf,
+    /// How much of the path is there: the length of the deepest directory's.
+    existing: usize,
     /// Whether it is a directory; `None` where it does not exist or nobody can tell yet.
     pub(super) directory: Option<bool>,
 }
 
 impl Spot {
     pub(super) fn is_missing(&self) -> bool {
-        self.existing != self.path
+        self.existing != length(&self.path)
     }
+
+    /// The deepest directory on the way that is there.
+    pub(super) fn existing(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.path.as_os_str().as_bytes()[..self.existing]))
+    }
+}
+
+fn length(path: &Path) -> usize {
+    path.as_os_str().len()
 }
 
 enum Found {
@@ -96,39 +106,39 @@ impl View {
         &self,
         components: impl IntoIterator<Item = &'a [u8]>,
     ) -> io::Result<Spot> {
-        let mut rest: VecDeque<OsString> =
-            components.into_iter().map(|name| OsStr::from_bytes(name).to_owned()).collect();
-        let mut path = PathBuf::from("/");
-        let mut existing = path.clone();
+        /// Enough for most paths inside.
+        const ROOM: usize = 64;
+        let components = components.into_iter().map(|name| Cow::Borrowed(OsStr::from_bytes(name)));
+        let mut rest: VecDeque<Cow<'a, OsStr>> = components.collect();
+        let mut path = PathBuf::with_capacity(ROOM);
+        path.push("/");
+        let mut existing = length(&path);
         let mut directory = Some(true);
         let mut links = 0;
         while let Some(name) = rest.pop_front() {
             if directory == Some(false) {
                 return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
             }
-            if name == ".." {
+            if &*name == ".." {
                 path.pop();
-                if !path.starts_with(&existing) {
-                    existing.clone_from(&path);
-                }
-                if path == existing {
+                existing = existing.min(length(&path));
+                if length(&path) == existing {
                     directory = Some(true);
                 }
                 continue;
             }
-            let next = path.join(&name);
-            if path != existing {
+            let is_there = length(&path) == existing;
+            path.push(&name);
+            if !is_there {
                 // Below something that is missing.
-                path = next;
                 continue;
             }
-            match self.look(&next)? {
+            match self.look(&path)? {
                 Found::Directory => directory = Some(true),
                 Found::File => directory = Some(false),
                 Found::Unknown => directory = None,
                 Found::Missing => {
                     directory = None;
-                    path = next;
                     continue;
                 }
                 Found::Link(to) => {
@@ -136,9 +146,10 @@ impl View {
                     if links > MOST_LINKS {
                         return Err(io::Error::from_raw_os_error(libc::ELOOP));
                     }
+                    path.pop();
                     if to.is_absolute() {
-                        path = "/".into();
-                        existing = "/".into();
+                        path.push("/");
+                        existing = length(&path);
                     }
                     let names = to.components().filter_map(|component| match component {
                         std::path::Component::Normal(name) => Some(name.to_owned()),
@@ -146,14 +157,13 @@ impl View {
                         _ => None,
                     });
                     for name in names.collect::<Vec<_>>().into_iter().rev() {
-                        rest.push_front(name);
+                        rest.push_front(Cow::Owned(name));
                     }
                     directory = Some(true);
                     continue;
                 }
             }
-            path = next;
-            existing.clone_from(&path);
+            existing = length(&path);
         }
         Ok(Spot { layer: self.layer_of(&path), path, existing, directory })
     }
@@ -187,8 +197,8 @@ impl View {
 
     /// Says that a mount point will be made there.
     pub(super) fn make(&mut self, spot: &Spot, directory: bool) {
-        let mut way = spot.existing.clone();
-        if let Ok(missing) = spot.path.strip_prefix(&spot.existing) {
+        let mut way = spot.existing().to_owned();
+        if let Ok(missing) = spot.path.strip_prefix(spot.existing()) {
             for name in missing {
                 way.push(name);
                 self.made.insert(way.clone(), true);
@@ -246,7 +256,7 @@ mod tests {
         assert_eq!(root.locate("loop").unwrap_err().raw_os_error(), Some(libc::ELOOP));
         let spot = root.locate("dangling/x").unwrap();
         assert_eq!(spot.path, Path::new("/nowhere/at/all/x"));
-        assert_eq!(spot.existing, Path::new("/"));
+        assert_eq!(spot.existing(), Path::new("/"));
     }
 
     #[test]

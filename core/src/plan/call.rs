@@ -1,8 +1,8 @@
 //! A sequence of system calls with their real arguments: what is executed, and what is shown.
 
-use std::borrow::Cow;
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{CStr, OsStr};
 use std::mem::offset_of;
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 
@@ -13,7 +13,7 @@ use crate::program::{self, Call as FlatCall, Header, on_error, pseudo};
 
 /// A place in the sequence's data: an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place(usize);
+pub(crate) struct Place(u32);
 
 /// An `i32` in the data that one call fills in and later calls read. -1 until then, so that what
 /// follows a call whose failure is ignored meets EBADF, and never a descriptor by accident.
@@ -94,18 +94,26 @@ impl Handles {
 pub(crate) enum Arg {
     /// A number, shown in decimal.
     Int(i64),
-    /// A number with a name: flags, commands, signals. Shown by name.
-    Named(u64, Cow<'static, str>),
+    /// A number with a name: flags, commands. Shown by name.
+    Named(u64, &'static str),
+    /// The same, with a name that was put together.
+    NamedAs(u64, Box<str>),
+    /// The same, with a name that is worked out when somebody wants to see it.
+    Shown(u64, fn(u64) -> String),
     /// A null pointer.
     Null,
     /// A C string.
     Text(Place),
     /// A buffer, whose length is another argument; shown as text.
-    Buffer(Place, usize),
+    Buffer(Place, u32),
     /// An array of C strings, null at its end: how many.
-    Strings(Place, usize),
+    Strings(Place, u32),
     /// A structure, shown as this text.
-    Struct(Place, String),
+    Struct(Place, &'static str),
+    /// The same, with a text that was put together.
+    StructAs(Place, Box<str>),
+    /// A structure of so many words, with a text that is worked out when somebody wants to see it.
+    Words(Place, u8, fn(&[u64]) -> String),
     /// The value that an earlier call left.
     Cell(Cell),
     /// A descriptor of the launch.
@@ -153,42 +161,78 @@ impl From<Handle> for Arg {
 pub(crate) struct Call {
     pub(crate) step: Step,
     pub(crate) number: Number,
-    pub(crate) args: Vec<Arg>,
+    /// Which of the sequence's arguments: see [`Sequence::args`].
+    args: Range<u32>,
     pub(crate) on_error: u8,
     /// How many following calls are left out when this one succeeds; see [`Sequence::unless_gone`].
     pub(crate) skip: u8,
     pub(crate) when: When,
     pub(crate) result: Option<Cell>,
-    /// The file that a failure is about.
-    pub(crate) filename: Option<OsString>,
+    /// The file that a failure is about: see [`Sequence::filename`].
+    filename: Option<Place>,
     /// Why, for readers.
     pub(crate) note: Option<&'static str>,
 }
 
-impl Call {
-    pub(crate) fn into(&mut self, cell: Cell) -> &mut Self {
-        self.result = Some(cell);
+/// The call that was appended last, to say more about it.
+pub(crate) struct Appended<'a> {
+    sequence: &'a mut Sequence,
+}
+
+impl Appended<'_> {
+    fn call(&mut self) -> &mut Call {
+        self.sequence.calls.last_mut().expect("just appended")
+    }
+
+    pub(crate) fn into(mut self, cell: Cell) -> Self {
+        self.call().result = Some(cell);
         self
     }
 
-    pub(crate) fn ignore(&mut self) -> &mut Self {
-        self.on_error = on_error::IGNORE;
+    pub(crate) fn ignore(self) -> Self {
+        self.ignore_if(true)
+    }
+
+    pub(crate) fn ignore_if(self, optional: bool) -> Self {
+        if optional { self.on_error(on_error::IGNORE) } else { self }
+    }
+
+    /// How many following calls are left out when this one succeeds.
+    pub(crate) fn skip(mut self, count: u8) -> Self {
+        self.call().skip = count;
         self
     }
 
     /// Goes on where the path is not there, and makes the following calls meet EBADF.
-    pub(crate) fn unless_absent(&mut self) -> &mut Self {
-        self.on_error = on_error::ABSENT;
+    pub(crate) fn unless_absent(self) -> Self {
+        self.on_error(on_error::ABSENT)
+    }
+
+    /// One of [`on_error`].
+    pub(crate) fn on_error(mut self, what: u8) -> Self {
+        self.call().on_error = what;
         self
     }
 
-    pub(crate) fn about(&mut self, file: &CStr) -> &mut Self {
-        self.filename = Some(OsStr::from_bytes(file.to_bytes()).to_owned());
+    pub(crate) fn about(mut self, file: &CStr) -> Self {
+        // Most calls have it among their arguments.
+        let sequence = &*self.sequence;
+        let args = sequence.calls.last().map_or(&[][..], |call| sequence.args(call));
+        let argument = args.iter().find_map(|arg| match arg {
+            Arg::Text(place) if sequence.is_at(*place, file) => Some(*place),
+            _ => None,
+        });
+        let place = argument.unwrap_or_else(|| self.sequence.place(file.to_bytes_with_nul()));
+        self.call().filename = Some(place);
         self
     }
 
-    pub(crate) fn note(&mut self, note: &'static str) -> &mut Self {
-        self.note = Some(note);
+    pub(crate) fn note(self, note: &'static str) -> Self {
+        self.note_if_any(Some(note))
+    }
+
+    pub(crate) fn note_if_any(mut self, note: Option<&'static str>) -> Self {
+        self.call().note = note;
         self
     }
 }
@@ -197,6 +241,8 @@ impl Call {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sequence {
     pub(crate) calls: Vec<Call>,
+    /// Of all calls, one after the other.
+    args: Vec<Arg>,
     data: Vec<u8>,
     /// Offsets in `data` of pointers into `data`.
     pointers: Vec<usize>,
@@ -212,6 +258,16 @@ pub(crate) struct Sequence {
 const NUMERAL: usize = 10;
 
 impl Sequence {
+    /// With room for most containers: growing would copy it again and again.
+    pub(super) fn with_room() -> Self {
+        Self {
+            calls: Vec::with_capacity(128),
+            args: Vec::with_capacity(384),
+            data: Vec::with_capacity(8192),
+            ..Self::default()
+        }
+    }
+
     /// Has the last `count` calls left out, where the one before them finds that what it names has gone.
     pub(crate) fn unless_gone(&mut self, count: usize) {
         let at = self.calls.len() - count - 1;
@@ -226,12 +282,14 @@ impl Sequence {
         step: Step,
         number: Number,
         args: [Arg; N],
-    ) -> &mut Call {
+    ) -> Appended<'_> {
         debug_assert!(N <= 6, "a system call has six arguments at most");
+        let first = self.args.len() as u32;
+        self.args.extend(args);
         self.calls.push(Call {
             step,
             number,
-            args: args.into(),
+            args: first..self.args.len() as u32,
             on_error: on_error::FAIL,
             skip: 0,
             when: When::Always,
@@ -239,7 +297,27 @@ impl Sequence {
             filename: None,
             note: None,
         });
-        self.calls.last_mut().expect("just pushed")
+        self.appended()
+    }
+
+    /// The call that was appended last.
+    pub(crate) fn appended(&mut self) -> Appended<'_> {
+        Appended { sequence: self }
+    }
+
+    /// The arguments of a call.
+    pub(crate) fn args(&self, call: &Call) -> &[Arg] {
+        &self.args[call.args.start as usize..call.args.end as usize]
+    }
+
+    /// The file that a call's failure is about.
+    pub(crate) fn filename(&self, call: &Call) -> Option<&OsStr> {
+        call.filename.map(|place| OsStr::from_bytes(self.bytes(place, None)))
+    }
+
+    /// Whether this text stands there.
+    fn is_at(&self, place: Place, text: &CStr) -> bool {
+        self.data[place.0 as usize..].starts_with(text.to_bytes_with_nul())
     }
 
     /// The indexes of the calls that a plan shows: those that are made where nothing was made ahead.
@@ -293,7 +371,7 @@ impl Sequence {
             }
             if call.number.number == number::CLOSE.number {
                 open.retain(
-                    |cell| !matches!(call.args.first(), Some(Arg::Cell(closed)) if closed == cell),
+                    |cell| !matches!(self.args(call).first(), Some(Arg::Cell(closed)) if closed == cell),
                 );
             }
         }
@@ -306,7 +384,7 @@ impl Sequence {
     fn place(&mut self, bytes: &[u8]) -> Place {
         // Structures among the data are read by the kernel, which wants them aligned.
         self.data.resize(self.data.len().next_multiple_of(8), 0);
-        let place = Place(self.data.len());
+        let place = Place(self.data.len() as u32);
         self.data.extend_from_slice(bytes);
         place
     }
@@ -318,12 +396,41 @@ impl Sequence {
 
     /// A buffer argument; its length goes into the next argument.
     pub(crate) fn buffer(&mut self, bytes: &[u8]) -> Arg {
-        Arg::Buffer(self.place(bytes), bytes.len())
+        Arg::Buffer(self.place(bytes), bytes.len() as u32)
     }
 
     /// A structure argument, shown as `shown`.
-    pub(crate) fn structure(&mut self, bytes: &[u8], shown: impl Into<String>) -> Arg {
-        Arg::Struct(self.place(bytes), shown.into())
+    pub(crate) fn structure(&mut self, bytes: &[u8], shown: &'static str) -> Arg {
+        Arg::Struct(self.place(bytes), shown)
+    }
+
+    /// The same, with a text that was put together.
+    pub(crate) fn structure_as(&mut self, bytes: &[u8], shown: String) -> Arg {
+        Arg::StructAs(self.place(bytes), shown.into())
+    }
+
+    /// A structure of words, with a text that is worked out when somebody wants to see it.
+    pub(crate) fn words(&mut self, words: &[u64], show: fn(&[u64]) -> String) -> Arg {
+        Arg::Words(self.place_words(words), words.len() as u8, show)
+    }
+
+    /// The same, with a text that is always the same.
+    pub(crate) fn words_shown(&mut self, words: &[u64], shown: &'static str) -> Arg {
+        Arg::Struct(self.place_words(words), shown)
+    }
+
+    fn place_words(&mut self, words: &[u64]) -> Place {
+        let place = self.place(&[]);
+        for word in words {
+            self.data.extend_from_slice(&word.to_ne_bytes());
+        }
+        place
+    }
+
+    /// What [`Self::words`] was given.
+    pub(crate) fn words_at(&self, place: Place, count: u8) -> Vec<u64> {
+        let bytes = self.bytes(place, Some(u32::from(count) * 8));
+        bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes)).collect()
     }
 
     /// A new cell.
@@ -332,8 +439,8 @@ impl Sequence {
     }
 
     /// The address of a cell, for a call that reads the value from there.
-    pub(crate) fn address_of(cell: Cell, shown: &str) -> Arg {
-        Arg::Struct(cell.0, shown.to_owned())
+    pub(crate) fn address_of(cell: Cell, shown: &'static str) -> Arg {
+        Arg::Struct(cell.0, shown)
     }
 
     /// An array of strings, as execve(2) takes them.
@@ -341,7 +448,7 @@ impl Sequence {
         let places: Vec<Place> =
             strings.into_iter().map(|string| self.place(string.to_bytes_with_nul())).collect();
         let array = self.pointers_to(&places);
-        Arg::Strings(array, places.len())
+        Arg::Strings(array, places.len() as u32)
     }
 
     /// An array of strings that come one after the other, each with its NUL.
@@ -349,19 +456,19 @@ impl Sequence {
         let first = self.place(lines).0;
         let lines = lines.split_inclusive(|&byte| byte == 0);
         let place =
-            |at: &mut usize, line: &[u8]| Some(Place(std::mem::replace(at, *at + line.len())));
+            |at: &mut u32, line: &[u8]| Some(Place(std::mem::replace(at, *at + line.len() as u32)));
         let places: Vec<Place> = lines.scan(first, place).collect();
         let array = self.pointers_to(&places);
-        Arg::Strings(array, places.len())
+        Arg::Strings(array, places.len() as u32)
     }
 
     /// The helper's arguments: its name and the number of the program's descriptor.
     pub(crate) fn helper_arguments(&mut self, program: Handle) -> Arg {
         let name = self.place(c"minidocker-init".to_bytes_with_nul());
         let numeral = self.place(&[0; NUMERAL + 1]);
-        self.numerals.push((numeral.0, program));
+        self.numerals.push((numeral.0 as usize, program));
         let array = self.pointers_to(&[name, numeral]);
-        Arg::Struct(array, "[\"minidocker-init\", \"<program>\"]".to_owned())
+        Arg::Struct(array, r#"["minidocker-init", "<program>"]"#)
     }
 
     /// An array of pointers to places, null at its end.
@@ -369,7 +476,7 @@ impl Sequence {
         let array = self.place(&[]);
         for place in places {
             self.pointers.push(self.data.len());
-            self.data.extend_from_slice(&(place.0 as u64).to_ne_bytes());
+            self.data.extend_from_slice(&u64::from(place.0).to_ne_bytes());
         }
         self.data.extend_from_slice(&0_u64.to_ne_bytes());
         array
@@ -381,14 +488,14 @@ impl Sequence {
         &mut self,
         payload: &[u8],
         others: &[Handle],
-        shown: &str,
+        shown: &'static str,
     ) -> (Arg, Cell) {
         /// Where descriptors are, after a `struct cmsghdr`.
         const FIRST: usize = 16;
         let payload_place = self.place(payload);
         let part = self.pointers_to(&[payload_place]);
         // The terminating null of the array is where the length goes.
-        self.patch(part.0 + 8, payload.len() as u64);
+        self.patch(part.0 as usize + 8, payload.len() as u64);
         let length = FIRST + 4 * (1 + others.len());
         let mut rights = Vec::new();
         rights.extend_from_slice(&(length as u64).to_ne_bytes());
@@ -398,16 +505,17 @@ impl Sequence {
         rights.resize(length.next_multiple_of(8), 0);
         let control = self.place(&rights);
         for (index, other) in others.iter().enumerate() {
-            self.descriptors.push((control.0 + FIRST + 4 * (1 + index), *other));
+            self.descriptors.push((control.0 as usize + FIRST + 4 * (1 + index), *other));
         }
         let header = self.place(&[0; 56]);
-        self.patch(header.0 + 16, part.0 as u64);
-        self.pointers.push(header.0 + 16);
-        self.patch(header.0 + 24, 1);
-        self.patch(header.0 + 32, control.0 as u64);
-        self.pointers.push(header.0 + 32);
-        self.patch(header.0 + 40, rights.len() as u64);
-        (Arg::Struct(header, shown.to_owned()), Cell(Place(control.0 + FIRST)))
+        let at = header.0 as usize;
+        self.patch(at + 16, part.0.into());
+        self.pointers.push(at + 16);
+        self.patch(at + 24, 1);
+        self.patch(at + 32, control.0.into());
+        self.pointers.push(at + 32);
+        self.patch(at + 40, rights.len() as u64);
+        (Arg::Struct(header, shown), Cell(Place(control.0 + FIRST as u32)))
     }
 
     /// A structure with a descriptor in it, at `at`, and the cell that the descriptor comes from.
@@ -418,11 +526,11 @@ impl Sequence {
         shown: String,
     ) -> (Arg, Cell) {
         let place = self.place(bytes);
-        (Arg::Struct(place, shown), Cell(Place(place.0 + at)))
+        (Arg::StructAs(place, shown.into()), Cell(Place(place.0 + at as u32)))
     }
 
     /// A `struct sock_fprog` with these instructions.
-    pub(crate) fn filter(&mut self, instructions: &[libc::sock_filter], shown: &str) -> Arg {
+    pub(crate) fn filter(&mut self, instructions: &[libc::sock_filter], shown: String) -> Arg {
         let mut bytes = Vec::with_capacity(size_of_val(instructions));
         for instruction in instructions {
             bytes.extend_from_slice(&instruction.code.to_ne_bytes());
@@ -432,10 +540,11 @@ impl Sequence {
         let list = self.place(&bytes);
         let program = self.place(&[0; 16]);
         let count = instructions.len() as u16;
-        self.data[program.0..program.0 + 2].copy_from_slice(&count.to_ne_bytes());
-        self.patch(program.0 + 8, list.0 as u64);
-        self.pointers.push(program.0 + 8);
-        Arg::Struct(program, shown.to_owned())
+        let at = program.0 as usize;
+        self.data[at..at + 2].copy_from_slice(&count.to_ne_bytes());
+        self.patch(at + 8, list.0.into());
+        self.pointers.push(at + 8);
+        Arg::StructAs(program, shown.into())
     }
 
     fn patch(&mut self, at: usize, value: u64) {
@@ -443,20 +552,20 @@ impl Sequence {
     }
 
     /// The bytes of an argument that is text.
-    pub(crate) fn bytes(&self, place: Place, length: Option<usize>) -> &[u8] {
-        let rest = &self.data[place.0..];
+    pub(crate) fn bytes(&self, place: Place, length: Option<u32>) -> &[u8] {
+        let rest = &self.data[place.0 as usize..];
         match length {
-            Some(length) => &rest[..length],
+            Some(length) => &rest[..length as usize],
             None => rest.split(|&byte| byte == 0).next().unwrap_or_default(),
         }
     }
 
     /// The strings of an array argument.
-    pub(crate) fn array(&self, place: Place, count: usize) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn array(&self, place: Place, count: u32) -> impl Iterator<Item = &[u8]> {
         (0..count).map(move |index| {
-            let at = place.0 + index * 8;
+            let at = (place.0 + index * 8) as usize;
             let offset = self.data[at..at + 8].try_into().map_or(0, u64::from_ne_bytes);
-            self.bytes(Place(offset as usize), None)
+            self.bytes(Place(offset as u32), None)
         })
     }
 
@@ -464,11 +573,13 @@ impl Sequence {
     pub(crate) fn encode(&self, facts: &EncodeFacts<'_>) -> Box<[u64]> {
         let lines: usize = facts.lines.iter().map(Vec::len).sum();
         let table = size_of::<Header>() + self.calls.len() * size_of::<FlatCall>();
-        let relocation_capacity = self.pointers.len() + self.calls.len() * 8;
+        // Each argument may be a pointer, and each call has two more.
+        let relocation_capacity = self.pointers.len() + self.args.len() + self.calls.len() * 2;
         let data_at = (table + relocation_capacity * 4).next_multiple_of(8);
         let length = data_at + self.data.len() + lines;
         let mut bytes = vec![0_u8; length.next_multiple_of(8)];
-        let mut writer = Writer { buffer: &mut bytes, relocations: Vec::new() };
+        let relocations = Vec::with_capacity(relocation_capacity);
+        let mut writer = Writer { buffer: &mut bytes, relocations };
         writer.bytes(data_at, &self.data);
         for (at, handle) in &self.numerals {
             let number = format!("{:0width$}", facts.handles.get(*handle), width = NUMERAL);
@@ -488,7 +599,7 @@ impl Sequence {
                 writer.bytes(at + offset_of!(FlatCall, nr), &pseudo::LEFT_OUT.to_ne_bytes());
                 continue;
             }
-            writer.call(at, call, &facts.handles, data_at, (line_at, line));
+            writer.call(at, (call, self.args(call)), &facts.handles, data_at, (line_at, line));
             line_at += line.len();
         }
         let relocations = std::mem::take(&mut writer.relocations);
@@ -566,26 +677,30 @@ impl Writer<'_> {
     fn call(
         &mut self,
         at: usize,
-        call: &Call,
+        (call, args): (&Call, &[Arg]),
         handles: &Handles,
         data_at: usize,
         (line_at, line): (usize, &[u8]),
     ) {
         let mut cells = 0_u8;
-        for (index, arg) in call.args.iter().enumerate() {
+        for (index, arg) in args.iter().enumerate() {
             let at = at + offset_of!(FlatCall, args) + index * 8;
             match arg {
                 Arg::Int(value) => self.word(at, *value as u64),
-                Arg::Named(value, _) => self.word(at, *value),
+                Arg::Named(value, _) | Arg::NamedAs(value, _) | Arg::Shown(value, _) => {
+                    self.word(at, *value);
+                }
                 Arg::Null => {}
                 Arg::Handle(handle) => self.word(at, i64::from(handles.get(*handle)) as u64),
                 Arg::Text(place)
                 | Arg::Buffer(place, _)
                 | Arg::Strings(place, _)
-                | Arg::Struct(place, _) => self.pointer(at, data_at + place.0),
+                | Arg::Struct(place, _)
+                | Arg::StructAs(place, _)
+                | Arg::Words(place, ..) => self.pointer(at, data_at + place.0 as usize),
                 Arg::Cell(cell) => {
                     cells |= 1 << index;
-                    self.pointer(at, data_at + cell.0.0);
+                    self.pointer(at, data_at + cell.0.0 as usize);
                 }
                 Arg::Mask => self.pointer(at, offset_of!(Header, mask)),
                 Arg::Go => self.pointer(at, offset_of!(Header, go)),
@@ -595,7 +710,7 @@ impl Writer<'_> {
         self.bytes(at + offset_of!(FlatCall, nr), &call.number.number.to_ne_bytes());
         self.bytes(at + offset_of!(FlatCall, on_error), &[call.on_error, call.skip, cells]);
         if let Some(cell) = call.result {
-            self.pointer(at + offset_of!(FlatCall, result), data_at + cell.0.0);
+            self.pointer(at + offset_of!(FlatCall, result), data_at + cell.0.0 as usize);
         }
         if !line.is_empty() {
             self.pointer(at + offset_of!(FlatCall, line), line_at);

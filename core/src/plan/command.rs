@@ -99,7 +99,7 @@ pub(super) fn settle(
 ) {
     change_directory(sequence, command, host, start.fresh_root);
     if let Some(umask) = command.umask {
-        sequence.call(Step::Umask, number::UMASK, [Arg::octal(umask)]);
+        sequence.call(Step::Umask, number::UMASK, [Arg::mode(umask)]);
     }
     if start.session && command.new_session {
         sequence.call(Step::Session, number::SETSID, []);
@@ -143,9 +143,11 @@ fn change_directory(sequence: &mut Sequence, command: &Command, host: &Host, fre
     let callers_own = |sequence: &mut Sequence| {
         if let Some(own) = &host.working_directory {
             let text = sequence.text(own);
-            let call = sequence.call(Step::WorkingDirectory, number::CHDIR, [text]).ignore();
-            call.skip = 1;
-            call.note("the caller's directory; / where it does not exist inside");
+            sequence
+                .call(Step::WorkingDirectory, number::CHDIR, [text])
+                .ignore()
+                .skip(1)
+                .note("the caller's directory; / where it does not exist inside");
         }
         chdir(sequence, c"/");
     };
@@ -168,10 +170,9 @@ fn enter_directory(sequence: &mut Sequence, path: &CStr) {
     let directory = sequence.cell();
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
     let how = [flags as u64, 0, libc::RESOLVE_NO_MAGICLINKS];
-    let how: Vec<u8> = how.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let length = how.len();
+    let length = size_of_val(&how);
     let shown = "{O_PATH|O_DIRECTORY|O_CLOEXEC, 0, RESOLVE_NO_MAGICLINKS}";
-    let args = [at_cwd(), sequence.text(path), sequence.structure(&how, shown), length.into()];
+    let args = [at_cwd(), sequence.text(path), sequence.words_shown(&how, shown), length.into()];
     sequence
         .call(STEP, number::OPENAT2, args)
         .about(path)
@@ -184,7 +185,7 @@ fn enter_directory(sequence: &mut Sequence, path: &CStr) {
 fn become_user(sequence: &mut Sequence, command: &Command, host: &Host, shares_memory: bool) {
     if let Some(groups) = &command.groups {
         let bytes: Vec<u8> = groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
-        let list = sequence.structure(&bytes, format!("{groups:?}"));
+        let list = sequence.structure_as(&bytes, format!("{groups:?}"));
         sequence.call(Step::Groups, number::SETGROUPS, [groups.len().into(), list]);
     }
     if let Some(group) = command.group {
@@ -213,10 +214,10 @@ fn exec(sequence: &mut Sequence, command: &Command) {
     let envp = sequence.lines(command.envp.as_bytes());
     for candidate in &command.candidates {
         let path = sequence.text(candidate);
-        let call = sequence
+        sequence
             .call(Step::Exec, number::EXECVE, [path, argv.clone(), envp.clone()])
-            .about(candidate);
-        call.on_error = on_error::EXEC;
+            .about(candidate)
+            .on_error(on_error::EXEC);
     }
 }
 
@@ -300,7 +301,9 @@ mod tests {
             other => format!("{other:?}"),
         };
         let calls = sequence.calls.iter();
-        calls.map(|call| (call.number.name, call.args.iter().map(show).collect())).collect()
+        calls
+            .map(|call| (call.number.name, sequence.args(call).iter().map(show).collect()))
+            .collect()
     }
 
     #[test]

@@ -9,7 +9,7 @@
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
-use super::call::{Arg, Call, Sequence};
+use super::call::{Arg, Sequence};
 use super::isolation::{at_cwd, named};
 use super::{Step, number};
 use crate::capabilities::{self, Capability, CapabilitySet};
@@ -113,7 +113,7 @@ impl Confined {
             limit(sequence, ulimit);
         }
         if !self.dropped.is_empty() {
-            let set = Arg::Named(self.dropped.bits(), self.show(self.dropped).into());
+            let set = Arg::NamedAs(self.dropped.bits(), self.show(self.dropped).into());
             sequence
                 .call(Step::Capabilities, number::DROP_BOUNDING, [named!(PR_CAPBSET_DROP), set])
                 .note("one call for each: no program that is executed has them");
@@ -151,7 +151,7 @@ impl Confined {
         let Some(installed) = &self.filter else { return Ok(()) };
         let after = sequence.calls.iter().rev().take_while(|call| call.step != Step::Seccomp);
         for call in after.filter(|call| call.number.number < pseudo::RESET_SIGNALS) {
-            installed.pass(call.number.name, call.number.number, &values(call))?;
+            installed.pass(call.number.name, call.number.number, &values(sequence.args(call)))?;
         }
         installed.pass("exit_group", libc::SYS_exit_group as u32, &[127, 0, 0, 0, 0, 0])?;
         if reports {
@@ -178,7 +178,7 @@ impl Confined {
     fn install(&self, sequence: &mut Sequence) {
         let Some(Installed { filter, .. }) = &self.filter else { return };
         let shown = format!("{{len={}}}", filter.program.len());
-        let program = sequence.filter(&filter.program, &shown);
+        let program = sequence.filter(&filter.program, shown);
         let args = [named!(SECCOMP_SET_MODE_FILTER), show_flags(filter.flags), program];
         sequence
             .call(Step::Seccomp, number::SECCOMP, args)
@@ -222,12 +222,12 @@ impl Installed {
 }
 
 /// The arguments as far as they are numbers now.
-fn values(call: &Call) -> [u64; 6] {
+fn values(args: &[Arg]) -> [u64; 6] {
     let mut values = [0; 6];
-    for (value, arg) in values.iter_mut().zip(&call.args) {
+    for (value, arg) in values.iter_mut().zip(args) {
         *value = match arg {
             Arg::Int(value) => *value as u64,
-            Arg::Named(value, _) => *value,
+            Arg::Named(value, _) | Arg::NamedAs(value, _) | Arg::Shown(value, _) => *value,
             _ => 0,
         };
     }
@@ -284,9 +284,9 @@ fn limit(sequence: &mut Sequence, ulimit: &Ulimit) {
     };
     let bytes = [ulimit.soft.to_ne_bytes(), ulimit.hard.to_ne_bytes()].concat();
     let shown = format!("{{rlim_cur={}, rlim_max={}}}", show(ulimit.soft), show(ulimit.hard));
-    let value = sequence.structure(&bytes, shown);
+    let value = sequence.structure_as(&bytes, shown);
     let name = format!("RLIMIT_{}", ulimit.name().to_uppercase());
-    let resource = Arg::Named(ulimit.resource.into(), name.into());
+    let resource = Arg::NamedAs(ulimit.resource.into(), name.into());
     sequence.call(Step::Ulimits, number::PRLIMIT64, [Arg::Int(0), resource, value, Arg::Null]);
 }
 
@@ -299,7 +299,7 @@ fn set_capabilities(sequence: &mut Sequence, set: CapabilitySet, confined: &Conf
     let data: Vec<u8> = [low, low, 0, high, high, 0].iter().flat_map(|n| n.to_ne_bytes()).collect();
     let shown = confined.show(set);
     let shown = format!("{{effective={shown}, permitted={shown}, inheritable=[]}}");
-    let data = sequence.structure(&data, shown);
+    let data = sequence.structure_as(&data, shown);
     sequence
         .call(Step::Capabilities, number::CAPSET, [header, data])
         .note("with the inheritable ones the ambient ones go too");
@@ -316,7 +316,7 @@ fn show_flags(flags: u32) -> Arg {
     if names.is_empty() {
         Arg::Int(flags.into())
     } else {
-        Arg::Named(flags.into(), names.join("|").into())
+        Arg::NamedAs(flags.into(), names.join("|").into())
     }
 }
 
@@ -330,7 +330,7 @@ fn enter_domain(sequence: &mut Sequence, abi: Abi, domain: &LandlockDomain, writ
         handled.fs.bits(),
         if abi.version() < 6 { 0 } else { handled.scope.bits() },
     );
-    let attr = sequence.structure(&attr, shown);
+    let attr = sequence.structure_as(&attr, shown);
     let ruleset = sequence.cell();
     let args = [attr, size.into(), Arg::Int(0)];
     sequence.call(Step::Landlock, number::LANDLOCK_CREATE_RULESET, args).into(ruleset);
@@ -370,7 +370,7 @@ fn add_rule(
     };
     let open = sequence.call(STEP, number::OPENAT, [at_cwd(), text, flags, Arg::Int(0)]);
     open.about(path).into(parent).unless_absent();
-    let kind = Arg::Named(RULE_PATH_BENEATH, "LANDLOCK_RULE_PATH_BENEATH".into());
+    let kind = Arg::Named(RULE_PATH_BENEATH, "LANDLOCK_RULE_PATH_BENEATH");
     sequence
         .call(STEP, number::LANDLOCK_ADD_RULE, [ruleset, kind, attr, Arg::Int(0)])
         .about(path)

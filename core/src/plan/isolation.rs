@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 
 use super::ahead::{FileSystem, What, When};
-use super::call::{Arg, Call, Cell, Handle, Sequence};
+use super::call::{Appended, Arg, Cell, Handle, Sequence};
 use super::seclude::{self, Kernels};
 use super::{Step, files, number};
 use crate::error::SpecError;
@@ -19,7 +19,7 @@ macro_rules! named {
         $crate::plan::call::Arg::Named(
             0 $(| libc::$flag as u64)+,
             // The last bar goes when the name is shown.
-            std::borrow::Cow::Borrowed(concat!($(stringify!($flag), "|"),+)),
+            concat!($(stringify!($flag), "|"),+),
         )
     };
 }
@@ -27,7 +27,7 @@ pub(super) use named;
 
 /// Paths are taken from the working directory, as everywhere.
 pub(super) fn at_cwd() -> Arg {
-    Arg::Named(i64::from(libc::AT_FDCWD) as u64, "AT_FDCWD".into())
+    Arg::Named(i64::from(libc::AT_FDCWD) as u64, "AT_FDCWD")
 }
 
 /// What takes no mapped id, so that it can be done while the caller still writes the id maps.
@@ -198,7 +198,7 @@ pub(super) fn mount<'a>(
     kind: Option<&CStr>,
     flags: Arg,
     data: Option<&CStr>,
-) -> &'a mut Call {
+) -> Appended<'a> {
     let mut optional = |text: Option<&CStr>| text.map_or(Arg::Null, |text| sequence.text(text));
     let args = [optional(source), optional(Some(target)), optional(kind), flags, optional(data)];
     sequence.call(step, number::MOUNT, args).about(target)
@@ -228,21 +228,17 @@ fn open_write_close(
 ) {
     let file = sequence.cell();
     let name = sequence.text(path);
-    let lenient = |call: &mut Call| {
-        if optional {
-            call.ignore();
-        }
-    };
     let open = [directory, name, flags, mode.unwrap_or(0).into()];
-    lenient(sequence.call(step, number::OPENAT, open).about(path).into(file));
+    sequence.call(step, number::OPENAT, open).about(path).into(file).ignore_if(optional);
     if let Some(mode) = mode {
         // Whatever the caller's umask is, everybody inside may read it.
-        lenient(sequence.call(step, number::FCHMOD, [file.into(), Arg::octal(mode)]).about(path));
+        let args = [file.into(), Arg::mode(mode)];
+        sequence.call(step, number::FCHMOD, args).about(path).ignore_if(optional);
     }
     let buffer = sequence.buffer(content);
     let write = [file.into(), buffer, content.len().into()];
-    lenient(sequence.call(step, number::WRITE, write).about(path));
-    lenient(sequence.call(step, number::CLOSE, [file.into()]));
+    sequence.call(step, number::WRITE, write).about(path).ignore_if(optional);
+    sequence.call(step, number::CLOSE, [file.into()]).ignore_if(optional);
 }
 
 fn set_clocks(sequence: &mut Sequence, spec: &Spec) {
@@ -337,7 +333,7 @@ fn fresh_shm(
         |sequence| mount_what_was_ahead(sequence, step, which, attributes, SHM),
         |sequence| {
             let (kind, flags) = (Some(c"tmpfs"), named!(MS_NOSUID | MS_NODEV));
-            mount(sequence, step, kind, SHM, kind, flags, Some(c"mode=1777")).note = note;
+            mount(sequence, step, kind, SHM, kind, flags, Some(c"mode=1777")).note_if_any(note);
         },
     );
 }

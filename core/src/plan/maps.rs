@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::Ids;
 use crate::error::SpecError;
 use crate::host::Host;
-use crate::namespaces::Kind;
+use crate::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{Command, IdMap, IdRow, Spec};
 
 /// The kernel takes this many rows at most (`UID_GID_MAP_MAX_EXTENTS`).
@@ -61,13 +61,14 @@ pub(crate) fn maps(rows: &[IdRow], inside: u32) -> bool {
     rows.iter().any(|row| inside.checked_sub(row.inside).is_some_and(|offset| offset < row.count))
 }
 
-/// Works out the maps, and who the child is in them before it becomes its final user.
+/// Works out the maps, where a user namespace is `new`, and who the child is in them before it becomes its final user.
 pub(crate) fn maps_of(
     spec: &Spec,
+    new: NamespaceOptions,
     command: Option<&Command>,
     host: &Host,
 ) -> Result<Option<(Maps, Ids)>, SpecError> {
-    if !spec.namespaces.contains(Kind::User) {
+    if !new.contains(Kind::User) {
         for (option, map) in [("uid_map", &spec.uid_map), ("gid_map", &spec.gid_map)] {
             if *map != IdMap::Caller {
                 return Err(SpecError::new(
@@ -265,12 +266,14 @@ mod tests {
 
     fn rows(uid_map: IdMap, host: &Host) -> Result<Rows, SpecError> {
         let spec = Spec { uid_map, ..Spec::default() };
-        maps_of(&spec, None, host).map(|maps| maps.expect("a new user namespace").0.uid)
+        maps_of(&spec, spec.namespaces, None, host)
+            .map(|maps| maps.expect("a new user namespace").0.uid)
     }
 
     #[test]
     fn a_plain_caller_becomes_root_inside() {
-        let (maps, ids) = maps_of(&Spec::default(), None, &plain()).unwrap().unwrap();
+        let (maps, ids) =
+            maps_of(&Spec::default(), NamespaceOptions::all(), None, &plain()).unwrap().unwrap();
         assert_eq!(maps.uid.text(), "0 1000 1\n");
         assert_eq!(maps.gid.text(), "0 1000 1\n");
         assert!(maps.deny_setgroups && !maps.uid.through_helper);
@@ -291,7 +294,7 @@ mod tests {
     fn subordinate_ids_follow_the_caller() {
         let host = Host { subordinate_uids: vec![(100_000, 65_536)], ..plain() };
         let spec = Spec { uid_map: IdMap::Auto, ..Spec::default() };
-        let (maps, _) = maps_of(&spec, None, &host).unwrap().unwrap();
+        let (maps, _) = maps_of(&spec, spec.namespaces, None, &host).unwrap().unwrap();
         assert_eq!(maps.uid.text(), "0 1000 1\n1 100000 65536\n");
         assert!(maps.uid.through_helper && !maps.gid.through_helper);
     }

@@ -113,8 +113,7 @@ impl Plan {
             Some(Network::Join(_)) => spec.namespaces.without_user(),
             _ => spec.namespaces,
         };
-        let own = Spec { namespaces: entered, ..spec.clone() };
-        let made = maps::maps_of(&own, command, host)?;
+        let made = maps::maps_of(spec, entered, command, host)?;
         let ids = match (&made, target) {
             (Some((_, ids)), _) => Some(*ids),
             (None, Some(target)) => target.ids(host, command),
@@ -229,7 +228,9 @@ impl Plan {
         let call = calls.get(index as usize).or_else(|| calls.last());
         let Some(call) = call else { return SpawnError::new(Step::Fork, errno) };
         let mut error = SpawnError::new(call.step, errno);
-        error.filename.clone_from(&call.filename);
+        let sequence = self.stages.get(stage).map(|stage| &stage.sequence);
+        error.filename =
+            sequence.and_then(|sequence| sequence.filename(call)).map(ToOwned::to_owned);
         error
     }
 
@@ -293,7 +294,7 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn stage(&mut self, role: u32) {
-        self.stages.push(Stage { role, sequence: Sequence::default() });
+        self.stages.push(Stage { role, sequence: Sequence::with_room() });
     }
 
     fn sequence(&mut self) -> &mut Sequence {
@@ -545,8 +546,8 @@ impl Sequence {
     fn send_to_watchdog(&mut self, leads_session: bool, another: bool, others: &[Handle]) {
         let pid = self.cell();
         let says = (u8::from(leads_session) * told::SESSION) | (u8::from(another) * told::ANOTHER);
-        let shown = format!("{{<pidfd>, {}}}", if leads_session { "session" } else { "process" });
-        let (message, pidfd) = self.message_with_descriptors(&[says], others, &shown);
+        let shown = if leads_session { "{<pidfd>, session}" } else { "{<pidfd>, process}" };
+        let (message, pidfd) = self.message_with_descriptors(&[says], others, shown);
         self.call(Step::Watchdog, number::GETPID, []).into(pid);
         self.call(Step::Watchdog, number::PIDFD_OPEN, [pid.into(), Arg::Int(0)]).into(pidfd);
         let args = [Handle::Watchdog.into(), message, named!(MSG_NOSIGNAL)];

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::call::{Arg, Call, Sequence};
+use super::call::{Appended, Arg, Sequence};
 use super::isolation::{at_cwd, mount, named};
 use super::number::Number;
 use super::{Plan, Step, command, maps, number, text};
@@ -102,7 +102,7 @@ impl Trial {
     /// The text of a call, and the file that it is about.
     pub(crate) fn call(&self, index: u32) -> Option<(String, Option<PathBuf>)> {
         let call = self.sequence.calls.get(index as usize)?;
-        let filename = call.filename.as_ref().map(PathBuf::from);
+        let filename = self.sequence.filename(call).map(PathBuf::from);
         Some((text::render(&self.sequence, call, false), filename))
     }
 
@@ -125,7 +125,7 @@ impl Trial {
             Probe::PidfdGroup => {
                 sequence.call(STEP, number::SETSID, []);
                 // linux/pidfd.h
-                signal_self(sequence, Arg::Named(4, "PIDFD_SIGNAL_PROCESS_GROUP".into()));
+                signal_self(sequence, Arg::Named(4, "PIDFD_SIGNAL_PROCESS_GROUP"));
             }
             Probe::CloseRange => {
                 let args = [Arg::Int(3), Arg::Int(u32::MAX.into()), named!(CLOSE_RANGE_CLOEXEC)];
@@ -137,7 +137,7 @@ impl Trial {
             Probe::Directory => {
                 let path = options.path.as_deref().unwrap_or_default();
                 let name = sequence.text(path);
-                let args = [at_cwd(), name.clone(), Arg::octal(0o755)];
+                let args = [at_cwd(), name.clone(), Arg::mode(0o755)];
                 sequence.call(STEP, MKDIRAT, args).about(path);
                 let args = [at_cwd(), name, named!(AT_REMOVEDIR)];
                 sequence.call(STEP, number::UNLINKAT, args).about(path);
@@ -241,13 +241,13 @@ fn scratch(sequence: &mut Sequence) {
 
 fn directory(sequence: &mut Sequence, path: &std::ffi::CStr) {
     let name = sequence.text(path);
-    sequence.call(STEP, MKDIRAT, [at_cwd(), name, Arg::octal(0o755)]).about(path);
+    sequence.call(STEP, MKDIRAT, [at_cwd(), name, Arg::mode(0o755)]).about(path);
 }
 
 fn create(sequence: &mut Sequence, path: &std::ffi::CStr) {
     let name = sequence.text(path);
     let flags = named!(O_WRONLY | O_CREAT | O_CLOEXEC);
-    sequence.call(STEP, number::OPENAT, [at_cwd(), name, flags, Arg::octal(0o644)]).about(path);
+    sequence.call(STEP, number::OPENAT, [at_cwd(), name, flags, Arg::mode(0o644)]).about(path);
 }
 
 fn overlay(sequence: &mut Sequence) {
@@ -305,7 +305,7 @@ fn signal_self(sequence: &mut Sequence, flags: Arg) {
     sequence.call(STEP, PIDFD_SEND_SIGNAL, [pidfd.into(), 0.into(), Arg::Null, flags]);
 }
 
-fn no_new_privileges(sequence: &mut Sequence) -> &mut Call {
+fn no_new_privileges(sequence: &mut Sequence) -> Appended<'_> {
     let args = [named!(PR_SET_NO_NEW_PRIVS), 1.into(), 0.into(), 0.into(), 0.into()];
     sequence.call(STEP, number::PRCTL, args)
 }
@@ -318,7 +318,7 @@ fn seccomp(sequence: &mut Sequence) {
         jf: 0,
         k: libc::SECCOMP_RET_ALLOW,
     };
-    let filter = sequence.filter(&[allow], "{allow everything}");
+    let filter = sequence.filter(&[allow], "{allow everything}".to_owned());
     sequence.call(STEP, SECCOMP, [named!(SECCOMP_SET_MODE_FILTER), 0.into(), filter]);
 }
 

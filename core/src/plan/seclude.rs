@@ -9,7 +9,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::call::{Arg, Call, Cell, Sequence};
+use super::call::{Appended, Arg, Cell, Sequence};
 use super::files::{self, set_attributes};
 use super::isolation::{Inside, at_cwd, mount, named};
 use super::{Step, number};
@@ -215,7 +215,7 @@ pub(super) fn make_covers(sequence: &mut Sequence) {
     let umask = sequence.cell();
     let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
     tmpfs(sequence, STEP, COVERS, flags, c"mode=755,size=4k,nr_inodes=3");
-    sequence.call(STEP, number::UMASK, [Arg::octal(0)]).into(umask);
+    sequence.call(STEP, number::UMASK, [Arg::mode(0)]).into(umask);
     make_directory(sequence, STEP, EMPTY_DIRECTORY, 0o555);
     make_file(sequence, STEP, EMPTY_FILE, 0o444);
     sequence.call(STEP, number::UMASK, [umask.into()]);
@@ -235,8 +235,9 @@ fn c_string(path: &str) -> CString {
 /// Binds the first of two covers over a path, or the second where the path is of the other kind.
 fn hide(sequence: &mut Sequence, path: &CStr, covers: [&CStr; 2]) {
     for (cover, skip) in covers.into_iter().zip([1, 0]) {
-        let call = mount(sequence, Step::Hide, Some(cover), path, None, named!(MS_BIND), None);
-        call.unless_absent().skip = skip;
+        mount(sequence, Step::Hide, Some(cover), path, None, named!(MS_BIND), None)
+            .unless_absent()
+            .skip(skip);
     }
 }
 
@@ -246,7 +247,7 @@ fn tmpfs<'a>(
     target: &CStr,
     flags: Arg,
     data: &CStr,
-) -> &'a mut Call {
+) -> Appended<'a> {
     mount(sequence, step, Some(c"tmpfs"), target, Some(c"tmpfs"), flags, Some(data))
 }
 
@@ -302,12 +303,12 @@ fn shared_memory(sequence: &mut Sequence, inside: &Inside<'_>) {
 
 fn make_directory(sequence: &mut Sequence, step: Step, path: &CStr, mode: u32) {
     let text = sequence.text(path);
-    sequence.call(step, number::MKDIRAT, [at_cwd(), text, Arg::octal(mode)]).about(path);
+    sequence.call(step, number::MKDIRAT, [at_cwd(), text, Arg::mode(mode)]).about(path);
 }
 
 fn make_file(sequence: &mut Sequence, step: Step, path: &CStr, mode: u32) {
     let text = sequence.text(path);
-    let mode = Arg::Named((libc::S_IFREG | mode).into(), format!("S_IFREG|0{mode:o}").into());
+    let mode = Arg::mode(libc::S_IFREG | mode);
     sequence.call(step, number::MKNODAT, [at_cwd(), text, mode, Arg::Int(0)]).about(path);
 }
 

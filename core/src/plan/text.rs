@@ -88,7 +88,10 @@ impl Plan {
                 step: call.step,
                 call: render(&stage.sequence, call, self.is_pid_1(stage.role)),
                 note: call.note,
-                filename: call.filename.as_ref().map(|name| name.to_string_lossy().into_owned()),
+                filename: stage
+                    .sequence
+                    .filename(call)
+                    .map(|name| name.to_string_lossy().into_owned()),
             };
             lines.push(call.when.is_shown().then(line));
             if call.number.number == pseudo::FORK {
@@ -168,7 +171,7 @@ impl Plan {
 
 pub(super) fn render(sequence: &Sequence, call: &Call, is_pid_1: bool) -> String {
     let mut text = format!("{}(", call.number.name);
-    for (index, arg) in call.args.iter().enumerate() {
+    for (index, arg) in sequence.args(call).iter().enumerate() {
         if index > 0 {
             text.push_str(", ");
         }
@@ -185,11 +188,14 @@ fn show(sequence: &Sequence, arg: &Arg) -> String {
     match arg {
         Arg::Int(value) => value.to_string(),
         Arg::Named(_, name) => name.trim_end_matches('|').to_owned(),
+        Arg::NamedAs(_, shown) | Arg::StructAs(_, shown) => shown.clone().into(),
+        Arg::Shown(value, show) => show(*value),
+        Arg::Words(place, count, show) => show(&sequence.words_at(*place, *count)),
         Arg::Null => "NULL".to_owned(),
         Arg::Text(place) => quote(sequence.bytes(*place, None)),
         Arg::Buffer(place, length) => quote(sequence.bytes(*place, Some(*length))),
         Arg::Strings(place, count) => show_strings(sequence.array(*place, *count), *count),
-        Arg::Struct(_, shown) => shown.clone(),
+        Arg::Struct(_, shown) => (*shown).to_owned(),
         Arg::Cell(_) => "<fd>".to_owned(),
         Arg::Handle(handle) => handle.name().to_owned(),
         Arg::Mask => "<caller's mask>".to_owned(),
@@ -199,8 +205,8 @@ fn show(sequence: &Sequence, arg: &Arg) -> String {
 }
 
 /// An array of strings; a long one, such as an environment, by its length, as strace(1) does.
-fn show_strings<'a>(strings: impl Iterator<Item = &'a [u8]>, count: usize) -> String {
-    const MOST: usize = 16;
+fn show_strings<'a>(strings: impl Iterator<Item = &'a [u8]>, count: u32) -> String {
+    const MOST: u32 = 16;
     if count > MOST {
         return format!("[/* {count} strings */]");
     }
@@ -223,23 +229,35 @@ fn quote(bytes: &[u8]) -> String {
 
 impl Arg {
     /// A number that people read in octal: a file mode.
-    pub(crate) fn octal(mode: u32) -> Self {
-        Self::Named(mode.into(), format!("0{mode:o}").into())
+    pub(crate) fn mode(mode: u32) -> Self {
+        Self::Shown(mode.into(), |mode| {
+            let (kind, mode) = (mode as u32 & libc::S_IFMT, mode as u32 & !libc::S_IFMT);
+            if kind == libc::S_IFREG { format!("S_IFREG|0{mode:o}") } else { format!("0{mode:o}") }
+        })
     }
 
     /// clone(2) flags, shown in hex and by name.
     pub(crate) fn clone_flags(flags: u64) -> Self {
-        Self::Named(flags, show_clone_flags(flags).into())
+        Self::Shown(flags, show_clone_flags)
     }
 
     /// A set of signals.
     pub(crate) fn signals(set: u64) -> Self {
-        let names: Vec<&str> = (1..=64)
-            .filter(|signal| set & (1 << (signal - 1)) != 0)
-            .map(|signal| nix::sys::signal::Signal::try_from(signal).map_or("?", |s| s.as_str()))
-            .collect();
-        Self::Named(set, format!("[{}]", names.join(" ")).into())
+        Self::Shown(set, |set| {
+            let name = |signal: i32| {
+                nix::sys::signal::Signal::try_from(signal).map_or("?", |signal| signal.as_str())
+            };
+            let signals = (1..=64).filter(|signal| set & (1 << (signal - 1)) != 0);
+            format!("[{}]", signals.map(name).collect::<Vec<_>>().join(" "))
+        })
     }
+}
+
+/// The names of the bits that are set; 0 where none is.
+pub(super) fn bit_names(bits: u64, names: &[(u64, &str)]) -> String {
+    let names: Vec<&str> =
+        names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
+    if names.is_empty() { "0".to_owned() } else { names.join("|") }
 }
 
 /// clone(2) flags by name alone.

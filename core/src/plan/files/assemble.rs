@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 
 use super::root::overlay_data;
 use super::{
-    attach, clone_tree, close, make_directory, make_file, open_entry, set_attributes, set_owner,
+    attach, close, make_directory, make_file, open_entry, open_tree, set_attributes, set_owner,
 };
 use crate::files::{Entries, Node, Owner};
 use crate::plan::call::{Arg, Cell, Sequence};
@@ -87,10 +87,8 @@ fn place(
 
 /// The tree of an entry, which is not followed if it is a link.
 fn clone_entry(sequence: &mut Sequence, step: Step, from: Cell, name: &CStr) -> Cell {
-    let tree = clone_tree(sequence, step, from.into(), name, true);
-    let call = sequence.calls.last_mut().expect("just made");
-    call.args[2] = named!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW);
-    tree
+    let flags = named!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW);
+    open_tree(sequence, step, (from.into(), name), flags)
 }
 
 /// A copy of a regular file.
@@ -109,7 +107,7 @@ fn copy(
     sequence.call(step, number::OPENAT, args).about(name).into(source);
     let before = sequence.calls.len();
     let flags = named!(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC);
-    let args = [to.into(), text, flags, Arg::octal(owner.mode & 0o777)];
+    let args = [to.into(), text, flags, Arg::mode(owner.mode & 0o777)];
     sequence.call(step, number::OPENAT, args).about(name).into(copied);
     if size > 0 {
         let args = [copied.into(), source.into(), Arg::Null, Arg::Int(size as i64)];

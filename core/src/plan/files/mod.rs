@@ -14,9 +14,10 @@ pub(super) use mounts::has_group;
 
 use std::ffi::{CStr, CString};
 
-use super::call::{Arg, Call, Cell, Sequence};
+use super::call::{Appended, Arg, Cell, Sequence};
 use super::isolation::{self, Inside, at_cwd, named};
 use super::seclude::{self, Kernels};
+use super::text::bit_names;
 use super::{Step, number};
 use crate::files::{Files, Owner};
 use crate::host::Host;
@@ -46,7 +47,7 @@ pub(super) fn build(sequence: &mut Sequence, inside: &Inside<'_>, files: &Files)
     // The modes that follow are the ones that are meant, whatever the caller's mask is.
     let umask = sequence.cell();
     sequence
-        .call(Step::MakeRoot, number::UMASK, [Arg::octal(0)])
+        .call(Step::MakeRoot, number::UMASK, [Arg::mode(0)])
         .note("modes are set as they are meant")
         .into(umask);
     let sources = mounts::open_sources(sequence, inside, files);
@@ -90,16 +91,16 @@ fn open_in_root(
     let kind = if directory { libc::O_DIRECTORY } else { 0 };
     let flags = libc::O_PATH | libc::O_CLOEXEC | kind;
     let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
-    let how: Vec<u8> =
-        [flags as u64, 0, resolve].iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let shown = format!(
-        "{{O_PATH|O_CLOEXEC{}, 0, RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS}}",
-        if directory { "|O_DIRECTORY" } else { "" }
-    );
-    let how_arg = sequence.structure(&how, shown);
+    let how = [flags as u64, 0, resolve];
+    let shown = if directory {
+        "{O_PATH|O_CLOEXEC|O_DIRECTORY, 0, RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS}"
+    } else {
+        "{O_PATH|O_CLOEXEC, 0, RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS}"
+    };
+    let how_arg = sequence.words_shown(&how, shown);
     let name = sequence.text(if path.is_empty() { c"." } else { path });
     let cell = sequence.cell();
-    let args = [root.into(), name, how_arg, how.len().into()];
+    let args = [root.into(), name, how_arg, size_of_val(&how).into()];
     sequence.call(step, number::OPENAT2, args).about(path).into(cell);
     cell
 }
@@ -126,7 +127,7 @@ fn open_directory(sequence: &mut Sequence, step: Step, path: &CStr) -> Cell {
 /// What is mounted on the root directory: the new root, until it is the root.
 fn open_new_root(sequence: &mut Sequence) -> Cell {
     let cell = open_directory(sequence, Step::MakeRoot, c"/..");
-    sequence.calls.last_mut().expect("just made").note("what is mounted on /");
+    sequence.appended().note("what is mounted on /");
     cell
 }
 
@@ -138,8 +139,6 @@ fn clone_tree(
     path: &CStr,
     recursive: bool,
 ) -> Cell {
-    let cell = sequence.cell();
-    let text = sequence.text(path);
     let flags = match (recursive, path.is_empty()) {
         (true, false) => named!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE),
         (true, true) => {
@@ -147,6 +146,17 @@ fn clone_tree(
         }
         (false, _) => named!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC),
     };
+    open_tree(sequence, step, (directory, path), flags)
+}
+
+fn open_tree(
+    sequence: &mut Sequence,
+    step: Step,
+    (directory, path): (Arg, &CStr),
+    flags: Arg,
+) -> Cell {
+    let cell = sequence.cell();
+    let text = sequence.text(path);
     sequence.call(step, number::OPEN_TREE, [directory, text, flags]).about(path).into(cell);
     cell
 }
@@ -158,7 +168,7 @@ fn attach<'a>(
     tree: Cell,
     directory: Arg,
     name: &CStr,
-) -> &'a mut Call {
+) -> Appended<'a> {
     let (empty, text) = (sequence.text(c""), sequence.text(name));
     let args = [tree.into(), empty, directory, text, named!(MOVE_MOUNT_F_EMPTY_PATH)];
     sequence.call(step, number::MOVE_MOUNT, args).about(name)
@@ -180,9 +190,7 @@ fn attribute_names(bits: u64) -> String {
         (libc::MOUNT_ATTR_NODEV, "MOUNT_ATTR_NODEV"),
         (libc::MOUNT_ATTR_NOEXEC, "MOUNT_ATTR_NOEXEC"),
     ];
-    let names = NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name);
-    let names = names.collect::<Vec<_>>().join("|");
-    if names.is_empty() { "0".to_owned() } else { names }
+    bit_names(bits, &NAMES)
 }
 
 /// `mount_setattr(2)` on a tree, or (`AT_FDCWD`) on a path.
@@ -192,10 +200,12 @@ pub(super) fn set_attributes<'a>(
     (directory, path): (Arg, &CStr),
     (set, clear): (u64, u64),
     recursive: bool,
-) -> &'a mut Call {
-    let shown = format!("{{{}, {}}}", attribute_names(set), attribute_names(clear));
-    let bytes: Vec<u8> = [set, clear, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let attributes = sequence.structure(&bytes, shown);
+) -> Appended<'a> {
+    let attributes = [set, clear, 0, 0];
+    let length = size_of_val(&attributes);
+    let attributes = sequence.words(&attributes, |words| {
+        format!("{{{}, {}}}", attribute_names(words[0]), attribute_names(words[1]))
+    });
     let text = sequence.text(path);
     let flags = match (recursive, path.is_empty()) {
         (true, true) => named!(AT_EMPTY_PATH | AT_RECURSIVE),
@@ -203,7 +213,7 @@ pub(super) fn set_attributes<'a>(
         (false, true) => named!(AT_EMPTY_PATH),
         (false, false) => Arg::Int(0),
     };
-    let args = [directory, text, flags, attributes, bytes.len().into()];
+    let args = [directory, text, flags, attributes, length.into()];
     sequence.call(step, number::MOUNT_SETATTR, args).about(path)
 }
 
@@ -225,11 +235,8 @@ fn make_directory(
     lenient: bool,
 ) {
     let text = sequence.text(name);
-    let args = [directory.clone(), text, Arg::octal(owner.mode)];
-    let call = sequence.call(step, number::MKDIRAT, args).about(name);
-    if lenient {
-        call.ignore();
-    }
+    let args = [directory.clone(), text, Arg::mode(owner.mode)];
+    sequence.call(step, number::MKDIRAT, args).about(name).ignore_if(lenient);
     set_owner(sequence, step, directory, name, owner);
 }
 
@@ -249,7 +256,7 @@ fn open_work_directory(sequence: &mut Sequence, step: Step, work: &CStr) {
     let mut path = work.to_bytes().to_vec();
     path.extend_from_slice(b"/work");
     let path = CString::new(path).expect("made of strings without a NUL");
-    let args = [at_cwd(), sequence.text(&path), Arg::octal(0o700)];
+    let args = [at_cwd(), sequence.text(&path), Arg::mode(0o700)];
     sequence.call(step, number::FCHMODAT, args).about(&path).ignore();
 }
 
@@ -263,13 +270,8 @@ fn make_file(
     lenient: bool,
 ) {
     let text = sequence.text(name);
-    let shown = format!("S_IFREG|0{mode:o}");
-    let mode = Arg::Named((libc::S_IFREG | mode).into(), shown.into());
-    let args = [directory, text, mode, Arg::Int(0)];
-    let call = sequence.call(step, number::MKNODAT, args).about(name);
-    if lenient {
-        call.ignore();
-    }
+    let args = [directory, text, Arg::mode(libc::S_IFREG | mode), Arg::Int(0)];
+    sequence.call(step, number::MKNODAT, args).about(name).ignore_if(lenient);
 }
 
 /// A file with this content, for as long as it is bound somewhere; and its tree.
@@ -283,7 +285,7 @@ fn make_content(
     let file = sequence.cell();
     let text = sequence.text(name);
     let flags = named!(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC);
-    let args = [directory.into(), text, flags, Arg::octal(mode)];
+    let args = [directory.into(), text, flags, Arg::mode(mode)];
     sequence.call(step, number::OPENAT, args).about(name).into(file);
     if !bytes.is_empty() {
         let buffer = sequence.buffer(bytes);

@@ -1,6 +1,7 @@
 //! What a specification mounts, in the order in which it says so.
 
 use std::ffi::{CStr, CString};
+use std::fmt::Write as _;
 
 use super::root::{replace, tmpfs_on};
 use super::{
@@ -14,6 +15,7 @@ use crate::plan::ahead::FileSystem;
 use crate::plan::call::{Arg, Cell, Sequence};
 use crate::plan::isolation::{Inside, at_cwd, mount, mount_what_was_ahead, named};
 use crate::plan::maps::maps;
+use crate::plan::text::bit_names;
 use crate::plan::{Step, number};
 use crate::spec::{IdMap, MountKind, Options, Spec};
 
@@ -161,23 +163,24 @@ impl Assembly<'_> {
         options: &Options,
         path: &CStr,
     ) {
-        let mut data: Vec<String> = Vec::new();
+        let mut data = String::new();
         let given = |name: &str| options.parameters.iter().any(|(given, _)| given == name);
         match kind {
             MountKind::Tmpfs { size, mode } => {
                 if !given("mode") {
-                    data.push(format!("mode={mode:o}"));
+                    let _ = write!(data, ",mode={mode:o}");
                 }
-                data.extend(size.map(|size| format!("size={size}")));
+                if let Some(size) = size {
+                    let _ = write!(data, ",size={size}");
+                }
             }
-            MountKind::Devpts => {
-                data.push("newinstance".to_owned());
-                data.extend(self.devpts_data(&given));
-            }
+            MountKind::Devpts => data.push_str(&self.devpts_data(&given)),
             _ => {}
         }
-        data.extend(options.parameters.iter().map(|(name, value)| format!("{name}={value}")));
-        let data = (!data.is_empty()).then(|| CString::new(data.join(",")).unwrap_or_default());
+        for (name, value) in &options.parameters {
+            let _ = write!(data, ",{name}={value}");
+        }
+        let data = data.strip_prefix(',').map(|data| CString::new(data).unwrap_or_default());
         let name = CString::new(kind.name()).expect("a word");
         let kind = Some(name.as_c_str());
         let make = |sequence: &mut Sequence| {
@@ -188,25 +191,26 @@ impl Assembly<'_> {
         let Some(which) = ahead else { return make(sequence) };
         let take = |sequence: &mut Sequence| {
             let attributes =
-                Arg::Named(attributes(options), attribute_names(attributes(options)).into());
+                Arg::NamedAs(attributes(options), attribute_names(attributes(options)).into());
             mount_what_was_ahead(sequence, Step::Mount, which, attributes, c".");
         };
         self.ahead.take_or_make(sequence, which, take, make);
     }
 
-    /// What pseudo terminals are told: everybody may have one, and their group is tty's where that has
-    /// an id inside.
-    pub(super) fn devpts_data(&self, given: &dyn Fn(&str) -> bool) -> Vec<String> {
+    /// What pseudo terminals are told, a comma before each word: everybody may have one, and their group is
+    /// tty's where that has an id inside.
+    pub(super) fn devpts_data(&self, given: &dyn Fn(&str) -> bool) -> String {
         const TTY: u32 = 5;
-        let mut data = Vec::new();
-        if !given("ptmxmode") {
-            data.push("ptmxmode=0666".to_owned());
-        }
-        if !given("mode") {
-            data.push("mode=0620".to_owned());
-        }
-        if !given("gid") && has_group(self.spec, self.new, self.host, TTY) {
-            data.push(format!("gid={TTY}"));
+        let has_tty = has_group(self.spec, self.new, self.host, TTY);
+        let mut data = ",newinstance".to_owned();
+        for (name, option, wanted) in [
+            ("ptmxmode", ",ptmxmode=0666", true),
+            ("mode", ",mode=0620", true),
+            ("gid", ",gid=5", has_tty),
+        ] {
+            if wanted && !given(name) {
+                data.push_str(option);
+            }
         }
         data
     }
@@ -259,14 +263,14 @@ fn attributes(options: &Options) -> u64 {
 
 /// The same for mount(2).
 fn flags(options: &Options) -> Arg {
-    let flags = [
-        (options.read_only, libc::MS_RDONLY, "MS_RDONLY"),
-        (options.no_suid, libc::MS_NOSUID, "MS_NOSUID"),
-        (options.no_dev, libc::MS_NODEV, "MS_NODEV"),
-        (options.no_exec, libc::MS_NOEXEC, "MS_NOEXEC"),
+    const NAMES: [(u64, &str); 4] = [
+        (libc::MS_RDONLY, "MS_RDONLY"),
+        (libc::MS_NOSUID, "MS_NOSUID"),
+        (libc::MS_NODEV, "MS_NODEV"),
+        (libc::MS_NOEXEC, "MS_NOEXEC"),
     ];
-    let wanted = || flags.iter().filter(|(wanted, ..)| *wanted);
-    let bits = wanted().fold(0, |bits, (_, bit, _)| bits | bit);
-    let names = wanted().map(|(.., name)| *name).collect::<Vec<_>>().join("|");
-    if bits == 0 { Arg::Int(0) } else { Arg::Named(bits, names.into()) }
+    let wanted = [options.read_only, options.no_suid, options.no_dev, options.no_exec];
+    let wanted = NAMES.iter().zip(wanted).filter(|(_, wanted)| *wanted);
+    let flags = wanted.fold(0, |flags, ((flag, _), _)| flags | flag);
+    Arg::Shown(flags, |flags| bit_names(flags, &NAMES))
 }

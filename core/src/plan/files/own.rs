@@ -92,11 +92,9 @@ impl Assembly<'_> {
         // Everything from here on is named from the new /dev, in which nobody else has made a link.
         let dev = open_in_root(sequence, STEP, root, &own.dev.path, true);
         change_to(sequence, STEP, dev);
-        for name in &own.devices {
-            let path = format!("/dev/{}", name.to_string_lossy());
-            let path = CString::new(path).expect("made of strings without a NUL");
+        for (name, path) in &own.devices {
             make_file(sequence, STEP, at_cwd(), name, Owner::FILE.mode, false);
-            mount(sequence, STEP, Some(&path), name, None, named!(MS_BIND), None).about(&path);
+            mount(sequence, STEP, Some(path), name, None, named!(MS_BIND), None).about(path);
         }
         if let Some(terminal) = &self.host.terminal {
             make_file(sequence, STEP, at_cwd(), c"console", Owner::FILE.mode, false);
@@ -115,9 +113,7 @@ impl Assembly<'_> {
             make_content(sequence, Step::Hosts, dev, &name, (content, 0o644))
         });
         let trees = etc.collect();
-        let mut data = vec!["newinstance".to_owned()];
-        data.extend(self.devpts_data(&|_| false));
-        let data = CString::new(data.join(",")).expect("words");
+        let data = CString::new(&self.devpts_data(&|_| false)[1..]).expect("words");
         let kind = Some(c"devpts");
         let flags = named!(MS_NOSUID | MS_NOEXEC);
         mount(sequence, STEP, kind, c"pts", kind, flags, Some(&data));

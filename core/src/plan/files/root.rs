@@ -72,7 +72,7 @@ impl Assembly<'_> {
                 let place = root.map_or_else(|| (at_cwd(), c"/proc"), |r| (r.into(), c"proc"));
                 let clear = (0, libc::MOUNT_ATTR_RDONLY);
                 set_attributes(sequence, Step::ReadOnly, place, clear, false);
-                sequence.calls.last_mut().expect("just made").ignore();
+                sequence.appended().ignore();
             }
         }
         (root, Stacked(stacked))
