@@ -1,5 +1,6 @@
 """A launch that is stopped, killed, interrupted or too slow ends in time and leaves nothing."""
 
+import _thread
 import concurrent.futures
 import contextlib
 import ctypes
@@ -186,6 +187,38 @@ def test_an_exception_of_a_handler_is_not_taken_for_the_timeout(alarm):
         except Mine:
             raised += 1
     assert raised == 50
+
+
+def test_an_exception_right_after_the_lock_was_taken_ends_the_container(monkeypatch):
+    """subprocess takes a lock to wait, and a handler may raise before it knows that it has it."""
+    armed = True
+
+    class Interrupted:
+        def __init__(self):
+            self.lock = _thread.allocate_lock()
+
+        def acquire(self, *args, **kwargs):
+            nonlocal armed
+            taken = self.lock.acquire(*args, **kwargs)
+            if armed and taken:
+                armed = False
+                raise KeyboardInterrupt
+            return taken
+
+        def release(self):
+            self.lock.release()
+
+        def __enter__(self):
+            self.acquire()
+
+        def __exit__(self, *_):
+            self.release()
+
+    monkeypatch.setattr(threading, "Lock", Interrupted)
+    before = children()
+    with pytest.raises(KeyboardInterrupt):
+        minidocker.run(["sleep", "100"], timeout=50)
+    assert children() <= before
 
 
 # --- the child, while it is being made ---------------------------------------------------------

@@ -200,7 +200,7 @@ class Popen(subprocess.Popen[Any]):
             )  # fmt: skip
         except BaseException:
             # A Ctrl-C after the start, for one: nobody would ever hear of the process.
-            self._end()
+            self._end_alone()
             raise
 
     def _get_handles(self, *given: Any) -> tuple[int, ...]:
@@ -405,6 +405,14 @@ class Popen(subprocess.Popen[Any]):
                 _close(pipe)
         self.wait()
 
+    def _end_alone(self) -> None:
+        """The same, where nobody else has this object.
+
+        An exception of a signal's handler may have left the lock behind that subprocess waits with.
+        """
+        self._waitpid_lock = threading.Lock()
+        self._end()
+
     def _kill_all(self) -> None:
         """End the whole container."""
         if self._process is None:
@@ -489,13 +497,13 @@ def run(
             remaining = None if timeout is None else timeout - (time.monotonic() - started)
             stdout, stderr = process.communicate(input, timeout=remaining)
     except subprocess.TimeoutExpired as expired:
-        process._end()
+        process._end_alone()
         assert timeout is not None
         raise subprocess.TimeoutExpired(
             process.args, timeout, output=expired.output, stderr=expired.stderr
         ) from None
     except BaseException:
-        process._end()
+        process._end_alone()
         raise
     assert process.usage is not None
     completed = CompletedProcess(
