@@ -153,9 +153,9 @@ def test_what_containers_used_is_let_go_of(noop):
     """The watchdog has no room for what more than a few of them used."""
 
     def check():
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
         with minidocker.Popen(["sleep", "100"]) as one:
-            for _ in range(40):
+            for _ in range(60):
                 wait_for_spare()
                 minidocker.run([noop], check=True)
             one.kill()

@@ -85,10 +85,11 @@ def test_a_process_that_outlives_its_parent_is_found_by_its_environment():
 
 def test_a_process_with_an_empty_environment_is_found_by_its_arguments():
     survivors = Survivors()
-    script = "import sys; sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-c", script, survivors.mark], env={}, stdin=subprocess.PIPE
-    ) as child:
+    # The kernel shows no arguments yet when Popen learns that the program has been executed.
+    script = "import sys; print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", script, survivors.mark]
+    with subprocess.Popen(command, env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
         assert list(survivors.find()) == [child.pid]
         child.stdin.close()
     survivors.wait_until_gone()

@@ -14,6 +14,7 @@ use rustix::fs::fstat;
 
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Step;
+use crate::program::Made;
 use crate::{fd, launch};
 
 mod spares;
@@ -227,11 +228,11 @@ pub(crate) fn watchdog() -> Result<Arc<Kept>, LaunchError> {
     })
 }
 
-/// Spare namespaces, if there are some. They are used once.
-pub(crate) fn take_spare() -> Option<Spare> {
+/// Spare namespaces, if there are some, with nothing more than what is `wanted`. They are used once.
+pub(crate) fn take_spare(wanted: &Made) -> Option<Spare> {
     caller().with(|slots| {
         let watchdog = slots.watchdog.as_ref().filter(|kept| kept.is_ours())?;
-        slots.spares.take(watchdog.fd())
+        slots.spares.take(watchdog.fd(), wanted)
     })
 }
 

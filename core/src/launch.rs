@@ -7,6 +7,7 @@
 
 #![expect(unsafe_code, reason = "borrows the descriptor that the caller lends for the lines")]
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -35,7 +36,9 @@ mod wait;
 
 pub use fork::{Forked, Side, fork};
 
-use clone::{Namespaces, Outcome, clone_and_wait, kill_and_reap, reap, signal_mask};
+use clone::{
+    Namespaces, Outcome, Shared, clone_and_fork, clone_and_wait, kill_and_reap, reap, signal_mask,
+};
 use report::{await_introduction, await_report};
 use wait::Wait;
 
@@ -48,6 +51,9 @@ pub struct Options<'a> {
     pub deadline: Option<Instant>,
     /// Where the line of each call goes once it is done.
     pub trace: Option<RawFd>,
+    /// Whether to sleep until the command has ended, for a little while, rather than be woken when it has been
+    /// executed: for callers that wait for the end in any case.
+    pub awaits_end: bool,
     /// For tests: the call with this number (see [`Plan::call_count`]) fails with this error number.
     pub inject: Option<(u32, i32)>,
 }
@@ -64,16 +70,21 @@ pub fn launch(
     options: Options<'_>,
 ) -> Result<Process, LaunchError> {
     let mut wait = Wait::new(options.interrupted.map(|ask| ask as _), options.deadline);
-    let told = Told { trace: options.trace.unwrap_or(-1), inject: options.inject };
+    let told = Told {
+        trace: options.trace.unwrap_or(-1),
+        inject: options.inject,
+        awaits_end: options.awaits_end,
+    };
     with_spare(&mut |may_use_spare| attempt(plan, target, told, &mut wait, may_use_spare))
 }
 
-/// What a launch is told that concerns its calls.
+/// What a launch is told beside the plan.
 #[derive(Clone, Copy)]
 struct Told {
     /// Where the lines go; -1 for nowhere.
     trace: RawFd,
     inject: Option<(u32, i32)>,
+    awaits_end: bool,
 }
 
 impl Told {
@@ -107,7 +118,7 @@ fn with_spare<T>(
 /// plan's own.
 fn spare_for(plan: &Plan, told: Told, may_use_spare: bool) -> Option<Spare> {
     let wants = plan.may_use_spare && told.trace < 0 && told.inject.is_none();
-    (may_use_spare && wants).then(caller::take_spare).flatten()
+    (may_use_spare && wants).then(|| caller::take_spare(&plan.wanted)).flatten()
 }
 
 impl Handles {
@@ -170,15 +181,27 @@ fn attempt(
     let namespaces =
         Namespaces { flags: plan.clone_flags, spare: spare.as_ref().map(Spare::namespaces) };
     let (mut theirs, control, report) = kit.split();
+    // Where there are no spare namespaces, launches follow each other closely: then each processor has its part
+    // in the next one before this one has ended.
+    let awaits_end = told.awaits_end && ahead.namespaces && plan.stages.len() == 1;
+    let child = Cell::new(0);
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
+        child.set(pid);
         // The child has copies. The caller's own would keep sockets and pipes open, and the id maps
         // need a descriptor where few are left.
         theirs = None;
         programs.clear();
         spare = None;
-        plan.maps.as_ref().map_or(Ok(()), |maps| maps.write(pid, wait))
+        let maps = plan.maps.as_ref().filter(|_| !ahead.all);
+        maps.map_or(Ok(()), |maps| maps.write(pid, wait))
     };
-    let outcome = clone_and_wait(program, namespaces, &mut parents_part, wait);
+    let mut sleep = |_: &Shared, wait: &mut Wait<'_>| {
+        if awaits_end {
+            await_end(child.get(), wait);
+        }
+        Ok(Side::Caller)
+    };
+    let outcome = clone_and_fork(program, namespaces, &mut parents_part, wait, &mut sleep);
     if plan.endangers_dumpable {
         restore_dumpable();
     }
@@ -211,6 +234,14 @@ fn attempt(
     }
     made.keep();
     Ok(Some(Process::new(pid, plan, control)))
+}
+
+/// Sleeps until a child has ended, or for a slice of time.
+fn await_end(pid: i32, wait: &Wait<'_>) {
+    // Without a descriptor, or after a signal, there is the wait for exec.
+    if let Ok(pidfd) = fd::pidfd_open(pid) {
+        let _ = fd::is_readable(pidfd.as_fd(), wait.slice());
+    }
 }
 
 /// Starts the watchdog, which is nobody's child: the process that is cloned here forks it and ends.

@@ -110,6 +110,7 @@ pub(crate) mod nr {
     pub(crate) const EPOLL_CTL: usize = 233;
     pub(crate) const EPOLL_PWAIT: usize = 281;
     pub(crate) const EPOLL_CREATE1: usize = 291;
+    pub(crate) const PIPE2: usize = 293;
     pub(crate) const PRLIMIT64: usize = 302;
     pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
     pub(crate) const FSOPEN: usize = 430;
@@ -150,6 +151,7 @@ pub(crate) mod nr {
     pub(crate) const EPOLL_CTL: usize = 21;
     pub(crate) const EPOLL_PWAIT: usize = 22;
     pub(crate) const EPOLL_CREATE1: usize = 20;
+    pub(crate) const PIPE2: usize = 59;
     pub(crate) const PRLIMIT64: usize = 261;
     pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
     pub(crate) const FSOPEN: usize = 430;

@@ -215,7 +215,8 @@ pub(crate) fn make_plan(
 /// an owner that is interrupted knows what to end.
 #[pyfunction]
 #[pyo3(signature = (
-    spec, command, *, enter=None, timeout=None, trace=None, inject=None, owner=None,
+    spec, command, *, enter=None, timeout=None, trace=None, inject=None, awaits_end=false,
+    owner=None,
 ))]
 #[expect(clippy::too_many_arguments, reason = "keywords of a private function")]
 fn spawn(
@@ -226,11 +227,12 @@ fn spawn(
     timeout: Option<f64>,
     trace: Option<RawFd>,
     inject: Option<(u32, i32)>,
+    awaits_end: bool,
     owner: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Py<Process>> {
     let (plan, target) = make_plan(py, &spec.0, payload(command), enter)?;
     let process = launched(py, timeout, trace, inject, |options| {
-        launch::launch(&plan, target.as_ref(), options)
+        launch::launch(&plan, target.as_ref(), Options { awaits_end, ..options })
     })?;
     let process = Py::new(py, Process(process))?;
     if let Some(owner) = owner {
@@ -262,8 +264,13 @@ where
             interruption = checked.map(Result::err);
             !matches!(interruption, Some(None))
         };
-        let options = Options { interrupted: Some(&mut interrupted), deadline, trace, inject };
-        launch(options)
+        launch(Options {
+            interrupted: Some(&mut interrupted),
+            deadline,
+            trace,
+            inject,
+            ..Options::default()
+        })
     });
     launched.map_err(|error| match error {
         LaunchError::Spawn(error) => errors::spawn_error(py, &error),
@@ -400,7 +407,11 @@ impl Process {
 
     /// Once it has ended: user and system seconds, peak bytes. It is not reaped.
     fn used(&self, py: Python<'_>, block: bool) -> PyResult<Option<(f64, f64, u64)>> {
-        if block && caller::is_main_thread() {
+        let may_sleep = block && caller::is_main_thread();
+        if may_sleep && let Ok(Some(used)) = py.detach(|| self.0.used(false)) {
+            return Ok(Some((seconds(used.user), seconds(used.system), used.peak)));
+        }
+        if may_sleep {
             self.await_end(py)?;
         }
         loop {

@@ -128,6 +128,9 @@ class Popen(subprocess.Popen[Any]):
     _trace: int | None = None
     _inject: tuple[int, int] | None = None
     _terminal = False
+    _awaits_end = False
+    # The command does not get the terminal's SIGINT: nobody has to wait for what it does then.
+    _sigint_wait_secs = 0.0
     # Until it has been measured, no peak of the child is known to be its own.
     _peak_before = sys.maxsize
 
@@ -264,6 +267,7 @@ class Popen(subprocess.Popen[Any]):
             candidates=_arguments.candidates(executable, None),
             argv=list(map(os.fsencode, args)),
         )
+        self._awaits_end = True
         self._start(command, executable, None)
 
     def _start(self, command: _core.Command, executable: Any, cwd: Any) -> None:
@@ -291,6 +295,7 @@ class Popen(subprocess.Popen[Any]):
             timeout=self._timeout,
             trace=self._trace,
             inject=self._inject,
+            awaits_end=self._awaits_end,
             owner=self,
         )
 
@@ -331,6 +336,13 @@ class Popen(subprocess.Popen[Any]):
             # subprocess looks every now and then, up to 50 milliseconds too late.
             timeout = self._await_end(timeout)
         return super()._wait(timeout)  # type: ignore[misc, no-any-return]
+
+    def _wait_alone(self) -> None:
+        """Wait for the end, where nobody else has this object: then nobody has to be kept out."""
+        while self.returncode is None:
+            pid, status = self._try_wait(0)
+            if pid == self.pid:
+                self._handle_exitstatus(status)
 
     def _await_end(self, timeout: float) -> float:
         """Wait until the process has ended; the seconds that reaping it may then take."""
@@ -484,16 +496,14 @@ def run(
     # Made before it is started, so that there is no moment at which a Ctrl-C would find a container
     # that has no name yet.
     process = Popen.__new__(Popen)
-    # The command does not get the terminal's SIGINT: nobody has to wait for what it does then.
-    process._sigint_wait_secs = 0.0  # type: ignore[attr-defined]
     stdout = stderr = None
     try:
         if container is not None and container.user is None:
             process._start_alone(args, container)
-            process._wait(None)
+            process._wait_alone()
         else:
             process.__init__(args, spec=spec, _timeout=timeout, **options)  # type: ignore[misc]
-            process._sigint_wait_secs = 0.0  # type: ignore[attr-defined]
+            process._sigint_wait_secs = 0.0
             remaining = None if timeout is None else timeout - (time.monotonic() - started)
             stdout, stderr = process.communicate(input, timeout=remaining)
     except subprocess.TimeoutExpired as expired:

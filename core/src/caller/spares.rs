@@ -18,10 +18,11 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use rustix::thread::CapabilitySet;
 
 use super::Kept;
 use crate::plan::ahead::MadeAhead;
-use crate::program::{ahead, told};
+use crate::program::{Made, Told, ahead, told};
 use crate::{fd, sys};
 
 /// So many times, and no more spare namespaces are asked for.
@@ -32,8 +33,11 @@ const REFUSALS: u32 = 3;
 pub(crate) struct Spare {
     /// User, network, IPC.
     namespaces: [OwnedFd; ahead::NAMESPACES],
-    /// In the order of [`FileSystem`](crate::plan::ahead::FileSystem).
+    /// In the order of [`FileSystem`](crate::plan::ahead::FileSystem); where there are some, the id maps are
+    /// written too.
     file_systems: Option<[OwnedFd; ahead::FILE_SYSTEMS]>,
+    /// Whether it is written who may use ICMP sockets.
+    ping: bool,
 }
 
 impl Spare {
@@ -44,7 +48,7 @@ impl Spare {
 
     /// What there is.
     pub(crate) const fn made(&self) -> MadeAhead {
-        MadeAhead { namespaces: true, file_systems: self.file_systems.is_some() }
+        MadeAhead { namespaces: true, all: self.file_systems.is_some(), ping: self.ping }
     }
 
     /// -1 where there are none.
@@ -76,10 +80,12 @@ impl Spares {
     }
 
     /// What is there, as long as the caller would have made the same.
-    pub(super) fn take(&mut self, watchdog: BorrowedFd<'_>) -> Option<Spare> {
+    pub(super) fn take(&mut self, watchdog: BorrowedFd<'_>, wanted: &Made) -> Option<Spare> {
         let socket = self.socket.as_ref().filter(|socket| socket.is_ours())?;
         if self.maker.is_some() && self.maker == Maker::now() {
-            return receive(socket.fd());
+            let (made, spare) = receive(socket.fd())?;
+            // Maps are written once. What was made for another container goes.
+            return made.serves(wanted).then_some(spare);
         }
         // It will not be what it was.
         self.stop(watchdog);
@@ -122,6 +128,8 @@ struct Maker {
     limits: [(u64, u64); 4],
     /// A process with another root may make none.
     root: (u64, u64),
+    /// The watchdog writes id maps with these; who has given them up may not.
+    capabilities: CapabilitySet,
     /// Where its children are: the process that enters has to be in the same PID namespace.
     children: (u64, u64),
 }
@@ -151,6 +159,7 @@ impl Maker {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
             limits,
+            capabilities: rustix::thread::capabilities(None).ok()?.effective,
             root: identity(c"/")?,
             children: identity(children)?,
         })
@@ -165,7 +174,8 @@ fn send(what: u8, fds: &[BorrowedFd<'_>], watchdog: BorrowedFd<'_>) -> Option<()
         rights.push(SendAncillaryMessage::ScmRights(fds));
     }
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    sendmsg(watchdog, &[IoSlice::new(&[what])], &mut rights, flags).ok().map(drop)
+    let told = Told::new(what, Made::NOTHING);
+    sendmsg(watchdog, &[IoSlice::new(told.as_bytes())], &mut rights, flags).ok().map(drop)
 }
 
 /// The next ones; `None` where there are not as many.
@@ -174,12 +184,14 @@ fn some<const N: usize>(fds: &mut impl Iterator<Item = OwnedFd>) -> Option<[Owne
 }
 
 /// What has come; `None` where nothing has, or no descriptor is left for it.
-fn receive(socket: BorrowedFd<'_>) -> Option<Spare> {
-    let mut what = [0];
+fn receive(socket: BorrowedFd<'_>) -> Option<(Made, Spare)> {
+    let mut made = Made::NOTHING;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ahead::DESCRIPTORS))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    while let Err(error) = recvmsg(socket, &mut [IoSliceMut::new(&mut what)], &mut rights, flags) {
+    while let Err(error) =
+        recvmsg(socket, &mut [IoSliceMut::new(made.as_bytes_mut())], &mut rights, flags)
+    {
         if error != rustix::io::Errno::INTR {
             return None;
         }
@@ -190,6 +202,7 @@ fn receive(socket: BorrowedFd<'_>) -> Option<Spare> {
     })?;
     let mut fds = fds.map_while(|fd| fd::above_stdio(fd).ok());
     let namespaces = some(&mut fds)?;
-    let file_systems = if what[0] == 0 { None } else { some(&mut fds) };
-    Some(Spare { namespaces, file_systems })
+    // Maps that are written cannot be written again, so what has them is of use as a whole only.
+    let file_systems = if made.all == 0 { None } else { Some(some(&mut fds)?) };
+    Some((made, Spare { namespaces, file_systems, ping: made.ping != 0 }))
 }

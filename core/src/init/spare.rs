@@ -6,7 +6,7 @@
 
 use crate::file::close;
 use crate::maker::make;
-use crate::program::told;
+use crate::program::{Made, told};
 use crate::raw::{nr, syscall};
 use crate::reaper::{DescriptorRights, MOST, MessageWithDescriptor};
 
@@ -27,12 +27,14 @@ pub(crate) struct Spares {
     /// How many descriptors the caller may have.
     limit: u64,
     make_at: Option<u64>,
+    /// What is to be made beside namespaces.
+    wanted: Made,
     take_back_at: Option<u64>,
 }
 
 impl Spares {
     pub(crate) const NONE: Self =
-        Self { socket: None, limit: 0, make_at: None, take_back_at: None };
+        Self { socket: None, limit: 0, make_at: None, wanted: Made::NOTHING, take_back_at: None };
 
     /// How many descriptors the caller may have: so many it, and all others of its user, may send.
     pub(crate) fn limit(&mut self, limit: u64) {
@@ -79,8 +81,9 @@ impl Spares {
         }
     }
 
-    /// Another container has started.
-    pub(crate) fn expect_another(&mut self) {
+    /// Another container has started; the next will use the same.
+    pub(crate) fn expect_another(&mut self, wanted: &Made) {
+        self.wanted = *wanted;
         self.make_at = self.socket.map(|_| now() + BUSY_MILLISECONDS);
     }
 
@@ -88,7 +91,7 @@ impl Spares {
         let Some([through, _]) = self.socket else { return };
         // SAFETY: no CLONE_VM: the child gets a copy of this process, this stack included.
         match unsafe { syscall(nr::CLONE, [SIGCHLD, 0, 0, 0, 0, 0]) } {
-            Ok(0) => make(through, self.limit),
+            Ok(0) => make(through, self.limit, &self.wanted),
             Ok(_) => self.take_back_at = Some(now + UNUSED_MILLISECONDS),
             // Where no process can be had there is no spare, and the caller does without.
             Err(_) => {}

@@ -1,8 +1,8 @@
 //! File systems that containers use, held here for a moment longer than the containers last.
 //!
 //! Whoever lets go of a file system last takes it apart, and the end of a container would wait for that. So the
-//! watchdog holds those that were made ahead, which are nobody else's, and lets go of them when nothing else
-//! happens.
+//! watchdog holds those that were made ahead, which are nobody else's, and lets go of them a little later: at
+//! once it would take a processor from whoever waits for the container.
 
 use crate::file::close;
 use crate::reaper::MOST;
@@ -54,7 +54,7 @@ impl Used {
         let is_its = |held: &&mut Held| held.state == State::InUse && held.container == container;
         if let Some(held) = self.held.iter_mut().find(is_its) {
             held.state = State::Left;
-            self.let_go_at = Some(now() + BUSY_MILLISECONDS);
+            self.let_go_at.get_or_insert(now() + BUSY_MILLISECONDS);
         }
     }
 
@@ -63,14 +63,7 @@ impl Used {
         self.let_go_at
     }
 
-    /// Something has happened: there is no time for it yet.
-    pub(crate) fn put_off(&mut self) {
-        if self.let_go_at.is_some() {
-            self.let_go_at = Some(now() + BUSY_MILLISECONDS);
-        }
-    }
-
-    /// Lets go, where it is time.
+    /// Lets go of what nobody uses any more, where it is time.
     pub(crate) fn let_go(&mut self) {
         if self.let_go_at.take_if(|at| *at <= now()).is_none() {
             return;

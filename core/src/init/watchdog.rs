@@ -11,7 +11,7 @@ use core::ops::Range;
 
 use crate::child::{KernelSigaction, SIG_IGN};
 use crate::file::close;
-use crate::program::told;
+use crate::program::{Made, Told, told};
 use crate::raw::{exit, nr, syscall};
 use crate::reaper::{DescriptorRights, EVERY_SIGNAL, MOST, MessageWithDescriptor, set_sigchld};
 use crate::session::{self, Doomed};
@@ -119,7 +119,7 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
             continue;
         };
         watchdog.spares.put_off();
-        watchdog.used.put_off();
+        watchdog.used.let_go();
         if descriptor == socket {
             watchdog.receive();
         } else if descriptor == caller {
@@ -182,8 +182,8 @@ impl Watchdog {
 
     /// Receives one container's descriptor, or what the caller says of spare namespaces.
     fn receive(&mut self) {
-        let mut what: u8 = 0;
-        let part = [&raw mut what as u64, 1];
+        let mut told = Told::new(0, Made::NOTHING);
+        let part = [&raw mut told as u64, Told::LENGTH as u64];
         let mut rights = DescriptorRights::room();
         let mut header = MessageWithDescriptor::new(&part, &mut rights);
         // SAFETY: the header and what it points to live on this stack.
@@ -198,25 +198,25 @@ impl Watchdog {
                 self.forget(self.socket);
                 self.closed = true;
             }
-            Ok(_) if what & (told::SPARES | told::NO_SPARES) != 0 => {
-                self.spares.told(what, rights.descriptors);
+            Ok(_) if told.what & (told::SPARES | told::NO_SPARES) != 0 => {
+                self.spares.told(told.what, rights.descriptors);
             }
-            Ok(_) => self.register(rights.descriptors, what),
+            Ok(_) => self.register(rights.descriptors, &told),
             // Out of descriptors, for example: the container goes unwatched rather than all of them.
             Err(_) => {}
         }
     }
 
     /// Takes one container's descriptor, and those of file systems that it uses.
-    fn register(&mut self, [descriptor, uses @ ..]: [i32; MOST], what: u8) {
-        if what & told::ANOTHER != 0 {
-            self.spares.expect_another();
+    fn register(&mut self, [descriptor, uses @ ..]: [i32; MOST], told: &Told) {
+        if told.what & told::ANOTHER != 0 {
+            self.spares.expect_another(&told.wanted);
         }
         if descriptor < 0 {
             return;
         }
         self.used.hold(descriptor, uses);
-        self.set_leader(descriptor, what & told::SESSION != 0);
+        self.set_leader(descriptor, told.what & told::SESSION != 0);
         self.end = self.end.max(descriptor + 1);
         if self.orphaned {
             self.kill(descriptor..descriptor + 1);

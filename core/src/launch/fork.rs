@@ -72,7 +72,8 @@ pub fn fork(
 ) -> Result<Forked, LaunchError> {
     debug_assert!(plan.forks, "the plan was made for a fork");
     let mut wait = Wait::new(options.interrupted.map(|ask| ask as _), options.deadline);
-    let told = Told { trace: options.trace.unwrap_or(-1), inject: options.inject };
+    let trace = options.trace.unwrap_or(-1);
+    let told = Told { trace, inject: options.inject, awaits_end: false };
     with_spare(&mut |may_use_spare| attempt(plan, told, &mut wait, may_use_spare, around))
 }
 
@@ -102,7 +103,8 @@ fn attempt(
     let memfd = memfd.map_err(failed)?;
     handles.programs[0] = memfd.as_raw_fd();
     let mut spare = spare_for(plan, told, may_use_spare);
-    encoder.ahead = handles.take_note_of(spare.as_ref());
+    let ahead = handles.take_note_of(spare.as_ref());
+    encoder.ahead = ahead;
     let mut program = encoder.encode(0, handles, -1, -1);
     if told.trace >= 0 {
         tell_before(plan, told.trace);
@@ -136,7 +138,8 @@ fn attempt(
         // descriptor where few are left.
         childs = None;
         spare = None;
-        plan.maps.as_ref().map_or(Ok(()), |maps| maps.write(pid, wait))
+        let maps = plan.maps.as_ref().filter(|_| !ahead.all);
+        maps.map_or(Ok(()), |maps| maps.write(pid, wait))
     };
     let mut forking = |shared: &Shared, wait: &mut Wait<'_>| {
         shared.wait_while(tid::HERE, wait)?;

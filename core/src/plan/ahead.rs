@@ -16,11 +16,15 @@ pub(crate) enum FileSystem {
     Sys,
     /// For a /dev of the container's own.
     Devices,
+    /// For /dev/pts.
+    Terminals,
+    /// For /dev/mqueue.
+    Queues,
 }
 
 impl FileSystem {
     pub(crate) const ALL: [Self; ahead::FILE_SYSTEMS] =
-        [Self::Memory, Self::Scratch, Self::Sys, Self::Devices];
+        [Self::Memory, Self::Scratch, Self::Sys, Self::Devices, Self::Terminals, Self::Queues];
 }
 
 /// Something that may have been made.
@@ -28,21 +32,26 @@ impl FileSystem {
 pub(crate) enum What {
     /// The user, network and IPC namespace, with loopback up.
     Namespaces,
-    FileSystems,
+    /// The id maps and the file systems too.
+    All,
+    /// Who may use ICMP sockets.
+    Ping,
 }
 
 /// What has been made ahead of this launch.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct MadeAhead {
     pub(crate) namespaces: bool,
-    pub(crate) file_systems: bool,
+    pub(crate) all: bool,
+    pub(crate) ping: bool,
 }
 
 impl MadeAhead {
     const fn contains(self, what: What) -> bool {
         match what {
             What::Namespaces => self.namespaces,
-            What::FileSystems => self.file_systems,
+            What::All => self.all,
+            What::Ping => self.ping,
         }
     }
 }

@@ -1,15 +1,18 @@
 //! A sequence of system calls with their real arguments: what is executed, and what is shown.
 
+mod encode;
+
+pub(crate) use encode::EncodeFacts;
+
 use std::ffi::{CStr, OsStr};
-use std::mem::offset_of;
 use std::ops::Range;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 
 use super::Step;
-use super::ahead::{FileSystem, MadeAhead, When};
+use super::ahead::{FileSystem, When};
 use super::number::{self, Number};
-use crate::program::{self, Call as FlatCall, Header, on_error, pseudo};
+use crate::program::{self, on_error};
 
 /// A place in the sequence's data: an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,7 +254,7 @@ pub(crate) struct Sequence {
     /// Offsets in `data` of descriptors that a launch fills in.
     descriptors: Vec<(usize, Handle)>,
     /// See [`Sequence::await_id_maps`].
-    awaits_id_maps: bool,
+    awaits_id_maps: Option<When>,
 }
 
 /// Digits of a descriptor's number in an argument of the helper.
@@ -334,17 +337,20 @@ impl Sequence {
         }
     }
 
-    /// The caller is writing the id maps, and the child has not waited for that yet.
-    pub(crate) fn expect_id_maps(&mut self) {
-        self.awaits_id_maps = true;
+    /// The caller is writing the id maps, in these launches, and the child has not waited for that yet.
+    pub(crate) fn expect_id_maps(&mut self, when: When) {
+        self.awaits_id_maps = Some(when);
     }
 
     /// From here on there are the ids that are mapped: waits, once, until the caller has written the maps.
     /// What takes none goes before, and is done meanwhile.
     pub(crate) fn await_id_maps(&mut self) {
-        if std::mem::take(&mut self.awaits_id_maps) {
-            self.call(Step::IdMaps, number::AWAIT_PARENT, [Arg::Go])
-                .note("the caller writes them meanwhile");
+        if let Some(when) = self.awaits_id_maps.take() {
+            self.when(when, |sequence| {
+                sequence
+                    .call(Step::IdMaps, number::AWAIT_PARENT, [Arg::Go])
+                    .note("the caller writes them meanwhile");
+            });
         }
     }
 
@@ -567,155 +573,5 @@ impl Sequence {
             let offset = self.data[at..at + 8].try_into().map_or(0, u64::from_ne_bytes);
             self.bytes(Place(offset as u32), None)
         })
-    }
-
-    /// The flat form, ready to be relocated.
-    pub(crate) fn encode(&self, facts: &EncodeFacts<'_>) -> Box<[u64]> {
-        let lines: usize = facts.lines.iter().map(Vec::len).sum();
-        let table = size_of::<Header>() + self.calls.len() * size_of::<FlatCall>();
-        // Each argument may be a pointer, and each call has two more.
-        let relocation_capacity = self.pointers.len() + self.args.len() + self.calls.len() * 2;
-        let data_at = (table + relocation_capacity * 4).next_multiple_of(8);
-        let length = data_at + self.data.len() + lines;
-        let mut bytes = vec![0_u8; length.next_multiple_of(8)];
-        let relocations = Vec::with_capacity(relocation_capacity);
-        let mut writer = Writer { buffer: &mut bytes, relocations };
-        writer.bytes(data_at, &self.data);
-        for (at, handle) in &self.numerals {
-            let number = format!("{:0width$}", facts.handles.get(*handle), width = NUMERAL);
-            writer.bytes(data_at + at, number.as_bytes());
-        }
-        for (at, handle) in &self.descriptors {
-            writer.bytes(data_at + at, &facts.handles.get(*handle).to_ne_bytes());
-        }
-        for at in &self.pointers {
-            writer.pointer_at(data_at + at, data_at);
-        }
-        let mut line_at = data_at + self.data.len();
-        for (index, call) in self.calls.iter().enumerate() {
-            let at = size_of::<Header>() + index * size_of::<FlatCall>();
-            let line = facts.lines.get(index).map_or(&[][..], Vec::as_slice);
-            if !call.when.applies(facts.ahead) {
-                writer.bytes(at + offset_of!(FlatCall, nr), &pseudo::LEFT_OUT.to_ne_bytes());
-                continue;
-            }
-            writer.call(at, (call, self.args(call)), &facts.handles, data_at, (line_at, line));
-            line_at += line.len();
-        }
-        let relocations = std::mem::take(&mut writer.relocations);
-        for (index, offset) in relocations.iter().enumerate() {
-            writer.bytes(table + index * 4, &offset.to_ne_bytes());
-        }
-        writer.header(facts, self.calls.len(), relocations.len(), length);
-        // The buffer is read as words: a `Vec<u8>` promises no alignment.
-        bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes)).collect()
-    }
-}
-
-/// What a sequence is encoded with: everything that only a launch knows.
-pub(crate) struct EncodeFacts<'a> {
-    pub(crate) role: u32,
-    pub(crate) stage: u32,
-    pub(crate) handles: Handles,
-    pub(crate) report: RawFd,
-    pub(crate) control: RawFd,
-    pub(crate) trace: RawFd,
-    /// The line of each call, for whoever asked to see them.
-    pub(crate) lines: &'a [Vec<u8>],
-    pub(crate) mask: u64,
-    pub(crate) inject: Option<(u32, i32)>,
-    pub(crate) ahead: MadeAhead,
-}
-
-struct Writer<'a> {
-    buffer: &'a mut [u8],
-    relocations: Vec<u32>,
-}
-
-impl Writer<'_> {
-    fn bytes(&mut self, at: usize, bytes: &[u8]) {
-        self.buffer[at..at + bytes.len()].copy_from_slice(bytes);
-    }
-
-    fn header(&mut self, facts: &EncodeFacts<'_>, calls: usize, relocations: usize, length: usize) {
-        let (inject_at, inject_errno) = facts.inject.unwrap_or((program::NOTHING_FAILED, 0));
-        let mut half = |at, value: u32| self.bytes(at, &value.to_ne_bytes());
-        half(offset_of!(Header, magic), program::MAGIC);
-        half(offset_of!(Header, role), facts.role);
-        half(offset_of!(Header, calls), calls as u32);
-        half(offset_of!(Header, relocations), relocations as u32);
-        half(offset_of!(Header, length), length as u32);
-        half(offset_of!(Header, inject_at), inject_at);
-        half(offset_of!(Header, inject_errno), inject_errno as u32);
-        half(offset_of!(Header, trace), facts.trace as u32);
-        half(offset_of!(Header, report), facts.report as u32);
-        half(offset_of!(Header, control), facts.control as u32);
-        half(offset_of!(Header, go), program::go::WAIT);
-        // Not zero until the kernel clears it.
-        half(offset_of!(Header, tid), program::tid::HERE);
-        half(offset_of!(Header, failed_at), program::NOTHING_FAILED);
-        half(offset_of!(Header, stage), facts.stage);
-        self.word(offset_of!(Header, mask), facts.mask);
-    }
-
-    fn word(&mut self, at: usize, value: u64) {
-        self.bytes(at, &value.to_ne_bytes());
-    }
-
-    /// A pointer to `target`, an offset in the buffer.
-    fn pointer(&mut self, at: usize, target: usize) {
-        self.word(at, target as u64);
-        self.relocations.push(at as u32);
-    }
-
-    /// What stands at `at` is an offset in the data: makes it one in the buffer.
-    fn pointer_at(&mut self, at: usize, data_at: usize) {
-        let bytes = self.buffer[at..at + 8].try_into().unwrap_or([0; 8]);
-        self.pointer(at, u64::from_ne_bytes(bytes) as usize + data_at);
-    }
-
-    fn call(
-        &mut self,
-        at: usize,
-        (call, args): (&Call, &[Arg]),
-        handles: &Handles,
-        data_at: usize,
-        (line_at, line): (usize, &[u8]),
-    ) {
-        let mut cells = 0_u8;
-        for (index, arg) in args.iter().enumerate() {
-            let at = at + offset_of!(FlatCall, args) + index * 8;
-            match arg {
-                Arg::Int(value) => self.word(at, *value as u64),
-                Arg::Named(value, _) | Arg::NamedAs(value, _) | Arg::Shown(value, _) => {
-                    self.word(at, *value);
-                }
-                Arg::Null => {}
-                Arg::Handle(handle) => self.word(at, i64::from(handles.get(*handle)) as u64),
-                Arg::Text(place)
-                | Arg::Buffer(place, _)
-                | Arg::Strings(place, _)
-                | Arg::Struct(place, _)
-                | Arg::StructAs(place, _)
-                | Arg::Words(place, ..) => self.pointer(at, data_at + place.0 as usize),
-                Arg::Cell(cell) => {
-                    cells |= 1 << index;
-                    self.pointer(at, data_at + cell.0.0 as usize);
-                }
-                Arg::Mask => self.pointer(at, offset_of!(Header, mask)),
-                Arg::Go => self.pointer(at, offset_of!(Header, go)),
-                Arg::Program => self.pointer(at, 0),
-            }
-        }
-        self.bytes(at + offset_of!(FlatCall, nr), &call.number.number.to_ne_bytes());
-        self.bytes(at + offset_of!(FlatCall, on_error), &[call.on_error, call.skip, cells]);
-        if let Some(cell) = call.result {
-            self.pointer(at + offset_of!(FlatCall, result), data_at + cell.0.0 as usize);
-        }
-        if !line.is_empty() {
-            self.pointer(at + offset_of!(FlatCall, line), line_at);
-            self.word(at + offset_of!(FlatCall, line_length), line.len() as u64);
-            self.bytes(line_at, line);
-        }
     }
 }

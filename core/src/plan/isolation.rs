@@ -57,33 +57,24 @@ pub(super) struct Inside<'a> {
     pub(super) host: &'a Host,
     /// What is known of the files, where there is more to them than the host's own.
     pub(super) files: Option<&'a Files>,
-    pub(super) ahead: Ahead,
+    pub(super) ahead: MayUseAhead,
 }
 
-/// Which file systems may be used that have been made ahead, where some have.
+/// Whether file systems may be used that have been made ahead, where they have.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ahead {
-    pub(super) sys: bool,
-    /// Those in memory, whose root directory belongs to the caller.
-    pub(super) tmpfs: bool,
-}
+pub(super) struct MayUseAhead(pub(super) bool);
 
-impl Ahead {
+impl MayUseAhead {
     /// Appends what takes a file system, for launches that have it, and what makes one.
     pub(super) fn take_or_make(
         self,
         sequence: &mut Sequence,
-        which: FileSystem,
         take: impl FnOnce(&mut Sequence),
         make: impl FnOnce(&mut Sequence),
     ) {
-        let may = match which {
-            FileSystem::Sys => self.sys,
-            FileSystem::Memory | FileSystem::Scratch | FileSystem::Devices => self.tmpfs,
-        };
-        if may {
-            sequence.when(When::With(What::FileSystems), take);
-            sequence.when(When::Without(What::FileSystems), make);
+        if self.0 {
+            sequence.when(When::With(What::All), take);
+            sequence.when(When::Without(What::All), make);
         } else {
             make(sequence);
         }
@@ -92,7 +83,7 @@ impl Ahead {
 
 /// Closes the descriptors of what came with spare namespaces, for processes that go on without an exec.
 pub(super) fn close_what_was_ahead(sequence: &mut Sequence) {
-    sequence.when(When::With(What::FileSystems), |sequence| {
+    sequence.when(When::With(What::All), |sequence| {
         for which in FileSystem::ALL {
             sequence.call(Step::Prepare, number::CLOSE, [Handle::Ahead(which).into()]);
         }
@@ -155,7 +146,12 @@ pub(super) fn isolate(sequence: &mut Sequence, inside: &Inside<'_>) -> Kernels {
     }
     if new.contains(Kind::Net) {
         sequence.await_id_maps();
-        allow_ping(sequence, inside.pingers, kernels);
+        let allow = |sequence: &mut Sequence| allow_ping(sequence, inside.pingers, kernels);
+        if inside.ahead.0 {
+            sequence.when(When::Without(What::Ping), allow);
+        } else {
+            allow(sequence);
+        }
     }
     if inside.secluded().is_some() {
         seclude::read_only_paths(sequence, inside, kernels);
@@ -299,7 +295,6 @@ fn fresh_sysfs(sequence: &mut Sequence, inside: &Inside<'_>) {
     let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
     inside.ahead.take_or_make(
         sequence,
-        FileSystem::Sys,
         |sequence| mount_what_was_ahead(sequence, STEP, FileSystem::Sys, attributes, c"/sys"),
         |sequence| {
             let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
@@ -329,7 +324,6 @@ fn fresh_shm(
     let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
     inside.ahead.take_or_make(
         sequence,
-        which,
         |sequence| mount_what_was_ahead(sequence, step, which, attributes, SHM),
         |sequence| {
             let (kind, flags) = (Some(c"tmpfs"), named!(MS_NOSUID | MS_NODEV));
@@ -346,9 +340,18 @@ fn private_shared_memory(sequence: &mut Sequence, inside: &Inside<'_>) {
         fresh_shm(sequence, STEP, inside, FileSystem::Memory, None);
     }
     if inside.host.mqueue {
-        let kind = Some(c"mqueue");
-        let flags = named!(MS_NOSUID | MS_NODEV);
-        mount(sequence, STEP, kind, c"/dev/mqueue", kind, flags, None);
+        const QUEUES: &CStr = c"/dev/mqueue";
+        let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+        inside.ahead.take_or_make(
+            sequence,
+            |sequence| {
+                mount_what_was_ahead(sequence, STEP, FileSystem::Queues, attributes, QUEUES);
+            },
+            |sequence| {
+                let (kind, flags) = (Some(c"mqueue"), named!(MS_NOSUID | MS_NODEV));
+                mount(sequence, STEP, kind, QUEUES, kind, flags, None);
+            },
+        );
     }
 }
 
@@ -395,10 +398,15 @@ fn bind_hosts(sequence: &mut Sequence, content: &[u8], inside: &Inside<'_>) {
     }
 }
 
+/// The range of groups, as the kernel takes it.
+pub(super) fn pingers_text((first, last): (u32, u32)) -> String {
+    format!("{first} {last}")
+}
+
 /// A new network namespace forbids ICMP sockets even to its root. Where /proc/sys cannot be
 /// written, ping needs `CAP_NET_RAW`, which root inside has.
-fn allow_ping(sequence: &mut Sequence, (first, last): (u32, u32), kernels: Kernels) {
-    let range = format!("{first} {last}");
+fn allow_ping(sequence: &mut Sequence, pingers: (u32, u32), kernels: Kernels) {
+    let range = pingers_text(pingers);
     let at = kernels.in_proc(c"/proc/sys/net/ipv4/ping_group_range");
     write_file(sequence, Step::Ping, at, range.as_bytes(), true);
 }

@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 
 use super::Ids;
+use super::files::{TTY, has_group};
 use crate::error::SpecError;
 use crate::host::Host;
 use crate::namespaces::{Kind, NamespaceOptions};
+use crate::program::Made;
 use crate::spec::{Command, IdMap, IdRow, Spec};
 
 /// The kernel takes this many rows at most (`UID_GID_MAP_MAX_EXTENTS`).
@@ -116,6 +118,25 @@ pub(crate) fn maps_of(
         uid.inside_of(host.uid) != Some(ids.uid) || gid.inside_of(host.gid) != Some(ids.gid);
     let deny_setgroups = host.uid != 0 && !gid.through_helper;
     Ok(Some((Maps { deny_setgroups, uid, gid }, Ids { change, ..ids })))
+}
+
+/// What of a container with these maps may be made ahead: everything, where the maps are few and the caller may
+/// write them, and where the child is the one that the file systems belong to.
+pub(super) fn wanted(
+    spec: &Spec,
+    new: NamespaceOptions,
+    host: &Host,
+    made: Option<&(Maps, Ids)>,
+    pingers: &str,
+) -> Made {
+    let Some((maps, ids)) = made else { return Made::NOTHING };
+    if ids.change || maps.uid.through_helper || maps.gid.through_helper {
+        return Made::NOTHING;
+    }
+    let tty = has_group(spec, new, host, TTY);
+    let (uid, gid) = (maps.uid.text(), maps.gid.text());
+    let texts = [uid.as_bytes(), gid.as_bytes(), pingers.as_bytes()];
+    Made::everything(texts, maps.deny_setgroups, tty)
 }
 
 /// Who the child is while it makes the container: root inside if there is one, since only an id that

@@ -35,7 +35,7 @@ use crate::files::{Files, OuterDirectory};
 use crate::host::Host;
 use crate::join::Target;
 use crate::namespaces::{Kind, NamespaceOptions};
-use crate::program::{self, role, told};
+use crate::program::{self, Made, Told, role, told};
 use crate::spec::{Command, IdMap, Network, Payload, Spec};
 
 /// Who a process is inside.
@@ -81,6 +81,8 @@ pub struct Plan {
     pub(crate) forks: bool,
     /// Whether the user and the network namespace may have been made before this plan is executed.
     pub(crate) may_use_spare: bool,
+    /// What beside namespaces it uses then, if that has been made just so.
+    pub(crate) wanted: Made,
     new: NamespaceOptions,
     leads_session: bool,
 }
@@ -150,6 +152,13 @@ impl Plan {
             files,
             kernels: Kernels::Paths,
             may_use_spare,
+            wanted: maps::wanted(
+                spec,
+                new,
+                host,
+                made.as_ref(),
+                &isolation::pingers_text(pingers(spec, host, command, ids)),
+            ),
             stages: Vec::new(),
         };
         builder.stage(0);
@@ -166,7 +175,7 @@ impl Plan {
             builder.finish(target)?;
         }
         let reports_on_control = builder.reports_on_control(target.is_some());
-        let stages = builder.stages;
+        let (stages, wanted) = (builder.stages, builder.wanted);
         let changes_ids = |call: &call::Call| {
             [number::SETRESUID.number, number::SETRESGID.number].contains(&call.number.number)
         };
@@ -176,6 +185,7 @@ impl Plan {
             clone_flags,
             maps: made.map(|(maps, _)| maps),
             may_use_spare,
+            wanted,
             stages,
             watched: spec.die_with_parent,
             init: spec.init || command.is_none() || forks,
@@ -277,6 +287,24 @@ fn new_namespaces(spec: &Spec) -> Result<NamespaceOptions, SpecError> {
     }
 }
 
+/// The range of groups that ping is opened to: those that are mapped.
+fn pingers(spec: &Spec, host: &Host, command: Option<&Command>, ids: Option<Ids>) -> (u32, u32) {
+    /// The kernel's `GID_T_MAX`.
+    const LAST: u32 = u32::MAX >> 1;
+    let group = command.and_then(|command| command.group);
+    let single = ids.map_or(0, |ids| group.unwrap_or(ids.gid));
+    match &spec.gid_map {
+        IdMap::Caller if host.uid == 0 => {
+            let rows = host.gid_rows.first();
+            rows.map_or((0, LAST), |row| (row.inside, (row.inside + (row.count - 1)).min(LAST)))
+        }
+        IdMap::Rows(rows) => rows
+            .first()
+            .map_or((single, single), |row| (row.inside, (row.inside + (row.count - 1)).min(LAST))),
+        _ => (single, single),
+    }
+}
+
 /// Puts the stages together.
 struct Builder<'a> {
     spec: &'a Spec,
@@ -289,6 +317,8 @@ struct Builder<'a> {
     kernels: Kernels,
     /// See [`Plan::may_use_spare`].
     may_use_spare: bool,
+    /// See [`Plan::wanted`].
+    wanted: Made,
     stages: Vec<Stage>,
 }
 
@@ -310,6 +340,10 @@ impl Builder<'_> {
     /// failures come on too. A joiner and an idle init have a pipe for them, which exec closes.
     fn reports_on_control(&self, target: bool) -> bool {
         self.spec.init && self.command.is_some() && !target && !self.forks
+    }
+
+    fn wanted_if_any(&self) -> Option<Made> {
+        self.may_use_spare.then_some(self.wanted)
     }
 
     fn shares_memory(&self) -> bool {
@@ -406,7 +440,8 @@ impl Builder<'_> {
         let entered = target.is_some();
         let entered_net = target.is_some_and(|target| target.kinds().contains(Kind::Net));
         let (spec, host, new, command) = (self.spec, self.host, self.new, self.command);
-        let (shares_memory, another) = (self.shares_memory(), self.may_use_spare);
+        let (shares_memory, another) = (self.shares_memory(), self.wanted_if_any());
+        let ahead = isolation::MayUseAhead(another.is_some_and(|wanted| wanted.all != 0));
         let new_session = command.is_none_or(|command| command.new_session);
         let sequence = self.sequence();
         if spec.die_with_parent {
@@ -422,7 +457,7 @@ impl Builder<'_> {
         }
         isolation::isolate_without_ids(sequence, spec, new);
         if awaits_maps {
-            sequence.expect_id_maps();
+            sequence.expect_id_maps(if ahead.0 { When::Without(What::All) } else { When::Always });
         }
         let changed = ids.filter(|ids| ids.change);
         if let Some(ids) = changed {
@@ -432,33 +467,14 @@ impl Builder<'_> {
             sequence.call(Step::Root, number::SETRESUID, [uid.into(), uid.into(), uid.into()]);
             command::restore_dumpable(sequence, host, shares_memory);
         }
-        let pingers = self.pingers(ids);
+        let pingers = pingers(spec, host, command, ids);
         let other_net = new.contains(Kind::Net) || entered_net;
-        // What the watchdog's child mounts is the caller's, as what this one mounts.
-        let ahead = isolation::Ahead { sys: another, tmpfs: another && changed.is_none() };
         let inside = Inside { spec, new, other_net, pingers, host, files: self.files, ahead };
         self.kernels = isolation::isolate(self.sequence(), &inside);
         self.sequence().await_id_maps();
-        if another {
+        // Others close them by executing something.
+        if ahead.0 && self.forks {
             isolation::close_what_was_ahead(self.sequence());
-        }
-    }
-
-    /// The range of groups that ping is opened to: those that are mapped.
-    fn pingers(&self, ids: Option<Ids>) -> (u32, u32) {
-        /// The kernel's `GID_T_MAX`.
-        const LAST: u32 = u32::MAX >> 1;
-        let group = self.command.and_then(|command| command.group);
-        let single = ids.map_or(0, |ids| group.unwrap_or(ids.gid));
-        match &self.spec.gid_map {
-            IdMap::Caller if self.host.uid == 0 => {
-                let rows = self.host.gid_rows.first();
-                rows.map_or((0, LAST), |row| (row.inside, (row.inside + (row.count - 1)).min(LAST)))
-            }
-            IdMap::Rows(rows) => rows.first().map_or((single, single), |row| {
-                (row.inside, (row.inside + (row.count - 1)).min(LAST))
-            }),
-            _ => (single, single),
         }
     }
 
@@ -529,13 +545,13 @@ impl Sequence {
 
     /// Sends a descriptor of this process to the watchdog, with those of the file systems that were made ahead:
     /// what holds them is not this process alone, whose end would have to wait until they are taken apart.
-    fn register_with_watchdog(&mut self, leads_session: bool, another: bool) {
-        if another {
-            self.when(When::With(What::FileSystems), |sequence| {
+    fn register_with_watchdog(&mut self, leads_session: bool, another: Option<Made>) {
+        if another.is_some_and(|wanted| wanted.all != 0) {
+            self.when(When::With(What::All), |sequence| {
                 let file_systems = FileSystem::ALL.map(Handle::Ahead);
                 sequence.send_to_watchdog(leads_session, another, &file_systems);
             });
-            self.when(When::Without(What::FileSystems), |sequence| {
+            self.when(When::Without(What::All), |sequence| {
                 sequence.send_to_watchdog(leads_session, another, &[]);
             });
         } else {
@@ -543,11 +559,13 @@ impl Sequence {
         }
     }
 
-    fn send_to_watchdog(&mut self, leads_session: bool, another: bool, others: &[Handle]) {
+    fn send_to_watchdog(&mut self, leads_session: bool, another: Option<Made>, others: &[Handle]) {
         let pid = self.cell();
-        let says = (u8::from(leads_session) * told::SESSION) | (u8::from(another) * told::ANOTHER);
+        let session = if leads_session { told::SESSION } else { 0 };
+        let next = if another.is_some() { told::ANOTHER } else { 0 };
+        let says = Told::new(session | next, another.unwrap_or(Made::NOTHING));
         let shown = if leads_session { "{<pidfd>, session}" } else { "{<pidfd>, process}" };
-        let (message, pidfd) = self.message_with_descriptors(&[says], others, shown);
+        let (message, pidfd) = self.message_with_descriptors(says.as_bytes(), others, shown);
         self.call(Step::Watchdog, number::GETPID, []).into(pid);
         self.call(Step::Watchdog, number::PIDFD_OPEN, [pid.into(), Arg::Int(0)]).into(pidfd);
         let args = [Handle::Watchdog.into(), message, named!(MSG_NOSIGNAL)];

@@ -124,6 +124,7 @@ mod tests {
             (nr::EPOLL_CTL, libc::SYS_epoll_ctl),
             (nr::EPOLL_PWAIT, libc::SYS_epoll_pwait),
             (nr::EPOLL_CREATE1, libc::SYS_epoll_create1),
+            (nr::PIPE2, libc::SYS_pipe2),
             (nr::PRLIMIT64, libc::SYS_prlimit64),
             (nr::PIDFD_OPEN, libc::SYS_pidfd_open),
             (nr::PIDFD_SEND_SIGNAL, libc::SYS_pidfd_send_signal),

@@ -42,8 +42,6 @@ const LINKS: [(&CStr, &CStr); 5] = [
 const COVERS: &CStr = c"/dev";
 const EMPTY_DIRECTORY: &CStr = c"/dev/directory";
 const EMPTY_FILE: &CStr = c"/dev/file";
-/// The group of terminals.
-const TTY: u32 = 5;
 const SHARED_MEMORY: &CStr = c"/dev/shm";
 
 /// Where /proc and /sys are.
@@ -268,10 +266,10 @@ fn devices(sequence: &mut Sequence, inside: &Inside<'_>) {
         sequence.call(STEP, number::SYMLINKAT, args).about(path);
     }
     make_directory(sequence, STEP, c"/dev/pts", 0o755);
-    let group = files::has_group(inside.spec, inside.new, inside.host, TTY);
+    let group = files::has_group(inside.spec, inside.new, inside.host, files::TTY);
     let data = format!(
         "newinstance,ptmxmode=0666,mode=0620{}",
-        if group { format!(",gid={TTY}") } else { String::new() }
+        if group { format!(",gid={}", files::TTY) } else { String::new() }
     );
     let (kind, flags) = (Some(c"devpts"), named!(MS_NOSUID | MS_NOEXEC));
     mount(sequence, STEP, kind, c"/dev/pts", kind, flags, Some(&c_string(&data)));

@@ -10,7 +10,7 @@ mod mounts;
 mod own;
 mod root;
 
-pub(super) use mounts::has_group;
+pub(super) use mounts::{TTY, has_group};
 
 use std::ffi::{CStr, CString};
 
@@ -32,7 +32,7 @@ struct Assembly<'a> {
     files: &'a Files,
     /// Whether the network is not the caller's.
     other_net: bool,
-    ahead: isolation::Ahead,
+    ahead: isolation::MayUseAhead,
 }
 
 /// Everything, in a namespace whose mounts are private.

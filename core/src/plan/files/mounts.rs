@@ -21,6 +21,9 @@ use crate::spec::{IdMap, MountKind, Options, Spec};
 
 const SOURCE: Step = Step::MountSource;
 
+/// The group of terminals.
+pub(crate) const TTY: u32 = 5;
+
 /// Opens what is mounted from outside, and makes what is given in place, before anything is covered:
 /// for each mount the tree that is attached later, or `None` where it is a file system of its own.
 pub(super) fn open_sources(
@@ -194,13 +197,12 @@ impl Assembly<'_> {
                 Arg::NamedAs(attributes(options), attribute_names(attributes(options)).into());
             mount_what_was_ahead(sequence, Step::Mount, which, attributes, c".");
         };
-        self.ahead.take_or_make(sequence, which, take, make);
+        self.ahead.take_or_make(sequence, take, make);
     }
 
     /// What pseudo terminals are told, a comma before each word: everybody may have one, and their group is
     /// tty's where that has an id inside.
     pub(super) fn devpts_data(&self, given: &dyn Fn(&str) -> bool) -> String {
-        const TTY: u32 = 5;
         let has_tty = has_group(self.spec, self.new, self.host, TTY);
         let mut data = ",newinstance".to_owned();
         for (name, option, wanted) in [

@@ -86,7 +86,7 @@ impl Assembly<'_> {
         let take = |sequence: &mut Sequence| {
             mount_what_was_ahead(sequence, STEP, which, attributes, c".");
         };
-        self.ahead.take_or_make(sequence, which, take, |sequence| {
+        self.ahead.take_or_make(sequence, take, |sequence| {
             mount(sequence, STEP, kind, c".", kind, flags, data).about(c"/dev");
         });
         // Everything from here on is named from the new /dev, in which nobody else has made a link.
@@ -115,8 +115,14 @@ impl Assembly<'_> {
         let trees = etc.collect();
         let data = CString::new(&self.devpts_data(&|_| false)[1..]).expect("words");
         let kind = Some(c"devpts");
-        let flags = named!(MS_NOSUID | MS_NOEXEC);
-        mount(sequence, STEP, kind, c"pts", kind, flags, Some(&data));
+        let take = |sequence: &mut Sequence| {
+            let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+            mount_what_was_ahead(sequence, STEP, FileSystem::Terminals, attributes, c"pts");
+        };
+        self.ahead.take_or_make(sequence, take, |sequence| {
+            let flags = named!(MS_NOSUID | MS_NOEXEC);
+            mount(sequence, STEP, kind, c"pts", kind, flags, Some(&data));
+        });
         self.shared_memory(sequence);
         trees
     }
@@ -125,23 +131,21 @@ impl Assembly<'_> {
     /// IPC namespace is shared.
     fn shared_memory(&self, sequence: &mut Sequence) {
         const STEP: Step = Step::MountShm;
-        for (kind, name, mode, data, there) in [
-            (c"tmpfs", c"shm", 0o1777, Some(c"mode=1777"), self.host.shm),
-            (c"mqueue", c"mqueue", 0o755, None, self.host.mqueue),
+        let (memory, queues) = (FileSystem::Memory, FileSystem::Queues);
+        for (kind, which, name, mode, data, there) in [
+            (c"tmpfs", memory, c"shm", 0o1777, Some(c"mode=1777"), self.host.shm),
+            (c"mqueue", queues, c"mqueue", 0o755, None, self.host.mqueue),
         ] {
             make_directory(sequence, STEP, at_cwd(), name, Owner { mode, ..Owner::NEW }, false);
             let mount_own = |sequence: &mut Sequence| {
                 let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
                 mount(sequence, STEP, Some(kind), name, Some(kind), flags, data);
             };
-            if self.new.contains(Kind::Ipc) && kind == c"tmpfs" {
-                let which = FileSystem::Memory;
+            if self.new.contains(Kind::Ipc) {
                 let take = |sequence: &mut Sequence| {
                     mount_what_was_ahead(sequence, STEP, which, kernels_attributes(), name);
                 };
-                self.ahead.take_or_make(sequence, which, take, mount_own);
-            } else if self.new.contains(Kind::Ipc) {
-                mount_own(sequence);
+                self.ahead.take_or_make(sequence, take, mount_own);
             } else if there {
                 let path = format!("/dev/{}", name.to_string_lossy());
                 let path = CString::new(path).expect("made of strings without a NUL");
@@ -169,7 +173,6 @@ impl Assembly<'_> {
         let (sys, which) = (sequence.cell(), FileSystem::Sys);
         self.ahead.take_or_make(
             sequence,
-            which,
             |sequence| mount_detached(sequence, STEP, which, kernels_attributes(), sys),
             |sequence| kernel_file_system(sequence, STEP, c"sysfs", sys),
         );
