@@ -117,8 +117,8 @@ fn with_spare<T>(
 /// Spare namespaces for the plan, if there are some. Who looks at each step, or has one fail, gets the
 /// plan's own.
 fn spare_for(plan: &Plan, told: Told, may_use_spare: bool) -> Option<Spare> {
-    let wants = plan.may_use_spare && told.trace < 0 && told.inject.is_none();
-    (may_use_spare && wants).then(|| caller::take_spare(&plan.wanted)).flatten()
+    let wants = may_use_spare && told.trace < 0 && told.inject.is_none();
+    plan.spare.as_ref().filter(|_| wants).and_then(caller::take_spare)
 }
 
 impl Handles {
@@ -128,6 +128,17 @@ impl Handles {
         self.file_systems = spare.file_systems();
         spare.made()
     }
+}
+
+/// Writes the child's id maps, where that has not been done ahead.
+fn write_maps(
+    plan: &Plan,
+    ahead: MadeAhead,
+    pid: i32,
+    wait: &mut Wait<'_>,
+) -> Result<(), LaunchError> {
+    let maps = plan.maps.as_ref().filter(|_| !ahead.all);
+    maps.map_or(Ok(()), |maps| maps.write(pid, wait))
 }
 
 /// Takes note that spare namespaces could not be entered, and why.
@@ -192,8 +203,7 @@ fn attempt(
         theirs = None;
         programs.clear();
         spare = None;
-        let maps = plan.maps.as_ref().filter(|_| !ahead.all);
-        maps.map_or(Ok(()), |maps| maps.write(pid, wait))
+        write_maps(plan, ahead, pid, wait)
     };
     let mut sleep = |_: &Shared, wait: &mut Wait<'_>| {
         if awaits_end {

@@ -34,7 +34,7 @@ pub(crate) fn landlock_version() -> io::Result<i64> {
 /// The environment that execve(2) would be given: lines one after the other, each with its NUL.
 pub(crate) fn environment() -> Vec<u8> {
     unsafe extern "C" {
-        static environ: *const *const libc::c_char;
+        static mut environ: *const *const libc::c_char;
     }
     let mut lines = Vec::with_capacity(4096);
     // SAFETY: a word of the C library's. As for `std::env::vars`, no other thread may change the environment

@@ -14,7 +14,7 @@ use minidocker_core::launch::{self, Options};
 use minidocker_core::linux::CloneFlags;
 use minidocker_core::namespaces::NamespaceOptions;
 use minidocker_core::plan::{Plan, Step};
-use minidocker_core::process::{self, Delivered};
+use minidocker_core::process::{self, Delivered, Used};
 use minidocker_core::spec::{self, IdMap, IdRow, Network, Payload, TimeOffset, WorkingDirectory};
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
@@ -407,20 +407,17 @@ impl Process {
 
     /// Once it has ended: user and system seconds, peak bytes. It is not reaped.
     fn used(&self, py: Python<'_>, block: bool) -> PyResult<Option<(f64, f64, u64)>> {
-        let may_sleep = block && caller::is_main_thread();
-        if may_sleep && let Ok(Some(used)) = py.detach(|| self.0.used(false)) {
-            return Ok(Some((seconds(used.user), seconds(used.system), used.peak)));
-        }
-        if may_sleep {
+        let shown = |used: Used| (seconds(used.user), seconds(used.system), used.peak);
+        if block && caller::is_main_thread() {
+            // It has ended already where the launch waited for that.
+            if let Ok(Some(used)) = py.detach(|| self.0.used(false)) {
+                return Ok(Some(shown(used)));
+            }
             self.await_end(py)?;
         }
         loop {
             match py.detach(|| self.0.used(block)) {
-                Ok(used) => {
-                    return Ok(
-                        used.map(|used| (seconds(used.user), seconds(used.system), used.peak))
-                    );
-                }
+                Ok(used) => return Ok(used.map(shown)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => py.check_signals()?,
                 Err(error) => return Err(errors::os_error(py, &error)),
             }

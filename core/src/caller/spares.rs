@@ -1,8 +1,9 @@
 //! Spare namespaces, as the caller sees them: made after a launch, used by the next one.
 //!
 //! A user, a network and an IPC namespace take most of the time that a container takes, and nothing of
-//! them depends on the command; neither do the file systems for /sys and /dev/shm. The watchdog has them made, by
-//! a process that ends at once, some time after a container has registered; what comes of it waits in a socket.
+//! them depends on the command. With the id maps, which mostly stay the same, most file systems do not either. The
+//! watchdog has all that made, by a process that ends at once, some time after a container has registered; what
+//! comes of it waits in a socket.
 //! Without them, whatever the reason, a launch makes its own.
 //!
 //! A user namespace belongs to whoever made it, and keeps the maker's resource limits for all who are in

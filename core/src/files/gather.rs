@@ -1,6 +1,6 @@
 //! Works out where everything goes, mount by mount, in the order in which it is done.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,21 +10,12 @@ use super::mountinfo::{self, MountPoint};
 use super::tree::{self, Coverer, Owner};
 use super::view::{Backing, Layer, Spot, View};
 use super::{
-    Around, Make, OuterDirectory, OwnPlaces, Patch, Place, Root, c_string, relative, sources,
+    Around, DEVICES, Make, OuterDirectory, OwnPlaces, Patch, Place, Root, c_string, relative,
+    sources,
 };
 use crate::error::SpecError;
 use crate::namespaces::Kind;
 use crate::spec::{Mount, Network, Overlay, Spec};
-
-/// Devices that every container has, where the host has them.
-const DEVICES: [(&CStr, &CStr); 6] = [
-    (c"null", c"/dev/null"),
-    (c"zero", c"/dev/zero"),
-    (c"full", c"/dev/full"),
-    (c"random", c"/dev/random"),
-    (c"urandom", c"/dev/urandom"),
-    (c"tty", c"/dev/tty"),
-];
 
 pub(super) struct Gatherer<'a> {
     spec: &'a Spec,

@@ -22,6 +22,16 @@ use crate::error::SpecError;
 use crate::namespaces::Kind;
 use crate::spec::{MountKind, Overlay, Spec};
 
+/// The host's devices that everybody may use, and every container has: their names in /dev, and their paths.
+pub(crate) const DEVICES: [(&CStr, &CStr); 6] = [
+    (c"null", c"/dev/null"),
+    (c"zero", c"/dev/zero"),
+    (c"full", c"/dev/full"),
+    (c"random", c"/dev/random"),
+    (c"urandom", c"/dev/urandom"),
+    (c"tty", c"/dev/tty"),
+];
+
 /// What the container's root is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Root {

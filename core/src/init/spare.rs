@@ -12,7 +12,7 @@ use crate::reaper::{DescriptorRights, MOST, MessageWithDescriptor};
 
 /// How long nothing must have happened before namespaces are made: where one launch follows the other,
 /// making them beside a launch slows that down by as much as the next one gains.
-pub(crate) const BUSY_MILLISECONDS: u64 = 2;
+const BUSY_MILLISECONDS: u64 = 2;
 /// How long what is not used is kept.
 const UNUSED_MILLISECONDS: u64 = 5_000;
 

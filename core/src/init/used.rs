@@ -6,7 +6,10 @@
 
 use crate::file::close;
 use crate::reaper::MOST;
-use crate::spare::{BUSY_MILLISECONDS, now};
+use crate::spare::now;
+
+/// How long after a container's end: longer than it takes whoever waits for that to see it.
+const LATER_MILLISECONDS: u64 = 2;
 
 /// Containers at once. What others use goes with them.
 const KNOWN: usize = 16;
@@ -54,7 +57,7 @@ impl Used {
         let is_its = |held: &&mut Held| held.state == State::InUse && held.container == container;
         if let Some(held) = self.held.iter_mut().find(is_its) {
             held.state = State::Left;
-            self.let_go_at.get_or_insert(now() + BUSY_MILLISECONDS);
+            self.let_go_at.get_or_insert(now() + LATER_MILLISECONDS);
         }
     }
 

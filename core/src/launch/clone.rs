@@ -68,8 +68,8 @@ pub(super) fn clone_and_wait(
     clone_and_fork(program, namespaces, parents_part, wait, &mut |_, _| Ok(Side::Caller))
 }
 
-/// The same, with something between the parent's part and the wait, that may make a copy of the caller.
-/// That returns as soon as it is made.
+/// The same, with something between the parent's part and the wait: it may sleep, or make a copy of the caller,
+/// which returns as soon as it is made.
 pub(super) fn clone_and_fork(
     program: Box<[u64]>,
     namespaces: Namespaces,

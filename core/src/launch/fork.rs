@@ -26,7 +26,7 @@ use super::report::read_message;
 use super::wait::Wait;
 use super::{
     Options, Told, bytes_of, facts, refuse_spare, restore_dumpable, spare_for, stage_lines,
-    tell_before, with_spare,
+    tell_before, with_spare, write_maps,
 };
 use crate::caller::{self, Spare};
 use crate::error::{LaunchError, SpawnError};
@@ -138,8 +138,7 @@ fn attempt(
         // descriptor where few are left.
         childs = None;
         spare = None;
-        let maps = plan.maps.as_ref().filter(|_| !ahead.all);
-        maps.map_or(Ok(()), |maps| maps.write(pid, wait))
+        write_maps(plan, ahead, pid, wait)
     };
     let mut forking = |shared: &Shared, wait: &mut Wait<'_>| {
         shared.wait_while(tid::HERE, wait)?;

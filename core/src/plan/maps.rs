@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::Ids;
 use super::files::{TTY, has_group};
+use super::isolation::pingers_text;
 use crate::error::SpecError;
 use crate::host::Host;
 use crate::namespaces::{Kind, NamespaceOptions};
@@ -63,7 +64,8 @@ pub(crate) fn maps(rows: &[IdRow], inside: u32) -> bool {
     rows.iter().any(|row| inside.checked_sub(row.inside).is_some_and(|offset| offset < row.count))
 }
 
-/// Works out the maps, where a user namespace is `new`, and who the child is in them before it becomes its final user.
+/// Works out the maps, where a user namespace is `new`, and who the child is in them before it becomes its
+/// final user.
 pub(crate) fn maps_of(
     spec: &Spec,
     new: NamespaceOptions,
@@ -127,14 +129,16 @@ pub(super) fn wanted(
     new: NamespaceOptions,
     host: &Host,
     made: Option<&(Maps, Ids)>,
-    pingers: &str,
+    pingers: (u32, u32),
 ) -> Made {
     let Some((maps, ids)) = made else { return Made::NOTHING };
-    if ids.change || maps.uid.through_helper || maps.gid.through_helper {
+    // A devpts, for one, wants root inside.
+    let root = (ids.uid, ids.gid) == (0, 0);
+    if ids.change || !root || maps.uid.through_helper || maps.gid.through_helper {
         return Made::NOTHING;
     }
     let tty = has_group(spec, new, host, TTY);
-    let (uid, gid) = (maps.uid.text(), maps.gid.text());
+    let (uid, gid, pingers) = (maps.uid.text(), maps.gid.text(), pingers_text(pingers));
     let texts = [uid.as_bytes(), gid.as_bytes(), pingers.as_bytes()];
     Made::everything(texts, maps.deny_setgroups, tty)
 }

@@ -79,10 +79,9 @@ pub struct Plan {
     pub(crate) directories: Vec<OuterDirectory>,
     /// Whether the command is a copy of the caller.
     pub(crate) forks: bool,
-    /// Whether the user and the network namespace may have been made before this plan is executed.
-    pub(crate) may_use_spare: bool,
-    /// What beside namespaces it uses then, if that has been made just so.
-    pub(crate) wanted: Made,
+    /// Where the user, the network and the IPC namespace may have been made before this plan is executed: what it
+    /// uses of the rest, if that has been made just so.
+    pub(crate) spare: Option<Made>,
     new: NamespaceOptions,
     leads_session: bool,
 }
@@ -139,6 +138,7 @@ impl Plan {
             return Err(fork::cannot_enter());
         }
         // The watchdog makes them.
+        let pingers = pingers(spec, host, command, ids);
         let may_use_spare = spec.die_with_parent
             && target.is_none()
             && new.contains(Kind::User)
@@ -151,14 +151,8 @@ impl Plan {
             new,
             files,
             kernels: Kernels::Paths,
-            may_use_spare,
-            wanted: maps::wanted(
-                spec,
-                new,
-                host,
-                made.as_ref(),
-                &isolation::pingers_text(pingers(spec, host, command, ids)),
-            ),
+            pingers,
+            spare: may_use_spare.then(|| maps::wanted(spec, new, host, made.as_ref(), pingers)),
             stages: Vec::new(),
         };
         builder.stage(0);
@@ -175,7 +169,7 @@ impl Plan {
             builder.finish(target)?;
         }
         let reports_on_control = builder.reports_on_control(target.is_some());
-        let (stages, wanted) = (builder.stages, builder.wanted);
+        let (stages, spare) = (builder.stages, builder.spare);
         let changes_ids = |call: &call::Call| {
             [number::SETRESUID.number, number::SETRESGID.number].contains(&call.number.number)
         };
@@ -184,8 +178,7 @@ impl Plan {
         Ok(Self {
             clone_flags,
             maps: made.map(|(maps, _)| maps),
-            may_use_spare,
-            wanted,
+            spare,
             stages,
             watched: spec.die_with_parent,
             init: spec.init || command.is_none() || forks,
@@ -315,10 +308,10 @@ struct Builder<'a> {
     files: Option<&'a Files>,
     /// Where /proc is, once the inside is made.
     kernels: Kernels,
-    /// See [`Plan::may_use_spare`].
-    may_use_spare: bool,
-    /// See [`Plan::wanted`].
-    wanted: Made,
+    /// The range of groups that ping is opened to.
+    pingers: (u32, u32),
+    /// See [`Plan::spare`].
+    spare: Option<Made>,
     stages: Vec<Stage>,
 }
 
@@ -340,10 +333,6 @@ impl Builder<'_> {
     /// failures come on too. A joiner and an idle init have a pipe for them, which exec closes.
     fn reports_on_control(&self, target: bool) -> bool {
         self.spec.init && self.command.is_some() && !target && !self.forks
-    }
-
-    fn wanted_if_any(&self) -> Option<Made> {
-        self.may_use_spare.then_some(self.wanted)
     }
 
     fn shares_memory(&self) -> bool {
@@ -440,13 +429,13 @@ impl Builder<'_> {
         let entered = target.is_some();
         let entered_net = target.is_some_and(|target| target.kinds().contains(Kind::Net));
         let (spec, host, new, command) = (self.spec, self.host, self.new, self.command);
-        let (shares_memory, another) = (self.shares_memory(), self.wanted_if_any());
-        let ahead = isolation::MayUseAhead(another.is_some_and(|wanted| wanted.all != 0));
+        let (shares_memory, spare, pingers) = (self.shares_memory(), self.spare, self.pingers);
+        let ahead = isolation::MayUseAhead(spare.is_some_and(|wanted| wanted.all != 0));
         let new_session = command.is_none_or(|command| command.new_session);
         let sequence = self.sequence();
         if spec.die_with_parent {
             let leads_session = new_session && !new.contains(Kind::Pid);
-            sequence.register_with_watchdog(leads_session, another);
+            sequence.register_with_watchdog(leads_session, spare, ahead);
             if entered {
                 sequence.call(Step::Watchdog, number::CLOSE, [Handle::Watchdog.into()]);
             }
@@ -467,7 +456,6 @@ impl Builder<'_> {
             sequence.call(Step::Root, number::SETRESUID, [uid.into(), uid.into(), uid.into()]);
             command::restore_dumpable(sequence, host, shares_memory);
         }
-        let pingers = pingers(spec, host, command, ids);
         let other_net = new.contains(Kind::Net) || entered_net;
         let inside = Inside { spec, new, other_net, pingers, host, files: self.files, ahead };
         self.kernels = isolation::isolate(self.sequence(), &inside);
@@ -545,18 +533,18 @@ impl Sequence {
 
     /// Sends a descriptor of this process to the watchdog, with those of the file systems that were made ahead:
     /// what holds them is not this process alone, whose end would have to wait until they are taken apart.
-    fn register_with_watchdog(&mut self, leads_session: bool, another: Option<Made>) {
-        if another.is_some_and(|wanted| wanted.all != 0) {
-            self.when(When::With(What::All), |sequence| {
-                let file_systems = FileSystem::ALL.map(Handle::Ahead);
-                sequence.send_to_watchdog(leads_session, another, &file_systems);
-            });
-            self.when(When::Without(What::All), |sequence| {
-                sequence.send_to_watchdog(leads_session, another, &[]);
-            });
-        } else {
-            self.send_to_watchdog(leads_session, another, &[]);
-        }
+    fn register_with_watchdog(
+        &mut self,
+        leads_session: bool,
+        another: Option<Made>,
+        ahead: isolation::MayUseAhead,
+    ) {
+        let file_systems = FileSystem::ALL.map(Handle::Ahead);
+        let with = |sequence: &mut Self| {
+            sequence.send_to_watchdog(leads_session, another, &file_systems);
+        };
+        let alone = |sequence: &mut Self| sequence.send_to_watchdog(leads_session, another, &[]);
+        ahead.take_or_make(self, with, alone);
     }
 
     fn send_to_watchdog(&mut self, leads_session: bool, another: Option<Made>, others: &[Handle]) {

@@ -14,20 +14,11 @@ use super::files::{self, set_attributes};
 use super::isolation::{Inside, at_cwd, mount, named};
 use super::{Step, number};
 use crate::error::SpecError;
+use crate::files::DEVICES;
 use crate::host::Host;
 use crate::namespaces::{Kind, NamespaceOptions};
 use crate::profile::{Confinement, FileSystemView, Profile, per_cpu_masked_paths};
 use crate::spec::{Overlay, Spec};
-
-/// The host's devices that everybody may use.
-const DEVICES: [(&CStr, &CStr); 6] = [
-    (c"null", c"/dev/null"),
-    (c"zero", c"/dev/zero"),
-    (c"full", c"/dev/full"),
-    (c"random", c"/dev/random"),
-    (c"urandom", c"/dev/urandom"),
-    (c"tty", c"/dev/tty"),
-];
 
 /// Links that programs rely on.
 const LINKS: [(&CStr, &CStr); 5] = [
@@ -266,11 +257,7 @@ fn devices(sequence: &mut Sequence, inside: &Inside<'_>) {
         sequence.call(STEP, number::SYMLINKAT, args).about(path);
     }
     make_directory(sequence, STEP, c"/dev/pts", 0o755);
-    let group = files::has_group(inside.spec, inside.new, inside.host, files::TTY);
-    let data = format!(
-        "newinstance,ptmxmode=0666,mode=0620{}",
-        if group { format!(",gid={}", files::TTY) } else { String::new() }
-    );
+    let data = files::devpts_data(inside.spec, inside.new, inside.host, &|_| false);
     let (kind, flags) = (Some(c"devpts"), named!(MS_NOSUID | MS_NOEXEC));
     mount(sequence, STEP, kind, c"/dev/pts", kind, flags, Some(&c_string(&data)));
     shared_memory(sequence, inside);

@@ -10,7 +10,7 @@ mod mounts;
 mod own;
 mod root;
 
-pub(super) use mounts::{TTY, has_group};
+pub(super) use mounts::{TTY, devpts_data, has_group};
 
 use std::ffi::{CStr, CString};
 

@@ -177,7 +177,10 @@ impl Assembly<'_> {
                     let _ = write!(data, ",size={size}");
                 }
             }
-            MountKind::Devpts => data.push_str(&self.devpts_data(&given)),
+            MountKind::Devpts => {
+                let own = devpts_data(self.spec, self.new, self.host, &given);
+                let _ = write!(data, ",{own}");
+            }
             _ => {}
         }
         for (name, value) in &options.parameters {
@@ -193,29 +196,32 @@ impl Assembly<'_> {
         };
         let Some(which) = ahead else { return make(sequence) };
         let take = |sequence: &mut Sequence| {
-            let attributes =
-                Arg::NamedAs(attributes(options), attribute_names(attributes(options)).into());
+            let attributes = Arg::Shown(attributes(options), attribute_names);
             mount_what_was_ahead(sequence, Step::Mount, which, attributes, c".");
         };
         self.ahead.take_or_make(sequence, take, make);
     }
+}
 
-    /// What pseudo terminals are told, a comma before each word: everybody may have one, and their group is
-    /// tty's where that has an id inside.
-    pub(super) fn devpts_data(&self, given: &dyn Fn(&str) -> bool) -> String {
-        let has_tty = has_group(self.spec, self.new, self.host, TTY);
-        let mut data = ",newinstance".to_owned();
-        for (name, option, wanted) in [
-            ("ptmxmode", ",ptmxmode=0666", true),
-            ("mode", ",mode=0620", true),
-            ("gid", ",gid=5", has_tty),
-        ] {
-            if wanted && !given(name) {
-                data.push_str(option);
-            }
+/// What pseudo terminals are told, but what is `given`: everybody may have one, and their group is tty's where that
+/// has an id inside.
+pub(crate) fn devpts_data(
+    spec: &Spec,
+    new: NamespaceOptions,
+    host: &Host,
+    given: &dyn Fn(&str) -> bool,
+) -> String {
+    let mut data = "newinstance".to_owned();
+    for (name, option, wanted) in [
+        ("ptmxmode", ",ptmxmode=0666", true),
+        ("mode", ",mode=0620", true),
+        ("gid", ",gid=5", has_group(spec, new, host, TTY)),
+    ] {
+        if wanted && !given(name) {
+            data.push_str(option);
         }
-        data
     }
+    data
 }
 
 /// Whether a mount is what [`FileSystem::Scratch`] is, which can be written to however it is mounted.

@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, CString};
 
-use super::mounts::make;
+use super::mounts::{devpts_data, make};
 use super::{
     Assembly, attach, attach_to, change_to, clone_tree, make_content, make_directory, make_file,
     open_in_root,
@@ -113,7 +113,8 @@ impl Assembly<'_> {
             make_content(sequence, Step::Hosts, dev, &name, (content, 0o644))
         });
         let trees = etc.collect();
-        let data = CString::new(&self.devpts_data(&|_| false)[1..]).expect("words");
+        let data = devpts_data(self.spec, self.new, self.host, &|_| false);
+        let data = CString::new(data).expect("words");
         let kind = Some(c"devpts");
         let take = |sequence: &mut Sequence| {
             let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
