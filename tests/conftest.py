@@ -12,6 +12,7 @@ from hypothesis import settings
 import minidocker
 from support.leaks import Holdings
 from support.noop import compile_noop
+from support.pytest_runs import Runs
 from support.survivors import Survivors
 
 pytest_plugins = ["support.rules", "pytester"]
@@ -26,6 +27,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+@pytest.fixture
+def runs(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    """Run pytest on a file of tests, in a process of its own: ``runs(source, "-x", ...)``."""
+    return Runs(pytester, monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import pytest
 
 from minidocker import SpecError
 from minidocker._pytest_containers import NotReady
-from support.pytest_runs import Runs
 
 SERVER = """
 import socket, sys
@@ -20,12 +19,6 @@ while True:
     connection.sendall(b"hello")
     connection.close()
 """
-
-
-@pytest.fixture
-def runs(pytester, monkeypatch):
-    """Run pytest on a file of tests, in a process of its own: ``runs(source, "-x", ...)``."""
-    return Runs(pytester, monkeypatch)
 
 
 def run(container, *args):

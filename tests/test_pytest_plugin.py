@@ -1,6 +1,5 @@
 """Tests in containers: they report as they do without, and run where they do not."""
 
-import re
 import subprocess
 import sys
 import textwrap
@@ -9,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import minidocker
-from support.pytest_runs import Runs, same
+from support.pytest_runs import same
 
 # Every outcome, phase and kind of test that pytest knows, with something written in each.
 ALL_KINDS = """
@@ -174,16 +172,6 @@ VERBOSE = ("-p", "no:faulthandler", "--doctest-modules", "--durations=0", "--dur
 VERBOSE += ("-o", "junit_family=xunit1")
 
 
-@pytest.fixture
-def runs(pytester, monkeypatch):
-    """Run pytest on a file of tests, in a process of its own: ``runs(source, "-x", ...)``."""
-    return Runs(pytester, monkeypatch)
-
-
-def outcomes(result):
-    return result.parseoutcomes()
-
-
 def test_a_marked_test_runs_in_a_container_and_its_neighbours_do_not(runs):
     result = runs(
         """
@@ -212,7 +200,7 @@ def test_a_marked_test_runs_in_a_container_and_its_neighbours_do_not(runs):
                     assert file.read() == "example\\n"
         """
     )
-    assert outcomes(result) == {"passed": 3}
+    assert result.parseoutcomes() == {"passed": 3}
 
 
 def test_the_option_does_it_for_every_test(runs):
@@ -225,7 +213,7 @@ def test_the_option_does_it_for_every_test(runs):
         """,
         "--minidocker",
     )
-    assert outcomes(result) == {"passed": 2}
+    assert result.parseoutcomes() == {"passed": 2}
 
 
 def test_a_suite_reads_the_same_inside_as_outside(runs, monkeypatch):
@@ -244,7 +232,7 @@ def test_a_suite_reads_the_same_inside_as_outside(runs, monkeypatch):
     )
     assert within == without
     # What is compared is what it should be.
-    found = outcomes(results[1])
+    found = results[1].parseoutcomes()
     assert found["failed"] > 15
     assert found["xfailed"] > 5
     suite = ET.parse(Path(runs.pytester.path, "junit1.xml")).find("testsuite")
@@ -308,7 +296,7 @@ def test_fixtures_of_a_wider_scope_are_set_up_and_torn_down_outside_once(runs):
         def test_is_outside(late): note("outside")
         """
     )
-    assert outcomes(result) == {"passed": 5}
+    assert result.parseoutcomes() == {"passed": 5}
     assert Path(runs.pytester.path, "events").read_text().splitlines() == [
         "+session outside",
         "+module outside",
@@ -344,7 +332,7 @@ def test_a_wide_fixture_that_breaks_in_its_teardown_is_an_error_of_the_last_test
         def test_two(shared): pass
         """
     )
-    assert outcomes(result) == {"passed": 2, "errors": 1}
+    assert result.parseoutcomes() == {"passed": 2, "errors": 1}
     result.stdout.fnmatch_lines(
         ["*ERROR at teardown of test_two*", "*too late*", "*before it breaks*"]
     )
@@ -357,8 +345,8 @@ def test_the_run_ends_at_the_first_failures_that_are_too_many(runs):
         def test_two(): assert 0
         def test_three(): assert 0
         """
-    assert outcomes(runs(source, "--minidocker", "-x")) == {"failed": 1}
-    assert outcomes(runs(source, "--minidocker", "--maxfail=2")) == {"failed": 2}
+    assert runs(source, "--minidocker", "-x").parseoutcomes() == {"failed": 1}
+    assert runs(source, "--minidocker", "--maxfail=2").parseoutcomes() == {"failed": 2}
 
 
 def test_a_test_may_end_the_run(runs):
@@ -374,7 +362,7 @@ def test_a_test_may_end_the_run(runs):
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result = runs(source.format("request.session.shouldstop = 'stop it'"), "--minidocker")
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    assert outcomes(result) == {"passed": 1}
+    assert result.parseoutcomes() == {"passed": 1}
     result.stdout.fnmatch_lines(["*stop it*"])
 
 
@@ -386,7 +374,7 @@ def test_a_debugger_is_refused(runs):
         def test_outside(): pass
         """
     result = runs(source, "--pdb")
-    assert outcomes(result) == {"passed": 1, "errors": 1}
+    assert result.parseoutcomes() == {"passed": 1, "errors": 1}
     result.stdout.fnmatch_lines(["*--pdb cannot be used with a test in a container*"])
     result = runs(source, "--minidocker", "--trace")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -400,7 +388,7 @@ def test_a_debugger_is_refused(runs):
         """,
         "--minidocker",
     )
-    assert outcomes(result) == {"failed": 3}
+    assert result.parseoutcomes() == {"failed": 3}
     assert result.stdout.str().count("has no terminal to debug it at") >= 3
 
 
@@ -426,7 +414,7 @@ def test_a_wrong_marker_is_an_error_of_its_test_alone(runs, marker, said):
         def test_right(): pass
         """
     )
-    assert outcomes(result) == {"passed": 1, "errors": 1}
+    assert result.parseoutcomes() == {"passed": 1, "errors": 1}
     assert f"@pytest.mark.minidocker: {said}" in result.stdout.str() or said in result.stdout.str()
     assert "Traceback" not in result.stdout.str()
 
@@ -479,177 +467,4 @@ def test_without_the_plugin_nothing_of_it_is_there(runs):
     result = runs(source, "--minidocker", plugin=False)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result = runs(source, "-p", "no:minidocker", plugin=False)
-    assert outcomes(result) == {"passed": 1}
-
-
-def test_nothing_is_left_after_many_tests(runs):
-    result = runs(
-        """
-        import os, pytest
-        def holdings():
-            threads = len(os.listdir("/proc/self/task"))
-            with open(f"/proc/self/task/{os.getpid()}/children") as file:
-                children = file.read().split()
-            with open("/proc/self/mountinfo") as file:
-                mounts = len(file.readlines())
-            return len(os.listdir("/proc/self/fd")), threads, mounts, children
-        SEEN = []
-        @pytest.mark.minidocker
-        def test_first(): pass
-        def test_note(): SEEN.append(holdings())
-        @pytest.mark.minidocker
-        @pytest.mark.parametrize("number", range(40))
-        def test_many(number):
-            if number % 4 == 1: os._exit(1)
-            if number % 4 == 2: os.kill(os.getpid(), 9)
-            if number % 4 == 3:
-                if not os.fork():
-                    os.setsid()
-                    while True: os.pause() if hasattr(os, "pause") else __import__("time").sleep(9)
-        def test_compare(): assert holdings() == SEEN[0]
-        """
-    )
-    assert outcomes(result) == {"passed": 23, "failed": 20}
-
-
-def test_the_report_of_a_crash_says_where_and_has_the_output(runs):
-    result = runs(
-        """
-        import ctypes, logging, os, signal, sys, time, pytest
-
-        @pytest.fixture(scope="module")
-        def shared(): print("shared is set up")
-
-        @pytest.fixture
-        def dies(): print("in the fixture"); os._exit(5)
-
-        @pytest.fixture
-        def dies_later(): yield; print("in the teardown"); os._exit(6)
-
-        def test_exits(shared):
-            print("last words")
-            print("last errors", file=sys.stderr)
-            os._exit(3)
-        def test_exits_with_success(): os._exit(0)
-        def test_segfaults(): print("before the fault"); ctypes.string_at(0)
-        def test_is_killed(): os.write(1, b"before the kill\\n"); os.kill(os.getpid(), 9)
-        def test_aborts(): os.abort()
-        def test_setup(dies): pass
-        def test_teardown(dies_later): print("in the test")
-        def test_capfd(capfd): print("in capfd"); os._exit(7)
-        def test_capsys(capsys): print("in capsys"); os._exit(8)
-        @pytest.mark.xfail(reason="it is known to crash")
-        def test_xfails(): os._exit(9)
-        @pytest.mark.minidocker(timeout=0.3)
-        def test_hangs(): print("so far"); time.sleep(100)
-        @pytest.mark.minidocker(timeout=0.3)
-        def test_cannot_be_interrupted():
-            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); time.sleep(100)
-        def test_after(): pass
-        """,
-        "--minidocker",
-    )
-    text = result.stdout.str()
-    assert outcomes(result) == {"failed": 9, "errors": 2, "passed": 2, "xfailed": 1}
-    result.stdout.fnmatch_lines(
-        [
-            "*ERROR at setup of test_setup*",
-            "the test ended its interpreter during its setup, with exit status 5",
-            "*ERROR at teardown of test_teardown*",
-            "the test ended its interpreter during its teardown, with exit status 6",
-            "*Captured stdout teardown*",
-            "in the teardown",
-            "*_ test_exits _*",
-            "the test ended its interpreter during its call, with exit status 3",
-            "*Captured stdout call*",
-            "last words",
-            "*Captured stderr call*",
-            "last errors",
-            "*_ test_exits_with_success _*",
-            "the test ended its interpreter during its call, with exit status 0",
-            "*_ test_segfaults _*",
-            "the test crashed during its call: killed by SIGSEGV*",
-            "before the fault",
-            "*File * in test_segfaults",
-            "*_ test_is_killed _*",
-            "the test crashed during its call: killed by SIGKILL*",
-            "before the kill",
-            "*_ test_aborts _*",
-            "the test crashed during its call: killed by SIGABRT*",
-            "*_ test_capfd _*",
-            "in capfd",
-            "*_ test_capsys _*",
-            "in capsys",
-            "*_ test_hangs _*",
-            "the test had not ended after 0.3 seconds",
-            "so far",
-        ]
-    )
-    # A crash has one report for each phase, and each piece of output once.
-    assert text.count("last words") == 1
-    assert text.count("in the fixture") == 1
-
-
-def test_a_thread_that_never_ends_delays_its_test_only_so_long(runs):
-    result = runs(
-        """
-        import threading, pytest
-        @pytest.mark.minidocker
-        def test_leaves_a_thread(): threading.Thread(target=threading.Event().wait).start()
-        @pytest.mark.minidocker
-        def test_joins_its_thread():
-            thread = threading.Thread(target=print); thread.start(); thread.join()
-        """
-    )
-    assert outcomes(result) == {"passed": 2, "warnings": 1}
-    result.stdout.fnmatch_lines(["*a thread that the test left running had not ended after*"])
-
-
-def test_where_a_test_hangs_is_shown_and_one_that_fails_does_not_hang(runs):
-    """The thread of faulthandler_timeout is not in the copy, which must not wait for its end."""
-    runs.pytester.makeini("[pytest]\nfaulthandler_timeout = 0.5")
-    result = runs(
-        """
-        import time, pytest
-        pytestmark = pytest.mark.minidocker(timeout=20)
-        def test_fails(): assert False
-        def test_is_slow():
-            waits_here_a_while = time.sleep
-            waits_here_a_while(1)
-        def test_passes(): pass
-        """
-    )
-    assert outcomes(result) == {"passed": 2, "failed": 1}
-    said = result.stderr.str()
-    assert said.count("Timeout (0:00:00.5") == 1
-    assert "in test_is_slow" in said
-    assert "_pytest_outside" not in said
-
-
-def test_where_there_are_no_containers_tests_are_skipped_or_fail_as_asked(runs):
-    path = runs.pytester.makepyfile(
-        """
-        import pytest
-        @pytest.mark.minidocker
-        def test_inside(): pass
-        def test_with_fixture(container): pass
-        def test_outside(): pass
-        """
-    )
-
-    def run_where_none_can_be_made(*args):
-        # In a container that may have no user namespace within; for root, in its own.
-        pytest_ = [sys.executable, "-m", "pytest", "-p", "minidocker", "-p", "no:cacheprovider"]
-        script = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
-        command = ["sh", "-c", script, "sh", *pytest_, "-rs", "-q", path, *args]
-        return minidocker.run(command, capture_output=True, text=True, cwd=runs.pytester.path)
-
-    done = run_where_none_can_be_made()
-    assert "1 passed, 2 skipped" in done.stdout, done.stdout + done.stderr
-    reasons = re.findall(r"SKIPPED \[\d\] .*", done.stdout)
-    assert len(reasons) == 2
-    assert all("max_user_namespaces" in reason and "Remedy" in reason for reason in reasons)
-    done = run_where_none_can_be_made("--minidocker-require")
-    assert done.returncode == 1
-    assert "1 passed, 2 errors" in done.stdout
-    assert "max_user_namespaces" in done.stdout
+    assert result.parseoutcomes() == {"passed": 1}

@@ -5,14 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from support.pytest_runs import Runs
-
-
-@pytest.fixture
-def runs(pytester, monkeypatch):
-    """Run pytest on a file of tests, in a process of its own: ``runs(source, "-x", ...)``."""
-    return Runs(pytester, monkeypatch)
-
 
 def test_with_xdist_each_worker_runs_its_tests_in_containers(runs):
     result = runs(
