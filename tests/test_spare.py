@@ -86,6 +86,12 @@ def wait_for_none(seconds):
         time.sleep(0.01)
 
 
+def give_up_capabilities():
+    # Version 3 of the header, and three empty sets in two words each.
+    header = ctypes.create_string_buffer(struct.pack("II", 0x20080522, 0))
+    assert ctypes.CDLL(None).capset(header, ctypes.create_string_buffer(bytes(24))) == 0
+
+
 def show(script=SHOW, **options):
     options = {"check": True, "capture_output": True, "text": True, **options}
     return minidocker.run(["sh", "-c", script], **options).stdout
@@ -377,15 +383,32 @@ def test_a_caller_that_gave_up_its_capabilities_maps_nobody_elses_ids(noop):
     def check():
         minidocker.run([noop], check=True, **everybody)
         wait_for_spare()
-        # Version 3 of the header, and three empty sets in two words each.
-        header = ctypes.create_string_buffer(struct.pack("II", 0x20080522, 0))
-        assert ctypes.CDLL(None).capset(header, ctypes.create_string_buffer(bytes(24))) == 0
+        give_up_capabilities()
         for _ in range(2):
             with pytest.raises(minidocker.SpawnError) as caught:
                 minidocker.run([noop], **everybody)
             assert caught.value.step == "id-maps"
 
     in_child(check)
+
+
+@pytest.mark.root(reason="only root has capabilities to lose")
+def test_a_caller_without_capabilities_is_refused_each_time(noop):
+    """The watchdog, which executes a program as uid 0, gets more of them than its caller has."""
+    everybody = {"uid_map": [(0, 0, 1 << 31)], "gid_map": [(0, 0, 1 << 31)]}
+
+    def check():
+        give_up_capabilities()
+        refused = []
+        for options in (everybody, everybody, {}, {}):
+            try:
+                minidocker.run([noop], **options)
+            except minidocker.SpawnError as error:
+                refused.append(error.step)
+            wait_for_spare()
+        return refused
+
+    assert in_child(check) == ["id-maps"] * 4
 
 
 def test_a_limit_that_is_raised_later_holds_inside(noop):

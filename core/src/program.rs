@@ -235,13 +235,15 @@ pub(crate) struct Told {
     pub(crate) what: u8,
     /// With [`told::ANOTHER`]: what the next container will use.
     pub(crate) wanted: Made,
+    /// With [`told::SPARES`]: the caller's effective capabilities, a set of bits.
+    pub(crate) capabilities: [u8; 8],
 }
 
 impl Told {
     pub(crate) const LENGTH: usize = size_of::<Self>();
 
     pub(crate) const fn new(what: u8, wanted: Made) -> Self {
-        Self { what, wanted }
+        Self { what, wanted, capabilities: [0; 8] }
     }
 
     /// As it is sent.

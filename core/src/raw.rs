@@ -102,6 +102,8 @@ pub(crate) mod nr {
     pub(crate) const CLOCK_GETTIME: usize = 228;
     pub(crate) const SETNS: usize = 308;
     pub(crate) const UNSHARE: usize = 272;
+    pub(crate) const CAPGET: usize = 125;
+    pub(crate) const CAPSET: usize = 126;
     pub(crate) const PRCTL: usize = 157;
     pub(crate) const SETSID: usize = 112;
     pub(crate) const RT_SIGTIMEDWAIT: usize = 128;
@@ -143,6 +145,8 @@ pub(crate) mod nr {
     pub(crate) const CLOCK_GETTIME: usize = 113;
     pub(crate) const SETNS: usize = 268;
     pub(crate) const UNSHARE: usize = 97;
+    pub(crate) const CAPGET: usize = 90;
+    pub(crate) const CAPSET: usize = 91;
     pub(crate) const PRCTL: usize = 167;
     pub(crate) const SETSID: usize = 157;
     pub(crate) const RT_SIGTIMEDWAIT: usize = 137;

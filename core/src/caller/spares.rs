@@ -73,17 +73,21 @@ impl Spares {
     /// With a socket that the watchdog knows, where there is room for one: what is made goes through it.
     pub(super) fn new(watchdog: BorrowedFd<'_>) -> Self {
         let connect = || {
+            let maker = Maker::now()?;
             let (theirs, ours) = fd::socket_pair().ok()?;
-            send(told::SPARES, &[theirs.as_fd(), ours.as_fd()], watchdog)?;
-            Kept::new(ours).ok()
+            let capabilities = maker.capabilities.bits().to_ne_bytes();
+            let told = Told { capabilities, ..Told::new(told::SPARES, Made::NOTHING) };
+            send(&told, &[theirs.as_fd(), ours.as_fd()], watchdog)?;
+            Some((Kept::new(ours).ok()?, maker))
         };
-        Self { socket: connect(), maker: Maker::now(), refused: 0 }
+        let (socket, maker) = connect().unzip();
+        Self { socket, maker, refused: 0 }
     }
 
     /// What is there, as long as the caller would have made the same.
     pub(super) fn take(&mut self, watchdog: BorrowedFd<'_>, wanted: &Made) -> Option<Spare> {
         let socket = self.socket.as_ref().filter(|socket| socket.is_ours())?;
-        if self.maker.is_some() && self.maker == Maker::now() {
+        if self.maker == Maker::now() {
             let (made, spare) = receive(socket.fd())?;
             // Maps are written once. What was made for another container goes.
             return made.serves(wanted).then_some(spare);
@@ -111,7 +115,7 @@ impl Spares {
 
     /// No more of them. Where the watchdog does not hear of it, it makes some that nobody takes.
     fn stop(&mut self, watchdog: BorrowedFd<'_>) {
-        let _ = send(told::NO_SPARES, &[], watchdog);
+        let _ = send(&Told::new(told::NO_SPARES, Made::NOTHING), &[], watchdog);
         self.socket = None;
     }
 
@@ -129,7 +133,7 @@ struct Maker {
     limits: [(u64, u64); 4],
     /// A process with another root may make none.
     root: (u64, u64),
-    /// The watchdog writes id maps with these; who has given them up may not.
+    /// Effective ones: id maps are written with these, and no others.
     capabilities: CapabilitySet,
     /// Where its children are: the process that enters has to be in the same PID namespace.
     children: (u64, u64),
@@ -168,14 +172,13 @@ impl Maker {
 }
 
 /// Says something. A watchdog that cannot take it now is no reason to wait or to fail.
-fn send(what: u8, fds: &[BorrowedFd<'_>], watchdog: BorrowedFd<'_>) -> Option<()> {
+fn send(told: &Told, fds: &[BorrowedFd<'_>], watchdog: BorrowedFd<'_>) -> Option<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() {
         rights.push(SendAncillaryMessage::ScmRights(fds));
     }
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let told = Told::new(what, Made::NOTHING);
     sendmsg(watchdog, &[IoSlice::new(told.as_bytes())], &mut rights, flags).ok().map(drop)
 }
 

@@ -2,9 +2,9 @@
 //! what takes most of the time that a container takes.
 //!
 //! It goes into new namespaces and sends descriptors, which are all that is left when it has ended. Where it is
-//! known which id maps the next container has, they are written, as its caller would write them; a caller
-//! uses them only as long as it may do so itself. Without maps there are no file systems. These are mounted
-//! nowhere: a container mounts them where it would mount its own.
+//! known which id maps the next container has, they are written, as its caller would write them: with no
+//! capability that the caller has not. Without maps there are no file systems. These are mounted nowhere: a
+//! container mounts them where it would mount its own.
 
 use core::ffi::CStr;
 
@@ -27,10 +27,13 @@ const PR_SET_DUMPABLE: u64 = 4;
 const RLIMIT_NOFILE: u64 = 7;
 
 /// Makes them, sends them through this socket, and ends. `limit`: how many descriptors the caller may have;
-/// `wanted`: what else there is to make.
-pub(crate) fn make(through: i32, limit: u64, wanted: &Made) -> ! {
+/// `capabilities`: what it may do; `wanted`: what else there is to make.
+pub(crate) fn make(through: i32, limit: u64, capabilities: u64, wanted: &Made) -> ! {
     // What the watchdog watches is not to be held open here.
     close_all_but([through, through]);
+    if keep_capabilities(capabilities).is_err() {
+        exit(1);
+    }
     if wanted.all != 0 && make_all(through, limit, wanted) {
         exit(0);
     }
@@ -40,6 +43,28 @@ pub(crate) fn make(through: i32, limit: u64, wanted: &Made) -> ! {
     }
     let sent = send_namespaces(through, limit, &Made::NOTHING, &mut [-1; ahead::NAMESPACES]);
     exit(i32::from(!sent))
+}
+
+/// Gives up all others: this program was executed, and as root it was given back what the caller, before it
+/// had one, may have given up.
+fn keep_capabilities(those: u64) -> Result<(), Errno> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let mut header = [VERSION_3, 0];
+    let mut sets = [0_u32; 6];
+    let (version, place) = (header.as_mut_ptr() as u64, sets.as_mut_ptr() as u64);
+    // SAFETY: the kernel reads the header, and writes two times three words.
+    unsafe { syscall(nr::CAPGET, [version, place, 0, 0, 0, 0]) }?;
+    let [effective, permitted, _, high_effective, high_permitted, _] = &mut sets;
+    for (set, kept) in [
+        (effective, those as u32),
+        (permitted, those as u32),
+        (high_effective, (those >> 32) as u32),
+        (high_permitted, (those >> 32) as u32),
+    ] {
+        *set &= kept;
+    }
+    // SAFETY: the kernel reads both.
+    unsafe { syscall(nr::CAPSET, [version, place, 0, 0, 0, 0]) }.map(drop)
 }
 
 /// All that is wanted, in a child: a process does not write the maps of its own user namespace, but for a

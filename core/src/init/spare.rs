@@ -6,7 +6,7 @@
 
 use crate::file::close;
 use crate::maker::make;
-use crate::program::{Made, told};
+use crate::program::{Made, Told, told};
 use crate::raw::{nr, syscall};
 use crate::reaper::{DescriptorRights, MOST, MessageWithDescriptor};
 
@@ -26,6 +26,8 @@ pub(crate) struct Spares {
     socket: Option<[i32; 2]>,
     /// How many descriptors the caller may have.
     limit: u64,
+    /// What the caller may do.
+    capabilities: u64,
     make_at: Option<u64>,
     /// What is to be made beside namespaces.
     wanted: Made,
@@ -33,8 +35,14 @@ pub(crate) struct Spares {
 }
 
 impl Spares {
-    pub(crate) const NONE: Self =
-        Self { socket: None, limit: 0, make_at: None, wanted: Made::NOTHING, take_back_at: None };
+    pub(crate) const NONE: Self = Self {
+        socket: None,
+        limit: 0,
+        capabilities: 0,
+        make_at: None,
+        wanted: Made::NOTHING,
+        take_back_at: None,
+    };
 
     /// How many descriptors the caller may have: so many it, and all others of its user, may send.
     pub(crate) fn limit(&mut self, limit: u64) {
@@ -67,14 +75,15 @@ impl Spares {
     }
 
     /// What the caller says: with what come the descriptors of the socket, or that it wants no more.
-    pub(crate) fn told(&mut self, what: u8, received: [i32; MOST]) {
+    pub(crate) fn told(&mut self, told: &Told, received: [i32; MOST]) {
         let [through, callers, ..] = received;
-        if what & told::SPARES != 0 && callers >= 0 {
+        if told.what & told::SPARES != 0 && callers >= 0 {
+            self.capabilities = u64::from_ne_bytes(told.capabilities);
             self.socket.replace([through, callers]).into_iter().flatten().for_each(close);
             return;
         }
         received.into_iter().filter(|&descriptor| descriptor >= 0).for_each(close);
-        if what & told::NO_SPARES != 0 {
+        if told.what & told::NO_SPARES != 0 {
             self.take_back();
             self.socket.take().into_iter().flatten().for_each(close);
             (self.make_at, self.take_back_at) = (None, None);
@@ -91,7 +100,7 @@ impl Spares {
         let Some([through, _]) = self.socket else { return };
         // SAFETY: no CLONE_VM: the child gets a copy of this process, this stack included.
         match unsafe { syscall(nr::CLONE, [SIGCHLD, 0, 0, 0, 0, 0]) } {
-            Ok(0) => make(through, self.limit, &self.wanted),
+            Ok(0) => make(through, self.limit, self.capabilities, &self.wanted),
             Ok(_) => self.take_back_at = Some(now + UNUSED_MILLISECONDS),
             // Where no process can be had there is no spare, and the caller does without.
             Err(_) => {}

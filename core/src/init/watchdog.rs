@@ -199,7 +199,7 @@ impl Watchdog {
                 self.closed = true;
             }
             Ok(_) if told.what & (told::SPARES | told::NO_SPARES) != 0 => {
-                self.spares.told(told.what, rights.descriptors);
+                self.spares.told(&told, rights.descriptors);
             }
             Ok(_) => self.register(rights.descriptors, &told),
             // Out of descriptors, for example: the container goes unwatched rather than all of them.

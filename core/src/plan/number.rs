@@ -129,6 +129,8 @@ mod tests {
             (nr::PIDFD_OPEN, libc::SYS_pidfd_open),
             (nr::PIDFD_SEND_SIGNAL, libc::SYS_pidfd_send_signal),
             (nr::CLOSE_RANGE, libc::SYS_close_range),
+            (nr::CAPGET, libc::SYS_capget),
+            (nr::CAPSET, libc::SYS_capset),
         ];
         for (ours, libc) in pairs {
             assert_eq!(ours as i64, libc);
