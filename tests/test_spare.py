@@ -1,6 +1,7 @@
 """Namespaces that are made ahead: the next container uses them, and is like any other."""
 
 import concurrent.futures
+import contextlib
 import ctypes
 import errno
 import os
@@ -558,6 +559,41 @@ def test_descriptors_that_wait_are_not_too_many_for_the_caller(noop):
         return minidocker.run([noop]).returncode
 
     assert in_child(check) == 0
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"rootfs": "/", "tmpfs": ["/tmp"]}], ids=["the host's root", "its own root"]
+)
+def test_few_descriptors_are_enough_whatever_was_made_ahead(noop, options):
+    def outcome():
+        try:
+            return minidocker.run([noop], **options).returncode
+        except minidocker.SpawnError as error:
+            return error.step, error.errno
+
+    def check():
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # What waits may be sent, however much other processes have on the way.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+        differing = {}
+        for free in range(8, 56):
+            minidocker.run([noop], check=True)
+            wait_for_spare()
+            occupied = []
+            with contextlib.suppress(OSError):
+                while True:
+                    occupied.append(os.dup(0))
+            for _ in range(free):
+                os.close(occupied.pop())
+            # The second one comes too soon for anything to be made.
+            ahead, itself = outcome(), outcome()
+            if ahead != itself:
+                differing[free] = (ahead, itself)
+            for number in occupied:
+                os.close(number)
+        return differing
+
+    assert in_child(check) == {}
 
 
 def test_not_every_process_of_a_user_has_descriptors_waiting(noop):

@@ -105,8 +105,10 @@ fn with_spare<T>(
     match attempt(true) {
         Ok(Some(done)) => return Ok(done),
         Ok(None) => {}
-        // Too many descriptors are on their way already: those that wait for this process, perhaps.
-        Err(LaunchError::Spawn(SpawnError { errno: libc::ETOOMANYREFS, .. })) => {
+        // Too many descriptors are open, or on their way: those that came, or wait for this process, perhaps.
+        Err(LaunchError::Spawn(SpawnError {
+            errno: libc::EMFILE | libc::ETOOMANYREFS, ..
+        })) => {
             caller::drop_spares();
         }
         Err(error) => return Err(error),
