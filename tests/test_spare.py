@@ -17,7 +17,7 @@ import pytest
 
 import minidocker
 from minidocker import NamespaceOptions, linux
-from support.callers import calling, is_alive
+from support.callers import calling, descriptors_of, is_alive, watchdogs_of
 from support.child import in_child
 from support.denied import deny
 from support.specs import HERE
@@ -171,10 +171,43 @@ def test_what_containers_used_is_let_go_of(noop):
     assert in_child(check)
 
 
-def in_container(check):
+@pytest.mark.root(reason="nobody else sees which descriptors a watchdog has")
+def test_what_a_container_used_is_let_go_of_when_the_caller_dies(noop):
+    """At once, however long a process that the caller forked goes on."""
+    script = """
+minidocker.run([sys.argv[1]], check=True)
+time.sleep(0.1)
+running = minidocker.Popen(["sleep", "100"])
+libc = ctypes.CDLL(None)
+# A fork that Python does not know of: the watchdog's socket stays open.
+if libc.fork() == 0:
+    os.closerange(0, 3)
+    libc.sleep(3)
+    os._exit(0)
+say("ready")
+sys.stdin.read()
+"""
+
+    def held(watchdog):
+        return [name for name in descriptors_of(watchdog).values() if "fscontext" in name]
+
+    with calling(script, noop) as caller:
+        caller.line()
+        [watchdog] = watchdogs_of(caller.pid)
+        assert held(watchdog)
+        caller.kill9()
+        deadline = time.monotonic() + 1
+        while held(watchdog):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert is_alive(watchdog)
+
+
+def in_container(check, **options):
     """Call `check` where it may mount, whoever asks."""
     script = f"import sys; sys.path[:] = {sys.path!r}; import test_spare; test_spare.{check}()"
-    done = minidocker.run([sys.executable, "-B", "-c", script], capture_output=True, text=True)
+    command = [sys.executable, "-B", "-c", script]
+    done = minidocker.run(command, capture_output=True, text=True, **options)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 

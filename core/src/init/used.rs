@@ -68,9 +68,14 @@ impl Used {
 
     /// Lets go of what nobody uses any more, where it is time.
     pub(crate) fn let_go(&mut self) {
-        if self.let_go_at.take_if(|at| *at <= now()).is_none() {
-            return;
+        if self.let_go_at.is_some_and(|at| at <= now()) {
+            self.let_go_at_once();
         }
+    }
+
+    /// The same, where nobody waits for anything.
+    pub(crate) fn let_go_at_once(&mut self) {
+        self.let_go_at = None;
         for held in &mut self.held {
             if held.state == State::Left {
                 held.state = State::Free;

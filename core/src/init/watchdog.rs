@@ -132,6 +132,9 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
             watchdog.used.has_ended(descriptor);
             watchdog.watched -= 1;
         }
+        if watchdog.orphaned {
+            watchdog.used.let_go_at_once();
+        }
         if watchdog.closed && (watchdog.orphaned || watchdog.watched == 0) {
             watchdog.spares.await_their_maker();
             exit(0);
