@@ -235,6 +235,24 @@ def test_mounts_that_have_changed_since_are_seen_as_they_are():
     assert (second, third, fourth) == ("ramfs", "ramfs", first)
 
 
+def run_where_directories_are_links():
+    for directory in ("shm", "mqueue"):
+        linux.umount2(f"/dev/{directory}")
+        os.rmdir(f"/dev/{directory}")
+        os.mkdir(f"/run/{directory}")
+        os.symlink(f"/run/{directory}", f"/dev/{directory}")
+    command = ["stat", "-f", "-c", "%T", "/run/shm", "/dev/shm/", "/run/mqueue"]
+    for hostname in (None, "lab", "lab"):
+        done = minidocker.run(command, hostname=hostname, capture_output=True, text=True)
+        print(done.stdout or done.stderr, flush=True)
+        wait_for_spare()
+
+
+def test_file_systems_are_mounted_where_links_lead():
+    found = in_container("run_where_directories_are_links", rootfs="/", tmpfs=["/run"])
+    assert found == ["tmpfs", "tmpfs", "mqueue"] * 3
+
+
 def test_every_container_has_its_own():
     def check():
         found = []

@@ -113,7 +113,9 @@ pub(super) fn mount_what_was_ahead(
     let tree = sequence.cell();
     mount_detached(sequence, step, which, attributes, tree);
     let (empty, path) = (sequence.text(c""), sequence.text(target));
-    let args = [tree.into(), empty, at_cwd(), path, named!(MOVE_MOUNT_F_EMPTY_PATH)];
+    // As mount(2) would: where the host's /dev/shm is a link, the file system goes where that leads.
+    let flags = named!(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS);
+    let args = [tree.into(), empty, at_cwd(), path, flags];
     sequence.call(step, number::MOVE_MOUNT, args).about(target);
     sequence.call(step, number::CLOSE, [tree.into()]);
 }
