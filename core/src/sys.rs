@@ -37,8 +37,8 @@ pub(crate) fn environment() -> Vec<u8> {
         static mut environ: *const *const libc::c_char;
     }
     let mut lines = Vec::with_capacity(4096);
-    // SAFETY: a word of the C library's. As for `std::env::vars`, no other thread may change the environment
-    // meanwhile; an interpreter changes it with its lock held, which its caller here holds too.
+    // SAFETY: a word of the C library's. Whoever changes it, or what it points to, sees to it that no other
+    // thread is here meanwhile: see `Environment::of_caller`.
     let mut place = unsafe { environ };
     // Null after clearenv(3).
     while !place.is_null() {

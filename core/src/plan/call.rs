@@ -373,6 +373,8 @@ impl Sequence {
             if let Some(cell) =
                 call.result.filter(|_| duplicates || OPEN.contains(&call.number.number))
             {
+                // Two calls may leave the same one, in different launches.
+                open.retain(|other| *other != cell);
                 open.push(cell);
             }
             if call.number.number == number::CLOSE.number {

@@ -14,6 +14,10 @@ pub struct Environment {
 
 impl Environment {
     /// The calling process's, as it is.
+    ///
+    /// Whoever changes the environment has to see to it that no other thread reads it meanwhile: that is
+    /// what [`std::env::set_var`], which is unsafe for this reason, and `setenv(3)` ask for. An interpreter
+    /// does both with its lock held.
     #[must_use]
     pub fn of_caller() -> Self {
         Self { lines: sys::environment() }
