@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::fstat;
+use rustix::fs::{Stat, fstat};
 
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Step;
@@ -34,7 +34,7 @@ pub(crate) struct Kept {
 
 impl Kept {
     fn new(fd: OwnedFd) -> std::io::Result<Self> {
-        let identity = identity(fd.as_fd())?;
+        let identity = identity(fstat(&fd)?);
         Ok(Self { fd: Some(fd), identity })
     }
 
@@ -45,7 +45,7 @@ impl Kept {
     /// Whether the number still means what was opened: somebody may have closed it, and opened
     /// something else.
     fn is_ours(&self) -> bool {
-        identity(self.fd()).is_ok_and(|found| found == self.identity)
+        fstat(self.fd()).is_ok_and(|found| identity(found) == self.identity)
     }
 
     pub(crate) fn raw(&self) -> RawFd {
@@ -62,9 +62,9 @@ impl Drop for Kept {
     }
 }
 
-fn identity(fd: BorrowedFd<'_>) -> std::io::Result<(u64, u64)> {
-    let found = fstat(fd)?;
-    Ok((found.st_dev, found.st_ino))
+/// What tells a file from every other one.
+const fn identity(found: Stat) -> (u64, u64) {
+    (found.st_dev, found.st_ino)
 }
 
 #[derive(Default)]

@@ -218,7 +218,7 @@ impl Process {
     ///
     /// `EMFILE`, or `ESRCH` where it has been reaped: `pidfd_open(2)`.
     pub fn watch(&self) -> io::Result<Watch> {
-        fd::pidfd_open(self.pid).map(Watch)
+        self.pidfd().map(Watch)
     }
 }
 

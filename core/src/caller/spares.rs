@@ -155,7 +155,7 @@ impl Maker {
         } else {
             c"/proc/thread-self/ns/pid_for_children"
         };
-        let identity = |path: &CStr| stat(path).ok().map(|found| (found.st_dev, found.st_ino));
+        let identity = |path: &CStr| stat(path).ok().map(super::identity);
         let mut limits = [(0, 0); 4];
         for (limit, resource) in limits.iter_mut().zip(LIMITS) {
             *limit = sys::resource_limit(resource).ok()?;
