@@ -5,6 +5,7 @@ import ctypes
 import errno
 import os
 import resource
+import select
 import signal
 import struct
 import time
@@ -14,6 +15,7 @@ import pytest
 
 import minidocker
 from minidocker import NamespaceOptions, linux
+from support.callers import calling
 from support.child import in_child
 from support.denied import deny
 from support.spares import identities, spare, wait_for_spare
@@ -174,6 +176,67 @@ def test_a_caller_without_capabilities_is_refused_each_time(noop):
     assert in_child(check) == ["id-maps"] * 4
 
 
+def test_signals_and_threads_do_not_stop_functions_for_ever():
+    """A launch that runs handlers while it waits holds no lock that others want."""
+    script = """
+signal.signal(signal.SIGALRM, lambda *_: None)
+until = time.monotonic() + 5
+def loop():
+    while time.monotonic() < until:
+        minidocker.call(int)
+        # For the next one something has been made ahead then.
+        time.sleep(0.008)
+thread = threading.Thread(target=loop)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+thread.start()
+loop()
+thread.join()
+say("done")
+"""
+    with calling(script) as caller:
+        assert select.select([caller.stdout], [], [], 30)[0], "it does not go on"
+        assert caller.line() == "done"
+
+
+@pytest.mark.parametrize("forks", ["os.fork", "minidocker.call"])
+def test_other_threads_processes_have_no_descriptor_of_them(noop, forks):
+    script = """
+import threading
+def foreign():
+    names = {}
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            name = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError:
+            continue
+        if "fscontext" in name or name.startswith(("user:", "net:", "ipc:")):
+            names[number] = name
+    return names
+def run():
+    while not ended:
+        minidocker.run([sys.argv[1]], check=True)
+        time.sleep(0.004)
+ended = False
+thread = threading.Thread(target=run)
+thread.start()
+found = {}
+until = time.monotonic() + 4
+while time.monotonic() < until:
+    if sys.argv[2] == "minidocker.call":
+        found |= minidocker.call(foreign)
+        continue
+    child = os.fork()
+    if child == 0:
+        os._exit(bool(foreign()))
+    found |= {"status": status} if (status := os.waitpid(child, 0)[1]) else {}
+ended = True
+thread.join()
+say(found)
+"""
+    with calling(script, noop, forks) as caller:
+        assert caller.line() == "{}"
+
+
 def test_a_limit_that_is_raised_later_holds_inside(noop):
     """A user namespace keeps the limits of who made it."""
 
@@ -189,6 +252,28 @@ def test_a_limit_that_is_raised_later_holds_inside(noop):
         return first, waiting == used
 
     assert in_child(check) == (0, False)
+
+
+@pytest.mark.root(reason="only root may make a PID namespace without a user namespace")
+def test_a_caller_whose_children_were_elsewhere_before_maps_those(noop):
+    def check():
+        linux.unshare(linux.CloneFlags.NEWPID)
+        reaper = os.fork()
+        if reaper == 0:
+            time.sleep(100)
+        namespaces = NamespaceOptions.all().without_pid()
+        found = []
+        for _ in range(3):
+            with minidocker.Popen(["sleep", "100"], namespaces=namespaces) as process:
+                found.append(Path(f"/proc/{process.pid}/stat").read_text().split()[3])
+                process.kill()
+            time.sleep(0.05)
+        os.kill(reaper, signal.SIGKILL)
+        os.waitpid(reaper, 0)
+        return found, str(os.getpid())
+
+    found, caller = in_child(check)
+    assert found == [caller] * 3
 
 
 @pytest.mark.root(reason="only root may make a PID namespace without a user namespace")

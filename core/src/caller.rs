@@ -72,6 +72,8 @@ struct Slots {
     helper: Option<Arc<Kept>>,
     watchdog: Option<Arc<Kept>>,
     spares: Spares,
+    /// Descriptors of spare namespaces that a launch has taken.
+    taken: Vec<RawFd>,
 }
 
 /// The state of one process. A forked child makes its own and never touches its parent's lock, which
@@ -136,8 +138,23 @@ pub fn after_fork_in_parent() {
 pub fn after_fork_in_child() {
     CALLER.store(std::ptr::null_mut(), Ordering::Release);
     if let Some(mut inherited) = FORKING.try_with(RefCell::take).ok().flatten() {
-        *inherited = Slots::default();
+        for taken in std::mem::take(&mut *inherited).taken {
+            // Of a launch in another thread, which is not here.
+            let _ = nix::unistd::close(taken);
+        }
     }
+}
+
+/// Forgets the spare namespaces that launches in other threads have taken.
+///
+/// To be called in a copy of the caller whose descriptors are those of an earlier moment, before
+/// [`after_fork_in_child`]: their numbers mean something else in it.
+pub(crate) fn forget_taken() {
+    let _ = FORKING.try_with(|forking| {
+        if let Some(slots) = forking.borrow_mut().as_mut() {
+            slots.taken.clear();
+        }
+    });
 }
 
 /// Takes note of descriptors that belong to one use of a container: copies of the caller that are made
@@ -232,8 +249,22 @@ pub(crate) fn watchdog() -> Result<Arc<Kept>, LaunchError> {
 pub(crate) fn take_spare(wanted: &Made) -> Option<Spare> {
     caller().with(|slots| {
         let watchdog = slots.watchdog.as_ref().filter(|kept| kept.is_ours())?;
-        slots.spares.take(watchdog.fd(), wanted)
+        // Under both locks: no copy of this process is made for others between its coming and its being noted.
+        let mut held = held();
+        let spare = Spare::of(slots.spares.take(watchdog.fd(), wanted)?);
+        let descriptors = spare.descriptors();
+        held.extend_from_slice(&descriptors);
+        slots.taken.extend(descriptors);
+        Some(spare)
     })
+}
+
+/// Closes the descriptors of a spare that was taken.
+fn give_back(descriptors: &[RawFd]) {
+    caller().with(|slots| {
+        slots.taken.retain(|taken| !descriptors.contains(taken));
+        release(descriptors);
+    });
 }
 
 /// Gives up the spare namespaces that there are: the descriptors that wait count as sent.

@@ -213,7 +213,8 @@ fn attempt(
         }
         Ok(Side::Caller)
     };
-    let outcome = clone_and_fork(program, namespaces, &mut parents_part, wait, &mut sleep);
+    let outcome =
+        clone_and_fork(program, namespaces, &mut || {}, &mut parents_part, wait, &mut sleep);
     if plan.endangers_dumpable {
         restore_dumpable();
     }

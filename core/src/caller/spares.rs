@@ -12,7 +12,7 @@
 use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::fs::stat;
 use rustix::net::{
@@ -30,21 +30,34 @@ use crate::{fd, sys};
 const REFUSALS: u32 = 3;
 
 /// Namespaces that nobody is in, and file systems of theirs that are mounted nowhere.
+///
+/// Processes that other threads fork meanwhile have its descriptors too, and would keep the container's file
+/// systems as long as they live: so it is known of, from the moment that it comes until it is closed.
 #[derive(Debug)]
 pub(crate) struct Spare {
     /// User, network, IPC.
-    namespaces: [OwnedFd; ahead::NAMESPACES],
+    namespaces: [RawFd; ahead::NAMESPACES],
     /// In the order of [`FileSystem`](crate::plan::ahead::FileSystem); where there are some, the id maps are
     /// written too.
-    file_systems: Option<[OwnedFd; ahead::FILE_SYSTEMS]>,
+    file_systems: Option<[RawFd; ahead::FILE_SYSTEMS]>,
     /// Whether it is written who may use ICMP sockets.
     ping: bool,
 }
 
 impl Spare {
+    /// Takes what has come; whoever calls this takes note of it.
+    pub(super) fn of(received: Received) -> Self {
+        let Received { made, namespaces, file_systems } = received;
+        Self {
+            namespaces: namespaces.map(IntoRawFd::into_raw_fd),
+            file_systems: file_systems.map(|all| all.map(IntoRawFd::into_raw_fd)),
+            ping: made.ping != 0,
+        }
+    }
+
     /// User, network, IPC.
-    pub(crate) fn namespaces(&self) -> [RawFd; ahead::NAMESPACES] {
-        self.namespaces.each_ref().map(AsRawFd::as_raw_fd)
+    pub(crate) const fn namespaces(&self) -> [RawFd; ahead::NAMESPACES] {
+        self.namespaces
     }
 
     /// What there is.
@@ -54,9 +67,26 @@ impl Spare {
 
     /// -1 where there are none.
     pub(crate) fn file_systems(&self) -> [RawFd; ahead::FILE_SYSTEMS] {
-        let raw = |all: &[OwnedFd; ahead::FILE_SYSTEMS]| all.each_ref().map(AsRawFd::as_raw_fd);
-        self.file_systems.as_ref().map_or([-1; ahead::FILE_SYSTEMS], raw)
+        self.file_systems.unwrap_or([-1; ahead::FILE_SYSTEMS])
     }
+
+    /// All of them.
+    pub(crate) fn descriptors(&self) -> Vec<RawFd> {
+        self.namespaces.into_iter().chain(self.file_systems.into_iter().flatten()).collect()
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        super::give_back(&self.descriptors());
+    }
+}
+
+/// What has come through the socket.
+pub(super) struct Received {
+    made: Made,
+    namespaces: [OwnedFd; ahead::NAMESPACES],
+    file_systems: Option<[OwnedFd; ahead::FILE_SYSTEMS]>,
 }
 
 #[derive(Default)]
@@ -73,7 +103,8 @@ impl Spares {
     /// With a socket that the watchdog knows, where there is room for one: what is made goes through it.
     pub(super) fn new(watchdog: BorrowedFd<'_>) -> Self {
         let connect = || {
-            let maker = Maker::now()?;
+            // The pid of a child that is cloned elsewhere is not the caller's for it.
+            let maker = Maker::now().filter(Maker::has_its_children_here)?;
             let (theirs, ours) = fd::socket_pair().ok()?;
             let capabilities = maker.capabilities.bits().to_ne_bytes();
             let told = Told { capabilities, ..Told::new(told::SPARES, Made::NOTHING) };
@@ -85,12 +116,12 @@ impl Spares {
     }
 
     /// What is there, as long as the caller would have made the same.
-    pub(super) fn take(&mut self, watchdog: BorrowedFd<'_>, wanted: &Made) -> Option<Spare> {
+    pub(super) fn take(&mut self, watchdog: BorrowedFd<'_>, wanted: &Made) -> Option<Received> {
         let socket = self.socket.as_ref().filter(|socket| socket.is_ours())?;
         if self.maker == Maker::now() {
-            let (made, spare) = receive(socket.fd())?;
+            let received = receive(socket.fd())?;
             // Maps are written once. What was made for another container goes.
-            return made.serves(wanted).then_some(spare);
+            return received.made.serves(wanted).then_some(received);
         }
         // It will not be what it was.
         self.stop(watchdog);
@@ -135,7 +166,7 @@ struct Maker {
     root: (u64, u64),
     /// Effective ones: id maps are written with these, and no others.
     capabilities: CapabilitySet,
-    /// Where its children are: the process that enters has to be in the same PID namespace.
+    /// Where its children are: the process that enters has to be in the same PID namespace, which is the caller's.
     children: (u64, u64),
 }
 
@@ -155,7 +186,6 @@ impl Maker {
         } else {
             c"/proc/thread-self/ns/pid_for_children"
         };
-        let identity = |path: &CStr| stat(path).ok().map(super::identity);
         let mut limits = [(0, 0); 4];
         for (limit, resource) in limits.iter_mut().zip(LIMITS) {
             *limit = sys::resource_limit(resource).ok()?;
@@ -165,10 +195,19 @@ impl Maker {
             gid: rustix::process::getegid().as_raw(),
             limits,
             capabilities: rustix::thread::capabilities(None).ok()?.effective,
-            root: identity(c"/")?,
-            children: identity(children)?,
+            root: identity_at(c"/")?,
+            children: identity_at(children)?,
         })
     }
+
+    /// Whether they are in the PID namespace that this process is in, which never changes.
+    fn has_its_children_here(&self) -> bool {
+        identity_at(c"/proc/self/ns/pid") == Some(self.children)
+    }
+}
+
+fn identity_at(path: &CStr) -> Option<(u64, u64)> {
+    stat(path).ok().map(super::identity)
 }
 
 /// Says something. A watchdog that cannot take it now is no reason to wait or to fail.
@@ -188,7 +227,7 @@ fn some<const N: usize>(fds: &mut impl Iterator<Item = OwnedFd>) -> Option<[Owne
 }
 
 /// What has come; `None` where nothing has, or no descriptor is left for it.
-fn receive(socket: BorrowedFd<'_>) -> Option<(Made, Spare)> {
+fn receive(socket: BorrowedFd<'_>) -> Option<Received> {
     let mut made = Made::NOTHING;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ahead::DESCRIPTORS))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
@@ -208,5 +247,5 @@ fn receive(socket: BorrowedFd<'_>) -> Option<(Made, Spare)> {
     let namespaces = some(&mut fds)?;
     // Maps that are written cannot be written again, so what has them is of use as a whole only.
     let file_systems = if made.all == 0 { None } else { Some(some(&mut fds)?) };
-    Some((made, Spare { namespaces, file_systems, ping: made.ping != 0 }))
+    Some(Received { made, namespaces, file_systems })
 }

@@ -65,29 +65,34 @@ pub(super) fn clone_and_wait(
     parents_part: &mut dyn FnMut(i32, &mut Wait<'_>) -> Result<(), LaunchError>,
     wait: &mut Wait<'_>,
 ) -> Result<Outcome, LaunchError> {
-    clone_and_fork(program, namespaces, parents_part, wait, &mut |_, _| Ok(Side::Caller))
+    let fork = &mut |_: &Shared, _: &mut Wait<'_>| Ok(Side::Caller);
+    clone_and_fork(program, namespaces, &mut || {}, parents_part, wait, fork)
 }
 
-/// The same, with something between the parent's part and the wait: it may sleep, or make a copy of the caller,
-/// which returns as soon as it is made.
+/// The same, with something right after the clone, which has copied the descriptors, and something between the
+/// parent's part and the wait: it may sleep, or make a copy of the caller, which returns as soon as it is made.
 pub(super) fn clone_and_fork(
     program: Box<[u64]>,
     namespaces: Namespaces,
+    cloned: &mut dyn FnMut(),
     parents_part: &mut dyn FnMut(i32, &mut Wait<'_>) -> Result<(), LaunchError>,
     wait: &mut Wait<'_>,
     fork: &mut dyn FnMut(&Shared, &mut Wait<'_>) -> Result<Side, LaunchError>,
 ) -> Result<Outcome, LaunchError> {
     let stack = Stack::take().map_err(|error| SpawnError::from_io(Step::Prepare, &error))?;
     let shared = Shared::new(program);
-    let cloned = match namespaces.spare {
+    let first = match namespaces.spare {
         None => clone(start_child, &stack, namespaces.flags, &shared, CHILD),
         Some(spare) => {
             shared.prepare_lead(spare, namespaces.flags);
             clone(lead::start, &stack, 0, &shared, LEAD)
         }
     };
-    let first = match cloned {
-        Ok(pid) => pid,
+    let first = match first {
+        Ok(pid) => {
+            cloned();
+            pid
+        }
         Err(error) => {
             // SAFETY: nobody came to be, so the program is this function's own again.
             unsafe { shared.free() };

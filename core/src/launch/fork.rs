@@ -127,13 +127,18 @@ fn attempt(
     let copys = std::cell::RefCell::new(&mut copys);
     let namespaces =
         Namespaces { flags: plan.clone_flags, spare: spare.as_ref().map(Spare::namespaces) };
-    // Until the clone, so that the list is that of the descriptors which the child gets.
+    // Until the clone, so that the list is that of the descriptors which the child gets; and no longer, since
+    // who waits for the child may run handlers of signals, which use containers too.
     let mut held = Some(caller::held());
+    // The plan closes what came with this launch's own.
+    let own = spare.as_ref().map_or_else(Vec::new, Spare::descriptors);
+    let mut cloned = || {
+        if let Some(held) = held.take() {
+            copys.borrow_mut().others.extend(held.iter().filter(|fd| !own.contains(fd)));
+        }
+    };
     let mut childs = Some((copys_channel, inits_control, memfd));
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
-        if let Some(held) = held.take() {
-            copys.borrow_mut().others.extend_from_slice(&held);
-        }
         // The child has copies. The caller's own would keep the sockets open, and the id maps need a
         // descriptor where few are left.
         childs = None;
@@ -150,12 +155,16 @@ fn attempt(
             let side = stand_still(shared, &mut point);
             if side == Side::Copy {
                 state.restore();
+                caller::forget_taken();
                 copys.borrow().become_the_command(&mut copys_program);
             }
             side
         }))
     };
-    let outcome = clone_and_fork(program, namespaces, &mut parents_part, wait, &mut forking);
+    let outcome =
+        clone_and_fork(program, namespaces, &mut cloned, &mut parents_part, wait, &mut forking);
+    // Where there was no clone.
+    drop(held);
     if plan.endangers_dumpable && !matches!(outcome, Ok(Outcome { side: Side::Copy, .. })) {
         restore_dumpable();
     }
