@@ -108,6 +108,30 @@ def test_read_only_holds_for_the_whole_subtree(data):
     assert all("ro" in flags for flags, _ in points.values())
 
 
+@pytest.mark.parametrize("options", [{}, {"rootfs": "/"}, {"read_only": True}])
+def test_read_only_holds_where_a_mount_point_is_missing(data, options):
+    mounts = [
+        Mount("/mnt", data, read_only=True),
+        Mount("/mnt/new/tmp", type="tmpfs"),
+        Mount("/mnt/below/tmp", type="tmpfs"),
+    ]
+    script = """
+for file in /mnt/made /mnt/new/made /mnt/below/made /mnt/below/deep; do
+    (echo > $file) 2>/dev/null && echo $file
+done
+touch /mnt/new/tmp/made /mnt/below/tmp/made && cat /mnt/file /mnt/below/deep
+"""
+    assert output(script, mounts=mounts, **options) == "outside\ndeep"
+    assert sorted(os.listdir(data)) == ["below", "file"]
+
+
+def test_flags_hold_where_a_mount_point_is_missing(data):
+    mounts = [Mount("/mnt", data, options="noexec"), Mount("/mnt/tmp", type="tmpfs")]
+    script = "cp /bin/true /mnt/true && cp /bin/true /mnt/below/true; /mnt/true; /mnt/below/true"
+    done = sh(script, mounts=mounts)
+    assert (done.returncode, done.stderr.count("Permission denied")) == (126, 2)
+
+
 def test_flags_hold_for_a_bind(data):
     script = data / "script"
     script.write_text("#!/bin/sh\necho ran\n")

@@ -139,6 +139,7 @@ impl Assembly<'_> {
             self.spec.mounts.iter().zip(&self.files.mounts).zip(sources)
         {
             make(sequence, root, &place.make);
+            let options = wanted.parse().unwrap_or_default();
             let directory = !matches!(wanted.kind, MountKind::Content { .. })
                 && (source.is_none() || matches!(wanted.kind, MountKind::Overlay { .. }));
             let onto = open_in_root(sequence, STEP, root, &place.path, directory);
@@ -147,13 +148,17 @@ impl Assembly<'_> {
                 close(sequence, STEP, *tree);
             } else {
                 change_to(sequence, STEP, onto);
-                let options = wanted.parse().unwrap_or_default();
                 let ahead = scratch.take_if(|_| is_scratch(&wanted.kind, &options));
                 self.file_system(sequence, (&wanted.kind, ahead), &options, &place.path);
             }
             close(sequence, STEP, onto);
             for patch in &place.patches {
-                replace(sequence, root, patch);
+                // What covers a part of the mount is as the mount is.
+                let cover = replace(sequence, root, patch);
+                let set = (attributes(&options), 0);
+                if set != (0, 0) {
+                    set_attributes(sequence, STEP, (cover.into(), c""), set, false);
+                }
             }
         }
     }

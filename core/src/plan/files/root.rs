@@ -117,14 +117,15 @@ pub(super) fn tmpfs_on(sequence: &mut Sequence, target: &CStr, owner: Owner) {
     mount(sequence, Step::MountPoint, kind, target, kind, flags, Some(&data));
 }
 
-/// Covers a directory with one put together from its own entries.
-pub(super) fn replace(sequence: &mut Sequence, root: Cell, patch: &Patch) {
+/// Covers a directory with one put together from its own entries, which is returned.
+pub(super) fn replace(sequence: &mut Sequence, root: Cell, patch: &Patch) -> Cell {
     const STEP: Step = Step::MountPoint;
     let from = open_in_root(sequence, STEP, root, &patch.at, true);
     change_to(sequence, STEP, from);
     tmpfs_on(sequence, c".", patch.owner);
     let onto = open_in_root(sequence, STEP, root, &patch.at, true);
     assemble(sequence, STEP, (from, onto), &patch.entries);
+    onto
 }
 
 fn assemble(sequence: &mut Sequence, step: Step, between: (Cell, Cell), entries: &Entries) {
