@@ -228,6 +228,7 @@ def test_what_is_wrong_is_said_with_what_is_right(words, said):
         (("--cap-add", "NET_ADMN"), 'Did you mean "NET_ADMIN"?'),
         (("--ulimit", "nofiles=3"), 'Did you mean "nofile"?'),
         (("--security-opt", "seccomp=/no/such"), "/no/such"),
+        (("--security-opt", "seccomp=/etc/passwd"), "/etc/passwd"),
         (("-v", "/no/such:/x"), "/no/such"),
         (("-v", "/usr:relative"), "relative"),
     ],

@@ -1,6 +1,7 @@
 """How a command line is read: docker's rules."""
 
 import contextlib
+import pwd
 
 import pytest
 from hypothesis import given
@@ -261,8 +262,8 @@ def test_rows_of_an_id_map_collect():
 
 def test_a_user_is_a_number_or_a_name():
     assert asked("-u", "1000") == {"user": 1000}
-    assert asked("-u", "1000:1000") == {"user": "1000:1000"}
-    assert asked("-u", "nobody") == {"user": "nobody"}
+    assert asked("-u", "1000:1001") == {"user": 1000, "group": 1001}
+    assert asked("-u", "nobody") == {"user": pwd.getpwnam("nobody").pw_uid}
 
 
 def test_clock_offsets_collect():

@@ -283,6 +283,26 @@ def test_the_user_and_group_may_be_names():
     assert out("-u", "nobody:daemon", "sh", "-c", "id -un; id -gn") == "nobody\ndaemon\n"
 
 
+@pytest.mark.parametrize("command", ["run", "explain"])
+@pytest.mark.parametrize(
+    "user", ["nosuch", "root:nosuch", "-1", "0x10", "4294967296", "5:99999999999999999999"]
+)
+def test_a_user_that_cannot_be_is_refused_in_one_line(command, user):
+    done = cli(command, f"--user={user}", "true")
+    assert done.returncode == 125
+    assert done.stderr.startswith("minidocker: ") and done.stderr.count("\n") == 1
+
+
+def test_a_directory_that_is_gone_is_told_in_one_line(tmp_path):
+    script = 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'
+    command = [*CLI, "run", "-v", "./x:/data", "true"]
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *command], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 125
+    assert "./x:/data" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_the_command_is_process_1_or_below_a_tiny_init():
     assert out("sh", "-c", "echo $$") == "1\n"
     assert out("--init", "sh", "-c", "echo $$ $PPID").split()[1] == "1"

@@ -35,7 +35,8 @@ def resolve(
         rootfs: the directory that will be the container's root, where they are looked up otherwise.
 
     Raises:
-        SpecError: ``"user:group"`` and another ``group``; a name that does not exist inside.
+        SpecError: ``"user:group"`` and another ``group``; a name that does not exist inside; a number
+            that is too large.
     """
     if isinstance(user, str):
         name, colon, rest = user.partition(":")
@@ -47,9 +48,9 @@ def resolve(
                 reason = "a part of it is empty: give user:group, or the user alone"
                 raise SpecError(reason, option="user", value=user)
             user, group = name, rest
-        user = _number(user)
+        user = _number("user", user)
     if isinstance(group, str):
-        group = _number(group)
+        group = _number("group", group)
     root = _root(entered, rootfs)
     if root is not None:
         user = _lookup("user", user, "passwd", root)
@@ -130,8 +131,13 @@ def groups(gids: list[int] | None) -> list[int] | None:
     return gids
 
 
-def _number(name: str) -> int | str:
-    return int(name) if name.isascii() and name.isdigit() else name
+def _number(option: str, name: str) -> int | str:
+    if not (name.isascii() and name.isdigit()):
+        return name
+    if int(name) > _NO_ID:
+        reason = f"it is no id: the largest is {_NO_ID - 1}"
+        raise SpecError(reason, option=option, value=name)
+    return int(name)
 
 
 def _lookup(option: str, name: int | str | None, file: str, root: _Path) -> int | None:

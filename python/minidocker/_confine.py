@@ -158,7 +158,10 @@ def _document(source: SeccompDocument) -> str:
             raise SpecError(reason, option="seccomp", value=source) from None
     try:
         with open(source, encoding="utf-8") as file:
-            return file.read()
+            text = file.read()
+        # The engine, which reads it once more, does not know of the file.
+        json.loads(text)
+        return text
     except (OSError, UnicodeDecodeError, ValueError) as error:
         words = "'unconfined' or the path of a file in docker's JSON format"
         reason = f"{error}: give {words}, or a Seccomp with lists"

@@ -333,7 +333,10 @@ def died(ended: Ended) -> CallError:
         name = f"{signal.Signals(-code).name} ({signal.strsignal(-code)})"
     hint = ""
     if -code == signal.SIGKILL:
-        hint = ": somebody sent it, or the kernel did for want of memory"
+        hint = (
+            ": somebody sent it, or the kernel did, for want of memory or at the hard limit of "
+            "RLIMIT_CPU"
+        )
     elif -code == signal.SIGSYS:
         hint = ": it made a system call that a seccomp filter forbids"
     return CallKilled(f"the function was killed by signal {name}{hint}", signal=-code)

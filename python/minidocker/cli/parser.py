@@ -222,7 +222,8 @@ def _next(command: Command, option: Option, name: str, rest: list[str]) -> str:
 def _convert_and_store(parsed: Parsed, option: Option, name: str, text: str) -> None:
     try:
         option.store(parsed, option.convert(text))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
+        # A relative path, for one, where the working directory has been removed.
         raise UsageError(
             f"{parsed.command.name}: invalid value {text!r} for {name}: {error}"
         ) from error

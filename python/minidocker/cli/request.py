@@ -19,7 +19,7 @@ def keywords(parsed: Parsed) -> dict[str, Any]:
 
     Raises:
         UsageError: two options contradict each other.
-        minidocker.Error: ``--network container:PID`` names no container.
+        minidocker.Error: ``--network container:PID`` names no container, ``--user`` nobody.
     """
     chosen = dict(parsed.keywords)
     environment = _environment(parsed.settings)
@@ -31,6 +31,14 @@ def keywords(parsed: Parsed) -> dict[str, Any]:
     network = parsed.settings.get("network")
     if network is not None:
         chosen["network"] = _network(network)
+    if "user" in chosen and parsed.command.name != "exec":
+        # For a name that does not exist subprocess has its own exception.
+        from minidocker import _accounts
+
+        user, group = _accounts.ids(chosen["user"], rootfs=chosen.get("rootfs"))
+        chosen["user"] = user
+        if group is not None:
+            chosen["group"] = group
     return chosen
 
 

@@ -37,11 +37,11 @@ def seconds(text: str) -> float:
     return value
 
 
-def user(text: str) -> int | str:
-    """Read ``uid``, ``name``, ``user:group``."""
+def user(text: str) -> str:
+    """Check ``uid``, ``name``, ``user:group``."""
     if not text:
         raise ValueError("expected NAME, UID or USER:GROUP")
-    return int(text) if text.isascii() and text.isdigit() else text
+    return text
 
 
 def host(text: str) -> str:
