@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -22,6 +23,38 @@ def wait_until(condition, timeout=2.0):
         assert time.monotonic() < deadline, "nothing happened in time"
         time.sleep(0.005)
     return value
+
+
+def test_nobody_else_is_ended_whatever_the_caller_says(noop):
+    """What has become another user must not have the watchdog kill what it may not kill itself."""
+    script = """
+import array, socket
+minidocker.run([sys.argv[1]], check=True)
+pidfd = os.pidfd_open(int(sys.argv[2]))
+for number in map(int, os.listdir("/proc/self/fd")):
+    try:
+        if os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [pidfd]))
+            with socket.socket(fileno=os.dup(number)) as one:
+                one.sendmsg([bytes([SESSION]) + bytes(200)], [rights], socket.MSG_DONTWAIT)
+    except OSError:
+        pass
+say("sent")
+"""
+    with subprocess.Popen(["sleep", "100"], start_new_session=True) as bystander:
+        pidfd = os.pidfd_open(bystander.pid)
+        told_apart = os.fstat(pidfd).st_ino != os.fstat(own := os.pidfd_open(os.getpid())).st_ino
+        os.close(pidfd)
+        os.close(own)
+        for session in (0, 1):
+            with calling(f"SESSION = {session}\n{script}", noop, bystander.pid) as caller:
+                assert caller.line() == "sent"
+                caller.wait()
+        time.sleep(0.1)
+        ended = bystander.poll()
+        bystander.kill()
+    # Linux 6.9 tells one pidfd from another.
+    assert (ended is None) or not told_apart
 
 
 # --- kill -9 of the caller ---------------------------------------------------------------------

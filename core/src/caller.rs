@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Stat, fstat};
+use rustix::net::sockopt::set_socket_passcred;
 
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Step;
@@ -236,6 +237,8 @@ pub(crate) fn watchdog() -> Result<Arc<Kept>, LaunchError> {
         let helper = helper_in(slots)?;
         let failed = |error: std::io::Error| SpawnError::from_io(Step::Watchdog, &error);
         let (ours, theirs) = fd::socket_pair().map_err(failed)?;
+        // It takes a container's word for itself alone.
+        set_socket_passcred(&theirs, true).map_err(|error| failed(error.into()))?;
         let pidfd = fd::pidfd_open(std::process::id() as i32).map_err(failed)?;
         launch::start_watchdog(&helper, theirs.as_fd(), pidfd.as_fd())?;
         let kept = Arc::new(Kept::new(ours).map_err(failed)?);

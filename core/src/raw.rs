@@ -83,6 +83,7 @@ fn check(ret: isize) -> Result<usize, Errno> {
 pub(crate) mod nr {
     pub(crate) const WRITE: usize = 1;
     pub(crate) const CLOSE: usize = 3;
+    pub(crate) const FSTAT: usize = 5;
     pub(crate) const MMAP: usize = 9;
     pub(crate) const RT_SIGACTION: usize = 13;
     pub(crate) const RT_SIGPROCMASK: usize = 14;
@@ -126,6 +127,7 @@ pub(crate) mod nr {
 pub(crate) mod nr {
     pub(crate) const WRITE: usize = 64;
     pub(crate) const CLOSE: usize = 57;
+    pub(crate) const FSTAT: usize = 80;
     pub(crate) const MMAP: usize = 222;
     pub(crate) const RT_SIGACTION: usize = 134;
     pub(crate) const RT_SIGPROCMASK: usize = 135;

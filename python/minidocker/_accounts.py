@@ -35,8 +35,8 @@ def resolve(
         rootfs: the directory that will be the container's root, where they are looked up otherwise.
 
     Raises:
-        SpecError: ``"user:group"`` and another ``group``; a name that does not exist inside; a number
-            that is too large.
+        SpecError: ``"user:group"`` and another ``group``; a name that does not exist inside; a
+            number that is too large.
     """
     if isinstance(user, str):
         name, colon, rest = user.partition(":")

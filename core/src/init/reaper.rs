@@ -173,13 +173,23 @@ impl DescriptorRights {
 impl MessageWithDescriptor {
     /// A message whose one buffer is described by `part` (a `struct iovec`).
     pub(crate) fn new(part: &[u64; 2], rights: &mut DescriptorRights) -> Self {
+        let length = rights.length.next_multiple_of(8);
+        Self::with_control(part, core::ptr::from_mut(rights) as u64, length)
+    }
+
+    /// The same, with room at `control` for other things beside descriptors.
+    pub(crate) fn with_control(
+        part: &[u64; 2],
+        control: u64,
+        control_length: u64,
+    ) -> Self {
         Self {
             name: 0,
             name_length: 0,
             parts: part.as_ptr() as u64,
             parts_count: 1,
-            control: core::ptr::from_mut(rights) as u64,
-            control_length: rights.length.next_multiple_of(8),
+            control,
+            control_length,
             flags: 0,
         }
     }

@@ -26,8 +26,8 @@ pub(crate) struct Spares {
     socket: Option<[i32; 2]>,
     /// How many descriptors the caller may have.
     limit: u64,
-    /// What the caller may do.
-    capabilities: u64,
+    /// Capabilities that the caller has not.
+    given_up: u64,
     make_at: Option<u64>,
     /// What is to be made beside namespaces.
     wanted: Made,
@@ -38,7 +38,7 @@ impl Spares {
     pub(crate) const NONE: Self = Self {
         socket: None,
         limit: 0,
-        capabilities: 0,
+        given_up: 0,
         make_at: None,
         wanted: Made::NOTHING,
         take_back_at: None,
@@ -78,7 +78,8 @@ impl Spares {
     pub(crate) fn told(&mut self, told: &Told, received: [i32; MOST]) {
         let [through, callers, ..] = received;
         if told.what & told::SPARES != 0 && callers >= 0 {
-            self.capabilities = u64::from_ne_bytes(told.capabilities);
+            // It becomes more, and never less, whoever the caller has become since.
+            self.given_up |= !u64::from_ne_bytes(told.capabilities);
             self.socket.replace([through, callers]).into_iter().flatten().for_each(close);
             return;
         }
@@ -100,7 +101,7 @@ impl Spares {
         let Some([through, _]) = self.socket else { return };
         // SAFETY: no CLONE_VM: the child gets a copy of this process, this stack included.
         match unsafe { syscall(nr::CLONE, [SIGCHLD, 0, 0, 0, 0, 0]) } {
-            Ok(0) => make(through, self.limit, self.capabilities, &self.wanted),
+            Ok(0) => make(through, self.limit, !self.given_up, &self.wanted),
             Ok(_) => self.take_back_at = Some(now + UNUSED_MILLISECONDS),
             // Where no process can be had there is no spare, and the caller does without.
             Err(_) => {}

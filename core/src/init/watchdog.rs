@@ -187,8 +187,9 @@ impl Watchdog {
     fn receive(&mut self) {
         let mut told = Told::new(0, Made::NOTHING);
         let part = [&raw mut told as u64, Told::LENGTH as u64];
-        let mut rights = DescriptorRights::room();
-        let mut header = MessageWithDescriptor::new(&part, &mut rights);
+        let mut room = FromSomebody::room();
+        let (control, length) = (&raw mut room as u64, size_of::<FromSomebody>() as u64);
+        let mut header = MessageWithDescriptor::with_control(&part, control, length);
         // SAFETY: the header and what it points to live on this stack.
         let received = unsafe {
             syscall(
@@ -202,20 +203,22 @@ impl Watchdog {
                 self.closed = true;
             }
             Ok(_) if told.what & (told::SPARES | told::NO_SPARES) != 0 => {
-                self.spares.told(&told, rights.descriptors);
+                self.spares.told(&told, room.rights.descriptors);
             }
-            Ok(_) => self.register(rights.descriptors, &told),
+            Ok(_) => self.register(room.rights.descriptors, room.sender, &told),
             // Out of descriptors, for example: the container goes unwatched rather than all of them.
             Err(_) => {}
         }
     }
 
     /// Takes one container's descriptor, and those of file systems that it uses.
-    fn register(&mut self, [descriptor, uses @ ..]: [i32; MOST], told: &Told) {
+    fn register(&mut self, received: [i32; MOST], sender: i32, told: &Told) {
         if told.what & told::ANOTHER != 0 {
             self.spares.expect_another(&told.wanted);
         }
-        if descriptor < 0 {
+        let [descriptor, uses @ ..] = received;
+        if !is_process(descriptor, sender) {
+            received.into_iter().filter(|&one| one >= 0).for_each(close);
             return;
         }
         self.used.hold(descriptor, uses);
@@ -269,6 +272,52 @@ impl Watchdog {
         let byte = self.leaders.get(descriptor as usize / 8);
         byte.is_some_and(|byte| byte & (1 << (descriptor % 8)) != 0)
     }
+}
+
+/// Room for who has sent something, as the kernel says it where the socket asks for it (`SO_PASSCRED`), and for
+/// descriptors.
+#[repr(C)]
+struct FromSomebody {
+    /// The kernel's `struct cmsghdr`.
+    length: u64,
+    level: i32,
+    kind: i32,
+    /// The kernel's `struct ucred`.
+    sender: i32,
+    ids: [u32; 2],
+    padding: u32,
+    rights: DescriptorRights,
+}
+
+impl FromSomebody {
+    fn room() -> Self {
+        let rights = DescriptorRights::room();
+        Self { length: 0, level: 0, kind: 0, sender: 0, ids: [0; 2], padding: 0, rights }
+    }
+}
+
+/// Whether a descriptor is of the process that has sent it. A container registers itself; a caller that may not
+/// kill a process, having given up the rights that the watchdog has kept, shall not have it killed here.
+fn is_process(descriptor: i32, sender: i32) -> bool {
+    // SAFETY: takes no pointer.
+    let Ok(own) = (unsafe { syscall(nr::PIDFD_OPEN, [sender as u64, 0, 0, 0, 0, 0]) }) else {
+        // It has ended, and has been waited for.
+        return false;
+    };
+    let own = own as i32;
+    // Before Linux 6.9 all descriptors of processes are one file, and nothing tells them apart.
+    let same = inode(descriptor).is_some_and(|number| inode(own) == Some(number));
+    close(own);
+    same
+}
+
+fn inode(descriptor: i32) -> Option<u64> {
+    // The kernel's `struct stat`, which is no longer than this; its second word is the number.
+    let mut found = [0_u64; 18];
+    let place = found.as_mut_ptr() as u64;
+    // SAFETY: the kernel writes one structure.
+    unsafe { syscall(nr::FSTAT, [descriptor as u64, place, 0, 0, 0, 0]) }.ok()?;
+    Some(found[1])
 }
 
 fn send(descriptor: i32, signal: u64, flags: u64) {
