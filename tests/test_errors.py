@@ -13,6 +13,7 @@ import minidocker
 from minidocker import (
     CommandNotFound,
     Error,
+    NamespaceOptions,
     NotADirectory,
     PathNotFound,
     PermissionDenied,
@@ -109,6 +110,26 @@ def test_a_spawn_error_is_one_sentence_with_its_remedy():
     assert str(error) == (
         "cannot mount proc on /proc: Operation not permitted (errno 1). Remedy: run as root"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "step", "remedy"),
+    [
+        ({"args": ["/tmp"]}, "exec", "a file that the user inside may execute"),
+        ({"args": ["true", "x" * (1 << 18)]}, "exec", "too long"),
+        ({"pass_fds": (999,)}, "descriptors", "open it first"),
+        ({"stdin": 999}, "stdio", "open it first"),
+        ({"time_offsets": {"boottime": -1e9}}, "time", "a smaller offset"),
+    ],
+)
+def test_a_remedy_is_about_what_was_wrong(options, step, remedy):
+    options = {"args": ["true"], **options}
+    if "time_offsets" in options:
+        options["namespaces"] = NamespaceOptions.all().with_time()
+    with pytest.raises(SpawnError) as caught:
+        minidocker.run(options.pop("args"), **options)
+    assert caught.value.step == step
+    assert remedy in str(caught.value)
 
 
 def test_a_file_that_the_step_does_not_name_is_shown():

@@ -4,16 +4,34 @@ import concurrent.futures
 import os
 import resource
 import time
+from pathlib import Path
 
 import pytest
 
 import minidocker
+from minidocker import linux
 from support.callers import calling, descriptors_of, is_alive, watchdogs_of
-from support.child import in_child
+from support.child import in_child, unshare_as_root
 from support.spares import spare, wait_for_none, wait_for_spare
 
 # What waits for other processes of the user is too much at some time.
 pytestmark = pytest.mark.xdist_group("spare")
+
+
+def test_nothing_is_made_where_namespaces_are_few(noop):
+    """What waits would be missed by the user's other processes."""
+
+    def check():
+        unshare_as_root(linux.CloneFlags(0))
+        Path("/proc/sys/user/max_net_namespaces").write_text("5")
+        minidocker.run([noop], check=True)
+        time.sleep(0.1)
+        few = spare()
+        Path("/proc/sys/user/max_net_namespaces").write_text("500")
+        minidocker.run([noop], check=True)
+        return few, bool(wait_for_spare())
+
+    assert in_child(check) == (None, True)
 
 
 def test_what_is_not_used_is_taken_back(noop):

@@ -182,6 +182,8 @@ class _Namespaces:
     def pause(self) -> None:
         """Stop every process inside (SIGSTOP), until `unpause`.
 
+        What enters afterwards, by `run` or `popen`, is not stopped.
+
         Raises:
             PermissionError: a process inside may not be signalled.
         """

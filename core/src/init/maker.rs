@@ -10,7 +10,7 @@ use core::ffi::CStr;
 
 use crate::child::KernelSigaction;
 use crate::close_all_but;
-use crate::file::{close, open, open_to_write, path, write};
+use crate::file::{close, open, open_to_write, path, read, write};
 use crate::program::{Made, ahead};
 use crate::raw::{Errno, exit, nr, syscall};
 use crate::reaper::{DescriptorRights, MessageWithDescriptor, set_sigchld};
@@ -31,7 +31,7 @@ const RLIMIT_NOFILE: u64 = 7;
 pub(crate) fn make(through: i32, limit: u64, capabilities: u64, wanted: &Made) -> ! {
     // What the watchdog watches is not to be held open here.
     close_all_but([through, through]);
-    if keep_capabilities(capabilities).is_err() {
+    if keep_capabilities(capabilities).is_err() || namespaces_are_few() {
         exit(1);
     }
     if wanted.all != 0 && make_all(through, limit, wanted) {
@@ -43,6 +43,23 @@ pub(crate) fn make(through: i32, limit: u64, capabilities: u64, wanted: &Made) -
     }
     let sent = send_namespaces(through, limit, &Made::NOTHING, &mut [-1; ahead::NAMESPACES]);
     exit(i32::from(!sent))
+}
+
+/// Whether a user may have but a few namespaces, so that those which wait would be missed elsewhere.
+fn namespaces_are_few() -> bool {
+    const FEW: u32 = 64;
+    let paths: [&[u8]; 4] = [
+        b"/proc/sys/user/max_user_namespaces\0",
+        b"/proc/sys/user/max_net_namespaces\0",
+        b"/proc/sys/user/max_ipc_namespaces\0",
+        b"/proc/sys/user/max_mnt_namespaces\0",
+    ];
+    let limit = |path| {
+        let mut buffer = [0_u8; 12];
+        let digits = read(path, &mut buffer)?.iter().take_while(|byte| byte.is_ascii_digit());
+        Some(digits.fold(0_u32, |sum, digit| sum.saturating_mul(10) + u32::from(digit - b'0')))
+    };
+    paths.into_iter().filter_map(limit).any(|limit| limit < FEW)
 }
 
 /// Gives up all others: this program was executed, and as root it was given back what the caller, before it

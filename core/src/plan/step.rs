@@ -225,7 +225,8 @@ impl Step {
                 "No such command inside: check the name, PATH in env, and the interpreter that a script names"
             }
             (Self::Exec, libc::EACCES) => {
-                "The file is not executable for the user inside: chmod +x it"
+                "It has to be a file that the user inside may execute (chmod +x), and the directories of PATH \
+                 such that it may search them"
             }
             (Self::Exec, libc::ENOEXEC) => {
                 "Not a program of this machine: a script needs a first line such as #!/bin/sh"
@@ -237,6 +238,21 @@ impl Step {
                 "The directory is not accessible inside: pass another cwd"
             }
             _ => self.hint_about_confinement(errno),
+        }
+    }
+
+    const fn hint_about_values(self, errno: i32) -> &'static str {
+        match (self, errno) {
+            (Self::Exec, libc::E2BIG) => {
+                "Arguments and environment together are too long (a quarter of ulimit -s): pass a file"
+            }
+            (Self::Descriptors | Self::Stdio, libc::EBADF) => {
+                "One of the descriptors for the command is not open in the calling process: open it first"
+            }
+            (Self::Time, libc::ERANGE) => {
+                "A clock inside would be negative, or too far in the future: choose a smaller offset"
+            }
+            _ => general_hint(errno),
         }
     }
 
@@ -272,6 +288,9 @@ impl Step {
                 "An overlay refuses a directory with something mounted below it, a layer that is itself \
                  on an overlay, and file systems whose names ignore case: pass another directory"
             }
+            (Self::Overlay | Self::MountSource, libc::EACCES) => {
+                "The caller has to be able to write to the directory of an overlay: pass another one"
+            }
             (Self::Overlay | Self::MountSource, libc::ELOOP | libc::EBUSY) => {
                 "Another overlay uses that directory: end it, or pass another directory"
             }
@@ -288,7 +307,7 @@ impl Step {
                 "The namespace that it belongs to has to be new too (proc: pid, sysfs: net, mqueue: ipc), \
                  and mounts of the host's keep their restrictions"
             }
-            _ => general_hint(errno),
+            _ => self.hint_about_values(errno),
         }
     }
 }
