@@ -17,6 +17,7 @@ import pytest
 import minidocker
 from minidocker import NamespaceOptions, Spec, _spawn, isolated
 from support import functions
+from support.child import in_child
 
 pytestmark = pytest.mark.usefixtures("template")
 
@@ -40,6 +41,11 @@ def python(directory, script, *args, cwd=None, **more):
 
 
 WITHOUT_CLOUDPICKLE = "import sys; sys.modules['cloudpickle'] = None\n"
+
+
+def template_of(preload):
+    """The pid of the template process for these modules."""
+    return _spawn._clients[_spawn._Kind.of(preload)].pid
 
 
 def test_nothing_of_the_callers_memory_is_there():
@@ -70,8 +76,8 @@ def test_a_module_that_cannot_be_imported_is_named(leaks):
                 broken(functions.add)(1)
             assert "preload=('json', 'no_such_module')" in caught.value.__notes__[0]
     finally:
-        for preload in set(_spawn._clients) - before:
-            _spawn._gone(preload, _spawn._clients[preload])
+        for kind in set(_spawn._clients) - before:
+            _spawn._gone(kind, _spawn._clients[kind])
 
 
 def test_environment_directory_path_and_arguments_are_the_callers(tmp_path, monkeypatch):
@@ -84,6 +90,22 @@ def test_environment_directory_path_and_arguments_are_the_callers(tmp_path, monk
     assert found["cwd"] == str(tmp_path)
     assert found["path"] == sys.path
     assert found["argv"] == ["a", "b"]
+
+
+def test_a_function_is_scheduled_as_its_caller_is():
+    def check():
+        asked = [os.sched_getaffinity, os.getpriority]
+        spawned = [minidocker.isolated(method="spawn")(function) for function in asked]
+        before = [spawned[0](0), spawned[1](os.PRIO_PROCESS, 0)]
+        one = {min(os.sched_getaffinity(0))}
+        nicer = os.nice(3)
+        os.sched_setaffinity(0, one)
+        after = [spawned[0](0), spawned[1](os.PRIO_PROCESS, 0)]
+        return before, after, [one, nicer]
+
+    before, after, wanted = in_child(check)
+    assert before == [os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)]
+    assert after == wanted
 
 
 def test_a_directory_that_is_gone_is_no_failure(tmp_path, monkeypatch):
@@ -266,7 +288,7 @@ def descendants(pid):
 
 
 def test_the_end_of_a_function_leaves_the_spare_for_the_next():
-    (template,) = [client.pid for preload, client in _spawn._clients.items() if preload == ()]
+    template = template_of(())
     for _ in range(2):
         spawned(functions.add)(1)
     deadline = time.monotonic() + 3
@@ -283,7 +305,7 @@ def test_the_end_of_a_function_leaves_the_spare_for_the_next():
 
 
 def test_a_spare_does_not_stay():
-    (template,) = [client.pid for preload, client in _spawn._clients.items() if preload == ()]
+    template = template_of(())
     for _ in range(3):
         spawned(functions.add)(1)
     deadline = time.monotonic() + 10
@@ -297,18 +319,18 @@ def test_a_template_that_is_killed_is_replaced(number):
     preload = ("colorsys",)
     function = isolated(method="spawn", preload=preload)(functions.add)
     assert function(1) == 2
-    first = _spawn._clients[preload].pid
+    first = template_of(preload)
     os.kill(first, number)
     os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
     assert function(2) == 3
-    assert _spawn._clients[preload].pid != first
+    assert template_of(preload) != first
 
 
 def test_a_function_whose_template_is_killed_is_told_so(survivors):
     preload = ("sndhdr" if sys.version_info < (3, 13) else "calendar",)
     function = isolated(method="spawn", preload=preload, capture_output=True)
     function(functions.add)(1)
-    template = _spawn._clients[preload].pid
+    template = template_of(preload)
     kill = threading.Timer(0.5, os.kill, (template, signal.SIGKILL))
     kill.start()
     with pytest.raises(minidocker.CallError, match="template process was ended"):
@@ -321,8 +343,9 @@ def test_the_template_ends_with_the_caller(survivors):
 import os, sys, minidocker
 from minidocker import _spawn
 from support import functions
+from support.child import in_child
 minidocker.isolated(method="spawn")(functions.add)(1)
-print(_spawn._clients[()].pid, flush=True)
+print(*(client.pid for client in _spawn._clients.values()), flush=True)
 minidocker.isolated(method="spawn")(functions.sleep_marked)(60, sys.argv[1])
 """
     caller = subprocess.Popen(
@@ -361,6 +384,7 @@ def test_an_interpreter_that_ends_leaves_no_warning(tmp_path):
     script = """
 import minidocker
 from support import functions
+from support.child import in_child
 if __name__ == "__main__":
     print(minidocker.isolated(method="spawn")(functions.add)(1))
 """

@@ -1,8 +1,9 @@
 """Start method "spawn": the function runs in an interpreter without this process's memory.
 
 It comes from a template (see `minidocker._template`), one for each set of modules to be imported
-before, which is started at the first call and ends with this process. Where the container shares
-another one's network, or is another one, a fresh interpreter is executed inside instead.
+before and each way to be scheduled, which is started at the first call and ends with this process.
+Where the container shares another one's network, or is another one, a fresh interpreter is executed
+inside instead.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from minidocker import _descriptors, _template, _worker
 from minidocker._errors import CallError, CallTimeout
@@ -151,22 +152,41 @@ class _Client:
             os.waitpid(self.pid, 0)
 
 
-_clients: dict[tuple[str, ...], _Client] = {}
+class _Kind(NamedTuple):
+    """What a template process is there for.
+
+    How a process is scheduled is inherited, and only its own parent could change it back: so a
+    calling thread that is scheduled in another way gets another template.
+    """
+
+    preload: tuple[str, ...]
+    nice: int
+    policy: int
+    processors: frozenset[int]
+
+    @classmethod
+    def of(cls, preload: tuple[str, ...]) -> _Kind:
+        nice = os.getpriority(os.PRIO_PROCESS, 0)
+        processors = frozenset(os.sched_getaffinity(0))
+        return cls(preload, nice, os.sched_getscheduler(0), processors)
+
+
+_clients: dict[_Kind, _Client] = {}
 _lock = threading.Lock()
 
 
-def _client(preload: tuple[str, ...]) -> _Client:
+def _client(kind: _Kind) -> _Client:
     with _lock:
-        client = _clients.get(preload)
+        client = _clients.get(kind)
         if client is None:
-            client = _clients[preload] = _Client(preload)
+            client = _clients[kind] = _Client(kind.preload)
         return client
 
 
-def _gone(preload: tuple[str, ...], client: _Client) -> None:
+def _gone(kind: _Kind, client: _Client) -> None:
     with _lock:
-        if _clients.get(preload) is client:
-            del _clients[preload]
+        if _clients.get(kind) is client:
+            del _clients[kind]
             client.close()
 
 
@@ -222,12 +242,13 @@ def spawn(
         )
     deadline = None if timeout is None else time.monotonic() + timeout
     here = _worker.Context.here()
+    kind = _Kind.of(preload)
     for last in (False, True):
-        client = _client(preload)
+        client = _client(kind)
         try:
             spawned = _request(client, spec, outputs, timeout, deadline)
         except _TemplateGoneError:
-            _gone(preload, client)
+            _gone(kind, client)
             if last:
                 said = "a template process cannot be started, or ends at once: its reason is above"
                 raise CallError(said) from None
