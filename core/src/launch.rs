@@ -145,8 +145,8 @@ fn write_maps(
 
 /// Takes note that spare namespaces could not be entered, and why.
 fn refuse_spare(errno: i32) {
-    // A lead that was killed says nothing of the others.
-    if errno != libc::ESRCH {
+    // Want of a process, or a lead that was killed, says nothing of the next one.
+    if matches!(errno, libc::EPERM | libc::EINVAL | libc::ENOSYS) {
         caller::refuse_spare();
     }
 }

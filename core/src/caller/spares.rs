@@ -135,8 +135,8 @@ impl Spares {
         }
     }
 
-    /// Takes note that some could not be entered. Once may be for want of a process; but a caller that may
-    /// not enter namespaces at all, though it may make them, needs none.
+    /// Takes note that some may not be entered: a caller that may not enter namespaces at all, though it may make
+    /// them, needs none.
     pub(super) fn refuse(&mut self, watchdog: BorrowedFd<'_>) {
         self.refused += 1;
         if self.refused == REFUSALS {

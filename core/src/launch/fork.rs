@@ -59,8 +59,9 @@ pub enum Forked {
 /// Executes a plan for [`Payload::Fork`](crate::spec::Payload::Fork). Returns twice: in the caller, and
 /// in a copy of it that is the command of a new container. The copy returns once the container is whole.
 ///
-/// `around` is called once, when the container is ready, and has to call what it is given: the fork
-/// itself. What an interpreter does before and after a fork, in either process, goes around that.
+/// `around` is called when the container is ready, and once more where what was made ahead takes too many
+/// descriptors, and has to call what it is given: the fork itself. What an interpreter does before and after
+/// a fork, in either process, goes around that.
 ///
 /// # Errors
 ///
