@@ -4,6 +4,7 @@ import _thread
 import concurrent.futures
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -178,6 +179,8 @@ def test_an_exception_of_a_handler_is_not_taken_for_the_timeout(alarm):
     def handler(*_):
         raise Mine
 
+    # Python's import takes an OSError for one of its own.
+    assert callable(minidocker.run)
     signal.signal(signal.SIGALRM, handler)
     raised = 0
     for step in range(50):
@@ -187,6 +190,17 @@ def test_an_exception_of_a_handler_is_not_taken_for_the_timeout(alarm):
         except Mine:
             raised += 1
     assert raised == 50
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), TimeoutError(errno.ETIMEDOUT, "mine")])
+def test_an_exception_of_a_handler_is_its_own_wherever_it_comes(error, monkeypatch):
+    def interrupted(_):
+        raise error
+
+    monkeypatch.setattr(os, "pidfd_open", interrupted)
+    with pytest.raises(TimeoutError) as caught:
+        minidocker.run(["sleep", "100"], timeout=1)
+    assert caught.value is error
 
 
 def test_an_exception_right_after_the_lock_was_taken_ends_the_container(monkeypatch):

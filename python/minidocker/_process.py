@@ -59,6 +59,12 @@ _LONGEST_POLL = 86_400_000
 _REAPING = 0.25
 """Seconds that another thread may take to reap a process that has ended."""
 
+_NO_PIDFD = {
+    errno.ESRCH, errno.EINVAL, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENOMEM,
+    errno.ENOSYS, errno.EPERM, errno.EACCES,
+}  # fmt: skip
+"""What pidfd_open(2) fails with, and a filter of system calls around this process."""
+
 _EXECUTE_CHILD: tuple[str, ...] = subprocess.Popen._execute_child.__code__.co_varnames[  # type: ignore[attr-defined]
     1 : subprocess.Popen._execute_child.__code__.co_argcount  # type: ignore[attr-defined]
 ]
@@ -348,8 +354,11 @@ class Popen(subprocess.Popen[Any]):
         """Wait until the process has ended; the seconds that reaping it may then take."""
         try:
             pidfd = os.pidfd_open(self.pid)
-        except OSError:
+        except OSError as error:
             # Already reaped, or no descriptor is left: subprocess's own way works without one.
+            # Anything else is an exception of a signal's handler.
+            if error.errno not in _NO_PIDFD:
+                raise
             return timeout
         deadline = time.monotonic() + timeout
         try:
