@@ -343,7 +343,6 @@ def test_the_template_ends_with_the_caller(survivors):
 import os, sys, minidocker
 from minidocker import _spawn
 from support import functions
-from support.child import in_child
 minidocker.isolated(method="spawn")(functions.add)(1)
 print(*(client.pid for client in _spawn._clients.values()), flush=True)
 minidocker.isolated(method="spawn")(functions.sleep_marked)(60, sys.argv[1])

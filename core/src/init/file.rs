@@ -65,6 +65,11 @@ pub(crate) fn read<'a>(path: &[u8], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     buffer.get(..length.ok()?)
 }
 
+/// Closes those that there are: -1 stands for none.
+pub(crate) fn close_all(descriptors: &[i32]) {
+    descriptors.iter().copied().filter(|&descriptor| descriptor >= 0).for_each(close);
+}
+
 pub(crate) fn close(descriptor: i32) {
     // SAFETY: takes no pointer; the descriptor is this process's own.
     let _ = unsafe { syscall(nr::CLOSE, [descriptor as u64, 0, 0, 0, 0, 0]) };

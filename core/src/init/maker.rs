@@ -135,8 +135,7 @@ fn has_been_told(told: i32) -> bool {
 fn write_maps(pid: i32, wanted: &Made) -> Option<()> {
     let [uid, gid, _] = wanted.texts()?;
     let setgroups: &[u8] = if wanted.deny_setgroups == 0 { b"" } else { b"deny" };
-    for (name, content) in
-        [(&b"/setgroups"[..], setgroups), (b"/uid_map", uid), (b"/gid_map", gid)]
+    for (name, content) in [(&b"/setgroups"[..], setgroups), (b"/uid_map", uid), (b"/gid_map", gid)]
     {
         if content.is_empty() {
             continue;

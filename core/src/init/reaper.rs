@@ -70,7 +70,8 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
 /// Sets what happens on SIGCHLD, and returns what happened before.
 pub(crate) fn set_sigchld(action: &KernelSigaction) -> KernelSigaction {
     let mut before = KernelSigaction::default_action();
-    let args = [SIGCHLD as u64, core::ptr::from_ref(action) as u64, &raw mut before as u64, 8, 0, 0];
+    let args =
+        [SIGCHLD as u64, core::ptr::from_ref(action) as u64, &raw mut before as u64, 8, 0, 0];
     // SAFETY: the kernel reads one structure and writes the other.
     let _ = unsafe { syscall(nr::RT_SIGACTION, args) };
     before
@@ -178,11 +179,7 @@ impl MessageWithDescriptor {
     }
 
     /// The same, with room at `control` for other things beside descriptors.
-    pub(crate) fn with_control(
-        part: &[u64; 2],
-        control: u64,
-        control_length: u64,
-    ) -> Self {
+    pub(crate) fn with_control(part: &[u64; 2], control: u64, control_length: u64) -> Self {
         Self {
             name: 0,
             name_length: 0,

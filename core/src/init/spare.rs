@@ -4,7 +4,7 @@
 //! socket of the caller's. The watchdog holds that socket's other end, and a copy of the caller's own: so it
 //! can take back what the caller does not use.
 
-use crate::file::close;
+use crate::file::{close, close_all};
 use crate::maker::make;
 use crate::program::{Made, Told, told};
 use crate::raw::{nr, syscall};
@@ -83,7 +83,7 @@ impl Spares {
             self.socket.replace([through, callers]).into_iter().flatten().for_each(close);
             return;
         }
-        received.into_iter().filter(|&descriptor| descriptor >= 0).for_each(close);
+        close_all(&received);
         if told.what & told::NO_SPARES != 0 {
             self.take_back();
             self.socket.take().into_iter().flatten().for_each(close);
@@ -123,7 +123,7 @@ impl Spares {
             if !received.is_ok_and(|length| length > 0) {
                 return;
             }
-            rights.descriptors.into_iter().filter(|&one| one >= 0).for_each(close);
+            close_all(&rights.descriptors);
         }
     }
 

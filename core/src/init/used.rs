@@ -4,7 +4,7 @@
 //! watchdog holds those that were made ahead, which are nobody else's, and lets go of them a little later: at
 //! once it would take a processor from whoever waits for the container.
 
-use crate::file::close;
+use crate::file::close_all;
 use crate::reaper::MOST;
 use crate::spare::now;
 
@@ -48,7 +48,7 @@ impl Used {
         }
         match self.held.iter_mut().find(|held| held.state == State::Free) {
             Some(free) => *free = Held { state: State::InUse, container, file_systems },
-            None => close_all(file_systems),
+            None => close_all(&file_systems),
         }
     }
 
@@ -79,12 +79,8 @@ impl Used {
         for held in &mut self.held {
             if held.state == State::Left {
                 held.state = State::Free;
-                close_all(held.file_systems);
+                close_all(&held.file_systems);
             }
         }
     }
-}
-
-fn close_all(descriptors: [i32; MOST - 1]) {
-    descriptors.into_iter().filter(|&descriptor| descriptor >= 0).for_each(close);
 }

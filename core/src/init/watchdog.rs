@@ -10,14 +10,14 @@
 use core::ops::Range;
 
 use crate::child::{KernelSigaction, SIG_IGN};
-use crate::file::close;
+use crate::close_all_but;
+use crate::file::{close, close_all};
 use crate::program::{Made, Told, told};
 use crate::raw::{exit, nr, syscall};
 use crate::reaper::{DescriptorRights, EVERY_SIGNAL, MOST, MessageWithDescriptor, set_sigchld};
 use crate::session::{self, Doomed};
 use crate::spare::{Spares, earlier, now};
 use crate::used::Used;
-use crate::close_all_but;
 
 const EPOLLIN: u32 = 1;
 const EPOLL_CTL_ADD: u64 = 1;
@@ -218,7 +218,7 @@ impl Watchdog {
         }
         let [descriptor, uses @ ..] = received;
         if !is_process(descriptor, sender) {
-            received.into_iter().filter(|&one| one >= 0).for_each(close);
+            close_all(&received);
             return;
         }
         self.used.hold(descriptor, uses);

@@ -370,11 +370,9 @@ impl Sequence {
         let mut open: Vec<Cell> = Vec::new();
         for call in &self.calls {
             let duplicates = call.number.number == number::FCNTL.number;
-            if let Some(cell) =
-                call.result.filter(|_| duplicates || OPEN.contains(&call.number.number))
-            {
-                // Two calls may leave the same one, in different launches.
-                open.retain(|other| *other != cell);
+            let opens = duplicates || OPEN.contains(&call.number.number);
+            // Two calls may leave the same one, in different launches.
+            if let Some(cell) = call.result.filter(|cell| opens && !open.contains(cell)) {
                 open.push(cell);
             }
             if call.number.number == number::CLOSE.number {

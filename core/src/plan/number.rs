@@ -130,8 +130,8 @@ mod tests {
             (nr::PIDFD_SEND_SIGNAL, libc::SYS_pidfd_send_signal),
             (nr::CLOSE_RANGE, libc::SYS_close_range),
             (nr::CAPGET, libc::SYS_capget),
-            (nr::FSTAT, libc::SYS_fstat),
             (nr::CAPSET, libc::SYS_capset),
+            (nr::FSTAT, libc::SYS_fstat),
         ];
         for (ours, libc) in pairs {
             assert_eq!(ours as i64, libc);
