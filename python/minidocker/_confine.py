@@ -101,14 +101,19 @@ def core(spec: Spec) -> _core.Confine | None:
     """
     if is_bare(spec):
         return None
-    return _core.Confine(
-        profile=spec.profile,
-        cap_add=list(spec.cap_add),
-        cap_drop=list(spec.cap_drop),
-        no_new_privileges=spec.no_new_privileges,
-        seccomp=_filter(spec.seccomp),
-        ulimits=_limits(spec.ulimits),
-    )
+    try:
+        return _core.Confine(
+            profile=spec.profile,
+            cap_add=list(spec.cap_add),
+            cap_drop=list(spec.cap_drop),
+            no_new_privileges=spec.no_new_privileges,
+            seccomp=_filter(spec.seccomp),
+            ulimits=_limits(spec.ulimits),
+        )
+    except SpecError:
+        # The engine does not know of the file that a filter came from.
+        _check_file(spec.seccomp)
+        raise
 
 
 def is_bare(spec: Spec) -> bool:
@@ -158,14 +163,26 @@ def _document(source: SeccompDocument) -> str:
             raise SpecError(reason, option="seccomp", value=source) from None
     try:
         with open(source, encoding="utf-8") as file:
-            text = file.read()
-        # The engine, which reads it once more, does not know of the file.
-        json.loads(text)
-        return text
+            return file.read()
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        words = "'unconfined' or the path of a file in docker's JSON format"
-        reason = f"{error}: give {words}, or a Seccomp with lists"
-        raise SpecError(reason, option="seccomp", value=source) from None
+        raise _no_document(source, error) from None
+
+
+def _check_file(seccomp: Seccomp | SeccompDocument | None) -> None:
+    """Say of a file that is no JSON that it is the file, once the engine has refused a filter."""
+    source = seccomp.base if isinstance(seccomp, Seccomp) else seccomp
+    if not isinstance(source, str | os.PathLike) or source in (*_BASES, "unconfined"):
+        return
+    try:
+        json.loads(_document(source))
+    except json.JSONDecodeError as error:
+        raise _no_document(source, error) from None
+
+
+def _no_document(source: object, error: Exception) -> SpecError:
+    words = "'unconfined' or the path of a file in docker's JSON format"
+    reason = f"{error}: give {words}, or a Seccomp with lists"
+    return SpecError(reason, option="seccomp", value=source)
 
 
 _Row = tuple[str, int | None, int | None]
