@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 CLONE = Path(__file__).resolve().parent.parent
-SOURCE = CLONE / "core/src/profile.rs"
+SOURCE = CLONE / "core/src/spec/profile.rs"
 MANUAL = CLONE / "docs/profiles.md"
 
 

@@ -14,9 +14,10 @@ use rustix::fs::{Stat, fstat};
 use rustix::net::sockopt::set_socket_passcred;
 
 use crate::error::{LaunchError, SpawnError};
-use crate::plan::Step;
+use crate::launch;
 use crate::program::Made;
-use crate::{fd, launch};
+use crate::step::Step;
+use crate::sys::fd;
 
 mod spares;
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use crate::plan::Step;
+use crate::step::Step;
 
 /// The specification is wrong on any machine. Nothing was created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

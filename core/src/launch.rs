@@ -15,15 +15,16 @@ use std::time::Instant;
 
 use crate::caller::{self, Kept, Spare};
 use crate::error::{LaunchError, SpawnError};
-use crate::fd;
-use crate::files::Made;
-use crate::join::Target;
+use crate::host::files::Made;
+use crate::host::target::Target;
 use crate::plan::ahead::MadeAhead;
 use crate::plan::call::{EncodeFacts, Handles, Sequence};
 use crate::plan::maps::Maps;
-use crate::plan::{Line, Plan, Stage, Step};
+use crate::plan::{Line, Plan, Stage};
 use crate::process::Process;
 use crate::program::SPARE_REFUSED;
+use crate::step::Step;
+use crate::sys::fd;
 
 mod clone;
 mod fork;

@@ -19,29 +19,19 @@
 //! ```
 
 pub mod caller;
-pub mod capabilities;
 mod child;
-pub mod confine;
 pub mod error;
-mod fd;
-mod files;
 pub mod host;
-pub mod join;
-pub mod landlock;
 pub mod launch;
 pub mod linux;
-pub mod namespaces;
-mod nearest;
 pub mod plan;
 pub mod probe;
 pub mod process;
-pub mod profile;
 mod program;
 mod raw;
-pub mod seccomp;
 pub mod spec;
+pub mod step;
 mod sys;
-pub mod ulimits;
 
 /// How many cases a property is tried with: few, where nobody asks for more.
 #[cfg(test)]

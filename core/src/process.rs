@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::namespaces::Kind;
 use crate::plan::Plan;
 use crate::program::{Message, message};
+use crate::spec::namespaces::Kind;
 pub use crate::sys::Used;
-use crate::{fd, sys};
+use crate::sys::{self, fd};
 
 mod signals;
 

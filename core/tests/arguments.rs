@@ -8,8 +8,8 @@ use std::os::fd::AsRawFd;
 
 use minidocker_core::host::Host;
 use minidocker_core::launch::{self, Options};
-use minidocker_core::namespaces::NamespaceOptions;
 use minidocker_core::plan::Plan;
+use minidocker_core::spec::namespaces::NamespaceOptions;
 use minidocker_core::spec::{Command, Payload, Spec};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;

@@ -10,9 +10,9 @@
 use std::io::Error;
 
 use libc::{c_int, c_long};
-use minidocker_core::capabilities::CapabilitySet;
-use minidocker_core::landlock::{Abi, AccessFs, Handled, RULE_PATH_BENEATH, path_beneath};
-use minidocker_core::seccomp::{
+use minidocker_core::spec::capabilities::CapabilitySet;
+use minidocker_core::spec::landlock::{Abi, AccessFs, Handled, RULE_PATH_BENEATH, path_beneath};
+use minidocker_core::spec::seccomp::{
     Arch, Filter, KernelVersion, OnDenied, SeccompProfile, Target, compile, docker, untrusted,
 };
 

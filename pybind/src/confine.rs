@@ -1,10 +1,10 @@
 //! `minidocker._core.Confine`: the options that confine a container.
 
-use minidocker_core::confine::{self, Base, Seccomp};
 use minidocker_core::error::SpecError;
-use minidocker_core::profile::Profile;
-use minidocker_core::seccomp::OnDenied;
-use minidocker_core::ulimits::Ulimit;
+use minidocker_core::spec::confine::{self, Base, Seccomp};
+use minidocker_core::spec::profile::Profile;
+use minidocker_core::spec::seccomp::OnDenied;
+use minidocker_core::spec::ulimits::Ulimit;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 

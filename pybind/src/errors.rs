@@ -4,7 +4,7 @@
 use std::io;
 
 use minidocker_core::error::{SpawnError, SpecError};
-use minidocker_core::plan::Step;
+use minidocker_core::step::Step;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

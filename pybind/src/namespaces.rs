@@ -1,6 +1,6 @@
 //! `minidocker._core.read_namespaces`: the namespaces that a process is in.
 
-use minidocker_core::namespaces::{self, ReadError};
+use minidocker_core::host::namespaces::{self, ReadError};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

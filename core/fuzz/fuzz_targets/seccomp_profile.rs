@@ -4,8 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use minidocker_core::capabilities::CapabilitySet;
-use minidocker_core::seccomp::{Arch, KernelVersion, OnDenied, SeccompProfile, Target, compile};
+use minidocker_core::spec::capabilities::CapabilitySet;
+use minidocker_core::spec::seccomp::{Arch, KernelVersion, OnDenied, SeccompProfile, Target, compile};
 
 fuzz_target!(|text: &str| {
     let profile = match SeccompProfile::parse(text) {

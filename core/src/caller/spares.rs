@@ -24,7 +24,7 @@ use rustix::thread::CapabilitySet;
 use super::Kept;
 use crate::plan::ahead::MadeAhead;
 use crate::program::{Made, Told, ahead, told};
-use crate::{fd, sys};
+use crate::sys::{self, fd};
 
 /// So many times, and no more spare namespaces are asked for.
 const REFUSALS: u32 = 3;

@@ -17,9 +17,9 @@ use super::maps;
 use super::stack::Stack;
 use super::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
-use crate::plan::Step;
 use crate::program::{Header, Lead, NOTHING_FAILED, SPARE_REFUSED, ahead, go, relocate};
 use crate::raw::{nr, syscall};
+use crate::step::Step;
 use crate::{child, sys};
 
 /// How long a killed child may take to die before its memory is given up instead of freed.

@@ -29,14 +29,16 @@ use super::{
     tell_before, with_spare, write_maps,
 };
 use crate::caller::{self, Spare};
+use crate::child;
 use crate::error::{LaunchError, SpawnError};
+use crate::plan::Plan;
 use crate::plan::ahead::MadeAhead;
 use crate::plan::call::{EncodeFacts, Handles};
-use crate::plan::{Plan, Step};
 use crate::process::Process;
 use crate::program::{Header, Message, SPARE_REFUSED, go, message, relocate, tid};
 use crate::raw::{exit, nr, syscall};
-use crate::{child, fd, sys};
+use crate::step::Step;
+use crate::sys::{self, fd};
 
 /// Which of the two processes returns from a fork.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
-use crate::plan::Step;
 use crate::plan::maps::{Maps, Rows};
-use crate::{fd, sys};
+use crate::step::Step;
+use crate::sys::{self, fd};
 
 /// How long the caller's memory may stay non-dumpable, and with it the child's /proc files closed to
 /// a plain caller: a child of another thread's, which shares that memory too, is changing its ids.

@@ -9,9 +9,10 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use super::clone::kill_and_reap;
 use super::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
-use crate::fd;
-use crate::plan::{Plan, Step};
+use crate::plan::Plan;
 use crate::program::{Message, message};
+use crate::step::Step;
+use crate::sys::fd;
 
 /// How long a joiner may take to say whom it has started, once nobody waits for the command any more.
 const REPORT: Duration = Duration::from_millis(500);

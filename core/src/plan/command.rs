@@ -8,9 +8,9 @@ use super::isolation::{at_cwd, named};
 use super::{Step, number};
 use crate::error::SpecError;
 use crate::host::Host;
-use crate::namespaces::{Kind, NamespaceOptions};
-use crate::profile::Profile;
 use crate::program::on_error;
+use crate::spec::namespaces::{Kind, NamespaceOptions};
+use crate::spec::profile::Profile;
 use crate::spec::{Command, Payload, WorkingDirectory};
 
 /// Standard input, output and error, and the descriptors that survive exec: those of `command`, and
@@ -233,7 +233,7 @@ pub(super) fn exec_helper(sequence: &mut Sequence, program: Handle) {
 }
 
 /// The helper without a program, which ends at once.
-pub(super) fn exec_bare_helper(sequence: &mut Sequence) {
+pub(crate) fn exec_bare_helper(sequence: &mut Sequence) {
     let path = sequence.text(c"");
     let argv = sequence.strings([c"minidocker-init"]);
     let envp = sequence.strings([]);

@@ -12,17 +12,17 @@ use std::sync::Arc;
 use super::call::{Arg, Sequence};
 use super::isolation::{at_cwd, named};
 use super::{Step, number};
-use crate::capabilities::{self, Capability, CapabilitySet};
-use crate::confine::Confine;
 use crate::error::SpecError;
 use crate::host::Host;
-use crate::landlock::{Abi, AccessFs, Handled, PARENT_FD_OFFSET, RULE_PATH_BENEATH};
-use crate::landlock::{PathRule, path_beneath, restrict_flags};
-use crate::profile::LandlockDomain;
 use crate::program::pseudo;
-use crate::seccomp::{self, Action, Arch, Filter, OnDenied, SeccompProfile, Target};
+use crate::spec::capabilities::{self, Capability, CapabilitySet};
+use crate::spec::confine::Confine;
+use crate::spec::landlock::{Abi, AccessFs, Handled, PARENT_FD_OFFSET, RULE_PATH_BENEATH};
+use crate::spec::landlock::{PathRule, path_beneath, restrict_flags};
+use crate::spec::profile::LandlockDomain;
+use crate::spec::seccomp::{self, Action, Arch, Filter, OnDenied, SeccompProfile, Target};
+use crate::spec::ulimits::{UNLIMITED, Ulimit};
 use crate::spec::{MountKind, Overlay, Spec};
-use crate::ulimits::{UNLIMITED, Ulimit};
 
 /// What confines one command, worked out.
 #[derive(Debug, Default)]

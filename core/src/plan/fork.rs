@@ -12,8 +12,8 @@ use super::isolation::{named, write_file};
 use super::seclude::Kernels;
 use super::{Builder, Step, command, number};
 use crate::error::SpecError;
-use crate::namespaces::Kind;
 use crate::program::{Header, role};
+use crate::spec::namespaces::Kind;
 
 /// The kernel's `RESERVED_PIDS`: once the numbers have wrapped around, they start here again. A lower
 /// one belongs to a process of a young PID namespace.

@@ -7,10 +7,11 @@ use super::call::{Appended, Arg, Cell, Handle, Sequence};
 use super::seclude::{self, Kernels};
 use super::{Step, files, number};
 use crate::error::SpecError;
-use crate::files::Files;
 use crate::host::Host;
-use crate::namespaces::{Kind, NamespaceOptions};
-use crate::profile::Confinement;
+use crate::host::files::Files;
+use crate::host::hosts::hosts_file;
+use crate::spec::namespaces::{Kind, NamespaceOptions};
+use crate::spec::profile::Confinement;
 use crate::spec::{Spec, TimeOffset};
 
 /// A flag argument, shown by name.
@@ -23,10 +24,10 @@ macro_rules! named {
         )
     };
 }
-pub(super) use named;
+pub(crate) use named;
 
 /// Paths are taken from the working directory, as everywhere.
-pub(super) fn at_cwd() -> Arg {
+pub(crate) fn at_cwd() -> Arg {
     Arg::Named(i64::from(libc::AT_FDCWD) as u64, "AT_FDCWD")
 }
 
@@ -188,7 +189,7 @@ pub(super) fn mount_on_hosts_root(sequence: &mut Sequence, inside: &Inside<'_>) 
 }
 
 /// mount(2).
-pub(super) fn mount<'a>(
+pub(crate) fn mount<'a>(
     sequence: &'a mut Sequence,
     step: Step,
     source: Option<&CStr>,
@@ -357,21 +358,6 @@ fn private_shared_memory(sequence: &mut Sequence, inside: &Inside<'_>) {
     }
 }
 
-/// The caller's /etc/hosts with the container's name before everything else.
-pub(crate) fn hosts_file(hostname: &[u8], domainname: Option<&[u8]>, hosts: &[u8]) -> Vec<u8> {
-    let mut content = b"127.0.1.1\t".to_vec();
-    if let Some(domainname) = domainname {
-        content.extend_from_slice(hostname);
-        content.push(b'.');
-        content.extend_from_slice(domainname);
-        content.push(b' ');
-    }
-    content.extend_from_slice(hostname);
-    content.push(b'\n');
-    content.extend_from_slice(hosts);
-    content
-}
-
 /// Puts a hosts file of its own over /etc/hosts: a file on a tmpfs, bound, and then out of sight, so
 /// that only the bound one is seen. It is not unlinked: on a file without a name nothing can be
 /// mounted any more, and a container inside this one mounts its own there.
@@ -456,12 +442,6 @@ pub(super) fn check(spec: &Spec) -> Result<(), SpecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_hostname_comes_first_in_the_hosts_file() {
-        let content = hosts_file(b"db", Some(b"example.org"), b"127.0.0.1 localhost\n");
-        assert_eq!(content, b"127.0.1.1\tdb.example.org db\n127.0.0.1 localhost\n");
-    }
 
     #[test]
     fn the_length_of_a_hostname_is_counted_in_bytes() {

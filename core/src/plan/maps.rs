@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::Ids;
 use super::files::{TTY, has_group};
 use super::isolation::pingers_text;
 use crate::error::SpecError;
 use crate::host::Host;
-use crate::namespaces::{Kind, NamespaceOptions};
+use crate::host::ids::{Ids, inside_of, is_mapped};
 use crate::program::Made;
+use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{Command, IdMap, IdRow, Spec};
 
 /// The kernel takes this many rows at most (`UID_GID_MAP_MAX_EXTENTS`).
@@ -47,21 +47,8 @@ impl Rows {
     }
 
     fn maps(&self, inside: u32) -> bool {
-        maps(&self.rows, inside)
+        is_mapped(&self.rows, inside)
     }
-}
-
-/// The id inside that stands for `outside`.
-pub(crate) fn inside_of(rows: &[IdRow], outside: u32) -> Option<u32> {
-    rows.iter().find_map(|row| {
-        let offset = outside.checked_sub(row.outside)?;
-        (offset < row.count).then(|| row.inside + offset)
-    })
-}
-
-/// Whether there is an id `inside` at all.
-pub(crate) fn maps(rows: &[IdRow], inside: u32) -> bool {
-    rows.iter().any(|row| inside.checked_sub(row.inside).is_some_and(|offset| offset < row.count))
 }
 
 /// Works out the maps, where a user namespace is `new`, and who the child is in them before it becomes its

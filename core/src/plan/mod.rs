@@ -6,46 +6,34 @@
 
 pub(crate) mod ahead;
 pub(crate) mod call;
-mod command;
+pub(crate) mod command;
 mod confine;
 mod files;
 mod fork;
-mod isolation;
+pub(crate) mod isolation;
 pub(crate) mod maps;
 pub(crate) mod number;
-pub(crate) mod probe;
 mod seclude;
-mod step;
-mod text;
+pub(crate) mod text;
 
-pub use step::Step;
 pub use text::{Actor, Line};
 
 use ahead::{FileSystem, What, When};
 use call::{Arg, Handle, Sequence};
 use confine::Confined;
-pub(crate) use isolation::hosts_file;
-
 use isolation::{Inside, named};
 use maps::Maps;
 use seclude::Kernels;
 
 use crate::error::{SpawnError, SpecError};
-use crate::files::{Files, OuterDirectory};
 use crate::host::Host;
-use crate::join::Target;
-use crate::namespaces::{Kind, NamespaceOptions};
+use crate::host::files::{Files, OuterDirectory};
+use crate::host::ids::Ids;
+use crate::host::target::Target;
 use crate::program::{self, Made, Told, role, told};
+use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{Command, IdMap, Network, Payload, Spec};
-
-/// Who a process is inside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ids {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    /// Whether that takes setresuid(2): the caller is not mapped to it already.
-    pub(crate) change: bool,
-}
+use crate::step::Step;
 
 /// The calls that one process makes until the next program takes over.
 #[derive(Clone, Debug)]

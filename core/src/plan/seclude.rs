@@ -14,10 +14,10 @@ use super::files::{self, set_attributes};
 use super::isolation::{Inside, at_cwd, mount, named};
 use super::{Step, number};
 use crate::error::SpecError;
-use crate::files::DEVICES;
 use crate::host::Host;
-use crate::namespaces::{Kind, NamespaceOptions};
-use crate::profile::{Confinement, FileSystemView, Profile, per_cpu_masked_paths};
+use crate::host::files::DEVICES;
+use crate::spec::namespaces::{Kind, NamespaceOptions};
+use crate::spec::profile::{Confinement, FileSystemView, Profile, per_cpu_masked_paths};
 use crate::spec::{Overlay, Spec};
 
 /// Links that programs rely on.

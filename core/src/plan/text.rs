@@ -4,9 +4,9 @@ use std::fmt::{self, Write as _};
 
 use super::call::{Arg, Call, Sequence};
 use super::{Plan, Step};
-use crate::files::OuterDirectory;
-use crate::namespaces::Kind;
+use crate::host::files::OuterDirectory;
 use crate::program::{pseudo, role};
+use crate::spec::namespaces::Kind;
 
 /// Which process makes a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +169,7 @@ impl Plan {
     }
 }
 
-pub(super) fn render(sequence: &Sequence, call: &Call, is_pid_1: bool) -> String {
+pub(crate) fn render(sequence: &Sequence, call: &Call, is_pid_1: bool) -> String {
     let mut text = format!("{}(", call.number.name);
     for (index, arg) in sequence.args(call).iter().enumerate() {
         if index > 0 {
@@ -261,7 +261,7 @@ pub(super) fn bit_names(bits: u64, names: &[(u64, &str)]) -> String {
 }
 
 /// clone(2) flags by name alone.
-pub(super) fn clone_flag_names(flags: u64) -> String {
+pub(crate) fn clone_flag_names(flags: u64) -> String {
     show_clone_flags(flags).split_once(' ').map(|(_, names)| names.to_owned()).unwrap_or_default()
 }
 

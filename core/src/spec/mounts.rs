@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 
 use crate::error::SpecError;
-use crate::nearest::nearest_or;
+use crate::spec::nearest::nearest_or;
 
 /// Where the writes to the root go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 use std::ffi::CString;
 
 use super::*;
-use crate::confine::Seccomp;
 use crate::host::Kernel;
-use crate::namespaces::NamespaceOptions;
 use crate::plan::Plan;
-use crate::profile::Profile;
-use crate::seccomp::KernelVersion;
+use crate::spec::confine::Seccomp;
+use crate::spec::namespaces::NamespaceOptions;
+use crate::spec::profile::Profile;
+use crate::spec::seccomp::KernelVersion;
 use crate::spec::{Command, Payload, Spec};
 
 const KERNEL: Kernel = Kernel {

@@ -6,10 +6,11 @@ use super::root::overlay_data;
 use super::{
     attach, close, make_directory, make_file, open_entry, open_tree, set_attributes, set_owner,
 };
-use crate::files::{Entries, Node, Owner};
+use crate::host::files::{Entries, Node, Owner};
 use crate::plan::call::{Arg, Cell, Sequence};
 use crate::plan::isolation::{at_cwd, mount, named};
-use crate::plan::{Step, number};
+use crate::plan::number;
+use crate::step::Step;
 
 /// Binds each entry of the directory `from` in the directory `to`.
 pub(super) fn bind_all(

@@ -19,10 +19,10 @@ use super::isolation::{self, Inside, at_cwd, named};
 use super::seclude::{self, Kernels};
 use super::text::bit_names;
 use super::{Step, number};
-use crate::files::{Files, Owner};
 use crate::host::Host;
-use crate::namespaces::NamespaceOptions;
+use crate::host::files::{Files, Owner};
 use crate::spec::Spec;
+use crate::spec::namespaces::NamespaceOptions;
 
 /// What is under way while the files are put together.
 struct Assembly<'a> {

@@ -8,16 +8,17 @@ use super::{
     Assembly, attach_to, attribute_names, change_to, clone_tree, close, make_content,
     make_directory, make_file, open_in_root, open_new_root, set_attributes,
 };
-use crate::files::{Files, Make, Owner};
 use crate::host::Host;
-use crate::namespaces::{Kind, NamespaceOptions};
+use crate::host::files::{Files, Make, Owner};
+use crate::host::ids::is_mapped;
 use crate::plan::ahead::FileSystem;
 use crate::plan::call::{Arg, Cell, Sequence};
 use crate::plan::isolation::{Inside, at_cwd, mount, mount_what_was_ahead, named};
-use crate::plan::maps::maps;
+use crate::plan::number;
 use crate::plan::text::bit_names;
-use crate::plan::{Step, number};
+use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{IdMap, MountKind, Options, Spec};
+use crate::step::Step;
 
 const SOURCE: Step = Step::MountSource;
 
@@ -241,8 +242,8 @@ pub(crate) fn has_group(spec: &Spec, new: NamespaceOptions, host: &Host, group: 
         return host.uid == 0;
     }
     match &spec.gid_map {
-        IdMap::Caller => host.uid == 0 && maps(&host.gid_rows, group),
-        IdMap::Rows(rows) => maps(rows, group),
+        IdMap::Caller => host.uid == 0 && is_mapped(&host.gid_rows, group),
+        IdMap::Rows(rows) => is_mapped(rows, group),
         IdMap::Auto => host.subordinate_gids.first().is_some_and(|(_, count)| *count > group),
     }
 }

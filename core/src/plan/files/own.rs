@@ -9,13 +9,14 @@ use super::{
     Assembly, attach, attach_to, change_to, clone_tree, make_content, make_directory, make_file,
     open_in_root,
 };
-use crate::files::{OwnPlaces, Owner, Place};
-use crate::namespaces::Kind;
+use crate::host::files::{OwnPlaces, Owner, Place};
 use crate::plan::ahead::FileSystem;
 use crate::plan::call::{Arg, Cell, Sequence};
 use crate::plan::isolation::{at_cwd, mount, mount_detached, mount_what_was_ahead, named};
+use crate::plan::number;
 use crate::plan::seclude::Kernels;
-use crate::plan::{Step, number};
+use crate::spec::namespaces::Kind;
+use crate::step::Step;
 
 /// Links in /dev that programs rely on.
 const LINKS: [(&CStr, &CStr); 5] = [

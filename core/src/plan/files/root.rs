@@ -7,11 +7,12 @@ use super::{
     Assembly, attach, change_to, clone_tree, make_directory, open_directory, open_in_root,
     open_new_root, set_attributes,
 };
-use crate::files::{Entries, Owner, Patch, Root};
-use crate::namespaces::Kind;
+use crate::host::files::{Entries, Owner, Patch, Root};
 use crate::plan::call::{Arg, Cell, Sequence};
 use crate::plan::isolation::{at_cwd, mount, named};
-use crate::plan::{Step, number};
+use crate::plan::number;
+use crate::spec::namespaces::Kind;
+use crate::step::Step;
 
 /// How many mounts lie on the old root besides the new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 //! and what the root has to be put together from. Gathered only for a specification that asks.
 
 mod gather;
-mod ids;
 mod mountinfo;
 mod outer;
+mod owners;
 mod sources;
 mod tree;
 mod view;
@@ -19,7 +19,7 @@ pub(crate) use tree::{Entries, Node, Owner};
 use gather::Gatherer;
 
 use crate::error::SpecError;
-use crate::namespaces::Kind;
+use crate::spec::namespaces::Kind;
 use crate::spec::{MountKind, Overlay, Spec};
 
 /// The host's devices that everybody may use, and every container has: their names in /dev, and their paths.

@@ -1,6 +1,12 @@
 //! Facts about the caller and its system, gathered once before a plan is made. A plan is a pure
 //! function of the specification and these, so it is tested without privilege.
 
+pub(crate) mod files;
+pub(crate) mod hosts;
+pub(crate) mod ids;
+pub mod namespaces;
+pub mod target;
+
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
@@ -8,15 +14,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
-use crate::capabilities::CapabilitySet;
 use crate::error::{SpawnError, SpecError};
-use crate::files::{Around, Files};
-use crate::landlock::Abi;
-use crate::namespaces::Kind;
-use crate::plan::Step;
-use crate::seccomp::KernelVersion;
+use crate::host::files::{Around, Files};
+use crate::spec::capabilities::CapabilitySet;
+use crate::spec::landlock::Abi;
+use crate::spec::namespaces::Kind;
+use crate::spec::seccomp::KernelVersion;
+use crate::spec::ulimits::Ulimit;
 use crate::spec::{IdMap, IdRow, Network, Payload, Spec};
-use crate::ulimits::Ulimit;
+use crate::step::Step;
 
 /// What a plan needs to know.
 #[derive(Clone, Debug, Default)]
@@ -130,13 +136,13 @@ impl Host {
         let own_rows = namespaces.contains(Kind::User)
             && uid == 0
             && (spec.uid_map == IdMap::Caller || spec.gid_map == IdMap::Caller);
-        let (uid_rows, gid_rows) = if own_rows { own_maps()? } else { Default::default() };
+        let (uid_rows, gid_rows) = if own_rows { ids::own_maps()? } else { Default::default() };
         let enters = joined || !namespaces.contains(Kind::User);
         let setgroups_denied = uid == 0
             && enters
             && read("/proc/self/setgroups")?.is_some_and(|text| text.trim_end() == "deny");
         let subordinate = |map: &IdMap, file| {
-            if *map == IdMap::Auto { subordinate_ids(file, uid) } else { Ok(Vec::new()) }
+            if *map == IdMap::Auto { ids::subordinate_ids(file, uid) } else { Ok(Vec::new()) }
         };
         let confinement = spec.confine.profile.confinement();
         let covers = confinement.covers_files();
@@ -231,29 +237,6 @@ fn read(path: &str) -> Result<Option<String>, SpawnError> {
     Ok(content.map(|content| String::from_utf8_lossy(&content).into_owned()))
 }
 
-/// The rows of the caller's own user and group map. A map is written once for a user namespace, so
-/// they are read once for each that the caller is in: opening them is slow, and on the path of every
-/// launch by root.
-fn own_maps() -> Result<(Vec<IdRow>, Vec<IdRow>), SpawnError> {
-    /// The user namespace's inode, and the rows.
-    type Known = (u64, Vec<IdRow>, Vec<IdRow>);
-    static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
-    let namespace = fs::metadata("/proc/self/ns/user").map(|found| found.ino()).ok();
-    // A forked child may have inherited the lock from a thread that held it: nobody waits for it.
-    let known = KNOWN.try_lock();
-    if let (Some(namespace), Ok(Some((of, uids, gids)))) = (namespace, known.as_deref())
-        && *of == namespace
-    {
-        return Ok((uids.clone(), gids.clone()));
-    }
-    let rows = |file| Ok(read(file)?.map_or_else(Vec::new, |text| parse_rows(&text)));
-    let (uids, gids) = (rows("/proc/self/uid_map")?, rows("/proc/self/gid_map")?);
-    if let (Some(namespace), Ok(mut known), false) = (namespace, known, uids.is_empty()) {
-        *known = Some((namespace, uids.clone(), gids.clone()));
-    }
-    Ok((uids, gids))
-}
-
 /// How many processors have counters of throttling, if any has.
 fn throttled_cpus() -> u16 {
     let path = |cpu: u16| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle");
@@ -312,51 +295,4 @@ fn sys_mounts() -> (bool, bool) {
     let sys = device("/sys");
     let cgroup = device("/sys/fs/cgroup");
     (sys.is_some() && sys != device("/"), cgroup.is_some() && cgroup != sys)
-}
-
-/// The rows of a `uid_map` or `gid_map` file.
-#[must_use]
-pub fn parse_rows(text: &str) -> Vec<IdRow> {
-    text.lines()
-        .filter_map(|line| {
-            let mut numbers = line.split_whitespace().map(str::parse);
-            let mut next = || numbers.next()?.ok();
-            Some(IdRow { inside: next()?, outside: next()?, count: next()? })
-        })
-        .collect()
-}
-
-/// The ranges that subuid(5) or subgid(5) give to a user, by name or by number.
-fn subordinate_ids(file: &str, uid: u32) -> Result<Vec<(u32, u32)>, SpawnError> {
-    let Some(text) = read(file)? else { return Ok(Vec::new()) };
-    let user = nix::unistd::User::from_uid(uid.into())
-        .map_err(|errno| SpawnError::new(Step::Prepare, errno as i32).about("/etc/passwd"))?;
-    let name = user.map(|user| user.name);
-    let number = uid.to_string();
-    let row = |line: &str| {
-        let mut fields = line.split(':');
-        let owner = fields.next()?;
-        let first = fields.next()?.parse().ok()?;
-        let count = fields.next()?.trim().parse().ok()?;
-        (owner == number || Some(owner) == name.as_deref()).then_some((first, count))
-    };
-    Ok(text.lines().filter_map(row).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_read_as_the_kernel_pads_them() {
-        let rows =
-            parse_rows("         0       1000          1\n         1     100000      65536\n");
-        assert_eq!(
-            rows,
-            [
-                IdRow { inside: 0, outside: 1000, count: 1 },
-                IdRow { inside: 1, outside: 100_000, count: 65_536 }
-            ]
-        );
-    }
 }

@@ -1,8 +1,8 @@
 //! Who the owners outside are inside.
 
 use super::{Entries, Node, Owner, Patch, Root};
-use crate::namespaces::Kind;
-use crate::plan::maps::inside_of;
+use crate::host::ids::inside_of;
+use crate::spec::namespaces::Kind;
 use crate::spec::{IdMap, Spec};
 
 /// The ids that files get which are made for the container in place of others.

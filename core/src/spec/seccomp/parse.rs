@@ -11,8 +11,8 @@ use super::{
     Action, Arch, Comparison, Condition, Guard, Horizon, KernelVersion, Rule, SeccompProfile,
     Syscall, Width, errno,
 };
-use crate::capabilities;
 use crate::error::SpecError;
+use crate::spec::capabilities;
 
 /// libseccomp's names of actions; the number that may stand beside `ERRNO` and `TRACE` comes later.
 const ACTIONS: &[(&str, Action)] = &[

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::Arch;
 use super::syscall_table::TABLE;
-use crate::nearest::nearest;
+use crate::spec::nearest::nearest;
 
 /// A name, and its numbers in the order of [`Arch::column`].
 pub(super) struct Row(pub(super) &'static str, pub(super) [u32; 4]);
@@ -83,7 +83,7 @@ impl FromStr for Syscall {
 #[cfg(test)]
 mod tests {
     use super::{Syscall, TABLE};
-    use crate::seccomp::Arch;
+    use crate::spec::seccomp::Arch;
 
     #[test]
     fn the_table_is_in_the_order_of_the_names() {

@@ -39,7 +39,7 @@ pub use lists::{ArgCondition, CallRule};
 pub use syscalls::Syscall;
 pub use untrusted::untrusted;
 
-use crate::capabilities::{Capability, CapabilitySet};
+use crate::spec::capabilities::{Capability, CapabilitySet};
 
 /// What the kernel does with a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

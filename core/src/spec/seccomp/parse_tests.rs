@@ -1,7 +1,7 @@
 //! What the parser takes, and what it says of the rest.
 
 use super::{Action, Arch, Comparison, Condition, KernelVersion, SeccompProfile, Width};
-use crate::capabilities::Capability;
+use crate::spec::capabilities::Capability;
 
 fn refused(text: &str) -> String {
     SeccompProfile::parse(text).unwrap_err().to_string()

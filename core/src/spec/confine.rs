@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::error::SpecError;
-use crate::profile::Profile;
-use crate::seccomp::{OnDenied, SeccompProfile};
-use crate::ulimits::Ulimit;
+use crate::spec::profile::Profile;
+use crate::spec::seccomp::{OnDenied, SeccompProfile};
+use crate::spec::ulimits::Ulimit;
 
 /// The options that confine a container.
 #[derive(Clone, Debug, Default)]
@@ -141,8 +141,8 @@ impl Confine {
 #[cfg(test)]
 mod tests {
     use super::{Base, Confine, Seccomp};
-    use crate::profile::Profile;
-    use crate::seccomp::{OnDenied, SeccompProfile, docker};
+    use crate::spec::profile::Profile;
+    use crate::spec::seccomp::{OnDenied, SeccompProfile, docker};
 
     const NONE: [&str; 0] = [];
 

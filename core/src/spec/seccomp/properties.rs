@@ -9,7 +9,7 @@ use super::{
     Action, Arch, Comparison, Condition, Guard, Horizon, KernelVersion, OnDenied, Rule,
     SeccompProfile, Syscall, Target, Width, compile,
 };
-use crate::capabilities::{Capability, CapabilitySet};
+use crate::spec::capabilities::{Capability, CapabilitySet};
 
 fn arb_value() -> impl Strategy<Value = u64> {
     prop_oneof![

@@ -1,11 +1,19 @@
 //! The namespaces that a process is in, read from `/proc/PID/ns`.
+//!
+//! ```
+//! use minidocker_core::host::namespaces::of_thread;
+//!
+//! let mine = of_thread()?;
+//! assert_eq!(mine.shared_with(&mine).count(), mine.len());
+//! # Ok::<(), minidocker_core::host::namespaces::ReadError>(())
+//! ```
 
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Kind;
+use crate::spec::namespaces::Kind;
 
 /// The namespaces of one process: for each kind that the kernel has, the inode number that
 /// identifies the namespace as long as it lives.

@@ -1,7 +1,7 @@
 //! Resource limits by the names that docker gives them.
 
 use crate::error::SpecError;
-use crate::nearest::nearest_or;
+use crate::spec::nearest::nearest_or;
 
 /// `RLIM_INFINITY`: no limit.
 pub const UNLIMITED: u64 = libc::RLIM_INFINITY;

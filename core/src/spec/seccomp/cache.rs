@@ -52,8 +52,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::{KEPT, compiled};
-    use crate::capabilities::CapabilitySet;
-    use crate::seccomp::{Arch, KernelVersion, OnDenied, SeccompProfile, Syscall, Target, compile};
+    use crate::spec::capabilities::CapabilitySet;
+    use crate::spec::seccomp::{
+        Arch, KernelVersion, OnDenied, SeccompProfile, Syscall, Target, compile,
+    };
 
     #[test]
     fn a_filter_is_compiled_once_for_each_profile_target_and_answer() {

@@ -2,6 +2,8 @@
 
 #![expect(unsafe_code, reason = "foreign system calls without a safe wrapper")]
 
+pub(crate) mod fd;
+
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 

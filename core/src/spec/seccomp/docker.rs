@@ -9,7 +9,7 @@ use super::{
     Action, Arch, Comparison, Condition, Guard, Horizon, KernelVersion, Rule, SeccompProfile,
     Syscall, Width,
 };
-use crate::capabilities::Capability;
+use crate::spec::capabilities::Capability;
 
 /// Allowed to everybody, whatever the arguments.
 pub(super) const ALWAYS: &str = "

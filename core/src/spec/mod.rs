@@ -3,15 +3,22 @@
 use std::ffi::CString;
 use std::os::fd::RawFd;
 
-use crate::confine::Confine;
-use crate::namespaces::NamespaceOptions;
-
+pub mod capabilities;
+pub mod confine;
 mod environment;
+pub mod landlock;
 mod mounts;
+pub mod namespaces;
+pub(crate) mod nearest;
+pub mod profile;
+pub mod seccomp;
+pub mod ulimits;
 
+use confine::Confine;
 pub use environment::Environment;
 pub(crate) use mounts::Options;
 pub use mounts::{Mount, MountKind, Overlay};
+use namespaces::NamespaceOptions;
 
 /// One row of an id map, as `user_namespaces(7)` describes `/proc/PID/uid_map`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

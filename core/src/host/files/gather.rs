@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::ids::Inside;
 use super::mountinfo::{self, MountPoint};
+use super::owners::Inside;
 use super::tree::{self, Coverer, Owner};
 use super::view::{Backing, Layer, Spot, View};
 use super::{
@@ -14,7 +14,8 @@ use super::{
     sources,
 };
 use crate::error::SpecError;
-use crate::namespaces::Kind;
+use crate::host::hosts::own_hosts_file;
+use crate::spec::namespaces::Kind;
 use crate::spec::{Mount, Network, Overlay, Spec};
 
 pub(super) struct Gatherer<'a> {
@@ -192,7 +193,7 @@ impl<'a> Gatherer<'a> {
         hostname.push(b'\n');
         let named = self.spec.hostname.is_some();
         let files = [
-            ("hosts", Some(sources::hosts(self.spec, around.hostname, shared)), named),
+            ("hosts", Some(own_hosts_file(self.spec, around.hostname, shared)), named),
             ("hostname", Some(hostname), false),
             ("resolv.conf", resolver, true),
         ];

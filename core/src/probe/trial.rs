@@ -3,15 +3,16 @@
 
 use std::path::PathBuf;
 
-use super::call::{Appended, Arg, Sequence};
-use super::isolation::{at_cwd, mount, named};
-use super::number::Number;
-use super::{Plan, Step, command, maps, number, text};
 use crate::host::Host;
-use crate::namespaces::{Kind, NamespaceOptions};
+use crate::plan::call::{Appended, Arg, Sequence};
+use crate::plan::isolation::{at_cwd, mount, named};
+use crate::plan::number::Number;
+use crate::plan::{Plan, command, maps, number, text};
 use crate::probe::{Answer, Options, Probe};
 use crate::program::on_error;
+use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{IdMap, Payload, Spec, TimeOffset};
+use crate::step::Step;
 
 /// What the calls of no plan are filed under.
 const STEP: Step = Step::Prepare;

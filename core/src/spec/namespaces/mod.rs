@@ -1,23 +1,17 @@
-//! Which namespaces a container gets of its own, and which ones a process is in.
+//! Which namespaces a container gets of its own.
 //!
 //! ```
-//! use minidocker_core::namespaces::{Kind, NamespaceOptions, of_thread};
+//! use minidocker_core::spec::namespaces::{Kind, NamespaceOptions};
 //!
 //! let options = NamespaceOptions::all().without_net();
 //! assert!(options.contains(Kind::Pid) && !options.contains(Kind::Net));
 //! assert_eq!(options, NamespaceOptions::builder().net(false).build());
-//!
-//! let mine = of_thread()?;
-//! assert_eq!(mine.shared_with(&mine).count(), mine.len());
-//! # Ok::<(), minidocker_core::namespaces::ReadError>(())
 //! ```
 
-mod inspect;
 mod options;
 
 use nix::sched::CloneFlags;
 
-pub use inspect::{Namespaces, ReadError, of_process, of_thread};
 pub use options::{NamespaceOptions, NamespaceOptionsBuilder};
 
 use crate::linux::CLONE_NEWTIME;

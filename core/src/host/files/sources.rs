@@ -10,8 +10,8 @@ use super::mountinfo::{self, MountPoint};
 use super::view::Backing;
 use super::{OuterDirectory, Owner, c_string};
 use crate::error::SpecError;
-use crate::nearest::nearest;
-use crate::spec::{Mount, MountKind, Spec};
+use crate::spec::nearest::nearest;
+use crate::spec::{Mount, MountKind};
 
 fn path_of(path: &CStr) -> &Path {
     Path::new(OsStr::from_bytes(path.to_bytes()))
@@ -133,15 +133,4 @@ fn remedy(path: &Path, error: &io::Error) -> String {
         }
         _ => "Give a path that the caller can reach".to_owned(),
     }
-}
-
-/// A hosts file for a root of its own: the caller's where the network is the caller's.
-pub(super) fn hosts(spec: &Spec, hostname: &[u8], network_is_shared: bool) -> Vec<u8> {
-    const LOCAL: &[u8] = b"127.0.0.1\tlocalhost\n\
-        ::1\tlocalhost ip6-localhost ip6-loopback\n\
-        ff02::1\tip6-allnodes\n\
-        ff02::2\tip6-allrouters\n";
-    let callers = network_is_shared.then(|| fs::read("/etc/hosts").ok()).flatten();
-    let rest = callers.as_deref().unwrap_or(LOCAL);
-    crate::plan::hosts_file(hostname, spec.domainname.as_deref(), rest)
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::json::Json;
 use crate::error::SpecError;
-use crate::nearest::nearest_or;
+use crate::spec::nearest::nearest_or;
 
 pub(super) const OPTION: &str = "seccomp";
 

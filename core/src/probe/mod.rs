@@ -6,6 +6,8 @@
 //! launch, whatever the caller's size and however many threads it has. Nothing of the caller changes,
 //! and what a probe makes is gone with its child.
 
+mod trial;
+
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -14,10 +16,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
 use crate::error::{LaunchError, SpawnError};
-use crate::plan::Step;
 use crate::plan::call::Handles;
-use crate::plan::probe::Trial;
+use crate::step::Step;
 use crate::{caller, launch};
+
+use trial::Trial;
 
 macro_rules! probes {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal),+ $(,)?) => {
@@ -231,7 +234,7 @@ pub fn root_is_a_mount() -> Option<bool> {
 ///
 /// # Errors
 ///
-/// As for [`Abi::probe`](crate::landlock::Abi::probe).
+/// As for [`Abi::probe`](crate::spec::landlock::Abi::probe).
 pub fn landlock_version() -> std::io::Result<Option<i64>> {
     match crate::sys::landlock_version() {
         Ok(version) => Ok(Some(version)),

@@ -7,12 +7,14 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::error::SpawnError;
-use crate::fd;
-use crate::host::{Host, parse_rows};
-use crate::namespaces::{Kind, NamespaceOptions, ReadError, of_process, of_thread};
-use crate::plan::maps::{inside_of, maps};
-use crate::plan::{Ids, Step};
+use crate::host::Host;
+use crate::host::ids::Ids;
+use crate::host::ids::{inside_of, is_mapped, parse_rows};
+use crate::host::namespaces::{ReadError, of_process, of_thread};
+use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{Command, IdRow, Network, Spec};
+use crate::step::Step;
+use crate::sys::fd;
 
 /// A process, and which of its namespaces differ from the caller's.
 #[derive(Debug)]
@@ -91,7 +93,7 @@ impl Target {
             return None;
         }
         let first = |rows: &[IdRow], own: u32, wanted: Option<u32>| {
-            if maps(rows, 0) { 0 } else { inside_of(rows, own).or(wanted).unwrap_or(0) }
+            if is_mapped(rows, 0) { 0 } else { inside_of(rows, own).or(wanted).unwrap_or(0) }
         };
         let uid = first(&self.uid_rows, host.uid, command.and_then(|command| command.user));
         let gid = first(&self.gid_rows, host.gid, command.and_then(|command| command.group));

@@ -7,7 +7,7 @@ use super::{
     Action, Arch, ArgCondition, CallRule, Comparison, Filter, KernelVersion, OnDenied,
     SeccompProfile, Syscall, Target, compile, docker, untrusted,
 };
-use crate::capabilities::{Capability, CapabilitySet};
+use crate::spec::capabilities::{Capability, CapabilitySet};
 
 const X32: u32 = 0x4000_0000;
 

@@ -6,12 +6,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::capabilities::CapabilitySet;
 use crate::error::SpecError;
-use crate::landlock::{AccessFs, PathRule, Scope};
-use crate::nearest::nearest_or;
-use crate::seccomp::{self, SeccompProfile};
-use crate::ulimits::Ulimit;
+use crate::spec::capabilities::CapabilitySet;
+use crate::spec::landlock::{AccessFs, PathRule, Scope};
+use crate::spec::nearest::nearest_or;
+use crate::spec::seccomp::{self, SeccompProfile};
+use crate::spec::ulimits::Ulimit;
 
 /// The name of a set of options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -272,8 +272,8 @@ impl FromStr for Profile {
 #[cfg(test)]
 mod tests {
     use super::{Profile, per_cpu_masked_paths};
-    use crate::capabilities::CapabilitySet;
-    use crate::seccomp::{docker, untrusted};
+    use crate::spec::capabilities::CapabilitySet;
+    use crate::spec::seccomp::{docker, untrusted};
 
     #[test]
     fn a_profile_is_found_by_its_name_or_refused_with_the_nearest() {
@@ -331,7 +331,7 @@ mod tests {
         let mut writable: Vec<&str> = landlock
             .rules
             .iter()
-            .filter(|rule| rule.access == crate::landlock::AccessFs::WRITE)
+            .filter(|rule| rule.access == crate::spec::landlock::AccessFs::WRITE)
             .map(|rule| rule.path)
             .collect();
         let mut private = view.private.to_vec();

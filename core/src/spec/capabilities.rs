@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::SpecError;
-use crate::nearest::nearest_or;
+use crate::spec::nearest::nearest_or;
 
 /// The names in the order of their numbers, without the prefix `CAP_`.
 const NAMES: [&str; 41] = [
