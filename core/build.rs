@@ -1,17 +1,68 @@
-//! Compiles the static helper (`src/init/main.rs`) with the same rustc, for the same target: a
-//! program of a few kilobytes without libc, which `src/helper.rs` embeds.
+//! Writes what the crate includes: the table of system calls and the static helper.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    let output = PathBuf::from(variable("OUT_DIR"));
+    fs::write(output.join("syscall_table.rs"), syscall_table()).expect("OUT_DIR is writable");
+    compile_helper(&output.join("minidocker-init"));
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"))
+}
+
+/// Returns the rows of `src/spec/seccomp/syscalls.rs`, in the order of their names.
+///
+/// Names and numbers come from the crate `syscalls`, which is generated from the kernel's own tables.
+fn syscall_table() -> String {
+    // The crate's own iterator leaves the last call out.
+    macro_rules! calls {
+        ($arch:ident) => {{
+            use syscalls::$arch::Sysno;
+            (Sysno::first().id()..=Sysno::last().id())
+                .filter_map(|number| Sysno::new(number as usize))
+                .map(|call| (call.name().trim_start_matches("r#"), call.id() as u32))
+                .collect::<Vec<_>>()
+        }};
+    }
+    // The architectures that a filter can be compiled for, in the order of `Arch::column`.
+    let mut columns = [calls!(x86_64), calls!(x86), calls!(aarch64), calls!(arm)];
+    // Missing from the kernel's table for ARM: a second name, and the private calls of asm/unistd.h.
+    columns[3].extend([
+        ("sync_file_range2", 341),
+        ("breakpoint", 0x000f_0001),
+        ("cacheflush", 0x000f_0002),
+        ("usr26", 0x000f_0003),
+        ("usr32", 0x000f_0004),
+        ("set_tls", 0x000f_0005),
+        ("get_tls", 0x000f_0006),
+    ]);
+    // A profile may name the calls of other architectures too.
+    let others =
+        [calls!(mips), calls!(powerpc), calls!(riscv32), calls!(s390x), calls!(sparc64)].concat();
+
+    let mut table: BTreeMap<&str, [Option<u32>; 4]> =
+        others.into_iter().map(|(name, _)| (name, [None; 4])).collect();
+    for (column, calls) in columns.into_iter().enumerate() {
+        for (name, number) in calls {
+            table.entry(name).or_default()[column] = Some(number);
+        }
+    }
+    let rows = table.iter().map(|(name, numbers)| format!("Row({name:?}, {numbers:?}),\n"));
+    format!("[\n{}]\n", rows.collect::<String>())
+}
+
+/// Compiles the static helper (`src/init/main.rs`) with the same rustc, for the same target: a
+/// program of a few kilobytes without libc, which `src/helper.rs` embeds.
+fn compile_helper(output: &Path) {
     for source in ["init", "child.rs", "program.rs", "raw.rs"] {
         println!("cargo::rerun-if-changed=src/{source}");
     }
-    let variable = |name: &str| env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"));
-    let output = Path::new(&variable("OUT_DIR")).join("minidocker-init");
     let linker = env::var("RUSTC_LINKER").unwrap_or_else(|_| "cc".to_owned());
     let status = Command::new(variable("RUSTC"))
         .args(["src/init/main.rs", "--crate-type=bin", "--edition=2024", "--target"])
@@ -32,11 +83,11 @@ fn main() {
             .map(|arg| format!("-Clink-arg={arg}")),
         )
         .arg("-o")
-        .arg(&output)
+        .arg(output)
         .status()
         .expect("rustc can be started");
     assert!(status.success(), "the helper src/init/main.rs does not compile for this target");
-    let length = fs::metadata(&output).expect("rustc wrote the helper").len();
+    let length = fs::metadata(output).expect("rustc wrote the helper").len();
     assert!(
         length < 64 * 1024,
         "the helper has grown to {length} bytes: it must stay a few kilobytes"

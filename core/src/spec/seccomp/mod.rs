@@ -26,7 +26,6 @@ mod parse;
 mod parse_tests;
 #[cfg(test)]
 mod properties;
-mod syscall_table;
 mod syscalls;
 #[cfg(test)]
 mod tests;
