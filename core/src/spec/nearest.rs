@@ -1,5 +1,7 @@
 //! The nearest right name, for errors about wrong ones.
 
+use strsim::osa_distance;
+
 /// The remedy for a name that is not among `candidates`: the nearest of them, or `otherwise`.
 pub(crate) fn nearest_or<'a>(
     name: &str,
@@ -10,47 +12,27 @@ pub(crate) fn nearest_or<'a>(
         .map_or_else(otherwise, |candidate| format!("Did you mean {candidate:?}?"))
 }
 
-/// The candidate that the fewest slips of the hand (a letter missing, added, wrong or swapped with
-/// its neighbour) turn into `name`, if that is at most a third of its letters.
+/// Return the candidate with the fewest typing errors in `name`, if they are at most a third of its letters.
+///
+/// A letter missing, added, wrong or swapped with its neighbour counts as one error; case does not count.
 pub(crate) fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    /// Longer than any name of the field: not worth the quadratic comparison.
-    const LONGEST: usize = 64;
-    let name: Vec<char> = name.chars().flat_map(char::to_lowercase).take(LONGEST + 1).collect();
-    if name.is_empty() || name.len() > LONGEST {
+    let name = name.to_lowercase();
+    let length = name.chars().count();
+    if length == 0 {
         return None;
     }
-    let most = (name.len() / 3).max(1);
+    let most = (length / 3).max(1);
     candidates
         .into_iter()
-        .filter(|candidate| candidate.len().abs_diff(name.len()) <= most)
-        .map(|candidate| (slips(&name, candidate), candidate))
+        // Spares the quadratic comparison with a text that is much longer than any name.
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= most)
+        .map(|candidate| (osa_distance(&name, &candidate.to_lowercase()), candidate))
         .filter(|&(distance, _)| distance <= most)
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, candidate)| candidate)
-}
-
-/// The optimal string alignment distance, without regard to case.
-fn slips(name: &[char], candidate: &str) -> usize {
-    let other: Vec<char> = candidate.chars().flat_map(char::to_lowercase).collect();
-    let mut two_back: Vec<usize> = Vec::new();
-    let mut back: Vec<usize> = (0..=other.len()).collect();
-    for (i, &letter) in name.iter().enumerate() {
-        let mut row = Vec::with_capacity(other.len() + 1);
-        row.push(i + 1);
-        for (j, &its) in other.iter().enumerate() {
-            let mut best =
-                (back[j] + usize::from(letter != its)).min(back[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && letter == other[j - 1] && name[i - 1] == its {
-                best = best.min(two_back[j - 1] + 1);
-            }
-            row.push(best);
-        }
-        two_back = std::mem::replace(&mut back, row);
-    }
-    back[other.len()]
 }
 
 #[cfg(test)]
