@@ -1,154 +1,122 @@
-//! A JSON document as a parser of a format reads it: each value with the place where it is, so that
-//! an error can name it.
+//! A profile as docker's JSON writes it: the keys, and the kinds of their values.
+//!
+//! serde refuses an unknown key, a key that is there twice and a value of another kind. Whether the
+//! values make sense is the matter of `parse`. A null stands for nothing, as in docker.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use super::json::Json;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+
 use crate::error::SpecError;
-use crate::spec::nearest::nearest_or;
 
 pub(super) const OPTION: &str = "seccomp";
 
-/// Where in the document a value is.
-pub(super) enum Path<'a> {
-    Root,
-    Key(&'a Path<'a>, &'static str),
-    Item(&'a Path<'a>, usize),
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct JsonProfile {
+    pub(super) default_action: String,
+    pub(super) default_errno_ret: Option<u64>,
+    pub(super) default_errno: Option<String>,
+    pub(super) architectures: Option<Vec<String>>,
+    pub(super) arch_map: Option<Vec<Object<JsonArchMap>>>,
+    pub(super) flags: Option<Vec<String>>,
+    pub(super) listener_path: Option<String>,
+    pub(super) listener_metadata: Option<String>,
+    pub(super) syscalls: Option<Vec<Object<JsonRule>>>,
 }
 
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Root => f.write_str("the profile"),
-            Self::Key(Self::Root, key) => f.write_str(key),
-            Self::Key(parent, key) => write!(f, "{parent}.{key}"),
-            Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
-        }
-    }
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct JsonArchMap {
+    pub(super) architecture: String,
+    pub(super) sub_architectures: Option<Vec<String>>,
 }
 
-/// A value of the document, and where it is.
-#[derive(Clone, Copy)]
-pub(super) struct Node<'a> {
-    pub(super) value: &'a Json,
-    pub(super) path: &'a Path<'a>,
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct JsonRule {
+    pub(super) names: Option<Vec<String>>,
+    pub(super) name: Option<String>,
+    pub(super) action: String,
+    pub(super) errno_ret: Option<u64>,
+    pub(super) errno: Option<String>,
+    pub(super) args: Option<Vec<Object<JsonArg>>>,
+    #[serde(rename = "comment")]
+    pub(super) _comment: Option<String>,
+    pub(super) includes: Option<Object<JsonGuard>>,
+    pub(super) excludes: Option<Object<JsonGuard>>,
 }
 
-impl<'a> Node<'a> {
-    /// An error about this value: `reason` ends a sentence that begins with its place.
-    pub(super) fn error(&self, reason: &str, remedy: impl Into<String>) -> SpecError {
-        let value = match self.value {
-            Json::Text(text) => format!("{text:?}"),
-            other => other.to_string(),
-        };
-        SpecError::new(OPTION, value, format!("{} {reason}", self.path), remedy)
-    }
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct JsonArg {
+    pub(super) index: u64,
+    pub(super) value: Option<u64>,
+    pub(super) value_two: Option<u64>,
+    pub(super) op: String,
+}
 
-    pub(super) fn expected(&self, what: &str) -> SpecError {
-        self.error(&format!("is {}", self.value.kind()), format!("Write {what}"))
-    }
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct JsonGuard {
+    pub(super) caps: Option<Vec<String>>,
+    pub(super) arches: Option<Vec<String>>,
+    pub(super) min_kernel: Option<String>,
+}
 
-    pub(super) fn missing(&self, key: &str, remedy: impl Into<String>) -> SpecError {
-        SpecError::of_text(OPTION, key, format!("{} does not have it", self.path), remedy)
-    }
+/// A struct read from a JSON object only; what serde derives would also take an array of its values.
+pub(super) struct Object<T>(pub(super) T);
 
-    pub(super) fn text(&self) -> Result<&'a str, SpecError> {
-        match self.value {
-            Json::Text(text) => Ok(text),
-            _ => Err(self.expected("a string")),
-        }
-    }
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
 
-    pub(super) fn number(&self, most: u64) -> Result<u64, SpecError> {
-        match self.value {
-            Json::Natural(number) if *number <= most => Ok(*number),
-            Json::Natural(_) | Json::Number(_) => {
-                Err(self.error("is out of range", format!("Write a whole number from 0 to {most}")))
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
             }
-            _ => Err(self.expected("a number")),
-        }
-    }
 
-    pub(super) fn items(&self) -> Result<&'a [Json], SpecError> {
-        match self.value {
-            Json::List(items) => Ok(items),
-            _ => Err(self.expected("an array")),
-        }
-    }
-
-    /// Calls `each` with every item of the array.
-    pub(super) fn each<T>(
-        &self,
-        mut each: impl FnMut(Node<'_>) -> Result<T, SpecError>,
-    ) -> Result<Vec<T>, SpecError> {
-        let items = self.items()?.iter().enumerate();
-        items.map(|(i, value)| each(Node { value, path: &Path::Item(self.path, i) })).collect()
-    }
-
-    /// One of the names of a list.
-    pub(super) fn one_of<T: Copy>(
-        &self,
-        what: &str,
-        names: &'static [(&'static str, T)],
-    ) -> Result<T, SpecError> {
-        let text = self.text()?;
-        if let Some(&(_, value)) = names.iter().find(|(name, _)| *name == text) {
-            return Ok(value);
-        }
-        let known = || names.iter().map(|&(name, _)| name);
-        Err(self.error(&format!("is not {what}"), nearest_of(text, known())))
-    }
-
-    /// The entries, each of which has one of `keys`. A null is the same as nothing.
-    pub(super) fn object(&self, keys: &'static [&'static str]) -> Result<Object<'a>, SpecError> {
-        let Json::Object(entries) = self.value else {
-            return Err(self.expected("an object"));
-        };
-        for (key, _) in entries {
-            if !keys.contains(&key.as_str()) {
-                let place = match self.path {
-                    Path::Root => "a profile".into(),
-                    path => path.to_string(),
-                };
-                let reason = format!("{place} has no such key");
-                return Err(SpecError::of_text(
-                    OPTION,
-                    key,
-                    reason,
-                    nearest_of(key, keys.iter().copied()),
-                ));
+            fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(entries))
             }
         }
-        Ok(Object { entries })
+
+        deserializer.deserialize_map(Entries(PhantomData)).map(Self)
     }
 }
 
-pub(super) struct Object<'a> {
-    entries: &'a [(String, Json)],
+/// Read `text` as a profile.
+pub(super) fn read(text: &str) -> Result<JsonProfile, SpecError> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let Object(profile) = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| refused(text, Some(error.path()), error.inner()))?;
+    json.end().map_err(|error| refused(text, None, &error))?;
+    Ok(profile)
 }
 
-impl<'a> Object<'a> {
-    pub(super) fn get(&self, key: &str) -> Option<&'a Json> {
-        self.entries
-            .iter()
-            .find(|(known, value)| known == key && *value != Json::Null)
-            .map(|(_, value)| value)
+fn refused(
+    text: &str,
+    path: Option<&serde_path_to_error::Path>,
+    error: &serde_json::Error,
+) -> SpecError {
+    let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default().trim();
+    let shown: String = line.chars().take(60).collect();
+    match path {
+        Some(path) if error.is_data() => {
+            let at_root = path.iter().next().is_none();
+            let place = if at_root { "the profile".into() } else { path.to_string() };
+            let remedy = "Correct it there; docker's default profile shows the format";
+            SpecError::new(OPTION, shown, format!("{place}: {error}"), remedy)
+        }
+        _ => SpecError::of_text(
+            OPTION,
+            shown,
+            format!("it is not a profile in JSON: {error}"),
+            "Give a profile in docker's format, or the path of a file that has one",
+        ),
     }
-
-    /// What `read` makes of the value of `key`; `None` where there is none.
-    pub(super) fn read<T>(
-        &self,
-        parent: &Path<'_>,
-        key: &'static str,
-        read: impl FnOnce(Node<'_>) -> Result<T, SpecError>,
-    ) -> Result<Option<T>, SpecError> {
-        self.get(key).map(|value| read(Node { value, path: &Path::Key(parent, key) })).transpose()
-    }
-}
-
-/// The nearest name of `known`, or all of them.
-pub(super) fn nearest_of<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
-    nearest_or(name, known.clone(), || {
-        format!("It is one of {}", known.collect::<Vec<_>>().join(", "))
-    })
 }

@@ -19,7 +19,6 @@ mod document;
 mod errno;
 #[cfg(test)]
 mod interpreter;
-mod json;
 mod lists;
 mod parse;
 #[cfg(test)]

@@ -5,14 +5,19 @@
 //! docker would drop in silence (an unknown key, an unknown system call, a key that is there twice)
 //! is an error here: a rule that does not hold is worse than none, since somebody relies on it.
 
-use super::document::{Node, OPTION, Object, Path, nearest_of};
-use super::json::Json;
+use std::fmt::Arguments;
+
+use super::document::{
+    self, JsonArchMap, JsonArg, JsonGuard, JsonProfile, JsonRule, OPTION, Object,
+};
+use super::syscalls::UnknownSyscall;
 use super::{
     Action, Arch, Comparison, Condition, Guard, Horizon, KernelVersion, Rule, SeccompProfile,
     Syscall, Width, errno,
 };
 use crate::error::SpecError;
-use crate::spec::capabilities;
+use crate::spec::capabilities::{self, Capability};
+use crate::spec::nearest::nearest_or;
 
 /// libseccomp's names of actions; the number that may stand beside `ERRNO` and `TRACE` comes later.
 const ACTIONS: &[(&str, Action)] = &[
@@ -84,77 +89,58 @@ const FLAGS: &[(&str, u32)] = &[
     ("SECCOMP_FILTER_FLAG_TSYNC", libc::SECCOMP_FILTER_FLAG_TSYNC as u32),
 ];
 
-const OPERATORS: &[&str] = &[
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_MASKED_EQ",
-    "SCMP_CMP_NE",
+/// Makes a comparison of `value` and `valueTwo`.
+type Operator = fn(u64, u64) -> Comparison;
+
+const OPERATORS: &[(&str, Operator)] = &[
+    ("SCMP_CMP_EQ", |value, _| Comparison::Equal(value)),
+    ("SCMP_CMP_GE", |value, _| Comparison::GreaterOrEqual(value)),
+    ("SCMP_CMP_GT", |value, _| Comparison::Greater(value)),
+    ("SCMP_CMP_LE", |value, _| Comparison::LessOrEqual(value)),
+    ("SCMP_CMP_LT", |value, _| Comparison::Less(value)),
+    ("SCMP_CMP_MASKED_EQ", |mask, value| Comparison::MaskedEqual { mask, value }),
+    ("SCMP_CMP_NE", |value, _| Comparison::NotEqual(value)),
 ];
 
 impl SeccompProfile {
-    /// The profile in `text`, in docker's JSON format.
+    /// Read a profile in docker's JSON format.
     ///
     /// # Errors
     ///
     /// Text that is not JSON, and whatever the format does not have: the error names the place, the
     /// value and, where there is one, the nearest right one.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
-        let document: Json = serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
-        profile(Node { value: &document, path: &Path::Root })
+        profile(&document::read(text)?)
     }
 }
 
-fn not_json(text: &str, error: &serde_json::Error) -> SpecError {
-    let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default().trim();
-    let shown: String = line.chars().take(60).collect();
-    SpecError::of_text(
-        OPTION,
-        shown,
-        format!("it is not a profile in JSON: {error}"),
-        "Give a profile in docker's format, or the path of a file that has one",
-    )
-}
+// The functions below take the place of a value in the document, for errors about it, then the value.
 
-fn profile(root: Node<'_>) -> Result<SeccompProfile, SpecError> {
-    let object = root.object(&[
-        "defaultAction",
-        "defaultErrnoRet",
-        "defaultErrno",
-        "architectures",
-        "archMap",
-        "flags",
-        "listenerPath",
-        "listenerMetadata",
-        "syscalls",
-    ])?;
-    let path = root.path;
-    let action = object
-        .read(path, "defaultAction", action)?
-        .ok_or_else(|| root.missing("defaultAction", "Say what happens to other calls"))?;
-    let number = number_of(&object, path, "defaultErrnoRet", "defaultErrno")?;
-    let default_action = with_number(&root, action, number, "defaultErrnoRet")?;
-    for key in ["listenerPath", "listenerMetadata"] {
-        object.read(path, key, |node| match node.text()? {
-            "" => Ok(()),
-            _ => Err(no_listener(&node)),
-        })?;
+fn profile(document: &JsonProfile) -> Result<SeccompProfile, SpecError> {
+    let default_action = action(
+        format_args!(""),
+        ["defaultAction", "defaultErrnoRet", "defaultErrno"],
+        &document.default_action,
+        document.default_errno_ret,
+        document.default_errno.as_deref(),
+    )?;
+    for (key, value) in [
+        ("listenerPath", &document.listener_path),
+        ("listenerMetadata", &document.listener_metadata),
+    ] {
+        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+            return Err(no_listener(format_args!("{key}"), value));
+        }
     }
-    let flags = object.read(path, "flags", |node| {
-        let flags = node.each(|node| node.one_of("a flag of a filter", FLAGS))?;
-        Ok(flags.into_iter().fold(0, |flags, flag| flags | flag))
+    let flags = each(format_args!("flags"), document.flags.as_deref(), |at, flag| {
+        one_of(at, "a flag of a filter", flag, FLAGS)
     })?;
-    let listed = object
-        .read(path, "architectures", |node| {
-            node.each(|node| node.one_of("an architecture", ARCHITECTURES))
-        })?
-        .unwrap_or_default();
-    let mapped = object.read(path, "archMap", arch_map)?.unwrap_or_default();
-    if let (false, Some(map)) = (listed.is_empty(), object.get("archMap"))
-        && *map != Json::List(Vec::new())
-    {
+    let listed =
+        each(format_args!("architectures"), document.architectures.as_deref(), |at, name| {
+            architecture(at, name)
+        })?;
+    let mapped = each(format_args!("archMap"), document.arch_map.as_deref(), arch_map)?;
+    if !listed.is_empty() && !mapped.is_empty() {
         return Err(SpecError::of_text(
             OPTION,
             "archMap",
@@ -163,134 +149,132 @@ fn profile(root: Node<'_>) -> Result<SeccompProfile, SpecError> {
         ));
     }
     let is_compat = |arch: &Arch| matches!(arch, Arch::X86 | Arch::Arm);
-    let mut compat: Vec<Arch> =
-        listed.into_iter().flatten().chain(mapped).filter(is_compat).collect();
+    let mut compat: Vec<Arch> = listed
+        .into_iter()
+        .flatten()
+        .chain(mapped.into_iter().flatten())
+        .filter(is_compat)
+        .collect();
     compat.dedup();
-    let rules = object.read(path, "syscalls", |node| node.each(rules))?.unwrap_or_default();
+    let rules = each(format_args!("syscalls"), document.syscalls.as_deref(), rules)?;
     Ok(SeccompProfile {
         default_action,
         compat,
-        flags: flags.unwrap_or(0),
+        flags: flags.into_iter().fold(0, |flags, flag| flags | flag),
         rules: rules.into_iter().flatten().collect(),
         horizon: Horizon::Rules,
     })
 }
 
-fn no_listener(node: &Node<'_>) -> SpecError {
-    node.error(
-        "asks for a process outside that decides each call",
-        "Deny the calls, or allow them: SCMP_ACT_ERRNO, SCMP_ACT_LOG or SCMP_ACT_ALLOW",
-    )
+/// The 32-bit interface below an architecture that has one.
+fn arch_map(at: Arguments<'_>, Object(map): &Object<JsonArchMap>) -> Result<Vec<Arch>, SpecError> {
+    let main = architecture(format_args!("{at}.architecture"), &map.architecture)?;
+    let compat = main.and_then(Arch::compat);
+    let subs = each(
+        format_args!("{at}.subArchitectures"),
+        map.sub_architectures.as_deref(),
+        |at, name| architecture(at, name),
+    )?;
+    Ok(subs.into_iter().flatten().filter(|&sub| Some(sub) == compat).collect())
 }
 
-/// The 32-bit interfaces below the architectures that have them.
-fn arch_map(node: Node<'_>) -> Result<Vec<Arch>, SpecError> {
-    let entries = node.each(|node| {
-        let object = node.object(&["architecture", "subArchitectures"])?;
-        let main = object
-            .read(node.path, "architecture", |node| node.one_of("an architecture", ARCHITECTURES))?
-            .ok_or_else(|| node.missing("architecture", "Name it, SCMP_ARCH_X86_64 for example"))?;
-        let subs = object.read(node.path, "subArchitectures", |node| {
-            node.each(|node| node.one_of("an architecture", ARCHITECTURES))
-        })?;
-        let compat = main.and_then(Arch::compat);
-        Ok(subs.unwrap_or_default().into_iter().flatten().filter(move |&sub| Some(sub) == compat))
-    })?;
-    Ok(entries.into_iter().flatten().collect())
+fn architecture(at: Arguments<'_>, name: &str) -> Result<Option<Arch>, SpecError> {
+    one_of(at, "an architecture", name, ARCHITECTURES)
 }
 
-fn action(node: Node<'_>) -> Result<Action, SpecError> {
-    if node.text()? == "SCMP_ACT_NOTIFY" {
-        return Err(no_listener(&node));
+/// The action called `name`, with the number that it carries, given as a number or as the name of an
+/// errno. The three are at these keys of the object whose keys begin with `at`.
+fn action(
+    at: Arguments<'_>,
+    [name_key, number_key, errno_key]: [&str; 3],
+    name: &str,
+    number: Option<u64>,
+    errno: Option<&str>,
+) -> Result<Action, SpecError> {
+    if name == "SCMP_ACT_NOTIFY" {
+        return Err(no_listener(format_args!("{at}{name_key}"), name));
     }
-    node.one_of("an action", ACTIONS)
-}
-
-/// The number that an action carries, from its number or its name.
-fn number_of(
-    object: &Object<'_>,
-    parent: &Path<'_>,
-    number_key: &'static str,
-    name_key: &'static str,
-) -> Result<Option<u16>, SpecError> {
-    let most = u64::from(errno::HIGHEST);
-    let number = object.read(parent, number_key, |node| Ok(node.number(most)? as u16))?;
-    object
-        .read(parent, name_key, |node| {
-            let text = node.text()?;
-            if text.is_empty() {
-                return Ok(number);
-            }
-            let named = errno::by_name(text).ok_or_else(|| {
-                node.error("is not the name of an errno", nearest_of(text, errno::names()))
-            })?;
-            match number {
-                Some(number) if number != named => Err(node.error(
+    let action = one_of(format_args!("{at}{name_key}"), "an action", name, ACTIONS)?;
+    if let Some(number) = number {
+        within(format_args!("{at}{number_key}"), number, errno::HIGHEST.into())?;
+    }
+    let carried = match errno.filter(|errno| !errno.is_empty()) {
+        None => number,
+        Some(errno) => {
+            let named = errno_number(format_args!("{at}{errno_key}"), errno)?;
+            if let Some(number) = number.filter(|&number| number != named) {
+                return Err(wrong_text(
+                    format_args!("{at}{errno_key}"),
+                    errno,
                     &format!("is {named}, and {number_key} is {number}"),
                     "Keep one of the two",
-                )),
-                _ => Ok(Some(named)),
+                ));
             }
-        })
-        .map(|named| named.flatten().or(number))
-}
-
-/// The action with its number, which only some can have.
-fn with_number(
-    node: &Node<'_>,
-    action: Action,
-    number: Option<u16>,
-    key: &str,
-) -> Result<Action, SpecError> {
-    match (action, number) {
-        (Action::Errno(_), Some(errno)) => Ok(Action::Errno(errno)),
-        (Action::Trace(_), Some(data)) => Ok(Action::Trace(data)),
+            Some(named)
+        }
+    };
+    match (action, carried) {
+        (Action::Errno(_), Some(errno)) => Ok(Action::Errno(errno as u16)),
+        (Action::Trace(_), Some(data)) => Ok(Action::Trace(data as u16)),
         // A zero is what docker writes when it has been asked for nothing.
         (_, None | Some(0)) => Ok(action),
-        (_, Some(number)) => Err(SpecError::of_text(
-            OPTION,
-            format!("{key}: {number}"),
-            format!("in {} it stands beside an action that returns no errno", node.path),
+        (_, Some(number)) => Err(wrong(
+            format_args!("{at}{number_key}"),
+            number.to_string(),
+            "stands beside an action that returns no errno",
             "Leave it out, or make the action SCMP_ACT_ERRNO",
         )),
     }
 }
 
+fn no_listener(at: Arguments<'_>, value: &str) -> SpecError {
+    wrong_text(
+        at,
+        value,
+        "asks for a process outside that decides each call",
+        "Deny the calls, or allow them: SCMP_ACT_ERRNO, SCMP_ACT_LOG or SCMP_ACT_ALLOW",
+    )
+}
+
+fn errno_number(at: Arguments<'_>, name: &str) -> Result<u64, SpecError> {
+    errno::by_name(name).map(u64::from).ok_or_else(|| {
+        wrong_text(at, name, "is not the name of an errno", nearest_of(name, errno::names()))
+    })
+}
+
 /// The rules of one entry of `syscalls`: more than one where an argument is compared twice.
-fn rules(node: Node<'_>) -> Result<Vec<Rule>, SpecError> {
-    let object = node.object(&[
-        "names", "name", "action", "errnoRet", "errno", "args", "comment", "includes", "excludes",
-    ])?;
-    let path = node.path;
-    object.read(path, "comment", |node| node.text().map(drop))?;
-    let single = object.read(path, "name", |node| match node.text()? {
-        "" => Ok(None),
-        _ => syscall(node).map(Some),
-    })?;
-    let several = object.read(path, "names", |node| node.each(syscall))?.unwrap_or_default();
-    let calls = match (single.flatten(), several) {
-        (None, several) if several.is_empty() => {
-            return Err(node.missing("names", "List the system calls that the rule is for"));
-        }
-        (None, several) => several,
-        (Some(single), several) if several.is_empty() => vec![single],
-        (Some(single), _) => {
+fn rules(at: Arguments<'_>, Object(entry): &Object<JsonRule>) -> Result<Vec<Rule>, SpecError> {
+    let single = entry.name.as_deref().unwrap_or_default();
+    let calls = match (single, entry.names.as_deref().unwrap_or_default()) {
+        ("", []) => {
             return Err(SpecError::of_text(
                 OPTION,
-                single.name(),
-                format!("it is the name of {path}, which has names too"),
+                "names",
+                format!("{at} does not have it"),
+                "List the system calls that the rule is for",
+            ));
+        }
+        ("", names) => each(format_args!("{at}.names"), Some(names), |at, name| syscall(at, name))?,
+        (_, []) => vec![syscall(format_args!("{at}.name"), single)?],
+        (_, _) => {
+            return Err(wrong_text(
+                format_args!("{at}.name"),
+                single,
+                "is there beside names",
                 "Keep one of the two",
             ));
         }
     };
-    let action = object
-        .read(path, "action", action)?
-        .ok_or_else(|| node.missing("action", "Say what happens to these calls"))?;
-    let number = number_of(&object, path, "errnoRet", "errno")?;
-    let action = with_number(&node, action, number, "errnoRet")?;
-    let conditions = object.read(path, "args", |node| node.each(condition))?.unwrap_or_default();
-    let includes = object.read(path, "includes", guard)?.unwrap_or_default();
-    let excludes = object.read(path, "excludes", guard)?.unwrap_or_default();
+    let action = action(
+        format_args!("{at}."),
+        ["action", "errnoRet", "errno"],
+        &entry.action,
+        entry.errno_ret,
+        entry.errno.as_deref(),
+    )?;
+    let conditions = each(format_args!("{at}.args"), entry.args.as_deref(), condition)?;
+    let includes = guard(format_args!("{at}.includes"), entry.includes.as_ref())?;
+    let excludes = guard(format_args!("{at}.excludes"), entry.excludes.as_ref())?;
     let rule = |conditions| Rule {
         calls: calls.clone(),
         action,
@@ -307,97 +291,68 @@ fn rules(node: Node<'_>) -> Result<Vec<Rule>, SpecError> {
     })
 }
 
-fn syscall(node: Node<'_>) -> Result<Syscall, SpecError> {
-    node.text()?.parse().map_err(|unknown: super::syscalls::UnknownSyscall| {
-        let remedy = unknown.nearest.map_or_else(
+fn syscall(at: Arguments<'_>, name: &str) -> Result<Syscall, SpecError> {
+    name.parse().map_err(|UnknownSyscall { nearest }| {
+        let remedy = nearest.map_or_else(
             || "Leave it out; syscalls(2) lists them".into(),
             |nearest| format!("Did you mean {nearest:?}?"),
         );
-        node.error("is not a system call of Linux", remedy)
+        wrong_text(at, name, "is not a system call of Linux", remedy)
     })
 }
 
-fn condition(node: Node<'_>) -> Result<Condition, SpecError> {
-    let object = node.object(&["index", "value", "valueTwo", "op"])?;
-    let path = node.path;
-    let index = object
-        .read(path, "index", |node| node.number(5))?
-        .ok_or_else(|| node.missing("index", "Number the arguments from 0 to 5"))?;
-    let value = object.read(path, "value", |node| node.number(u64::MAX))?.unwrap_or(0);
-    let second = object.read(path, "valueTwo", |node| node.number(u64::MAX))?.unwrap_or(0);
-    let operator = object
-        .read(path, "op", |node| {
-            let text = node.text()?;
-            let known = OPERATORS.iter().copied().find(|known| *known == text);
-            known.ok_or_else(|| {
-                node.error("is not a comparison", nearest_of(text, OPERATORS.iter().copied()))
-            })
-        })?
-        .ok_or_else(|| node.missing("op", "Say how it is compared, SCMP_CMP_EQ for example"))?;
-    let comparison = match operator {
-        "SCMP_CMP_EQ" => Comparison::Equal(value),
-        "SCMP_CMP_NE" => Comparison::NotEqual(value),
-        "SCMP_CMP_LT" => Comparison::Less(value),
-        "SCMP_CMP_LE" => Comparison::LessOrEqual(value),
-        "SCMP_CMP_GT" => Comparison::Greater(value),
-        "SCMP_CMP_GE" => Comparison::GreaterOrEqual(value),
-        _ => Comparison::MaskedEqual { mask: value, value: second },
-    };
-    let wrong = |reason: String, remedy: String| {
-        Err(SpecError::of_text(OPTION, format!("valueTwo: {second}"), reason, remedy))
+fn condition(at: Arguments<'_>, Object(arg): &Object<JsonArg>) -> Result<Condition, SpecError> {
+    let index = within(format_args!("{at}.index"), arg.index, 5)? as u8;
+    let operator = one_of(format_args!("{at}.op"), "a comparison", &arg.op, OPERATORS)?;
+    let second = arg.value_two.unwrap_or(0);
+    let comparison = operator(arg.value.unwrap_or(0), second);
+    let wrong_second = |reason: &str, remedy| {
+        Err(wrong(format_args!("{at}.valueTwo"), second.to_string(), reason, remedy))
     };
     match comparison {
-        Comparison::MaskedEqual { mask, value } if value & !mask != 0 => wrong(
-            format!("{path} has bits outside the mask {mask}, so that the rule could never hold"),
-            "The mask is value, and what it is compared with is valueTwo".into(),
+        Comparison::MaskedEqual { mask, value } if value & !mask != 0 => wrong_second(
+            &format!("has bits outside the mask {mask}, so that the rule could never hold"),
+            "The mask is value, and what it is compared with is valueTwo",
         ),
         Comparison::MaskedEqual { .. } => Ok(()),
-        _ if second != 0 => wrong(
-            format!("in {path} it has no meaning beside {operator}"),
-            "Leave it out, or compare with SCMP_CMP_MASKED_EQ".into(),
+        _ if second != 0 => wrong_second(
+            &format!("has no meaning beside {}", arg.op),
+            "Leave it out, or compare with SCMP_CMP_MASKED_EQ",
         ),
         _ => Ok(()),
     }?;
-    Ok(Condition { index: index as u8, width: Width::Full64, comparison })
+    Ok(Condition { index, width: Width::Full64, comparison })
 }
 
-fn guard(node: Node<'_>) -> Result<Guard, SpecError> {
-    let object = node.object(&["caps", "arches", "minKernel"])?;
-    let path = node.path;
-    let capabilities = object.read(path, "caps", |node| {
-        node.each(|node| {
-            capabilities::named(OPTION, node.text()?).map_err(|mut error| {
-                error.reason = format!("{} is not a capability", node.path);
-                error
-            })
-        })
+fn guard(at: Arguments<'_>, object: Option<&Object<JsonGuard>>) -> Result<Guard, SpecError> {
+    let Some(Object(guard)) = object else { return Ok(Guard::default()) };
+    let arches = each(format_args!("{at}.arches"), guard.arches.as_deref(), |at, name| {
+        let known = || DOCKER_ARCHES.iter().copied();
+        match known().find(|known| known == name) {
+            Some(name) => Ok(name.to_owned()),
+            None => Err(wrong_text(at, name, "is not an architecture", nearest_of(name, known()))),
+        }
     })?;
-    let arches = object.read(path, "arches", |node| {
-        node.each(|node| {
-            let text = node.text()?;
-            if DOCKER_ARCHES.contains(&text) {
-                Ok(text.to_owned())
-            } else {
-                Err(node.error(
-                    "is not an architecture",
-                    nearest_of(text, DOCKER_ARCHES.iter().copied()),
-                ))
-            }
-        })
-    })?;
-    let min_kernel = object.read(path, "minKernel", min_kernel)?.flatten();
+    let min_kernel = guard.min_kernel.as_deref().filter(|version| !version.is_empty());
     Ok(Guard {
-        capabilities: capabilities.unwrap_or_default(),
-        arches: arches.unwrap_or_default(),
-        min_kernel,
+        capabilities: each(format_args!("{at}.caps"), guard.caps.as_deref(), |at, name| {
+            capability(at, name)
+        })?,
+        arches,
+        min_kernel: min_kernel
+            .map(|version| kernel_version(format_args!("{at}.minKernel"), version))
+            .transpose()?,
     })
 }
 
-fn min_kernel(node: Node<'_>) -> Result<Option<KernelVersion>, SpecError> {
-    let text = node.text()?;
-    if text.is_empty() {
-        return Ok(None);
-    }
+fn capability(at: Arguments<'_>, name: &str) -> Result<Capability, SpecError> {
+    capabilities::named(OPTION, name).map_err(|mut error| {
+        error.reason = format!("{at} is not a capability");
+        error
+    })
+}
+
+fn kernel_version(at: Arguments<'_>, text: &str) -> Result<KernelVersion, SpecError> {
     let number = |part: &str| {
         // `parse` would take a sign.
         part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse().ok()).flatten()
@@ -407,11 +362,64 @@ fn min_kernel(node: Node<'_>) -> Result<Option<KernelVersion>, SpecError> {
             Some(KernelVersion { major: number(major)?, minor: number(minor)? })
         })
         .filter(|version| (version.major, version.minor) != (0, 0))
-        .map(Some)
         .ok_or_else(|| {
-            node.error(
+            wrong_text(
+                at,
+                text,
                 "is not a version of Linux",
                 "Write two numbers with a dot, \"4.8\" for example",
             )
         })
+}
+
+/// Calls `read` with every item of a list and its place.
+fn each<T, R>(
+    at: Arguments<'_>,
+    items: Option<&[T]>,
+    read: impl Fn(Arguments<'_>, &T) -> Result<R, SpecError>,
+) -> Result<Vec<R>, SpecError> {
+    let items = items.unwrap_or_default().iter().enumerate();
+    items.map(|(i, item)| read(format_args!("{at}[{i}]"), item)).collect()
+}
+
+/// What the table has for `name`.
+fn one_of<T: Copy>(
+    at: Arguments<'_>,
+    what: &str,
+    name: &str,
+    table: &'static [(&'static str, T)],
+) -> Result<T, SpecError> {
+    table.iter().find(|(known, _)| *known == name).map(|&(_, value)| value).ok_or_else(|| {
+        let known = table.iter().map(|&(known, _)| known);
+        wrong_text(at, name, &format!("is not {what}"), nearest_of(name, known))
+    })
+}
+
+fn within(at: Arguments<'_>, number: u64, most: u64) -> Result<u64, SpecError> {
+    if number <= most {
+        return Ok(number);
+    }
+    let remedy = format!("Write a whole number from 0 to {most}");
+    Err(wrong(at, number.to_string(), "is out of range", remedy))
+}
+
+/// The nearest name of `known`, or all of them.
+fn nearest_of<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    nearest_or(name, known.clone(), || {
+        format!("It is one of {}", known.collect::<Vec<_>>().join(", "))
+    })
+}
+
+/// An error about the value at `at`: `reason` ends a sentence that begins with its place.
+fn wrong(
+    at: Arguments<'_>,
+    value: impl Into<String>,
+    reason: &str,
+    remedy: impl Into<String>,
+) -> SpecError {
+    SpecError::new(OPTION, value, format!("{at} {reason}"), remedy)
+}
+
+fn wrong_text(at: Arguments<'_>, text: &str, reason: &str, remedy: impl Into<String>) -> SpecError {
+    wrong(at, format!("{text:?}"), reason, remedy)
 }
