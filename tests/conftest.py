@@ -11,6 +11,7 @@ from hypothesis import settings
 
 import minidocker
 from support.leaks import Holdings
+from support.mounts import unshare_mounts
 from support.noop import compile_noop
 from support.pytest_runs import Runs
 from support.survivors import Survivors
@@ -27,6 +28,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+def pytest_configure() -> None:
+    """Keep the mounts of other programs out of this process's mount table."""
+    unshare_mounts()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 import minidocker
 from minidocker import NamespaceOptions
 from support.child import in_child
+from support.mounts import own_mounts
 from support.specs import HERE, call_counts
 
 PR_GET_DUMPABLE = 3
@@ -103,7 +104,7 @@ def everything():
         "priority": os.getpriority(os.PRIO_PROCESS, 0),
         "affinity": os.sched_getaffinity(0),
         "hostname": os.uname(),
-        "mounts": Path("/proc/self/mountinfo").read_text(),
+        "mounts": own_mounts(),
         "name": Path("/proc/thread-self/comm").read_text(),
         "alarms": signal.getitimer(signal.ITIMER_REAL)[0] > 0,
     }

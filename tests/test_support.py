@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from minidocker import linux
+from minidocker.linux import CloneFlags
+from support.child import in_child
 from support.leaks import Holdings
+from support.mounts import unshare_mounts
 from support.survivors import Survivors
 
 pytest_plugins = ["pytester"]
@@ -70,6 +74,32 @@ def test_a_mount_left_behind_is_noticed(tmp_path):
     finally:
         subprocess.run(["umount", tmp_path], check=True)
     before.assert_unchanged()
+
+
+@pytest.mark.root(reason="mounts on the host")
+def test_a_mount_that_propagates_from_another_namespace_is_noticed(tmp_path):
+    def mount_in_another_namespace():
+        linux.unshare(CloneFlags.NEWNS)
+        linux.mount("tmpfs", tmp_path, "tmpfs")
+
+    before = Holdings.now()
+    in_child(mount_in_another_namespace)
+    assert differing(before) == {"mounts"}
+    linux.umount2(tmp_path)
+    before.assert_unchanged()
+
+
+@pytest.mark.root(reason="mounts on the host")
+def test_the_mounts_of_another_program_are_not_noticed(tmp_path):
+    def mount_for_the_parent():
+        unshare_mounts()
+        before = Holdings.now()
+        into_parent = ["nsenter", f"--mount=/proc/{os.getppid()}/ns/mnt"]
+        subprocess.run([*into_parent, "mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)
+        return differing(before)
+
+    assert in_child(mount_for_the_parent) == set()
+    linux.umount2(tmp_path)
 
 
 def test_a_process_that_outlives_its_parent_is_found_by_its_environment():

@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from support.mounts import own_mounts
+
 
 def _open_descriptors() -> frozenset[str]:
     """Each open descriptor of this process as `number -> what it is`, but for the listing's own."""
@@ -36,12 +38,6 @@ def _children() -> frozenset[str]:
     return frozenset(found)
 
 
-def _mounts() -> frozenset[str]:
-    """Each mount of this process's mount namespace: id, mount point and type."""
-    rows = (line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return frozenset(f"{row[0]} {row[4]} {row[row.index('-') + 1]}" for row in rows)
-
-
 def _threads() -> frozenset[str]:
     """The id of each thread of this process, those that Python did not start included."""
     return frozenset(os.listdir("/proc/self/task"))
@@ -63,7 +59,7 @@ class Holdings:
     @classmethod
     def now(cls) -> "Holdings":
         """Look."""
-        return cls(_open_descriptors(), _children(), _mounts(), _threads())
+        return cls(_open_descriptors(), _children(), frozenset(own_mounts()), _threads())
 
     def differences(self, later: "Holdings") -> dict[str, dict[str, list[str]]]:
         """For each kind that is not as it was: what was gained and what was lost."""

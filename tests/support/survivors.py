@@ -1,4 +1,4 @@
-"""Find what a container left running, anywhere on the machine."""
+"""Find what a container left running by a mark that its processes inherit."""
 
 import os
 import signal
