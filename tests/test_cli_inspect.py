@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from minidocker._text import printable
-from minidocker._uts import hostname_of
+from minidocker._inspect.text import printable
+from minidocker._inspect.uts import hostname_of
 from minidocker.cli.commands.ps import duration, table
 from support.command_line import captured, cli, start
 

@@ -17,7 +17,7 @@ import minidocker
 from minidocker import NamespaceOptions
 from minidocker._doctor import causes
 from minidocker._doctor.checks import CHECKS
-from minidocker._proc import MountEntry
+from minidocker._inspect.proc import MountEntry
 from support import surroundings
 from support.command_line import cli
 from support.examination import broken, examined, refused

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 import minidocker
-from minidocker import NamespaceOptions, Spec, _core, _fork, call, isolated
+from minidocker import NamespaceOptions, Spec, _core, call, isolated
+from minidocker._functions import fork
 from support import functions
 
 SOURCE = Path(__file__).with_name("support") / "atfork.c"
@@ -459,7 +460,7 @@ def test_another_containers_network_is_refused_since_its_processes_could_look_in
 
 
 def how_many_calls(spec):
-    return _core.call_count(spec.core(), _fork.how(spec), fork=True)
+    return _core.call_count(spec.core(), fork.how(spec), fork=True)
 
 
 INJECTED = Spec(hostname="lab")
@@ -468,7 +469,7 @@ INJECTED = Spec(hostname="lab")
 def fail_at(spec, number):
     """Make a call of the plan fail; the error number, or None where that failure is ignored."""
     try:
-        container = _fork.ForkedContainer(lambda _: os._exit(9), spec, inject=(number, 13))
+        container = fork.ForkedContainer(lambda _: os._exit(9), spec, inject=(number, 13))
     except minidocker.SpawnError as error:
         return error.errno
     assert container.wait().returncode == 9
@@ -519,7 +520,7 @@ def test_the_container_does_not_end_with_the_thread_that_started_it():
             time.sleep(0.5)
             os.write(channel, b"done")
 
-        running.append(_fork.ForkedContainer(work, Spec()))
+        running.append(fork.ForkedContainer(work, Spec()))
 
     thread = threading.Thread(target=start)
     thread.start()

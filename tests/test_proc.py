@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from minidocker import _proc, run
+from minidocker import run
+from minidocker._inspect import proc
 from support.command_line import start
 
 STATUS = """\
@@ -55,7 +56,7 @@ class Tree:
         before = " ".join(["0"] * 18)
         (directory / "stat").write_text(f"{pid} ({name}) S {before} {start_ticks} 0 0\n")
         if pid_namespace is not None:
-            for link in _proc.KINDS.values():
+            for link in proc.KINDS.values():
                 inode = pid_namespace if link == "pid" else 7
                 (directory / "ns" / link).symlink_to(f"{link}:[{inode}]")
 
@@ -68,22 +69,22 @@ def tree(tmp_path):
 def test_a_command_is_its_arguments_or_its_name(tree):
     tree.add(5, chain=(5,), command="sh\0-c\0echo hi\0")
     tree.add(6, chain=(6,), command="", name="kworker/0:1")
-    assert _proc.command(5, str(tree.root)) == "sh -c echo hi"
-    assert _proc.command(6, str(tree.root)) == "[kworker/0:1]"
+    assert proc.command(5, str(tree.root)) == "sh -c echo hi"
+    assert proc.command(6, str(tree.root)) == "[kworker/0:1]"
 
 
 def test_bytes_that_are_no_text_survive(tree):
     tree.add(5, chain=(5,))
     (tree.root / "5" / "cmdline").write_bytes(b"caf\xe9\0")
-    assert os.fsencode(_proc.command(5, str(tree.root))) == b"caf\xe9"
+    assert os.fsencode(proc.command(5, str(tree.root))) == b"caf\xe9"
 
 
 def test_an_age_is_counted_whatever_the_process_calls_itself(tree):
     ticks = os.sysconf("SC_CLK_TCK")
     tree.add(5, chain=(5,), name="evil) R 1 2 (", start_ticks=400 * ticks)
-    assert _proc.age(5, str(tree.root)) == pytest.approx(600.5)
+    assert proc.age(5, str(tree.root)) == pytest.approx(600.5)
     tree.add(6, chain=(6,), start_ticks=2000 * ticks)
-    assert _proc.age(6, str(tree.root)) == 0.0
+    assert proc.age(6, str(tree.root)) == 0.0
 
 
 def test_containers_are_nested_pid_namespaces_by_their_first_process(tree):
@@ -92,7 +93,7 @@ def test_containers_are_nested_pid_namespaces_by_their_first_process(tree):
     tree.add(30, chain=(30, 9, 1), pid_namespace=300, command="box in box\0")
     tree.add(40, chain=(40,), pid_namespace=100, command="not in a box\0")
     tree.add(50, chain=(50, 1), pid_namespace=500, state="Z (zombie)")
-    found = _proc.containers(str(tree.root))
+    found = proc.containers(str(tree.root))
     assert [(row.pid, row.owner, row.command) for row in found] == [
         (20, 1000, "box"),
         (30, 0, "box in box"),
@@ -106,32 +107,32 @@ def test_processes_in_a_namespace_have_the_ids_that_they_have_there(tree):
     tree.add(30, chain=(30, 9, 1), pid_namespace=300, command="nested\0", parent=20)
     tree.add(31, chain=(31, 10, 2), pid_namespace=300, command="below\0", parent=30)
     tree.add(40, chain=(40, 1), pid_namespace=400, command="other\0", parent=1)
-    assert _proc.processes_in(200, str(tree.root)) == [
+    assert proc.processes_in(200, str(tree.root)) == [
         (20, 1, "first"),
         (25, 7, "entered"),
         (30, 9, "nested"),
         (31, 10, "below"),
     ]
-    assert _proc.processes_in(300, str(tree.root)) == [(30, 1, "nested"), (31, 2, "below")]
-    assert _proc.processes_in(999, str(tree.root)) == []
+    assert proc.processes_in(300, str(tree.root)) == [(30, 1, "nested"), (31, 2, "below")]
+    assert proc.processes_in(999, str(tree.root)) == []
 
 
 def test_a_process_that_may_not_be_looked_into_is_found_by_its_parent(tree):
     tree.add(20, chain=(20, 1), pid_namespace=200, command="first\0", parent=1)
     tree.add(21, chain=(21, 2), pid_namespace=None, command="closed\0", parent=20)
     tree.add(22, chain=(22, 2), pid_namespace=None, command="closed elsewhere\0", parent=1)
-    assert [row.pid for row in _proc.processes_in(200, str(tree.root))] == [20, 21]
+    assert [row.pid for row in proc.processes_in(200, str(tree.root))] == [20, 21]
 
 
 def test_parents_that_go_in_a_circle_end(tree):
     tree.add(20, chain=(20, 1), pid_namespace=200, command="first\0", parent=1)
     tree.add(31, chain=(31, 5), command="a\0", parent=32)
     tree.add(32, chain=(32, 6), command="b\0", parent=31)
-    assert [row.pid for row in _proc.processes_in(200, str(tree.root))] == [20]
+    assert [row.pid for row in proc.processes_in(200, str(tree.root))] == [20]
 
 
 def test_what_does_not_exist_is_a_process_lookup_error(tree):
-    for ask in (_proc.namespace_inodes, _proc.status, _proc.command, _proc.age, _proc.mounts):
+    for ask in (proc.namespace_inodes, proc.status, proc.command, proc.age, proc.mounts):
         with pytest.raises(ProcessLookupError):
             ask(4711, str(tree.root))
 
@@ -140,7 +141,7 @@ def test_a_kind_of_namespace_that_the_kernel_lacks_is_left_out(tree):
     tree.add(20, chain=(20,), pid_namespace=200)
     for pid in (1, 20):
         (tree.root / str(pid) / "ns" / "time").unlink()
-    assert "time" not in _proc.namespace_inodes(20, str(tree.root))
+    assert "time" not in proc.namespace_inodes(20, str(tree.root))
 
 
 def test_mounts_are_read_with_their_escapes(tree):
@@ -149,7 +150,7 @@ def test_mounts_are_read_with_their_escapes(tree):
         "30 22 8:1 /a\\040b /mnt/x\\040\\134y ro,nosuid master:2 propagate_from:3 - tmpfs none rw\n"
         "31 22 0:5 / /p rw - proc  rw\n"
     )
-    first, second, third = _proc.mounts("self", str(tree.root))
+    first, second, third = proc.mounts("self", str(tree.root))
     assert first == ("/", "/dev/vda", "ext4", "/", ("rw", "relatime"), ("shared:1",), "0:21")
     assert (second.target, second.root) == ("/mnt/x \\y", "/a b")
     assert second.propagation == ("master:2", "propagate_from:3")
@@ -158,14 +159,14 @@ def test_mounts_are_read_with_their_escapes(tree):
 
 def test_capabilities_have_names_even_when_they_are_newer_than_the_table():
     fields = dict.fromkeys(("CapPrm", "CapInh", "CapBnd", "CapAmb"), "0")
-    sets = _proc.capabilities({**fields, "CapEff": f"{1 | 1 << 21 | 1 << 63:x}"})
+    sets = proc.capabilities({**fields, "CapEff": f"{1 | 1 << 21 | 1 << 63:x}"})
     assert sets["effective"] == ("CAP_CHOWN", "CAP_SYS_ADMIN", "CAP_63")
     assert sets["ambient"] == ()
 
 
 def test_the_names_of_capabilities_are_the_kernels():
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
-    assert len(_proc.CAPABILITIES) >= last + 1
+    assert len(proc.CAPABILITIES) >= last + 1
     header = "/usr/include/linux/capability.h"
     if not os.path.exists(header):
         pytest.skip(f"{header} (package linux-libc-dev) is not installed")
@@ -177,7 +178,7 @@ def test_the_names_of_capabilities_are_the_kernels():
         )
     numbers = {name: int(number) for name, number in defined.items() if number.isdigit()}
     assert {
-        name: number for number, name in enumerate(_proc.CAPABILITIES)
+        name: number for number, name in enumerate(proc.CAPABILITIES)
     }.items() >= numbers.items()
 
 
@@ -204,12 +205,12 @@ def test_interfaces_have_the_addresses_that_lie_in_their_networks(tree):
         "00000000000000000000000000000001 01 80 10 80       lo\n"
         "fe8000000000000000fc00fffe000001 04 40 20 80     eth0\n"
     )
-    assert _proc.interfaces("self", str(tree.root)) == [
+    assert proc.interfaces("self", str(tree.root)) == [
         ("lo", ("127.0.0.1/8", "::1/128"), 100, 200),
         ("eth0", ("192.0.2.7/24", "fe80::fc:ff:fe00:1/64"), 3000, 4000),
     ]
     (net / "if_inet6").unlink()
-    assert _proc.interfaces("self", str(tree.root))[0].addresses == ("127.0.0.1/8",)
+    assert proc.interfaces("self", str(tree.root))[0].addresses == ("127.0.0.1/8",)
 
 
 # --- the real one --------------------------------------------------------------------------------
@@ -217,15 +218,15 @@ def test_interfaces_have_the_addresses_that_lie_in_their_networks(tree):
 
 def test_this_process_is_seen_as_the_kernel_says_otherwise():
     pid = os.getpid()
-    assert pid in _proc.pids()
-    assert int(_proc.status()["PPid"]) == os.getppid()
-    assert _proc.nested_pids(_proc.status(pid))[0] == pid
-    assert _proc.namespace_inodes()["uts"] == os.stat("/proc/self/ns/uts").st_ino
-    assert 0 < _proc.age(pid) < time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert pid in proc.pids()
+    assert int(proc.status()["PPid"]) == os.getppid()
+    assert proc.nested_pids(proc.status(pid))[0] == pid
+    assert proc.namespace_inodes()["uts"] == os.stat("/proc/self/ns/uts").st_ino
+    assert 0 < proc.age(pid) < time.clock_gettime(time.CLOCK_BOOTTIME)
     assert {name for _, name in socket.if_nameindex()} == {
-        interface.name for interface in _proc.interfaces()
+        interface.name for interface in proc.interfaces()
     }
-    assert "/proc" in {mount.target for mount in _proc.mounts()}
+    assert "/proc" in {mount.target for mount in proc.mounts()}
 
 
 def test_a_container_is_found_with_its_processes_and_forgotten_with_its_end(survivors):
@@ -233,26 +234,26 @@ def test_a_container_is_found_with_its_processes_and_forgotten_with_its_end(surv
     command = ("sh", "-c", script, survivors.mark)
     with start("run", "-i", *command, stdin=subprocess.PIPE) as process:
         assert process.stdout.readline() == "ready\n"
-        (found,) = (row for row in _proc.containers() if survivors.mark in row.command)
+        (found,) = (row for row in proc.containers() if survivors.mark in row.command)
         assert found.owner == os.geteuid()
         assert found.age < 60
         assert set(found.differs) == {"pid", "net", "mount", "uts", "ipc", "user", "cgroup"}
-        inode = _proc.namespace_inodes(found.pid)["pid"]
+        inode = proc.namespace_inodes(found.pid)["pid"]
         deadline = time.monotonic() + 10
-        inside = _proc.processes_in(inode)
+        inside = proc.processes_in(inode)
         # The shell's child is another shell until it has executed its command.
         while "sleep 100" not in {row.command for row in inside} and time.monotonic() < deadline:
             time.sleep(0.01)
-            inside = _proc.processes_in(inode)
+            inside = proc.processes_in(inode)
         assert sorted(row.container_pid for row in inside) == [1, 2]
         assert inside[0].pid == found.pid
         assert "sleep 100" in {row.command for row in inside}
         process.stdin.close()
         process.wait(10)
-    assert _proc.processes_in(inode) == []
+    assert proc.processes_in(inode) == []
 
 
 def test_inside_a_container_only_its_own_processes_are_there():
-    code = "from minidocker import _proc; print(_proc.pids(), _proc.containers())"
+    code = "from minidocker._inspect import proc; print(proc.pids(), proc.containers())"
     done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[1] []\n"

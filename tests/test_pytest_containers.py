@@ -7,7 +7,7 @@ import time
 import pytest
 
 from minidocker import SpecError
-from minidocker._pytest_containers import NotReady
+from minidocker._pytest.containers import NotReady
 
 SERVER = """
 import socket, sys

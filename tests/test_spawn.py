@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import minidocker
-from minidocker import NamespaceOptions, Spec, _spawn, isolated
+from minidocker import NamespaceOptions, Spec, isolated
+from minidocker._functions import spawn
 from support import functions
 from support.child import in_child
 
@@ -45,7 +46,7 @@ WITHOUT_CLOUDPICKLE = "import sys; sys.modules['cloudpickle'] = None\n"
 
 def template_of(preload):
     """The pid of the template process for these modules."""
-    return _spawn._clients[_spawn._Kind.of(preload)].pid
+    return spawn._clients[spawn._Kind.of(preload)].pid
 
 
 def test_nothing_of_the_callers_memory_is_there():
@@ -68,7 +69,7 @@ def test_modules_are_imported_before():
 
 
 def test_a_module_that_cannot_be_imported_is_named(leaks):
-    before = set(_spawn._clients)
+    before = set(spawn._clients)
     broken = isolated(method="spawn", preload=("json", "no_such_module"))
     try:
         for _ in range(2):
@@ -76,8 +77,8 @@ def test_a_module_that_cannot_be_imported_is_named(leaks):
                 broken(functions.add)(1)
             assert "preload=('json', 'no_such_module')" in caught.value.__notes__[0]
     finally:
-        for kind in set(_spawn._clients) - before:
-            _spawn._gone(kind, _spawn._clients[kind])
+        for kind in set(spawn._clients) - before:
+            spawn._gone(kind, spawn._clients[kind])
 
 
 def test_environment_directory_path_and_arguments_are_the_callers(tmp_path, monkeypatch):
@@ -341,10 +342,10 @@ def test_a_function_whose_template_is_killed_is_told_so(survivors):
 def test_the_template_ends_with_the_caller(survivors):
     script = """
 import os, sys, minidocker
-from minidocker import _spawn
+from minidocker._functions import spawn
 from support import functions
 minidocker.isolated(method="spawn")(functions.add)(1)
-print(*(client.pid for client in _spawn._clients.values()), flush=True)
+print(*(client.pid for client in spawn._clients.values()), flush=True)
 minidocker.isolated(method="spawn")(functions.sleep_marked)(60, sys.argv[1])
 """
     caller = subprocess.Popen(
@@ -371,9 +372,9 @@ minidocker.isolated(method="spawn")(functions.sleep_marked)(60, sys.argv[1])
 
 def test_a_forked_caller_has_a_template_of_its_own():
     def inside():
-        first = dict(_spawn._clients)
+        first = dict(spawn._clients)
         value = spawned(functions.add)(1)
-        return first, value, len(_spawn._clients)
+        return first, value, len(spawn._clients)
 
     assert minidocker.call(inside) == ({}, 2, 1)
     assert spawned(functions.add)(1) == 2

@@ -11,11 +11,6 @@ if _TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell as _InteractiveShell
 
     from minidocker import linux
-    from minidocker._attach import AttachedContainer, attach
-    from minidocker._call import CompletedCall, Isolated, call, isolated
-    from minidocker._changes import Changes, changes
-    from minidocker._confine import Seccomp
-    from minidocker._container import Container
     from minidocker._doctor import doctor
     from minidocker._doctor.report import Report
     from minidocker._errors import (
@@ -35,13 +30,18 @@ if _TYPE_CHECKING:
         SpecError,
         UnsupportedPlatformError,
     )
-    from minidocker._executor import BrokenContainer, ContainerExecutor
-    from minidocker._mounts import Mount
-    from minidocker._namespaces import NamespaceOptions, Namespaces, namespaces
-    from minidocker._plan import Plan, PlannedCall, explain
-    from minidocker._process import CompletedProcess, Popen, Usage, run
-    from minidocker._spec import Spec
-    from minidocker._view import View
+    from minidocker._functions.call import CompletedCall, Isolated, call, isolated
+    from minidocker._functions.executor import BrokenContainer, ContainerExecutor
+    from minidocker._inspect.changes import Changes, changes
+    from minidocker._inspect.explain import Plan, PlannedCall, explain
+    from minidocker._inspect.view import View
+    from minidocker._run.attach import AttachedContainer, attach
+    from minidocker._run.container import Container
+    from minidocker._run.process import CompletedProcess, Popen, Usage, run
+    from minidocker._spec.confine import Seccomp
+    from minidocker._spec.mounts import Mount
+    from minidocker._spec.namespaces import NamespaceOptions, Namespaces, namespaces
+    from minidocker._spec.spec import Spec
 
 __all__ = [
     "AttachedContainer",
@@ -90,11 +90,6 @@ __all__ = [
 ]
 
 _MODULES = {
-    "_attach": "AttachedContainer attach",
-    "_call": "CompletedCall Isolated call isolated",
-    "_changes": "Changes changes",
-    "_confine": "Seccomp",
-    "_container": "Container",
     "_doctor": "doctor",
     "_doctor.report": "Report",
     "_errors": (
@@ -102,13 +97,18 @@ _MODULES = {
         "CallTimeout CommandNotFound Error NotADirectory PathNotFound PermissionDenied "
         "SpawnError SpecError UnsupportedPlatformError"
     ),
-    "_executor": "BrokenContainer ContainerExecutor",
-    "_mounts": "Mount",
-    "_namespaces": "NamespaceOptions Namespaces namespaces",
-    "_plan": "Plan PlannedCall explain",
-    "_process": "CompletedProcess Popen Usage run",
-    "_spec": "Spec",
-    "_view": "View",
+    "_functions.call": "CompletedCall Isolated call isolated",
+    "_functions.executor": "BrokenContainer ContainerExecutor",
+    "_inspect.changes": "Changes changes",
+    "_inspect.explain": "Plan PlannedCall explain",
+    "_inspect.view": "View",
+    "_run.attach": "AttachedContainer attach",
+    "_run.container": "Container",
+    "_run.process": "CompletedProcess Popen Usage run",
+    "_spec.confine": "Seccomp",
+    "_spec.mounts": "Mount",
+    "_spec.namespaces": "NamespaceOptions Namespaces namespaces",
+    "_spec.spec": "Spec",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 

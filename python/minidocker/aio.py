@@ -18,10 +18,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from minidocker._errors import SpecError
-from minidocker._process import CompletedProcess, Popen, Usage
+from minidocker._run.process import CompletedProcess, Popen, Usage
 
 if TYPE_CHECKING:
-    from minidocker._spec import Spec
+    from minidocker._spec.spec import Spec
 
 __all__ = ["create_subprocess_exec", "create_subprocess_shell", "run"]
 

@@ -47,27 +47,28 @@ def unload_ipython_extension(ipython: InteractiveShell) -> None:
 
 
 def _magic_cell(ipython: InteractiveShell, line: str, cell: str) -> None:
-    from minidocker import _magics  # noqa: PLC0415 - imported when the magic is used first
+    from minidocker._jupyter import magics  # noqa: PLC0415 - imported when the magic is used first
 
-    parsed = _magics.read(_magics.CELL, _magics.words(line))
+    parsed = magics.read(magics.CELL, magics.words(line))
     if parsed is None:
         return
     if parsed.settings.get("python"):
-        from minidocker._cell_python import run_python  # noqa: PLC0415 - likewise
+        from minidocker._jupyter.cell_python import run_python  # noqa: PLC0415 - likewise
 
         run_python(ipython, parsed, cell)
     else:
-        from minidocker._cell import run_script  # noqa: PLC0415 - likewise
+        from minidocker._jupyter.cell import run_script  # noqa: PLC0415 - likewise
 
         run_script(ipython, parsed, cell)
 
 
 def _magic_line(ipython: InteractiveShell, line: str) -> Any:
-    from minidocker import _magics, _magics_line  # noqa: PLC0415 - likewise
+    from minidocker._jupyter import magics  # noqa: PLC0415 - likewise
+    from minidocker._jupyter.line import command, perform  # noqa: PLC0415 - likewise
 
-    name, *rest = _magics.words(line) or ["--help"]
+    name, *rest = magics.words(line) or ["--help"]
     if name == "--help":
-        print(_magics.overview(), end="")
+        print(magics.overview(), end="")
         return None
-    parsed = _magics.read(_magics_line.command(name), rest)
-    return None if parsed is None else _magics_line.perform(ipython, parsed)
+    parsed = magics.read(command(name), rest)
+    return None if parsed is None else perform(ipython, parsed)

@@ -17,8 +17,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from minidocker._pytest_containers import ContainerFactory, TestContainer
-    from minidocker._pytest_protocol import ContainedTest
+    from minidocker._pytest.containers import ContainerFactory, TestContainer
+    from minidocker._pytest.protocol import ContainedTest
 
 _MARKERS = (
     (
@@ -65,7 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     if any(_wants_container(item) for item in session.items):
         # Now, and not in the time of the first test, which may be limited.
-        from minidocker import _pytest_protocol  # noqa: F401 - only that
+        from minidocker._pytest import protocol  # noqa: F401 - only that
 
 
 def _wants_container(item: pytest.Item) -> bool:
@@ -79,7 +79,7 @@ def _wants_container(item: pytest.Item) -> bool:
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     if not _wants_container(item):
         return None
-    from minidocker._pytest_protocol import ContainedTest
+    from minidocker._pytest.protocol import ContainedTest
 
     ContainedTest(item, nextitem).run()
     return True
@@ -97,10 +97,10 @@ def container_factory(request: pytest.FixtureRequest) -> Iterator[ContainerFacto
     """Called, it starts a container: ``hostname="db"``; all of them are ended with the test.
 
     It takes what `minidocker.Container` takes, and returns a running
-    `minidocker._pytest_containers.TestContainer`: a `Container` with ``serve``, ``wait_for_port``,
+    `minidocker._pytest.containers.TestContainer`: a `Container` with ``serve``, ``wait_for_port``,
     ``wait_for_log`` and ``wait_for_file``.
     """
-    from minidocker._pytest_containers import ContainerFactory
+    from minidocker._pytest.containers import ContainerFactory
 
     with ContainerFactory(request) as factory:
         yield factory

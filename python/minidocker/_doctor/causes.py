@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from minidocker._doctor.surroundings import Surroundings
-    from minidocker._proc import MountEntry
+    from minidocker._inspect.proc import MountEntry
 
 __all__ = ["Failure", "Problem", "Witness"]
 

@@ -19,14 +19,14 @@ from minidocker._doctor.report import Report, Row, Status
 from minidocker._doctor.subordinate import of_subordinate_ids
 from minidocker._doctor.surroundings import Surroundings
 from minidocker._errors import CommandNotFound, SpawnError
-from minidocker._namespaces import ISOLATES, NamespaceOptions
-from minidocker._process import Popen
-from minidocker._spec import Spec
+from minidocker._run.process import Popen
+from minidocker._spec.namespaces import ISOLATES, NamespaceOptions
+from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from minidocker._confine import Profile
+    from minidocker._spec.confine import Profile
 
 __all__ = ["CHECKS", "Check", "Examination", "examine"]
 

@@ -8,8 +8,8 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from minidocker import _proc
 from minidocker._doctor.causes import Failure, Problem
+from minidocker._inspect import proc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ def _hierarchies() -> list[_Hierarchy]:
 def _own_group(hierarchy: _Hierarchy, controller: str) -> Path | None:
     """The directory of the group that the caller is in; None where it is not to be seen."""
     try:
-        groups = _proc.cgroups()
+        groups = proc.cgroups()
     except OSError:
         return None
     for names, path in groups.items():

@@ -13,13 +13,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from minidocker import _proc
+from minidocker._inspect import proc
 
 if sys.platform == "linux":
     from minidocker import _core
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from minidocker._inspect.proc import MountEntry
 
 __all__ = ["Engine", "Surroundings"]
 
@@ -62,7 +64,7 @@ class Surroundings:
     label: str | None = None
     engine: Engine | None = None
     sysctls: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    mounts: tuple[_proc.MountEntry, ...] = ()
+    mounts: tuple[MountEntry, ...] = ()
 
     @classmethod
     def gather(cls) -> Surroundings:
@@ -117,21 +119,21 @@ def _text(path: str) -> str | None:
 
 def _status() -> Mapping[str, str]:
     try:
-        return _proc.status()
+        return proc.status()
     except OSError:
         return {}
 
 
-def _mounts() -> tuple[_proc.MountEntry, ...]:
+def _mounts() -> tuple[MountEntry, ...]:
     try:
-        return tuple(_proc.mounts())
+        return tuple(proc.mounts())
     except OSError:
         return ()
 
 
 def _maps(kind: Literal["uid", "gid"], number: int) -> bool:
     try:
-        rows = _proc.id_map("self", kind)
+        rows = proc.id_map("self", kind)
     except OSError:
         # Nothing says that it is not.
         return True
@@ -176,7 +178,7 @@ def _label() -> str | None:
     return None
 
 
-def _engine(mounts: tuple[_proc.MountEntry, ...]) -> Engine | None:
+def _engine(mounts: tuple[MountEntry, ...]) -> Engine | None:
     version = _text("/proc/version") or ""
     named = (_text("/run/systemd/container") or "").strip()
     if _GVISOR in version:

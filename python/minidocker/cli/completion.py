@@ -140,10 +140,10 @@ def _values(option: Option, word: str, prefix: str) -> tuple[list[tuple[str, str
 
 
 def _containers() -> Iterator[tuple[str, str]]:
-    from minidocker import _proc
-    from minidocker._text import printable
+    from minidocker._inspect import proc
+    from minidocker._inspect.text import printable
 
-    for found in _proc.containers():
+    for found in proc.containers():
         yield str(found.pid), printable(found.command)
 
 

@@ -9,7 +9,7 @@ from minidocker.cli.parser import Parsed, UsageError
 
 if TYPE_CHECKING:
     from minidocker import NamespaceOptions
-    from minidocker._attach import AttachedContainer
+    from minidocker._run.attach import AttachedContainer
 
 _SHARED = ("pid", "uts", "ipc", "user", "cgroup")
 
@@ -33,9 +33,9 @@ def keywords(parsed: Parsed) -> dict[str, Any]:
         chosen["network"] = _network(network)
     if "user" in chosen and parsed.command.name != "exec":
         # For a name that does not exist subprocess has its own exception.
-        from minidocker import _accounts
+        from minidocker._spec import accounts
 
-        user, group = _accounts.ids(chosen["user"], rootfs=chosen.get("rootfs"))
+        user, group = accounts.ids(chosen["user"], rootfs=chosen.get("rootfs"))
         chosen["user"] = user
         if group is not None:
             chosen["group"] = group

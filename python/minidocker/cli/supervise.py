@@ -283,11 +283,11 @@ class Supervisor:
         pid = self._process.pid
         if self._terminal is None or self._terminal.foreground() != pid:
             return
-        from minidocker import _proc
+        from minidocker._inspect import proc
 
         for _ in range(_BLOCKED_LOOKS):
             try:
-                fields = _proc.status(pid)
+                fields = proc.status(pid)
             except ProcessLookupError:
                 return
             caught, ignored, blocked = (

@@ -6,8 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from minidocker import _proc
-from minidocker._uts import hostname_of
+from minidocker._inspect import proc
+from minidocker._inspect.uts import hostname_of
 from minidocker.cli.parser import UsageError
 from minidocker.cli.values import process_id
 
@@ -50,33 +50,33 @@ def describe(pid: int) -> dict[str, Any]:
         ProcessLookupError: there is no such process, or it has just ended.
         PermissionError: the caller may not look into it.
     """
-    inodes = _proc.namespace_inodes(pid)
-    own = _proc.namespace_inodes()
-    fields = _proc.status(pid)
+    inodes = proc.namespace_inodes(pid)
+    own = proc.namespace_inodes()
+    fields = proc.status(pid)
     return {
         "pid": pid,
-        "container_pid": (_proc.nested_pids(fields) or (pid,))[-1],
-        "command": _proc.command(pid),
-        "age": round(_proc.age(pid), 2),
+        "container_pid": (proc.nested_pids(fields) or (pid,))[-1],
+        "command": proc.command(pid),
+        "age": round(proc.age(pid), 2),
         "hostname": hostname_of(pid),
         "namespaces": {
             kind: {"inode": inode, "shared_with_caller": own.get(kind) == inode}
             for kind, inode in inodes.items()
         },
-        "uid_map": [row._asdict() for row in _proc.id_map(pid, "uid")],
-        "gid_map": [row._asdict() for row in _proc.id_map(pid, "gid")],
+        "uid_map": [row._asdict() for row in proc.id_map(pid, "uid")],
+        "gid_map": [row._asdict() for row in proc.id_map(pid, "gid")],
         "processes": [row._asdict() for row in _processes(pid, inodes, own)],
-        "mounts": [row._asdict() for row in _proc.mounts(pid)],
-        "interfaces": [row._asdict() for row in _proc.interfaces(pid)],
-        "cgroups": _proc.cgroups(pid),
-        "capabilities": _proc.capabilities(fields),
-        "seccomp": _proc.seccomp(fields),
+        "mounts": [row._asdict() for row in proc.mounts(pid)],
+        "interfaces": [row._asdict() for row in proc.interfaces(pid)],
+        "cgroups": proc.cgroups(pid),
+        "capabilities": proc.capabilities(fields),
+        "seccomp": proc.seccomp(fields),
         "no_new_privileges": fields.get("NoNewPrivs") == "1",
     }
 
 
-def _processes(pid: int, inodes: dict[str, int], own: dict[str, int]) -> list[_proc.Process]:
+def _processes(pid: int, inodes: dict[str, int], own: dict[str, int]) -> list[proc.Process]:
     if inodes["pid"] == own["pid"]:
         # With the caller's PID namespace nothing says which of its processes belong together.
-        return [_proc.Process(pid, pid, _proc.command(pid))]
-    return _proc.processes_in(inodes["pid"])
+        return [proc.Process(pid, pid, proc.command(pid))]
+    return proc.processes_in(inodes["pid"])

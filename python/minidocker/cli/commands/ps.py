@@ -6,9 +6,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from minidocker import _proc
-from minidocker._text import printable
-from minidocker._uts import hostnames_of
+from minidocker._inspect import proc
+from minidocker._inspect.text import printable
+from minidocker._inspect.uts import hostnames_of
 
 if TYPE_CHECKING:
     from minidocker.cli.parser import Parsed
@@ -20,7 +20,7 @@ _UNKNOWN = "?"
 def main(parsed: Parsed) -> int:
     """Print the list and return 0."""
     settings = parsed.settings
-    found = _proc.containers()
+    found = proc.containers()
     if settings.get("quiet"):
         text = "".join(f"{row.pid}\n" for row in found)
     elif settings.get("json"):
@@ -33,7 +33,7 @@ def main(parsed: Parsed) -> int:
     return 0
 
 
-def _as_json(found: list[_proc.FoundContainer]) -> list[dict[str, object]]:
+def _as_json(found: list[proc.FoundContainer]) -> list[dict[str, object]]:
     names = hostnames_of(row.pid for row in found)
     return [
         {
@@ -48,7 +48,7 @@ def _as_json(found: list[_proc.FoundContainer]) -> list[dict[str, object]]:
     ]
 
 
-def rows(found: list[_proc.FoundContainer]) -> list[tuple[str, ...]]:
+def rows(found: list[proc.FoundContainer]) -> list[tuple[str, ...]]:
     """Return the rows of the table, each with a cell for each word of ``HEADER``."""
     names = hostnames_of(row.pid for row in found)
     return [

@@ -1,0 +1,363 @@
+"""`ContainerExecutor`: a `concurrent.futures.Executor` whose tasks run in containers."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+import threading
+import weakref
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack
+
+from minidocker._errors import CallError, CallResultError, CallTimeout
+from minidocker._functions import remote
+from minidocker._functions.call import hang_up, perform
+from minidocker._functions.fork import ForkedContainer
+from minidocker._functions.options import CallOptions
+from minidocker._functions.outcome import GRACE, Conversation, died, end
+from minidocker._functions.spawn import spawn
+from minidocker._functions.worker import check_not_loading_main, serve, task
+from minidocker._spec.spec import Spec, SpecOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+__all__ = ["BrokenContainer", "ContainerExecutor"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class BrokenContainer(CallError, BrokenExecutor):
+    """The container of a task ended before the task did, or its initializer failed.
+
+    ``__cause__`` tells which: a `CallKilled`, a `CallExited`, a `CallLimitExceeded`, or the
+    initializer's exception.
+    """
+
+
+class ContainerExecutor(Executor):
+    """Run functions in containers, with the meaning of `concurrent.futures.ProcessPoolExecutor`.
+
+    ::
+
+        with minidocker.ContainerExecutor(spec=minidocker.Spec(hostname="lab")) as pool:
+            print(list(pool.map(simulate, range(100))))
+
+    What differs: every task has a container of its own, unless ``max_tasks_per_child`` says else,
+    so that nothing of one is seen by the next; with the method ``"fork"`` only the result is
+    pickled then. A task whose container dies gets a `BrokenContainer`, and the pool goes on; only
+    an initializer that fails breaks the whole pool.
+
+    Args:
+        max_workers: how many containers run at the same time; by default as many as there are CPUs.
+        spec: the container; a field of `Spec` given as a keyword overrides that one field.
+        method: ``"fork"`` or ``"spawn"``: see `isolated`.
+        initializer: called in each container before its first task.
+        initargs: its arguments.
+        max_tasks_per_child: how many tasks a container gets, one after another; None: no limit.
+            Above 1 functions are pickled, with both methods.
+        timeout: seconds that a task may take, its container included; then it gets a `CallTimeout`.
+        result: ``"pickle"``, or ``"json"`` for code that is not trusted: see `isolated`.
+        result_limit: the most bytes of a result.
+        preload: modules that ``"spawn"`` has imported already.
+        **options: fields of `Spec`.
+
+    Raises:
+        SpecError: an option that does not exist, or a value of the wrong kind.
+        ValueError: a number of workers or tasks that is none.
+        TypeError: an initializer that cannot be called.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        spec: Spec | None = None,
+        method: Literal["fork", "spawn"] = "fork",
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks_per_child: int | None = 1,
+        timeout: float | None = None,
+        result: Literal["pickle", "json"] = "pickle",
+        result_limit: int | None = None,
+        preload: tuple[str, ...] = (),
+        **options: Unpack[SpecOptions],
+    ) -> None:
+        self._spec = Spec.of(spec, options)
+        self._options = CallOptions(
+            method=method,
+            timeout=timeout,
+            result=result,
+            result_limit=result_limit,
+            preload=preload,
+        )
+        if max_workers is None:
+            max_workers = len(os.sched_getaffinity(0))
+        elif max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be >= 1")
+        self._initialize = None if initializer is None else (initializer, tuple(initargs))
+        self._tasks = max_tasks_per_child
+        self._broken: BaseException | None = None
+        self._local = threading.local()
+        self._threads = ThreadPoolExecutor(max_workers, thread_name_prefix="ContainerExecutor")
+        self._workers: set[_Worker] = set()
+        weakref.finalize(self, _end_later, self._threads, self._workers)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run a function in a container; its `concurrent.futures.Future`.
+
+        A future that runs already cannot be cancelled.
+
+        Raises:
+            RuntimeError: the executor has been shut down.
+            BrokenContainer: the initializer failed.
+        """
+        self._check()
+        return self._threads.submit(self._run, fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        **others: Any,
+    ) -> Iterator[T]:
+        """Return an iterator over what the function makes of the items, in their order.
+
+        Args:
+            fn: takes as many arguments as there are iterables.
+            *iterables: the items.
+            timeout: seconds from now until every result must be there, else the iterator raises
+                TimeoutError.
+            chunksize: how many items are one task, and share a container.
+            **others: what `concurrent.futures.Executor.map` takes besides, in this version of
+                Python.
+
+        Raises:
+            ValueError: a chunk size below 1.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if chunksize == 1:
+            return super().map(fn, *iterables, timeout=timeout, **others)
+        chunks = _chunks(zip(*iterables, strict=False), chunksize)
+        work = functools.partial(_run_chunk, fn)
+        return _flat(super().map(work, chunks, timeout=timeout, **others))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks.
+
+        Args:
+            wait: whether to wait until every task has ended.
+            cancel_futures: whether to cancel those that have not begun.
+        """
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+        if wait:
+            _close(self._workers)
+        else:
+            _end_later(self._threads, self._workers)
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            said = "the initializer of a container failed, so that the pool is not usable any more"
+            raise BrokenContainer(said) from self._broken
+
+    # --- in the pool's threads -----------------------------------------------------------------
+
+    def _run(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+        self._check()
+        try:
+            if self._tasks == 1:
+                return self._run_alone(function, args, kwargs)
+            return self._run_with_others(function, args, kwargs)
+        except _InitializerFailedError as failed:
+            self._broken = failed.__cause__ or failed
+            said = f"the initializer of a container failed: {self._broken!r}"
+            raise BrokenContainer(said) from self._broken
+        except (CallTimeout, CallResultError, BrokenContainer):
+            raise
+        except CallError as error:
+            if _is_the_functions_own(error):
+                raise
+            raise BrokenContainer(f"the container of the task is gone: {error}") from error
+
+    def _run_alone(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+        if self._initialize is None:
+            how = (self._spec, self._options)
+            return perform(function, args, kwargs, *how, usage=False).value
+        arguments = (*self._initialize, function, args, kwargs)
+        how = (self._spec, self._options)
+        outcome = perform(_run_initialized, arguments, {}, *how, usage=False).value
+        value: T = _value(outcome)
+        return value
+
+    def _run_with_others(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+        worker: _Worker | None = getattr(self._local, "worker", None)
+        if worker is None:
+            worker = self._local.worker = _Worker(self._spec, self._options, self._initialize)
+            self._workers.add(worker)
+        try:
+            value: T = worker.run(function, args, kwargs)
+        finally:
+            if worker.is_dead or worker.tasks == self._tasks:
+                del self._local.worker
+                self._workers.discard(worker)
+                worker.close()
+        return value
+
+
+def _close(workers: set[_Worker]) -> None:
+    """Close the containers of threads that have ended."""
+    while workers:
+        workers.pop().close()
+
+
+def _end_later(threads: ThreadPoolExecutor, workers: set[_Worker]) -> None:
+    """Close the containers once the threads have ended."""
+    threads.shutdown(wait=False)
+    if not any(thread.is_alive() for thread in threads._threads):
+        # At the end of the interpreter, for example, which has waited for them.
+        _close(workers)
+        return
+
+    def wait() -> None:
+        threads.shutdown(wait=True)
+        _close(workers)
+
+    threading.Thread(target=wait, name="ContainerExecutor-end", daemon=True).start()
+
+
+class _InitializerFailedError(Exception):
+    """``__cause__`` is the initializer's exception."""
+
+
+_FAILED = "minidocker: the initializer failed"
+
+
+def _run_initialized(
+    initializer: Callable[..., Any],
+    initargs: tuple[Any, ...],
+    function: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+) -> Any:
+    """Say apart, in a way that JSON can bring back, who raised an exception."""
+    try:
+        initializer(*initargs)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it breaks the pool
+        return [_FAILED, f"{type(error).__qualname__}: {error}"]
+    return [None, function(*args, **kwargs)]
+
+
+def _value(outcome: Any) -> Any:
+    failed, value = outcome
+    if failed == _FAILED:
+        raise _InitializerFailedError from RuntimeError(value)
+    return value
+
+
+def _is_the_functions_own(error: CallError) -> bool:
+    """Whether it was raised inside: by a call that the function itself made."""
+    return isinstance(error.__cause__, remote.RemoteTraceback)
+
+
+class _Worker:
+    """A container that gets one task after another, for one thread."""
+
+    def __init__(
+        self, spec: Spec, options: CallOptions, initialize: tuple[Any, tuple[Any, ...]] | None
+    ) -> None:
+        self.tasks = 0
+        self.is_dead = False
+        self._options = options
+        self._owner = os.getpid()
+        self._running: Any
+        check_not_loading_main()
+        if options.method == "fork":
+            self._running = ForkedContainer(serve, spec, timeout=options.timeout)
+            self._first = b""
+        else:
+            self._running, self._first = spawn(
+                spec, preload=options.preload, timeout=options.timeout
+            )
+        self._talk = Conversation(self._running, limit=options.limit)
+        if initialize is not None:
+            self._begin(*initialize)
+
+    def _begin(self, initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> None:
+        try:
+            _value(self._ask(_run_initialized, (initializer, initargs, _nothing, (), {}), {}))
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+        self.tasks += 1
+        value: T = self._ask(function, args, kwargs)
+        return value
+
+    def _ask(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        as_json = self._options.result == "json"
+        request = self._first + task(function, args, kwargs, as_json=as_json)
+        self._first = b""
+        try:
+            self._talk.limit_time(self._options.timeout)
+            answer = self._talk.ask(request)
+        except BaseException:
+            end(self._running)
+            self.is_dead = True
+            raise
+        if answer is None:
+            self.is_dead = True
+            raise died(self._running.wait())
+        return remote.bring_back(answer.kind, answer.payload, as_json=as_json)
+
+    def close(self) -> None:
+        """Let the container end, and reap it."""
+        if self._running is None or self._owner != os.getpid():
+            # In a forked process, it is another one's.
+            return
+        running, self._running = self._running, None
+        if not self.is_dead:
+            hang_up(running.channel)
+            self._talk.limit_time(GRACE)
+            with contextlib.suppress(CallTimeout):
+                self._talk.finish()
+            end(running)
+        running.close()
+
+
+def _nothing() -> None:
+    """What a container does that is only to be initialized."""
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
+
+
+def _run_chunk(function: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
+    return [function(*arguments) for arguments in chunk]
+
+
+def _flat(chunks: Iterator[list[T]]) -> Iterator[T]:
+    try:
+        for chunk in chunks:
+            yield from chunk
+    finally:
+        # What has not begun is cancelled when the iterator is given up.
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()

@@ -1,0 +1,124 @@
+"""What `run` would do: the ordered list of system calls, without making one."""
+
+from __future__ import annotations
+
+import html
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from minidocker._run.process import Popen
+
+if sys.platform == "linux":
+    from minidocker import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from minidocker._inspect.html import PrettyPrinter
+
+__all__ = ["Plan", "PlannedCall", "explain"]
+
+
+class PlannedCall(NamedTuple):
+    """One system call of a plan."""
+
+    #: Who makes it: ``"caller"``, ``"child"``, ``"joiner"``, ``"init"`` or ``"command"``.
+    actor: str
+    #: The short name of the step that it belongs to, as a `SpawnError` has it.
+    step: str
+    #: The call with its real arguments, as strace(1) would show it.
+    call: str
+    #: Why, in a few words; None where the call says it all.
+    note: str | None
+
+    def __str__(self) -> str:
+        line = f"{self.actor:<7} {self.call}"
+        return line if self.note is None else f"{line}    # {self.note}"
+
+
+class Plan:
+    """An ordered list of system calls: a sequence of `PlannedCall`.
+
+    ``str()`` has one line for each; in Jupyter it is a table.
+    """
+
+    def __init__(self, args: Any, calls: list[PlannedCall]) -> None:
+        self.args = args
+        self._calls = tuple(calls)
+
+    def __iter__(self) -> Iterator[PlannedCall]:
+        return iter(self._calls)
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __getitem__(self, index: int) -> PlannedCall:
+        return self._calls[index]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        return self._calls == other._calls
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<Plan of {len(self)} calls for {self.args!r}>"
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self._calls))
+
+    def _repr_pretty_(self, printer: PrettyPrinter, cycle: bool) -> None:
+        printer.text("..." if cycle else str(self))
+
+    def _repr_html_(self) -> str:
+        # Notebooks align tables to the right and keep code on one line, which is long here.
+        left = ' style="text-align:left"'
+        wrapped = ' style="white-space:pre-wrap;overflow-wrap:anywhere"'
+        rows = []
+        for number, call in enumerate(self._calls, 1):
+            code = f"<code{wrapped}>{html.escape(call.call)}</code>"
+            cells = [str(number), call.actor, call.step, code, html.escape(call.note or "")]
+            rows.append("<tr>" + "".join(f"<td{left}>{cell}</td>" for cell in cells) + "</tr>")
+        head = "".join(
+            f"<th{left}>{name}</th>" for name in ("", "who", "step", "system call", "why")
+        )
+        return (
+            f'<table class="minidocker-plan"{left}>'
+            f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        )
+
+
+class _Planned(Popen):
+    """A `Popen` that stops where the container would be started, with the plan in its hands."""
+
+    def _launch(self, command: _core.Command) -> _core.Process:
+        raise _Explained(_core.plan_lines(self._spec.core(), command, enter=self._enter))
+
+
+class _Explained(BaseException):
+    """Carries the plan out of the constructor that would have started it."""
+
+    def __init__(self, lines: list[tuple[str, str, str, str | None]]) -> None:
+        super().__init__()
+        self.lines = lines
+
+
+def explain(args: Any, **options: Any) -> Plan:
+    """Return the ordered list of system calls that `run` would make, without making one.
+
+    It is worked out by the very code that `run` executes. Descriptors that would only exist then
+    are shown by name.
+
+    Args:
+        args: the command.
+        **options: the keywords of `Popen` and the fields of `Spec`.
+
+    Raises:
+        SpecError: as `run` would.
+    """
+    try:
+        _Planned(args, **options)
+    except _Explained as explained:
+        return Plan(args, [PlannedCall(*line) for line in explained.lines])
+    raise AssertionError("a plan starts nothing")

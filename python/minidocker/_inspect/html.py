@@ -1,0 +1,67 @@
+"""What the HTML of all values has in common: escaped, at home on light pages and on dark ones."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Protocol
+
+from minidocker._inspect.text import printable
+from minidocker._spec.namespaces import namespaces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from minidocker._run.container import _Namespaces
+
+
+class PrettyPrinter(Protocol):
+    """What IPython hands to ``_repr_pretty_``, as far as it is used here."""
+
+    def text(self, obj: str) -> None:
+        """Add a text as it is."""
+
+
+def escape(text: object) -> str:
+    """Return a text from anywhere as the text of an element or of a quoted attribute."""
+    return html.escape(printable(str(text)))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> str:
+    """Return a table of texts, aligned to the left; numbers stand in a fixed-width font.
+
+    No colour of its own: it takes those of the page that it is on.
+    """
+    left = ' style="text-align:left"'
+    caption = f'<caption style="text-align:left"><b>{escape(title)}</b></caption>' if title else ""
+    heads = "".join(f'<th{left} scope="col">{escape(name)}</th>' for name in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td{left}>{_cell(value)}</td>" for value in row) + "</tr>"
+        for row in rows
+    )
+    top = f"<thead><tr>{heads}</tr></thead>" if heads else ""
+    return f"<table>{caption}{top}<tbody>{body}</tbody></table>"
+
+
+def _cell(value: object) -> str:
+    return f"<code>{value}</code>" if isinstance(value, int) else escape(value)
+
+
+def container_html(container: _Namespaces) -> str:
+    """Return what a container is and what runs in it, for a notebook."""
+    title = repr(container)
+    try:
+        processes = container.processes()
+        theirs = container.namespaces()
+    except ProcessLookupError:
+        # It does not run, or it has just ended.
+        return f"<b>{escape(title)}</b>"
+    shared = theirs.shared_with(namespaces())
+    kinds = [
+        ("own", ", ".join(kind for kind in theirs if kind not in shared)),
+        ("shared", ", ".join(kind for kind in theirs if kind in shared)),
+    ]
+    return table(
+        ("pid", "pid inside", "command"),
+        [(process.pid, process.container_pid, process.command) for process in processes],
+        title=title,
+    ) + table((), [(f"{what} namespaces", names) for what, names in kinds if names])

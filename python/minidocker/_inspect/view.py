@@ -1,0 +1,342 @@
+"""The host's view beside the container's: one look at the live system, and the picture of it.
+
+`look` gathers, and nothing else asks the kernel; `View` is what was seen; `rows` says it in lines
+that are the same in the picture and in the text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from minidocker._inspect import proc
+from minidocker._inspect.text import printable
+from minidocker._inspect.uts import hostname_of
+from minidocker._spec.namespaces import Namespaces, namespaces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from minidocker._inspect.html import PrettyPrinter
+    from minidocker._inspect.proc import IdRow, Interface, MountEntry, Process
+    from minidocker._spec.namespaces import Kind
+
+__all__ = ["Link", "Row", "Section", "SeenProcess", "Side", "View", "look"]
+
+_OVERFLOW_ID = 65534
+# How many lines a section has of what one side alone has; then they are counted.
+_LINES = 6
+# How much of a command the picture shows.
+_COMMAND = 44
+_ALL_IDS = 2**32 - 1
+
+
+class SeenProcess(NamedTuple):
+    """One process of the container, with its names on both sides."""
+
+    #: Process id on the host.
+    pid: int
+    #: Process id inside.
+    container_pid: int
+    #: Effective user id on the host.
+    uid: int
+    #: Effective user id inside; None where the id map has none for it.
+    container_uid: int | None
+    #: Arguments joined by spaces.
+    command: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Side:
+    """What one side sees.
+
+    Attributes:
+        hostname: of its UTS namespace; None where it could not be told.
+        namespaces: kind → inode.
+        interfaces: the network interfaces, with their addresses.
+        mounts: the mounts, in the kernel's order.
+    """
+
+    hostname: str | None
+    namespaces: Namespaces
+    interfaces: tuple[Interface, ...]
+    mounts: tuple[MountEntry, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
+class View:
+    """The host's view of a container beside the container's own, at one moment.
+
+    In Jupyter it is a picture; printed it is the same side by side.
+
+    Attributes:
+        pid: the container's first process, on the host.
+        host: what this process sees.
+        container: what the container's first process sees.
+        processes: the container's processes, with both pids.
+        others: how many processes of the host are not the container's.
+        uid_map: rows ``inside, outside, length``; ids outside are the host's.
+        gid_map: the same for groups.
+    """
+
+    pid: int
+    host: Side
+    container: Side
+    processes: tuple[SeenProcess, ...]
+    others: int
+    uid_map: tuple[IdRow, ...]
+    gid_map: tuple[IdRow, ...]
+
+    @property
+    def shared(self) -> frozenset[Kind]:
+        """The kinds of namespace that both sides are in together."""
+        return frozenset(self.container.namespaces.shared_with(self.host.namespaces))
+
+    def __repr__(self) -> str:
+        name = self.container.hostname
+        return f"<View of container {name!r} pid {self.pid}>"
+
+    def _repr_pretty_(self, printer: PrettyPrinter, cycle: bool) -> None:
+        printer.text("..." if cycle else str(self))
+
+    def __str__(self) -> str:
+        from minidocker._inspect.view_text import text  # noqa: PLC0415 - only who prints needs it
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from minidocker._inspect.view_html import picture  # noqa: PLC0415 - only a notebook needs it
+
+        return picture(self)
+
+
+# --- looking -----------------------------------------------------------------------------------
+
+
+def look(pid: int, processes: Iterable[Process]) -> View:
+    """Look at a container from both sides.
+
+    Args:
+        pid: its first process.
+        processes: its processes, as `minidocker.Container.processes` lists them.
+
+    Raises:
+        ProcessLookupError: it has ended meanwhile.
+        PermissionError: it belongs to somebody else.
+    """
+    uid_map = proc.id_map(pid, "uid")
+    seen = tuple(_seen(processes, uid_map))
+    host = Side(
+        hostname=os.uname().nodename,
+        namespaces=namespaces(),
+        interfaces=tuple(proc.interfaces()),
+        mounts=tuple(proc.mounts()),
+    )
+    container = Side(
+        hostname=hostname_of(pid),
+        namespaces=namespaces(pid),
+        interfaces=tuple(proc.interfaces(pid)),
+        mounts=tuple(proc.mounts(pid)),
+    )
+    inside = {process.pid for process in seen}
+    return View(
+        pid=pid,
+        host=host,
+        container=container,
+        processes=seen,
+        others=sum(other not in inside for other in proc.pids()),
+        uid_map=uid_map,
+        gid_map=proc.id_map(pid, "gid"),
+    )
+
+
+def _seen(processes: Iterable[Process], uid_map: Sequence[IdRow]) -> Iterator[SeenProcess]:
+    for process in processes:
+        # It may have ended since it was listed.
+        with contextlib.suppress(ProcessLookupError):
+            uid = int(proc.status(process.pid)["Uid"].split()[1])
+            inside = _inside(uid, uid_map)
+            yield SeenProcess(process.pid, process.container_pid, uid, inside, process.command)
+
+
+def _inside(outside: int, rows: Sequence[IdRow]) -> int | None:
+    for row in rows:
+        if row.outside <= outside < row.outside + row.length:
+            return row.inside + outside - row.outside
+    return None
+
+
+# --- saying it in lines ------------------------------------------------------------------------
+
+
+class Link(enum.Enum):
+    """How what stands on one side belongs to what stands on the other."""
+
+    SHARED = "shared"
+    """It is the very same namespace, or what is in it."""
+    SAME = "same"
+    """One thing that has a name on each side: a process, a user, a file system."""
+    OWN = "own"
+    """Each side has its own."""
+    NONE = ""
+    """There is nothing to say: one of the sides has none."""
+
+
+class Row(NamedTuple):
+    """One line of the picture."""
+
+    host: str
+    link: Link
+    #: What stands at the line between the two.
+    label: str
+    container: str
+
+
+class Section(NamedTuple):
+    """One kind of namespace: its inodes on both sides, and what is in it."""
+
+    kind: Kind
+    title: str
+    head: Row
+    rows: tuple[Row, ...]
+
+
+_TITLES: dict[Kind, str] = {
+    "pid": "Processes",
+    "uts": "Host name",
+    "user": "Users",
+    "mount": "Mounts",
+    "net": "Network",
+    "ipc": "IPC",
+    "cgroup": "Control groups",
+    "time": "Clocks",
+}
+
+
+def sections(view: View) -> list[Section]:
+    """Return the picture's lines, by kind of namespace."""
+    contents = {
+        "pid": _process_rows,
+        "uts": _hostname_rows,
+        "user": _user_rows,
+        "mount": _mount_rows,
+        "net": _network_rows,
+    }
+    found = []
+    for kind, title in _TITLES.items():
+        ours, theirs = view.host.namespaces.get(kind), view.container.namespaces.get(kind)
+        if ours is None or theirs is None:
+            continue  # a kind that the kernel does not have
+        link = Link.SHARED if ours == theirs else Link.OWN
+        head = Row(f"{kind}:[{ours}]", link, link.value, f"{kind}:[{theirs}]")
+        rows = tuple(contents[kind](view, link)) if kind in contents else ()
+        found.append(Section(kind, title, head, rows))
+    return found
+
+
+def _process_rows(view: View, link: Link) -> Iterator[Row]:
+    joined, label = (link, "") if link is Link.SHARED else (Link.SAME, "same process")
+    for process in view.processes[:_LINES]:
+        command = printable(process.command)
+        command = command if len(command) <= _COMMAND else f"{command[: _COMMAND - 1]}…"
+        inside = _OVERFLOW_ID if process.container_uid is None else process.container_uid
+        yield Row(
+            f"{process.pid}  {command}  (uid {process.uid})",
+            joined,
+            label,
+            f"{process.container_pid}  {command}  (uid {inside})",
+        )
+    hidden = len(view.processes) - _LINES
+    if hidden > 0:
+        more = f"and {hidden} more"
+        yield Row(more, joined, label and "same processes", more)
+    if view.others:
+        others = _count(view.others, "other")
+        if link is Link.SHARED:
+            yield Row(others, link, "", others)
+        else:
+            yield Row(others, Link.NONE, "", "not visible")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _hostname_rows(view: View, link: Link) -> Iterator[Row]:
+    host, container = (
+        "(not to be told)" if name is None else printable(name)
+        for name in (view.host.hostname, view.container.hostname)
+    )
+    yield Row(host, link if link is Link.SHARED else Link.NONE, "", container)
+
+
+def _user_rows(view: View, link: Link) -> Iterator[Row]:
+    for what, rows in (("uid", view.uid_map), ("gid", view.gid_map)):
+        for row in rows[:_LINES]:
+            outside, inside = _ids(row.outside, row.length), _ids(row.inside, row.length)
+            label = f"same {what}" + ("" if row.length == 1 else "s")
+            yield Row(
+                f"{what} {outside}", Link.SHARED if link is Link.SHARED else Link.SAME,
+                "" if link is Link.SHARED else label, f"{what} {inside}",
+            )  # fmt: skip
+        if len(rows) > _LINES:
+            more = f"{what}: and {_count(len(rows) - _LINES, 'more row')}"
+            yield Row(more, Link.SAME, "", more)
+
+
+def _ids(first: int, length: int) -> str:
+    if length == 1:
+        return str(first)
+    if (first, length) == (0, _ALL_IDS):
+        return "all"
+    return f"{first}–{first + length - 1}"  # noqa: RUF001 - the dash of ranges
+
+
+def _network_rows(view: View, link: Link) -> Iterator[Row]:
+    ours = [_interface(interface) for interface in view.host.interfaces]
+    theirs = [_interface(interface) for interface in view.container.interfaces]
+    if link is Link.SHARED:
+        yield from (Row(line, link, "", line) for line in ours)
+    else:
+        yield from _apart(ours, theirs)
+
+
+def _interface(interface: Interface) -> str:
+    return printable("  ".join((interface.name, *interface.addresses)))
+
+
+def _mount_rows(view: View, link: Link) -> Iterator[Row]:
+    ours = {_key(mount): _mount(mount) for mount in view.host.mounts}
+    theirs = {_key(mount): _mount(mount) for mount in view.container.mounts}
+    both = [line for key, line in ours.items() if key in theirs]
+    if both:
+        count = _count(len(both), "mount")
+        own = link is not Link.SHARED
+        label = "same files" if own else ""
+        yield Row(count, Link.SAME if own else link, label, count)
+    yield from _apart(
+        [line for key, line in ours.items() if key not in theirs],
+        [line for key, line in theirs.items() if key not in ours],
+    )
+
+
+def _key(mount: MountEntry) -> tuple[str, str, str, str, str]:
+    return mount.target, mount.type, mount.source, mount.root, mount.device
+
+
+def _mount(mount: MountEntry) -> str:
+    return printable(f"{mount.target}  {mount.type}")
+
+
+def _apart(ours: list[str], theirs: list[str]) -> Iterator[Row]:
+    """Lines that do not belong together, beside each other to save room."""
+    for side in (ours, theirs):
+        hidden = len(side) - _LINES
+        if hidden > 1:
+            side[_LINES:] = [f"and {hidden} more"]
+    for number in range(max(len(ours), len(theirs))):
+        left, right = (side[number] if number < len(side) else "" for side in (ours, theirs))
+        yield Row(left, Link.NONE, "", right)

@@ -1,0 +1,112 @@
+"""The picture of a `View` in HTML: two boxes side by side, with lines between them.
+
+It is a table, so that it still says everything where a page strips the style sheet. It has no
+background and draws in the colour of the text around it, so that it is at home in a light and in a
+dark notebook; the lines differ in stroke and are labelled, so that nothing depends on colour.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from minidocker._inspect.html import escape
+from minidocker._inspect.view import Link, Row, Section, sections
+
+if TYPE_CHECKING:
+    from minidocker._inspect.view import Side, View
+
+# The double class outweighs what notebooks say of every table.
+_ROOT = ".minidocker-view.minidocker-view"
+_RULES = (
+    ("", "border-collapse: separate; border-spacing: 0; margin: .5em 0; table-layout: auto;"),
+    ("", "color: inherit; background: none; font-size: .95em; line-height: 1.4;"),
+    ("caption", "text-align: left; caption-side: bottom; padding: .6em 0 0; color: inherit;"),
+    (":is(tr, tr:hover, tr:nth-child(n))", "background: none !important;"),
+    (":is(td, th)", "text-align: left; vertical-align: middle; padding: .1em .9em;"),
+    (":is(td, th)", "border: 0 solid currentColor; background: none; color: inherit;"),
+    (":is(td, th)", "font-weight: normal; max-width: 30em; overflow-wrap: anywhere;"),
+    (".side", "border-width: 0 2px;"),
+    (".side code", "color: inherit; background: none; padding: 0; opacity: .8;"),
+    (".end :is(.side, .link)", "padding-bottom: .5em;"),
+    (".name .side", "border-width: 2px 2px 0; border-radius: 10px 10px 0 0;"),
+    (".name .side", "padding-top: .4em; padding-bottom: .4em; font-size: 1.1em;"),
+    (".name :is(.side, code)", "white-space: nowrap;"),
+    (".foot .side", "border-width: 0 2px 2px; border-radius: 0 0 10px 10px;"),
+    (".foot .side", "padding: 0; height: .3em;"),
+    (".kind .side", "border-top-width: 1px;"),
+    (".kind :is(.side, .link)", "padding-top: .5em;"),
+    (".thing .side", "padding-left: 2em;"),
+    (".link", "padding-left: 0; padding-right: 0; min-width: 10em;"),
+    (".line", "display: flex; align-items: center; gap: .5em; white-space: nowrap;"),
+    (".line::before, ROOT .line::after", 'content: ""; flex: 1; min-width: 1.5em;'),
+    (".shared", "font-weight: bold;"),
+    (".shared::before, ROOT .shared::after", "border-top: 4px solid currentColor;"),
+    (".same::before, ROOT .same::after", "border-top: 2px dashed currentColor;"),
+    (".own", "opacity: .75;"),
+    (".bare", "gap: 0;"),
+    (".legend", "display: inline-flex; width: 9em; margin-right: 1em; vertical-align: middle;"),
+)
+_STYLE = "\n".join(
+    f"{_ROOT} {selector.replace('ROOT', _ROOT)} {{ {declarations} }}"
+    for selector, declarations in _RULES
+)
+
+_LEGEND = (
+    (Link.SHARED, "shared", "one namespace, both are in it"),
+    (Link.SAME, "same", "one thing, with a name on each side"),
+    (Link.OWN, "own", "each has its own"),
+)
+
+
+def picture(view: View) -> str:
+    """Return the picture, complete in itself: nothing is loaded, no script is run."""
+    host, container = (_called(side) for side in (view.host, view.container))
+    where = f"<code>pid {view.pid} on the host</code>"
+    body = [_line("name", f"Host{host}", "", f"Container{container} {where}", cell="th")]
+    for section in sections(view):
+        body += _section(section)
+    body.append(_line("foot", "", "", ""))
+    legend = " ".join(
+        f'<span class="line legend {link.value}">{label}</span>{meaning}<br>'
+        for link, label, meaning in _LEGEND
+    )
+    return (
+        f"<style>{_STYLE}</style>"
+        f'<table class="minidocker-view"><caption>{legend}</caption>'
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )
+
+
+def _called(side: Side) -> str:
+    return f" <b>{escape(side.hostname)}</b>" if side.hostname else ""
+
+
+def _section(section: Section) -> list[str]:
+    head, title = section.head, escape(section.title)
+    host, container = (
+        f"<b>{title}</b> <code>{escape(name)}</code>" for name in (head.host, head.container)
+    )
+    lines = [("kind", host, _stroke(head), container)]
+    lines += [
+        ("thing", escape(row.host), _stroke(row), escape(row.container)) for row in section.rows
+    ]
+    last = len(lines) - 1
+    return [
+        _line(f"{kind} end" if number == last else kind, left, stroke, right)
+        for number, (kind, left, stroke, right) in enumerate(lines)
+    ]
+
+
+def _line(kind: str, host: str, stroke: str, container: str, *, cell: str = "td") -> str:
+    side = 'th scope="col"' if cell == "th" else cell
+    return (
+        f'<tr class="{kind}"><{side} class="side">{host}</{cell}>'
+        f'<td class="link">{stroke}</td><{side} class="side">{container}</{cell}></tr>'
+    )
+
+
+def _stroke(row: Row) -> str:
+    if row.link is Link.NONE:
+        return ""
+    bare = "" if row.label else " bare"
+    return f'<span class="line {row.link.value}{bare}">{escape(row.label)}</span>'

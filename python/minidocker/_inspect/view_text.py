@@ -1,0 +1,82 @@
+"""The picture of a `View` in plain text: two boxes side by side, with lines between them."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING
+
+from minidocker._inspect.text import printable
+from minidocker._inspect.view import Link, Row, sections
+
+if TYPE_CHECKING:
+    from minidocker._inspect.view import View
+
+_WIDEST = 60
+_STROKES = {Link.SHARED: "━", Link.SAME: "┄", Link.OWN: " ", Link.NONE: " "}
+_BETWEEN = 20
+
+
+def text(view: View) -> str:
+    """Return the picture, as lines of a terminal."""
+    found = sections(view)
+    lines = [row for section in found for row in (section.head, *section.rows)]
+    cells = [row.host for row in lines], [row.container for row in lines]
+    widths = [min(_WIDEST, max(map(columns, side)) + len("  ")) for side in cells]
+    heads = _heads(view)
+    widths = [max(width, columns(head)) for width, head in zip(widths, heads, strict=True)]
+
+    def edge(left: str, right: str) -> str:
+        boxes = [f"{left}{'─' * (width + 2)}{right}" for width in widths]
+        return (" " * _BETWEEN).join(boxes)
+
+    def line(host: str, between: str, container: str) -> str:
+        left, right = (
+            f"│ {_fit(cell, width)} │"
+            for cell, width in zip((host, container), widths, strict=True)
+        )
+        return f"{left}{between}{right}"
+
+    blank = " " * _BETWEEN
+    out = [edge("┌", "┐"), line(heads[0], blank, heads[1])]
+    for section in found:
+        out.append(edge("├", "┤"))
+        head = section.head
+        title = section.title
+        out.append(line(f"{title}  {head.host}", _between(head), f"{title}  {head.container}"))
+        out += [line(f"  {row.host}", _between(row), f"  {row.container}") for row in section.rows]
+    out.append(edge("└", "┘"))
+    return "\n".join(out)
+
+
+def _heads(view: View) -> tuple[str, str]:
+    host, container = (
+        f" {printable(side.hostname)}" if side.hostname else ""
+        for side in (view.host, view.container)
+    )
+    return f"HOST{host}", f"CONTAINER{container}  pid {view.pid} on the host"
+
+
+def _between(row: Row) -> str:
+    stroke = _STROKES[row.link]
+    label = f" {row.label} " if row.label else ""
+    return label.center(_BETWEEN, stroke)
+
+
+def _fit(cell: str, width: int) -> str:
+    if columns(cell) > width:
+        while columns(cell) > width - 1:
+            cell = cell[:-1]
+        cell += "…"
+    return cell + " " * (width - columns(cell))
+
+
+def columns(cell: str) -> int:
+    """How many columns of a terminal a text takes."""
+    return sum(
+        0
+        if unicodedata.combining(letter)
+        else 2
+        if unicodedata.east_asian_width(letter) in "WF"
+        else 1
+        for letter in cell
+    )

@@ -1,0 +1,1 @@
+"""What `minidocker.jupyter` registers, imported when a magic is first used."""

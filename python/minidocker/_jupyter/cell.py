@@ -1,0 +1,203 @@
+"""``%%minidocker``: a cell as a shell script in a container, its output shown as it comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError as IPythonUsageError
+
+from minidocker import Error, Popen
+from minidocker._jupyter.magics import brief
+from minidocker._jupyter.pump import outputs, pump
+from minidocker.cli import request
+from minidocker.cli.parser import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from minidocker.cli.parser import Parsed
+
+# The kernel's limit for one argument, with its NUL (MAX_ARG_STRLEN, execve(2)).
+_LONGEST = 32 * 4096 - 1
+
+
+def keywords(parsed: Parsed) -> dict[str, Any]:
+    """Return the keywords of `minidocker.Popen` that the options stand for.
+
+    Raises:
+        IPython.core.error.UsageError: two options contradict each other.
+    """
+    try:
+        return request.keywords(parsed)
+    except UsageError as error:
+        raise IPythonUsageError(str(error)) from None
+
+
+def container(shell: InteractiveShell, name: str) -> Any:
+    """Return the container that a variable of the notebook holds.
+
+    Raises:
+        IPython.core.error.UsageError: there is no such variable, or it is something else.
+    """
+    if name not in shell.user_ns:
+        raise IPythonUsageError(f"--container: there is no variable {name}")
+    value = shell.user_ns[name]
+    if not hasattr(value, "popen"):
+        kind = type(value).__name__
+        raise IPythonUsageError(f"--container: {name} is a {kind}; name a minidocker.Container")
+    return value
+
+
+class Sink:
+    """Where the text of a stream goes: to the cell's output, or into a variable."""
+
+    def __init__(self, stream: Any, shell: InteractiveShell, name: str | None) -> None:
+        self._stream = stream
+        self._shell = shell
+        self._name = name
+        self._parts: list[str] = []
+
+    def write(self, text: str) -> None:
+        """Take a piece of text."""
+        if self._name is not None:
+            self._parts.append(text)
+        else:
+            self._stream.write(text)
+            self._stream.flush()
+
+    def finish(self) -> None:
+        """Set the variable, if there is one."""
+        if self._name is not None:
+            self._shell.user_ns[self._name] = "".join(self._parts)
+
+
+def sinks(shell: InteractiveShell, settings: dict[str, Any]) -> tuple[Sink, Sink]:
+    """Where standard output and standard error go."""
+    return (
+        Sink(sys.stdout, shell, settings.get("out")),
+        Sink(sys.stderr, shell, settings.get("err")),
+    )
+
+
+def run_script(shell: InteractiveShell, parsed: Parsed, cell: str) -> None:
+    """Run a cell as a shell script; its operands are ``$1`` and so on.
+
+    Raises:
+        subprocess.CalledProcessError: its exit status is not 0.
+        subprocess.TimeoutExpired: the time was up.
+        minidocker.Error: it could not be started.
+        IPython.core.error.UsageError: options that contradict each other.
+    """
+    if "return" in parsed.settings:
+        raise IPythonUsageError("--return is about Python; give --python too, or leave it out")
+    program = parsed.settings.get("shell", "sh")
+    if len(cell.encode()) > _LONGEST:
+        raise IPythonUsageError(
+            f"%%minidocker: the cell has {len(cell.encode())} bytes, and a program's argument at "
+            f"most {_LONGEST}; write it to a file and run that"
+        )
+    command = [program, "-c", cell, program, *parsed.operands]
+    start: Callable[..., Popen] = Popen
+    if "container" in parsed.settings:
+        start = container(shell, parsed.settings["container"]).popen
+    run_command(shell, parsed, command, program, cell, start=start)
+
+
+def run_command(
+    shell: InteractiveShell,
+    parsed: Parsed,
+    command: list[str],
+    name: str,
+    cell: Any,
+    *,
+    start: Callable[..., Popen] = Popen,
+) -> None:
+    """Run a command in a container; what it writes is shown as it comes.
+
+    Args:
+        shell: the notebook.
+        parsed: the options.
+        command: the command.
+        name: what to call it when it failed.
+        cell: the ``cmd`` of the exception then.
+        start: what starts it: `Popen`, or a container's ``popen``.
+
+    Raises:
+        subprocess.CalledProcessError: as for `run_script`, and all the others.
+    """
+    settings, chosen = parsed.settings, keywords(parsed)
+    stdout, stderr = sinks(shell, settings)
+    timeout = settings.get("timeout")
+    try:
+        with outputs(stdout.write, stderr.write) as (out, err):
+            if settings.get("explain"):
+                chosen["_trace"] = err.writer
+            try:
+                process = start(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out.writer,
+                    stderr=err.writer,
+                    **chosen,
+                )
+            except Error:
+                # What was explained so far leads up to it.
+                while err.receive():
+                    pass
+                raise
+            out.close_writer()
+            err.close_writer()
+            returncode = _see_through(process, out, err, timeout)
+    except Error as error:
+        brief(error)
+        raise
+    except subprocess.TimeoutExpired as expired:
+        expired.cmd = cell
+        brief(expired, f"TimeoutExpired: {name} was killed after {timeout:g} s (--timeout)")
+        raise
+    finally:
+        stdout.finish()
+        stderr.finish()
+    if returncode != 0:
+        _failed(returncode, name, cell, raises=not settings.get("no_raise_error"))
+
+
+def _see_through(process: Popen, out: Any, err: Any, timeout: float | None) -> int:
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        if not pump((out, err), pidfd, timeout=timeout):
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(process.args, timeout)
+    except BaseException:
+        # An interrupt of the kernel is a KeyboardInterrupt here. It ends the whole container.
+        process._end()
+        raise
+    finally:
+        os.close(pidfd)
+    return process.wait()
+
+
+def _failed(returncode: int, name: str, cell: Any, *, raises: bool) -> None:
+    said = f"{name}: {ending(returncode)}"
+    if not raises:
+        print(said, file=sys.stderr)
+        return
+    error = subprocess.CalledProcessError(returncode, cell)
+    brief(error, f"CalledProcessError: {said}")
+    raise error
+
+
+def ending(returncode: int) -> str:
+    """Say how a command ended."""
+    if returncode >= 0:
+        return f"exit status {returncode}"
+    try:
+        return f"ended by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"ended by signal {-returncode}"  # a real-time signal

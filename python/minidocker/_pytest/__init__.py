@@ -1,0 +1,1 @@
+"""What `minidocker.pytest_plugin` needs once a test asks for a container."""

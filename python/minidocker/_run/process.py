@@ -1,0 +1,538 @@
+"""`run` and `Popen`: the meaning of `subprocess`, in a new container.
+
+What differs from `subprocess`, and why:
+
+- ``preexec_fn`` is refused: the child shares the caller's memory until it executes the command, and
+  no Python may run there.
+- A container is in a session of its own, so that ``kill 0`` inside reaches nobody outside.
+  ``start_new_session=False`` is refused with a new PID namespace. Ctrl-C therefore reaches Python
+  alone, which ends the container.
+- A timeout, a Ctrl-C or another exception in `run` ends the whole container, so nothing hangs on a
+  pipe that a grandchild still holds.
+- ``send_signal`` gives PID 1 what any other process would have got, though the kernel drops signals
+  that PID 1 does not handle.
+- ``cwd``, ``env``, ``user``, ``group`` and ``extra_groups`` speak of the inside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import math
+import operator
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import IO, TYPE_CHECKING, Any, NoReturn, Unpack
+
+from minidocker._errors import SpawnError, SpecError, unknown_option
+from minidocker._run import arguments
+from minidocker._run.session import kill_session
+from minidocker._spec import accounts
+from minidocker._spec.spec import FIELDS, SUBPROCESS_KEYWORDS, Spec, SpecOptions
+
+if sys.platform == "linux":
+    from minidocker import _core
+
+    # A forked child shall not hold what its parent keeps: the watchdog would wait for it.
+    os.register_at_fork(
+        before=_core.before_fork,
+        after_in_parent=_core.after_fork_in_parent,
+        after_in_child=_core.after_fork_in_child,
+    )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["CompletedProcess", "Popen", "Usage", "run"]
+
+PIPE = subprocess.PIPE
+
+_LONGEST_POLL = 86_400_000
+"""Milliseconds: poll(2) counts them in an int."""
+
+_REAPING = 0.25
+"""Seconds that another thread may take to reap a process that has ended."""
+
+_NO_PIDFD = {
+    errno.ESRCH, errno.EINVAL, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENOMEM,
+    errno.ENOSYS, errno.EPERM, errno.EACCES,
+}  # fmt: skip
+"""What pidfd_open(2) fails with, and a filter of system calls around this process."""
+
+_EXECUTE_CHILD: tuple[str, ...] = subprocess.Popen._execute_child.__code__.co_varnames[  # type: ignore[attr-defined]
+    1 : subprocess.Popen._execute_child.__code__.co_argcount  # type: ignore[attr-defined]
+]
+"""The names of what `subprocess.Popen` hands to the method that starts the process; they have grown
+with the versions of Python, so they are looked up by name."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Usage:
+    """What a command used up.
+
+    Attributes:
+        wall: seconds from its start to the moment when its end was seen.
+        user: seconds of CPU time in the command and in the children that it waited for; nan where
+            nobody can tell any more: SIGCHLD is ignored, or somebody else has waited for it.
+        system: seconds of CPU time in the kernel for them; likewise.
+        peak: the largest resident set in bytes, or None where the kernel cannot tell it from the
+            caller's own: without ``init=True`` the child begins in the caller's memory, so a
+            smaller peak of its own does not show.
+    """
+
+    wall: float
+    user: float
+    system: float
+    peak: int | None
+
+
+class CompletedProcess(subprocess.CompletedProcess[Any]):
+    """A `subprocess.CompletedProcess` that also tells what the command used.
+
+    Attributes:
+        usage: its `Usage`.
+    """
+
+    usage: Usage
+
+    def __init__(
+        self, args: Any, returncode: int, stdout: Any = None, stderr: Any = None, *, usage: Usage
+    ) -> None:
+        super().__init__(args, returncode, stdout, stderr)
+        self.usage = usage
+
+
+class Popen(subprocess.Popen[Any]):
+    """A `subprocess.Popen` whose process is a container.
+
+    Every keyword of `subprocess.Popen` has its meaning, and every field of `Spec` is a keyword.
+
+    Args:
+        spec: the container; a field given as a keyword overrides that one field.
+        start_new_session: a container has a session of its own; False is refused with a new PID
+            namespace.
+
+    Raises:
+        SpecError: wrong on any machine; nothing was created.
+        CommandNotFound: the command does not exist inside.
+        SpawnError: the kernel refused a step, which its ``step`` names; nothing is left.
+
+    Attributes:
+        pid: the pid as the caller sees it: the command's own, or with ``init=True`` init's.
+        usage: what the command used, once it has been waited for; None until then.
+    """
+
+    _process: _core.Process | None = None
+    _enter: int | None = None
+    _timeout: float | None = None
+    _trace: int | None = None
+    _inject: tuple[int, int] | None = None
+    _terminal = False
+    _awaits_end = False
+    # The command does not get the terminal's SIGINT: nobody has to wait for what it does then.
+    _sigint_wait_secs = 0.0
+    # Until it has been measured, no peak of the child is known to be its own.
+    _peak_before = sys.maxsize
+
+    def __init__(
+        self,
+        args: Any,
+        bufsize: int = -1,
+        executable: Any = None,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        preexec_fn: Callable[[], Any] | None = None,
+        close_fds: bool = True,
+        shell: bool = False,
+        cwd: Any = None,
+        env: Mapping[Any, Any] | None = None,
+        universal_newlines: bool | None = None,
+        startupinfo: Any = None,
+        creationflags: int = 0,
+        restore_signals: bool = True,
+        start_new_session: bool | None = None,
+        pass_fds: Any = (),
+        *,
+        user: str | int | None = None,
+        group: str | int | None = None,
+        extra_groups: Any = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        text: bool | None = None,
+        umask: int = -1,
+        pipesize: int = -1,
+        process_group: int | None = None,
+        spec: Spec | None = None,
+        _enter: int | None = None,
+        _timeout: float | None = None,
+        _trace: int | None = None,
+        _terminal: bool = False,
+        _inject: tuple[int, int] | None = None,
+        **options: Unpack[SpecOptions],
+    ) -> None:
+        self.usage: Usage | None = None
+        self._spec = Spec.of(spec, options, others=SUBPROCESS_KEYWORDS)
+        self._enter = _enter
+        self._timeout = _timeout
+        self._trace = _trace
+        self._inject = _inject
+        self._terminal = _terminal
+        if preexec_fn is not None:
+            reason = "no Python may run between clone and exec: do it in the command instead"
+            raise SpecError(reason, option="preexec_fn", value=preexec_fn)
+        user, group = accounts.resolve(
+            self._spec.user if user is None else user,
+            group,
+            entered=_enter,
+            rootfs=self._spec.rootfs,
+        )
+        extra_groups = accounts.named_groups(extra_groups, entered=_enter, rootfs=self._spec.rootfs)
+        if process_group is not None and process_group < 0:
+            reason = "there is no such group: pass 0 for one of the command's own, or a group's id"
+            raise SpecError(reason, option="process_group", value=process_group)
+        try:
+            super().__init__(
+                args, bufsize, executable, stdin, stdout, stderr, None, close_fds, shell, cwd, env,
+                universal_newlines, startupinfo, creationflags, restore_signals,
+                start_new_session is not False, pass_fds, user=user, group=group,
+                extra_groups=extra_groups, encoding=encoding, errors=errors, text=text,
+                umask=umask, pipesize=pipesize, process_group=process_group,
+            )  # fmt: skip
+        except BaseException:
+            # A Ctrl-C after the start, for one: nobody would ever hear of the process.
+            self._end_alone()
+            raise
+
+    def _get_handles(self, *given: Any) -> tuple[int, ...]:
+        try:
+            return super()._get_handles(*given)  # type: ignore[misc, no-any-return]
+        except OSError as error:
+            # The pipes are a part of the launch, and have its remedy.
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise _core.prepare_error(error.errno) from None
+            raise
+
+    # --- starting ------------------------------------------------------------------------------
+
+    def _execute_child(self, *given: Any) -> None:
+        call = dict(zip(_EXECUTE_CHILD, given, strict=True))
+        args, executable = arguments.words(call["args"], call["executable"], shell=call["shell"])
+        cwd, env = call["cwd"], call["env"]
+        sys.audit("subprocess.Popen", executable, args, cwd, env)
+        stdio = arguments.stdio(call["p2cread"], call["c2pwrite"], call["errwrite"])
+        command = _core.Command(
+            candidates=arguments.candidates(executable, env),
+            argv=[os.fsencode(arg) for arg in args],
+            envp=None if env is None else arguments.environment(env),
+            cwd=None if cwd is None else os.fsencode(cwd),
+            stdio=stdio,
+            pass_fds=arguments.descriptors(call["pass_fds"]),
+            close_fds=bool(call["close_fds"]),
+            restore_signals=bool(call["restore_signals"]),
+            umask=call["umask"] if call["umask"] >= 0 else None,
+            new_session=call["start_new_session"],
+            process_group=call["process_group"] if call["process_group"] >= 0 else None,
+            terminal=self._terminal,
+            user=accounts.single("user", call["uid"]),
+            group=accounts.single("group", call["gid"]),
+            groups=accounts.groups(call["gids"]),
+        )
+        self._start(command, executable, cwd)
+        self._close_pipe_fds(  # type: ignore[attr-defined]
+            call["p2cread"], call["p2cwrite"],
+            call["c2pread"], call["c2pwrite"],
+            call["errread"], call["errwrite"],
+        )  # fmt: skip
+
+    def _start_alone(self, args: Any, spec: Spec) -> None:
+        """Start a command that has everything but its container from the caller.
+
+        This stands for the constructor of `subprocess.Popen`, which has nothing to do then, and
+        takes a good part of the time that a container takes.
+        """
+        # Those that nobody waits for.
+        subprocess._cleanup()  # type: ignore[attr-defined]
+        self.args = args
+        self.stdin = self.stdout = self.stderr = None
+        self.returncode = None
+        self.usage = None
+        self._waitpid_lock = threading.Lock()
+        self._spec = spec
+        args, executable = arguments.words(args, None, shell=False)
+        sys.audit("subprocess.Popen", executable, args, None, None)
+        command = _core.Command(
+            candidates=arguments.candidates(executable, None),
+            argv=list(map(os.fsencode, args)),
+        )
+        self._awaits_end = True
+        self._start(command, executable, None)
+
+    def _start(self, command: _core.Command, executable: Any, cwd: Any) -> None:
+        self._started = time.monotonic()
+        try:
+            process = self._launch(command)
+        except _core.DeadlineReached:
+            raise subprocess.TimeoutExpired(self.args, self._timeout or 0.0) from None
+        except SpawnError as error:
+            if error.step == "exec":
+                error.filename = os.fspath(executable)
+            elif error.step == "chdir" and cwd is not None:
+                error.filename = os.fspath(cwd)
+            raise
+        self.pid = process.pid
+        self._child_created = True
+        # What the child's memory counts from: it began in the caller's.
+        self._peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def _launch(self, command: _core.Command) -> _core.Process:
+        return _core.spawn(
+            self._spec.core(),
+            command,
+            enter=self._enter,
+            timeout=self._timeout,
+            trace=self._trace,
+            inject=self._inject,
+            awaits_end=self._awaits_end,
+            owner=self,
+        )
+
+    # --- waiting -------------------------------------------------------------------------------
+
+    def _try_wait(self, wait_flags: int) -> tuple[int, int]:
+        if self._process is not None:
+            try:
+                used = self._process.used(block=not wait_flags & os.WNOHANG)
+            except ChildProcessError:
+                # Already reaped by somebody else, or by the kernel where SIGCHLD is ignored.
+                used = None
+            if used is not None:
+                self._account(*used)
+        pid, status = super()._try_wait(wait_flags)  # type: ignore[misc]
+        return pid, status
+
+    def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
+        if self.returncode is None:
+            if not self._waitpid_lock.acquire(blocking=False):
+                # Another thread is waiting, and will set the return code.
+                return None
+            try:
+                if not self._has_returncode():
+                    pid, status = self._try_wait(os.WNOHANG)
+                    if pid == self.pid:
+                        self._handle_exitstatus(status)
+            finally:
+                self._waitpid_lock.release()
+        return self.returncode
+
+    def _has_returncode(self) -> bool:
+        """Whether another thread was faster while this one took the lock."""
+        return self.returncode is not None
+
+    def _wait(self, timeout: float | None) -> int:
+        if timeout is not None and timeout > 0 and self.poll() is None:
+            # subprocess looks every now and then, up to 50 milliseconds too late.
+            timeout = self._await_end(timeout)
+        return super()._wait(timeout)  # type: ignore[misc, no-any-return]
+
+    def _wait_alone(self) -> None:
+        """Wait for the end, where nobody else has this object: then nobody has to be kept out."""
+        while self.returncode is None:
+            pid, status = self._try_wait(0)
+            if pid == self.pid:
+                self._handle_exitstatus(status)
+
+    def _await_end(self, timeout: float) -> float:
+        """Wait until the process has ended; the seconds that reaping it may then take."""
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except OSError as error:
+            # Already reaped, or no descriptor is left: subprocess's own way works without one.
+            # Anything else is an exception of a signal's handler.
+            if error.errno not in _NO_PIDFD:
+                raise
+            return timeout
+        deadline = time.monotonic() + timeout
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            remaining = timeout
+            while not poll.poll(min(remaining * 1000, _LONGEST_POLL)):
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    raise subprocess.TimeoutExpired(self.args, timeout)
+        finally:
+            os.close(pidfd)
+        # Another thread may be about to reap it.
+        return max(deadline - time.monotonic(), _REAPING)
+
+    def _handle_exitstatus(self, sts: int, **_: Any) -> None:
+        process = self._process
+        if os.WIFSTOPPED(sts):
+            super()._handle_exitstatus(sts)  # type: ignore[misc]
+            return
+        if process is not None and (ended := process.ended()) is not None:
+            status, user, system, peak = ended
+            wall = time.monotonic() - self._started
+            self.usage = Usage(wall=wall, user=user, system=system, peak=peak)
+            sts = status
+        if self.usage is None:
+            wall = time.monotonic() - self._started
+            self.usage = Usage(wall=wall, user=math.nan, system=math.nan, peak=None)
+        killed = os.WIFSIGNALED(sts) and os.WTERMSIG(sts) == signal.SIGKILL
+        if killed and process is not None and process.killed_for:
+            # It stood for the signal that was asked for.
+            self.returncode = -process.killed_for
+            return
+        super()._handle_exitstatus(sts)  # type: ignore[misc]
+
+    def _account(self, user: float, system: float, peak: int) -> None:
+        # A command that entered a container came from the helper, and with init from init.
+        own = self._enter is not None or peak > self._peak_before
+        wall = time.monotonic() - self._started
+        self.usage = Usage(wall=wall, user=user, system=system, peak=peak if own else None)
+
+    # --- signals -------------------------------------------------------------------------------
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to the command, in the way of `subprocess.Popen.send_signal`.
+
+        A command that is PID 1 gets what any other process would have got: where it neither
+        handles, ignores, blocks nor waits for the signal and the signal would end it, it is killed,
+        and ``returncode`` is that signal's; see pid_namespaces(7).
+        """
+        self.poll()
+        if self.returncode is not None or self._process is None:
+            return
+        # It may end between the two.
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(operator.index(sig))
+
+    def _end(self) -> None:
+        """End the whole container, close the pipes, and reap its first process."""
+        if self._process is None:
+            return
+        self._kill_all()
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            if pipe is not None:
+                _close(pipe)
+        self.wait()
+
+    def _end_alone(self) -> None:
+        """The same, where nobody else has this object.
+
+        An exception of a signal's handler may have left the lock behind that subprocess waits with.
+        """
+        self._waitpid_lock = threading.Lock()
+        self._end()
+
+    def _kill_all(self) -> None:
+        """End the whole container."""
+        if self._process is None:
+            return
+        # An exception may have come before the rest was known.
+        self.pid = self._process.pid
+        self._child_created = True
+        # The kernel ends every process of a PID namespace with its PID 1.
+        has_pid_1 = self._spec.namespaces.pid and self._enter is None
+        if self._process.leads_session and not has_pid_1:
+            kill_session(self.pid, reaped=self.returncode is not None)
+        self.kill()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Popen is a process of this one's: pass its pid and minidocker.attach() to it, "
+            "or pass the Spec and start another"
+        )
+
+
+_OWN_KEYWORDS = ("spec", "input", "capture_output", "timeout", "check")
+_INIT = Popen.__init__.__code__
+_KEYWORDS = FIELDS.union(_INIT.co_varnames[2 : _INIT.co_argcount + _INIT.co_kwonlyargcount])
+
+
+def run(
+    args: Any,
+    *,
+    spec: Spec | None = None,
+    input: Any = None,  # noqa: A002 - the name that subprocess gives it
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    **options: Any,
+) -> CompletedProcess:
+    """Run a command in a new container, with the meaning of `subprocess.run`.
+
+    Args:
+        args: the command: a sequence of arguments, or with ``shell=True`` a string.
+        spec: the container; a field of `Spec` given as a keyword overrides that one field.
+        input: what the command reads from its standard input.
+        capture_output: whether to collect standard output and standard error.
+        timeout: seconds until the whole container is ended.
+        check: whether a return code other than 0 is an exception.
+        **options: the keywords of `subprocess.Popen` and the fields of `Spec`.
+
+    Raises:
+        SpecError: wrong on any machine; nothing was created.
+        CommandNotFound: the command does not exist inside.
+        SpawnError: the kernel refused a step, which its ``step`` names; nothing is left.
+        subprocess.TimeoutExpired: the time was up; with the output so far.
+        subprocess.CalledProcessError: with ``check``.
+    """
+    if not _KEYWORDS.issuperset(options):
+        name, value = next(item for item in options.items() if item[0] not in _KEYWORDS)
+        raise unknown_option(name, value, [*SUBPROCESS_KEYWORDS, *_OWN_KEYWORDS, *FIELDS])
+    if input is not None:
+        if options.get("stdin") is not None:
+            raise ValueError("stdin and input arguments may not both be used.")
+        options["stdin"] = PIPE
+    if capture_output:
+        if options.get("stdout") is not None or options.get("stderr") is not None:
+            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
+        options["stdout"] = options["stderr"] = PIPE
+    container = None
+    if timeout is None and FIELDS.issuperset(options):
+        container = Spec.of(spec, options)
+    started = time.monotonic()
+    # Made before it is started, so that there is no moment at which a Ctrl-C would find a container
+    # that has no name yet.
+    process = Popen.__new__(Popen)
+    stdout = stderr = None
+    try:
+        if container is not None and container.user is None:
+            process._start_alone(args, container)
+            process._wait_alone()
+        else:
+            process.__init__(args, spec=spec, _timeout=timeout, **options)  # type: ignore[misc]
+            process._sigint_wait_secs = 0.0
+            remaining = None if timeout is None else timeout - (time.monotonic() - started)
+            stdout, stderr = process.communicate(input, timeout=remaining)
+    except subprocess.TimeoutExpired as expired:
+        process._end_alone()
+        assert timeout is not None
+        raise subprocess.TimeoutExpired(
+            process.args, timeout, output=expired.output, stderr=expired.stderr
+        ) from None
+    except BaseException:
+        process._end_alone()
+        raise
+    assert process.usage is not None
+    completed = CompletedProcess(
+        process.args, process.returncode, stdout, stderr, usage=process.usage
+    )
+    if check:
+        completed.check_returncode()
+    return completed
+
+
+def _close(pipe: IO[Any]) -> None:
+    # What a writer still holds cannot be flushed once its reader is gone; it is closed anyway.
+    with contextlib.suppress(BrokenPipeError):
+        pipe.close()

@@ -1,0 +1,1 @@
+"""What is asked for: pure data, checked where it is wrong on any machine."""
