@@ -224,8 +224,7 @@ CASES = (
         "command",
         MINIDOCKER,
         action="minidocker",
-        note='`minidocker.run([noop], hostname="bench")`; its id maps, and some of its namespaces'
-        " and file systems, were made after the run before, while nobody waited",
+        note='`minidocker.run([noop], hostname="bench")`',
     ),
     Case(
         "command", BWRAP, action="bwrap", note="everything that minidocker does but /sys and ping"

@@ -29,3 +29,23 @@ def test_containers_nest_as_deep_as_anybody_needs():
     command = [sys.executable, "-c", code, "4", code]
     done = minidocker.run(command, hostname="at-5", capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "at-0\n", "")
+
+
+LINKED = """
+import os, minidocker
+from minidocker import linux
+for directory in ("shm", "mqueue"):
+    linux.umount2(f"/dev/{directory}")
+    os.rmdir(f"/dev/{directory}")
+    os.mkdir(f"/run/{directory}")
+    os.symlink(f"/run/{directory}", f"/dev/{directory}")
+for hostname in (None, "lab"):
+    command = ["stat", "-f", "-c", "%T", "/run/shm", "/dev/shm/", "/run/mqueue"]
+    minidocker.run(command, hostname=hostname, check=True)
+"""
+
+
+def test_file_systems_are_mounted_where_links_lead():
+    command = [sys.executable, "-B", "-c", LINKED]
+    done = minidocker.run(command, rootfs="/", tmpfs=["/run"], capture_output=True, text=True)
+    assert done.stdout.split() == ["tmpfs", "tmpfs", "mqueue"] * 2, done.stderr

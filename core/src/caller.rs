@@ -15,14 +15,8 @@ use rustix::net::sockopt::set_socket_passcred;
 
 use crate::error::{LaunchError, SpawnError};
 use crate::launch;
-use crate::program::Made;
 use crate::step::Step;
 use crate::sys::fd;
-
-mod spares;
-
-pub(crate) use spares::Spare;
-use spares::Spares;
 
 /// The helper program, compiled by the build script.
 static HELPER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/minidocker-init"));
@@ -73,9 +67,6 @@ const fn identity(found: Stat) -> (u64, u64) {
 struct Slots {
     helper: Option<Arc<Kept>>,
     watchdog: Option<Arc<Kept>>,
-    spares: Spares,
-    /// Descriptors of spare namespaces that a launch has taken.
-    taken: Vec<RawFd>,
 }
 
 /// The state of one process. A forked child makes its own and never touches its parent's lock, which
@@ -140,23 +131,8 @@ pub fn after_fork_in_parent() {
 pub fn after_fork_in_child() {
     CALLER.store(std::ptr::null_mut(), Ordering::Release);
     if let Some(mut inherited) = FORKING.try_with(RefCell::take).ok().flatten() {
-        for taken in std::mem::take(&mut *inherited).taken {
-            // Of a launch in another thread, which is not here.
-            let _ = nix::unistd::close(taken);
-        }
+        *inherited = Slots::default();
     }
-}
-
-/// Forgets the spare namespaces that launches in other threads have taken.
-///
-/// To be called in a copy of the caller whose descriptors are those of an earlier moment, before
-/// [`after_fork_in_child`]: their numbers mean something else in it.
-pub(crate) fn forget_taken() {
-    let _ = FORKING.try_with(|forking| {
-        if let Some(slots) = forking.borrow_mut().as_mut() {
-            slots.taken.clear();
-        }
-    });
 }
 
 /// Takes note of descriptors that belong to one use of a container: copies of the caller that are made
@@ -231,7 +207,6 @@ pub(crate) fn watchdog() -> Result<Arc<Kept>, LaunchError> {
         if let Some(kept) = slots.watchdog.as_ref()
             && kept.is_ours()
             && !fd::is_hung_up(kept.fd())
-            && slots.spares.are_ours()
         {
             return Ok(Arc::clone(kept));
         }
@@ -244,43 +219,6 @@ pub(crate) fn watchdog() -> Result<Arc<Kept>, LaunchError> {
         launch::start_watchdog(&helper, theirs.as_fd(), pidfd.as_fd())?;
         let kept = Arc::new(Kept::new(ours).map_err(failed)?);
         slots.watchdog = Some(Arc::clone(&kept));
-        slots.spares = Spares::new(kept.fd());
         Ok(kept)
     })
-}
-
-/// Spare namespaces, if there are some, with nothing more than what is `wanted`. They are used once.
-pub(crate) fn take_spare(wanted: &Made) -> Option<Spare> {
-    caller().with(|slots| {
-        let watchdog = slots.watchdog.as_ref().filter(|kept| kept.is_ours())?;
-        // Under both locks: no copy of this process is made for others between its coming and its being noted.
-        let mut held = held();
-        let spare = Spare::of(slots.spares.take(watchdog.fd(), wanted)?);
-        let descriptors = spare.descriptors();
-        held.extend_from_slice(&descriptors);
-        slots.taken.extend(descriptors);
-        Some(spare)
-    })
-}
-
-/// Closes the descriptors of a spare that was taken.
-fn give_back(descriptors: &[RawFd]) {
-    caller().with(|slots| {
-        slots.taken.retain(|taken| !descriptors.contains(taken));
-        release(descriptors);
-    });
-}
-
-/// Gives up the spare namespaces that there are: the descriptors that wait count as sent.
-pub(crate) fn drop_spares() {
-    caller().with(|slots| slots.spares.drop_all());
-}
-
-/// Takes note that spare namespaces could not be entered.
-pub(crate) fn refuse_spare() {
-    caller().with(|slots| {
-        if let Some(watchdog) = slots.watchdog.as_ref().filter(|kept| kept.is_ours()) {
-            slots.spares.refuse(watchdog.fd());
-        }
-    });
 }

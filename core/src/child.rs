@@ -125,7 +125,6 @@ unsafe fn perform(call: &Call, report: i32) -> Result<usize, Errno> {
         // SAFETY: the argument is the address of the program's header.
         pseudo::FORK_CALLER => unsafe { fork_caller(args[0] as *const Header) },
         pseudo::DROP_BOUNDING => drop_bounding(args[0], args[1]),
-        pseudo::LEFT_OUT => Ok(0),
         // SAFETY: the plan's own call, with arguments made for it.
         real => unsafe { syscall(real as usize, args) },
     }

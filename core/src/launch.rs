@@ -7,28 +7,24 @@
 
 #![expect(unsafe_code, reason = "borrows the descriptor that the caller lends for the lines")]
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::caller::{self, Kept, Spare};
+use crate::caller::{self, Kept};
 use crate::error::{LaunchError, SpawnError};
 use crate::host::files::Made;
 use crate::host::target::Target;
-use crate::plan::ahead::MadeAhead;
 use crate::plan::call::{EncodeFacts, Handles, Sequence};
 use crate::plan::maps::Maps;
 use crate::plan::{Line, Plan, Stage};
 use crate::process::Process;
-use crate::program::SPARE_REFUSED;
 use crate::step::Step;
 use crate::sys::fd;
 
 mod clone;
 mod fork;
-mod lead;
 mod maps;
 mod point;
 mod report;
@@ -37,9 +33,7 @@ mod wait;
 
 pub use fork::{Forked, Side, fork};
 
-use clone::{
-    Namespaces, Outcome, Shared, clone_and_fork, clone_and_wait, kill_and_reap, reap, signal_mask,
-};
+use clone::{clone_and_wait, kill_and_reap, reap, signal_mask};
 use report::{await_introduction, await_report};
 use wait::Wait;
 
@@ -52,9 +46,6 @@ pub struct Options<'a> {
     pub deadline: Option<Instant>,
     /// Where the line of each call goes once it is done.
     pub trace: Option<RawFd>,
-    /// Whether to sleep until the command has ended, for a little while, rather than be woken when it has been
-    /// executed: for callers that wait for the end in any case.
-    pub awaits_end: bool,
     /// For tests: the call with this number (see [`Plan::call_count`]) fails with this error number.
     pub inject: Option<(u32, i32)>,
 }
@@ -71,97 +62,9 @@ pub fn launch(
     options: Options<'_>,
 ) -> Result<Process, LaunchError> {
     let mut wait = Wait::new(options.interrupted.map(|ask| ask as _), options.deadline);
-    let told = Told {
-        trace: options.trace.unwrap_or(-1),
-        inject: options.inject,
-        awaits_end: options.awaits_end,
-    };
-    with_spare(&mut |may_use_spare| attempt(plan, target, told, &mut wait, may_use_spare))
-}
-
-/// What a launch is told beside the plan.
-#[derive(Clone, Copy)]
-struct Told {
-    /// Where the lines go; -1 for nowhere.
-    trace: RawFd,
-    inject: Option<(u32, i32)>,
-    awaits_end: bool,
-}
-
-impl Told {
-    /// For each stage: the index of the call that is to fail, and its error number.
-    fn inject_into(self, plan: &Plan) -> impl Fn(usize) -> Option<(u32, i32)> {
-        let found = self.inject.and_then(|(number, errno)| {
-            plan.call_with_number(number).map(|(stage, index)| (stage, (index, errno)))
-        });
-        move |stage| found.filter(|&(at, _)| at == stage).map(|(_, inject)| inject)
-    }
-}
-
-/// Makes an attempt that uses spare namespaces if there are some, and where they could not be entered
-/// (`None`), or were in the way, one that makes its own.
-fn with_spare<T>(
-    attempt: &mut dyn FnMut(bool) -> Result<Option<T>, LaunchError>,
-) -> Result<T, LaunchError> {
-    match attempt(true) {
-        Ok(Some(done)) => return Ok(done),
-        Ok(None) => {}
-        // Too many descriptors are open, or on their way: those that came, or wait for this process, perhaps.
-        Err(LaunchError::Spawn(SpawnError {
-            errno: libc::EMFILE | libc::ETOOMANYREFS, ..
-        })) => {
-            caller::drop_spares();
-        }
-        Err(error) => return Err(error),
-    }
-    Ok(attempt(false)?.expect("only spare namespaces are refused"))
-}
-
-/// Spare namespaces for the plan, if there are some. Who looks at each step, or has one fail, gets the
-/// plan's own.
-fn spare_for(plan: &Plan, told: Told, may_use_spare: bool) -> Option<Spare> {
-    let wants = may_use_spare && told.trace < 0 && told.inject.is_none();
-    plan.spare.as_ref().filter(|_| wants).and_then(caller::take_spare)
-}
-
-impl Handles {
-    /// Takes note of the file systems that have come, if any; what there is of everything.
-    fn take_note_of(&mut self, spare: Option<&Spare>) -> MadeAhead {
-        let Some(spare) = spare else { return MadeAhead::default() };
-        self.file_systems = spare.file_systems();
-        spare.made()
-    }
-}
-
-/// Writes the child's id maps, where that has not been done ahead.
-fn write_maps(
-    plan: &Plan,
-    ahead: MadeAhead,
-    pid: i32,
-    wait: &mut Wait<'_>,
-) -> Result<(), LaunchError> {
-    let maps = plan.maps.as_ref().filter(|_| !ahead.all);
-    maps.map_or(Ok(()), |maps| maps.write(pid, wait))
-}
-
-/// Takes note that spare namespaces could not be entered, and why.
-fn refuse_spare(errno: i32) {
-    // Want of a process, or a lead that was killed, says nothing of the next one.
-    if matches!(errno, libc::EPERM | libc::EINVAL | libc::ENOSYS) {
-        caller::refuse_spare();
-    }
-}
-
-/// One attempt. `None` where the spare namespaces are not to be entered.
-fn attempt(
-    plan: &Plan,
-    target: Option<&Target>,
-    told: Told,
-    wait: &mut Wait<'_>,
-    may_use_spare: bool,
-) -> Result<Option<Process>, LaunchError> {
+    let trace = options.trace.unwrap_or(-1);
+    let told = Told { trace, inject: options.inject };
     let kit = Kit::new(plan, target)?;
-    let trace = told.trace;
     let mask = signal_mask();
     let mut handles = kit.handles(target);
     let mut programs: Vec<OwnedFd> = Vec::new();
@@ -180,42 +83,24 @@ fn attempt(
         handles.programs[index - 1] = memfd.as_raw_fd();
         programs.push(memfd);
     }
-    // As the last, since they take a few descriptors, and a launch can do without.
-    let mut spare = spare_for(plan, told, may_use_spare);
-    let ahead = handles.take_note_of(spare.as_ref());
     let (stage, lines, inject) = &encoded[0];
     let facts = facts((0, stage), handles, mask, (trace, lines), *inject);
-    let facts = EncodeFacts { report: -1, ahead, ..facts };
+    let facts = EncodeFacts { report: -1, ..facts };
     let program = stage.sequence.encode(&facts);
     if trace >= 0 {
         tell_before(plan, trace);
     }
     let made = Made::make(&plan.directories)
         .map_err(|(path, error)| SpawnError::from_io(Step::Overlay, &error).about(path))?;
-    let namespaces =
-        Namespaces { flags: plan.clone_flags, spare: spare.as_ref().map(Spare::namespaces) };
     let (mut theirs, control, report) = kit.split();
-    // Where there are no spare namespaces, launches follow each other closely: then each processor has its part
-    // in the next one before this one has ended.
-    let awaits_end = told.awaits_end && ahead.namespaces && plan.stages.len() == 1;
-    let child = Cell::new(0);
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
-        child.set(pid);
         // The child has copies. The caller's own would keep sockets and pipes open, and the id maps
         // need a descriptor where few are left.
         theirs = None;
         programs.clear();
-        spare = None;
-        write_maps(plan, ahead, pid, wait)
+        write_maps(plan, pid, wait)
     };
-    let mut sleep = |_: &Shared, wait: &mut Wait<'_>| {
-        if awaits_end {
-            await_end(child.get(), wait);
-        }
-        Ok(Side::Caller)
-    };
-    let outcome =
-        clone_and_fork(program, namespaces, &mut || {}, &mut parents_part, wait, &mut sleep);
+    let outcome = clone_and_wait(program, plan.clone_flags, &mut parents_part, &mut wait);
     if plan.endangers_dumpable {
         restore_dumpable();
     }
@@ -226,36 +111,45 @@ fn attempt(
         }
         (outcome, _) => outcome?,
     };
-    let pid = match outcome {
-        Outcome { failed: Some((SPARE_REFUSED, errno)), .. } => {
-            refuse_spare(errno);
-            return Ok(None);
-        }
-        Outcome { failed: Some((index, errno)), pid, .. } => {
-            reap(pid);
-            return Err(plan.failure(0, index, errno).into());
-        }
-        Outcome { failed: None, pid, .. } => pid,
-    };
+    let pid = outcome.pid;
+    if let Some((index, errno)) = outcome.failed {
+        reap(pid);
+        return Err(plan.failure(0, index, errno).into());
+    }
     let pid = match (report, &control) {
-        (Some(report), _) => await_report(plan, pid, report.as_fd(), wait)?,
-        (None, Some(control)) => await_introduction(plan, pid, control.as_fd(), wait)?,
+        (Some(report), _) => await_report(plan, pid, report.as_fd(), &mut wait)?,
+        (None, Some(control)) => await_introduction(plan, pid, control.as_fd(), &mut wait)?,
         (None, None) => pid,
     };
-    if let Some(error) = &wait.given_up {
+    if let Some(error) = wait.given_up {
         kill_and_reap(pid);
-        return Err(error.clone());
+        return Err(error);
     }
     made.keep();
-    Ok(Some(Process::new(pid, plan, control)))
+    Ok(Process::new(pid, plan, control))
 }
 
-/// Sleeps until a child has ended, or for a slice of time.
-fn await_end(pid: i32, wait: &Wait<'_>) {
-    // Without a descriptor, or after a signal, there is the wait for exec.
-    if let Ok(pidfd) = fd::pidfd_open(pid) {
-        let _ = fd::is_readable(pidfd.as_fd(), wait.slice());
+/// What a launch is told beside the plan.
+#[derive(Clone, Copy)]
+struct Told {
+    /// Where the lines go; -1 for nowhere.
+    trace: RawFd,
+    inject: Option<(u32, i32)>,
+}
+
+impl Told {
+    /// For each stage: the index of the call that is to fail, and its error number.
+    fn inject_into(self, plan: &Plan) -> impl Fn(usize) -> Option<(u32, i32)> {
+        let found = self.inject.and_then(|(number, errno)| {
+            plan.call_with_number(number).map(|(stage, index)| (stage, (index, errno)))
+        });
+        move |stage| found.filter(|&(at, _)| at == stage).map(|(_, inject)| inject)
     }
+}
+
+/// Writes the child's id maps.
+fn write_maps(plan: &Plan, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
+    plan.maps.as_ref().map_or(Ok(()), |maps| maps.write(pid, wait))
 }
 
 /// Starts the watchdog, which is nobody's child: the process that is cloned here forks it and ends.
@@ -281,7 +175,6 @@ pub(crate) fn start_watchdog(
         lines: &[],
         mask: signal_mask(),
         inject: None,
-        ahead: MadeAhead::default(),
     };
     let header = EncodeFacts {
         report: handles.report,
@@ -294,7 +187,7 @@ pub(crate) fn start_watchdog(
     handles.programs[0] = memfd.as_raw_fd();
     let program = stages[0].sequence.encode(&facts(&stages[0], handles));
     let mut wait = Wait::new(None, None);
-    let outcome = clone_and_wait(program, Namespaces::NONE, &mut |_, _| Ok(()), &mut wait)?;
+    let outcome = clone_and_wait(program, 0, &mut |_, _| Ok(()), &mut wait)?;
     let status = reap(outcome.pid);
     match (outcome.failed, status) {
         (Some((_, errno)), _) => Err(SpawnError::new(Step::Watchdog, errno).into()),
@@ -316,10 +209,7 @@ fn restore_dumpable() {
 
 fn stage_lines(plan: &Plan, index: usize) -> Vec<Vec<u8>> {
     let bytes = |line: &Line| format!("{line}\n").into_bytes();
-    plan.stage_lines(index)
-        .iter()
-        .map(|line| line.as_ref().map(bytes).unwrap_or_default())
-        .collect()
+    plan.stage_lines(index).iter().map(bytes).collect()
 }
 
 /// The caller's own lines: the clone, and the maps that are written while the child waits.
@@ -409,8 +299,7 @@ pub(crate) fn walk(
     let mut parents_part =
         |pid, wait: &mut Wait<'_>| maps.map_or(Ok(()), |maps| maps.write(pid, wait));
     let mut wait = Wait::new(None, deadline);
-    let namespaces = Namespaces { flags, spare: None };
-    let outcome = clone_and_wait(program, namespaces, &mut parents_part, &mut wait)?;
+    let outcome = clone_and_wait(program, flags, &mut parents_part, &mut wait)?;
     if let Some(error) = wait.given_up {
         kill_and_reap(outcome.pid);
         return Err(error);
@@ -437,6 +326,5 @@ fn facts<'a>(
         lines,
         mask,
         inject,
-        ahead: MadeAhead::default(),
     }
 }

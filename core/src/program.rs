@@ -49,8 +49,6 @@ pub(crate) mod pseudo {
     pub(crate) const FORK_CALLER: u32 = 0x8000_0003;
     /// `prctl(PR_CAPBSET_DROP)` for each capability in the set `args[1]`.
     pub(crate) const DROP_BOUNDING: u32 = 0x8000_0004;
-    /// Nothing: in this launch it is not to be done, since it has been done ahead, or has not.
-    pub(crate) const LEFT_OUT: u32 = 0x8000_0005;
 }
 
 /// What happens when a call fails.
@@ -93,8 +91,6 @@ pub(crate) mod tid {
 
 /// [`Header::failed_at`] as long as nothing failed.
 pub(crate) const NOTHING_FAILED: u32 = u32::MAX;
-/// [`Header::failed_at`] where the spare namespaces could not be entered: no call was made yet.
-pub(crate) const SPARE_REFUSED: u32 = u32::MAX - 1;
 
 /// The start of a program.
 #[repr(C)]
@@ -134,142 +130,6 @@ pub(crate) struct Header {
     /// What [`pseudo::FORK_CALLER`] calls, with `fork_context`: a pid, or a negative error number.
     pub(crate) fork: Option<unsafe extern "C" fn(u64) -> i64>,
     pub(crate) fork_context: u64,
-    /// What a [`Lead`] is told and tells; all zero where there is none.
-    pub(crate) lead: Lead,
-}
-
-/// What comes with spare namespaces, in one message: what has been made, as a [`Made`], and descriptors.
-pub(crate) mod ahead {
-    /// The user, the network and the IPC namespace.
-    pub(crate) const NAMESPACES: usize = 3;
-    /// Two file systems for /dev/shm and the like, one for /sys, one for /dev, one for /dev/pts, and one for
-    /// /dev/mqueue, as `fsopen(2)` gives them: they belong to the user namespace, and are mounted nowhere.
-    pub(crate) const FILE_SYSTEMS: usize = 6;
-    /// How many descriptors there are at most.
-    pub(crate) const DESCRIPTORS: usize = NAMESPACES + FILE_SYSTEMS;
-}
-
-/// What has been made of a container, or is to be made, beside its namespaces: all zero for nothing.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Made {
-    /// 1 where the id maps are written, and there are file systems. They need the maps.
-    pub(crate) all: u8,
-    /// 1 where setgroups(2) is denied, as a map that a plain user writes wants it.
-    pub(crate) deny_setgroups: u8,
-    /// 1 where the group of terminals has an id inside.
-    pub(crate) tty: u8,
-    /// How much of [`Self::text`] goes into `uid_map`.
-    pub(crate) uid: u8,
-    /// How much of the rest goes into `gid_map`.
-    pub(crate) gid: u8,
-    /// How much of the rest says which groups may use ICMP sockets.
-    pub(crate) pingers: u8,
-    /// 1 where that is written.
-    pub(crate) ping: u8,
-    pub(crate) text: [u8; Self::ROOM],
-}
-
-impl Made {
-    /// For maps of a row or two.
-    const ROOM: usize = 112;
-    pub(crate) const NOTHING: Self = Self {
-        all: 0,
-        deny_setgroups: 0,
-        tty: 0,
-        uid: 0,
-        gid: 0,
-        pingers: 0,
-        ping: 0,
-        text: [0; Self::ROOM],
-    };
-
-    /// Everything, with these maps and ICMP sockets for these groups, if there is room for them.
-    pub(crate) fn everything(
-        [uid, gid, pingers]: [&[u8]; 3],
-        deny_setgroups: bool,
-        tty: bool,
-    ) -> Self {
-        let mut made = Self {
-            all: 1,
-            deny_setgroups: deny_setgroups as u8,
-            tty: tty as u8,
-            uid: uid.len() as u8,
-            gid: gid.len() as u8,
-            pingers: pingers.len() as u8,
-            ..Self::NOTHING
-        };
-        if uid.len() + gid.len() + pingers.len() > made.text.len() {
-            return Self::NOTHING;
-        }
-        for (place, byte) in made.text.iter_mut().zip(uid.iter().chain(gid).chain(pingers)) {
-            *place = *byte;
-        }
-        made
-    }
-
-    /// As it is sent.
-    pub(crate) const fn as_bytes_mut(&mut self) -> &mut [u8; size_of::<Self>()] {
-        // SAFETY: bytes without padding, as long as the array, and any bytes are one of these.
-        unsafe { &mut *core::ptr::from_mut(self).cast() }
-    }
-
-    /// The two maps, and which groups may use ICMP sockets.
-    pub(crate) fn texts(&self) -> Option<[&[u8]; 3]> {
-        let (uid, rest) = self.text.split_at_checked(self.uid as usize)?;
-        let (gid, rest) = rest.split_at_checked(self.gid as usize)?;
-        Some([uid, gid, rest.get(..self.pingers as usize)?])
-    }
-
-    /// Whether a container that wants `wanted` can use it.
-    pub(crate) fn serves(&self, wanted: &Self) -> bool {
-        self.all == 0 || Self { ping: 0, ..*self } == *wanted
-    }
-}
-
-/// What the watchdog is told, beside descriptors.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Told {
-    /// Of [`told`].
-    pub(crate) what: u8,
-    /// With [`told::ANOTHER`]: what the next container will use.
-    pub(crate) wanted: Made,
-    /// With [`told::SPARES`]: the caller's effective capabilities, a set of bits.
-    pub(crate) capabilities: [u8; 8],
-}
-
-impl Told {
-    pub(crate) const LENGTH: usize = size_of::<Self>();
-
-    pub(crate) const fn new(what: u8, wanted: Made) -> Self {
-        Self { what, wanted, capabilities: [0; 8] }
-    }
-
-    /// As it is sent.
-    pub(crate) const fn as_bytes(&self) -> &[u8; Self::LENGTH] {
-        // SAFETY: bytes without padding, as long as the array.
-        unsafe { &*core::ptr::from_ref(self).cast() }
-    }
-}
-
-/// The process that goes ahead where spare namespaces are used: it enters them, clones the child into
-/// them, and ends.
-#[repr(C)]
-pub(crate) struct Lead {
-    /// Not zero while this process is in the memory: cleared by the kernel, as [`Header::tid`] is.
-    pub(crate) tid: AtomicU32,
-    /// The child's pid; 0 until there is one.
-    pub(crate) child: AtomicU32,
-    /// Descriptors of the namespaces.
-    pub(crate) user: i32,
-    pub(crate) net: i32,
-    pub(crate) ipc: i32,
-    pub(crate) padding: u32,
-    /// Which of them are to be entered: clone(2)'s flags.
-    pub(crate) enters: u64,
-    /// What the child is cloned with.
-    pub(crate) flags: u64,
 }
 
 /// One system call.
@@ -293,16 +153,12 @@ pub(crate) struct Call {
     pub(crate) line_length: u64,
 }
 
-/// What the watchdog is told, in the first byte, beside descriptors.
-pub(crate) mod told {
-    /// With a descriptor of a container: it leads a session, or will, that has to end with it.
+/// What a container sends to the watchdog with a descriptor of itself: one byte.
+pub(crate) mod registration {
+    /// It ends by itself.
+    pub(crate) const PROCESS: u8 = 0;
+    /// It leads a session, or will, that has to end with it.
     pub(crate) const SESSION: u8 = 1;
-    /// With a descriptor of a container: the next one will want spare namespaces too.
-    pub(crate) const ANOTHER: u8 = 2;
-    /// With two descriptors: the socket that spare namespaces go through, and the caller's end of it.
-    pub(crate) const SPARES: u8 = 4;
-    /// No more spare namespaces.
-    pub(crate) const NO_SPARES: u8 = 8;
 }
 
 /// What a helper sends on the report pipe or the control socket.

@@ -97,14 +97,6 @@ pub(crate) mod nr {
     pub(crate) const READ: usize = 0;
     pub(crate) const GETDENTS64: usize = 217;
     pub(crate) const OPENAT: usize = 257;
-    pub(crate) const IOCTL: usize = 16;
-    pub(crate) const SOCKET: usize = 41;
-    pub(crate) const EXIT: usize = 60;
-    pub(crate) const CLOCK_GETTIME: usize = 228;
-    pub(crate) const SETNS: usize = 308;
-    pub(crate) const UNSHARE: usize = 272;
-    pub(crate) const CAPGET: usize = 125;
-    pub(crate) const CAPSET: usize = 126;
     pub(crate) const PRCTL: usize = 157;
     pub(crate) const SETSID: usize = 112;
     pub(crate) const RT_SIGTIMEDWAIT: usize = 128;
@@ -113,11 +105,8 @@ pub(crate) mod nr {
     pub(crate) const EPOLL_CTL: usize = 233;
     pub(crate) const EPOLL_PWAIT: usize = 281;
     pub(crate) const EPOLL_CREATE1: usize = 291;
-    pub(crate) const PIPE2: usize = 293;
     pub(crate) const PRLIMIT64: usize = 302;
     pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
-    pub(crate) const FSOPEN: usize = 430;
-    pub(crate) const FSCONFIG: usize = 431;
     pub(crate) const PIDFD_OPEN: usize = 434;
     pub(crate) const CLOSE_RANGE: usize = 436;
 }
@@ -141,14 +130,6 @@ pub(crate) mod nr {
     pub(crate) const READ: usize = 63;
     pub(crate) const GETDENTS64: usize = 61;
     pub(crate) const OPENAT: usize = 56;
-    pub(crate) const IOCTL: usize = 29;
-    pub(crate) const SOCKET: usize = 198;
-    pub(crate) const EXIT: usize = 93;
-    pub(crate) const CLOCK_GETTIME: usize = 113;
-    pub(crate) const SETNS: usize = 268;
-    pub(crate) const UNSHARE: usize = 97;
-    pub(crate) const CAPGET: usize = 90;
-    pub(crate) const CAPSET: usize = 91;
     pub(crate) const PRCTL: usize = 167;
     pub(crate) const SETSID: usize = 157;
     pub(crate) const RT_SIGTIMEDWAIT: usize = 137;
@@ -157,11 +138,8 @@ pub(crate) mod nr {
     pub(crate) const EPOLL_CTL: usize = 21;
     pub(crate) const EPOLL_PWAIT: usize = 22;
     pub(crate) const EPOLL_CREATE1: usize = 20;
-    pub(crate) const PIPE2: usize = 59;
     pub(crate) const PRLIMIT64: usize = 261;
     pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
-    pub(crate) const FSOPEN: usize = 430;
-    pub(crate) const FSCONFIG: usize = 431;
     pub(crate) const PIDFD_OPEN: usize = 434;
     pub(crate) const CLOSE_RANGE: usize = 436;
 }

@@ -13,7 +13,7 @@ use minidocker_core::host::target::Target;
 use minidocker_core::launch::{self, Options};
 use minidocker_core::linux::CloneFlags;
 use minidocker_core::plan::Plan;
-use minidocker_core::process::{self, Delivered, Used};
+use minidocker_core::process::{self, Delivered};
 use minidocker_core::spec::namespaces::NamespaceOptions;
 use minidocker_core::spec::{self, IdMap, IdRow, Network, Payload, TimeOffset, WorkingDirectory};
 use minidocker_core::step::Step;
@@ -216,8 +216,7 @@ pub(crate) fn make_plan(
 /// an owner that is interrupted knows what to end.
 #[pyfunction]
 #[pyo3(signature = (
-    spec, command, *, enter=None, timeout=None, trace=None, inject=None, awaits_end=false,
-    owner=None,
+    spec, command, *, enter=None, timeout=None, trace=None, inject=None, owner=None,
 ))]
 #[expect(clippy::too_many_arguments, reason = "keywords of a private function")]
 fn spawn(
@@ -228,12 +227,11 @@ fn spawn(
     timeout: Option<f64>,
     trace: Option<RawFd>,
     inject: Option<(u32, i32)>,
-    awaits_end: bool,
     owner: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Py<Process>> {
     let (plan, target) = make_plan(py, &spec.0, payload(command), enter)?;
     let process = launched(py, timeout, trace, inject, |options| {
-        launch::launch(&plan, target.as_ref(), Options { awaits_end, ..options })
+        launch::launch(&plan, target.as_ref(), options)
     })?;
     let process = Py::new(py, Process(process))?;
     if let Some(owner) = owner {
@@ -265,13 +263,7 @@ where
             interruption = checked.map(Result::err);
             !matches!(interruption, Some(None))
         };
-        launch(Options {
-            interrupted: Some(&mut interrupted),
-            deadline,
-            trace,
-            inject,
-            ..Options::default()
-        })
+        launch(Options { interrupted: Some(&mut interrupted), deadline, trace, inject })
     });
     launched.map_err(|error| match error {
         LaunchError::Spawn(error) => errors::spawn_error(py, &error),
@@ -408,17 +400,16 @@ impl Process {
 
     /// Once it has ended: user and system seconds, peak bytes. It is not reaped.
     fn used(&self, py: Python<'_>, block: bool) -> PyResult<Option<(f64, f64, u64)>> {
-        let shown = |used: Used| (seconds(used.user), seconds(used.system), used.peak);
         if block && caller::is_main_thread() {
-            // It has ended already where the launch waited for that.
-            if let Ok(Some(used)) = py.detach(|| self.0.used(false)) {
-                return Ok(Some(shown(used)));
-            }
             self.await_end(py)?;
         }
         loop {
             match py.detach(|| self.0.used(block)) {
-                Ok(used) => return Ok(used.map(shown)),
+                Ok(used) => {
+                    return Ok(
+                        used.map(|used| (seconds(used.user), seconds(used.system), used.peak))
+                    );
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => py.check_signals()?,
                 Err(error) => return Err(errors::os_error(py, &error)),
             }

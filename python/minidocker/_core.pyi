@@ -163,7 +163,6 @@ def spawn(
     timeout: float | None = None,
     trace: int | None = None,
     inject: tuple[int, int] | None = None,
-    awaits_end: bool = False,
     owner: object = None,
 ) -> Process: ...
 def fork(

@@ -15,7 +15,6 @@ NUMBERS = {
     "x86_64": {
         "mount": 165,
         "unshare": 272,
-        "setns": 308,
         "pidfd_open": 434,
         "clone3": 435,
         "close_range": 436,
@@ -23,7 +22,6 @@ NUMBERS = {
     "aarch64": {
         "mount": 40,
         "unshare": 97,
-        "setns": 268,
         "pidfd_open": 434,
         "clone3": 435,
         "close_range": 436,

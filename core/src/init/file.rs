@@ -7,7 +7,6 @@ const PATH: usize = 40;
 
 const AT_FDCWD: u64 = -100_i64 as u64;
 const READ_ONLY_CLOEXEC: u64 = 0o2_000_000;
-const WRITE_ONLY_CLOEXEC: u64 = 0o2_000_001;
 
 /// `before`, the number in decimal, `after`, and a NUL.
 pub(crate) fn path(before: &[u8], number: i32, after: &[u8]) -> Option<[u8; PATH]> {
@@ -32,27 +31,10 @@ pub(crate) fn path(before: &[u8], number: i32, after: &[u8]) -> Option<[u8; PATH
 
 /// Opens a file to read; the path ends in a NUL.
 pub(crate) fn open(path: &[u8]) -> Option<i32> {
-    open_with(path, READ_ONLY_CLOEXEC)
-}
-
-/// Opens a file to write; the path ends in a NUL.
-pub(crate) fn open_to_write(path: &[u8]) -> Option<i32> {
-    open_with(path, WRITE_ONLY_CLOEXEC)
-}
-
-fn open_with(path: &[u8], flags: u64) -> Option<i32> {
     let place = path.as_ptr() as u64;
     // SAFETY: reads the path, which ends in a NUL.
-    let opened = unsafe { syscall(nr::OPENAT, [AT_FDCWD, place, flags, 0, 0, 0]) };
+    let opened = unsafe { syscall(nr::OPENAT, [AT_FDCWD, place, READ_ONLY_CLOEXEC, 0, 0, 0]) };
     opened.ok().map(|descriptor| descriptor as i32)
-}
-
-/// Writes it all at once, as files in /proc want it.
-pub(crate) fn write(file: i32, content: &[u8]) -> Option<()> {
-    let args = [file as u64, content.as_ptr() as u64, content.len() as u64, 0, 0, 0];
-    // SAFETY: the kernel reads the content.
-    let written = unsafe { syscall(nr::WRITE, args) };
-    (written == Ok(content.len())).then_some(())
 }
 
 /// The start of a file, as much as the buffer holds: these files come whole in one read.
@@ -63,11 +45,6 @@ pub(crate) fn read<'a>(path: &[u8], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let length = unsafe { syscall(nr::READ, args) };
     close(file);
     buffer.get(..length.ok()?)
-}
-
-/// Closes those that there are: -1 stands for none.
-pub(crate) fn close_all(descriptors: &[i32]) {
-    descriptors.iter().copied().filter(|&descriptor| descriptor >= 0).for_each(close);
 }
 
 pub(crate) fn close(descriptor: i32) {

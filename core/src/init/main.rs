@@ -10,7 +10,6 @@
 #[path = "../child.rs"]
 mod child;
 mod file;
-mod maker;
 mod memory;
 #[path = "../program.rs"]
 mod program;
@@ -18,8 +17,6 @@ mod program;
 mod raw;
 mod reaper;
 mod session;
-mod spare;
-mod used;
 mod watchdog;
 
 use program::{Header, MAGIC, relocate, role};

@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 
 use crate::child::{self, KernelSigaction};
-use crate::program::{Header, Message, ahead, message, role};
+use crate::program::{Header, Message, message, role};
 use crate::raw::{exit, nr, syscall};
 use crate::{MISUSED, close_all_but};
 
@@ -68,7 +68,7 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
 }
 
 /// Sets what happens on SIGCHLD, and returns what happened before.
-pub(crate) fn set_sigchld(action: &KernelSigaction) -> KernelSigaction {
+fn set_sigchld(action: &KernelSigaction) -> KernelSigaction {
     let mut before = KernelSigaction::default_action();
     let args =
         [SIGCHLD as u64, core::ptr::from_ref(action) as u64, &raw mut before as u64, 8, 0, 0];
@@ -123,7 +123,7 @@ fn descriptor_of(pid: i32) -> i32 {
     }
 }
 
-/// The kernel's `struct msghdr` with one buffer and some descriptors.
+/// The kernel's `struct msghdr` with one buffer and one descriptor.
 #[repr(C)]
 pub(crate) struct MessageWithDescriptor {
     name: u64,
@@ -135,46 +135,31 @@ pub(crate) struct MessageWithDescriptor {
     flags: u64,
 }
 
-/// How many descriptors come in one message at most; an even number keeps the structure aligned.
-pub(crate) const MOST: usize = (ahead::DESCRIPTORS + 1) & !1;
-
-/// The kernel's `struct cmsghdr`, then descriptors.
+/// The kernel's `struct cmsghdr`, then a descriptor.
 #[repr(C)]
 pub(crate) struct DescriptorRights {
     length: u64,
     level: i32,
     kind: i32,
-    /// Those that were received; -1 where there is none.
-    pub(crate) descriptors: [i32; MOST],
+    /// The one to send, or that was received; -1 where there is none.
+    pub(crate) descriptor: i32,
+    padding: i32,
 }
 
 impl DescriptorRights {
-    const SOL_SOCKET: i32 = 1;
-    const SCM_RIGHTS: i32 = 1;
-
-    /// Room to receive some.
-    pub(crate) fn room() -> Self {
-        Self::of(&[-1; MOST])
-    }
-
-    /// Some to send; as many as there is room for.
-    pub(crate) fn of(sent: &[i32]) -> Self {
-        let mut descriptors = [-1; MOST];
-        let mut count = 0;
-        for (place, &descriptor) in descriptors.iter_mut().zip(sent) {
-            *place = descriptor;
-            count += 1;
-        }
-        // The header and the descriptors.
-        let length = 16 + 4 * count;
-        Self { length, level: Self::SOL_SOCKET, kind: Self::SCM_RIGHTS, descriptors }
+    pub(crate) const fn of(descriptor: i32) -> Self {
+        const SOL_SOCKET: i32 = 1;
+        const SCM_RIGHTS: i32 = 1;
+        // The header and the descriptor.
+        const LENGTH: u64 = 16 + 4;
+        Self { length: LENGTH, level: SOL_SOCKET, kind: SCM_RIGHTS, descriptor, padding: 0 }
     }
 }
 
 impl MessageWithDescriptor {
     /// A message whose one buffer is described by `part` (a `struct iovec`).
     pub(crate) fn new(part: &[u64; 2], rights: &mut DescriptorRights) -> Self {
-        let length = rights.length.next_multiple_of(8);
+        let length = size_of::<DescriptorRights>() as u64;
         Self::with_control(part, core::ptr::from_mut(rights) as u64, length)
     }
 
@@ -196,7 +181,7 @@ impl MessageWithDescriptor {
 fn introduce(control: i32, pid: i32, pidfd: i32) {
     let message = Message::new(message::PID, pid as u32);
     let part = [&raw const message as u64, size_of::<Message>() as u64];
-    let mut rights = DescriptorRights::of(&[pidfd]);
+    let mut rights = DescriptorRights::of(pidfd);
     let header = MessageWithDescriptor::new(&part, &mut rights);
     // SAFETY: the header and what it points to live on this stack.
     let _ = unsafe { syscall(nr::SENDMSG, [control as u64, &raw const header as u64, 0, 0, 0, 0]) };

@@ -4,24 +4,18 @@
 //! Every container sends a descriptor of itself (a pidfd) before it executes its command. A pidfd
 //! of the caller tells when the caller, not just one of its threads, has gone; a forked worker that
 //! lives on does not matter.
-//!
-//! It also has the spare namespaces made that the caller's next container uses: see [`Spares`].
 
 use core::ops::Range;
 
-use crate::child::{KernelSigaction, SIG_IGN};
 use crate::close_all_but;
-use crate::file::{close, close_all};
-use crate::program::{Made, Told, told};
+use crate::file::close;
+use crate::program::registration;
 use crate::raw::{exit, nr, syscall};
-use crate::reaper::{DescriptorRights, EVERY_SIGNAL, MOST, MessageWithDescriptor, set_sigchld};
+use crate::reaper::{DescriptorRights, EVERY_SIGNAL, MessageWithDescriptor};
 use crate::session::{self, Doomed};
-use crate::spare::{Spares, earlier, now};
-use crate::used::Used;
 
 const EPOLLIN: u32 = 1;
 const EPOLL_CTL_ADD: u64 = 1;
-const EPOLL_CTL_DEL: u64 = 2;
 const SIGKILL: u64 = 9;
 const SIGSTOP: u64 = 19;
 const PIDFD_SIGNAL_PROCESS_GROUP: u64 = 4;
@@ -53,8 +47,6 @@ struct Watchdog {
     leaders: [u8; KNOWN / 8],
     /// The sessions, and what descends from them, that have to end once the caller has gone.
     doomed: Doomed,
-    spares: Spares,
-    used: Used,
     /// One more than the highest descriptor that was registered.
     end: i32,
     watched: u32,
@@ -67,8 +59,6 @@ static mut WATCHDOG: Watchdog = Watchdog {
     socket: 0,
     leaders: [0; KNOWN / 8],
     doomed: Doomed::NONE,
-    spares: Spares::NONE,
-    used: Used::NONE,
     end: 0,
     watched: 0,
     closed: false,
@@ -92,11 +82,7 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
     let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0, 0]) };
     // SAFETY: reads eight bytes of the mask.
     let _ = unsafe { syscall(nr::RT_SIGPROCMASK, [2, &raw const EVERY_SIGNAL as u64, 0, 8, 0, 0]) };
-    // Nobody is waited for.
-    let mut ignored = KernelSigaction::default_action();
-    ignored.handler = SIG_IGN;
-    let _ = set_sigchld(&ignored);
-    let limit = raise_descriptor_limit();
+    raise_descriptor_limit();
     // SAFETY: takes no pointer.
     let Ok(epoll) = (unsafe { syscall(nr::EPOLL_CREATE1, [0; 6]) }) else { exit(1) };
     let place = &raw mut WATCHDOG;
@@ -104,39 +90,27 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
     let watchdog = unsafe { &mut *place };
     watchdog.epoll = epoll as u64;
     watchdog.socket = socket;
-    watchdog.spares.limit(limit);
     watchdog.end = socket.max(caller).max(epoll as i32) + 1;
     if !watchdog.watch(socket) || !watchdog.watch(caller) {
         exit(1);
     }
     loop {
         let Some(descriptor) = watchdog.next_event() else {
-            if watchdog.orphaned {
-                exit(0)
-            }
-            watchdog.spares.act();
-            watchdog.used.let_go();
-            continue;
+            // Only after the caller's death is there a time limit.
+            exit(0)
         };
-        watchdog.spares.put_off();
-        watchdog.used.let_go();
         if descriptor == socket {
             watchdog.receive();
         } else if descriptor == caller {
-            watchdog.forget(caller);
+            close(caller);
             watchdog.orphaned = true;
             watchdog.kill(0..watchdog.end);
         } else {
             // The process behind this descriptor has ended, and with it its container.
-            watchdog.forget(descriptor);
-            watchdog.used.has_ended(descriptor);
+            close(descriptor);
             watchdog.watched -= 1;
         }
-        if watchdog.orphaned {
-            watchdog.used.let_go_at_once();
-        }
         if watchdog.closed && (watchdog.orphaned || watchdog.watched == 0) {
-            watchdog.spares.await_their_maker();
             exit(0);
         }
     }
@@ -153,25 +127,11 @@ impl Watchdog {
         .is_ok()
     }
 
-    /// Closes a descriptor that was watched. A process that was forked here may have a copy of it, so that
-    /// closing alone would leave it among the watched ones.
-    fn forget(&self, descriptor: i32) {
-        let arguments = [self.epoll, EPOLL_CTL_DEL, descriptor as u64, 0, 0, 0];
-        // SAFETY: this operation looks at no event.
-        let _ = unsafe { syscall(nr::EPOLL_CTL, arguments) };
-        close(descriptor);
-    }
-
     /// The next descriptor at which something happened; `None` when the time is up.
     fn next_event(&self) -> Option<i32> {
         let mut event = Event { events: 0, data: 0 };
         let place = &raw mut event as u64;
-        let due = earlier(self.spares.due(), self.used.due());
-        let timeout = match due {
-            _ if self.orphaned => GRACE_MILLISECONDS,
-            Some(due) => due.saturating_sub(now()),
-            None => u64::MAX,
-        };
+        let timeout = if self.orphaned { GRACE_MILLISECONDS } else { u64::MAX };
         loop {
             // SAFETY: the kernel writes at most one event.
             match unsafe { syscall(nr::EPOLL_PWAIT, [self.epoll, place, 1, timeout, 0, 8]) } {
@@ -183,10 +143,10 @@ impl Watchdog {
         }
     }
 
-    /// Receives one container's descriptor, or what the caller says of spare namespaces.
+    /// Receives one container's descriptor.
     fn receive(&mut self) {
-        let mut told = Told::new(0, Made::NOTHING);
-        let part = [&raw mut told as u64, Told::LENGTH as u64];
+        let mut kind = registration::PROCESS;
+        let part = [&raw mut kind as u64, 1];
         let mut room = FromSomebody::room();
         let (control, length) = (&raw mut room as u64, size_of::<FromSomebody>() as u64);
         let mut header = MessageWithDescriptor::with_control(&part, control, length);
@@ -199,30 +159,24 @@ impl Watchdog {
         };
         match received {
             Ok(0) => {
-                self.forget(self.socket);
+                close(self.socket);
                 self.closed = true;
             }
-            Ok(_) if told.what & (told::SPARES | told::NO_SPARES) != 0 => {
-                self.spares.told(&told, room.rights.descriptors);
+            Ok(_) => {
+                self.register(room.rights.descriptor, room.sender, kind == registration::SESSION);
             }
-            Ok(_) => self.register(room.rights.descriptors, room.sender, &told),
             // Out of descriptors, for example: the container goes unwatched rather than all of them.
             Err(_) => {}
         }
     }
 
-    /// Takes one container's descriptor, and those of file systems that it uses.
-    fn register(&mut self, received: [i32; MOST], sender: i32, told: &Told) {
-        if told.what & told::ANOTHER != 0 {
-            self.spares.expect_another(&told.wanted);
-        }
-        let [descriptor, uses @ ..] = received;
+    /// Takes one container's descriptor; -1 where none came.
+    fn register(&mut self, descriptor: i32, sender: i32, leads_session: bool) {
         if !is_process(descriptor, sender) {
-            close_all(&received);
+            close(descriptor);
             return;
         }
-        self.used.hold(descriptor, uses);
-        self.set_leader(descriptor, told.what & told::SESSION != 0);
+        self.set_leader(descriptor, leads_session);
         self.end = self.end.max(descriptor + 1);
         if self.orphaned {
             self.kill(descriptor..descriptor + 1);
@@ -231,7 +185,6 @@ impl Watchdog {
             self.watched += 1;
         } else {
             close(descriptor);
-            self.used.has_ended(descriptor);
         }
     }
 
@@ -275,7 +228,7 @@ impl Watchdog {
 }
 
 /// Room for who has sent something, as the kernel says it where the socket asks for it (`SO_PASSCRED`), and for
-/// descriptors.
+/// a descriptor.
 #[repr(C)]
 struct FromSomebody {
     /// The kernel's `struct cmsghdr`.
@@ -291,7 +244,7 @@ struct FromSomebody {
 
 impl FromSomebody {
     fn room() -> Self {
-        let rights = DescriptorRights::room();
+        let rights = DescriptorRights::of(-1);
         Self { length: 0, level: 0, kind: 0, sender: 0, ids: [0; 2], padding: 0, rights }
     }
 }
@@ -325,8 +278,8 @@ fn send(descriptor: i32, signal: u64, flags: u64) {
     let _ = unsafe { syscall(nr::PIDFD_SEND_SIGNAL, [descriptor as u64, signal, 0, flags, 0, 0]) };
 }
 
-/// One descriptor is held for each container, so the soft limit goes up to the hard one. Returns what it was.
-fn raise_descriptor_limit() -> u64 {
+/// One descriptor is held for each container, so the soft limit goes up to the hard one.
+fn raise_descriptor_limit() {
     let mut limit = [0_u64; 2];
     let place = &raw mut limit as u64;
     // SAFETY: the kernel writes the two words of a `struct rlimit64`.
@@ -336,5 +289,4 @@ fn raise_descriptor_limit() -> u64 {
         // SAFETY: the kernel reads the two words.
         let _ = unsafe { syscall(nr::PRLIMIT64, [0, RLIMIT_NOFILE, place, 0, 0, 0]) };
     }
-    limit[0]
 }

@@ -5,19 +5,17 @@
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem::offset_of;
-use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::fork::Side;
-use super::lead;
 use super::maps;
 use super::stack::Stack;
 use super::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
-use crate::program::{Header, Lead, NOTHING_FAILED, SPARE_REFUSED, ahead, go, relocate};
+use crate::program::{Header, NOTHING_FAILED, go, relocate};
 use crate::raw::{nr, syscall};
 use crate::step::Step;
 use crate::{child, sys};
@@ -41,90 +39,39 @@ extern "C" fn start_child(program: *mut c_void) -> c_int {
     unsafe { child::run(program.cast()) }
 }
 
-/// The namespaces of a clone.
-#[derive(Clone, Copy)]
-pub(super) struct Namespaces {
-    /// clone(2)'s flags for all of them.
-    pub(super) flags: u64,
-    /// Descriptors of the user, the network and the IPC namespace, where these are there already.
-    pub(super) spare: Option<[RawFd; ahead::NAMESPACES]>,
-}
-
-impl Namespaces {
-    pub(super) const NONE: Self = Self { flags: 0, spare: None };
-}
-
 /// Clones a child that walks `program`, does the parent's part, and waits until the child has
 /// executed something else or has ended. It is the caller's to reap where this succeeds.
-///
-/// Where spare namespaces could not be entered, that is what has failed, at [`SPARE_REFUSED`]; then
-/// there is no child.
 pub(super) fn clone_and_wait(
     program: Box<[u64]>,
-    namespaces: Namespaces,
+    namespaces: u64,
     parents_part: &mut dyn FnMut(i32, &mut Wait<'_>) -> Result<(), LaunchError>,
     wait: &mut Wait<'_>,
 ) -> Result<Outcome, LaunchError> {
     let fork = &mut |_: &Shared, _: &mut Wait<'_>| Ok(Side::Caller);
-    clone_and_fork(program, namespaces, &mut || {}, parents_part, wait, fork)
+    clone_and_fork(program, namespaces, parents_part, wait, fork)
 }
 
-/// The same, with something right after the clone, which has copied the descriptors, and something between the
-/// parent's part and the wait: it may sleep, or make a copy of the caller, which returns as soon as it is made.
+/// The same, with something between the parent's part and the wait: it may make a copy of the caller, which
+/// returns as soon as it is made.
 pub(super) fn clone_and_fork(
     program: Box<[u64]>,
-    namespaces: Namespaces,
-    cloned: &mut dyn FnMut(),
+    namespaces: u64,
     parents_part: &mut dyn FnMut(i32, &mut Wait<'_>) -> Result<(), LaunchError>,
     wait: &mut Wait<'_>,
     fork: &mut dyn FnMut(&Shared, &mut Wait<'_>) -> Result<Side, LaunchError>,
 ) -> Result<Outcome, LaunchError> {
     let stack = Stack::take().map_err(|error| SpawnError::from_io(Step::Prepare, &error))?;
     let shared = Shared::new(program);
-    let first = match namespaces.spare {
-        None => clone(start_child, &stack, namespaces.flags, &shared, CHILD),
-        Some(spare) => {
-            shared.prepare_lead(spare, namespaces.flags);
-            clone(lead::start, &stack, 0, &shared, LEAD)
-        }
-    };
-    let first = match first {
-        Ok(pid) => {
-            cloned();
-            pid
-        }
+    let pid = match clone(&stack, namespaces, &shared) {
+        Ok(pid) => pid,
         Err(error) => {
-            // SAFETY: nobody came to be, so the program is this function's own again.
+            // SAFETY: no child came to be, so the program is this function's own again.
             unsafe { shared.free() };
             stack.give_back();
             return Err(SpawnError::from_io(Step::Clone, &error).into());
         }
     };
-    let (lead, child, followed) = if namespaces.spare.is_some() {
-        let (child, followed) = shared.follow(first, wait);
-        (Some(first), child, followed)
-    } else {
-        (None, Some(first), Ok(()))
-    };
-    let ended = match (child, followed) {
-        (_, Err(error)) => Err(error),
-        (Some(child), Ok(())) => {
-            let mut parents_part = |child, wait: &mut Wait<'_>| {
-                let done = parents_part(child, wait);
-                if let Some(lead) = lead {
-                    // It has ended while the maps were written.
-                    reap(lead);
-                }
-                done
-            };
-            finish(child, &shared, &mut parents_part, wait, fork)
-        }
-        // Somebody killed the lead, where it does not say why there is no child.
-        (None, Ok(())) => {
-            let failed = shared.failure().unwrap_or((SPARE_REFUSED, libc::ESRCH));
-            Ok(Outcome { pid: 0, failed: Some(failed), side: Side::Caller })
-        }
-    };
+    let ended = finish(pid, &shared, parents_part, wait, fork);
     if matches!(ended, Ok(Outcome { side: Side::Copy, .. })) {
         // What the child uses is in another process's memory: this is a copy of it.
         // SAFETY: no child of this process's uses the program.
@@ -140,36 +87,29 @@ pub(super) fn clone_and_fork(
     // SAFETY: the child no longer uses the program.
     unsafe { shared.free() };
     stack.give_back();
-    if let Some(child) = child.filter(|_| ended.is_err()) {
-        reap(child);
+    if ended.is_err() {
+        reap(pid);
     }
     ended
 }
 
-/// clone(2) of a process that shares this memory and calls `start`; `tid` is the offset of the word that the
-/// kernel clears when the process has left it.
-fn clone(
-    start: extern "C" fn(*mut c_void) -> c_int,
-    stack: &Stack,
-    namespaces: u64,
-    shared: &Shared,
-    tid: usize,
-) -> io::Result<i32> {
+/// clone(2) of a child that shares this memory and walks the program.
+fn clone(stack: &Stack, namespaces: u64, shared: &Shared) -> io::Result<i32> {
     let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD | namespaces as c_int;
     // A handler of the caller's would run in the child too, in this memory.
     let mask = block_signals();
-    // SAFETY: the stack is not in use; `start` keeps to raw system calls and never returns; stack and
-    // program outlive their use, since they are only given back once the kernel has cleared the words
-    // that say who is in this memory, which it does when a process has left it by exec or by its end.
+    // SAFETY: the stack is not in use; `start_child` keeps to raw system calls and never returns; stack
+    // and program outlive the child's use of them, since they are only given back once the kernel has
+    // cleared `tid`, which it does when the child has left this memory by exec or by its end.
     let pid = unsafe {
         libc::clone(
-            start,
+            start_child,
             stack.top(),
             flags,
             shared.header.cast(),
             std::ptr::null_mut::<c_int>(),
             std::ptr::null_mut::<c_void>(),
-            shared.word(tid).as_ptr().cast::<c_int>(),
+            shared.tid().as_ptr().cast::<c_int>(),
         )
     };
     let error = io::Error::last_os_error();
@@ -237,12 +177,6 @@ fn was_killed(pid: i32) -> bool {
     }
 }
 
-/// Where the words are that say who is in the memory.
-const CHILD: usize = offset_of!(Header, tid);
-const LEAD: usize = offset_of!(Header, lead) + offset_of!(Lead, tid);
-/// Where the lead's child is told.
-const LEADS_CHILD: usize = offset_of!(Header, lead) + offset_of!(Lead, child);
-
 /// The program that parent and child both look at.
 pub(super) struct Shared {
     pub(super) header: *mut Header,
@@ -272,55 +206,15 @@ impl Shared {
         unsafe { AtomicU32::from_ptr(word.cast()) }
     }
 
-    fn load(&self, offset: usize) -> u32 {
-        // Acquire: what a process wrote before it left is seen. The kernel's store follows the process's
-        // own in its program order, and a system call of the process's lies between them.
-        self.word(offset).load(Ordering::Acquire)
+    /// Not zero while the child is in this memory.
+    fn tid(&self) -> &AtomicU32 {
+        self.word(offset_of!(Header, tid))
     }
 
-    /// Tells the lead what to do; before it is cloned.
-    fn prepare_lead(&self, [user, net, ipc]: [RawFd; ahead::NAMESPACES], flags: u64) {
-        // SAFETY: the header is valid, and nobody else has it yet.
-        let header = unsafe { &mut *self.header };
-        let (enters, flags) = (flags & lead::SPARED, flags & !lead::SPARED | lead::CHILD);
-        // The tid is not zero until the kernel clears it.
-        let (tid, child) = (1.into(), 0.into());
-        header.lead = Lead { tid, child, user, net, ipc, padding: 0, enters, flags };
-    }
-
-    /// Waits until the lead has left this memory, which is soon. The child, if it has cloned one: then the lead
-    /// is still to be reaped. Without a child it has been, and with an error both have been killed.
-    fn follow(&self, lead: i32, wait: &mut Wait<'_>) -> (Option<i32>, Result<(), LaunchError>) {
-        let followed = self.await_lead(wait);
-        if followed.is_err() && self.load(LEAD) != 0 {
-            // In this memory yet, so not reaped: the pid still means it.
-            let _ = sys::kill(lead, libc::SIGKILL);
-            if self.await_lead(&mut Wait::at_most(DEATH)).is_err() && self.load(LEAD) != 0 {
-                return (None, followed);
-            }
-        }
-        let child = self.load(LEADS_CHILD) as i32;
-        if child == 0 {
-            reap(lead);
-            // Nobody comes whose end the kernel could tell.
-            self.word(CHILD).store(0, Ordering::Release);
-            return (None, followed);
-        }
-        if followed.is_err() {
-            reap(lead);
-            let _ = sys::kill(child, libc::SIGKILL);
-            let _ = self.wait(&mut Wait::at_most(DEATH));
-        }
-        (Some(child), followed)
-    }
-
-    fn await_lead(&self, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
-        loop {
-            match self.load(LEAD) {
-                0 => return Ok(()),
-                value => self.sleep(LEAD, value, wait)?,
-            }
-        }
+    pub(super) fn tid_value(&self) -> u32 {
+        // Acquire: what the child wrote before it left is seen. The kernel's store follows the child's own
+        // in its program order, and a system call of the child's lies between them.
+        self.tid().load(Ordering::Acquire)
     }
 
     /// Tells the child to go on, or to end.
@@ -332,15 +226,15 @@ impl Shared {
         let _ = unsafe { syscall(nr::FUTEX, [word.as_ptr() as u64, 1, 1, 0, 0, 0]) };
     }
 
-    /// Whether nobody is in this memory any more.
+    /// Whether the child has left this memory.
     fn is_left(&self) -> bool {
-        self.load(LEAD) == 0 && self.load(CHILD) == 0
+        self.tid_value() == 0
     }
 
     /// Waits until the child has left this memory.
     fn wait(&self, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
         loop {
-            match self.load(CHILD) {
+            match self.tid_value() {
                 0 => return Ok(()),
                 value => self.wait_while(value, wait)?,
             }
@@ -349,23 +243,20 @@ impl Shared {
 
     /// Waits while `tid` has this value.
     pub(super) fn wait_while(&self, value: u32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
-        while self.load(CHILD) == value {
-            self.sleep(CHILD, value, wait)?;
+        while self.tid_value() == value {
+            let slice = wait.slice();
+            let slice = [slice.as_secs(), u64::from(slice.subsec_nanos())];
+            let word = self.tid().as_ptr() as u64;
+            // FUTEX_WAIT, not private: the kernel wakes it on behalf of another process.
+            // SAFETY: the word is an aligned u32 that lives on, and the timeout lives on this stack.
+            let slept =
+                unsafe { syscall(nr::FUTEX, [word, 0, value.into(), slice.as_ptr() as u64, 0, 0]) };
+            // EAGAIN: it has another value by now.
+            if slept.is_err_and(|errno| errno != libc::EAGAIN) {
+                wait.check()?;
+            }
         }
         Ok(())
-    }
-
-    /// Sleeps until the word no longer has this value, or for a while.
-    fn sleep(&self, offset: usize, value: u32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
-        let slice = wait.slice();
-        let slice = [slice.as_secs(), u64::from(slice.subsec_nanos())];
-        let word = self.word(offset).as_ptr() as u64;
-        // FUTEX_WAIT, not private: the kernel wakes it on behalf of another process.
-        // SAFETY: the word is an aligned u32 that lives on, and the timeout lives on this stack.
-        let slept =
-            unsafe { syscall(nr::FUTEX, [word, 0, value.into(), slice.as_ptr() as u64, 0, 0]) };
-        // EAGAIN: it has another value by now.
-        if slept.is_err_and(|errno| errno != libc::EAGAIN) { wait.check() } else { Ok(()) }
     }
 
     /// What the child says about itself; complete once it [is left](Self::is_left).

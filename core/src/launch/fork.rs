@@ -19,23 +19,21 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::clone::{
-    Namespaces, Outcome, Shared, block_signals, clone_and_fork, reap, restore_signals, signal_mask,
+    Outcome, Shared, block_signals, clone_and_fork, reap, restore_signals, signal_mask,
 };
 use super::point::{self, Point, ThreadState};
 use super::report::read_message;
 use super::wait::Wait;
 use super::{
-    Options, Told, bytes_of, facts, refuse_spare, restore_dumpable, spare_for, stage_lines,
-    tell_before, with_spare, write_maps,
+    Options, Told, bytes_of, facts, restore_dumpable, stage_lines, tell_before, write_maps,
 };
-use crate::caller::{self, Spare};
+use crate::caller;
 use crate::child;
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Plan;
-use crate::plan::ahead::MadeAhead;
 use crate::plan::call::{EncodeFacts, Handles};
 use crate::process::Process;
-use crate::program::{Header, Message, SPARE_REFUSED, go, message, relocate, tid};
+use crate::program::{Header, Message, go, message, relocate, tid};
 use crate::raw::{exit, nr, syscall};
 use crate::step::Step;
 use crate::sys::{self, fd};
@@ -61,9 +59,8 @@ pub enum Forked {
 /// Executes a plan for [`Payload::Fork`](crate::spec::Payload::Fork). Returns twice: in the caller, and
 /// in a copy of it that is the command of a new container. The copy returns once the container is whole.
 ///
-/// `around` is called when the container is ready, and once more where what was made ahead takes too many
-/// descriptors, and has to call what it is given: the fork itself. What an interpreter does before and after
-/// a fork, in either process, goes around that.
+/// `around` is called when the container is ready, and has to call what it is given: the fork itself.
+/// What an interpreter does before and after a fork, in either process, goes around that.
 ///
 /// # Errors
 ///
@@ -75,19 +72,7 @@ pub fn fork(
 ) -> Result<Forked, LaunchError> {
     debug_assert!(plan.forks, "the plan was made for a fork");
     let mut wait = Wait::new(options.interrupted.map(|ask| ask as _), options.deadline);
-    let trace = options.trace.unwrap_or(-1);
-    let told = Told { trace, inject: options.inject, awaits_end: false };
-    with_spare(&mut |may_use_spare| attempt(plan, told, &mut wait, may_use_spare, around))
-}
-
-/// One attempt. `None` where the spare namespaces are not to be entered, before `around` is called.
-fn attempt(
-    plan: &Plan,
-    told: Told,
-    wait: &mut Wait<'_>,
-    may_use_spare: bool,
-    around: &mut dyn FnMut(&mut dyn FnMut() -> Side) -> Side,
-) -> Result<Option<Forked>, LaunchError> {
+    let told = Told { trace: options.trace.unwrap_or(-1), inject: options.inject };
     let failed = |error: std::io::Error| SpawnError::from_io(Step::Prepare, &error);
     let helper = caller::helper()?;
     let watchdog = plan.watched.then(caller::watchdog).transpose()?;
@@ -99,15 +84,12 @@ fn attempt(
         control: inits_control.as_raw_fd(),
         ..Handles::NONE
     };
-    let mut encoder = Encoder { plan, mask: signal_mask(), told, ahead: MadeAhead::default() };
+    let encoder = Encoder { plan, mask: signal_mask(), told };
     let mut copys_program = encoder.encode(2, handles, copys_channel.as_raw_fd(), -1);
     let inits_program = encoder.encode(1, handles, -1, handles.control);
     let memfd = fd::memfd(c"minidocker-program", &bytes_of(&inits_program), false);
     let memfd = memfd.map_err(failed)?;
     handles.programs[0] = memfd.as_raw_fd();
-    let mut spare = spare_for(plan, told, may_use_spare);
-    let ahead = handles.take_note_of(spare.as_ref());
-    encoder.ahead = ahead;
     let mut program = encoder.encode(0, handles, -1, -1);
     if told.trace >= 0 {
         tell_before(plan, told.trace);
@@ -128,25 +110,18 @@ fn attempt(
         ],
     };
     let copys = std::cell::RefCell::new(&mut copys);
-    let namespaces =
-        Namespaces { flags: plan.clone_flags, spare: spare.as_ref().map(Spare::namespaces) };
     // Until the clone, so that the list is that of the descriptors which the child gets; and no longer, since
     // who waits for the child may run handlers of signals, which use containers too.
     let mut held = Some(caller::held());
-    // The plan closes what came with this launch's own.
-    let own = spare.as_ref().map_or_else(Vec::new, Spare::descriptors);
-    let mut cloned = || {
-        if let Some(held) = held.take() {
-            copys.borrow_mut().others.extend(held.iter().filter(|fd| !own.contains(fd)));
-        }
-    };
     let mut childs = Some((copys_channel, inits_control, memfd));
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
+        if let Some(held) = held.take() {
+            copys.borrow_mut().others.extend(held.iter());
+        }
         // The child has copies. The caller's own would keep the sockets open, and the id maps need a
         // descriptor where few are left.
         childs = None;
-        spare = None;
-        write_maps(plan, ahead, pid, wait)
+        write_maps(plan, pid, wait)
     };
     let mut forking = |shared: &Shared, wait: &mut Wait<'_>| {
         shared.wait_while(tid::HERE, wait)?;
@@ -158,14 +133,13 @@ fn attempt(
             let side = stand_still(shared, &mut point);
             if side == Side::Copy {
                 state.restore();
-                caller::forget_taken();
                 copys.borrow().become_the_command(&mut copys_program);
             }
             side
         }))
     };
-    let outcome =
-        clone_and_fork(program, namespaces, &mut cloned, &mut parents_part, wait, &mut forking);
+    let flags = plan.clone_flags;
+    let outcome = clone_and_fork(program, flags, &mut parents_part, &mut wait, &mut forking);
     // Where there was no clone.
     drop(held);
     if plan.endangers_dumpable && !matches!(outcome, Ok(Outcome { side: Side::Copy, .. })) {
@@ -175,22 +149,18 @@ fn attempt(
     if outcome.side == Side::Copy {
         // Closed already.
         std::mem::forget((control, channel));
-        return Ok(Some(Forked::Copy(copys.borrow().await_the_caller())));
-    }
-    if let Some((SPARE_REFUSED, errno)) = outcome.failed {
-        refuse_spare(errno);
-        return Ok(None);
+        return Ok(Forked::Copy(copys.borrow().await_the_caller()));
     }
     let container = Started(outcome.pid);
     if let Some((index, errno)) = outcome.failed {
         return Err(plan.failure(0, index, errno).into());
     }
-    await_the_copy(plan, channel.as_fd(), wait)?;
-    if let Some(error) = &wait.given_up {
-        return Err(error.clone());
+    await_the_copy(plan, channel.as_fd(), &mut wait)?;
+    if let Some(error) = wait.given_up {
+        return Err(error);
     }
     std::mem::forget(container);
-    Ok(Some(Forked::Caller(Process::new(outcome.pid, plan, Some(control)), channel)))
+    Ok(Forked::Caller(Process::new(outcome.pid, plan, Some(control)), channel))
 }
 
 /// Descriptors of the copy. It has those that the child was cloned with, whatever has become of the
@@ -262,7 +232,6 @@ struct Encoder<'a> {
     plan: &'a Plan,
     mask: u64,
     told: Told,
-    ahead: MadeAhead,
 }
 
 impl Encoder<'_> {
@@ -272,7 +241,7 @@ impl Encoder<'_> {
         let stage = &self.plan.stages[number];
         let inject = self.told.inject_into(self.plan)(number);
         let facts = facts((number, stage), handles, self.mask, (trace, &lines), inject);
-        stage.sequence.encode(&EncodeFacts { report, control, ahead: self.ahead, ..facts })
+        stage.sequence.encode(&EncodeFacts { report, control, ..facts })
     }
 }
 
@@ -381,10 +350,6 @@ impl Shared {
             let _ = unsafe { syscall(nr::FUTEX, args) };
         }
         Err(libc::ETIMEDOUT)
-    }
-
-    fn tid_value(&self) -> u32 {
-        self.word(std::mem::offset_of!(Header, tid)).load(Ordering::Acquire)
     }
 
     /// Waits while `tid` has this value, and does nothing else.

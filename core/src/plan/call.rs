@@ -10,9 +10,8 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 
 use super::Step;
-use super::ahead::{FileSystem, When};
 use super::number::{self, Number};
-use crate::program::{self, on_error};
+use crate::program::on_error;
 
 /// A place in the sequence's data: an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +37,6 @@ pub(crate) enum Handle {
     Watchdog,
     /// A pidfd of the process whose namespaces are entered.
     Target,
-    /// One that came with spare namespaces.
-    Ahead(FileSystem),
 }
 
 impl Handle {
@@ -51,7 +48,6 @@ impl Handle {
             Self::Control => "<control>",
             Self::Watchdog => "<watchdog>",
             Self::Target => "<target>",
-            Self::Ahead(_) => "<file system>",
         }
     }
 }
@@ -65,19 +61,11 @@ pub(crate) struct Handles {
     pub(crate) control: RawFd,
     pub(crate) watchdog: RawFd,
     pub(crate) target: RawFd,
-    pub(crate) file_systems: [RawFd; program::ahead::FILE_SYSTEMS],
 }
 
 impl Handles {
-    pub(crate) const NONE: Self = Self {
-        helper: -1,
-        programs: [-1; 2],
-        report: -1,
-        control: -1,
-        watchdog: -1,
-        target: -1,
-        file_systems: [-1; program::ahead::FILE_SYSTEMS],
-    };
+    pub(crate) const NONE: Self =
+        Self { helper: -1, programs: [-1; 2], report: -1, control: -1, watchdog: -1, target: -1 };
 
     const fn get(&self, handle: Handle) -> RawFd {
         match handle {
@@ -87,7 +75,6 @@ impl Handles {
             Handle::Control => self.control,
             Handle::Watchdog => self.watchdog,
             Handle::Target => self.target,
-            Handle::Ahead(which) => self.file_systems[which as usize],
         }
     }
 }
@@ -169,7 +156,6 @@ pub(crate) struct Call {
     pub(crate) on_error: u8,
     /// How many following calls are left out when this one succeeds; see [`Sequence::unless_gone`].
     pub(crate) skip: u8,
-    pub(crate) when: When,
     pub(crate) result: Option<Cell>,
     /// The file that a failure is about: see [`Sequence::filename`].
     filename: Option<Place>,
@@ -230,12 +216,8 @@ impl Appended<'_> {
         self
     }
 
-    pub(crate) fn note(self, note: &'static str) -> Self {
-        self.note_if_any(Some(note))
-    }
-
-    pub(crate) fn note_if_any(mut self, note: Option<&'static str>) -> Self {
-        self.call().note = note;
+    pub(crate) fn note(mut self, note: &'static str) -> Self {
+        self.call().note = Some(note);
         self
     }
 }
@@ -251,10 +233,8 @@ pub(crate) struct Sequence {
     pointers: Vec<usize>,
     /// Offsets in `data` of decimal numbers that a launch fills in.
     numerals: Vec<(usize, Handle)>,
-    /// Offsets in `data` of descriptors that a launch fills in.
-    descriptors: Vec<(usize, Handle)>,
     /// See [`Sequence::await_id_maps`].
-    awaits_id_maps: Option<When>,
+    awaits_id_maps: bool,
 }
 
 /// Digits of a descriptor's number in an argument of the helper.
@@ -295,7 +275,6 @@ impl Sequence {
             args: first..self.args.len() as u32,
             on_error: on_error::FAIL,
             skip: 0,
-            when: When::Always,
             result: None,
             filename: None,
             note: None,
@@ -323,34 +302,17 @@ impl Sequence {
         self.data[place.0 as usize..].starts_with(text.to_bytes_with_nul())
     }
 
-    /// The indexes of the calls that a plan shows: those that are made where nothing was made ahead.
-    pub(crate) fn shown(&self) -> impl Iterator<Item = usize> {
-        (0..self.calls.len()).filter(move |&index| self.calls[index].when.is_shown())
-    }
-
-    /// What `calls` appends is made only then.
-    pub(crate) fn when(&mut self, when: When, calls: impl FnOnce(&mut Self)) {
-        let first = self.calls.len();
-        calls(self);
-        for call in &mut self.calls[first..] {
-            call.when = when;
-        }
-    }
-
-    /// The caller is writing the id maps, in these launches, and the child has not waited for that yet.
-    pub(crate) fn expect_id_maps(&mut self, when: When) {
-        self.awaits_id_maps = Some(when);
+    /// The caller is writing the id maps, and the child has not waited for that yet.
+    pub(crate) fn expect_id_maps(&mut self) {
+        self.awaits_id_maps = true;
     }
 
     /// From here on there are the ids that are mapped: waits, once, until the caller has written the maps.
     /// What takes none goes before, and is done meanwhile.
     pub(crate) fn await_id_maps(&mut self) {
-        if let Some(when) = self.awaits_id_maps.take() {
-            self.when(when, |sequence| {
-                sequence
-                    .call(Step::IdMaps, number::AWAIT_PARENT, [Arg::Go])
-                    .note("the caller writes them meanwhile");
-            });
+        if std::mem::take(&mut self.awaits_id_maps) {
+            self.call(Step::IdMaps, number::AWAIT_PARENT, [Arg::Go])
+                .note("the caller writes them meanwhile");
         }
     }
 
@@ -371,8 +333,7 @@ impl Sequence {
         for call in &self.calls {
             let duplicates = call.number.number == number::FCNTL.number;
             let opens = duplicates || OPEN.contains(&call.number.number);
-            // Two calls may leave the same one, in different launches.
-            if let Some(cell) = call.result.filter(|cell| opens && !open.contains(cell)) {
+            if let Some(cell) = call.result.filter(|_| opens) {
                 open.push(cell);
             }
             if call.number.number == number::CLOSE.number {
@@ -488,31 +449,26 @@ impl Sequence {
         array
     }
 
-    /// A `struct msghdr` with `payload` and descriptors: one, from the cell that is returned, and these of
-    /// the launch's.
-    pub(crate) fn message_with_descriptors(
+    /// A `struct msghdr` with `payload` and a descriptor, from the cell that is returned.
+    pub(crate) fn message_with_descriptor(
         &mut self,
         payload: &[u8],
-        others: &[Handle],
         shown: &'static str,
     ) -> (Arg, Cell) {
-        /// Where descriptors are, after a `struct cmsghdr`.
+        /// Where the descriptor is, after a `struct cmsghdr`.
         const FIRST: usize = 16;
+        const LENGTH: usize = FIRST + 4;
         let payload_place = self.place(payload);
         let part = self.pointers_to(&[payload_place]);
         // The terminating null of the array is where the length goes.
         self.patch(part.0 as usize + 8, payload.len() as u64);
-        let length = FIRST + 4 * (1 + others.len());
         let mut rights = Vec::new();
-        rights.extend_from_slice(&(length as u64).to_ne_bytes());
+        rights.extend_from_slice(&(LENGTH as u64).to_ne_bytes());
         rights.extend_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
         rights.extend_from_slice(&libc::SCM_RIGHTS.to_ne_bytes());
-        rights.resize(length, u8::MAX);
-        rights.resize(length.next_multiple_of(8), 0);
+        rights.resize(LENGTH, u8::MAX);
+        rights.resize(LENGTH.next_multiple_of(8), 0);
         let control = self.place(&rights);
-        for (index, other) in others.iter().enumerate() {
-            self.descriptors.push((control.0 as usize + FIRST + 4 * (1 + index), *other));
-        }
         let header = self.place(&[0; 56]);
         let at = header.0 as usize;
         self.patch(at + 16, part.0.into());

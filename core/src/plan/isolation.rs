@@ -2,8 +2,7 @@
 
 use std::ffi::{CStr, CString};
 
-use super::ahead::{FileSystem, What, When};
-use super::call::{Appended, Arg, Cell, Handle, Sequence};
+use super::call::{Appended, Arg, Sequence};
 use super::seclude::{self, Kernels};
 use super::{Step, files, number};
 use crate::error::SpecError;
@@ -37,7 +36,7 @@ pub(super) fn isolate_without_ids(sequence: &mut Sequence, spec: &Spec, new: Nam
         set_names(sequence, spec);
     }
     if new.contains(Kind::Net) {
-        sequence.when(When::Without(What::Namespaces), loopback_up);
+        loopback_up(sequence);
     }
     if new.contains(Kind::Mount) {
         let flags = named!(MS_REC | MS_PRIVATE);
@@ -58,67 +57,6 @@ pub(super) struct Inside<'a> {
     pub(super) host: &'a Host,
     /// What is known of the files, where there is more to them than the host's own.
     pub(super) files: Option<&'a Files>,
-    pub(super) ahead: MayUseAhead,
-}
-
-/// Whether file systems may be used that have been made ahead, where they have.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct MayUseAhead(pub(super) bool);
-
-impl MayUseAhead {
-    /// Appends what takes a file system, for launches that have it, and what makes one.
-    pub(super) fn take_or_make(
-        self,
-        sequence: &mut Sequence,
-        take: impl FnOnce(&mut Sequence),
-        make: impl FnOnce(&mut Sequence),
-    ) {
-        if self.0 {
-            sequence.when(When::With(What::All), take);
-            sequence.when(When::Without(What::All), make);
-        } else {
-            make(sequence);
-        }
-    }
-}
-
-/// Closes the descriptors of what came with spare namespaces, for processes that go on without an exec.
-pub(super) fn close_what_was_ahead(sequence: &mut Sequence) {
-    sequence.when(When::With(What::All), |sequence| {
-        for which in FileSystem::ALL {
-            sequence.call(Step::Prepare, number::CLOSE, [Handle::Ahead(which).into()]);
-        }
-    });
-}
-
-/// fsmount(2) of a file system that has been made ahead.
-pub(super) fn mount_detached(
-    sequence: &mut Sequence,
-    step: Step,
-    which: FileSystem,
-    attributes: Arg,
-    tree: Cell,
-) {
-    let args = [Handle::Ahead(which).into(), named!(FSMOUNT_CLOEXEC), attributes];
-    sequence.call(step, number::FSMOUNT, args).into(tree);
-}
-
-/// The same, and `move_mount(2)` to where it belongs.
-pub(super) fn mount_what_was_ahead(
-    sequence: &mut Sequence,
-    step: Step,
-    which: FileSystem,
-    attributes: Arg,
-    target: &CStr,
-) {
-    let tree = sequence.cell();
-    mount_detached(sequence, step, which, attributes, tree);
-    let (empty, path) = (sequence.text(c""), sequence.text(target));
-    // As mount(2) would: where the host's /dev/shm is a link, the file system goes where that leads.
-    let flags = named!(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS);
-    let args = [tree.into(), empty, at_cwd(), path, flags];
-    sequence.call(step, number::MOVE_MOUNT, args).about(target);
-    sequence.call(step, number::CLOSE, [tree.into()]);
 }
 
 impl Inside<'_> {
@@ -149,12 +87,7 @@ pub(super) fn isolate(sequence: &mut Sequence, inside: &Inside<'_>) -> Kernels {
     }
     if new.contains(Kind::Net) {
         sequence.await_id_maps();
-        let allow = |sequence: &mut Sequence| allow_ping(sequence, inside.pingers, kernels);
-        if inside.ahead.0 {
-            sequence.when(When::Without(What::Ping), allow);
-        } else {
-            allow(sequence);
-        }
+        allow_ping(sequence, inside.pingers, kernels);
     }
     if inside.secluded().is_some() {
         seclude::read_only_paths(sequence, inside, kernels);
@@ -295,16 +228,9 @@ fn fresh_sysfs(sequence: &mut Sequence, inside: &Inside<'_>) {
         sequence.call(STEP, number::OPEN_TREE, args).about(CGROUP).into(tree);
         tree
     });
-    let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-    inside.ahead.take_or_make(
-        sequence,
-        |sequence| mount_what_was_ahead(sequence, STEP, FileSystem::Sys, attributes, c"/sys"),
-        |sequence| {
-            let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
-            mount(sequence, STEP, Some(c"sysfs"), c"/sys", Some(c"sysfs"), flags, None)
-                .note("/sys shows the container's network");
-        },
-    );
+    let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    mount(sequence, STEP, Some(c"sysfs"), c"/sys", Some(c"sysfs"), flags, None)
+        .note("/sys shows the container's network");
     if let Some(tree) = tree {
         let (empty, path) = (sequence.text(c""), sequence.text(CGROUP));
         let args = [tree.into(), empty, at_cwd(), path, named!(MOVE_MOUNT_F_EMPTY_PATH)];
@@ -317,22 +243,9 @@ fn fresh_sysfs(sequence: &mut Sequence, inside: &Inside<'_>) {
 const SHM: &CStr = c"/dev/shm";
 
 /// An empty file system for it.
-fn fresh_shm(
-    sequence: &mut Sequence,
-    step: Step,
-    inside: &Inside<'_>,
-    which: FileSystem,
-    note: Option<&'static str>,
-) {
-    let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-    inside.ahead.take_or_make(
-        sequence,
-        |sequence| mount_what_was_ahead(sequence, step, which, attributes, SHM),
-        |sequence| {
-            let (kind, flags) = (Some(c"tmpfs"), named!(MS_NOSUID | MS_NODEV));
-            mount(sequence, step, kind, SHM, kind, flags, Some(c"mode=1777")).note_if_any(note);
-        },
-    );
+fn fresh_shm(sequence: &mut Sequence, step: Step) -> Appended<'_> {
+    let (kind, flags) = (Some(c"tmpfs"), named!(MS_NOSUID | MS_NODEV));
+    mount(sequence, step, kind, SHM, kind, flags, Some(c"mode=1777"))
 }
 
 /// POSIX shared memory is a file system, and the IPC namespace does not cover it; message queues
@@ -340,21 +253,11 @@ fn fresh_shm(
 fn private_shared_memory(sequence: &mut Sequence, inside: &Inside<'_>) {
     const STEP: Step = Step::MountShm;
     if inside.host.shm {
-        fresh_shm(sequence, STEP, inside, FileSystem::Memory, None);
+        fresh_shm(sequence, STEP);
     }
     if inside.host.mqueue {
-        const QUEUES: &CStr = c"/dev/mqueue";
-        let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-        inside.ahead.take_or_make(
-            sequence,
-            |sequence| {
-                mount_what_was_ahead(sequence, STEP, FileSystem::Queues, attributes, QUEUES);
-            },
-            |sequence| {
-                let (kind, flags) = (Some(c"mqueue"), named!(MS_NOSUID | MS_NODEV));
-                mount(sequence, STEP, kind, QUEUES, kind, flags, None);
-            },
-        );
+        let (kind, flags) = (Some(c"mqueue"), named!(MS_NOSUID | MS_NODEV));
+        mount(sequence, STEP, kind, c"/dev/mqueue", kind, flags, None);
     }
 }
 
@@ -381,20 +284,14 @@ fn bind_hosts(sequence: &mut Sequence, content: &[u8], inside: &Inside<'_>) {
         let path = sequence.text(directory);
         sequence.call(STEP, number::UMOUNT2, [path, named!(MNT_DETACH)]).about(directory);
     } else {
-        let note = Some("covers the file's other name");
-        fresh_shm(sequence, STEP, inside, FileSystem::Scratch, note);
+        fresh_shm(sequence, STEP).note("covers the file's other name");
     }
-}
-
-/// The range of groups, as the kernel takes it.
-pub(super) fn pingers_text((first, last): (u32, u32)) -> String {
-    format!("{first} {last}")
 }
 
 /// A new network namespace forbids ICMP sockets even to its root. Where /proc/sys cannot be
 /// written, ping needs `CAP_NET_RAW`, which root inside has.
-fn allow_ping(sequence: &mut Sequence, pingers: (u32, u32), kernels: Kernels) {
-    let range = pingers_text(pingers);
+fn allow_ping(sequence: &mut Sequence, (first, last): (u32, u32), kernels: Kernels) {
+    let range = format!("{first} {last}");
     let at = kernels.in_proc(c"/proc/sys/net/ipv4/ping_group_range");
     write_file(sequence, Step::Ping, at, range.as_bytes(), true);
 }

@@ -2,12 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::files::{TTY, has_group};
-use super::isolation::pingers_text;
 use crate::error::SpecError;
 use crate::host::Host;
 use crate::host::ids::{Ids, inside_of, is_mapped};
-use crate::program::Made;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{Command, IdMap, IdRow, Spec};
 
@@ -107,27 +104,6 @@ pub(crate) fn maps_of(
         uid.inside_of(host.uid) != Some(ids.uid) || gid.inside_of(host.gid) != Some(ids.gid);
     let deny_setgroups = host.uid != 0 && !gid.through_helper;
     Ok(Some((Maps { deny_setgroups, uid, gid }, Ids { change, ..ids })))
-}
-
-/// What of a container with these maps may be made ahead: everything, where the maps are few and the caller may
-/// write them, and where the child is the one that the file systems belong to.
-pub(super) fn wanted(
-    spec: &Spec,
-    new: NamespaceOptions,
-    host: &Host,
-    made: Option<&(Maps, Ids)>,
-    pingers: (u32, u32),
-) -> Made {
-    let Some((maps, ids)) = made else { return Made::NOTHING };
-    // A devpts, for one, wants root inside.
-    let root = (ids.uid, ids.gid) == (0, 0);
-    if ids.change || !root || maps.uid.through_helper || maps.gid.through_helper {
-        return Made::NOTHING;
-    }
-    let tty = has_group(spec, new, host, TTY);
-    let (uid, gid, pingers) = (maps.uid.text(), maps.gid.text(), pingers_text(pingers));
-    let texts = [uid.as_bytes(), gid.as_bytes(), pingers.as_bytes()];
-    Made::everything(texts, maps.deny_setgroups, tty)
 }
 
 /// Who the child is while it makes the container: root inside if there is one, since only an id that

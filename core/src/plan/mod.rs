@@ -4,7 +4,6 @@
 //! arguments. It is a pure function of [`Spec`], [`Payload`] and [`Host`], and the very object that
 //! [`launch`](crate::launch::launch) executes and [`Plan::lines`] prints.
 
-pub(crate) mod ahead;
 pub(crate) mod call;
 pub(crate) mod command;
 mod confine;
@@ -18,7 +17,6 @@ pub(crate) mod text;
 
 pub use text::{Actor, Line};
 
-use ahead::{FileSystem, What, When};
 use call::{Arg, Handle, Sequence};
 use confine::Confined;
 use isolation::{Inside, named};
@@ -30,7 +28,7 @@ use crate::host::Host;
 use crate::host::files::{Files, OuterDirectory};
 use crate::host::ids::Ids;
 use crate::host::target::Target;
-use crate::program::{self, Made, Told, role, told};
+use crate::program::{self, registration, role};
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{Command, IdMap, Network, Payload, Spec};
 use crate::step::Step;
@@ -67,9 +65,6 @@ pub struct Plan {
     pub(crate) directories: Vec<OuterDirectory>,
     /// Whether the command is a copy of the caller.
     pub(crate) forks: bool,
-    /// Where the user, the network and the IPC namespace may have been made before this plan is executed: what it
-    /// uses of the rest, if that has been made just so.
-    pub(crate) spare: Option<Made>,
     new: NamespaceOptions,
     leads_session: bool,
 }
@@ -125,12 +120,7 @@ impl Plan {
         if forks && target.is_some() {
             return Err(fork::cannot_enter());
         }
-        // The watchdog makes them.
         let pingers = pingers(spec, host, command, ids);
-        let may_use_spare = spec.die_with_parent
-            && target.is_none()
-            && new.contains(Kind::User)
-            && new.contains(Kind::Net);
         let mut builder = Builder {
             spec,
             host,
@@ -140,7 +130,6 @@ impl Plan {
             files,
             kernels: Kernels::Paths,
             pingers,
-            spare: may_use_spare.then(|| maps::wanted(spec, new, host, made.as_ref(), pingers)),
             stages: Vec::new(),
         };
         builder.stage(0);
@@ -157,7 +146,7 @@ impl Plan {
             builder.finish(target)?;
         }
         let reports_on_control = builder.reports_on_control(target.is_some());
-        let (stages, spare) = (builder.stages, builder.spare);
+        let stages = builder.stages;
         let changes_ids = |call: &call::Call| {
             [number::SETRESUID.number, number::SETRESGID.number].contains(&call.number.number)
         };
@@ -166,7 +155,6 @@ impl Plan {
         Ok(Self {
             clone_flags,
             maps: made.map(|(maps, _)| maps),
-            spare,
             stages,
             watched: spec.die_with_parent,
             init: spec.init || command.is_none() || forks,
@@ -193,19 +181,23 @@ impl Plan {
     }
 
     /// How many calls can fail, for tests that make each of them fail: those of the first stage,
-    /// then those of the next. With that nothing is used that was made ahead.
+    /// then those of the next.
     #[must_use]
     pub fn call_count(&self) -> usize {
-        self.stages.iter().map(|stage| stage.sequence.shown().count()).sum()
+        self.stages.iter().map(|stage| stage.sequence.calls.len()).sum()
     }
 
     /// The stage and the index of the call with this number, of those that [`Plan::call_count`] counts.
     pub(crate) fn call_with_number(&self, number: u32) -> Option<(usize, u32)> {
-        let calls = |(index, stage): (usize, &Stage)| {
-            let calls: Vec<_> = stage.sequence.shown().map(|call| (index, call as u32)).collect();
-            calls
-        };
-        self.stages.iter().enumerate().flat_map(calls).nth(number as usize)
+        let mut rest = number;
+        for (index, stage) in self.stages.iter().enumerate() {
+            let count = stage.sequence.calls.len() as u32;
+            if rest < count {
+                return Some((index, rest));
+            }
+            rest -= count;
+        }
+        None
     }
 
     /// What the failure of a call means to the caller.
@@ -298,8 +290,6 @@ struct Builder<'a> {
     kernels: Kernels,
     /// The range of groups that ping is opened to.
     pingers: (u32, u32),
-    /// See [`Plan::spare`].
-    spare: Option<Made>,
     stages: Vec<Stage>,
 }
 
@@ -417,13 +407,12 @@ impl Builder<'_> {
         let entered = target.is_some();
         let entered_net = target.is_some_and(|target| target.kinds().contains(Kind::Net));
         let (spec, host, new, command) = (self.spec, self.host, self.new, self.command);
-        let (shares_memory, spare, pingers) = (self.shares_memory(), self.spare, self.pingers);
-        let ahead = isolation::MayUseAhead(spare.is_some_and(|wanted| wanted.all != 0));
+        let (shares_memory, pingers) = (self.shares_memory(), self.pingers);
         let new_session = command.is_none_or(|command| command.new_session);
         let sequence = self.sequence();
         if spec.die_with_parent {
             let leads_session = new_session && !new.contains(Kind::Pid);
-            sequence.register_with_watchdog(leads_session, spare, ahead);
+            sequence.register_with_watchdog(leads_session);
             if entered {
                 sequence.call(Step::Watchdog, number::CLOSE, [Handle::Watchdog.into()]);
             }
@@ -434,7 +423,7 @@ impl Builder<'_> {
         }
         isolation::isolate_without_ids(sequence, spec, new);
         if awaits_maps {
-            sequence.expect_id_maps(if ahead.0 { When::Without(What::All) } else { When::Always });
+            sequence.expect_id_maps();
         }
         let changed = ids.filter(|ids| ids.change);
         if let Some(ids) = changed {
@@ -445,13 +434,9 @@ impl Builder<'_> {
             command::restore_dumpable(sequence, host, shares_memory);
         }
         let other_net = new.contains(Kind::Net) || entered_net;
-        let inside = Inside { spec, new, other_net, pingers, host, files: self.files, ahead };
+        let inside = Inside { spec, new, other_net, pingers, host, files: self.files };
         self.kernels = isolation::isolate(self.sequence(), &inside);
         self.sequence().await_id_maps();
-        // Others close them by executing something.
-        if ahead.0 && self.forks {
-            isolation::close_what_was_ahead(self.sequence());
-        }
     }
 
     /// The command itself, in this stage or in the one that init walks.
@@ -519,29 +504,15 @@ impl Sequence {
         self.call(Step::Signals, number::RESET_SIGNALS, [set]).note(note);
     }
 
-    /// Sends a descriptor of this process to the watchdog, with those of the file systems that were made ahead:
-    /// what holds them is not this process alone, whose end would have to wait until they are taken apart.
-    fn register_with_watchdog(
-        &mut self,
-        leads_session: bool,
-        another: Option<Made>,
-        ahead: isolation::MayUseAhead,
-    ) {
-        let file_systems = FileSystem::ALL.map(Handle::Ahead);
-        let with = |sequence: &mut Self| {
-            sequence.send_to_watchdog(leads_session, another, &file_systems);
-        };
-        let alone = |sequence: &mut Self| sequence.send_to_watchdog(leads_session, another, &[]);
-        ahead.take_or_make(self, with, alone);
-    }
-
-    fn send_to_watchdog(&mut self, leads_session: bool, another: Option<Made>, others: &[Handle]) {
+    /// Sends a descriptor of this process to the watchdog.
+    fn register_with_watchdog(&mut self, leads_session: bool) {
         let pid = self.cell();
-        let session = if leads_session { told::SESSION } else { 0 };
-        let next = if another.is_some() { told::ANOTHER } else { 0 };
-        let says = Told::new(session | next, another.unwrap_or(Made::NOTHING));
-        let shown = if leads_session { "{<pidfd>, session}" } else { "{<pidfd>, process}" };
-        let (message, pidfd) = self.message_with_descriptors(says.as_bytes(), others, shown);
+        let (kind, shown) = if leads_session {
+            (registration::SESSION, "{<pidfd>, session}")
+        } else {
+            (registration::PROCESS, "{<pidfd>, process}")
+        };
+        let (message, pidfd) = self.message_with_descriptor(&[kind], shown);
         self.call(Step::Watchdog, number::GETPID, []).into(pid);
         self.call(Step::Watchdog, number::PIDFD_OPEN, [pid.into(), Arg::Int(0)]).into(pidfd);
         let args = [Handle::Watchdog.into(), message, named!(MSG_NOSIGNAL)];

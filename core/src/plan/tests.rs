@@ -1,7 +1,6 @@
 use std::borrow::Borrow;
 use std::ffi::CString;
 
-use super::ahead::When;
 use super::*;
 use crate::spec::{Command, IdRow};
 
@@ -193,18 +192,4 @@ fn who_becomes_somebody_waits_for_the_id_maps_first() {
     assert!(position(number::AWAIT_PARENT) < position(number::SETRESUID));
     let shm = calls().position(|call| call.step == Step::MountShm).unwrap();
     assert!(position(number::SETRESUID) < shm);
-    // What was made ahead belongs to the caller.
-    assert!(calls().all(|call| call.step != Step::MountShm || call.when == When::Always));
-}
-
-/// Mounts that were made ahead take the place of others, and a plan shows none of that.
-#[test]
-fn what_was_made_ahead_is_not_shown() {
-    let host = Host { shm: true, sys: true, sys_cgroup: true, ..plain() };
-    let plan = Plan::new(&Spec::default(), Payload::Command(&command()), &host, None).unwrap();
-    let calls = &plan.stages[0].sequence.calls;
-    let hidden = calls.iter().filter(|call| !call.when.is_shown()).count();
-    assert!(hidden >= 5);
-    assert_eq!(plan.stage_lines(0).iter().filter(|line| line.is_none()).count(), hidden);
-    assert!(plan.lines().iter().all(|line| !line.call.contains("<file system>")));
 }

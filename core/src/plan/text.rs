@@ -66,14 +66,13 @@ impl Plan {
     pub fn lines(&self) -> Vec<Line> {
         let mut lines = self.caller_lines();
         for index in 0..self.stages.len() {
-            lines.extend(self.stage_lines(index).into_iter().flatten());
+            lines.extend(self.stage_lines(index));
         }
         lines
     }
 
-    /// The lines of the calls that a stage makes, one for each call. None tells of a call that takes the place
-    /// of others where what they make has been made ahead.
-    pub(crate) fn stage_lines(&self, index: usize) -> Vec<Option<Line>> {
+    /// The lines of the calls that a stage makes, one for each call.
+    pub(crate) fn stage_lines(&self, index: usize) -> Vec<Line> {
         let stage = &self.stages[index];
         let mut actor = match stage.role {
             role::WALK if self.enters => Actor::Joiner,
@@ -83,7 +82,7 @@ impl Plan {
         };
         let mut lines = Vec::with_capacity(stage.sequence.calls.len());
         for call in &stage.sequence.calls {
-            let line = || Line {
+            lines.push(Line {
                 actor,
                 step: call.step,
                 call: render(&stage.sequence, call, self.is_pid_1(stage.role)),
@@ -92,8 +91,7 @@ impl Plan {
                     .sequence
                     .filename(call)
                     .map(|name| name.to_string_lossy().into_owned()),
-            };
-            lines.push(call.when.is_shown().then(line));
+            });
             if call.number.number == pseudo::FORK {
                 actor = Actor::Child;
             }

@@ -135,7 +135,6 @@ class Popen(subprocess.Popen[Any]):
     _trace: int | None = None
     _inject: tuple[int, int] | None = None
     _terminal = False
-    _awaits_end = False
     # The command does not get the terminal's SIGINT: nobody has to wait for what it does then.
     _sigint_wait_secs = 0.0
     # Until it has been measured, no peak of the child is known to be its own.
@@ -272,7 +271,6 @@ class Popen(subprocess.Popen[Any]):
             candidates=arguments.candidates(executable, None),
             argv=list(map(os.fsencode, args)),
         )
-        self._awaits_end = True
         self._start(command, executable, None)
 
     def _start(self, command: _core.Command, executable: Any, cwd: Any) -> None:
@@ -300,7 +298,6 @@ class Popen(subprocess.Popen[Any]):
             timeout=self._timeout,
             trace=self._trace,
             inject=self._inject,
-            awaits_end=self._awaits_end,
             owner=self,
         )
 

@@ -4,8 +4,7 @@ use std::mem::offset_of;
 use std::os::fd::RawFd;
 
 use super::{Arg, Call, Handles, NUMERAL, Sequence};
-use crate::plan::ahead::MadeAhead;
-use crate::program::{self, Call as FlatCall, Header, pseudo};
+use crate::program::{self, Call as FlatCall, Header};
 
 impl Sequence {
     /// The flat form, ready to be relocated.
@@ -24,9 +23,6 @@ impl Sequence {
             let number = format!("{:0width$}", facts.handles.get(*handle), width = NUMERAL);
             writer.bytes(data_at + at, number.as_bytes());
         }
-        for (at, handle) in &self.descriptors {
-            writer.bytes(data_at + at, &facts.handles.get(*handle).to_ne_bytes());
-        }
         for at in &self.pointers {
             writer.pointer_at(data_at + at, data_at);
         }
@@ -34,10 +30,6 @@ impl Sequence {
         for (index, call) in self.calls.iter().enumerate() {
             let at = size_of::<Header>() + index * size_of::<FlatCall>();
             let line = facts.lines.get(index).map_or(&[][..], Vec::as_slice);
-            if !call.when.applies(facts.ahead) {
-                writer.bytes(at + offset_of!(FlatCall, nr), &pseudo::LEFT_OUT.to_ne_bytes());
-                continue;
-            }
             writer.call(at, (call, self.args(call)), &facts.handles, data_at, (line_at, line));
             line_at += line.len();
         }
@@ -63,7 +55,6 @@ pub(crate) struct EncodeFacts<'a> {
     pub(crate) lines: &'a [Vec<u8>],
     pub(crate) mask: u64,
     pub(crate) inject: Option<(u32, i32)>,
-    pub(crate) ahead: MadeAhead,
 }
 
 struct Writer<'a> {

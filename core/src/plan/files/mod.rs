@@ -10,7 +10,7 @@ mod mounts;
 mod own;
 mod root;
 
-pub(super) use mounts::{TTY, devpts_data, has_group};
+pub(super) use mounts::devpts_data;
 
 use std::ffi::{CStr, CString};
 
@@ -32,14 +32,13 @@ struct Assembly<'a> {
     files: &'a Files,
     /// Whether the network is not the caller's.
     other_net: bool,
-    ahead: isolation::MayUseAhead,
 }
 
 /// Everything, in a namespace whose mounts are private.
 pub(super) fn build(sequence: &mut Sequence, inside: &Inside<'_>, files: &Files) -> Kernels {
     let mut kernels = Kernels::Paths;
-    let Inside { spec, new, other_net, host, ahead, .. } = *inside;
-    let assembly = Assembly { spec, new, host, files, other_net, ahead };
+    let Inside { spec, new, other_net, host, .. } = *inside;
+    let assembly = Assembly { spec, new, host, files, other_net };
     // What there is of a root of its own that takes no id; then come files that the caller may only reach as root
     // inside.
     let trees = files.own.as_ref().map(|own| assembly.kernels_trees(sequence, own));
@@ -182,7 +181,6 @@ fn attach_to(sequence: &mut Sequence, step: Step, tree: Cell, place: Cell, path:
     sequence.call(step, number::MOVE_MOUNT, args).about(path);
 }
 
-/// The names of attributes of mounts.
 fn attribute_names(bits: u64) -> String {
     const NAMES: [(u64, &str); 4] = [
         (libc::MOUNT_ATTR_RDONLY, "MOUNT_ATTR_RDONLY"),

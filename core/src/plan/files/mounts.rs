@@ -5,15 +5,14 @@ use std::fmt::Write as _;
 
 use super::root::{replace, tmpfs_on};
 use super::{
-    Assembly, attach_to, attribute_names, change_to, clone_tree, close, make_content,
-    make_directory, make_file, open_in_root, open_new_root, set_attributes,
+    Assembly, attach_to, change_to, clone_tree, close, make_content, make_directory, make_file,
+    open_in_root, open_new_root, set_attributes,
 };
 use crate::host::Host;
 use crate::host::files::{Files, Make, Owner};
 use crate::host::ids::is_mapped;
-use crate::plan::ahead::FileSystem;
 use crate::plan::call::{Arg, Cell, Sequence};
-use crate::plan::isolation::{Inside, at_cwd, mount, mount_what_was_ahead, named};
+use crate::plan::isolation::{Inside, at_cwd, mount, named};
 use crate::plan::number;
 use crate::plan::text::bit_names;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
@@ -23,7 +22,7 @@ use crate::step::Step;
 const SOURCE: Step = Step::MountSource;
 
 /// The group of terminals.
-pub(crate) const TTY: u32 = 5;
+const TTY: u32 = 5;
 
 /// Opens what is mounted from outside, and makes what is given in place, before anything is covered:
 /// for each mount the tree that is attached later, or `None` where it is a file system of its own.
@@ -134,8 +133,6 @@ impl Assembly<'_> {
     /// Mounts everything in order.
     pub(super) fn mount_all(&self, sequence: &mut Sequence, sources: &[Option<Cell>], root: Cell) {
         const STEP: Step = Step::Mount;
-        // On the host's root it covers another one.
-        let mut scratch = self.files.own.as_ref().map(|_| FileSystem::Scratch);
         for ((wanted, place), source) in
             self.spec.mounts.iter().zip(&self.files.mounts).zip(sources)
         {
@@ -149,8 +146,7 @@ impl Assembly<'_> {
                 close(sequence, STEP, *tree);
             } else {
                 change_to(sequence, STEP, onto);
-                let ahead = scratch.take_if(|_| is_scratch(&wanted.kind, &options));
-                self.file_system(sequence, (&wanted.kind, ahead), &options, &place.path);
+                self.file_system(sequence, &wanted.kind, &options, &place.path);
             }
             close(sequence, STEP, onto);
             for patch in &place.patches {
@@ -164,11 +160,11 @@ impl Assembly<'_> {
         }
     }
 
-    /// Mounts a file system of the container's own on the working directory; `ahead` may have been made.
+    /// Mounts a file system of the container's own on the working directory.
     fn file_system(
         &self,
         sequence: &mut Sequence,
-        (kind, ahead): (&MountKind, Option<FileSystem>),
+        kind: &MountKind,
         options: &Options,
         path: &CStr,
     ) {
@@ -195,17 +191,9 @@ impl Assembly<'_> {
         let data = data.strip_prefix(',').map(|data| CString::new(data).unwrap_or_default());
         let name = CString::new(kind.name()).expect("a word");
         let kind = Some(name.as_c_str());
-        let make = |sequence: &mut Sequence| {
-            mount(sequence, Step::Mount, kind, c".", kind, flags(options), data.as_deref())
-                .about(path)
-                .note("on the directory that was opened");
-        };
-        let Some(which) = ahead else { return make(sequence) };
-        let take = |sequence: &mut Sequence| {
-            let attributes = Arg::Shown(attributes(options), attribute_names);
-            mount_what_was_ahead(sequence, Step::Mount, which, attributes, c".");
-        };
-        self.ahead.take_or_make(sequence, take, make);
+        mount(sequence, Step::Mount, kind, c".", kind, flags(options), data.as_deref())
+            .about(path)
+            .note("on the directory that was opened");
     }
 }
 
@@ -230,14 +218,8 @@ pub(crate) fn devpts_data(
     data
 }
 
-/// Whether a mount is what [`FileSystem::Scratch`] is, which can be written to however it is mounted.
-fn is_scratch(kind: &MountKind, options: &Options) -> bool {
-    let is_plain = options.parameters.is_empty() && !options.read_only;
-    *kind == MountKind::Tmpfs { size: None, mode: 0o1777 } && is_plain
-}
-
 /// Whether a group has an id inside.
-pub(crate) fn has_group(spec: &Spec, new: NamespaceOptions, host: &Host, group: u32) -> bool {
+fn has_group(spec: &Spec, new: NamespaceOptions, host: &Host, group: u32) -> bool {
     if !new.contains(Kind::User) {
         return host.uid == 0;
     }

@@ -10,9 +10,8 @@ use super::{
     open_in_root,
 };
 use crate::host::files::{OwnPlaces, Owner, Place};
-use crate::plan::ahead::FileSystem;
 use crate::plan::call::{Arg, Cell, Sequence};
-use crate::plan::isolation::{at_cwd, mount, mount_detached, mount_what_was_ahead, named};
+use crate::plan::isolation::{at_cwd, mount, named};
 use crate::plan::number;
 use crate::plan::seclude::Kernels;
 use crate::spec::namespaces::Kind;
@@ -77,19 +76,12 @@ impl Assembly<'_> {
         let kind = Some(c"tmpfs");
         let data = Some(c"mode=755,size=64k");
         // The devices are mounts of their own: a device file that is made beside them need not open.
-        let (flags, attributes) = if self.spec.confine.profile.confinement().covers_files() {
-            (named!(MS_NOSUID | MS_NODEV | MS_NOEXEC), kernels_attributes())
+        let flags = if self.spec.confine.profile.confinement().covers_files() {
+            named!(MS_NOSUID | MS_NODEV | MS_NOEXEC)
         } else {
-            let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
-            (named!(MS_NOSUID | MS_NOEXEC), attributes)
+            named!(MS_NOSUID | MS_NOEXEC)
         };
-        let which = FileSystem::Devices;
-        let take = |sequence: &mut Sequence| {
-            mount_what_was_ahead(sequence, STEP, which, attributes, c".");
-        };
-        self.ahead.take_or_make(sequence, take, |sequence| {
-            mount(sequence, STEP, kind, c".", kind, flags, data).about(c"/dev");
-        });
+        mount(sequence, STEP, kind, c".", kind, flags, data).about(c"/dev");
         // Everything from here on is named from the new /dev, in which nobody else has made a link.
         let dev = open_in_root(sequence, STEP, root, &own.dev.path, true);
         change_to(sequence, STEP, dev);
@@ -117,14 +109,8 @@ impl Assembly<'_> {
         let data = devpts_data(self.spec, self.new, self.host, &|_| false);
         let data = CString::new(data).expect("words");
         let kind = Some(c"devpts");
-        let take = |sequence: &mut Sequence| {
-            let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
-            mount_what_was_ahead(sequence, STEP, FileSystem::Terminals, attributes, c"pts");
-        };
-        self.ahead.take_or_make(sequence, take, |sequence| {
-            let flags = named!(MS_NOSUID | MS_NOEXEC);
-            mount(sequence, STEP, kind, c"pts", kind, flags, Some(&data));
-        });
+        let flags = named!(MS_NOSUID | MS_NOEXEC);
+        mount(sequence, STEP, kind, c"pts", kind, flags, Some(&data));
         self.shared_memory(sequence);
         trees
     }
@@ -133,21 +119,14 @@ impl Assembly<'_> {
     /// IPC namespace is shared.
     fn shared_memory(&self, sequence: &mut Sequence) {
         const STEP: Step = Step::MountShm;
-        let (memory, queues) = (FileSystem::Memory, FileSystem::Queues);
-        for (kind, which, name, mode, data, there) in [
-            (c"tmpfs", memory, c"shm", 0o1777, Some(c"mode=1777"), self.host.shm),
-            (c"mqueue", queues, c"mqueue", 0o755, None, self.host.mqueue),
+        for (kind, name, mode, data, there) in [
+            (c"tmpfs", c"shm", 0o1777, Some(c"mode=1777"), self.host.shm),
+            (c"mqueue", c"mqueue", 0o755, None, self.host.mqueue),
         ] {
             make_directory(sequence, STEP, at_cwd(), name, Owner { mode, ..Owner::NEW }, false);
-            let mount_own = |sequence: &mut Sequence| {
+            if self.new.contains(Kind::Ipc) {
                 let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
                 mount(sequence, STEP, Some(kind), name, Some(kind), flags, data);
-            };
-            if self.new.contains(Kind::Ipc) {
-                let take = |sequence: &mut Sequence| {
-                    mount_what_was_ahead(sequence, STEP, which, kernels_attributes(), name);
-                };
-                self.ahead.take_or_make(sequence, take, mount_own);
             } else if there {
                 let path = format!("/dev/{}", name.to_string_lossy());
                 let path = CString::new(path).expect("made of strings without a NUL");
@@ -172,21 +151,13 @@ impl Assembly<'_> {
             .host
             .sys_cgroup
             .then(|| clone_tree(sequence, STEP, at_cwd(), c"/sys/fs/cgroup", true));
-        let (sys, which) = (sequence.cell(), FileSystem::Sys);
-        self.ahead.take_or_make(
-            sequence,
-            |sequence| mount_detached(sequence, STEP, which, kernels_attributes(), sys),
-            |sequence| kernel_file_system(sequence, STEP, c"sysfs", sys),
-        );
-        (Some(sys), cgroups)
+        (Some(kernel_file_system(sequence, STEP, c"sysfs")), cgroups)
     }
 
     fn proc(&self, sequence: &mut Sequence) -> Cell {
         const STEP: Step = Step::MountProc;
         if self.new.contains(Kind::Pid) {
-            let tree = sequence.cell();
-            kernel_file_system(sequence, STEP, c"proc", tree);
-            tree
+            kernel_file_system(sequence, STEP, c"proc")
         } else {
             clone_tree(sequence, STEP, at_cwd(), c"/proc", true)
         }
@@ -200,15 +171,10 @@ fn attach_in_root(sequence: &mut Sequence, step: Step, tree: Cell, place: &Place
     attach_to(sequence, step, tree, onto, &place.path);
 }
 
-/// What mounts of the kernel's file systems are.
-fn kernels_attributes() -> Arg {
-    named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
-}
-
 /// A file system of the kernel's, attached to nothing yet. What is then named from its descriptor is in
 /// it, whatever somebody else does to the way there meanwhile.
-fn kernel_file_system(sequence: &mut Sequence, step: Step, kind: &CStr, tree: Cell) {
-    let context = sequence.cell();
+fn kernel_file_system(sequence: &mut Sequence, step: Step, kind: &CStr) -> Cell {
+    let (context, tree) = (sequence.cell(), sequence.cell());
     let args = [sequence.text(kind), named!(FSOPEN_CLOEXEC)];
     sequence.call(step, number::FSOPEN, args).into(context);
     // As mount(2) names it, for whoever reads the table of mounts.
@@ -217,12 +183,10 @@ fn kernel_file_system(sequence: &mut Sequence, step: Step, kind: &CStr, tree: Ce
     sequence.call(step, number::FSCONFIG, args);
     let args = [context.into(), named!(FSCONFIG_CMD_CREATE), Arg::Null, Arg::Null, Arg::Int(0)];
     sequence.call(step, number::FSCONFIG, args);
+    let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
     sequence
-        .call(
-            step,
-            number::FSMOUNT,
-            [context.into(), named!(FSMOUNT_CLOEXEC), kernels_attributes()],
-        )
+        .call(step, number::FSMOUNT, [context.into(), named!(FSMOUNT_CLOEXEC), attributes])
         .note("of the container's own namespaces")
         .into(tree);
+    tree
 }
