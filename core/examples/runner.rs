@@ -31,7 +31,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let plan = Plan::new(&spec, Payload::Command(&command), &Host::gather(&spec)?, None)?;
 
     let trace = Some(std::io::stderr().as_raw_fd());
-    let options = launch::Options { trace, ..launch::Options::default() };
+    let options = launch::LaunchParams { trace, ..launch::LaunchParams::default() };
     let process = launch::launch(&plan, None, options)?;
 
     let status = waitpid(Pid::from_raw(process.pid()), None)?;

@@ -1,4 +1,5 @@
-//! What is kept for each calling process: the sealed helper and the socket to the watchdog.
+//! What is kept for each calling process: the sealed helper, the socket to the watchdog, and which
+//! descriptors belong to one use of a container.
 //!
 //! Callers fork, so everything is keyed by the process id; daemons close descriptors that they do not
 //! know, so what is kept is verified before each use and made again where it is gone.
@@ -6,67 +7,39 @@
 #![expect(unsafe_code, reason = "a forked child never touches its parent's lock")]
 
 use std::cell::RefCell;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{Stat, fstat};
-use rustix::net::sockopt::set_socket_passcred;
-
-use crate::error::{LaunchError, SpawnError};
-use crate::launch;
+use crate::error::SpawnError;
 use crate::step::Step;
 use crate::sys::fd;
+use crate::sys::kept::KeptFd;
 
 /// The helper program, compiled by the build script.
 static HELPER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/minidocker-init"));
 
-/// A descriptor that is known to be the one that was opened.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    fd: Option<OwnedFd>,
-    identity: (u64, u64),
-}
-
-impl Kept {
-    fn new(fd: OwnedFd) -> std::io::Result<Self> {
-        let identity = identity(fstat(&fd)?);
-        Ok(Self { fd: Some(fd), identity })
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_ref().expect("only taken when it is dropped").as_fd()
-    }
-
-    /// Whether the number still means what was opened: somebody may have closed it, and opened
-    /// something else.
-    fn is_ours(&self) -> bool {
-        fstat(self.fd()).is_ok_and(|found| identity(found) == self.identity)
-    }
-
-    pub(crate) fn raw(&self) -> RawFd {
-        self.fd().as_raw_fd()
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        if !self.is_ours() {
-            // Somebody else's by now: not ours to close.
-            let _ = self.fd.take().map(IntoRawFd::into_raw_fd);
-        }
-    }
-}
-
-/// What tells a file from every other one.
-const fn identity(found: Stat) -> (u64, u64) {
-    (found.st_dev, found.st_ino)
-}
-
+/// Descriptors that one process keeps.
 #[derive(Default)]
-struct Slots {
-    helper: Option<Arc<Kept>>,
-    watchdog: Option<Arc<Kept>>,
+pub(crate) struct Slots {
+    helper: Option<Arc<KeptFd>>,
+    /// The socket to the watchdog.
+    pub(crate) watchdog: Option<Arc<KeptFd>>,
+}
+
+impl Slots {
+    /// The sealed memfd with the helper program.
+    pub(crate) fn helper(&mut self) -> Result<Arc<KeptFd>, SpawnError> {
+        if let Some(kept) = self.helper.as_ref().filter(|kept| kept.is_ours()) {
+            return Ok(Arc::clone(kept));
+        }
+        let kept = make_helper()
+            .and_then(KeptFd::new)
+            .map_err(|error| SpawnError::from_io(Step::Helper, &error))?;
+        let kept = Arc::new(kept);
+        self.helper = Some(Arc::clone(&kept));
+        Ok(kept)
+    }
 }
 
 /// The state of one process. A forked child makes its own and never touches its parent's lock, which
@@ -166,15 +139,14 @@ pub fn is_main_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
 }
 
-impl Caller {
-    fn with<T>(&self, act: impl FnOnce(&mut Slots) -> T) -> T {
-        act(&mut self.slots.lock().unwrap_or_else(PoisonError::into_inner))
-    }
+/// Calls `act` with what this process keeps; no other thread has it meanwhile.
+pub(crate) fn with_slots<T>(act: impl FnOnce(&mut Slots) -> T) -> T {
+    act(&mut caller().slots.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The sealed memfd with the helper program.
-pub(crate) fn helper() -> Result<Arc<Kept>, SpawnError> {
-    caller().with(helper_in)
+pub(crate) fn helper() -> Result<Arc<KeptFd>, SpawnError> {
+    with_slots(Slots::helper)
 }
 
 /// A helper of its own, made anew: what a process that has kept none yet would do.
@@ -186,39 +158,4 @@ fn make_helper() -> std::io::Result<OwnedFd> {
     let fd = fd::memfd(c"minidocker-init", HELPER, true)?;
     fd::seal(&fd)?;
     Ok(fd)
-}
-
-fn helper_in(slots: &mut Slots) -> Result<Arc<Kept>, SpawnError> {
-    if let Some(kept) = slots.helper.as_ref().filter(|kept| kept.is_ours()) {
-        return Ok(Arc::clone(kept));
-    }
-    let kept = Arc::new(
-        make_helper()
-            .and_then(Kept::new)
-            .map_err(|error| SpawnError::from_io(Step::Helper, &error))?,
-    );
-    slots.helper = Some(Arc::clone(&kept));
-    Ok(kept)
-}
-
-/// The socket that containers send a descriptor of themselves to.
-pub(crate) fn watchdog() -> Result<Arc<Kept>, LaunchError> {
-    caller().with(|slots| {
-        if let Some(kept) = slots.watchdog.as_ref()
-            && kept.is_ours()
-            && !fd::is_hung_up(kept.fd())
-        {
-            return Ok(Arc::clone(kept));
-        }
-        let helper = helper_in(slots)?;
-        let failed = |error: std::io::Error| SpawnError::from_io(Step::Watchdog, &error);
-        let (ours, theirs) = fd::socket_pair().map_err(failed)?;
-        // It takes a container's word for itself alone.
-        set_socket_passcred(&theirs, true).map_err(|error| failed(error.into()))?;
-        let pidfd = fd::pidfd_open(std::process::id() as i32).map_err(failed)?;
-        launch::start_watchdog(&helper, theirs.as_fd(), pidfd.as_fd())?;
-        let kept = Arc::new(Kept::new(ours).map_err(failed)?);
-        slots.watchdog = Some(Arc::clone(&kept));
-        Ok(kept)
-    })
 }

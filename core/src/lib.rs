@@ -13,13 +13,14 @@
 //! for line in plan.lines() {
 //!     println!("{line}");
 //! }
-//! let process = launch::launch(&plan, None, launch::Options::default())?;
+//! let process = launch::launch(&plan, None, launch::LaunchParams::default())?;
 //! println!("started {}", process.pid());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 pub mod caller;
 mod child;
+mod clone;
 pub mod error;
 pub mod host;
 pub mod launch;
@@ -32,6 +33,7 @@ mod raw;
 pub mod spec;
 pub mod step;
 mod sys;
+mod watchdog;
 
 /// How many cases a property is tried with: few, where nobody asks for more.
 #[cfg(test)]

@@ -10,7 +10,7 @@ use minidocker_core::caller;
 use minidocker_core::error::{LaunchError, SpawnError, SpecError};
 use minidocker_core::host::Host;
 use minidocker_core::host::target::Target;
-use minidocker_core::launch::{self, Options};
+use minidocker_core::launch::{self, LaunchParams};
 use minidocker_core::linux::CloneFlags;
 use minidocker_core::plan::Plan;
 use minidocker_core::process::{self, Delivered};
@@ -246,7 +246,7 @@ pub(crate) fn launched<T>(
     timeout: Option<f64>,
     trace: Option<RawFd>,
     inject: Option<(u32, i32)>,
-    launch: impl FnOnce(Options<'_>) -> Result<T, LaunchError> + Send,
+    launch: impl FnOnce(LaunchParams<'_>) -> Result<T, LaunchError> + Send,
 ) -> PyResult<T>
 where
     T: Send,
@@ -263,7 +263,7 @@ where
             interruption = checked.map(Result::err);
             !matches!(interruption, Some(None))
         };
-        launch(Options { interrupted: Some(&mut interrupted), deadline, trace, inject })
+        launch(LaunchParams { interrupted: Some(&mut interrupted), deadline, trace, inject })
     });
     launched.map_err(|error| match error {
         LaunchError::Spawn(error) => errors::spawn_error(py, &error),

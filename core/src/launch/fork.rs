@@ -14,38 +14,30 @@
 //! While the child is in `fork()` it may hold locks of the caller's allocator, so it is not killed
 //! then; that time is as long as the kernel takes to copy page tables.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+#![expect(
+    unsafe_code,
+    reason = "memory and descriptors of a process that was forked in the middle of a call"
+)]
 
-use super::clone::{
-    Outcome, Shared, block_signals, clone_and_fork, reap, restore_signals, signal_mask,
-};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::encoder::StageEncoder;
 use super::point::{self, Point, ThreadState};
 use super::report::read_message;
-use super::wait::Wait;
-use super::{
-    Options, Told, bytes_of, facts, restore_dumpable, stage_lines, tell_before, write_maps,
-};
-use crate::caller;
-use crate::child;
+use super::{LaunchParams, restore_dumpable, write_id_maps};
+use crate::clone::shared::SharedProgram;
+use crate::clone::signals::{block_signals, restore_signals};
+use crate::clone::wait::Wait;
+use crate::clone::{Outcome, Side, clone_and_fork, program_memfd, reap};
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Plan;
-use crate::plan::call::{EncodeFacts, Handles};
+use crate::plan::call::Handles;
 use crate::process::Process;
 use crate::program::{Header, Message, go, message, relocate, tid};
 use crate::raw::{exit, nr, syscall};
 use crate::step::Step;
 use crate::sys::{self, fd};
-
-/// Which of the two processes returns from a fork.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The one that called it.
-    Caller,
-    /// The copy, in the container.
-    Copy,
-}
+use crate::{caller, child, watchdog};
 
 /// What [`fork`] returns, in either process.
 #[derive(Debug)]
@@ -67,15 +59,14 @@ pub enum Forked {
 /// As for [`launch`](super::launch); only in the caller.
 pub fn fork(
     plan: &Plan,
-    options: Options<'_>,
+    params: LaunchParams<'_>,
     around: &mut dyn FnMut(&mut dyn FnMut() -> Side) -> Side,
 ) -> Result<Forked, LaunchError> {
     debug_assert!(plan.forks, "the plan was made for a fork");
-    let mut wait = Wait::new(options.interrupted.map(|ask| ask as _), options.deadline);
-    let told = Told { trace: options.trace.unwrap_or(-1), inject: options.inject };
+    let mut wait = Wait::new(params.interrupted.map(|ask| ask as _), params.deadline);
     let failed = |error: std::io::Error| SpawnError::from_io(Step::Prepare, &error);
     let helper = caller::helper()?;
-    let watchdog = plan.watched.then(caller::watchdog).transpose()?;
+    let watchdog = plan.watched.then(watchdog::socket).transpose()?;
     let (control, inits_control) = fd::socket_pair().map_err(failed)?;
     let (channel, copys_channel) = fd::stream_pair().map_err(failed)?;
     let mut handles = Handles {
@@ -84,23 +75,19 @@ pub fn fork(
         control: inits_control.as_raw_fd(),
         ..Handles::NONE
     };
-    let encoder = Encoder { plan, mask: signal_mask(), told };
-    let mut copys_program = encoder.encode(2, handles, copys_channel.as_raw_fd(), -1);
-    let inits_program = encoder.encode(1, handles, -1, handles.control);
-    let memfd = fd::memfd(c"minidocker-program", &bytes_of(&inits_program), false);
-    let memfd = memfd.map_err(failed)?;
+    let encoder = StageEncoder::new(plan, params.trace, params.inject);
+    let mut copys_program = encoder.encode(2, handles, copys_channel.as_raw_fd());
+    let memfd = program_memfd(&encoder.encode(1, handles, -1)).map_err(failed)?;
     handles.programs[0] = memfd.as_raw_fd();
-    let mut program = encoder.encode(0, handles, -1, -1);
-    if told.trace >= 0 {
-        tell_before(plan, told.trace);
-    }
+    let mut program = encoder.encode(0, handles, -1);
+    encoder.trace_caller();
     let mut point = Point::new(program.as_mut_ptr().cast());
     // SAFETY: a whole program, which only this function has yet.
     let header = unsafe { &mut *program.as_mut_ptr().cast::<Header>() };
     header.fork = Some(fork_for_the_caller);
     header.fork_context = (&raw mut point) as u64;
 
-    let mut copys = Copy {
+    let mut copys = CallerCopy {
         channel: copys_channel.as_raw_fd(),
         others: vec![
             control.as_raw_fd(),
@@ -121,11 +108,11 @@ pub fn fork(
         // The child has copies. The caller's own would keep the sockets open, and the id maps need a
         // descriptor where few are left.
         childs = None;
-        write_maps(plan, pid, wait)
+        write_id_maps(plan, pid, wait)
     };
-    let mut forking = |shared: &Shared, wait: &mut Wait<'_>| {
+    let mut forking = |shared: &SharedProgram, wait: &mut Wait<'_>| {
         shared.wait_while(tid::HERE, wait)?;
-        if shared.tid_value() != tid::AWAITS_FORK {
+        if shared.child_state() != tid::AWAITS_FORK {
             return Ok(Side::Caller);
         }
         let state = ThreadState::of_this_thread();
@@ -151,7 +138,7 @@ pub fn fork(
         std::mem::forget((control, channel));
         return Ok(Forked::Copy(copys.borrow().await_the_caller()));
     }
-    let container = Started(outcome.pid);
+    let container = UnfinishedContainer(outcome.pid);
     if let Some((index, errno)) = outcome.failed {
         return Err(plan.failure(0, index, errno).into());
     }
@@ -165,13 +152,13 @@ pub fn fork(
 
 /// Descriptors of the copy. It has those that the child was cloned with, whatever has become of the
 /// caller's since.
-struct Copy {
+struct CallerCopy {
     channel: RawFd,
     /// What belongs to this launch, and to other uses of containers.
     others: Vec<RawFd>,
 }
 
-impl Copy {
+impl CallerCopy {
     /// Makes the copy what the plan says about the command, closes what is not the command's, and tells
     /// the caller.
     fn become_the_command(&self, program: &mut [u64]) {
@@ -216,32 +203,15 @@ impl Copy {
 }
 
 /// A container that is not whole yet. Dropped: it is killed and reaped.
-struct Started(i32);
+struct UnfinishedContainer(i32);
 
-impl Drop for Started {
+impl Drop for UnfinishedContainer {
     fn drop(&mut self) {
         // Without a PID namespace the copy does not end with init; both are in one process group,
         // whose leader has not been reaped, so the number is theirs.
         let _ = sys::kill(-self.0, libc::SIGKILL);
         let _ = sys::kill(self.0, libc::SIGKILL);
         reap(self.0);
-    }
-}
-
-struct Encoder<'a> {
-    plan: &'a Plan,
-    mask: u64,
-    told: Told,
-}
-
-impl Encoder<'_> {
-    fn encode(&self, number: usize, handles: Handles, report: RawFd, control: RawFd) -> Box<[u64]> {
-        let trace = self.told.trace;
-        let lines = if trace >= 0 { stage_lines(self.plan, number) } else { Vec::new() };
-        let stage = &self.plan.stages[number];
-        let inject = self.told.inject_into(self.plan)(number);
-        let facts = facts((number, stage), handles, self.mask, (trace, &lines), inject);
-        stage.sequence.encode(&EncodeFacts { report, control, ..facts })
     }
 }
 
@@ -255,8 +225,8 @@ impl Encoder<'_> {
 unsafe extern "C" fn fork_for_the_caller(context: u64) -> i64 {
     // SAFETY: the caller's promise; the launch does not touch it while this process is here.
     let point = unsafe { &*(context as *const Point) };
-    let shared = Shared::borrowed(point.program());
-    shared.announce(tid::AWAITS_FORK);
+    let shared = SharedProgram::borrowed(point.program());
+    shared.tell_parent(tid::AWAITS_FORK);
     if let Err(errno) = shared.await_fork() {
         return -i64::from(errno);
     }
@@ -274,10 +244,10 @@ unsafe extern "C" fn fork_for_the_caller(context: u64) -> i64 {
 }
 
 /// Stands still until the child has executed init, or has ended. The copy returns from here, too.
-fn stand_still(shared: &Shared, point: &mut Point) -> Side {
+fn stand_still(shared: &SharedProgram, point: &mut Point) -> Side {
     // Nothing of this process may use the thread's state meanwhile: no handler either.
     let mask = block_signals();
-    let copied = point.stand(go_on_and_wait, shared.header.cast());
+    let copied = point.stand(go_on_and_wait, shared.header().cast());
     if copied {
         // The mask comes back with the command's other settings.
         return Side::Copy;
@@ -288,9 +258,9 @@ fn stand_still(shared: &Shared, point: &mut Point) -> Side {
 
 /// Lets the child fork, and waits for its exec or its end with nothing but system calls.
 extern "C" fn go_on_and_wait(header: *mut std::ffi::c_void) {
-    let shared = Shared::borrowed(header.cast());
-    shared.tell(go::FORK);
-    shared.wait_still(tid::AWAITS_FORK);
+    let shared = SharedProgram::borrowed(header.cast());
+    shared.tell_child(go::FORK);
+    shared.wait_still_while(tid::AWAITS_FORK);
 }
 
 /// Waits for the copy's word, and lets it go on.
@@ -317,73 +287,5 @@ fn await_the_copy(
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(failed(&error.into()).into()),
         }
-    }
-}
-
-impl Shared {
-    /// The child: says what it is doing, where the caller waits for its end.
-    fn announce(&self, state: u32) {
-        let word = self.word(std::mem::offset_of!(Header, tid));
-        word.store(state, Ordering::Release);
-        // SAFETY: a valid futex word.
-        let _ = unsafe { syscall(nr::FUTEX, [word.as_ptr() as u64, 1, 1, 0, 0, 0]) };
-    }
-
-    /// The child: waits until the caller stands still. The caller may have to wait for its
-    /// interpreter's lock before; where it never gets it, the launch is given up after a while.
-    fn await_fork(&self) -> Result<(), i32> {
-        const PATIENCE: Duration = Duration::from_secs(600);
-        let word = self.word(std::mem::offset_of!(Header, go));
-        let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
-            let state = word.load(Ordering::Acquire);
-            match state {
-                go::FORK => return Ok(()),
-                go::ABORT => return Err(libc::ECANCELED),
-                // The caller has not done its part yet, or has and is on its way.
-                _ => {}
-            }
-            let second = [1_u64, 0];
-            let timeout = second.as_ptr() as u64;
-            let args = [word.as_ptr() as u64, 0, u64::from(state), timeout, 0, 0];
-            // SAFETY: a valid futex word, and a timeout that lives on this stack.
-            let _ = unsafe { syscall(nr::FUTEX, args) };
-        }
-        Err(libc::ETIMEDOUT)
-    }
-
-    /// Waits while `tid` has this value, and does nothing else.
-    fn wait_still(&self, value: u32) {
-        let word = self.word(std::mem::offset_of!(Header, tid));
-        while word.load(Ordering::Acquire) == value {
-            // SAFETY: a valid futex word, and no timeout.
-            let _ = unsafe { syscall(nr::FUTEX, [word.as_ptr() as u64, 0, value.into(), 0, 0, 0]) };
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What [`Shared::await_fork`] returns where the caller says this, one after the other, a while later.
-    fn after(states: &[u32]) -> Result<(), i32> {
-        let program = vec![0_u64; size_of::<Header>() / 8 + 1].into_boxed_slice();
-        let address = Box::into_raw(program).cast::<Header>() as usize;
-        let shared = || Shared::borrowed(address as *mut Header);
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(move || shared().await_fork());
-            for &state in states {
-                std::thread::sleep(Duration::from_millis(30));
-                shared().tell(state);
-            }
-            waiting.join().expect("the wait does not panic")
-        })
-    }
-
-    #[test]
-    fn a_child_that_is_ahead_of_its_caller_waits_for_it() {
-        assert_eq!(after(&[go::ON, go::FORK]), Ok(()));
-        assert_eq!(after(&[go::ABORT]), Err(libc::ECANCELED));
     }
 }

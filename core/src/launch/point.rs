@@ -1,6 +1,8 @@
 //! The point at which a thread stands still while it is forked, and what its copy needs to be the
 //! same thread again.
 
+#![expect(unsafe_code, reason = "saves and restores registers in assembly")]
+
 use std::ffi::c_void;
 
 use crate::program::Header;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvFlags, recv};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use super::clone::kill_and_reap;
-use super::wait::Wait;
+use crate::clone::kill_and_reap;
+use crate::clone::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Plan;
 use crate::program::{Message, message};
@@ -30,7 +30,7 @@ pub(super) fn await_report(
     wait: &mut Wait<'_>,
 ) -> Result<i32, LaunchError> {
     let (joiner, command) = if plan.enters { (Some(first), None) } else { (None, Some(first)) };
-    let mut started = Started { report, joiner, command, done: false };
+    let mut started = HelperChildren { report, joiner, command, done: false };
     // Init may say that it is done before the joiner that has started it says so.
     let mut is_done = false;
     loop {
@@ -67,7 +67,7 @@ pub(super) fn await_report(
 
 /// Ends the command of a helper that has been killed, if that came so far as to report one.
 pub(super) fn end_the_command(report: BorrowedFd<'_>) {
-    drop(Started { report, joiner: None, command: None, done: false });
+    drop(HelperChildren { report, joiner: None, command: None, done: false });
 }
 
 /// Waits until init says that the command has been executed, or why not, and returns init's pid. What it
@@ -78,7 +78,8 @@ pub(super) fn await_introduction(
     control: BorrowedFd<'_>,
     wait: &mut Wait<'_>,
 ) -> Result<i32, LaunchError> {
-    let mut started = Started { report: control, joiner: None, command: Some(init), done: false };
+    let mut started =
+        HelperChildren { report: control, joiner: None, command: Some(init), done: false };
     loop {
         let readable = fd::is_readable(control, wait.slice())
             .map_err(|error| SpawnError::from_io(Step::Prepare, &error))?;
@@ -111,7 +112,7 @@ pub(super) fn await_introduction(
 
 /// What a launch through the helper has started so far. Dropped: the joiner is killed and reaped, and
 /// so is the command unless that is done.
-struct Started<'a> {
+struct HelperChildren<'a> {
     report: BorrowedFd<'a>,
     joiner: Option<i32>,
     command: Option<i32>,
@@ -119,7 +120,7 @@ struct Started<'a> {
     done: bool,
 }
 
-impl Started<'_> {
+impl HelperChildren<'_> {
     /// Whether nothing more will be reported, as far as can be told without the pipe.
     fn is_over(&self, init: bool) -> bool {
         match (self.command, self.joiner) {
@@ -152,7 +153,7 @@ impl Started<'_> {
     }
 }
 
-impl Drop for Started<'_> {
+impl Drop for HelperChildren<'_> {
     fn drop(&mut self) {
         if let Some(joiner) = self.joiner {
             self.learn_the_command(joiner);

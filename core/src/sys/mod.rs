@@ -3,9 +3,17 @@
 #![expect(unsafe_code, reason = "foreign system calls without a safe wrapper")]
 
 pub(crate) mod fd;
+pub(crate) mod kept;
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Whether /proc is one that shows this process.
+pub(crate) fn has_own_proc() -> bool {
+    std::fs::read_link("/proc/self")
+        .is_ok_and(|pid| pid.as_os_str() == OsStr::new(&std::process::id().to_string()))
+}
 
 /// kill(2). Real-time signals have no name in `nix`.
 pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {

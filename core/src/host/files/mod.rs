@@ -3,7 +3,6 @@
 
 mod gather;
 mod mountinfo;
-mod outer;
 mod owners;
 mod sources;
 mod tree;
@@ -13,7 +12,6 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-pub(crate) use outer::{Made, OuterDirectory};
 pub(crate) use tree::{Entries, Node, Owner};
 
 use gather::Gatherer;
@@ -76,6 +74,13 @@ pub(crate) struct Place {
     pub(crate) patches: Vec<Patch>,
     /// What it shows, outside, without links; for an overlay the directory that keeps it comes last.
     pub(crate) sources: Vec<CString>,
+}
+
+/// A directory outside that a launch creates, to keep what the container writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OuterDirectory {
+    pub(crate) path: PathBuf,
+    pub(crate) owner: Owner,
 }
 
 /// The places of a root of its own that every container needs.

@@ -57,6 +57,23 @@ pub(crate) struct EncodeFacts<'a> {
     pub(crate) inject: Option<(u32, i32)>,
 }
 
+impl EncodeFacts<'_> {
+    /// A program by itself, which reports in its own header.
+    pub(crate) const fn new(role: u32, handles: Handles, mask: u64) -> Self {
+        Self {
+            role,
+            stage: 0,
+            handles,
+            report: -1,
+            control: -1,
+            trace: -1,
+            lines: &[],
+            mask,
+            inject: None,
+        }
+    }
+}
+
 struct Writer<'a> {
     buffer: &'a mut [u8],
     relocations: Vec<u32>,

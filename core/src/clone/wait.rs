@@ -9,15 +9,15 @@ use crate::error::LaunchError;
 const SLICE: Duration = Duration::from_millis(50);
 
 /// How a wait of the launch may end early.
-pub(super) struct Wait<'a> {
+pub(crate) struct Wait<'a> {
     interrupted: Option<&'a mut (dyn FnMut() -> bool + 'a)>,
     deadline: Option<Instant>,
     /// Why the launch is given up. Said once, it stays so: who asks next may be somebody else.
-    pub(super) given_up: Option<LaunchError>,
+    pub(crate) given_up: Option<LaunchError>,
 }
 
 impl<'a> Wait<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         interrupted: Option<&'a mut (dyn FnMut() -> bool + 'a)>,
         deadline: Option<Instant>,
     ) -> Self {
@@ -25,12 +25,12 @@ impl<'a> Wait<'a> {
     }
 
     /// A wait that only the time ends.
-    pub(super) fn at_most(time: Duration) -> Self {
+    pub(crate) fn at_most(time: Duration) -> Self {
         Self::new(None, Some(Instant::now() + time))
     }
 
     /// Whether to go on. To be asked at least once in every [`slice`](Self::slice).
-    pub(super) fn check(&mut self) -> Result<(), LaunchError> {
+    pub(crate) fn check(&mut self) -> Result<(), LaunchError> {
         if self.given_up.is_none() {
             if self.interrupted.as_mut().is_some_and(|interrupted| interrupted()) {
                 self.given_up = Some(LaunchError::Interrupted);
@@ -42,7 +42,7 @@ impl<'a> Wait<'a> {
     }
 
     /// How long to wait until the next [`check`](Self::check).
-    pub(super) fn slice(&self) -> Duration {
+    pub(crate) fn slice(&self) -> Duration {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // A wait of no time at all would be a busy loop where the clock is coarse.
         left.map_or(SLICE, |left| left.clamp(Duration::from_micros(100), SLICE))

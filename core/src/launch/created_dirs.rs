@@ -1,51 +1,44 @@
-//! Directories that keep a layer: made outside by the launch, and taken back when it fails.
+//! Directories that keep a layer: created outside by the launch, and removed when it fails.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use super::Owner;
+use crate::host::files::OuterDirectory;
 
-/// A directory outside that a launch makes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OuterDirectory {
-    pub(crate) path: PathBuf,
-    pub(crate) owner: Owner,
-}
-
-/// The directories that a launch has made. Dropped before [`Made::keep`], they go again.
+/// The directories that a launch has created. Dropped before [`CreatedDirs::keep`], it removes them.
 #[derive(Debug, Default)]
-pub(crate) struct Made(Vec<PathBuf>);
+pub(super) struct CreatedDirs(Vec<PathBuf>);
 
-impl Made {
-    /// Makes them.
+impl CreatedDirs {
+    /// Creates them.
     ///
     /// # Errors
     ///
     /// What the kernel refuses, and for which directory; none of them is left then.
-    pub(crate) fn make(directories: &[OuterDirectory]) -> Result<Self, (PathBuf, io::Error)> {
-        let mut made = Self::default();
+    pub(super) fn create(directories: &[OuterDirectory]) -> Result<Self, (PathBuf, io::Error)> {
+        let mut created = Self::default();
         for OuterDirectory { path, owner } in directories {
             let failed = |error| (path.clone(), error);
             fs::DirBuilder::new().mode(0o700).create(path).map_err(failed)?;
-            made.0.push(path.clone());
+            created.0.push(path.clone());
             // A plain caller's layer is the caller's; it is root inside.
             if nix::unistd::geteuid().is_root() {
                 chown(path, Some(owner.uid), Some(owner.gid)).map_err(failed)?;
             }
             fs::set_permissions(path, fs::Permissions::from_mode(owner.mode)).map_err(failed)?;
         }
-        Ok(made)
+        Ok(created)
     }
 
-    /// The container has come to be: they stay.
-    pub(crate) fn keep(mut self) {
+    /// Launch succeeded; keep the directories.
+    pub(super) fn keep(mut self) {
         self.0.clear();
     }
 }
 
-impl Drop for Made {
+impl Drop for CreatedDirs {
     fn drop(&mut self) {
         for path in &self.0 {
             // Nobody but the failed launch has put anything there. What cannot be removed is the

@@ -1,13 +1,12 @@
 //! The id maps of the child's new user namespace, which the parent writes while the child waits.
 
-use std::ffi::OsStr;
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use super::wait::Wait;
+use crate::clone::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::maps::{Maps, Rows};
 use crate::step::Step;
@@ -70,17 +69,11 @@ fn write_file(pid: i32, file: &str, text: &str) -> Result<(), SpawnError> {
     }
 }
 
-/// Whether /proc is one that shows this process.
-pub(super) fn has_own_proc() -> bool {
-    std::fs::read_link("/proc/self")
-        .is_ok_and(|pid| pid.as_os_str() == OsStr::new(&std::process::id().to_string()))
-}
-
 /// Says why the kernel refused a map, where that is not what its error number suggests.
 fn refused(error: &io::Error) -> SpawnError {
     let mut refused = SpawnError::from_io(Step::IdMaps, error);
     let dumpable = nix::sys::prctl::get_dumpable().unwrap_or(true);
-    if !has_own_proc() {
+    if !sys::has_own_proc() {
         refused.hint = SpawnError::new(Step::IdMaps, libc::ENOENT).hint;
     } else if refused.errno == libc::EACCES && !dumpable {
         let remedy = "The caller is not dumpable (it has changed its user id, for one), and its \
@@ -170,9 +163,9 @@ mod tests {
     use std::ffi::CString;
 
     use super::*;
+    use crate::clone::reap;
     use crate::host::Host;
-    use crate::launch::clone::reap;
-    use crate::launch::{Options, launch};
+    use crate::launch::{LaunchParams, launch};
     use crate::plan::Plan;
     use crate::spec::{Command, Payload, Spec};
 
@@ -191,7 +184,7 @@ mod tests {
         for spec in [Spec { rootfs: Some(c"/".to_owned()), ..lab.clone() }, lab] {
             let host = Host::gather(&spec).expect("what a plan needs");
             let plan = Plan::new(&spec, Payload::Command(&command), &host, None).expect("a plan");
-            let process = launch(&plan, None, Options::default()).expect("a container");
+            let process = launch(&plan, None, LaunchParams::default()).expect("a container");
             assert_eq!(reap(process.pid()), Some(0));
         }
         LATE.set(Duration::ZERO);

@@ -1,0 +1,189 @@
+//! The program that parent and child share, and the futex words in it by which they wait for each other.
+//!
+//! The futex calls are never `FUTEX_PRIVATE_FLAG`: parent and child are two processes in one memory, and the
+//! kernel wakes the parent on the child's behalf.
+
+#![expect(unsafe_code, reason = "memory that two processes share")]
+
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::wait::Wait;
+use crate::error::LaunchError;
+use crate::program::{Header, NOTHING_FAILED, go, relocate};
+use crate::raw::{Errno, nr, syscall};
+
+/// A relocated program in the memory of a parent and of its child.
+pub(crate) struct SharedProgram {
+    header: *mut Header,
+    /// In words; 0 where it is borrowed.
+    length: usize,
+}
+
+impl SharedProgram {
+    pub(super) fn new(program: Box<[u64]>) -> Self {
+        let length = program.len();
+        let header: *mut Header = Box::into_raw(program).cast();
+        // SAFETY: a whole program, just encoded, in words, to which there is no other pointer.
+        unsafe { relocate(header) };
+        Self { header, length }
+    }
+
+    /// The same program for code that does not free it.
+    pub(crate) const fn borrowed(header: *mut Header) -> Self {
+        Self { header, length: 0 }
+    }
+
+    pub(crate) const fn header(&self) -> *mut Header {
+        self.header
+    }
+
+    /// Frees the program.
+    ///
+    /// # Safety
+    ///
+    /// No child uses it any more.
+    pub(super) unsafe fn free(self) {
+        let words = std::ptr::slice_from_raw_parts_mut(self.header.cast::<u64>(), self.length);
+        // SAFETY: `new` took it out of a box of that length, and this gives up the only pointer to it.
+        drop(unsafe { Box::from_raw(words) });
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: the offset of a member, inside the header.
+        let word = unsafe { self.header.cast::<u8>().add(offset) };
+        // SAFETY: aligned as the member is, alive until `free`, and after the clone only accessed
+        // atomically here and by the kernel, or by the child before it ends.
+        unsafe { AtomicU32::from_ptr(word.cast()) }
+    }
+
+    /// The word that the kernel clears when the child leaves this memory.
+    pub(super) fn tid(&self) -> &AtomicU32 {
+        self.word(offset_of!(Header, tid))
+    }
+
+    fn go(&self) -> &AtomicU32 {
+        self.word(offset_of!(Header, go))
+    }
+
+    /// What the child is doing: see [`tid`](crate::program::tid).
+    pub(crate) fn child_state(&self) -> u32 {
+        // Acquire: what the child wrote before it left is seen. The kernel's store follows the child's own
+        // in its program order, and a system call of the child's lies between them.
+        self.tid().load(Ordering::Acquire)
+    }
+
+    /// Whether the child has left this memory.
+    pub(super) fn is_left(&self) -> bool {
+        self.child_state() == 0
+    }
+
+    /// Tells the child to go on, or to end: see [`go`].
+    pub(crate) fn tell_child(&self, state: u32) {
+        store_and_wake(self.go(), state);
+    }
+
+    /// Waits until the child has left this memory.
+    pub(super) fn wait_until_left(&self, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
+        loop {
+            match self.child_state() {
+                0 => return Ok(()),
+                state => self.wait_while(state, wait)?,
+            }
+        }
+    }
+
+    /// Waits while the child is in this state.
+    pub(crate) fn wait_while(&self, state: u32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
+        while self.child_state() == state {
+            // EAGAIN: it has another value by now.
+            if sleep(self.tid(), state, Some(wait.slice()))
+                .is_err_and(|error| error != libc::EAGAIN)
+            {
+                wait.check()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits while the child is in this state, with system calls alone.
+    pub(crate) fn wait_still_while(&self, state: u32) {
+        while self.child_state() == state {
+            let _ = sleep(self.tid(), state, None);
+        }
+    }
+
+    /// The call at which the child failed, and the error number; complete once it [is left](Self::is_left).
+    pub(super) fn failure(&self) -> Option<(u32, i32)> {
+        let index = self.word(offset_of!(Header, failed_at)).load(Ordering::Acquire);
+        let errno = self.word(offset_of!(Header, failed_errno)).load(Ordering::Relaxed);
+        (index != NOTHING_FAILED).then_some((index, errno as i32))
+    }
+
+    /// In the child: tells the parent what it is doing.
+    pub(crate) fn tell_parent(&self, state: u32) {
+        store_and_wake(self.tid(), state);
+    }
+
+    /// In the child: waits until the parent stands still. The parent may have to wait for its
+    /// interpreter's lock first; if it never gets it, the launch fails after ten minutes.
+    pub(crate) fn await_fork(&self) -> Result<(), Errno> {
+        const PATIENCE: Duration = Duration::from_secs(600);
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            match self.go().load(Ordering::Acquire) {
+                go::FORK => return Ok(()),
+                go::ABORT => return Err(libc::ECANCELED),
+                // The parent has not done its part yet, or has and is on its way.
+                state => {
+                    let _ = sleep(self.go(), state, Some(Duration::from_secs(1)));
+                }
+            }
+        }
+        Err(libc::ETIMEDOUT)
+    }
+}
+
+fn store_and_wake(word: &AtomicU32, value: u32) {
+    const FUTEX_WAKE: u64 = libc::FUTEX_WAKE as u64;
+    word.store(value, Ordering::Release);
+    // SAFETY: a valid futex word.
+    let _ = unsafe { syscall(nr::FUTEX, [word.as_ptr() as u64, FUTEX_WAKE, 1, 0, 0, 0]) };
+}
+
+/// Sleeps until the word no longer has this value, a signal comes, or `time` is up.
+fn sleep(word: &AtomicU32, value: u32, time: Option<Duration>) -> Result<usize, Errno> {
+    const FUTEX_WAIT: u64 = libc::FUTEX_WAIT as u64;
+    let time = time.map(|time| [time.as_secs(), u64::from(time.subsec_nanos())]);
+    let timeout = time.as_ref().map_or(0, |time| time.as_ptr() as u64);
+    let args = [word.as_ptr() as u64, FUTEX_WAIT, value.into(), timeout, 0, 0];
+    // SAFETY: a valid futex word, and no timeout or one that lives on this stack.
+    unsafe { syscall(nr::FUTEX, args) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What [`SharedProgram::await_fork`] returns where the caller says this, one after the other, a while later.
+    fn after(states: &[u32]) -> Result<(), i32> {
+        let program = vec![0_u64; size_of::<Header>() / 8 + 1].into_boxed_slice();
+        let address = Box::into_raw(program).cast::<Header>() as usize;
+        let shared = || SharedProgram::borrowed(address as *mut Header);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(move || shared().await_fork());
+            for &state in states {
+                std::thread::sleep(Duration::from_millis(30));
+                shared().tell_child(state);
+            }
+            waiting.join().expect("the wait does not panic")
+        })
+    }
+
+    #[test]
+    fn a_child_that_is_ahead_of_its_caller_waits_for_it() {
+        assert_eq!(after(&[go::ON, go::FORK]), Ok(()));
+        assert_eq!(after(&[go::ABORT]), Err(libc::ECANCELED));
+    }
+}

@@ -1,0 +1,64 @@
+//! The stages of a plan as programs, with what only one launch knows.
+
+#![expect(unsafe_code, reason = "borrows the descriptor that the caller lends for the lines")]
+
+use std::os::fd::{BorrowedFd, RawFd};
+
+use crate::clone::signals::signal_mask;
+use crate::plan::call::{EncodeFacts, Handles};
+use crate::plan::{Line, Plan};
+
+/// Encodes the stages of a plan for one launch.
+pub(super) struct StageEncoder<'a> {
+    plan: &'a Plan,
+    mask: u64,
+    /// Where the lines of the calls go; -1 for nowhere.
+    trace: RawFd,
+    /// The stage with the call that is to fail, the call's index in it, and the error number.
+    inject: Option<(usize, u32, i32)>,
+}
+
+impl<'a> StageEncoder<'a> {
+    pub(super) fn new(plan: &'a Plan, trace: Option<RawFd>, inject: Option<(u32, i32)>) -> Self {
+        let inject = inject.and_then(|(number, errno)| {
+            plan.call_with_number(number).map(|(stage, index)| (stage, index, errno))
+        });
+        Self { plan, mask: signal_mask(), trace: trace.unwrap_or(-1), inject }
+    }
+
+    /// Encodes a stage, whose process reports failures on `report`; -1: in the shared header.
+    pub(super) fn encode(&self, number: usize, handles: Handles, report: RawFd) -> Box<[u64]> {
+        let stage = &self.plan.stages[number];
+        let lines = if self.trace >= 0 { self.lines(number) } else { Vec::new() };
+        let inject = self.inject.filter(|&(at, ..)| at == number);
+        stage.sequence.encode(&EncodeFacts {
+            stage: number as u32,
+            report,
+            control: handles.control,
+            trace: self.trace,
+            lines: &lines,
+            inject: inject.map(|(_, index, errno)| (index, errno)),
+            ..EncodeFacts::new(stage.role, handles, self.mask)
+        })
+    }
+
+    fn lines(&self, number: usize) -> Vec<Vec<u8>> {
+        self.plan.stage_lines(number).iter().map(bytes_of).collect()
+    }
+
+    /// Writes the caller's own lines: the clone, and the maps that are written while the child waits.
+    pub(super) fn trace_caller(&self) {
+        if self.trace < 0 {
+            return;
+        }
+        let text: Vec<u8> = self.plan.caller_lines().iter().flat_map(bytes_of).collect();
+        // SAFETY: the caller lends the descriptor for the launch.
+        let trace = unsafe { BorrowedFd::borrow_raw(self.trace) };
+        // A reader that has closed its end is no reason to fail.
+        let _ = rustix::io::write(trace, &text);
+    }
+}
+
+fn bytes_of(line: &Line) -> Vec<u8> {
+    format!("{line}\n").into_bytes()
+}

@@ -1,0 +1,57 @@
+//! Descriptors that a launch needs while it is under way.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::error::{LaunchError, SpawnError};
+use crate::host::target::Target;
+use crate::plan::Plan;
+use crate::plan::call::Handles;
+use crate::step::Step;
+use crate::sys::fd;
+use crate::sys::kept::KeptFd;
+use crate::{caller, watchdog};
+
+pub(super) struct LaunchFds {
+    helper: Option<Arc<KeptFd>>,
+    watchdog: Option<Arc<KeptFd>>,
+    /// Where the helper reports, if not on `control`: the end to read, the end to write.
+    report: Option<(OwnedFd, OwnedFd)>,
+    /// Where init tells how the command ended: the caller's end, init's end.
+    control: Option<(OwnedFd, OwnedFd)>,
+}
+
+impl LaunchFds {
+    pub(super) fn open(plan: &Plan) -> Result<Self, LaunchError> {
+        let failed = |error: io::Error| SpawnError::from_io(Step::Prepare, &error);
+        let has_helper = plan.stages.len() > 1;
+        let has_report = has_helper && !plan.reports_on_control;
+        Ok(Self {
+            helper: has_helper.then(caller::helper).transpose()?,
+            watchdog: plan.watched.then(watchdog::socket).transpose()?,
+            report: has_report.then(fd::pipe).transpose().map_err(failed)?,
+            control: plan.init.then(fd::socket_pair).transpose().map_err(failed)?,
+        })
+    }
+
+    /// What only the child needs, and the caller's ends of `control` and `report`.
+    pub(super) fn split(self) -> (Option<impl Sized>, Option<OwnedFd>, Option<OwnedFd>) {
+        let (control, init) = self.control.unzip();
+        let (report, helper) = self.report.unzip();
+        (Some((init, helper, self.helper, self.watchdog)), control, report)
+    }
+
+    pub(super) fn handles(&self, target: Option<&Target>) -> Handles {
+        let raw = |fd: &OwnedFd| fd.as_raw_fd();
+        let control = self.control.as_ref().map_or(-1, |(_, theirs)| raw(theirs));
+        Handles {
+            helper: self.helper.as_ref().map_or(-1, |kept| kept.raw()),
+            watchdog: self.watchdog.as_ref().map_or(-1, |kept| kept.raw()),
+            report: self.report.as_ref().map_or(control, |(_, write)| raw(write)),
+            control,
+            target: target.map_or(-1, Target::raw_fd),
+            ..Handles::NONE
+        }
+    }
+}

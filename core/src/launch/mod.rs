@@ -1,0 +1,120 @@
+//! From a plan to a running container: descriptors, programs, clone, id maps, report.
+
+mod created_dirs;
+mod encoder;
+mod fds;
+mod fork;
+mod id_maps;
+mod point;
+mod report;
+mod walk;
+
+pub use crate::clone::Side;
+pub use fork::{Forked, fork};
+pub(crate) use walk::{Walked, walk};
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::Instant;
+
+use created_dirs::CreatedDirs;
+use encoder::StageEncoder;
+use fds::LaunchFds;
+use report::{await_introduction, await_report};
+
+use crate::clone::wait::Wait;
+use crate::clone::{clone_and_wait, kill_and_reap, program_memfd, reap};
+use crate::error::{LaunchError, SpawnError};
+use crate::host::target::Target;
+use crate::plan::Plan;
+use crate::process::Process;
+use crate::step::Step;
+
+/// Launch parameters that are not part of the plan.
+#[derive(Default)]
+pub struct LaunchParams<'a> {
+    /// Asked now and then while the launch waits: `true` ends it, and nothing is left.
+    pub interrupted: Option<&'a mut dyn FnMut() -> bool>,
+    /// When to give up.
+    pub deadline: Option<Instant>,
+    /// Where the line of each call goes once it is done.
+    pub trace: Option<RawFd>,
+    /// For tests: the call with this number (see [`Plan::call_count`]) fails with this error number.
+    pub inject: Option<(u32, i32)>,
+}
+
+/// Executes a plan. Returns once the command has been executed; nothing is left behind otherwise.
+///
+/// # Errors
+///
+/// [`LaunchError::Spawn`] with the step that failed, as seen by the process that made it;
+/// [`LaunchError::Interrupted`] and [`LaunchError::TimedOut`] as the parameters say.
+pub fn launch(
+    plan: &Plan,
+    target: Option<&Target>,
+    params: LaunchParams<'_>,
+) -> Result<Process, LaunchError> {
+    debug_assert_eq!(plan.enters, target.is_some(), "the plan was made for this target");
+    let mut wait = Wait::new(params.interrupted.map(|ask| ask as _), params.deadline);
+    let fds = LaunchFds::open(plan)?;
+    let mut handles = fds.handles(target);
+    let encoder = StageEncoder::new(plan, params.trace, params.inject);
+    let mut programs: Vec<OwnedFd> = Vec::new();
+    // Later stages first: each memfd's number goes into the stage before it.
+    for number in (1..plan.stages.len()).rev() {
+        let memfd = program_memfd(&encoder.encode(number, handles, handles.report))
+            .map_err(|error| SpawnError::from_io(Step::Prepare, &error))?;
+        handles.programs[number - 1] = memfd.as_raw_fd();
+        programs.push(memfd);
+    }
+    let program = encoder.encode(0, handles, -1);
+    encoder.trace_caller();
+    let created = CreatedDirs::create(&plan.directories)
+        .map_err(|(path, error)| SpawnError::from_io(Step::Overlay, &error).about(path))?;
+    let (mut theirs, control, report) = fds.split();
+    let mut parents_part = |pid, wait: &mut Wait<'_>| {
+        // The child has copies. The caller's own would keep sockets and pipes open, and the id maps
+        // need a descriptor where few are left.
+        theirs = None;
+        programs.clear();
+        write_id_maps(plan, pid, wait)
+    };
+    let outcome = clone_and_wait(program, plan.clone_flags, &mut parents_part, &mut wait);
+    if plan.endangers_dumpable {
+        restore_dumpable();
+    }
+    let outcome = match (outcome, &report) {
+        (Err(error), Some(report)) => {
+            report::end_the_command(report.as_fd());
+            return Err(error);
+        }
+        (outcome, _) => outcome?,
+    };
+    let pid = outcome.pid;
+    if let Some((index, errno)) = outcome.failed {
+        reap(pid);
+        return Err(plan.failure(0, index, errno).into());
+    }
+    let pid = match (report, &control) {
+        (Some(report), _) => await_report(plan, pid, report.as_fd(), &mut wait)?,
+        (None, Some(control)) => await_introduction(plan, pid, control.as_fd(), &mut wait)?,
+        (None, None) => pid,
+    };
+    if let Some(error) = wait.given_up {
+        kill_and_reap(pid);
+        return Err(error);
+    }
+    created.keep();
+    Ok(Process::new(pid, plan, control))
+}
+
+fn write_id_maps(plan: &Plan, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
+    plan.maps.as_ref().map_or(Ok(()), |maps| maps.write(pid, wait))
+}
+
+/// Makes the caller's memory dumpable again, where a child ended before it could.
+fn restore_dumpable() {
+    if nix::sys::prctl::get_dumpable() == Ok(false) {
+        let restored = nix::sys::prctl::set_dumpable(true);
+        debug_assert!(restored.is_ok(), "a process may always make itself dumpable");
+    }
+}

@@ -1,0 +1,40 @@
+//! The walk of a sequence that is no launch: what a probe tries.
+
+use std::time::Instant;
+
+use crate::clone::signals::signal_mask;
+use crate::clone::wait::Wait;
+use crate::clone::{clone_and_wait, kill_and_reap, reap};
+use crate::error::LaunchError;
+use crate::plan::call::{EncodeFacts, Handles, Sequence};
+use crate::plan::maps::Maps;
+
+/// How a walk ended.
+pub(crate) struct Walked {
+    /// The index of the call that failed, and its error number; past the last call where none did.
+    /// `None` where the process ended otherwise: it executed something, or a signal ended it.
+    pub(crate) failed: Option<(u32, i32)>,
+    /// Its wait status; `None` where somebody else has reaped it.
+    pub(crate) status: Option<i32>,
+}
+
+/// Walks a sequence in a child of its own, for as long as `deadline` allows, and reaps it.
+pub(crate) fn walk(
+    sequence: &Sequence,
+    flags: u64,
+    maps: Option<&Maps>,
+    handles: Handles,
+    deadline: Option<Instant>,
+) -> Result<Walked, LaunchError> {
+    let program = sequence.encode(&EncodeFacts::new(0, handles, signal_mask()));
+    let mut parents_part =
+        |pid, wait: &mut Wait<'_>| maps.map_or(Ok(()), |maps| maps.write(pid, wait));
+    let mut wait = Wait::new(None, deadline);
+    let outcome = clone_and_wait(program, flags, &mut parents_part, &mut wait)?;
+    if let Some(error) = wait.given_up {
+        kill_and_reap(outcome.pid);
+        return Err(error);
+    }
+    let status = reap(outcome.pid);
+    Ok(Walked { failed: outcome.failed, status })
+}
