@@ -10,7 +10,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::program::{Call, Header, Message, go, message, on_error, pseudo};
+use crate::program::{EncodedCall, Header, Message, go, message, on_error, pseudo};
 use crate::raw::{Errno, exit, nr, syscall};
 
 const ENOENT: Errno = 2;
@@ -43,7 +43,7 @@ pub(crate) unsafe fn walk(program: *mut Header) -> Failure {
     let header = unsafe { &*program };
     let (count, trace, report) = (header.calls, header.trace, header.report);
     // SAFETY: the calls follow the header, inside the same buffer.
-    let calls = unsafe { program.add(1) }.cast::<Call>();
+    let calls = unsafe { program.add(1) }.cast::<EncodedCall>();
     let mut not_executed = Failure { index: count, errno: ENOEXEC };
     let mut index = 0;
     while index < count {
@@ -106,7 +106,7 @@ fn absent(errno: Errno) -> bool {
 /// # Safety
 ///
 /// As for [`walk`].
-unsafe fn perform(call: &Call, report: i32) -> Result<usize, Errno> {
+unsafe fn perform(call: &EncodedCall, report: i32) -> Result<usize, Errno> {
     let mut args = call.args;
     for (position, arg) in args.iter_mut().enumerate() {
         if call.cells & (1 << position) != 0 {
@@ -131,7 +131,7 @@ unsafe fn perform(call: &Call, report: i32) -> Result<usize, Errno> {
 }
 
 /// Writes a call's line for people who asked to see each step.
-fn tell(trace: i32, call: &Call) {
+fn tell(trace: i32, call: &EncodedCall) {
     if trace >= 0 && call.line_length != 0 {
         // SAFETY: the line is text inside the program. A reader that has gone is no reason to fail.
         let _ = unsafe { syscall(nr::WRITE, [trace as u64, call.line, call.line_length, 0, 0, 0]) };

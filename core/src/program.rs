@@ -65,7 +65,7 @@ pub(crate) mod on_error {
     /// [`FAIL`].
     pub(crate) const ABSENT: u8 = 3;
     /// Where what was there when the plan was made has gone since (ENOENT), the calls that would have
-    /// used it are left out: [`Call::skip`](super::Call::skip) of them. Otherwise as [`FAIL`].
+    /// used it are left out: [`EncodedCall::skip`](super::EncodedCall::skip) of them. Otherwise as [`FAIL`].
     pub(crate) const GONE: u8 = 4;
 }
 
@@ -97,7 +97,7 @@ pub(crate) const NOTHING_FAILED: u32 = u32::MAX;
 pub(crate) struct Header {
     pub(crate) magic: u32,
     pub(crate) role: u32,
-    /// How many [`Call`]s follow the header.
+    /// How many [`EncodedCall`]s follow the header.
     pub(crate) calls: u32,
     /// How many offsets of pointers follow the calls.
     pub(crate) relocations: u32,
@@ -134,7 +134,7 @@ pub(crate) struct Header {
 
 /// One system call.
 #[repr(C)]
-pub(crate) struct Call {
+pub(crate) struct EncodedCall {
     /// The system call's number, or one of [`pseudo`].
     pub(crate) nr: u32,
     /// See [`on_error`].
@@ -223,7 +223,7 @@ pub(crate) unsafe fn relocate(base: *mut Header) {
     let bytes = base.cast::<u8>();
     // SAFETY: `base` points to a program, whose header is initialised.
     let header = unsafe { &*base };
-    let table = size_of::<Header>() + header.calls as usize * size_of::<Call>();
+    let table = size_of::<Header>() + header.calls as usize * size_of::<EncodedCall>();
     for index in 0..header.relocations as usize {
         // SAFETY: the relocation table follows the calls, inside the buffer.
         let entry = unsafe { bytes.add(table + index * size_of::<u32>()) };

@@ -5,7 +5,8 @@
 use std::os::fd::{BorrowedFd, RawFd};
 
 use crate::clone::signals::signal_mask;
-use crate::plan::call::{EncodeFacts, Handles};
+use crate::plan::call::Handles;
+use crate::plan::sequence::EncodeFacts;
 use crate::plan::{Line, Plan};
 
 /// Encodes the stages of a plan for one launch.

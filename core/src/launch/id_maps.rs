@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clone::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
-use crate::plan::maps::{Maps, Rows};
+use crate::plan::ids::{IdMaps, MapRows};
 use crate::step::Step;
 use crate::sys::{self, fd};
 
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// What newuidmap may say that goes into an error.
 const MOST_SAID: u64 = 4096;
 
-impl Maps {
+impl IdMaps {
     /// Writes the maps of the process `pid`.
     pub(super) fn write(&self, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
         #[cfg(test)]
@@ -32,7 +32,7 @@ impl Maps {
     }
 }
 
-impl Rows {
+impl MapRows {
     fn write(
         &self,
         pid: i32,

@@ -6,8 +6,9 @@ use crate::clone::signals::signal_mask;
 use crate::clone::wait::Wait;
 use crate::clone::{clone_and_wait, kill_and_reap, reap};
 use crate::error::LaunchError;
-use crate::plan::call::{EncodeFacts, Handles, Sequence};
-use crate::plan::maps::Maps;
+use crate::plan::call::Handles;
+use crate::plan::ids::IdMaps;
+use crate::plan::sequence::{EncodeFacts, Sequence};
 
 /// How a walk ended.
 pub(crate) struct Walked {
@@ -22,7 +23,7 @@ pub(crate) struct Walked {
 pub(crate) fn walk(
     sequence: &Sequence,
     flags: u64,
-    maps: Option<&Maps>,
+    maps: Option<&IdMaps>,
     handles: Handles,
     deadline: Option<Instant>,
 ) -> Result<Walked, LaunchError> {

@@ -1,26 +1,19 @@
-//! A sequence of system calls with their real arguments: what is executed, and what is shown.
+//! One system call of a plan, and its arguments.
 
-mod encode;
-
-pub(crate) use encode::EncodeFacts;
-
-use std::ffi::{CStr, OsStr};
 use std::ops::Range;
 use std::os::fd::RawFd;
-use std::os::unix::ffi::OsStrExt;
 
-use super::Step;
-use super::number::{self, Number};
-use crate::program::on_error;
+use super::number::Number;
+use crate::step::Step;
 
-/// A place in the sequence's data: an offset.
+/// An offset in the sequence's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place(u32);
+pub(crate) struct Offset(pub(super) u32);
 
 /// An `i32` in the data that one call fills in and later calls read. -1 until then, so that what
 /// follows a call whose failure is ignored meets EBADF, and never a descriptor by accident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cell(Place);
+pub(crate) struct Cell(pub(super) Offset);
 
 /// A descriptor that exists only once a launch is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +60,7 @@ impl Handles {
     pub(crate) const NONE: Self =
         Self { helper: -1, programs: [-1; 2], report: -1, control: -1, watchdog: -1, target: -1 };
 
-    const fn get(&self, handle: Handle) -> RawFd {
+    pub(super) const fn get(&self, handle: Handle) -> RawFd {
         match handle {
             Handle::Helper => self.helper,
             Handle::Program(number) => self.programs[number as usize],
@@ -93,17 +86,17 @@ pub(crate) enum Arg {
     /// A null pointer.
     Null,
     /// A C string.
-    Text(Place),
+    Text(Offset),
     /// A buffer, whose length is another argument; shown as text.
-    Buffer(Place, u32),
+    Buffer(Offset, u32),
     /// An array of C strings, null at its end: how many.
-    Strings(Place, u32),
+    Strings(Offset, u32),
     /// A structure, shown as this text.
-    Struct(Place, &'static str),
+    Struct(Offset, &'static str),
     /// The same, with a text that was put together.
-    StructAs(Place, Box<str>),
+    StructAs(Offset, Box<str>),
     /// A structure of so many words, with a text that is worked out when somebody wants to see it.
-    Words(Place, u8, fn(&[u64]) -> String),
+    Words(Offset, u8, fn(&[u64]) -> String),
     /// The value that an earlier call left.
     Cell(Cell),
     /// A descriptor of the launch.
@@ -151,383 +144,31 @@ impl From<Handle> for Arg {
 pub(crate) struct Call {
     pub(crate) step: Step,
     pub(crate) number: Number,
-    /// Which of the sequence's arguments: see [`Sequence::args`].
-    args: Range<u32>,
+    /// Which of the sequence's arguments: see [`Sequence::args`](super::sequence::Sequence::args).
+    pub(super) args: Range<u32>,
     pub(crate) on_error: u8,
-    /// How many following calls are left out when this one succeeds; see [`Sequence::unless_gone`].
+    /// How many following calls are left out when this one succeeds; see [`Sequence::unless_gone`](super::sequence::Sequence::unless_gone).
     pub(crate) skip: u8,
     pub(crate) result: Option<Cell>,
-    /// The file that a failure is about: see [`Sequence::filename`].
-    filename: Option<Place>,
+    /// The file that a failure is about: see [`Sequence::filename`](super::sequence::Sequence::filename).
+    pub(super) filename: Option<Offset>,
     /// Why, for readers.
     pub(crate) note: Option<&'static str>,
 }
 
-/// The call that was appended last, to say more about it.
-pub(crate) struct Appended<'a> {
-    sequence: &'a mut Sequence,
+/// A flag argument, shown by name.
+macro_rules! named {
+    ($($flag:ident)|+) => {
+        $crate::plan::call::Arg::Named(
+            0 $(| libc::$flag as u64)+,
+            // The last bar goes when the name is shown.
+            concat!($(stringify!($flag), "|"),+),
+        )
+    };
 }
+pub(crate) use named;
 
-impl Appended<'_> {
-    fn call(&mut self) -> &mut Call {
-        self.sequence.calls.last_mut().expect("just appended")
-    }
-
-    pub(crate) fn into(mut self, cell: Cell) -> Self {
-        self.call().result = Some(cell);
-        self
-    }
-
-    pub(crate) fn ignore(self) -> Self {
-        self.ignore_if(true)
-    }
-
-    pub(crate) fn ignore_if(self, optional: bool) -> Self {
-        if optional { self.on_error(on_error::IGNORE) } else { self }
-    }
-
-    /// How many following calls are left out when this one succeeds.
-    pub(crate) fn skip(mut self, count: u8) -> Self {
-        self.call().skip = count;
-        self
-    }
-
-    /// Goes on where the path is not there, and makes the following calls meet EBADF.
-    pub(crate) fn unless_absent(self) -> Self {
-        self.on_error(on_error::ABSENT)
-    }
-
-    /// One of [`on_error`].
-    pub(crate) fn on_error(mut self, what: u8) -> Self {
-        self.call().on_error = what;
-        self
-    }
-
-    pub(crate) fn about(mut self, file: &CStr) -> Self {
-        // Most calls have it among their arguments.
-        let sequence = &*self.sequence;
-        let args = sequence.calls.last().map_or(&[][..], |call| sequence.args(call));
-        let argument = args.iter().find_map(|arg| match arg {
-            Arg::Text(place) if sequence.is_at(*place, file) => Some(*place),
-            _ => None,
-        });
-        let place = argument.unwrap_or_else(|| self.sequence.place(file.to_bytes_with_nul()));
-        self.call().filename = Some(place);
-        self
-    }
-
-    pub(crate) fn note(mut self, note: &'static str) -> Self {
-        self.call().note = Some(note);
-        self
-    }
-}
-
-/// An ordered list of system calls, and the data that they point to.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Sequence {
-    pub(crate) calls: Vec<Call>,
-    /// Of all calls, one after the other.
-    args: Vec<Arg>,
-    data: Vec<u8>,
-    /// Offsets in `data` of pointers into `data`.
-    pointers: Vec<usize>,
-    /// Offsets in `data` of decimal numbers that a launch fills in.
-    numerals: Vec<(usize, Handle)>,
-    /// See [`Sequence::await_id_maps`].
-    awaits_id_maps: bool,
-}
-
-/// Digits of a descriptor's number in an argument of the helper.
-const NUMERAL: usize = 10;
-
-impl Sequence {
-    /// With room for most containers: growing would copy it again and again.
-    pub(super) fn with_room() -> Self {
-        Self {
-            calls: Vec::with_capacity(128),
-            args: Vec::with_capacity(384),
-            data: Vec::with_capacity(8192),
-            ..Self::default()
-        }
-    }
-
-    /// Has the last `count` calls left out, where the one before them finds that what it names has gone.
-    pub(crate) fn unless_gone(&mut self, count: usize) {
-        let at = self.calls.len() - count - 1;
-        let call = &mut self.calls[at];
-        call.on_error = on_error::GONE;
-        call.skip = u8::try_from(count).expect("a handful of calls for one entry");
-    }
-
-    /// Appends a call, which by default fails the launch when it fails.
-    pub(crate) fn call<const N: usize>(
-        &mut self,
-        step: Step,
-        number: Number,
-        args: [Arg; N],
-    ) -> Appended<'_> {
-        debug_assert!(N <= 6, "a system call has six arguments at most");
-        let first = self.args.len() as u32;
-        self.args.extend(args);
-        self.calls.push(Call {
-            step,
-            number,
-            args: first..self.args.len() as u32,
-            on_error: on_error::FAIL,
-            skip: 0,
-            result: None,
-            filename: None,
-            note: None,
-        });
-        self.appended()
-    }
-
-    /// The call that was appended last.
-    pub(crate) fn appended(&mut self) -> Appended<'_> {
-        Appended { sequence: self }
-    }
-
-    /// The arguments of a call.
-    pub(crate) fn args(&self, call: &Call) -> &[Arg] {
-        &self.args[call.args.start as usize..call.args.end as usize]
-    }
-
-    /// The file that a call's failure is about.
-    pub(crate) fn filename(&self, call: &Call) -> Option<&OsStr> {
-        call.filename.map(|place| OsStr::from_bytes(self.bytes(place, None)))
-    }
-
-    /// Whether this text stands there.
-    fn is_at(&self, place: Place, text: &CStr) -> bool {
-        self.data[place.0 as usize..].starts_with(text.to_bytes_with_nul())
-    }
-
-    /// The caller is writing the id maps, and the child has not waited for that yet.
-    pub(crate) fn expect_id_maps(&mut self) {
-        self.awaits_id_maps = true;
-    }
-
-    /// From here on there are the ids that are mapped: waits, once, until the caller has written the maps.
-    /// What takes none goes before, and is done meanwhile.
-    pub(crate) fn await_id_maps(&mut self) {
-        if std::mem::take(&mut self.awaits_id_maps) {
-            self.call(Step::IdMaps, number::AWAIT_PARENT, [Arg::Go])
-                .note("the caller writes them meanwhile");
-        }
-    }
-
-    /// close(2) of each descriptor that a call has made and none has closed, for a process that goes on
-    /// without an exec.
-    pub(crate) fn close_what_is_open(&mut self) {
-        const OPEN: [u32; 8] = [
-            number::FSMOUNT.number,
-            number::FSOPEN.number,
-            number::LANDLOCK_CREATE_RULESET.number,
-            number::OPENAT.number,
-            number::OPENAT2.number,
-            number::OPEN_TREE.number,
-            number::PIDFD_OPEN.number,
-            number::SOCKET.number,
-        ];
-        let mut open: Vec<Cell> = Vec::new();
-        for call in &self.calls {
-            let duplicates = call.number.number == number::FCNTL.number;
-            let opens = duplicates || OPEN.contains(&call.number.number);
-            if let Some(cell) = call.result.filter(|_| opens) {
-                open.push(cell);
-            }
-            if call.number.number == number::CLOSE.number {
-                open.retain(
-                    |cell| !matches!(self.args(call).first(), Some(Arg::Cell(closed)) if closed == cell),
-                );
-            }
-        }
-        for cell in open {
-            // What was left out, because it was not there, is not open.
-            self.call(Step::Descriptors, number::CLOSE, [cell.into()]).ignore();
-        }
-    }
-
-    fn place(&mut self, bytes: &[u8]) -> Place {
-        // Structures among the data are read by the kernel, which wants them aligned.
-        self.data.resize(self.data.len().next_multiple_of(8), 0);
-        let place = Place(self.data.len() as u32);
-        self.data.extend_from_slice(bytes);
-        place
-    }
-
-    /// A C string argument.
-    pub(crate) fn text(&mut self, text: &CStr) -> Arg {
-        Arg::Text(self.place(text.to_bytes_with_nul()))
-    }
-
-    /// A buffer argument; its length goes into the next argument.
-    pub(crate) fn buffer(&mut self, bytes: &[u8]) -> Arg {
-        Arg::Buffer(self.place(bytes), bytes.len() as u32)
-    }
-
-    /// A structure argument, shown as `shown`.
-    pub(crate) fn structure(&mut self, bytes: &[u8], shown: &'static str) -> Arg {
-        Arg::Struct(self.place(bytes), shown)
-    }
-
-    /// The same, with a text that was put together.
-    pub(crate) fn structure_as(&mut self, bytes: &[u8], shown: String) -> Arg {
-        Arg::StructAs(self.place(bytes), shown.into())
-    }
-
-    /// A structure of words, with a text that is worked out when somebody wants to see it.
-    pub(crate) fn words(&mut self, words: &[u64], show: fn(&[u64]) -> String) -> Arg {
-        Arg::Words(self.place_words(words), words.len() as u8, show)
-    }
-
-    /// The same, with a text that is always the same.
-    pub(crate) fn words_shown(&mut self, words: &[u64], shown: &'static str) -> Arg {
-        Arg::Struct(self.place_words(words), shown)
-    }
-
-    fn place_words(&mut self, words: &[u64]) -> Place {
-        let place = self.place(&[]);
-        for word in words {
-            self.data.extend_from_slice(&word.to_ne_bytes());
-        }
-        place
-    }
-
-    /// What [`Self::words`] was given.
-    pub(crate) fn words_at(&self, place: Place, count: u8) -> Vec<u64> {
-        let bytes = self.bytes(place, Some(u32::from(count) * 8));
-        bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes)).collect()
-    }
-
-    /// A new cell.
-    pub(crate) fn cell(&mut self) -> Cell {
-        Cell(self.place(&(-1_i32).to_ne_bytes()))
-    }
-
-    /// The address of a cell, for a call that reads the value from there.
-    pub(crate) fn address_of(cell: Cell, shown: &'static str) -> Arg {
-        Arg::Struct(cell.0, shown)
-    }
-
-    /// An array of strings, as execve(2) takes them.
-    pub(crate) fn strings<'a>(&mut self, strings: impl IntoIterator<Item = &'a CStr>) -> Arg {
-        let places: Vec<Place> =
-            strings.into_iter().map(|string| self.place(string.to_bytes_with_nul())).collect();
-        let array = self.pointers_to(&places);
-        Arg::Strings(array, places.len() as u32)
-    }
-
-    /// An array of strings that come one after the other, each with its NUL.
-    pub(crate) fn lines(&mut self, lines: &[u8]) -> Arg {
-        let first = self.place(lines).0;
-        let lines = lines.split_inclusive(|&byte| byte == 0);
-        let place =
-            |at: &mut u32, line: &[u8]| Some(Place(std::mem::replace(at, *at + line.len() as u32)));
-        let places: Vec<Place> = lines.scan(first, place).collect();
-        let array = self.pointers_to(&places);
-        Arg::Strings(array, places.len() as u32)
-    }
-
-    /// The helper's arguments: its name and the number of the program's descriptor.
-    pub(crate) fn helper_arguments(&mut self, program: Handle) -> Arg {
-        let name = self.place(c"minidocker-init".to_bytes_with_nul());
-        let numeral = self.place(&[0; NUMERAL + 1]);
-        self.numerals.push((numeral.0 as usize, program));
-        let array = self.pointers_to(&[name, numeral]);
-        Arg::Struct(array, r#"["minidocker-init", "<program>"]"#)
-    }
-
-    /// An array of pointers to places, null at its end.
-    fn pointers_to(&mut self, places: &[Place]) -> Place {
-        let array = self.place(&[]);
-        for place in places {
-            self.pointers.push(self.data.len());
-            self.data.extend_from_slice(&u64::from(place.0).to_ne_bytes());
-        }
-        self.data.extend_from_slice(&0_u64.to_ne_bytes());
-        array
-    }
-
-    /// A `struct msghdr` with `payload` and a descriptor, from the cell that is returned.
-    pub(crate) fn message_with_descriptor(
-        &mut self,
-        payload: &[u8],
-        shown: &'static str,
-    ) -> (Arg, Cell) {
-        /// Where the descriptor is, after a `struct cmsghdr`.
-        const FIRST: usize = 16;
-        const LENGTH: usize = FIRST + 4;
-        let payload_place = self.place(payload);
-        let part = self.pointers_to(&[payload_place]);
-        // The terminating null of the array is where the length goes.
-        self.patch(part.0 as usize + 8, payload.len() as u64);
-        let mut rights = Vec::new();
-        rights.extend_from_slice(&(LENGTH as u64).to_ne_bytes());
-        rights.extend_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
-        rights.extend_from_slice(&libc::SCM_RIGHTS.to_ne_bytes());
-        rights.resize(LENGTH, u8::MAX);
-        rights.resize(LENGTH.next_multiple_of(8), 0);
-        let control = self.place(&rights);
-        let header = self.place(&[0; 56]);
-        let at = header.0 as usize;
-        self.patch(at + 16, part.0.into());
-        self.pointers.push(at + 16);
-        self.patch(at + 24, 1);
-        self.patch(at + 32, control.0.into());
-        self.pointers.push(at + 32);
-        self.patch(at + 40, rights.len() as u64);
-        (Arg::Struct(header, shown), Cell(Place(control.0 + FIRST as u32)))
-    }
-
-    /// A structure with a descriptor in it, at `at`, and the cell that the descriptor comes from.
-    pub(crate) fn structure_with_descriptor(
-        &mut self,
-        bytes: &[u8],
-        at: usize,
-        shown: String,
-    ) -> (Arg, Cell) {
-        let place = self.place(bytes);
-        (Arg::StructAs(place, shown.into()), Cell(Place(place.0 + at as u32)))
-    }
-
-    /// A `struct sock_fprog` with these instructions.
-    pub(crate) fn filter(&mut self, instructions: &[libc::sock_filter], shown: String) -> Arg {
-        let mut bytes = Vec::with_capacity(size_of_val(instructions));
-        for instruction in instructions {
-            bytes.extend_from_slice(&instruction.code.to_ne_bytes());
-            bytes.extend_from_slice(&[instruction.jt, instruction.jf]);
-            bytes.extend_from_slice(&instruction.k.to_ne_bytes());
-        }
-        let list = self.place(&bytes);
-        let program = self.place(&[0; 16]);
-        let count = instructions.len() as u16;
-        let at = program.0 as usize;
-        self.data[at..at + 2].copy_from_slice(&count.to_ne_bytes());
-        self.patch(at + 8, list.0.into());
-        self.pointers.push(at + 8);
-        Arg::StructAs(program, shown.into())
-    }
-
-    fn patch(&mut self, at: usize, value: u64) {
-        self.data[at..at + 8].copy_from_slice(&value.to_ne_bytes());
-    }
-
-    /// The bytes of an argument that is text.
-    pub(crate) fn bytes(&self, place: Place, length: Option<u32>) -> &[u8] {
-        let rest = &self.data[place.0 as usize..];
-        match length {
-            Some(length) => &rest[..length as usize],
-            None => rest.split(|&byte| byte == 0).next().unwrap_or_default(),
-        }
-    }
-
-    /// The strings of an array argument.
-    pub(crate) fn array(&self, place: Place, count: u32) -> impl Iterator<Item = &[u8]> {
-        (0..count).map(move |index| {
-            let at = (place.0 + index * 8) as usize;
-            let offset = self.data[at..at + 8].try_into().map_or(0, u64::from_ne_bytes);
-            self.bytes(Place(offset as u32), None)
-        })
-    }
+/// Paths are taken from the working directory, as everywhere.
+pub(crate) fn at_cwd() -> Arg {
+    Arg::Named(i64::from(libc::AT_FDCWD) as u64, "AT_FDCWD")
 }

@@ -1,17 +1,18 @@
 //! The command: descriptors, identity, signals, exec.
 
-use std::ffi::CStr;
-
-use super::call::{Arg, Handle, Sequence};
+use super::call::{Arg, Handle, at_cwd, named};
 use super::confine::Confined;
-use super::isolation::{at_cwd, named};
-use super::{Step, number};
+use super::ids::restore_dumpable;
+use super::number;
+use super::sequence::Sequence;
 use crate::error::SpecError;
 use crate::host::Host;
 use crate::program::on_error;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::profile::Profile;
 use crate::spec::{Command, Payload, WorkingDirectory};
+use crate::step::Step;
+use std::ffi::CStr;
 
 /// Standard input, output and error, and the descriptors that survive exec: those of `command`, and
 /// those that the helper needs.
@@ -82,14 +83,14 @@ pub(super) fn execute(
     shares_memory: bool,
     start: Start,
 ) -> Result<(), SpecError> {
-    settle(sequence, confined, command, host, shares_memory, start);
+    prepare_process(sequence, confined, command, host, shares_memory, start);
     exec(sequence, command);
     confined.check(sequence, !shares_memory)
 }
 
 /// From the working directory to the filter, in the order of `subprocess`: what may need privileges
 /// comes before they go.
-pub(super) fn settle(
+pub(super) fn prepare_process(
     sequence: &mut Sequence,
     confined: &Confined,
     command: &Command,
@@ -196,16 +197,6 @@ fn become_user(sequence: &mut Sequence, command: &Command, host: &Host, shares_m
     }
     if command.group.or(command.user).is_some() {
         restore_dumpable(sequence, host, shares_memory);
-    }
-}
-
-/// A change of ids makes the memory non-dumpable, which is the caller's too.
-pub(super) fn restore_dumpable(sequence: &mut Sequence, host: &Host, shares_memory: bool) {
-    if shares_memory && host.dumpable {
-        let args = [named!(PR_SET_DUMPABLE), 1.into(), 0.into(), 0.into(), 0.into()];
-        sequence
-            .call(Step::User, number::PRCTL, args)
-            .note("the change of ids cleared it in the caller's memory");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a command is not allowed: limits, capabilities, Landlock, the system call filter.
+//! What a command is not allowed: capabilities, Landlock, the system call filter; and limits, which go with them.
 //!
 //! All of it is worked out here; the child only makes the calls. The order of the calls follows from
 //! what each needs. The bounding set shrinks while there is `CAP_SETPCAP`. A filter, and a Landlock
@@ -6,12 +6,9 @@
 //! become who it is, without it before its capabilities go, and then the calls that are still to be
 //! made must pass the filter.
 
-use std::ffi::{CStr, CString};
-use std::sync::Arc;
-
-use super::call::{Arg, Sequence};
-use super::isolation::{at_cwd, named};
-use super::{Step, number};
+use super::call::{Arg, at_cwd, named};
+use super::sequence::Sequence;
+use super::{limits, number};
 use crate::error::SpecError;
 use crate::host::Host;
 use crate::program::pseudo;
@@ -21,8 +18,11 @@ use crate::spec::landlock::{Abi, AccessFs, Handled, PARENT_FD_OFFSET, RULE_PATH_
 use crate::spec::landlock::{PathRule, path_beneath, restrict_flags};
 use crate::spec::profile::LandlockDomain;
 use crate::spec::seccomp::{self, Action, Arch, Filter, OnDenied, SeccompProfile, Target};
-use crate::spec::ulimits::{UNLIMITED, Ulimit};
+use crate::spec::ulimits::Ulimit;
 use crate::spec::{MountKind, Overlay, Spec};
+use crate::step::Step;
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
 
 /// What confines one command, worked out.
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ impl Confined {
         let profile = confine.profile.confinement();
         let mut confined = Self {
             no_new_privileges,
-            ulimits: ulimits(confine, host),
+            ulimits: limits::ulimits(confine, host),
             every,
             landlock: profile.landlock.and_then(|domain| Some((kernel.landlock?, domain))),
             writable: writable(spec),
@@ -110,7 +110,7 @@ impl Confined {
     /// What comes before the command becomes its user.
     pub(super) fn before_user(&self, sequence: &mut Sequence) {
         for ulimit in &self.ulimits {
-            limit(sequence, ulimit);
+            limits::set_limit(sequence, ulimit);
         }
         if !self.dropped.is_empty() {
             let set = Arg::NamedAs(self.dropped.bits(), self.show(self.dropped).into());
@@ -261,33 +261,6 @@ fn kept(confine: &Confine, held: CapabilitySet, last: u8) -> Result<CapabilitySe
         )),
         None => Ok(wanted.intersection(held)),
     }
-}
-
-/// The limits that were given, and those of the profile that are below the caller's.
-fn ulimits(confine: &Confine, host: &Host) -> Vec<Ulimit> {
-    let given = &confine.ulimits;
-    let lowered = confine.profile.confinement().ulimits.iter().filter_map(|limit| {
-        let same = |other: &&Ulimit| other.resource == limit.resource;
-        if given.iter().any(|given| same(&given)) {
-            return None;
-        }
-        let current = host.limits.iter().find(same)?;
-        let lowest = current.lowest(*limit);
-        (lowest != *current).then_some(lowest)
-    });
-    given.iter().copied().chain(lowered).collect()
-}
-
-fn limit(sequence: &mut Sequence, ulimit: &Ulimit) {
-    let show = |limit: u64| {
-        if limit == UNLIMITED { "RLIM64_INFINITY".to_owned() } else { limit.to_string() }
-    };
-    let bytes = [ulimit.soft.to_ne_bytes(), ulimit.hard.to_ne_bytes()].concat();
-    let shown = format!("{{rlim_cur={}, rlim_max={}}}", show(ulimit.soft), show(ulimit.hard));
-    let value = sequence.structure_as(&bytes, shown);
-    let name = format!("RLIMIT_{}", ulimit.name().to_uppercase());
-    let resource = Arg::NamedAs(ulimit.resource.into(), name.into());
-    sequence.call(Step::Ulimits, number::PRLIMIT64, [Arg::Int(0), resource, value, Arg::Null]);
 }
 
 /// capset(2): permitted and effective become `set`; inheritable, and ambient with it, empty.

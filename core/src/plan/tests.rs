@@ -2,7 +2,7 @@ use std::borrow::Borrow;
 use std::ffi::CString;
 
 use super::*;
-use crate::spec::{Command, IdRow};
+use crate::spec::{Command, IdMap, IdRow};
 
 fn plain() -> Host {
     Host { uid: 1000, gid: 1000, dumpable: true, ..Host::default() }

@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 
 use crate::host::Host;
-use crate::plan::call::{Appended, Arg, Sequence};
-use crate::plan::isolation::{at_cwd, mount, named};
+use crate::plan::call::{Arg, at_cwd, named};
+use crate::plan::mount_calls::mount;
 use crate::plan::number::Number;
-use crate::plan::{Plan, command, maps, number, text};
+use crate::plan::sequence::{Appended, Sequence};
+use crate::plan::{Plan, command, ids, number, text};
 use crate::probe::{Answer, Options, Probe};
 use crate::program::on_error;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
@@ -47,7 +48,7 @@ const BASE: &std::ffi::CStr = c"/proc";
 /// What a probe's child does, and how it comes to be.
 pub(crate) struct Trial {
     pub(crate) flags: u64,
-    pub(crate) maps: Option<maps::Maps>,
+    pub(crate) maps: Option<ids::IdMaps>,
     pub(crate) sequence: Sequence,
 }
 

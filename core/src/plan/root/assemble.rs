@@ -1,16 +1,27 @@
 //! Directories put together from the entries of another one.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
-use super::root::overlay_data;
-use super::{
-    attach, close, make_directory, make_file, open_entry, open_tree, set_attributes, set_owner,
+use crate::host::files::{Entries, Node, Owner, Patch};
+use crate::plan::call::{Arg, Cell, named};
+use crate::plan::file_calls::{
+    change_to, close, make_directory, make_file, open_entry, open_in_root, set_owner,
 };
-use crate::host::files::{Entries, Node, Owner};
-use crate::plan::call::{Arg, Cell, Sequence};
-use crate::plan::isolation::{at_cwd, mount, named};
+use crate::plan::mount_calls::{attach, open_tree, set_attributes, tmpfs_on};
 use crate::plan::number;
+use crate::plan::sequence::Sequence;
 use crate::step::Step;
+
+/// Covers a directory with one put together from its own entries, which is returned.
+pub(in crate::plan) fn replace(sequence: &mut Sequence, root: Cell, patch: &Patch) -> Cell {
+    const STEP: Step = Step::MountPoint;
+    let from = open_in_root(sequence, STEP, root, &patch.at, true);
+    change_to(sequence, STEP, from);
+    tmpfs_on(sequence, c".", patch.owner);
+    let onto = open_in_root(sequence, STEP, root, &patch.at, true);
+    bind_all(sequence, STEP, (from, onto), &patch.entries);
+    onto
+}
 
 /// Binds each entry of the directory `from` in the directory `to`.
 pub(super) fn bind_all(
@@ -50,7 +61,7 @@ fn is_new(node: &Node) -> bool {
 
 /// One entry that has no entries of its own. `lenient`: its mount point may be there already. One that
 /// has gone since the directory was listed is left out: others may be at work in it.
-fn place(
+pub(super) fn place(
     sequence: &mut Sequence,
     step: Step,
     (from, to): (Cell, Cell),
@@ -118,78 +129,4 @@ fn copy(
     close(sequence, step, copied);
     set_owner(sequence, step, to.into(), name, owner);
     sequence.unless_gone(sequence.calls.len() - before);
-}
-
-/// Directories that are covered with overlays, each with an upper directory in the layer that the
-/// working directory is.
-pub(super) struct Covering<'a> {
-    /// The directory that the root shows, outside.
-    source: &'a CStr,
-    /// Whether the layer is kept, so that parts of it may be there already.
-    kept: bool,
-    /// How many work directories there are.
-    works: u32,
-}
-
-impl<'a> Covering<'a> {
-    pub(super) fn new(source: &'a CStr, kept: bool) -> Self {
-        Self { source, kept, works: 0 }
-    }
-
-    /// Covers the entries of a directory; `path` is relative to the root.
-    pub(super) fn cover(
-        &mut self,
-        sequence: &mut Sequence,
-        (from, to): (Cell, Cell),
-        path: &CStr,
-        entries: &Entries,
-    ) {
-        const STEP: Step = Step::Overlay;
-        for (name, node) in entries {
-            let inner = joined(path, name);
-            match node {
-                Node::Overlay { owner, made } => {
-                    if !made {
-                        make_directory(sequence, STEP, to.into(), name, *owner, false);
-                    }
-                    self.overlay(sequence, &inner);
-                }
-                Node::Assembled { owner, made, entries } => {
-                    if !made {
-                        make_directory(sequence, STEP, to.into(), name, *owner, false);
-                    }
-                    let inner_from = open_entry(sequence, STEP, from, name);
-                    let inner_to = open_entry(sequence, STEP, to, name);
-                    self.cover(sequence, (inner_from, inner_to), &inner, entries);
-                    close(sequence, STEP, inner_from);
-                    close(sequence, STEP, inner_to);
-                }
-                _ => place(sequence, STEP, (from, to), name, node, self.kept),
-            }
-        }
-    }
-
-    /// One overlay. The target is named from the new root; each name of it is a directory of the
-    /// layer, opened or made just before.
-    fn overlay(&mut self, sequence: &mut Sequence, path: &CStr) {
-        let work = CString::new(format!("work/{}", self.works)).expect("digits");
-        self.works += 1;
-        make_directory(sequence, Step::Overlay, at_cwd(), &work, Owner::NEW, self.kept);
-        let data = overlay_data(&joined(self.source, path), &joined(c"upper", path), &work);
-        let (kind, target) = (Some(c"overlay"), joined(c"/..", path));
-        mount(sequence, Step::Overlay, kind, &target, kind, Arg::Int(0), Some(&data));
-        sequence.unless_gone(0);
-        if self.kept {
-            super::open_work_directory(sequence, Step::Overlay, &work);
-        }
-    }
-}
-
-fn joined(directory: &CStr, name: &CStr) -> CString {
-    let mut path = directory.to_bytes().to_vec();
-    if !path.is_empty() && !path.ends_with(b"/") {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name.to_bytes());
-    CString::new(path).expect("made of strings without a NUL")
 }

@@ -3,35 +3,33 @@
 use std::ffi::{CStr, CString};
 use std::fmt::Write as _;
 
-use super::root::{replace, tmpfs_on};
-use super::{
-    Assembly, attach_to, change_to, clone_tree, close, make_content, make_directory, make_file,
-    open_in_root, open_new_root, set_attributes,
+use super::call::{Arg, Cell, at_cwd, named};
+use super::file_calls::{
+    change_to, close, make_content, make_directory, make_mount_points, open_directory, open_entry,
+    open_in_root, open_new_root,
 };
-use crate::host::Host;
-use crate::host::files::{Files, Make, Owner};
-use crate::host::ids::is_mapped;
-use crate::plan::call::{Arg, Cell, Sequence};
-use crate::plan::isolation::{Inside, at_cwd, mount, named};
-use crate::plan::number;
-use crate::plan::text::bit_names;
-use crate::spec::namespaces::{Kind, NamespaceOptions};
-use crate::spec::{IdMap, MountKind, Options, Spec};
+use super::kernel_filesystems::devpts_data;
+use super::mount_calls::{attach_to, clone_tree, mount, set_attributes, tmpfs_on};
+use super::number;
+use super::root::assemble::replace;
+use super::root::overlay::{escaped, open_work_directory};
+use super::sequence::Sequence;
+use super::setup::NamespaceSetup;
+use super::text::bit_names;
+use crate::host::files::{Files, Owner};
+use crate::spec::{MountKind, Options};
 use crate::step::Step;
 
 const SOURCE: Step = Step::MountSource;
-
-/// The group of terminals.
-const TTY: u32 = 5;
 
 /// Opens what is mounted from outside, and makes what is given in place, before anything is covered:
 /// for each mount the tree that is attached later, or `None` where it is a file system of its own.
 pub(super) fn open_sources(
     sequence: &mut Sequence,
-    inside: &Inside<'_>,
+    setup: &NamespaceSetup<'_>,
     files: &Files,
 ) -> Vec<Option<Cell>> {
-    let spec = inside.spec;
+    let spec = setup.spec;
     debug_assert_eq!(spec.mounts.len(), files.mounts.len(), "facts for each mount");
     let in_memory = |kind: &MountKind| {
         matches!(kind, MountKind::Content { .. } | MountKind::Overlay { upper: None, .. })
@@ -63,7 +61,7 @@ pub(super) fn open_sources(
             _ => None,
         };
         let mut set = attributes(&options);
-        if inside.secluded().is_some() && !options.devices {
+        if setup.masked().is_some() && !options.devices {
             // What a profile keeps out does not come in this way, unless it is asked for.
             set |= libc::MOUNT_ATTR_NODEV;
         }
@@ -90,12 +88,12 @@ fn overlay(
     upper: Option<&CStr>,
 ) -> Cell {
     let layer = if let Some(upper) = upper {
-        super::open_directory(sequence, SOURCE, upper)
+        open_directory(sequence, SOURCE, upper)
     } else {
         let name = CString::new(format!("{index}")).expect("digits");
         let scratch = scratch.expect("there is one for overlays in memory");
         make_directory(sequence, SOURCE, scratch.into(), &name, Owner::NEW, false);
-        let layer = super::open_entry(sequence, SOURCE, scratch, &name);
+        let layer = open_entry(sequence, SOURCE, scratch, &name);
         make_directory(sequence, SOURCE, layer.into(), c"upper", Owner::NEW, false);
         make_directory(sequence, SOURCE, layer.into(), c"work", Owner::NEW, false);
         layer
@@ -105,7 +103,7 @@ fn overlay(
     let (filesystem, tree) = (sequence.cell(), sequence.cell());
     let args = [sequence.text(c"overlay"), named!(FSOPEN_CLOEXEC)];
     sequence.call(SOURCE, number::FSOPEN, args).into(filesystem);
-    let lower: Vec<Vec<u8>> = lower.iter().map(|path| super::root::escaped(path)).collect();
+    let lower: Vec<Vec<u8>> = lower.iter().map(|path| escaped(path)).collect();
     let lower = CString::new(lower.join(&b':')).expect("made of strings without a NUL");
     for (key, value) in
         [(c"lowerdir", lower.as_c_str()), (c"upperdir", c"upper"), (c"workdir", c"work")]
@@ -124,127 +122,80 @@ fn overlay(
     sequence.call(SOURCE, number::FSMOUNT, args).into(tree);
     close(sequence, SOURCE, filesystem);
     if upper.is_some() {
-        super::open_work_directory(sequence, SOURCE, c"work");
+        open_work_directory(sequence, SOURCE, c"work");
     }
     tree
 }
 
-impl Assembly<'_> {
-    /// Mounts everything in order.
-    pub(super) fn mount_all(&self, sequence: &mut Sequence, sources: &[Option<Cell>], root: Cell) {
-        const STEP: Step = Step::Mount;
-        for ((wanted, place), source) in
-            self.spec.mounts.iter().zip(&self.files.mounts).zip(sources)
-        {
-            make(sequence, root, &place.make);
-            let options = wanted.parse().unwrap_or_default();
-            let directory = !matches!(wanted.kind, MountKind::Content { .. })
-                && (source.is_none() || matches!(wanted.kind, MountKind::Overlay { .. }));
-            let onto = open_in_root(sequence, STEP, root, &place.path, directory);
-            if let Some(tree) = source {
-                attach_to(sequence, STEP, *tree, onto, &place.path);
-                close(sequence, STEP, *tree);
-            } else {
-                change_to(sequence, STEP, onto);
-                self.file_system(sequence, &wanted.kind, &options, &place.path);
-            }
-            close(sequence, STEP, onto);
-            for patch in &place.patches {
-                // What covers a part of the mount is as the mount is.
-                let cover = replace(sequence, root, patch);
-                let set = (attributes(&options), 0);
-                if set != (0, 0) {
-                    set_attributes(sequence, STEP, (cover.into(), c""), set, false);
-                }
-            }
-        }
-    }
-
-    /// Mounts a file system of the container's own on the working directory.
-    fn file_system(
-        &self,
-        sequence: &mut Sequence,
-        kind: &MountKind,
-        options: &Options,
-        path: &CStr,
-    ) {
-        let mut data = String::new();
-        let given = |name: &str| options.parameters.iter().any(|(given, _)| given == name);
-        match kind {
-            MountKind::Tmpfs { size, mode } => {
-                if !given("mode") {
-                    let _ = write!(data, ",mode={mode:o}");
-                }
-                if let Some(size) = size {
-                    let _ = write!(data, ",size={size}");
-                }
-            }
-            MountKind::Devpts => {
-                let own = devpts_data(self.spec, self.new, self.host, &given);
-                let _ = write!(data, ",{own}");
-            }
-            _ => {}
-        }
-        for (name, value) in &options.parameters {
-            let _ = write!(data, ",{name}={value}");
-        }
-        let data = data.strip_prefix(',').map(|data| CString::new(data).unwrap_or_default());
-        let name = CString::new(kind.name()).expect("a word");
-        let kind = Some(name.as_c_str());
-        mount(sequence, Step::Mount, kind, c".", kind, flags(options), data.as_deref())
-            .about(path)
-            .note("on the directory that was opened");
-    }
-}
-
-/// What pseudo terminals are told, but what is `given`: everybody may have one, and their group is tty's where that
-/// has an id inside.
-pub(crate) fn devpts_data(
-    spec: &Spec,
-    new: NamespaceOptions,
-    host: &Host,
-    given: &dyn Fn(&str) -> bool,
-) -> String {
-    let mut data = "newinstance".to_owned();
-    for (name, option, wanted) in [
-        ("ptmxmode", ",ptmxmode=0666", true),
-        ("mode", ",mode=0620", true),
-        ("gid", ",gid=5", has_group(spec, new, host, TTY)),
-    ] {
-        if wanted && !given(name) {
-            data.push_str(option);
-        }
-    }
-    data
-}
-
-/// Whether a group has an id inside.
-fn has_group(spec: &Spec, new: NamespaceOptions, host: &Host, group: u32) -> bool {
-    if !new.contains(Kind::User) {
-        return host.uid == 0;
-    }
-    match &spec.gid_map {
-        IdMap::Caller => host.uid == 0 && is_mapped(&host.gid_rows, group),
-        IdMap::Rows(rows) => is_mapped(rows, group),
-        IdMap::Auto => host.subordinate_gids.first().is_some_and(|(_, count)| *count > group),
-    }
-}
-
-/// Makes mount points in directories of the container's own. What is there already is left alone; what
-/// cannot be made shows when it is to be mounted on.
-pub(super) fn make(sequence: &mut Sequence, root: Cell, wanted: &[Make]) {
-    const STEP: Step = Step::MountPoint;
-    for Make { parent, name, directory } in wanted {
-        let parent = open_in_root(sequence, STEP, root, parent, true);
-        if *directory {
-            make_directory(sequence, STEP, parent.into(), name, Owner::NEW, true);
+/// Mounts everything in order.
+pub(super) fn mount_all(
+    sequence: &mut Sequence,
+    setup: &NamespaceSetup<'_>,
+    files: &Files,
+    sources: &[Option<Cell>],
+    root: Cell,
+) {
+    const STEP: Step = Step::Mount;
+    for ((wanted, place), source) in setup.spec.mounts.iter().zip(&files.mounts).zip(sources) {
+        make_mount_points(sequence, root, &place.make);
+        let options = wanted.parse().unwrap_or_default();
+        let directory = !matches!(wanted.kind, MountKind::Content { .. })
+            && (source.is_none() || matches!(wanted.kind, MountKind::Overlay { .. }));
+        let onto = open_in_root(sequence, STEP, root, &place.path, directory);
+        if let Some(tree) = source {
+            attach_to(sequence, STEP, *tree, onto, &place.path);
+            close(sequence, STEP, *tree);
         } else {
-            make_file(sequence, STEP, parent.into(), name, Owner::FILE.mode, true);
+            change_to(sequence, STEP, onto);
+            file_system(sequence, setup, &wanted.kind, &options, &place.path);
         }
-        close(sequence, STEP, parent);
+        close(sequence, STEP, onto);
+        for patch in &place.patches {
+            // What covers a part of the mount is as the mount is.
+            let cover = replace(sequence, root, patch);
+            let set = (attributes(&options), 0);
+            if set != (0, 0) {
+                set_attributes(sequence, STEP, (cover.into(), c""), set, false);
+            }
+        }
     }
 }
 
+/// Mounts a file system of the container's own on the working directory.
+fn file_system(
+    sequence: &mut Sequence,
+    setup: &NamespaceSetup<'_>,
+    kind: &MountKind,
+    options: &Options,
+    path: &CStr,
+) {
+    let mut data = String::new();
+    let given = |name: &str| options.parameters.iter().any(|(given, _)| given == name);
+    match kind {
+        MountKind::Tmpfs { size, mode } => {
+            if !given("mode") {
+                let _ = write!(data, ",mode={mode:o}");
+            }
+            if let Some(size) = size {
+                let _ = write!(data, ",size={size}");
+            }
+        }
+        MountKind::Devpts => {
+            let own = devpts_data(setup.spec, setup.new, setup.host, &given);
+            let _ = write!(data, ",{own}");
+        }
+        _ => {}
+    }
+    for (name, value) in &options.parameters {
+        let _ = write!(data, ",{name}={value}");
+    }
+    let data = data.strip_prefix(',').map(|data| CString::new(data).unwrap_or_default());
+    let name = CString::new(kind.name()).expect("a word");
+    let kind = Some(name.as_c_str());
+    mount(sequence, Step::Mount, kind, c".", kind, flags(options), data.as_deref())
+        .about(path)
+        .note("on the directory that was opened");
+}
 fn attributes(options: &Options) -> u64 {
     [
         (options.read_only, libc::MOUNT_ATTR_RDONLY),

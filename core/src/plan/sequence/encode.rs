@@ -3,14 +3,15 @@
 use std::mem::offset_of;
 use std::os::fd::RawFd;
 
-use super::{Arg, Call, Handles, NUMERAL, Sequence};
-use crate::program::{self, Call as FlatCall, Header};
+use super::{NUMERAL, Sequence};
+use crate::plan::call::{Arg, Call, Handles};
+use crate::program::{self, EncodedCall, Header};
 
 impl Sequence {
     /// The flat form, ready to be relocated.
     pub(crate) fn encode(&self, facts: &EncodeFacts<'_>) -> Box<[u64]> {
         let lines: usize = facts.lines.iter().map(Vec::len).sum();
-        let table = size_of::<Header>() + self.calls.len() * size_of::<FlatCall>();
+        let table = size_of::<Header>() + self.calls.len() * size_of::<EncodedCall>();
         // Each argument may be a pointer, and each call has two more.
         let relocation_capacity = self.pointers.len() + self.args.len() + self.calls.len() * 2;
         let data_at = (table + relocation_capacity * 4).next_multiple_of(8);
@@ -28,7 +29,7 @@ impl Sequence {
         }
         let mut line_at = data_at + self.data.len();
         for (index, call) in self.calls.iter().enumerate() {
-            let at = size_of::<Header>() + index * size_of::<FlatCall>();
+            let at = size_of::<Header>() + index * size_of::<EncodedCall>();
             let line = facts.lines.get(index).map_or(&[][..], Vec::as_slice);
             writer.call(at, (call, self.args(call)), &facts.handles, data_at, (line_at, line));
             line_at += line.len();
@@ -131,7 +132,7 @@ impl Writer<'_> {
     ) {
         let mut cells = 0_u8;
         for (index, arg) in args.iter().enumerate() {
-            let at = at + offset_of!(FlatCall, args) + index * 8;
+            let at = at + offset_of!(EncodedCall, args) + index * 8;
             match arg {
                 Arg::Int(value) => self.word(at, *value as u64),
                 Arg::Named(value, _) | Arg::NamedAs(value, _) | Arg::Shown(value, _) => {
@@ -154,14 +155,14 @@ impl Writer<'_> {
                 Arg::Program => self.pointer(at, 0),
             }
         }
-        self.bytes(at + offset_of!(FlatCall, nr), &call.number.number.to_ne_bytes());
-        self.bytes(at + offset_of!(FlatCall, on_error), &[call.on_error, call.skip, cells]);
+        self.bytes(at + offset_of!(EncodedCall, nr), &call.number.number.to_ne_bytes());
+        self.bytes(at + offset_of!(EncodedCall, on_error), &[call.on_error, call.skip, cells]);
         if let Some(cell) = call.result {
-            self.pointer(at + offset_of!(FlatCall, result), data_at + cell.0.0 as usize);
+            self.pointer(at + offset_of!(EncodedCall, result), data_at + cell.0.0 as usize);
         }
         if !line.is_empty() {
-            self.pointer(at + offset_of!(FlatCall, line), line_at);
-            self.word(at + offset_of!(FlatCall, line_length), line.len() as u64);
+            self.pointer(at + offset_of!(EncodedCall, line), line_at);
+            self.word(at + offset_of!(EncodedCall, line_length), line.len() as u64);
             self.bytes(line_at, line);
         }
     }

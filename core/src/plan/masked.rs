@@ -5,20 +5,22 @@
 //! another root they are named from descriptors of what was mounted. A path that does not exist is left
 //! out, and whatever else goes wrong ends the launch: what was to be hidden is never seen.
 
-use std::ffi::{CStr, CString, OsStr};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-
-use super::call::{Appended, Arg, Cell, Sequence};
-use super::files::{self, set_attributes};
-use super::isolation::{Inside, at_cwd, mount, named};
-use super::{Step, number};
+use super::call::{Arg, at_cwd, named};
+use super::kernel_filesystems::{KernelFilesystems, devpts_data};
+use super::mount_calls::{mount, set_attributes};
+use super::number;
+use super::sequence::{Appended, Sequence};
+use super::setup::NamespaceSetup;
 use crate::error::SpecError;
 use crate::host::Host;
 use crate::host::files::DEVICES;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::profile::{Confinement, FileSystemView, Profile, per_cpu_masked_paths};
 use crate::spec::{Overlay, Spec};
+use crate::step::Step;
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Links that programs rely on.
 const LINKS: [(&CStr, &CStr); 5] = [
@@ -31,30 +33,12 @@ const LINKS: [(&CStr, &CStr); 5] = [
 
 /// Where what hides lies, until the new /dev covers it.
 const COVERS: &CStr = c"/dev";
+
 const EMPTY_DIRECTORY: &CStr = c"/dev/directory";
+
 const EMPTY_FILE: &CStr = c"/dev/file";
+
 const SHARED_MEMORY: &CStr = c"/dev/shm";
-
-/// Where /proc and /sys are.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Kernels {
-    /// At their paths, in a root that is the host's.
-    Paths,
-    /// Behind descriptors: in a root that somebody else may be changing meanwhile, a path may come to
-    /// mean another place.
-    Descriptors { proc: Cell, sys: Option<Cell> },
-}
-
-impl Kernels {
-    /// A place in /proc: a directory, and the path from there.
-    pub(super) fn in_proc(self, path: &CStr) -> (Arg, &CStr) {
-        let below = path.to_bytes_with_nul().strip_prefix(b"/proc/");
-        match (self, below.and_then(|below| CStr::from_bytes_with_nul(below).ok())) {
-            (Self::Descriptors { proc, .. }, Some(below)) => (proc.into(), below),
-            _ => (at_cwd(), path),
-        }
-    }
-}
 
 /// What the root gets before anything is mounted on it.
 pub(super) fn restrict_root(sequence: &mut Sequence, spec: &Spec, place: (Arg, &CStr)) {
@@ -69,9 +53,9 @@ pub(super) fn restrict_root(sequence: &mut Sequence, spec: &Spec, place: (Arg, &
 
 /// On the host's root: a /dev with nothing of the host's but what everybody may use; and what is private
 /// or hidden.
-pub(super) fn cover(sequence: &mut Sequence, inside: &Inside<'_>) {
-    let Some(confinement) = inside.secluded() else { return };
-    let host = inside.host;
+pub(super) fn cover(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
+    let Some(confinement) = setup.masked() else { return };
+    let host = setup.host;
     // The old /dev becomes the working directory, so that its devices have names while it is covered.
     let old = sequence.cell();
     let path = sequence.text(c"/dev");
@@ -86,7 +70,7 @@ pub(super) fn cover(sequence: &mut Sequence, inside: &Inside<'_>) {
             tmpfs(sequence, Step::Hide, &path, flags, c"mode=1777").unless_absent();
         }
         for path in hidden(view, host) {
-            if has_mounts_below(inside, &path) {
+            if has_mounts_below(setup, &path) {
                 // With directories of its own, until the last mount point is made there.
                 let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
                 tmpfs(sequence, Step::Hide, &path, flags, c"mode=755").unless_absent();
@@ -98,14 +82,14 @@ pub(super) fn cover(sequence: &mut Sequence, inside: &Inside<'_>) {
             hide(sequence, &path, [EMPTY_FILE, EMPTY_DIRECTORY]);
         }
     }
-    mask(sequence, confinement, host, Kernels::Paths);
-    devices(sequence, inside);
+    mask(sequence, confinement, host, KernelFilesystems::Paths);
+    devices(sequence, setup);
 }
 
 /// After the last mount: hidden directories that got mount points become read-only too.
-pub(super) fn close(sequence: &mut Sequence, inside: &Inside<'_>) {
-    let Some(view) = inside.secluded().and_then(|confinement| confinement.view) else { return };
-    for path in hidden(view, inside.host).filter(|path| has_mounts_below(inside, path)) {
+pub(super) fn close(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
+    let Some(view) = setup.masked().and_then(|confinement| confinement.view) else { return };
+    for path in hidden(view, setup.host).filter(|path| has_mounts_below(setup, path)) {
         let set = (libc::MOUNT_ATTR_RDONLY, 0);
         set_attributes(sequence, Step::Hide, (at_cwd(), &path), set, false).unless_absent();
     }
@@ -122,8 +106,8 @@ fn hidden<'a>(view: &'a FileSystemView, host: &'a Host) -> impl Iterator<Item = 
 }
 
 /// Whether one of the container's mounts goes below a path.
-fn has_mounts_below(inside: &Inside<'_>, path: &CStr) -> bool {
-    let mounts = inside.files.map_or(&[][..], |files| &files.mounts[..]);
+fn has_mounts_below(setup: &NamespaceSetup<'_>, path: &CStr) -> bool {
+    let mounts = setup.files.map_or(&[][..], |files| &files.mounts[..]);
     let path = path.to_bytes().strip_prefix(b"/").unwrap_or_default();
     mounts.iter().any(|place| {
         place.path.to_bytes().strip_prefix(path).is_some_and(|rest| rest.first() == Some(&b'/'))
@@ -135,31 +119,35 @@ pub(super) fn mask(
     sequence: &mut Sequence,
     confinement: &Confinement,
     host: &Host,
-    kernels: Kernels,
+    kernel_fs: KernelFilesystems,
 ) {
     let throttled = per_cpu_masked_paths(host.kernel.throttled_cpus.into());
     let masked = paths(confinement.masked_paths).map(|path| (path, [EMPTY_FILE, EMPTY_DIRECTORY]));
     let masked =
         masked.chain(throttled.map(|path| (c_string(&path), [EMPTY_DIRECTORY, EMPTY_FILE])));
-    for_each_place(sequence, Step::Hide, kernels, masked, |sequence, name, covers| {
+    for_each_place(sequence, Step::Hide, kernel_fs, masked, |sequence, name, covers| {
         hide(sequence, name, covers);
     });
 }
 
 /// What nobody inside may change; after the last that is written there.
-pub(super) fn read_only_paths(sequence: &mut Sequence, inside: &Inside<'_>, kernels: Kernels) {
+pub(super) fn read_only_paths(
+    sequence: &mut Sequence,
+    setup: &NamespaceSetup<'_>,
+    kernel_fs: KernelFilesystems,
+) {
     const STEP: Step = Step::ReadOnly;
-    let Some(confinement) = inside.secluded() else { return };
+    let Some(confinement) = setup.masked() else { return };
     let set = (libc::MOUNT_ATTR_RDONLY, 0);
     let places = paths(confinement.read_only_paths).map(|path| (path, ()));
-    for_each_place(sequence, STEP, kernels, places, |sequence, name, ()| {
+    for_each_place(sequence, STEP, kernel_fs, places, |sequence, name, ()| {
         let flags = named!(MS_BIND | MS_REC);
         mount(sequence, STEP, Some(name), name, None, flags, None).unless_absent();
         set_attributes(sequence, STEP, (at_cwd(), name), set, true).unless_absent();
     });
-    let sys = match kernels {
-        Kernels::Paths => inside.host.sys.then(|| (at_cwd(), c"/sys")),
-        Kernels::Descriptors { sys, .. } => sys.map(|sys| (sys.into(), c"")),
+    let sys = match kernel_fs {
+        KernelFilesystems::Paths => setup.host.sys.then(|| (at_cwd(), c"/sys")),
+        KernelFilesystems::Descriptors { sys, .. } => sys.map(|sys| (sys.into(), c"")),
     };
     if let Some(place) = sys {
         set_attributes(sequence, STEP, place, set, true)
@@ -171,11 +159,11 @@ pub(super) fn read_only_paths(sequence: &mut Sequence, inside: &Inside<'_>, kern
 fn for_each_place<T>(
     sequence: &mut Sequence,
     step: Step,
-    kernels: Kernels,
+    kernel_fs: KernelFilesystems,
     places: impl Iterator<Item = (CString, T)>,
     act: impl Fn(&mut Sequence, &CStr, T),
 ) {
-    let Kernels::Descriptors { proc, sys } = kernels else {
+    let KernelFilesystems::Descriptors { proc, sys } = kernel_fs else {
         for (path, what) in places {
             act(sequence, &path, what);
         }
@@ -241,7 +229,7 @@ fn tmpfs<'a>(
 }
 
 /// A new /dev over the old one, which is the working directory.
-fn devices(sequence: &mut Sequence, inside: &Inside<'_>) {
+fn devices(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     const STEP: Step = Step::Dev;
     // The devices are mounts of their own: a device file that is made beside them does not open.
     let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
@@ -257,20 +245,20 @@ fn devices(sequence: &mut Sequence, inside: &Inside<'_>) {
         sequence.call(STEP, number::SYMLINKAT, args).about(path);
     }
     make_directory(sequence, STEP, c"/dev/pts", 0o755);
-    let data = files::devpts_data(inside.spec, inside.new, inside.host, &|_| false);
+    let data = devpts_data(setup.spec, setup.new, setup.host, &|_| false);
     let (kind, flags) = (Some(c"devpts"), named!(MS_NOSUID | MS_NOEXEC));
     mount(sequence, STEP, kind, c"/dev/pts", kind, flags, Some(&c_string(&data)));
-    shared_memory(sequence, inside);
+    shared_memory(sequence, setup);
 }
 
 /// Of the container's own, or the caller's where the IPC namespace is shared.
-fn shared_memory(sequence: &mut Sequence, inside: &Inside<'_>) {
+fn shared_memory(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     const STEP: Step = Step::MountShm;
     let flags = || named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
-    let view = inside.secluded().and_then(|confinement| confinement.view);
+    let view = setup.masked().and_then(|confinement| confinement.view);
     let private = |path: &CStr| {
         let in_view = |view: &FileSystemView| paths(view.private).any(|one| one.as_c_str() == path);
-        inside.new.contains(Kind::Ipc) || view.is_some_and(in_view)
+        setup.new.contains(Kind::Ipc) || view.is_some_and(in_view)
     };
     for (name, path, kind, data) in [
         (c"shm", SHARED_MEMORY, c"tmpfs", Some(c"mode=1777")),

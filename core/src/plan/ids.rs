@@ -2,33 +2,37 @@
 
 use std::fmt::Write as _;
 
+use super::call::named;
+use super::number;
+use super::sequence::Sequence;
 use crate::error::SpecError;
 use crate::host::Host;
 use crate::host::ids::{Ids, inside_of, is_mapped};
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{Command, IdMap, IdRow, Spec};
+use crate::step::Step;
 
 /// The kernel takes this many rows at most (`UID_GID_MAP_MAX_EXTENTS`).
 const MOST_ROWS: usize = 340;
 
 /// What the parent writes for the child's new user namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Maps {
+pub(crate) struct IdMaps {
     /// `/proc/PID/setgroups` gets "deny": the price of an unprivileged `gid_map`.
     pub(crate) deny_setgroups: bool,
-    pub(crate) uid: Rows,
-    pub(crate) gid: Rows,
+    pub(crate) uid: MapRows,
+    pub(crate) gid: MapRows,
 }
 
 /// The rows of one map, and who may write them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rows {
+pub(crate) struct MapRows {
     pub(crate) rows: Vec<IdRow>,
     /// Through newuidmap(1) or newgidmap(1), since the caller alone may not.
     pub(crate) through_helper: bool,
 }
 
-impl Rows {
+impl MapRows {
     /// The content of the map file.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
@@ -55,7 +59,7 @@ pub(crate) fn maps_of(
     new: NamespaceOptions,
     command: Option<&Command>,
     host: &Host,
-) -> Result<Option<(Maps, Ids)>, SpecError> {
+) -> Result<Option<(IdMaps, Ids)>, SpecError> {
     if !new.contains(Kind::User) {
         for (option, map) in [("uid_map", &spec.uid_map), ("gid_map", &spec.gid_map)] {
             if *map != IdMap::Caller {
@@ -71,7 +75,7 @@ pub(crate) fn maps_of(
     }
     let user = command.and_then(|command| command.user);
     let group = command.and_then(|command| command.group);
-    let uid = Side {
+    let uid = MapRequest {
         option: "uid_map",
         wanted_option: "user",
         helper: "/etc/subuid",
@@ -83,7 +87,7 @@ pub(crate) fn maps_of(
         root: host.uid == 0,
     }
     .rows()?;
-    let gid = Side {
+    let gid = MapRequest {
         option: "gid_map",
         wanted_option: "group",
         helper: "/etc/subgid",
@@ -103,7 +107,7 @@ pub(crate) fn maps_of(
     let change =
         uid.inside_of(host.uid) != Some(ids.uid) || gid.inside_of(host.gid) != Some(ids.gid);
     let deny_setgroups = host.uid != 0 && !gid.through_helper;
-    Ok(Some((Maps { deny_setgroups, uid, gid }, Ids { change, ..ids })))
+    Ok(Some((IdMaps { deny_setgroups, uid, gid }, Ids { change, ..ids })))
 }
 
 /// Who the child is while it makes the container: root inside if there is one, since only an id that
@@ -111,7 +115,7 @@ pub(crate) fn maps_of(
 fn first_id(
     option: &'static str,
     wanted_option: &'static str,
-    rows: &Rows,
+    rows: &MapRows,
     own: u32,
     wanted: Option<u32>,
 ) -> Result<u32, SpecError> {
@@ -126,8 +130,8 @@ fn first_id(
     })
 }
 
-/// One of the two maps.
-struct Side<'a> {
+/// What is asked for one of the two maps, and what the caller has for it.
+struct MapRequest<'a> {
     option: &'static str,
     wanted_option: &'static str,
     helper: &'static str,
@@ -139,8 +143,8 @@ struct Side<'a> {
     root: bool,
 }
 
-impl Side<'_> {
-    fn rows(&self) -> Result<Rows, SpecError> {
+impl MapRequest<'_> {
+    fn rows(&self) -> Result<MapRows, SpecError> {
         let rows = match self.map {
             // Seen from the new namespace's parent, the ids that the caller has are the inside ones.
             IdMap::Caller if self.root && !self.own_rows.is_empty() => self
@@ -158,7 +162,7 @@ impl Side<'_> {
             }
         };
         let own_row = matches!(rows[..], [IdRow { outside, count: 1, .. }] if outside == self.own);
-        let rows = Rows { rows, through_helper: !self.root && !own_row };
+        let rows = MapRows { rows, through_helper: !self.root && !own_row };
         if let Some(wanted) = self.wanted.filter(|&wanted| !rows.maps(wanted)) {
             return Err(SpecError::new(
                 self.wanted_option,
@@ -244,6 +248,36 @@ fn show(map: &IdMap) -> String {
     }
 }
 
+/// Whether a group has an id inside.
+pub(super) fn has_group(spec: &Spec, new: NamespaceOptions, host: &Host, group: u32) -> bool {
+    if !new.contains(Kind::User) {
+        return host.uid == 0;
+    }
+    match &spec.gid_map {
+        IdMap::Caller => host.uid == 0 && is_mapped(&host.gid_rows, group),
+        IdMap::Rows(rows) => is_mapped(rows, group),
+        IdMap::Auto => host.subordinate_gids.first().is_some_and(|(_, count)| *count > group),
+    }
+}
+
+/// Becomes the one who makes the container: root inside, or who else is mapped.
+pub(super) fn become_mapped(sequence: &mut Sequence, ids: Ids, host: &Host, shares_memory: bool) {
+    let (uid, gid) = (ids.uid, ids.gid);
+    sequence.call(Step::Root, number::SETRESGID, [gid.into(), gid.into(), gid.into()]);
+    sequence.call(Step::Root, number::SETRESUID, [uid.into(), uid.into(), uid.into()]);
+    restore_dumpable(sequence, host, shares_memory);
+}
+
+/// A change of ids makes the memory non-dumpable, which is the caller's too.
+pub(super) fn restore_dumpable(sequence: &mut Sequence, host: &Host, shares_memory: bool) {
+    if shares_memory && host.dumpable {
+        let args = [named!(PR_SET_DUMPABLE), 1.into(), 0.into(), 0.into(), 0.into()];
+        sequence
+            .call(Step::User, number::PRCTL, args)
+            .note("the change of ids cleared it in the caller's memory");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,7 +286,7 @@ mod tests {
         Host { uid: 1000, gid: 1000, ..Host::default() }
     }
 
-    fn rows(uid_map: IdMap, host: &Host) -> Result<Rows, SpecError> {
+    fn rows(uid_map: IdMap, host: &Host) -> Result<MapRows, SpecError> {
         let spec = Spec { uid_map, ..Spec::default() };
         maps_of(&spec, spec.namespaces, None, host)
             .map(|maps| maps.expect("a new user namespace").0.uid)

@@ -6,14 +6,17 @@
 
 use std::mem::offset_of;
 
-use super::call::{Arg, Handle, Sequence};
+use super::call::{Arg, Handle, named};
 use super::confine::Confined;
-use super::isolation::{named, write_file};
-use super::seclude::Kernels;
-use super::{Builder, Step, command, number};
+use super::file_calls::write_file;
+use super::kernel_filesystems::KernelFilesystems;
+use super::sequence::Sequence;
+use super::stages::StageBuilder;
+use super::{command, number};
 use crate::error::SpecError;
 use crate::program::{Header, role};
 use crate::spec::namespaces::Kind;
+use crate::step::Step;
 
 /// The kernel's `RESERVED_PIDS`: once the numbers have wrapped around, they start here again. A lower
 /// one belongs to a process of a young PID namespace.
@@ -28,17 +31,17 @@ pub(super) fn cannot_enter() -> SpecError {
     )
 }
 
-impl Builder<'_> {
+impl StageBuilder<'_> {
     /// Everything from the fork on: the child's part, init's, and that of the copy.
     pub(super) fn fork(&mut self) -> Result<(), SpecError> {
         let (spec, host, new) = (self.spec, self.host, self.new);
         let also = self.signals_to_reset();
         let Some(how) = self.command else { return Ok(()) };
         let confined = Confined::new(spec, host, new.contains(Kind::User))?;
-        let kernels = self.kernels;
+        let kernel_fs = self.kernel_fs;
         let sequence = self.sequence();
         if new.contains(Kind::Pid) && host.pid < RESERVED_PIDS {
-            differ_from_the_caller(sequence, host.pid, kernels);
+            differ_from_the_caller(sequence, host.pid, kernel_fs);
         }
         // No exec closes them in the copy, and some are directories of the host's.
         sequence.close_what_is_open();
@@ -76,7 +79,7 @@ impl Builder<'_> {
                 .call(Step::Confine, number::UNSHARE, [named!(CLONE_THREAD)])
                 .note("checks that there is no other thread, which would stay free");
         }
-        command::settle(sequence, &confined, how, host, restores_dumpable, start);
+        command::prepare_process(sequence, &confined, how, host, restores_dumpable, start);
         sequence.close_what_is_open();
         confined.check_copy(sequence)
     }
@@ -85,8 +88,8 @@ impl Builder<'_> {
 /// Makes the next pid another one than the caller's, which is as low as the first in a new PID
 /// namespace is: libraries tell parent and child apart by it. Where that fails, they are the same in
 /// the rare case.
-fn differ_from_the_caller(sequence: &mut Sequence, own: u32, kernels: Kernels) {
+fn differ_from_the_caller(sequence: &mut Sequence, own: u32, kernel_fs: KernelFilesystems) {
     let last = own.to_string();
-    let at = kernels.in_proc(c"/proc/sys/kernel/ns_last_pid");
+    let at = kernel_fs.in_proc(c"/proc/sys/kernel/ns_last_pid");
     write_file(sequence, Step::ForkCaller, at, last.as_bytes(), true);
 }

@@ -1,0 +1,192 @@
+//! Calls on files and directories, as several concerns make them.
+
+use std::ffi::CStr;
+
+use super::call::{Arg, Cell, at_cwd, named};
+use super::mount_calls::clone_tree;
+use super::number;
+use super::sequence::Sequence;
+use crate::host::files::{Make, Owner};
+use crate::step::Step;
+
+/// open, write, close of a small file that is there already.
+pub(super) fn write_file(
+    sequence: &mut Sequence,
+    step: Step,
+    at: (Arg, &CStr),
+    content: &[u8],
+    optional: bool,
+) {
+    let flags = named!(O_WRONLY | O_CLOEXEC);
+    open_write_close(sequence, step, at, content, flags, None, optional);
+}
+
+/// The same of a file at `path`, seen from a directory; with `mode` it is made.
+pub(super) fn open_write_close(
+    sequence: &mut Sequence,
+    step: Step,
+    (directory, path): (Arg, &CStr),
+    content: &[u8],
+    flags: Arg,
+    mode: Option<u32>,
+    optional: bool,
+) {
+    let file = sequence.cell();
+    let name = sequence.text(path);
+    let open = [directory, name, flags, mode.unwrap_or(0).into()];
+    sequence.call(step, number::OPENAT, open).about(path).into(file).ignore_if(optional);
+    if let Some(mode) = mode {
+        // Whatever the caller's umask is, everybody inside may read it.
+        let args = [file.into(), Arg::mode(mode)];
+        sequence.call(step, number::FCHMOD, args).about(path).ignore_if(optional);
+    }
+    let buffer = sequence.buffer(content);
+    let write = [file.into(), buffer, content.len().into()];
+    sequence.call(step, number::WRITE, write).about(path).ignore_if(optional);
+    sequence.call(step, number::CLOSE, [file.into()]).ignore_if(optional);
+}
+
+/// `openat2(2)` of a place in the container, without reading it.
+pub(super) fn open_in_root(
+    sequence: &mut Sequence,
+    step: Step,
+    root: Cell,
+    path: &CStr,
+    directory: bool,
+) -> Cell {
+    let kind = if directory { libc::O_DIRECTORY } else { 0 };
+    let flags = libc::O_PATH | libc::O_CLOEXEC | kind;
+    let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+    let how = [flags as u64, 0, resolve];
+    let shown = if directory {
+        "{O_PATH|O_CLOEXEC|O_DIRECTORY, 0, RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS}"
+    } else {
+        "{O_PATH|O_CLOEXEC, 0, RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS}"
+    };
+    let how_arg = sequence.words_shown(&how, shown);
+    let name = sequence.text(if path.is_empty() { c"." } else { path });
+    let cell = sequence.cell();
+    let args = [root.into(), name, how_arg, size_of_val(&how).into()];
+    sequence.call(step, number::OPENAT2, args).about(path).into(cell);
+    cell
+}
+
+/// openat(2) of an entry of a directory, without following links or reading it.
+pub(super) fn open_entry(
+    sequence: &mut Sequence,
+    step: Step,
+    directory: Cell,
+    name: &CStr,
+) -> Cell {
+    let cell = sequence.cell();
+    let text = sequence.text(name);
+    let flags = named!(O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    let args = [directory.into(), text, flags, Arg::Int(0)];
+    sequence.call(step, number::OPENAT, args).about(name).into(cell);
+    cell
+}
+
+/// openat(2) of a directory outside.
+pub(super) fn open_directory(sequence: &mut Sequence, step: Step, path: &CStr) -> Cell {
+    let cell = sequence.cell();
+    let text = sequence.text(path);
+    let args = [at_cwd(), text, named!(O_PATH | O_DIRECTORY | O_CLOEXEC), Arg::Int(0)];
+    sequence.call(step, number::OPENAT, args).about(path).into(cell);
+    cell
+}
+
+/// What is mounted on the root directory: the new root, until it is the root.
+pub(super) fn open_new_root(sequence: &mut Sequence) -> Cell {
+    let cell = open_directory(sequence, Step::MakeRoot, c"/..");
+    sequence.appended().note("what is mounted on /");
+    cell
+}
+
+pub(super) fn close(sequence: &mut Sequence, step: Step, cell: Cell) {
+    sequence.call(step, number::CLOSE, [cell.into()]);
+}
+
+pub(super) fn change_to(sequence: &mut Sequence, step: Step, directory: Cell) {
+    sequence.call(step, number::FCHDIR, [directory.into()]);
+}
+
+/// mkdirat(2), with the owner where that is somebody else than root inside.
+pub(super) fn make_directory(
+    sequence: &mut Sequence,
+    step: Step,
+    directory: Arg,
+    name: &CStr,
+    owner: Owner,
+    lenient: bool,
+) {
+    let text = sequence.text(name);
+    let args = [directory.clone(), text, Arg::mode(owner.mode)];
+    sequence.call(step, number::MKDIRAT, args).about(name).ignore_if(lenient);
+    set_owner(sequence, step, directory, name, owner);
+}
+
+/// fchownat(2). An owner that has no id inside stays root: nobody inside could become it either.
+pub(super) fn set_owner(
+    sequence: &mut Sequence,
+    step: Step,
+    directory: Arg,
+    name: &CStr,
+    owner: Owner,
+) {
+    if (owner.uid, owner.gid) == (0, 0) {
+        return;
+    }
+    let text = sequence.text(name);
+    let args = [directory, text, owner.uid.into(), owner.gid.into(), named!(AT_SYMLINK_NOFOLLOW)];
+    sequence.call(step, number::FCHOWNAT, args).about(name).ignore();
+}
+
+/// An empty file, for something to be mounted on.
+pub(super) fn make_file(
+    sequence: &mut Sequence,
+    step: Step,
+    directory: Arg,
+    name: &CStr,
+    mode: u32,
+    lenient: bool,
+) {
+    let text = sequence.text(name);
+    let args = [directory, text, Arg::mode(libc::S_IFREG | mode), Arg::Int(0)];
+    sequence.call(step, number::MKNODAT, args).about(name).ignore_if(lenient);
+}
+
+/// A file with this content, for as long as it is bound somewhere; and its tree.
+pub(super) fn make_content(
+    sequence: &mut Sequence,
+    step: Step,
+    directory: Cell,
+    name: &CStr,
+    (bytes, mode): (&[u8], u32),
+) -> Cell {
+    let file = sequence.cell();
+    let text = sequence.text(name);
+    let flags = named!(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC);
+    let args = [directory.into(), text, flags, Arg::mode(mode)];
+    sequence.call(step, number::OPENAT, args).about(name).into(file);
+    if !bytes.is_empty() {
+        let buffer = sequence.buffer(bytes);
+        let args = [file.into(), buffer, bytes.len().into()];
+        sequence.call(step, number::WRITE, args).about(name);
+    }
+    clone_tree(sequence, step, directory.into(), name, false)
+}
+
+/// Makes mount points in directories of the container's own. What is there already is left alone; what
+/// cannot be made shows when it is to be mounted on.
+pub(super) fn make_mount_points(sequence: &mut Sequence, root: Cell, wanted: &[Make]) {
+    const STEP: Step = Step::MountPoint;
+    for Make { parent, name, directory } in wanted {
+        let parent = open_in_root(sequence, STEP, root, parent, true);
+        if *directory {
+            make_directory(sequence, STEP, parent.into(), name, Owner::NEW, true);
+        } else {
+            make_file(sequence, STEP, parent.into(), name, Owner::FILE.mode, true);
+        }
+        close(sequence, STEP, parent);
+    }
+}

@@ -1,0 +1,135 @@
+//! The inside of new namespaces: the concerns, in the order in which they are set up.
+
+use super::call::{Arg, at_cwd, named};
+use super::file_calls::open_directory;
+use super::kernel_filesystems::{
+    KernelFilesystems, fresh_sysfs, kernel_trees, private_shared_memory,
+};
+use super::mount_calls::mount;
+use super::names::{bind_hosts, set_names};
+use super::namespaces::{make_mounts_private, set_clocks};
+use super::network::{allow_ping, loopback_up};
+use super::root::{self, own};
+use super::sequence::Sequence;
+use super::setup::NamespaceSetup;
+use super::{masked, mounts, number};
+use crate::host::files::Files;
+use crate::host::hosts::hosts_file;
+use crate::spec::Spec;
+use crate::spec::namespaces::{Kind, NamespaceOptions};
+use crate::step::Step;
+
+/// What takes no mapped id, so that it can be done while the caller still writes the id maps.
+pub(super) fn set_up_without_ids(sequence: &mut Sequence, spec: &Spec, new: NamespaceOptions) {
+    if new.contains(Kind::Uts) {
+        set_names(sequence, spec);
+    }
+    if new.contains(Kind::Net) {
+        loopback_up(sequence);
+    }
+    if new.contains(Kind::Mount) {
+        make_mounts_private(sequence);
+    }
+}
+
+/// Everything else that makes the inside of the new namespaces; where /proc and /sys then are.
+pub(super) fn set_up(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) -> KernelFilesystems {
+    let NamespaceSetup { spec, new, .. } = *setup;
+    let mut kernel_fs = KernelFilesystems::Paths;
+    if new.contains(Kind::Time) {
+        sequence.await_id_maps();
+        set_clocks(sequence, spec);
+    }
+    if new.contains(Kind::Mount) {
+        if let Some(files) = setup.files {
+            kernel_fs = set_up_files(sequence, setup, files);
+        } else {
+            if setup.masked().is_some() {
+                sequence.await_id_maps();
+            }
+            mount_on_hosts_root(sequence, setup);
+        }
+    }
+    if new.contains(Kind::Net) {
+        sequence.await_id_maps();
+        allow_ping(sequence, setup.ping_group_range, kernel_fs);
+    }
+    if setup.masked().is_some() {
+        masked::read_only_paths(sequence, setup, kernel_fs);
+    }
+    kernel_fs
+}
+
+/// The files that the container sees: its root, and what is mounted there.
+fn set_up_files(
+    sequence: &mut Sequence,
+    setup: &NamespaceSetup<'_>,
+    files: &Files,
+) -> KernelFilesystems {
+    let mut kernel_fs = KernelFilesystems::Paths;
+    let NamespaceSetup { spec, host, .. } = *setup;
+    // What there is of a root of its own that takes no id; then come files that the caller may only reach as root
+    // inside.
+    let trees = files.own.as_ref().map(|own| kernel_trees(sequence, setup, own));
+    sequence.await_id_maps();
+    // The modes that follow are the ones that are meant, whatever the caller's mask is.
+    let umask = sequence.cell();
+    sequence
+        .call(Step::MakeRoot, number::UMASK, [Arg::mode(0)])
+        .note("modes are set as they are meant")
+        .into(umask);
+    let sources = mounts::open_sources(sequence, setup, files);
+    let (root, stacked) = root::make_root(sequence, setup, files);
+    if let (Some(root), Some(own), Some(trees)) = (root, &files.own, trees) {
+        let masked = setup.masked();
+        if masked.is_some() {
+            masked::restrict_root(sequence, spec, (root.into(), c""));
+        }
+        kernel_fs = own::populate(sequence, setup, own, trees, root);
+        if let Some(confinement) = masked {
+            masked::make_covers(sequence);
+            masked::mask(sequence, confinement, host, kernel_fs);
+        }
+        mounts::mount_all(sequence, setup, files, &sources, root);
+        root::enter(sequence, root, stacked);
+    } else {
+        // The host's files are all there in the new root, so it becomes / at once.
+        if let Some(root) = root {
+            root::enter(sequence, root, stacked);
+        }
+        mount_on_hosts_root(sequence, setup);
+        if !spec.mounts.is_empty() {
+            let root = open_directory(sequence, Step::Mount, c"/");
+            mounts::mount_all(sequence, setup, files, &sources, root);
+            masked::close(sequence, setup);
+        }
+    }
+    sequence.call(Step::MakeRoot, number::UMASK, [umask.into()]);
+    kernel_fs
+}
+
+/// What the host's own root gets in any case.
+fn mount_on_hosts_root(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
+    let NamespaceSetup { spec, new, other_net, host, .. } = *setup;
+    if setup.masked().is_some() {
+        masked::restrict_root(sequence, spec, (at_cwd(), c"/"));
+    }
+    if new.contains(Kind::Pid) {
+        let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+        mount(sequence, Step::MountProc, Some(c"proc"), c"/proc", Some(c"proc"), flags, None)
+            .note("/proc shows the new PID namespace");
+    }
+    if other_net && host.sys {
+        fresh_sysfs(sequence, setup);
+    }
+    if setup.masked().is_some() {
+        masked::cover(sequence, setup);
+    } else if new.contains(Kind::Ipc) {
+        private_shared_memory(sequence, setup);
+    }
+    if let (Some(hostname), Some(hosts)) = (&spec.hostname, &host.hosts) {
+        let content = hosts_file(hostname, spec.domainname.as_deref(), hosts);
+        sequence.await_id_maps();
+        bind_hosts(sequence, &content, setup);
+    }
+}

@@ -1,0 +1,165 @@
+//! The kernel's own file systems: /proc, /sys, /dev/shm, /dev/mqueue, and what a devpts is told.
+
+use std::ffi::CStr;
+
+use super::call::{Arg, Cell, at_cwd, named};
+use super::ids::has_group;
+use super::mount_calls::{clone_tree, mount};
+use super::number;
+use super::sequence::{Appended, Sequence};
+use super::setup::NamespaceSetup;
+use crate::host::Host;
+use crate::host::files::OwnPlaces;
+use crate::spec::Spec;
+use crate::spec::namespaces::{Kind, NamespaceOptions};
+use crate::step::Step;
+
+/// Where /proc and /sys are, once they are mounted.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum KernelFilesystems {
+    /// At their paths, in a root that is the host's.
+    Paths,
+    /// Behind descriptors: in a root that somebody else may be changing meanwhile, a path may come to
+    /// mean another place.
+    Descriptors { proc: Cell, sys: Option<Cell> },
+}
+
+impl KernelFilesystems {
+    /// A place in /proc: a directory, and the path from there.
+    pub(super) fn in_proc(self, path: &CStr) -> (Arg, &CStr) {
+        let below = path.to_bytes_with_nul().strip_prefix(b"/proc/");
+        match (self, below.and_then(|below| CStr::from_bytes_with_nul(below).ok())) {
+            (Self::Descriptors { proc, .. }, Some(below)) => (proc.into(), below),
+            _ => (at_cwd(), path),
+        }
+    }
+}
+
+/// The kernel's own file systems, attached to nothing yet.
+#[derive(Clone, Copy)]
+pub(super) struct KernelTrees {
+    pub(super) proc: Cell,
+    pub(super) sys: Option<Cell>,
+    /// What belongs below /sys.
+    pub(super) cgroups: Option<Cell>,
+}
+
+/// What belongs on /proc and /sys, attached to nothing yet.
+pub(super) fn kernel_trees(
+    sequence: &mut Sequence,
+    setup: &NamespaceSetup<'_>,
+    own: &OwnPlaces,
+) -> KernelTrees {
+    let (sys, cgroups) = if own.sys.is_some() { sys_tree(sequence, setup) } else { (None, None) };
+    KernelTrees { proc: proc_tree(sequence, setup), sys, cgroups }
+}
+
+fn sys_tree(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) -> (Option<Cell>, Option<Cell>) {
+    const STEP: Step = Step::MountSys;
+    if !(setup.other_net && setup.host.sys) {
+        return (Some(clone_tree(sequence, STEP, at_cwd(), c"/sys", true)), None);
+    }
+    let cgroups = setup
+        .host
+        .sys_cgroup
+        .then(|| clone_tree(sequence, STEP, at_cwd(), c"/sys/fs/cgroup", true));
+    (Some(kernel_file_system(sequence, STEP, c"sysfs")), cgroups)
+}
+
+fn proc_tree(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) -> Cell {
+    const STEP: Step = Step::MountProc;
+    if setup.new.contains(Kind::Pid) {
+        kernel_file_system(sequence, STEP, c"proc")
+    } else {
+        clone_tree(sequence, STEP, at_cwd(), c"/proc", true)
+    }
+}
+
+/// A file system of the kernel's, attached to nothing yet. What is then named from its descriptor is in
+/// it, whatever somebody else does to the way there meanwhile.
+fn kernel_file_system(sequence: &mut Sequence, step: Step, kind: &CStr) -> Cell {
+    let (context, tree) = (sequence.cell(), sequence.cell());
+    let args = [sequence.text(kind), named!(FSOPEN_CLOEXEC)];
+    sequence.call(step, number::FSOPEN, args).into(context);
+    // As mount(2) names it, for whoever reads the table of mounts.
+    let (key, name) = (sequence.text(c"source"), sequence.text(kind));
+    let args = [context.into(), named!(FSCONFIG_SET_STRING), key, name, Arg::Int(0)];
+    sequence.call(step, number::FSCONFIG, args);
+    let args = [context.into(), named!(FSCONFIG_CMD_CREATE), Arg::Null, Arg::Null, Arg::Int(0)];
+    sequence.call(step, number::FSCONFIG, args);
+    let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    sequence
+        .call(step, number::FSMOUNT, [context.into(), named!(FSMOUNT_CLOEXEC), attributes])
+        .note("of the container's own namespaces")
+        .into(tree);
+    tree
+}
+
+/// A sysfs that shows the container's network. What is mounted on /sys/fs/cgroup is carried over.
+pub(super) fn fresh_sysfs(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
+    const STEP: Step = Step::MountSys;
+    const CGROUP: &CStr = c"/sys/fs/cgroup";
+    let tree = setup.host.sys_cgroup.then(|| {
+        let tree = sequence.cell();
+        let path = sequence.text(CGROUP);
+        let flags = named!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+        let args = [at_cwd(), path, flags];
+        sequence.call(STEP, number::OPEN_TREE, args).about(CGROUP).into(tree);
+        tree
+    });
+    let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    mount(sequence, STEP, Some(c"sysfs"), c"/sys", Some(c"sysfs"), flags, None)
+        .note("/sys shows the container's network");
+    if let Some(tree) = tree {
+        let (empty, path) = (sequence.text(c""), sequence.text(CGROUP));
+        let args = [tree.into(), empty, at_cwd(), path, named!(MOVE_MOUNT_F_EMPTY_PATH)];
+        sequence.call(STEP, number::MOVE_MOUNT, args).about(CGROUP);
+        sequence.call(STEP, number::CLOSE, [tree.into()]);
+    }
+}
+
+/// Where POSIX shared memory is.
+const SHM: &CStr = c"/dev/shm";
+
+/// An empty file system for it.
+pub(super) fn fresh_shm(sequence: &mut Sequence, step: Step) -> Appended<'_> {
+    let (kind, flags) = (Some(c"tmpfs"), named!(MS_NOSUID | MS_NODEV));
+    mount(sequence, step, kind, SHM, kind, flags, Some(c"mode=1777"))
+}
+
+/// POSIX shared memory is a file system, and the IPC namespace does not cover it; message queues
+/// are shown by one.
+pub(super) fn private_shared_memory(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
+    const STEP: Step = Step::MountShm;
+    if setup.host.shm {
+        fresh_shm(sequence, STEP);
+    }
+    if setup.host.mqueue {
+        let (kind, flags) = (Some(c"mqueue"), named!(MS_NOSUID | MS_NODEV));
+        mount(sequence, STEP, kind, c"/dev/mqueue", kind, flags, None);
+    }
+}
+
+/// The group of terminals.
+const TTY: u32 = 5;
+
+/// What pseudo terminals are told, but what is `given`: everybody may have one, and their group is tty's where that
+/// has an id setup.
+pub(super) fn devpts_data(
+    spec: &Spec,
+    new: NamespaceOptions,
+    host: &Host,
+    given: &dyn Fn(&str) -> bool,
+) -> String {
+    let mut data = "newinstance".to_owned();
+    for (name, option, wanted) in [
+        ("ptmxmode", ",ptmxmode=0666", true),
+        ("mode", ",mode=0620", true),
+        ("gid", ",gid=5", has_group(spec, new, host, TTY)),
+    ] {
+        if wanted && !given(name) {
+            data.push_str(option);
+        }
+    }
+    data
+}

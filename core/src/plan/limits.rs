@@ -1,0 +1,36 @@
+//! Resource limits.
+
+use super::call::Arg;
+use super::number;
+use super::sequence::Sequence;
+use crate::host::Host;
+use crate::spec::confine::Confine;
+use crate::spec::ulimits::{UNLIMITED, Ulimit};
+use crate::step::Step;
+
+/// The limits that were given, and those of the profile that are below the caller's.
+pub(super) fn ulimits(confine: &Confine, host: &Host) -> Vec<Ulimit> {
+    let given = &confine.ulimits;
+    let lowered = confine.profile.confinement().ulimits.iter().filter_map(|limit| {
+        let same = |other: &&Ulimit| other.resource == limit.resource;
+        if given.iter().any(|given| same(&given)) {
+            return None;
+        }
+        let current = host.limits.iter().find(same)?;
+        let lowest = current.lowest(*limit);
+        (lowest != *current).then_some(lowest)
+    });
+    given.iter().copied().chain(lowered).collect()
+}
+
+pub(super) fn set_limit(sequence: &mut Sequence, ulimit: &Ulimit) {
+    let show = |limit: u64| {
+        if limit == UNLIMITED { "RLIM64_INFINITY".to_owned() } else { limit.to_string() }
+    };
+    let bytes = [ulimit.soft.to_ne_bytes(), ulimit.hard.to_ne_bytes()].concat();
+    let shown = format!("{{rlim_cur={}, rlim_max={}}}", show(ulimit.soft), show(ulimit.hard));
+    let value = sequence.structure_as(&bytes, shown);
+    let name = format!("RLIMIT_{}", ulimit.name().to_uppercase());
+    let resource = Arg::NamedAs(ulimit.resource.into(), name.into());
+    sequence.call(Step::Ulimits, number::PRLIMIT64, [Arg::Int(0), resource, value, Arg::Null]);
+}

@@ -1,0 +1,169 @@
+//! How a plan reads: one line a call, with its real arguments.
+
+use std::fmt;
+
+use super::Plan;
+use super::text::{quote, render, show_clone_flags};
+use crate::host::files::OuterDirectory;
+use crate::program::{pseudo, role};
+use crate::spec::namespaces::Kind;
+use crate::step::Step;
+
+/// Which process makes a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// The calling process.
+    Caller,
+    /// The cloned child.
+    Child,
+    /// The helper that enters namespaces.
+    Joiner,
+    /// The helper as PID 1.
+    Init,
+    /// The child of init.
+    Command,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Caller => "caller",
+            Self::Child => "child",
+            Self::Joiner => "joiner",
+            Self::Init => "init",
+            Self::Command => "command",
+        })
+    }
+}
+
+/// One line of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Who makes the call.
+    pub actor: Actor,
+    /// What it is for.
+    pub step: Step,
+    /// The call with its arguments, as strace(1) would show it.
+    pub call: String,
+    /// Why, in a few words.
+    pub note: Option<&'static str>,
+    /// The file that a failure would be about.
+    pub filename: Option<String>,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<7} {}", self.actor, self.call)?;
+        match self.note {
+            Some(note) => write!(f, "    # {note}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Plan {
+    /// Every call in the order in which it is made.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Line> {
+        let mut lines = self.caller_lines();
+        for index in 0..self.stages.len() {
+            lines.extend(self.stage_lines(index));
+        }
+        lines
+    }
+
+    /// The lines of the calls that a stage makes, one for each call.
+    pub(crate) fn stage_lines(&self, index: usize) -> Vec<Line> {
+        let stage = &self.stages[index];
+        let mut actor = match stage.role {
+            role::WALK if self.enters => Actor::Joiner,
+            role::INIT | role::FORKED => Actor::Command,
+            role::IDLE => Actor::Init,
+            _ => Actor::Child,
+        };
+        let mut lines = Vec::with_capacity(stage.sequence.calls.len());
+        for call in &stage.sequence.calls {
+            lines.push(Line {
+                actor,
+                step: call.step,
+                call: render(&stage.sequence, call, self.is_pid_1(stage.role)),
+                note: call.note,
+                filename: stage
+                    .sequence
+                    .filename(call)
+                    .map(|name| name.to_string_lossy().into_owned()),
+            });
+            if call.number.number == pseudo::FORK {
+                actor = Actor::Child;
+            }
+        }
+        lines
+    }
+
+    fn is_pid_1(&self, role: u32) -> bool {
+        self.namespaces().contains(Kind::Pid) && !matches!(role, role::INIT | role::FORKED)
+    }
+
+    /// What the caller itself does: directories that keep a layer, the clone, the id maps.
+    pub(crate) fn caller_lines(&self) -> Vec<Line> {
+        let mut lines = self.directory_lines();
+        lines.push(self.clone_line());
+        lines.extend(self.map_lines());
+        lines
+    }
+
+    fn directory_lines(&self) -> Vec<Line> {
+        let line = |directory: &OuterDirectory| {
+            let path = directory.path.to_string_lossy().into_owned();
+            Line {
+                actor: Actor::Caller,
+                step: Step::Overlay,
+                call: format!("mkdir({}, 0{:o})", quote(path.as_bytes()), directory.owner.mode),
+                note: Some("keeps what the container writes"),
+                filename: Some(path),
+            }
+        };
+        self.directories.iter().map(line).collect()
+    }
+
+    /// The call that makes the child.
+    fn clone_line(&self) -> Line {
+        let shared = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
+        let flags = self.clone_flags | shared as u64;
+        Line {
+            actor: Actor::Caller,
+            step: Step::Clone,
+            call: format!("clone({}) = <child>", show_clone_flags(flags)),
+            note: Some("no copy of the caller's memory"),
+            filename: None,
+        }
+    }
+
+    /// What the caller writes while the child waits.
+    fn map_lines(&self) -> Vec<Line> {
+        let Some(maps) = &self.maps else { return Vec::new() };
+        let line = |call: String| Line {
+            actor: Actor::Caller,
+            step: Step::IdMaps,
+            call,
+            note: None,
+            filename: None,
+        };
+        let mut lines = Vec::new();
+        if maps.deny_setgroups {
+            lines.push(line("write(\"/proc/<child>/setgroups\", \"deny\")".to_owned()));
+        }
+        for (rows, file, program) in
+            [(&maps.uid, "uid_map", "newuidmap"), (&maps.gid, "gid_map", "newgidmap")]
+        {
+            let text = rows.text();
+            lines.push(line(if rows.through_helper {
+                let words: Vec<&str> = text.split_whitespace().collect();
+                format!("execve(\"{program}\", [\"<child>\", {}])", words.join(", "))
+            } else {
+                format!("write(\"/proc/<child>/{file}\", {})", quote(text.as_bytes()))
+            }));
+        }
+        lines
+    }
+}

@@ -1,0 +1,86 @@
+//! Which namespaces are new, and what each needs that no other concern makes: private mounts, clocks.
+
+use super::call::{at_cwd, named};
+use super::file_calls::write_file;
+use super::mount_calls::mount;
+use super::number;
+use super::sequence::Sequence;
+use crate::error::SpecError;
+use crate::spec::namespaces::{Kind, NamespaceOptions};
+use crate::spec::{IdMap, Network, Spec, TimeOffset};
+use crate::step::Step;
+
+/// The flags that clone(2) can carry.
+pub(super) fn clone_flags(new: NamespaceOptions) -> u64 {
+    // The time namespace's flag shares a bit with the exit signal.
+    new.without_time().flags().bits() as u64
+}
+
+/// Which namespaces are made, once `network` has been considered.
+pub(super) fn new_namespaces(spec: &Spec) -> Result<NamespaceOptions, SpecError> {
+    let wrong = |value: &str, reason: &str, remedy: &str| {
+        Err(SpecError::new("network", value, reason, remedy))
+    };
+    match spec.network {
+        Some(Network::None) if !spec.namespaces.contains(Kind::Net) => wrong(
+            "'none'",
+            "the network namespace is shared with the caller",
+            "Leave it out, or make the network namespace new: NamespaceOptions.with_net()",
+        ),
+        Some(Network::Host) => Ok(spec.namespaces.without_net()),
+        Some(Network::Join(pid)) => {
+            if spec.uid_map != IdMap::Caller || spec.gid_map != IdMap::Caller {
+                return wrong(
+                    &format!("<container {pid}>"),
+                    "the user namespace that owns the network is joined with it, and has its maps already",
+                    "Leave uid_map and gid_map out",
+                );
+            }
+            Ok(spec.namespaces.without_net().without_user())
+        }
+        _ => Ok(spec.namespaces),
+    }
+}
+
+pub(super) fn set_clocks(sequence: &mut Sequence, spec: &Spec) {
+    sequence
+        .call(Step::Time, number::UNSHARE, [named!(CLONE_NEWTIME)])
+        .note("clone(2) cannot carry this flag; it takes effect at exec");
+    let line = |clock: &str, offset: Option<TimeOffset>| {
+        offset.map(|at| format!("{clock} {} {}\n", at.seconds, at.nanoseconds)).unwrap_or_default()
+    };
+    let offsets =
+        line("monotonic", spec.monotonic_offset) + &line("boottime", spec.boottime_offset);
+    if !offsets.is_empty() {
+        let at = (at_cwd(), c"/proc/self/timens_offsets");
+        write_file(sequence, Step::Time, at, offsets.as_bytes(), false);
+    }
+}
+
+pub(super) fn make_mounts_private(sequence: &mut Sequence) {
+    let flags = named!(MS_REC | MS_PRIVATE);
+    mount(sequence, Step::PrivateMounts, None, c"/", None, flags, None)
+        .note("mounts made inside stay inside");
+}
+
+/// Refuses options whose namespace is shared.
+pub(super) fn check(spec: &Spec) -> Result<(), SpecError> {
+    let offsets = [spec.monotonic_offset, spec.boottime_offset];
+    if offsets.iter().any(Option::is_some) && !spec.namespaces.contains(Kind::Time) {
+        return Err(SpecError::new(
+            "time_offsets",
+            "…",
+            "clocks can only be set in a new time namespace",
+            "Make the time namespace new: NamespaceOptions.all().with_time()",
+        ));
+    }
+    if spec.init && !spec.namespaces.contains(Kind::Pid) {
+        return Err(SpecError::new(
+            "init",
+            "True",
+            "only a new PID namespace has a PID 1",
+            "Leave init out, or make the PID namespace new: NamespaceOptions.with_pid()",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The root directory: how it is put together, and how it becomes `/`.
+//!
+//! The new root is put together on top of the old one, which is still `/` to the child: a path of the
+//! host's means what it meant before, and `/..` is the new root, since the kernel goes on to what is
+//! mounted on the root directory. Every path inside is resolved with `openat2(2)` against a descriptor
+//! of the new root, so that no link in it leads outside, and what is there is mounted by descriptor.
+
+pub(super) mod assemble;
+pub(super) mod overlay;
+pub(super) mod own;
+
+use super::call::{Arg, Cell, at_cwd, named};
+use super::file_calls::{change_to, make_directory, open_directory, open_new_root};
+use super::mount_calls::{attach, clone_tree, mount, set_attributes, tmpfs_on};
+use super::number;
+use super::sequence::Sequence;
+use super::setup::NamespaceSetup;
+use crate::host::files::{Files, Owner, Root};
+use crate::spec::namespaces::Kind;
+use crate::step::Step;
+
+use assemble::{bind_all, replace};
+use overlay::{Covering, open_work_directory, overlay_data};
+
+/// How many mounts lie on the old root besides the new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stacked(u32);
+
+/// Puts the root together. `None` where the host's own stays.
+pub(super) fn make_root(
+    sequence: &mut Sequence,
+    setup: &NamespaceSetup<'_>,
+    files: &Files,
+) -> (Option<Cell>, Stacked) {
+    let source = &files.source;
+    let (root, stacked) = match &files.root {
+        Root::Host => (None, 0),
+        Root::Directory => {
+            let tree = clone_tree(sequence, Step::MakeRoot, at_cwd(), source, true);
+            attach(sequence, Step::MakeRoot, tree, at_cwd(), c"/").note("/.. is the new root");
+            (Some(tree), 0)
+        }
+        Root::Assembled { owner, entries } => {
+            let from = open_directory(sequence, Step::MakeRoot, source);
+            tmpfs_on(sequence, c"/", *owner);
+            let root = open_new_root(sequence);
+            bind_all(sequence, Step::MakeRoot, (from, root), entries);
+            (Some(root), 0)
+        }
+        Root::Overlay { owner } => {
+            let in_memory = enter_layer(sequence, files, *owner);
+            let data = overlay_data(source, c"upper", c"work");
+            let kind = Some(c"overlay");
+            mount(sequence, Step::Overlay, kind, c"/", kind, Arg::Int(0), Some(&data))
+                .note("writes go to upperdir");
+            if !in_memory {
+                open_work_directory(sequence, Step::Overlay, c"work");
+            }
+            (Some(open_new_root(sequence)), u32::from(in_memory))
+        }
+        Root::Overlays { owner, entries } => {
+            let in_memory = enter_layer(sequence, files, *owner);
+            let from = open_directory(sequence, Step::Overlay, source);
+            let tree = clone_tree(sequence, Step::Overlay, at_cwd(), c"upper", false);
+            attach(sequence, Step::Overlay, tree, at_cwd(), c"/")
+                .note("an overlay for each directory: none covers what is mounted below it");
+            let kept = !in_memory;
+            Covering::new(source, kept).cover(sequence, (from, tree), c"", entries);
+            (Some(tree), u32::from(in_memory))
+        }
+    };
+    if !files.patches.is_empty() {
+        let base = root.unwrap_or_else(|| open_directory(sequence, Step::MountPoint, c"/"));
+        for patch in &files.patches {
+            replace(sequence, base, patch);
+        }
+    }
+    if setup.spec.read_only {
+        let place = root.map_or_else(|| (at_cwd(), c"/"), |root| (root.into(), c""));
+        let set = (libc::MOUNT_ATTR_RDONLY, 0);
+        set_attributes(sequence, Step::ReadOnly, place, set, true);
+        if files.own.is_none() && !setup.new.contains(Kind::Pid) {
+            // The caller's /proc is no part of the root that is written to.
+            let place = root.map_or_else(|| (at_cwd(), c"/proc"), |r| (r.into(), c"proc"));
+            let clear = (0, libc::MOUNT_ATTR_RDONLY);
+            set_attributes(sequence, Step::ReadOnly, place, clear, false);
+            sequence.appended().ignore();
+        }
+    }
+    (root, Stacked(stacked))
+}
+
+/// Makes the directory that keeps the layer the working directory; whether it is in memory.
+fn enter_layer(sequence: &mut Sequence, files: &Files, owner: Owner) -> bool {
+    const STEP: Step = Step::Overlay;
+    if let Some(path) = &files.layer {
+        let layer = open_directory(sequence, STEP, path);
+        change_to(sequence, STEP, layer);
+        return false;
+    }
+    tmpfs_on(sequence, c"/", Owner { mode: 0o700, ..Owner::NEW });
+    let layer = open_new_root(sequence);
+    change_to(sequence, STEP, layer);
+    make_directory(sequence, STEP, at_cwd(), c"upper", owner, false);
+    make_directory(sequence, STEP, at_cwd(), c"work", Owner::NEW, false);
+    true
+}
+/// `pivot_root(2)`, and away with the old root and what lies on it.
+pub(super) fn enter(sequence: &mut Sequence, root: Cell, Stacked(stacked): Stacked) {
+    const STEP: Step = Step::PivotRoot;
+    change_to(sequence, STEP, root);
+    let args = [sequence.text(c"."), sequence.text(c".")];
+    sequence.call(STEP, number::PIVOT_ROOT, args).note("the old root lies on the new one now");
+    for _ in 0..=stacked {
+        let path = sequence.text(c"/");
+        sequence
+            .call(STEP, number::UMOUNT2, [path, named!(MNT_DETACH)])
+            .note("what lies uppermost on / is gone");
+    }
+}

@@ -1,0 +1,273 @@
+//! The stages of a plan: which process makes which calls until the next program takes over.
+
+use super::call::{Arg, Handle, named};
+use super::confine::Confined;
+use super::ids::become_mapped;
+use super::kernel_filesystems::KernelFilesystems;
+use super::namespaces::clone_flags;
+use super::sequence::Sequence;
+use super::setup::NamespaceSetup;
+use super::{command, inside, number};
+use crate::error::SpecError;
+use crate::host::Host;
+use crate::host::files::Files;
+use crate::host::ids::Ids;
+use crate::host::target::Target;
+use crate::program::{registration, role};
+use crate::spec::namespaces::{Kind, NamespaceOptions};
+use crate::spec::{Command, Spec};
+use crate::step::Step;
+
+/// The calls that one process makes until the next program takes over.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    /// What the helper does with it; 0 for the first stage, which needs no helper.
+    pub(crate) role: u32,
+    pub(crate) sequence: Sequence,
+}
+
+/// Puts the stages together.
+pub(super) struct StageBuilder<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) host: &'a Host,
+    pub(super) command: Option<&'a Command>,
+    pub(super) forks: bool,
+    pub(super) new: NamespaceOptions,
+    pub(super) files: Option<&'a Files>,
+    /// Where /proc is, once the inside is made.
+    pub(super) kernel_fs: KernelFilesystems,
+    /// The range of groups that ping is opened to.
+    pub(super) ping_group_range: (u32, u32),
+    pub(super) stages: Vec<Stage>,
+}
+
+impl StageBuilder<'_> {
+    pub(super) fn stage(&mut self, role: u32) {
+        self.stages.push(Stage { role, sequence: Sequence::with_room() });
+    }
+
+    pub(super) fn sequence(&mut self) -> &mut Sequence {
+        &mut self.stages.last_mut().expect("there is a first stage").sequence
+    }
+
+    /// Whether PID 1 (or the process that holds the namespaces) is the helper.
+    fn has_init(&self) -> bool {
+        self.spec.init || self.command.is_none() || self.forks
+    }
+
+    /// Whether init itself waits for the exec and then introduces the command, on the socket that
+    /// failures come on too. A joiner and an idle init have a pipe for them, which exec closes.
+    pub(super) fn reports_on_control(&self, target: bool) -> bool {
+        self.spec.init && self.command.is_some() && !target && !self.forks
+    }
+
+    fn shares_memory(&self) -> bool {
+        self.stages.len() == 1
+    }
+
+    /// Whether a process of the command's user could trace the child, and read the caller through it,
+    /// between the change of ids and exec: nothing but their ids keeps them apart, since both are in
+    /// the caller's user namespace. A new one does, because nobody in it is privileged over the child yet,
+    /// and nobody outside but the caller's user is.
+    fn must_not_share_memory(&self) -> bool {
+        let user = self.command.and_then(|command| command.user);
+        !self.new.contains(Kind::User) && user.is_some_and(|user| user != self.host.uid)
+    }
+
+    /// The number of the next program's descriptor among the launch's.
+    fn next_program(&self) -> Handle {
+        Handle::Program(self.stages.len() as u8 - 1)
+    }
+
+    /// Signals that become default even where the caller ignores them.
+    pub(super) fn signals_to_reset(&self) -> u64 {
+        let bit = |signal: i32| 1_u64 << (signal - 1);
+        let mut also = 0;
+        if self.command.is_none_or(|command| command.restore_signals) {
+            also |= bit(libc::SIGPIPE) | bit(libc::SIGXFSZ);
+        }
+        also
+    }
+
+    /// The descriptors that `next` and everything after it needs.
+    fn kept(&self, target: bool) -> Vec<Handle> {
+        let mut kept = vec![self.next_program()];
+        if !self.reports_on_control(target) {
+            kept.push(Handle::Report);
+        }
+        if target {
+            kept.push(Handle::Target);
+            if self.spec.die_with_parent {
+                kept.push(Handle::Watchdog);
+            }
+        }
+        if self.has_init() {
+            kept.push(Handle::Control);
+            if target {
+                kept.push(Handle::Program(self.stages.len() as u8));
+                kept.push(Handle::Helper);
+            }
+        }
+        kept
+    }
+
+    fn keep_descriptors(&mut self, target: bool) {
+        let kept = self.kept(target);
+        match self.command {
+            Some(command) => command::descriptors(self.sequence(), command, &kept),
+            None => command::no_descriptors(self.sequence(), &kept),
+        }
+    }
+
+    /// The way into existing namespaces: the helper is executed first, so that nothing of the
+    /// caller's memory is there for a process inside to look at.
+    pub(super) fn enter(&mut self, target: &Target) {
+        let also = self.signals_to_reset();
+        self.sequence().reset_signals(also);
+        self.keep_descriptors(true);
+        let program = self.next_program();
+        command::exec_helper(self.sequence(), program);
+        self.stage(role::WALK);
+        // Where they cannot be changed they are no privilege: those of whoever made the namespace.
+        let root = self.host.uid == 0 && !self.host.setgroups_denied;
+        let flags = clone_flags(self.new);
+        let sequence = self.sequence();
+        if root && target.kinds().contains(Kind::User) {
+            sequence
+                .call(Step::Groups, number::SETGROUPS, [Arg::Int(0), Arg::Null])
+                .note("no group of root's goes inside");
+        }
+        let kinds = target.kinds().flags().bits() as u64;
+        if kinds != 0 {
+            let args = [Handle::Target.into(), Arg::clone_flags(kinds)];
+            sequence.call(Step::Enter, number::SETNS, args);
+        }
+        sequence.call(Step::Target, number::CLOSE, [Handle::Target.into()]);
+        // CLONE_PARENT: the command is a child of the caller's, which can wait for it.
+        let flags = flags | libc::CLONE_PARENT as u64 | libc::SIGCHLD as u64;
+        sequence
+            .call(Step::Fork, number::FORK, [Arg::clone_flags(flags)])
+            .note("the joiner reports the pid and ends; its child goes on");
+    }
+
+    /// From the first call in the new namespaces to the last that makes the container.
+    pub(super) fn set_up_namespaces(
+        &mut self,
+        awaits_maps: bool,
+        ids: Option<Ids>,
+        target: Option<&Target>,
+    ) {
+        let entered = target.is_some();
+        let entered_net = target.is_some_and(|target| target.kinds().contains(Kind::Net));
+        let (spec, host, new, command) = (self.spec, self.host, self.new, self.command);
+        let (shares_memory, ping_group_range) = (self.shares_memory(), self.ping_group_range);
+        let new_session = command.is_none_or(|command| command.new_session);
+        let sequence = self.sequence();
+        if spec.die_with_parent {
+            let leads_session = new_session && !new.contains(Kind::Pid);
+            sequence.register_with_watchdog(leads_session);
+            if entered {
+                sequence.call(Step::Watchdog, number::CLOSE, [Handle::Watchdog.into()]);
+            }
+        }
+        if new_session {
+            let note = "kill 0 inside reaches nobody outside";
+            sequence.call(Step::Session, number::SETSID, []).note(note);
+        }
+        inside::set_up_without_ids(sequence, spec, new);
+        if awaits_maps {
+            sequence.expect_id_maps();
+        }
+        let changed = ids.filter(|ids| ids.change);
+        if let Some(ids) = changed {
+            sequence.await_id_maps();
+            become_mapped(sequence, ids, host, shares_memory);
+        }
+        let other_net = new.contains(Kind::Net) || entered_net;
+        let setup =
+            NamespaceSetup { spec, new, other_net, ping_group_range, host, files: self.files };
+        self.kernel_fs = inside::set_up(self.sequence(), &setup);
+        self.sequence().await_id_maps();
+    }
+
+    /// The command itself, in this stage or in the one that init walks.
+    pub(super) fn finish(&mut self, target: Option<&Target>) -> Result<(), SpecError> {
+        let host = self.host;
+        let owns_users = self.new.contains(Kind::User)
+            || target.is_some_and(|target| target.kinds().contains(Kind::User));
+        let confined = Confined::new(self.spec, host, owns_users)?;
+        let walks_alone = target.is_none() && self.must_not_share_memory();
+        if target.is_none() {
+            if self.has_init() || walks_alone {
+                self.keep_descriptors(false);
+            } else if let Some(command) = self.command {
+                command::descriptors(self.sequence(), command, &[]);
+            }
+        }
+        let mut start = command::Start { session: false, fresh_root: self.fresh_root(target) };
+        if self.has_init() {
+            let program = self.next_program();
+            command::exec_helper(self.sequence(), program);
+            self.stage(if self.command.is_some() { role::INIT } else { role::IDLE });
+            start.session = true;
+        } else if walks_alone {
+            let program = self.next_program();
+            command::exec_helper(self.sequence(), program);
+            self.stage(role::WALK);
+        }
+        let Some(command) = self.command else { return Ok(()) };
+        let shares_memory = self.shares_memory();
+        let (has_init, on_control) = (self.has_init(), self.reports_on_control(target.is_some()));
+        let sequence = self.sequence();
+        if !shares_memory {
+            if has_init && !on_control {
+                sequence.call(Step::Descriptors, number::CLOSE, [Handle::Control.into()]);
+                if target.is_some() {
+                    sequence.call(Step::Descriptors, number::CLOSE, [Handle::Helper.into()]);
+                }
+            }
+            let report = if on_control { Handle::Control } else { Handle::Report };
+            let args = [report.into(), named!(F_SETFD), named!(FD_CLOEXEC)];
+            sequence.call(Step::Descriptors, number::FCNTL, args);
+        }
+        command::execute(sequence, &confined, command, host, shares_memory, start)
+    }
+
+    /// Whether the caller's directory may be another one inside: another root was entered, or
+    /// something is mounted over it.
+    pub(super) fn fresh_root(&self, target: Option<&Target>) -> bool {
+        let entered = target.is_some_and(|target| target.kinds().contains(Kind::Mount));
+        let covered = self.host.working_directory.as_ref().is_some_and(|path| {
+            let path = path.to_bytes();
+            let below = |mount: &[u8]| path.starts_with(mount);
+            self.new.contains(Kind::Mount) && (below(b"/proc") || below(b"/sys") || below(b"/dev"))
+        });
+        let masked = self.new.contains(Kind::Mount)
+            && self.spec.confine.profile.confinement().covers_files();
+        entered || covered || masked || self.files.is_some()
+    }
+}
+
+impl Sequence {
+    pub(super) fn reset_signals(&mut self, also: u64) {
+        let note = "handlers must not run in the caller's memory";
+        let set = Arg::signals(also);
+        self.call(Step::Signals, number::RESET_SIGNALS, [set]).note(note);
+    }
+
+    /// Sends a descriptor of this process to the watchdog.
+    fn register_with_watchdog(&mut self, leads_session: bool) {
+        let pid = self.cell();
+        let (kind, shown) = if leads_session {
+            (registration::SESSION, "{<pidfd>, session}")
+        } else {
+            (registration::PROCESS, "{<pidfd>, process}")
+        };
+        let (message, pidfd) = self.message_with_descriptor(&[kind], shown);
+        self.call(Step::Watchdog, number::GETPID, []).into(pid);
+        self.call(Step::Watchdog, number::PIDFD_OPEN, [pid.into(), Arg::Int(0)]).into(pidfd);
+        let args = [Handle::Watchdog.into(), message, named!(MSG_NOSIGNAL)];
+        self.call(Step::Watchdog, number::SENDMSG, args).note("ends with the calling process");
+        self.call(Step::Watchdog, number::CLOSE, [pidfd.into()]);
+    }
+}
