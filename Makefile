@@ -29,9 +29,6 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md \
 	$(shell find core pybind init python -type f ! -name '*.pyc' ! -name '*.so' 2>/dev/null)
 
-# No target of cargo's, but of the build script's: cargo fmt does not find it.
-HELPER := core/src/init/main.rs
-
 ROOT := $(filter 0,$(shell id -u))
 
 .PHONY: help
@@ -99,7 +96,6 @@ lint: lint-rust lint-python ## Formatting, lints, types, the stub
 .PHONY: lint-rust
 lint-rust: | $(VENV)/bin/python
 	cargo fmt --all --check
-	rustfmt --edition 2024 --check $(HELPER)
 	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --workspace --no-deps --document-private-items
 
@@ -147,7 +143,6 @@ endif
 .PHONY: format
 format: $(TOOLS) ## Rewrite the sources in the project's format
 	cargo fmt --all
-	rustfmt --edition 2024 $(HELPER)
 	$(BIN)/ruff format --quiet .
 	$(BIN)/ruff check --quiet --fix .
 

@@ -1,19 +1,14 @@
-//! Writes what the crate includes: the table of system calls and the static helper.
+//! Writes the table of system calls, which the crate includes.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let output = PathBuf::from(variable("OUT_DIR"));
-    fs::write(output.join("syscall_table.rs"), syscall_table()).expect("OUT_DIR is writable");
-    compile_helper(&output.join("minidocker-init"));
-}
-
-fn variable(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"))
+    let output = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
+    let table = Path::new(&output).join("syscall_table.rs");
+    fs::write(table, syscall_table()).expect("OUT_DIR is writable");
 }
 
 /// Returns the rows of `src/spec/seccomp/syscalls.rs`, in the order of their names.
@@ -55,41 +50,4 @@ fn syscall_table() -> String {
     }
     let rows = table.iter().map(|(name, numbers)| format!("Row({name:?}, {numbers:?}),\n"));
     format!("[\n{}]\n", rows.collect::<String>())
-}
-
-/// Compiles the static helper (`src/init/main.rs`) with the same rustc, for the same target: a
-/// program of a few kilobytes without libc, which `src/helper.rs` embeds.
-fn compile_helper(output: &Path) {
-    for source in ["init", "child.rs", "program.rs", "raw.rs"] {
-        println!("cargo::rerun-if-changed=src/{source}");
-    }
-    let linker = env::var("RUSTC_LINKER").unwrap_or_else(|_| "cc".to_owned());
-    let status = Command::new(variable("RUSTC"))
-        .args(["src/init/main.rs", "--crate-type=bin", "--edition=2024", "--target"])
-        .arg(variable("TARGET"))
-        .args(["-C", "panic=abort", "-C", "opt-level=s", "-C", "relocation-model=static"])
-        .args(["-C", "strip=symbols", "-C", "codegen-units=1", "-C", "overflow-checks=off"])
-        .args(["-C", "default-linker-libraries=no"])
-        .arg(format!("-Clinker={linker}"))
-        .args(
-            [
-                "-nostartfiles",
-                "-nostdlib",
-                "-static",
-                "-no-pie",
-                "-Wl,--build-id=none",
-                "-Wl,-z,noexecstack",
-            ]
-            .map(|arg| format!("-Clink-arg={arg}")),
-        )
-        .arg("-o")
-        .arg(output)
-        .status()
-        .expect("rustc can be started");
-    assert!(status.success(), "the helper src/init/main.rs does not compile for this target");
-    let length = fs::metadata(output).expect("rustc wrote the helper").len();
-    assert!(
-        length < 64 * 1024,
-        "the helper has grown to {length} bytes: it must stay a few kilobytes"
-    );
 }

@@ -11,13 +11,12 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use minidocker_init::HELPER;
+
 use crate::error::SpawnError;
 use crate::step::Step;
 use crate::sys::fd;
 use crate::sys::kept::KeptFd;
-
-/// The helper program, compiled by the build script.
-static HELPER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/minidocker-init"));
 
 /// Descriptors that one process keeps.
 #[derive(Default)]

@@ -18,8 +18,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use minidocker_init::{child, program, raw};
+
 pub mod caller;
-mod child;
 mod clone;
 pub mod error;
 pub mod host;
@@ -28,8 +29,6 @@ pub mod linux;
 pub mod plan;
 pub mod probe;
 pub mod process;
-mod program;
-mod raw;
 pub mod spec;
 pub mod step;
 mod sys;

@@ -1,6 +1,6 @@
 //! Small files, by raw system calls.
 
-use crate::raw::{nr, syscall};
+use minidocker_init::raw::{nr, syscall};
 
 /// Room for the longest: "/proc/self/fdinfo/2147483647".
 const PATH: usize = 40;

@@ -8,7 +8,7 @@
 //! process group, which are killed without it, are all.
 
 use crate::file::{close, open, path, read};
-use crate::raw::{nr, syscall};
+use minidocker_init::raw::{nr, syscall};
 
 const SIGKILL: u64 = 9;
 const SIGSTOP: u64 = 19;
@@ -58,6 +58,10 @@ pub(crate) struct Doomed {
 }
 
 impl Doomed {
+    #[expect(
+        clippy::large_stack_arrays,
+        reason = "it is the value of a static, and never on a stack"
+    )]
     pub(crate) const NONE: Self =
         Self { sessions: Pids([0; LAST_PID / 8]), members: Pids([0; LAST_PID / 8]), any: false };
 

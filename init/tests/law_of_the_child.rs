@@ -1,9 +1,11 @@
-//! What runs between clone and exec is held to its law by the compiler: the same files are compiled
-//! into the helper, without std, alloc, libc and an unwinder. Here that is shown of the result, and of
-//! the text, so that nothing comes in behind a `cfg`.
+//! The compiler holds what runs between clone and exec to its law: the helper is compiled from the same
+//! files, without std, alloc, libc and an unwinder. Here that is shown of the result, and of the
+//! text, so that nothing comes in behind a `cfg`.
 
 use std::fs;
 use std::path::Path;
+
+use minidocker_init::HELPER;
 
 const FILES: [&str; 3] = ["child.rs", "program.rs", "raw.rs"];
 /// What would compile in the library, and has no place in the child.
@@ -62,10 +64,10 @@ fn the_helper_needs_nothing_and_has_nothing_to_spare() {
     const PT_GNU_STACK: u32 = 0x6474_e551;
     const WRITABLE_AND_EXECUTABLE: u32 = 3;
     const EXECUTABLE: u32 = 1;
-    let file = fs::read(concat!(env!("OUT_DIR"), "/minidocker-init")).expect("built before");
+    let file = HELPER;
     assert_eq!(&file[..5], b"\x7fELF\x02");
     assert!(file.len() < 16 * 1024, "{} bytes are more than a few kilobytes", file.len());
-    let (entry, headers) = program_headers(&file);
+    let (entry, headers) = program_headers(file);
     assert_ne!(entry, 0);
     for (kind, flags, _) in headers {
         assert!(![PT_DYNAMIC, PT_INTERP, PT_TLS].contains(&kind), "a header of type {kind}");

@@ -3,8 +3,8 @@
 //! The child shares the caller's memory while the caller's threads run on. So here there is **no
 //! allocation, no lock, no panic, no `errno`, no libc, and no return into Python**: only raw system
 //! calls whose arguments the parent made ready. Whatever has to be computed is computed in the plan.
-//! The file is also compiled into the static helper, which is `no_std` and has no allocator: what
-//! does not keep the law does not compile there.
+//! The static helper runs it too, without `std` and an allocator: what does not keep the law does not
+//! compile.
 
 #![expect(unsafe_code, reason = "makes the plan's system calls")]
 
@@ -25,9 +25,11 @@ const ETIMEDOUT: Errno = 110;
 const ENOEXEC: Errno = 8;
 
 /// Where and why a walk ended.
-pub(crate) struct Failure {
-    pub(crate) index: u32,
-    pub(crate) errno: Errno,
+pub struct Failure {
+    /// The index of the call; the number of calls where none of the files could be executed.
+    pub index: u32,
+    /// The error number.
+    pub errno: Errno,
 }
 
 /// Makes the calls of a program in order. Returns only when one of them failed: a whole walk ends
@@ -38,7 +40,7 @@ pub(crate) struct Failure {
 /// `program` must point to a relocated program (see `relocate`) which stays in place and which
 /// nobody but this walk writes, `go` excepted. Its calls must be fit for a process of their own:
 /// they change the calling process, down to replacing it.
-pub(crate) unsafe fn walk(program: *mut Header) -> Failure {
+pub unsafe fn walk(program: *mut Header) -> Failure {
     // SAFETY: the program is valid, and what others write of its header is atomic.
     let header = unsafe { &*program };
     let (count, trace, report) = (header.calls, header.trace, header.report);
@@ -140,8 +142,9 @@ fn tell(trace: i32, call: &EncodedCall) {
 
 /// The kernel's `struct sigaction`.
 #[repr(C)]
-pub(crate) struct KernelSigaction {
-    pub(crate) handler: u64,
+pub struct KernelSigaction {
+    /// Address of the function; 0 (`SIG_DFL`) and [`SIG_IGN`] are none.
+    pub handler: u64,
     flags: u64,
     #[cfg(target_arch = "x86_64")]
     restorer: u64,
@@ -149,10 +152,13 @@ pub(crate) struct KernelSigaction {
 }
 
 const SIG_DFL: u64 = 0;
-pub(crate) const SIG_IGN: u64 = 1;
+/// The signal is ignored.
+pub const SIG_IGN: u64 = 1;
 
 impl KernelSigaction {
-    pub(crate) const fn default_action() -> Self {
+    /// Return the action `SIG_DFL`.
+    #[must_use]
+    pub const fn default_action() -> Self {
         Self {
             handler: SIG_DFL,
             flags: 0,
@@ -249,7 +255,7 @@ unsafe fn fork_caller(program: *const Header) -> Result<usize, Errno> {
 }
 
 /// Sends a message to the caller, which may have gone.
-pub(crate) fn send(to: i32, message: &Message) {
+pub fn send(to: i32, message: &Message) {
     let place = core::ptr::from_ref(message) as u64;
     loop {
         // SAFETY: the message is valid for its own size. SIGPIPE is blocked.
@@ -266,7 +272,7 @@ pub(crate) fn send(to: i32, message: &Message) {
 /// # Safety
 ///
 /// As for [`walk`].
-pub(crate) unsafe fn run(program: *mut Header) -> ! {
+pub unsafe fn run(program: *mut Header) -> ! {
     // SAFETY: the caller's promise.
     let failure = unsafe { walk(program) };
     // SAFETY: the header is valid.

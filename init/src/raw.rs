@@ -2,16 +2,19 @@
 //!
 //! Between clone and exec the child runs in its parent's memory while the parent runs too, so the
 //! C library's wrappers, which write `errno` into the thread's own storage, would corrupt the
-//! caller. This file is also compiled into the static helper (`init/main.rs`), which has no libc:
-//! it uses `::core` alone, and the few system call numbers below are checked against libc by a test.
+//! caller. The static helper has no libc at all: this uses `core` alone. A test of minidocker-core checks
+//! the few system call numbers below against libc.
 
 #![expect(unsafe_code, reason = "system calls are made with inline assembly")]
-#![allow(dead_code, reason = "compiled twice: library and helper make different calls")]
 
 /// An error number as the kernel returned it, for example 2 for `ENOENT`.
-pub(crate) type Errno = i32;
+pub type Errno = i32;
 
 /// Makes system call `nr` with six arguments.
+///
+/// # Errors
+///
+/// The error number that the kernel returns.
 ///
 /// # Safety
 ///
@@ -20,7 +23,7 @@ pub(crate) type Errno = i32;
 /// caller's to give away; and the call must be one that returns once, in this thread.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-pub(crate) unsafe fn syscall(nr: usize, args: [u64; 6]) -> Result<usize, Errno> {
+pub unsafe fn syscall(nr: usize, args: [u64; 6]) -> Result<usize, Errno> {
     let ret: isize;
     // SAFETY: the x86-64 system call convention: the number in rax, arguments in rdi, rsi, rdx, r10, r8
     // and r9; rcx and r11 are clobbered, the stack is not touched. What the call itself does is the
@@ -45,12 +48,16 @@ pub(crate) unsafe fn syscall(nr: usize, args: [u64; 6]) -> Result<usize, Errno> 
 
 /// Makes system call `nr` with six arguments.
 ///
+/// # Errors
+///
+/// The error number that the kernel returns.
+///
 /// # Safety
 ///
 /// As on x86-64: the arguments must be valid for the call, which must return once, in this thread.
 #[cfg(target_arch = "aarch64")]
 #[inline]
-pub(crate) unsafe fn syscall(nr: usize, args: [u64; 6]) -> Result<usize, Errno> {
+pub unsafe fn syscall(nr: usize, args: [u64; 6]) -> Result<usize, Errno> {
     let ret: isize;
     // SAFETY: the AArch64 system call convention: the number in x8, arguments in x0 to x5, the
     // result in x0. What the call itself does is the caller's promise.
@@ -80,72 +87,74 @@ fn check(ret: isize) -> Result<usize, Errno> {
 
 /// System call numbers that the child and the helper use by themselves.
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod nr {
-    pub(crate) const WRITE: usize = 1;
-    pub(crate) const CLOSE: usize = 3;
-    pub(crate) const FSTAT: usize = 5;
-    pub(crate) const MMAP: usize = 9;
-    pub(crate) const RT_SIGACTION: usize = 13;
-    pub(crate) const RT_SIGPROCMASK: usize = 14;
-    pub(crate) const SENDMSG: usize = 46;
-    pub(crate) const RECVMSG: usize = 47;
-    pub(crate) const CLONE: usize = 56;
-    pub(crate) const WAIT4: usize = 61;
-    pub(crate) const KILL: usize = 62;
-    pub(crate) const CHDIR: usize = 80;
-    pub(crate) const LSEEK: usize = 8;
-    pub(crate) const READ: usize = 0;
-    pub(crate) const GETDENTS64: usize = 217;
-    pub(crate) const OPENAT: usize = 257;
-    pub(crate) const PRCTL: usize = 157;
-    pub(crate) const SETSID: usize = 112;
-    pub(crate) const RT_SIGTIMEDWAIT: usize = 128;
-    pub(crate) const FUTEX: usize = 202;
-    pub(crate) const EXIT_GROUP: usize = 231;
-    pub(crate) const EPOLL_CTL: usize = 233;
-    pub(crate) const EPOLL_PWAIT: usize = 281;
-    pub(crate) const EPOLL_CREATE1: usize = 291;
-    pub(crate) const PRLIMIT64: usize = 302;
-    pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
-    pub(crate) const PIDFD_OPEN: usize = 434;
-    pub(crate) const CLOSE_RANGE: usize = 436;
+#[expect(missing_docs, reason = "each is the number of the system call of its name")]
+pub mod nr {
+    pub const WRITE: usize = 1;
+    pub const CLOSE: usize = 3;
+    pub const FSTAT: usize = 5;
+    pub const MMAP: usize = 9;
+    pub const RT_SIGACTION: usize = 13;
+    pub const RT_SIGPROCMASK: usize = 14;
+    pub const SENDMSG: usize = 46;
+    pub const RECVMSG: usize = 47;
+    pub const CLONE: usize = 56;
+    pub const WAIT4: usize = 61;
+    pub const KILL: usize = 62;
+    pub const CHDIR: usize = 80;
+    pub const LSEEK: usize = 8;
+    pub const READ: usize = 0;
+    pub const GETDENTS64: usize = 217;
+    pub const OPENAT: usize = 257;
+    pub const PRCTL: usize = 157;
+    pub const SETSID: usize = 112;
+    pub const RT_SIGTIMEDWAIT: usize = 128;
+    pub const FUTEX: usize = 202;
+    pub const EXIT_GROUP: usize = 231;
+    pub const EPOLL_CTL: usize = 233;
+    pub const EPOLL_PWAIT: usize = 281;
+    pub const EPOLL_CREATE1: usize = 291;
+    pub const PRLIMIT64: usize = 302;
+    pub const PIDFD_SEND_SIGNAL: usize = 424;
+    pub const PIDFD_OPEN: usize = 434;
+    pub const CLOSE_RANGE: usize = 436;
 }
 
 /// System call numbers that the child and the helper use by themselves.
 #[cfg(target_arch = "aarch64")]
-pub(crate) mod nr {
-    pub(crate) const WRITE: usize = 64;
-    pub(crate) const CLOSE: usize = 57;
-    pub(crate) const FSTAT: usize = 80;
-    pub(crate) const MMAP: usize = 222;
-    pub(crate) const RT_SIGACTION: usize = 134;
-    pub(crate) const RT_SIGPROCMASK: usize = 135;
-    pub(crate) const SENDMSG: usize = 211;
-    pub(crate) const RECVMSG: usize = 212;
-    pub(crate) const CLONE: usize = 220;
-    pub(crate) const WAIT4: usize = 260;
-    pub(crate) const KILL: usize = 129;
-    pub(crate) const CHDIR: usize = 49;
-    pub(crate) const LSEEK: usize = 62;
-    pub(crate) const READ: usize = 63;
-    pub(crate) const GETDENTS64: usize = 61;
-    pub(crate) const OPENAT: usize = 56;
-    pub(crate) const PRCTL: usize = 167;
-    pub(crate) const SETSID: usize = 157;
-    pub(crate) const RT_SIGTIMEDWAIT: usize = 137;
-    pub(crate) const FUTEX: usize = 98;
-    pub(crate) const EXIT_GROUP: usize = 94;
-    pub(crate) const EPOLL_CTL: usize = 21;
-    pub(crate) const EPOLL_PWAIT: usize = 22;
-    pub(crate) const EPOLL_CREATE1: usize = 20;
-    pub(crate) const PRLIMIT64: usize = 261;
-    pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
-    pub(crate) const PIDFD_OPEN: usize = 434;
-    pub(crate) const CLOSE_RANGE: usize = 436;
+#[expect(missing_docs, reason = "each is the number of the system call of its name")]
+pub mod nr {
+    pub const WRITE: usize = 64;
+    pub const CLOSE: usize = 57;
+    pub const FSTAT: usize = 80;
+    pub const MMAP: usize = 222;
+    pub const RT_SIGACTION: usize = 134;
+    pub const RT_SIGPROCMASK: usize = 135;
+    pub const SENDMSG: usize = 211;
+    pub const RECVMSG: usize = 212;
+    pub const CLONE: usize = 220;
+    pub const WAIT4: usize = 260;
+    pub const KILL: usize = 129;
+    pub const CHDIR: usize = 49;
+    pub const LSEEK: usize = 62;
+    pub const READ: usize = 63;
+    pub const GETDENTS64: usize = 61;
+    pub const OPENAT: usize = 56;
+    pub const PRCTL: usize = 167;
+    pub const SETSID: usize = 157;
+    pub const RT_SIGTIMEDWAIT: usize = 137;
+    pub const FUTEX: usize = 98;
+    pub const EXIT_GROUP: usize = 94;
+    pub const EPOLL_CTL: usize = 21;
+    pub const EPOLL_PWAIT: usize = 22;
+    pub const EPOLL_CREATE1: usize = 20;
+    pub const PRLIMIT64: usize = 261;
+    pub const PIDFD_SEND_SIGNAL: usize = 424;
+    pub const PIDFD_OPEN: usize = 434;
+    pub const CLOSE_RANGE: usize = 436;
 }
 
 /// Ends this process, all of its threads, with `status`.
-pub(crate) fn exit(status: i32) -> ! {
+pub fn exit(status: i32) -> ! {
     loop {
         // SAFETY: takes no pointer, and does not return.
         let _ = unsafe { syscall(nr::EXIT_GROUP, [status as u64, 0, 0, 0, 0, 0]) };

@@ -6,21 +6,21 @@
 
 #![no_std]
 #![no_main]
+#![expect(unsafe_code, reason = "the helper makes raw system calls, and is entered by the kernel")]
 
-#[path = "../child.rs"]
-mod child;
 mod file;
 mod memory;
-#[path = "../program.rs"]
-mod program;
-#[path = "../raw.rs"]
-mod raw;
 mod reaper;
 mod session;
 mod watchdog;
 
-use program::{Header, MAGIC, relocate, role};
-use raw::{exit, nr, syscall};
+// Cargo's profiles unwind, which std alone can do: what Cargo builds is for checking, and never runs.
+#[cfg(panic = "unwind")]
+extern crate std;
+
+use minidocker_init::child;
+use minidocker_init::program::{Header, MAGIC, relocate, role};
+use minidocker_init::raw::{exit, nr, syscall};
 
 /// Exit status of a helper that was not started by the library.
 const MISUSED: i32 = 125;
@@ -28,6 +28,7 @@ const MISUSED: i32 = 125;
 const PR_SET_DUMPABLE: u64 = 4;
 const PR_SET_NAME: u64 = 15;
 
+#[cfg(panic = "abort")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     exit(MISUSED)
@@ -65,13 +66,15 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
         exit(MISUSED);
     }
     // SAFETY: argv[1] is the third word, since argc is at least 2.
-    let text = unsafe { *stack.add(2) } as *const u8;
+    let argument = unsafe { stack.add(2) };
+    // SAFETY: as above.
+    let text = unsafe { *argument } as *const u8;
     // SAFETY: arguments are strings that end in a NUL.
     let descriptor = unsafe { number(text) };
     let Some(program) = map(descriptor) else { exit(MISUSED) };
     // SAFETY: `map` made sure that it is a program; nobody else has this private mapping.
     unsafe { relocate(program) };
-    // What a process inside could read from here is little, and it shall not.
+    // Make init non-dumpable so that the container cannot read its memory.
     // SAFETY: takes no pointer.
     let _ = unsafe { syscall(nr::PRCTL, [PR_SET_DUMPABLE, 0, 0, 0, 0, 0]) };
     // SAFETY: the header is valid.

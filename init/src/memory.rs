@@ -23,9 +23,13 @@ unsafe extern "C" fn memset(to: *mut u8, value: i32, length: usize) -> *mut u8 {
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
     for index in 0..length {
         // SAFETY: inside the caller's bytes.
-        let (place, source) = unsafe { (to.add(index), from.add(index)) };
+        let source = unsafe { from.add(index) };
         // SAFETY: as above.
-        unsafe { place.write_volatile(source.read_volatile()) };
+        let byte = unsafe { source.read_volatile() };
+        // SAFETY: as above.
+        let place = unsafe { to.add(index) };
+        // SAFETY: as above.
+        unsafe { place.write_volatile(byte) };
     }
     to
 }
@@ -37,9 +41,13 @@ unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut
 unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, length: usize) -> i32 {
     for index in 0..length {
         // SAFETY: inside the caller's bytes.
-        let (one, other) = unsafe { (one.add(index), other.add(index)) };
+        let one = unsafe { one.add(index) };
         // SAFETY: as above.
-        if unsafe { one.read_volatile() != other.read_volatile() } {
+        let other = unsafe { other.add(index) };
+        // SAFETY: as above.
+        let byte = unsafe { one.read_volatile() };
+        // SAFETY: as above.
+        if byte != unsafe { other.read_volatile() } {
             return 1;
         }
     }

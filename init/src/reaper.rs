@@ -2,10 +2,10 @@
 
 use core::mem::MaybeUninit;
 
-use crate::child::{self, KernelSigaction};
-use crate::program::{Header, Message, message, role};
-use crate::raw::{exit, nr, syscall};
 use crate::{MISUSED, close_all_but};
+use minidocker_init::child::{self, KernelSigaction};
+use minidocker_init::program::{Header, Message, message, role};
+use minidocker_init::raw::{exit, nr, syscall};
 
 const SIGCHLD: usize = 17;
 const SIGTERM: usize = 15;
@@ -57,8 +57,8 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
         match (signal, command) {
             (SIGCHLD, _) => reap(command, control),
             // Forwarded as it came; the command may be gone, which the next SIGCHLD tells.
-            // SAFETY: takes no pointer.
             (_, Some(pid)) => {
+                // SAFETY: takes no pointer.
                 let _ = unsafe { syscall(nr::KILL, [pid as u64, signal as u64, 0, 0, 0, 0]) };
             }
             (SIGTERM, None) => exit(0),

@@ -9,10 +9,10 @@ use core::ops::Range;
 
 use crate::close_all_but;
 use crate::file::close;
-use crate::program::registration;
-use crate::raw::{exit, nr, syscall};
 use crate::reaper::{DescriptorRights, EVERY_SIGNAL, MessageWithDescriptor};
 use crate::session::{self, Doomed};
+use minidocker_init::program::registration;
+use minidocker_init::raw::{exit, nr, syscall};
 
 const EPOLLIN: u32 = 1;
 const EPOLL_CTL_ADD: u64 = 1;
