@@ -4,13 +4,13 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import minidocker
+from support.places import REPOSITORY
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = REPOSITORY / "examples"
 
 # Those that do nothing without arguments, with what they are to print.
 ARGUMENTS = {"runner.py": (["lab", "uname", "-n"], r"lab\n")}

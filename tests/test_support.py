@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +12,7 @@ from minidocker.linux import CloneFlags
 from support.child import in_child
 from support.leaks import Holdings
 from support.mounts import unshare_mounts
+from support.places import REPOSITORY, TESTS
 from support.survivors import Survivors
 
 pytest_plugins = ["pytester"]
@@ -158,12 +158,10 @@ SKIPPING = """
 
 @pytest.fixture
 def project(pytester):
-    configuration = Path(__file__).parents[1] / "pyproject.toml"
-    pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text())
+    configuration = REPOSITORY / "pyproject.toml"
+    pytester.makeconftest((TESTS / "conftest.py").read_text())
     pytester.makepyprojecttoml(
-        configuration.read_text().replace(
-            'pythonpath = ["tests"]', f'pythonpath = ["{Path(__file__).parent}"]'
-        )
+        configuration.read_text().replace('pythonpath = ["tests"]', f'pythonpath = ["{TESTS}"]')
     )
     return pytester
 

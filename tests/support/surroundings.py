@@ -17,8 +17,7 @@ from typing import Any
 import minidocker
 from minidocker import linux
 from minidocker.linux import CloneFlags, MountFlags
-
-TESTS = Path(__file__).parent.parent
+from support.places import TESTS
 
 
 class Found:

@@ -2,14 +2,15 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
+
+from support.places import REPOSITORY
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
 
-NOTEBOOKS = Path(__file__).parents[1] / "examples" / "notebooks"
+NOTEBOOKS = REPOSITORY / "examples" / "notebooks"
 
 
 def notebooks():

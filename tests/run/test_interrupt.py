@@ -14,10 +14,10 @@ import pytest
 import minidocker
 from minidocker import Popen
 from support.commands import MODES, python, read_line, sh
+from support.places import TESTS
 
 PIPE = subprocess.PIPE
 PACKAGE = str(Path(minidocker.__file__).parents[1])
-TESTS = str(Path(__file__).parent)
 every_mode = pytest.mark.parametrize("mode", list(MODES))
 
 
@@ -26,7 +26,7 @@ class Interpreter:
 
     def __init__(self, code, survivors):
         prologue = (
-            f"import os, subprocess, sys, time; sys.path += [{PACKAGE!r}, {TESTS!r}]\n"
+            f"import os, subprocess, sys, time; sys.path += [{PACKAGE!r}, {str(TESTS)!r}]\n"
             "import minidocker\n"
             "from support.commands import MODES, sh\n"
         )

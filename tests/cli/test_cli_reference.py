@@ -8,8 +8,9 @@ import pytest
 from minidocker.cli.options import COMMANDS
 from minidocker.cli.parser import parse
 from minidocker.cli.reference import main, updated
+from support.places import REPOSITORY
 
-MANUAL = Path(__file__).parent.parent / "docs" / "cli.md"
+MANUAL = REPOSITORY / "docs" / "cli.md"
 OPTIONS = [
     pytest.param(command, option, id=f"{command.name} {option.long}")
     for command in COMMANDS.values()

@@ -10,16 +10,17 @@ import pytest
 
 import minidocker
 from support.commands import MODES, python
+from support.places import TESTS
 
 PACKAGE = str(Path(minidocker.__file__).parents[1])
-TESTS = str(Path(__file__).parent)
 every_mode = pytest.mark.parametrize("mode", list(MODES))
 
 
 def elsewhere(code, mode="all", timeout=60, **options):
     """Run code in an interpreter of its own; what it printed."""
     prologue = (
-        f"import math, os, signal, subprocess, sys, time; sys.path += [{PACKAGE!r}, {TESTS!r}]\n"
+        "import math, os, signal, subprocess, sys, time\n"
+        f"sys.path += [{PACKAGE!r}, {str(TESTS)!r}]\n"
         "import minidocker\n"
         "from minidocker import Popen\n"
         "from support.commands import MODES, python, sh\n"

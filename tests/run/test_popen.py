@@ -16,6 +16,7 @@ import pytest
 import minidocker
 from minidocker import NamespaceOptions, Popen, SpecError
 from support.commands import MODES, python, read_line, sh
+from support.places import TESTS
 
 PIPE = subprocess.PIPE
 NONE = NamespaceOptions.none()
@@ -359,9 +360,9 @@ def _said(args, **options):
 
 def _elsewhere(code, directory):
     """Run code in an interpreter of its own, whose standard streams are files in a directory."""
-    package, tests = Path(minidocker.__file__).parents[1], Path(__file__).parent
+    package = Path(minidocker.__file__).parents[1]
     prologue = (
-        f"import fcntl, os, sys; sys.path += [{str(package)!r}, {str(tests)!r}]\n"
+        f"import fcntl, os, sys; sys.path += [{str(package)!r}, {str(TESTS)!r}]\n"
         "import minidocker\n"
         "from support.commands import MODES\n"
     )

@@ -1,13 +1,13 @@
 """What docs/profiles.md says of the profiles is what they are."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-CLONE = Path(__file__).resolve().parent.parent
-SOURCE = CLONE / "core/src/spec/profile.rs"
-MANUAL = CLONE / "docs/profiles.md"
+from support.places import REPOSITORY
+
+SOURCE = REPOSITORY / "core/src/spec/profile.rs"
+MANUAL = REPOSITORY / "docs/profiles.md"
 
 
 def paths_in(constant: str) -> set[str]:

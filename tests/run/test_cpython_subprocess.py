@@ -8,12 +8,13 @@ import pytest
 import minidocker
 from cpython import compare
 from cpython.compare import STOCK, Comparison, Variant, differences, expected, run
+from support.places import TESTS
 
 # The package under test, be it installed or editable, for an interpreter that has no .venv.
 PACKAGES = str(Path(minidocker.__file__).parents[1])
 PID1 = Variant("pid1", popen="minidocker:Popen", path=PACKAGES)
 INIT = Variant("init", popen="minidocker:Popen", path=PACKAGES, defaults={"init": True})
-BROKEN = Variant("broken", popen="cpython.broken:Popen", path=str(Path(__file__).parent))
+BROKEN = Variant("broken", popen="cpython.broken:Popen", path=str(TESTS))
 
 USER = "root" if os.geteuid() == 0 else "plain"
 

@@ -21,8 +21,9 @@ import minidocker
 from minidocker import NamespaceOptions, Spec, _core, call, isolated
 from minidocker._functions import fork
 from support import functions
+from support.places import TESTS
 
-SOURCE = Path(__file__).with_name("support") / "atfork.c"
+SOURCE = TESTS / "support" / "atfork.c"
 
 
 @pytest.fixture(scope="session")
@@ -493,6 +494,7 @@ def test_the_container_ends_with_the_caller(survivors):
     script = """
 import sys, threading, time, minidocker
 from support import functions
+from support.places import TESTS
 for _ in range(2):
     threading.Thread(target=minidocker.call, args=(functions.sleep_marked, 60, sys.argv[1])).start()
 print("started", flush=True)

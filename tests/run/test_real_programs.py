@@ -9,10 +9,10 @@ import pytest
 import minidocker
 from minidocker import Mount, isolated
 from support.attack import interpreter
+from support.places import TESTS
 from support.rootfs import make_rootfs
 
-HERE = str(Path(__file__).resolve().parent)
-SOURCES = [Mount(HERE, HERE, read_only=True)]
+SOURCES = [Mount(TESTS, TESTS, read_only=True)]
 BOTH = pytest.mark.parametrize("profile", ["docker", "untrusted"])
 
 

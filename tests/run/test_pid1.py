@@ -12,6 +12,7 @@ import pytest
 import minidocker
 from minidocker import NamespaceOptions, Popen, SpecError
 from support.commands import MODES, python, read_line, sh
+from support.places import TESTS
 
 PIPE = subprocess.PIPE
 every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
@@ -458,10 +459,10 @@ def test_usage_with_init_is_the_commands(leaks):
 @pytest.mark.parametrize("start_new_session", [None, True])
 def test_kill_0_inside_reaches_nobody_outside(mode, start_new_session):
     # In a process of its own, in a group with a bystander: what reached the caller would end both.
-    package, tests = Path(minidocker.__file__).parents[1], Path(__file__).parent
+    package = Path(minidocker.__file__).parents[1]
     name = next(name for name, options in MODES.items() if options == mode)
     code = (
-        f"import subprocess, sys; sys.path += [{str(package)!r}, {str(tests)!r}]\n"
+        f"import subprocess, sys; sys.path += [{str(package)!r}, {str(TESTS)!r}]\n"
         "import minidocker\n"
         "from support.commands import MODES, sh\n"
         "bystander = subprocess.Popen(['sleep', '50'])\n"

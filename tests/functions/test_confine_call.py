@@ -9,13 +9,13 @@ import pytest
 
 import minidocker
 from minidocker import Mount, NamespaceOptions, Seccomp, Spec, SpecError, isolated
+from support.places import TESTS
 from support.rootfs import make_rootfs
 
 METHODS = pytest.mark.parametrize("method", ["fork", "spawn"])
-SOURCE = Path(__file__).with_name("support") / "atfork.c"
+SOURCE = TESTS / "support" / "atfork.c"
 # A clean interpreter imports this file, which "untrusted" may hide: a home, /tmp.
-HERE = str(Path(__file__).resolve().parent)
-SOURCES = [Mount(HERE, HERE, read_only=True)]
+SOURCES = [Mount(TESTS, TESTS, read_only=True)]
 DOCKER = 0xA80425FB
 EVERY = (1 << int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1) - 1
 
@@ -138,7 +138,7 @@ def test_untrusted_code_has_its_interpreter_and_nothing_else_of_a_home(method):
     assert file.startswith(os.path.dirname(os.__file__))
     assert not writable
     home = Path.home()
-    needed = {Path(part) for part in (sys.prefix, sys.base_prefix, HERE)}
+    needed = {Path(part) for part in (sys.prefix, sys.base_prefix, TESTS)}
     allowed = {part.relative_to(home).parts[0] for part in needed if part.is_relative_to(home)}
     assert set(at_home) == allowed
 
