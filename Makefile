@@ -104,6 +104,7 @@ lint-python: $(PACKAGE)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
+	$(BIN)/python scripts/import-circles.py python/minidocker
 	$(BIN)/python -m mypy.stubtest --concise minidocker._core
 
 .PHONY: test-rust

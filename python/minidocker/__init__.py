@@ -34,13 +34,14 @@ if _TYPE_CHECKING:
     from minidocker._functions.executor import BrokenContainer, ContainerExecutor
     from minidocker._inspect.changes import Changes, changes
     from minidocker._inspect.explain import Plan, PlannedCall, explain
+    from minidocker._inspect.namespaces import Namespaces, namespaces
     from minidocker._inspect.view import View
     from minidocker._run.attach import AttachedContainer, attach
     from minidocker._run.container import Container
     from minidocker._run.process import CompletedProcess, Popen, Usage, run
     from minidocker._spec.confine import Seccomp
     from minidocker._spec.mounts import Mount
-    from minidocker._spec.namespaces import NamespaceOptions, Namespaces, namespaces
+    from minidocker._spec.namespaces import NamespaceOptions
     from minidocker._spec.spec import Spec
 
 __all__ = [
@@ -101,13 +102,14 @@ _MODULES = {
     "_functions.executor": "BrokenContainer ContainerExecutor",
     "_inspect.changes": "Changes changes",
     "_inspect.explain": "Plan PlannedCall explain",
+    "_inspect.namespaces": "Namespaces namespaces",
     "_inspect.view": "View",
     "_run.attach": "AttachedContainer attach",
     "_run.container": "Container",
     "_run.process": "CompletedProcess Popen Usage run",
     "_spec.confine": "Seccomp",
     "_spec.mounts": "Mount",
-    "_spec.namespaces": "NamespaceOptions Namespaces namespaces",
+    "_spec.namespaces": "NamespaceOptions",
     "_spec.spec": "Spec",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -82,7 +82,7 @@ def _dispatch(arguments: list[str]) -> int:
 def _run(parsed: Parsed) -> int:
     from importlib import import_module
 
-    import minidocker
+    from minidocker._errors import Error
     from minidocker.cli import errors
     from minidocker.cli.parser import UsageError
 
@@ -91,7 +91,7 @@ def _run(parsed: Parsed) -> int:
         status: int = command.main(parsed)
     except BrokenPipeError:
         raise
-    except (UsageError, minidocker.Error, OSError) as error:
+    except (UsageError, Error, OSError) as error:
         return errors.report(error)
     return status
 

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from minidocker._pytest.containers import ContainerFactory, TestContainer
-    from minidocker._pytest.protocol import ContainedTest
 
 _MARKERS = (
     (
@@ -32,8 +31,8 @@ _MARKERS = (
     ),
 )
 
-contained_test: pytest.StashKey[ContainedTest] = pytest.StashKey()
-"""Where an item has the `ContainedTest` that it is, while it is run."""
+_splitter: pytest.StashKey[Callable[[], None]] = pytest.StashKey()
+"""Where an item has what makes its container, in the middle of its setup, while it is run."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -81,15 +80,15 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         return None
     from minidocker._pytest.protocol import ContainedTest
 
-    ContainedTest(item, nextitem).run()
+    ContainedTest(item, nextitem).run(_splitter)
     return True
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    test = item.stash.get(contained_test, None)
-    if test is not None:
-        test.split()
+    split = item.stash.get(_splitter, None)
+    if split is not None:
+        split()
 
 
 @pytest.fixture

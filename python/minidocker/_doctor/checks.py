@@ -19,8 +19,9 @@ from minidocker._doctor.report import Report, Row, Status
 from minidocker._doctor.subordinate import of_subordinate_ids
 from minidocker._doctor.surroundings import Surroundings
 from minidocker._errors import CommandNotFound, SpawnError
+from minidocker._inspect.namespaces import ISOLATES
 from minidocker._run.process import Popen
-from minidocker._spec.namespaces import ISOLATES, NamespaceOptions
+from minidocker._spec.namespaces import NamespaceOptions
 from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:

@@ -19,10 +19,12 @@ from minidocker._functions.options import CallOptions
 from minidocker._functions.outcome import GRACE, Conversation, died, end
 from minidocker._functions.spawn import spawn
 from minidocker._functions.worker import check_not_loading_main, serve, task
-from minidocker._spec.spec import Spec, SpecOptions
+from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from minidocker._spec.options import SpecOptions
 
 __all__ = ["BrokenContainer", "ContainerExecutor"]
 

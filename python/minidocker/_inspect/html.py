@@ -6,12 +6,9 @@ import html
 from typing import TYPE_CHECKING, Protocol
 
 from minidocker._inspect.text import printable
-from minidocker._spec.namespaces import namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from minidocker._run.container import _Namespaces
 
 
 class PrettyPrinter(Protocol):
@@ -44,24 +41,3 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, title: str =
 
 def _cell(value: object) -> str:
     return f"<code>{value}</code>" if isinstance(value, int) else escape(value)
-
-
-def container_html(container: _Namespaces) -> str:
-    """Return what a container is and what runs in it, for a notebook."""
-    title = repr(container)
-    try:
-        processes = container.processes()
-        theirs = container.namespaces()
-    except ProcessLookupError:
-        # It does not run, or it has just ended.
-        return f"<b>{escape(title)}</b>"
-    shared = theirs.shared_with(namespaces())
-    kinds = [
-        ("own", ", ".join(kind for kind in theirs if kind not in shared)),
-        ("shared", ", ".join(kind for kind in theirs if kind in shared)),
-    ]
-    return table(
-        ("pid", "pid inside", "command"),
-        [(process.pid, process.container_pid, process.command) for process in processes],
-        title=title,
-    ) + table((), [(f"{what} namespaces", names) for what, names in kinds if names])

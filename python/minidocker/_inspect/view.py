@@ -1,21 +1,23 @@
 """The host's view beside the container's: one look at the live system, and the picture of it.
 
-`look` gathers, and nothing else asks the kernel; `View` is what was seen; `rows` says it in lines
-that are the same in the picture and in the text.
+`look` gathers, and nothing else asks the kernel; `View` is what was seen; `picture_of` puts it in
+lines that are the same in a notebook and in a terminal.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import enum
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from minidocker._inspect import proc
+from minidocker._inspect.namespaces import Namespaces, namespaces
+from minidocker._inspect.picture import Link, Picture, Row, Section
 from minidocker._inspect.text import printable
 from minidocker._inspect.uts import hostname_of
-from minidocker._spec.namespaces import Namespaces, namespaces
+from minidocker._inspect.view_html import html
+from minidocker._inspect.view_text import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from minidocker._inspect.proc import IdRow, Interface, MountEntry, Process
     from minidocker._spec.namespaces import Kind
 
-__all__ = ["Link", "Row", "Section", "SeenProcess", "Side", "View", "look"]
+__all__ = ["SeenProcess", "Side", "View", "look"]
 
 _OVERFLOW_ID = 65534
 # How many lines a section has of what one side alone has; then they are counted.
@@ -103,14 +105,10 @@ class View:
         printer.text("..." if cycle else str(self))
 
     def __str__(self) -> str:
-        from minidocker._inspect.view_text import text  # noqa: PLC0415 - only who prints needs it
-
-        return text(self)
+        return text(picture_of(self))
 
     def _repr_html_(self) -> str:
-        from minidocker._inspect.view_html import picture  # noqa: PLC0415 - only a notebook needs it
-
-        return picture(self)
+        return html(picture_of(self))
 
 
 # --- looking -----------------------------------------------------------------------------------
@@ -172,38 +170,6 @@ def _inside(outside: int, rows: Sequence[IdRow]) -> int | None:
 # --- saying it in lines ------------------------------------------------------------------------
 
 
-class Link(enum.Enum):
-    """How what stands on one side belongs to what stands on the other."""
-
-    SHARED = "shared"
-    """It is the very same namespace, or what is in it."""
-    SAME = "same"
-    """One thing that has a name on each side: a process, a user, a file system."""
-    OWN = "own"
-    """Each side has its own."""
-    NONE = ""
-    """There is nothing to say: one of the sides has none."""
-
-
-class Row(NamedTuple):
-    """One line of the picture."""
-
-    host: str
-    link: Link
-    #: What stands at the line between the two.
-    label: str
-    container: str
-
-
-class Section(NamedTuple):
-    """One kind of namespace: its inodes on both sides, and what is in it."""
-
-    kind: Kind
-    title: str
-    head: Row
-    rows: tuple[Row, ...]
-
-
 _TITLES: dict[Kind, str] = {
     "pid": "Processes",
     "uts": "Host name",
@@ -216,7 +182,12 @@ _TITLES: dict[Kind, str] = {
 }
 
 
-def sections(view: View) -> list[Section]:
+def picture_of(view: View) -> Picture:
+    """Return what a view shows, in lines."""
+    return Picture(view.pid, view.host.hostname, view.container.hostname, _sections(view))
+
+
+def _sections(view: View) -> list[Section]:
     """Return the picture's lines, by kind of namespace."""
     contents = {
         "pid": _process_rows,

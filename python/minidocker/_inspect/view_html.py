@@ -7,13 +7,8 @@ dark notebook; the lines differ in stroke and are labelled, so that nothing depe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from minidocker._inspect.html import escape
-from minidocker._inspect.view import Link, Row, Section, sections
-
-if TYPE_CHECKING:
-    from minidocker._inspect.view import Side, View
+from minidocker._inspect.picture import Link, Picture, Row, Section
 
 # The double class outweighs what notebooks say of every table.
 _ROOT = ".minidocker-view.minidocker-view"
@@ -58,12 +53,12 @@ _LEGEND = (
 )
 
 
-def picture(view: View) -> str:
+def html(picture: Picture) -> str:
     """Return the picture, complete in itself: nothing is loaded, no script is run."""
-    host, container = (_called(side) for side in (view.host, view.container))
-    where = f"<code>pid {view.pid} on the host</code>"
+    host, container = (_called(name) for name in (picture.host, picture.container))
+    where = f"<code>pid {picture.pid} on the host</code>"
     body = [_line("name", f"Host{host}", "", f"Container{container} {where}", cell="th")]
-    for section in sections(view):
+    for section in picture.sections:
         body += _section(section)
     body.append(_line("foot", "", "", ""))
     legend = " ".join(
@@ -77,8 +72,8 @@ def picture(view: View) -> str:
     )
 
 
-def _called(side: Side) -> str:
-    return f" <b>{escape(side.hostname)}</b>" if side.hostname else ""
+def _called(name: str | None) -> str:
+    return f" <b>{escape(name)}</b>" if name else ""
 
 
 def _section(section: Section) -> list[str]:

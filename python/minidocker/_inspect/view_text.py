@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING
 
+from minidocker._inspect.picture import Link, Picture, Row
 from minidocker._inspect.text import printable
-from minidocker._inspect.view import Link, Row, sections
-
-if TYPE_CHECKING:
-    from minidocker._inspect.view import View
 
 _WIDEST = 60
 _STROKES = {Link.SHARED: "━", Link.SAME: "┄", Link.OWN: " ", Link.NONE: " "}
 _BETWEEN = 20
 
 
-def text(view: View) -> str:
+def text(picture: Picture) -> str:
     """Return the picture, as lines of a terminal."""
-    found = sections(view)
-    lines = [row for section in found for row in (section.head, *section.rows)]
+    lines = [row for section in picture.sections for row in (section.head, *section.rows)]
     cells = [row.host for row in lines], [row.container for row in lines]
     widths = [min(_WIDEST, max(map(columns, side)) + len("  ")) for side in cells]
-    heads = _heads(view)
+    heads = _heads(picture)
     widths = [max(width, columns(head)) for width, head in zip(widths, heads, strict=True)]
 
     def edge(left: str, right: str) -> str:
@@ -38,7 +33,7 @@ def text(view: View) -> str:
 
     blank = " " * _BETWEEN
     out = [edge("┌", "┐"), line(heads[0], blank, heads[1])]
-    for section in found:
+    for section in picture.sections:
         out.append(edge("├", "┤"))
         head = section.head
         title = section.title
@@ -48,12 +43,11 @@ def text(view: View) -> str:
     return "\n".join(out)
 
 
-def _heads(view: View) -> tuple[str, str]:
+def _heads(picture: Picture) -> tuple[str, str]:
     host, container = (
-        f" {printable(side.hostname)}" if side.hostname else ""
-        for side in (view.host, view.container)
+        f" {printable(name)}" if name else "" for name in (picture.host, picture.container)
     )
-    return f"HOST{host}", f"CONTAINER{container}  pid {view.pid} on the host"
+    return f"HOST{host}", f"CONTAINER{container}  pid {picture.pid} on the host"
 
 
 def _between(row: Row) -> str:

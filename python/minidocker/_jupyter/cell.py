@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError as IPythonUsageError
 
-from minidocker import Error, Popen
+from minidocker._errors import Error
 from minidocker._jupyter.magics import brief
 from minidocker._jupyter.pump import outputs, pump
+from minidocker._run.process import Popen
 from minidocker.cli import request
 from minidocker.cli.parser import UsageError
 

@@ -25,7 +25,8 @@ from IPython.core.display_functions import display
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError as IPythonUsageError
 
-from minidocker import Error, isolated
+from minidocker._errors import Error
+from minidocker._functions.call import isolated
 from minidocker._jupyter.cell import keywords, sinks
 from minidocker._jupyter.magics import brief
 from minidocker._jupyter.pump import outputs, pump

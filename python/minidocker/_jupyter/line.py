@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError as IPythonUsageError
 
-import minidocker
+from minidocker._doctor import doctor
+from minidocker._errors import Error
 from minidocker._inspect import proc
+from minidocker._inspect.explain import explain
 from minidocker._inspect.html import escape, table
 from minidocker._jupyter.cell import keywords, run_command
 from minidocker._jupyter.magics import LINES, brief
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from minidocker import AttachedContainer, Plan, View
+    from minidocker._doctor.report import Report
+    from minidocker._inspect.explain import Plan
+    from minidocker._inspect.view import View
+    from minidocker._run.attach import AttachedContainer
     from minidocker.cli.parser import Command, Parsed
 
 
@@ -54,17 +59,17 @@ def perform(shell: InteractiveShell, parsed: Parsed) -> Any:
         return actions[parsed.command.name](shell, parsed)
     except UsageError as error:
         raise IPythonUsageError(str(error)) from None
-    except minidocker.Error as error:
+    except Error as error:
         brief(error)
         raise
 
 
-def _doctor(_shell: InteractiveShell, _parsed: Parsed) -> Any:
-    return minidocker.doctor()
+def _doctor(_shell: InteractiveShell, _parsed: Parsed) -> Report:
+    return doctor()
 
 
 def _explain(_shell: InteractiveShell, parsed: Parsed) -> Plan:
-    return minidocker.explain(parsed.operands, **keywords(parsed))
+    return explain(parsed.operands, **keywords(parsed))
 
 
 def _inspect(_shell: InteractiveShell, parsed: Parsed) -> dict[str, Any]:

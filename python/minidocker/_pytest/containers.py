@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from minidocker import Container, Error, SpawnError, Spec, SpecError
+from minidocker._errors import Error, SpawnError, SpecError
 from minidocker._pytest.report import marked
 from minidocker._pytest.unavailable import unavailable
+from minidocker._run.container import Container
+from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from minidocker import Popen
+    from minidocker._run.process import Popen
 
     Found = TypeVar("Found")
 

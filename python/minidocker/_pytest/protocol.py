@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.logging import caplog_records_key
@@ -34,7 +34,9 @@ from minidocker._pytest.report import (
 )
 from minidocker._pytest.unavailable import unavailable
 from minidocker._spec.spec import Spec
-from minidocker.pytest_plugin import contained_test
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["ContainedTest"]
 
@@ -61,19 +63,23 @@ class ContainedTest:
         self.inside: Inside | None = None
         """What this process is once it is the copy; None in the one that goes on with the run."""
 
-    def run(self) -> None:
-        """Run it, and log its reports: the hook ``pytest_runtest_protocol``."""
+    def run(self, splitter: pytest.StashKey[Callable[[], None]]) -> None:
+        """Run it, and log its reports: the hook ``pytest_runtest_protocol``.
+
+        Args:
+            splitter: where the item has `split`, which its setup calls, while it is run.
+        """
         item = self.item
         place = {"nodeid": item.nodeid, "location": item.location}
         item.ihook.pytest_runtest_logstart(**place)
-        item.stash[contained_test] = self
+        item.stash[splitter] = self.split
         try:
             self._run()
         finally:
             # The copy must never get into the frames below this one, which are the caller's.
             if self.inside is not None:
                 self.inside.end()
-            del item.stash[contained_test]
+            del item.stash[splitter]
         item.ihook.pytest_runtest_logfinish(**place)
 
     def _run(self) -> None:

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-import minidocker
+from minidocker._doctor import doctor
+from minidocker._doctor.report import Report
 from minidocker._errors import SpawnError, UnsupportedPlatformError
+from minidocker._spec.namespaces import NamespaceOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["unavailable"]
 
-_report = pytest.StashKey[minidocker.Report]()
+_report = pytest.StashKey[Report]()
 
 # What the doctor calls what an option needs, where it is not the option's own name.
 _ROWS = {
@@ -51,9 +53,9 @@ def _reason(config: pytest.Config, error: Exception, options: Mapping[str, Any])
         return None
     report = config.stash.get(_report, None)
     if report is None:
-        report = config.stash[_report] = minidocker.doctor()
+        report = config.stash[_report] = doctor()
     asked = {error.step, *(_ROWS.get(option, option) for option in options)}
-    if isinstance(kinds := options.get("namespaces"), minidocker.NamespaceOptions):
+    if isinstance(kinds := options.get("namespaces"), NamespaceOptions):
         asked.update(kinds)
     rows = [row.name for row in report if not row.works and (row.essential or row.name in asked)]
     return report.why(rows[0]) if rows else None

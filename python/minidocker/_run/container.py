@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack
 from minidocker._errors import SpecError
 from minidocker._inspect import proc
 from minidocker._inspect.changes import Changes, changes
+from minidocker._inspect.namespaces import namespaces
 from minidocker._run.process import CompletedProcess, Popen, run
 from minidocker._spec import accounts, confine
-from minidocker._spec.namespaces import NamespaceOptions, namespaces
-from minidocker._spec.spec import SUBPROCESS_KEYWORDS, Spec, SpecOptions
+from minidocker._spec.namespaces import NamespaceOptions
+from minidocker._spec.options import SUBPROCESS_KEYWORDS, SpecOptions
+from minidocker._spec.spec import Spec
 
 if sys.platform == "linux":
     from minidocker import _core
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from minidocker._inspect.namespaces import Namespaces
     from minidocker._inspect.proc import Process
     from minidocker._inspect.view import View
-    from minidocker._spec.namespaces import Kind, Namespaces
+    from minidocker._spec.namespaces import Kind
 
 __all__ = ["Container"]
 
@@ -176,9 +179,25 @@ class _Namespaces:
         return look(self.pid, self.processes())
 
     def _repr_html_(self) -> str:
-        from minidocker._inspect.html import container_html  # noqa: PLC0415 - only a notebook needs it
+        from minidocker._inspect.html import escape, table  # noqa: PLC0415 - only a notebook needs it
 
-        return container_html(self)
+        title = repr(self)
+        try:
+            processes = self.processes()
+            theirs = self.namespaces()
+        except ProcessLookupError:
+            # It does not run, or it has just ended.
+            return f"<b>{escape(title)}</b>"
+        shared = theirs.shared_with(namespaces())
+        kinds = [
+            ("own", ", ".join(kind for kind in theirs if kind not in shared)),
+            ("shared", ", ".join(kind for kind in theirs if kind in shared)),
+        ]
+        return table(
+            ("pid", "pid inside", "command"),
+            [(process.pid, process.container_pid, process.command) for process in processes],
+            title=title,
+        ) + table((), [(f"{what} namespaces", names) for what, names in kinds if names])
 
     def pause(self) -> None:
         """Stop every process inside (SIGSTOP), until `unpause`.

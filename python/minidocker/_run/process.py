@@ -35,7 +35,8 @@ from minidocker._errors import SpawnError, SpecError, unknown_option
 from minidocker._run import arguments
 from minidocker._run.session import kill_session
 from minidocker._spec import accounts
-from minidocker._spec.spec import FIELDS, SUBPROCESS_KEYWORDS, Spec, SpecOptions
+from minidocker._spec.options import SUBPROCESS_KEYWORDS, SpecOptions
+from minidocker._spec.spec import FIELDS, Spec
 
 if sys.platform == "linux":
     from minidocker import _core

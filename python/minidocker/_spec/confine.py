@@ -7,15 +7,12 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from minidocker._errors import SpecError
 
 if sys.platform == "linux":
     from minidocker import _core
-
-if TYPE_CHECKING:
-    from minidocker._spec.spec import Spec
 
 __all__ = ["Seccomp"]
 
@@ -24,7 +21,15 @@ Limit = int | tuple[int, int]
 Ulimits = Mapping[str, Limit] | Sequence[Mapping[str, Any]]
 SeccompDocument = Mapping[str, Any] | str | os.PathLike[str]
 
-OPTIONS = ("profile", "cap_add", "cap_drop", "no_new_privileges", "seccomp", "ulimits")
+_BARE: dict[str, object] = {
+    "profile": "namespaces",
+    "cap_add": (),
+    "cap_drop": (),
+    "no_new_privileges": None,
+    "seccomp": None,
+    "ulimits": (),
+}
+OPTIONS = tuple(_BARE)
 """The fields of `Spec` that belong to a process, whichever container it enters."""
 
 _BASES = ("profile", "allow", "deny")
@@ -72,60 +77,54 @@ class Seccomp:
             raise SpecError(reason, option="seccomp", value=self)
 
 
-def check(spec: Spec) -> None:
+def check(given: Mapping[str, Any]) -> None:
     """Refuse values of the wrong kind.
+
+    Args:
+        given: a value for each of `OPTIONS`.
 
     Raises:
         SpecError: for the first of them.
     """
-    if is_bare(spec):
+    # On the path of every run.
+    if given == _BARE:
         return
-    given: dict[str, object] = {option: getattr(spec, option) for option in OPTIONS}
     if not isinstance(given["profile"], str):
-        _wrong("profile", spec.profile, "give 'namespaces', 'docker' or 'untrusted'")
+        _wrong("profile", given["profile"], "give 'namespaces', 'docker' or 'untrusted'")
     for option in ("cap_add", "cap_drop"):
         check_names(option, given[option])
     if not isinstance(given["no_new_privileges"], bool | None):
-        _wrong("no_new_privileges", spec.no_new_privileges, "give True or False")
+        _wrong("no_new_privileges", given["no_new_privileges"], "give True or False")
     if not isinstance(given["seccomp"], Seccomp | Mapping | str | os.PathLike | None):
         advice = "give a Seccomp, a mapping or file in docker's format, or 'unconfined'"
-        _wrong("seccomp", spec.seccomp, advice)
-    _limits(spec.ulimits)
+        _wrong("seccomp", given["seccomp"], advice)
+    _limits(given["ulimits"])
 
 
-def core(spec: Spec) -> _core.Confine | None:
-    """The same for the engine; None where there is nothing but namespaces.
+def core(given: Mapping[str, Any]) -> _core.Confine | None:
+    """Return the same for the engine; None where there is nothing but namespaces.
+
+    Args:
+        given: a value for each of `OPTIONS`.
 
     Raises:
         SpecError: a name that does not exist, a malformed filter.
     """
-    if is_bare(spec):
+    if given == _BARE:
         return None
     try:
         return _core.Confine(
-            profile=spec.profile,
-            cap_add=list(spec.cap_add),
-            cap_drop=list(spec.cap_drop),
-            no_new_privileges=spec.no_new_privileges,
-            seccomp=_filter(spec.seccomp),
-            ulimits=_limits(spec.ulimits),
+            profile=given["profile"],
+            cap_add=list(given["cap_add"]),
+            cap_drop=list(given["cap_drop"]),
+            no_new_privileges=given["no_new_privileges"],
+            seccomp=_filter(given["seccomp"]),
+            ulimits=_limits(given["ulimits"]),
         )
     except SpecError:
         # The engine does not know of the file that a filter came from.
-        _check_file(spec.seccomp)
+        _check_file(given["seccomp"])
         raise
-
-
-def is_bare(spec: Spec) -> bool:
-    """Whether each option is at its default. On the path of every run."""
-    return (
-        spec.profile == "namespaces"
-        and spec.cap_add == ()
-        and spec.cap_drop == ()
-        and spec.no_new_privileges is None
-        and spec.seccomp is None
-        and spec.ulimits == ()
-    )
 
 
 def check_names(option: str, names: object) -> None:

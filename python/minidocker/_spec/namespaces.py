@@ -1,25 +1,18 @@
-"""Which namespaces a container gets of its own, and which ones a process is in."""
+"""Which namespaces a container gets of its own."""
 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import functools
-import html
-import sys
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
-from minidocker._errors import SpecError, UnsupportedPlatformError
+from minidocker._errors import SpecError
 from minidocker._flags import CloneFlags
 
-if sys.platform == "linux":
-    from minidocker import _core
-
 if TYPE_CHECKING:
-    from minidocker._inspect.html import PrettyPrinter
+    from collections.abc import Iterator
 
-__all__ = ["Kind", "NamespaceOptions", "Namespaces", "namespaces"]
+__all__ = ["KINDS", "Kind", "NamespaceOptions"]
 
 Kind = Literal["pid", "net", "mount", "uts", "ipc", "user", "cgroup", "time"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -36,20 +29,6 @@ _FLAGS: dict[Kind, CloneFlags] = {
 }
 
 _IN_ALL: dict[Kind, bool] = {kind: kind != "time" for kind in KINDS}
-
-_HEAD = ("kind", "inode", "isolates")
-
-ISOLATES: dict[Kind, str] = {
-    "pid": "process ids",
-    "net": "interfaces, addresses, routes, ports",
-    "mount": "mount points",
-    "uts": "host name and NIS domain name",
-    "ipc": "System V IPC, POSIX message queues",
-    "user": "user and group ids, capabilities",
-    "cgroup": "root of the control group tree",
-    "time": "monotonic and boot-time clocks",
-}
-"""What each kind isolates, in a few words."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -202,124 +181,3 @@ class NamespaceOptions:
     def without_time(self) -> Self:
         """Return the same with the caller's time namespace."""
         return dataclasses.replace(self, time=False)
-
-
-class Namespaces(Mapping[Kind, int]):
-    """The namespaces that a process is in: kind → inode number.
-
-    Two processes are in the same namespace where the numbers are equal (namespaces(7)); a number is
-    used again only after its namespace is gone. A kind that the kernel does not have is missing.
-
-    Printed it is a table; in Jupyter too.
-    """
-
-    __slots__ = ("_inodes",)
-
-    def __init__(self, inodes: Mapping[str, int]) -> None:
-        self._inodes = {kind: inodes[kind] for kind in KINDS if kind in inodes}
-
-    def __getitem__(self, kind: Kind) -> int:
-        return self._inodes[kind]
-
-    def __iter__(self) -> Iterator[Kind]:
-        return iter(self._inodes)
-
-    def __len__(self) -> int:
-        return len(self._inodes)
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self._inodes.items()))
-
-    def shared_with(self, other: Mapping[Kind, int]) -> set[Kind]:
-        """Return the kinds of which both are in the very same namespace.
-
-        Args:
-            other: the namespaces of another process.
-        """
-        return {kind for kind, inode in self.items() if other.get(kind) == inode}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._inodes!r})"
-
-    def __str__(self) -> str:
-        rows = [_HEAD]
-        rows += [(kind, str(inode), ISOLATES[kind]) for kind, inode in self.items()]
-        widths = [max(len(row[column]) for row in rows) for column in range(2)]
-        return "\n".join(
-            f"{kind:<{widths[0]}}  {inode:>{widths[1]}}  {isolates}"
-            for kind, inode, isolates in rows
-        )
-
-    def _repr_pretty_(self, printer: PrettyPrinter, cycle: bool) -> None:
-        printer.text("..." if cycle else str(self))
-
-    def _repr_html_(self) -> str:
-        # No colour of its own: it is read on a light page and on a dark one.
-        head = "".join(f'<th style="text-align:left">{name}</th>' for name in _HEAD)
-        rows = "".join(
-            f'<tr><td style="text-align:left">{html.escape(kind)}</td>'
-            f'<td style="text-align:right"><code>{inode}</code></td>'
-            f'<td style="text-align:left">{html.escape(ISOLATES[kind])}</td></tr>'
-            for kind, inode in self.items()
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-
-
-class _HasPid(Protocol):
-    @property
-    def pid(self) -> int: ...
-
-
-def namespaces(pid: Literal["self"] | int | _HasPid = "self") -> Namespaces:
-    """Return the namespaces that a process is in.
-
-    Args:
-        pid: ``"self"``, the calling thread (after :func:`minidocker.linux.unshare` threads of one
-            process may differ); a process id as the caller's PID namespace has it, which means its
-            main thread; or anything with a ``pid``, such as a :class:`minidocker.Popen` or a
-            :class:`minidocker.Container`.
-
-    Raises:
-        ProcessLookupError: there is no such process, or it has ended.
-        PermissionError: it belongs to another user, or has more privileges than the caller.
-        FileNotFoundError: /proc is not mounted.
-        SpecError: ``pid`` is a number below 1, or another string than "self".
-    """
-    number = None if pid == "self" else _number(pid)
-    if sys.platform != "linux":
-        raise UnsupportedPlatformError(f"namespaces are a thing of Linux, not of {sys.platform}")
-    try:
-        return Namespaces(_core.read_namespaces(number))
-    except OSError as error:
-        raise _explained(error, number) from None
-
-
-def _number(pid: object) -> int:
-    number = getattr(pid, "pid", pid)
-    if isinstance(number, str):
-        raise SpecError('the only name is "self"; else pass a number', option="pid", value=pid)
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise TypeError(f'pid is "self", an int or an object with a pid, not {pid!r}')
-    if not 1 <= number < 2**31:
-        raise SpecError("no process has such an id: they begin with 1", option="pid", value=number)
-    return number
-
-
-def _explained(error: OSError, pid: int | None) -> OSError:
-    who = "the caller" if pid is None else f"process {pid}"
-    match error.errno:
-        case errno.ESRCH:
-            reason = (
-                f"{who} does not exist or has ended. Remedy: look while it runs, "
-                "and pass the pid that the caller's own PID namespace has for it"
-            )
-        case errno.EACCES | errno.EPERM:
-            reason = (
-                f"{who} belongs to another user or has more privileges than the caller. "
-                "Remedy: look as root, or as the user who started it"
-            )
-        case errno.ENOENT:
-            reason = "/proc is not mounted. Remedy: mount -t proc proc /proc"
-        case _:
-            return error
-    return OSError(error.errno, reason)

@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from minidocker._errors import SpecError, unknown_option
 from minidocker._spec import confine
@@ -18,28 +18,11 @@ if sys.platform == "linux":
     from minidocker import _core
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
     from minidocker._spec.confine import Profile, Seccomp, SeccompDocument, Ulimits
+    from minidocker._spec.options import HasPid, IdMap, Row
 
-    class HasPid(Protocol):
-        """A container: what has a ``pid``."""
+__all__ = ["Spec"]
 
-        @property
-        def pid(self) -> int: ...
-
-
-__all__ = ["IdMap", "Spec", "SpecOptions"]
-
-SUBPROCESS_KEYWORDS = (
-    "bufsize", "close_fds", "cwd", "encoding", "env", "errors", "executable", "extra_groups",
-    "group", "pass_fds", "pipesize", "preexec_fn", "process_group", "restore_signals", "shell",
-    "start_new_session", "stderr", "stdin", "stdout", "text", "umask", "universal_newlines", "user",
-)  # fmt: skip
-"""The keywords that a command takes beside those of `Spec`: what a wrong one may have meant."""
-
-Row = tuple[int, int, int]
-IdMap = Sequence[Row] | Literal["auto"]
 _CLOCKS = ("monotonic", "boottime")
 _ALL = NamespaceOptions.all()
 _HOSTS_FILES = (None, None, False, (), ())
@@ -146,10 +129,13 @@ class Spec:
             _check_network(self.network)
         if self.time_offsets is not None:
             _check_offsets(self.time_offsets)
-        confine.check(self)
+        confine.check(self._confinement())
         files = (self.rootfs, self.tmpfs, self.overlay, self.mounts, self.devices)
         if files != _HOSTS_FILES:
             self._check_files()
+
+    def _confinement(self) -> dict[str, Any]:
+        return {option: getattr(self, option) for option in confine.OPTIONS}
 
     def _check_files(self) -> None:
         if self.rootfs is not None and not _is_path(self.rootfs):
@@ -216,7 +202,7 @@ class Spec:
             ],
             read_only=self.read_only,
             overlay=(self.overlay if isinstance(self.overlay, bool) else os.fsencode(self.overlay)),
-            confine=confine.core(self),
+            confine=confine.core(self._confinement()),
             init=self.init,
             die_with_parent=self.die_with_parent,
             **{clock: _timespec(offsets[clock]) for clock in _CLOCKS if clock in offsets},
@@ -228,32 +214,6 @@ class Spec:
     def __getstate__(self) -> dict[str, Any]:
         # What is private was made of the rest.
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
-
-
-class SpecOptions(TypedDict, total=False):
-    """The keywords of `Spec`, for functions that take them beside their own."""
-
-    namespaces: NamespaceOptions
-    hostname: str | None
-    domainname: str | None
-    uid_map: IdMap | None
-    gid_map: IdMap | None
-    network: Literal["none", "host"] | HasPid | None
-    rootfs: Path | None
-    mounts: Sequence[Mount]
-    tmpfs: Mapping[str, str | None] | Sequence[Path] | None
-    read_only: bool
-    overlay: bool | Path
-    profile: Profile
-    cap_add: Sequence[str]
-    cap_drop: Sequence[str]
-    no_new_privileges: bool | None
-    seccomp: Seccomp | SeccompDocument | None
-    ulimits: Ulimits
-    devices: Sequence[str]
-    init: bool
-    die_with_parent: bool
-    time_offsets: Mapping[str, float] | None
 
 
 def _wrong(option: str, value: object, advice: str) -> NoReturn:

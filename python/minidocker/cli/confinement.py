@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minidocker import Mount
+    from minidocker._spec.mounts import Mount
     from minidocker.cli.parser import Parsed
 
 CAPABILITIES = (
@@ -116,7 +116,8 @@ def _octal(text: str) -> int:
 
 
 def _mount(**chosen: Any) -> Mount:
-    from minidocker import Mount, SpecError
+    from minidocker._errors import SpecError
+    from minidocker._spec.mounts import Mount
 
     try:
         return Mount(**chosen)

@@ -31,7 +31,7 @@ def report(error: Exception) -> int:
 def _status(error: Exception) -> int:
     if isinstance(error, UsageError):
         return FAILED
-    from minidocker import CommandNotFound, SpawnError
+    from minidocker._errors import CommandNotFound, SpawnError
 
     if isinstance(error, CommandNotFound):
         return NOT_FOUND

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from minidocker.cli.parser import Parsed, UsageError
 
 if TYPE_CHECKING:
-    from minidocker import NamespaceOptions
     from minidocker._run.attach import AttachedContainer
+    from minidocker._spec.namespaces import NamespaceOptions
 
 _SHARED = ("pid", "uts", "ipc", "user", "cgroup")
 
@@ -65,7 +65,7 @@ def _namespaces(parsed: Parsed) -> NamespaceOptions | None:
     wants_time = "time_offsets" in parsed.keywords
     if "namespaces" not in settings and not shared and not wants_time:
         return None
-    from minidocker import NamespaceOptions
+    from minidocker._spec.namespaces import NamespaceOptions
 
     options = NamespaceOptions.all()
     if "namespaces" in settings:
@@ -107,7 +107,7 @@ def attached(pid: int, what: str) -> AttachedContainer:
         UsageError: there is no such process, or the caller may not look into it.
         minidocker.SpecError: it is in no container.
     """
-    from minidocker import attach
+    from minidocker._run.attach import attach
 
     try:
         return attach(pid)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def main(_parsed: Parsed) -> int:
     """Print the report; return 1 if something essential does not work."""
-    from minidocker import doctor
+    from minidocker._doctor import doctor
 
     report = doctor()
     text = str(report)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def main(parsed: Parsed) -> int:
     """Print the plan and return 0."""
-    from minidocker import explain
+    from minidocker._inspect.explain import explain
 
     terminal = terminal_for(parsed.settings)
     try:

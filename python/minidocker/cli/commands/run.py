@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def main(parsed: Parsed) -> int:
     """Run the command and return its exit status."""
-    from minidocker import NamespaceOptions, Popen
+    from minidocker._run.process import Popen
+    from minidocker._spec.namespaces import NamespaceOptions
 
     chosen = keywords(parsed)
     namespaces = chosen.get("namespaces") or NamespaceOptions.all()
