@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import subprocess
-import time
 
 import pytest
 
 import minidocker
-from support.command_line import CLI, READY_THEN_SLEEP, Window, cli, start
+from support.command_line import CLI, READY_THEN_SLEEP, TIMEOUT, Window, cli, start
+from support.waiting import wait_for_descendant
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_signal_ends_the_command_and_what_it_started_and_not_the_container(
     with start("exec", str(box.pid), "bash", "-c", script, env=survivors.env) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signum)
-        assert process.wait(10) == 128 + signum
+        assert process.wait(TIMEOUT) == 128 + signum
         assert process.stdout.read() == ""
     survivors.wait_until_gone()
     assert box.run(["true"]).returncode == 0
@@ -102,7 +102,7 @@ def test_a_shell_at_a_terminal_has_job_control(box):
         assert window.is_raw
         window.type("hostname; sleep 100\n")
         window.expect("db\r\n")
-        time.sleep(0.5)
+        wait_for_descendant(window.process.pid, "sleep", "100")
         window.type("\x1a")
         window.expect(r"Stopped +sleep 100")
         # Bash may not have noticed yet, and would not leave a stopped job behind.

@@ -1,7 +1,6 @@
 """``-t``: the command's terminal, and what becomes of the caller's."""
 
 import os
-import select
 import shlex
 import signal
 import subprocess
@@ -9,10 +8,13 @@ import time
 
 import pytest
 
-from support.command_line import CLI, READY_THEN_SLEEP, Window, cli, start
+from support.callers import is_alive
+from support.command_line import CLI, READY_THEN_SLEEP, TIMEOUT, Window, cli, start
+from support.waiting import is_full, wait_for_descendant, wait_for_state, wait_until
 
 RUN = shlex.join([*CLI, "run"])
 BASH = ("bash", "--norc", "--noprofile")
+TICKING = "while :; do echo tick; sleep 0.05; done"
 
 
 def terminal(*arguments: str, **options) -> Window:
@@ -40,8 +42,7 @@ def test_bash_inside_has_job_control_and_leaves_the_callers_terminal_as_it_was()
         window.expect("inner# ")
         assert window.is_raw
         window.type("sleep 100\n")
-        window.expect("sleep 100")
-        time.sleep(0.5)
+        wait_for_descendant(window.process.pid, "sleep", "100")
         window.type("\x1a")
         window.expect(r"Stopped +sleep 100")
         window.type("bg; jobs\n")
@@ -60,8 +61,7 @@ def test_ctrl_c_at_a_shell_inside_ends_its_command_and_not_the_shell():
     with terminal("-it", *BASH, "-i") as window:
         window.expect(r"outer\$ ")
         window.type("sleep 100\n")
-        window.expect("sleep 100")
-        time.sleep(0.5)
+        wait_for_descendant(window.process.pid, "sleep", "100")
         window.type("\x03")
         window.expect(r"\^C.*outer\$ ")
         window.type("echo status $?\n")
@@ -88,11 +88,11 @@ def test_a_program_that_handles_ctrl_c_hears_of_it_once():
         window.expect("ready")
         window.type("\x03")
         window.expect("got 1")
-        time.sleep(0.3)
         window.type("\x03")
         window.expect("got 2")
         window.type("\x1c")
         assert window.wait() == 131
+        assert b"got 3" not in window.seen
 
 
 def test_the_window_size_is_the_callers_and_follows_it():
@@ -127,7 +127,7 @@ def test_keys_go_through_unchanged():
 def test_the_callers_terminal_is_given_back_when_a_signal_ends_it(signum, status):
     with terminal("-it", *READY_THEN_SLEEP) as window:
         window.expect("ready")
-        _wait_until(lambda: window.is_raw)
+        wait_until(lambda: window.is_raw)
         window.process.send_signal(signum)
         assert window.wait() == status
         assert window.attributes == window.attributes_before
@@ -154,6 +154,7 @@ def test_without_i_the_callers_terminal_is_not_touched_and_its_keys_do_not_go_in
         window.expect("ready")
         assert window.attributes == window.attributes_before
         window.type("into the void\n")
+        # Time to take the keys, for one that wrongly does: nothing shows that it will not.
         time.sleep(0.3)
         window.type("\x03")
         assert window.wait() == 130
@@ -175,7 +176,7 @@ def test_a_job_of_a_shell_is_stopped_and_goes_on_where_it_was():
         window.type("echo outer''side\n")
         window.expect("outerside")
         window.type("fg\n")
-        _wait_until(lambda: _foreground(window) == cli_pid and window.is_raw)
+        wait_until(lambda: _foreground(window) == cli_pid and window.is_raw)
         window.type("echo in''side; exit 5\n")
         window.expect("inside")
         window.expect(r"outer\$ ")
@@ -188,13 +189,13 @@ def test_a_job_of_a_shell_is_stopped_and_goes_on_where_it_was():
 def test_ctrl_z_stops_a_command_without_a_terminal_and_fg_lets_it_go_on():
     with Window([*BASH, "-i"]) as window:
         window.expect(r"outer\$ ")
-        window.type(f"{RUN} sh -c 'while :; do echo tick; sleep 0.05; done'\n")
+        window.type(f"{RUN} sh -c '{TICKING}'\n")
         window.expect("tick\r\n.*tick\r\n")
+        loop = wait_for_descendant(window.process.pid, "sh", "-c", TICKING)
         window.type("\x1a")
         window.expect(r"Stopped.*outer\$ ")
-        window.seen = b""
-        time.sleep(0.4)
-        window.type("echo quiet\n")
+        wait_for_state(loop, "T")
+        window.type("echo qui''et\n")
         window.expect("quiet\r\n")
         assert b"tick" not in window.seen
         window.type("fg\n")
@@ -233,7 +234,7 @@ def test_all_output_arrives_however_much_is_under_way_at_the_end(tmp_path):
 
 def test_output_arrives_whole_at_a_slow_reader():
     with start("run", "-t", "seq", "20000", text=False) as process:
-        time.sleep(0.5)
+        wait_until(lambda: is_full(process.stdout))
         output = process.stdout.read()
     assert process.returncode == 0
     assert output == b"".join(b"%d\r\n" % number for number in range(1, 20_001))
@@ -254,28 +255,31 @@ def test_when_the_reader_of_a_terminals_output_leaves_the_command_is_hung_up(sur
     ) as process:
         assert process.stdout.readline() == "tick\n"
         process.stdout.close()
-        assert process.wait(10) == 129
+        assert process.wait(TIMEOUT) == 129
 
 
 def test_a_signal_goes_through_while_nobody_reads_the_output():
     with start("run", "-t", "yes") as process:
-        assert select.select([process.stdout], [], [], 10)[0]
-        time.sleep(0.3)
+        command = wait_for_descendant(process.pid, "yes")
+        wait_until(lambda: is_full(process.stdout))
         process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
         # The first ends the command; its output still waits to be read, until one asks again.
+        wait_until(lambda: not is_alive(command))
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        assert process.wait(TIMEOUT) == 130
 
 
 def test_waiting_costs_no_time():
-    with start("run", "-it", "sleep", "2", stdin=subprocess.PIPE) as process:
+    script = "echo ready; exec sleep 1.5"
+    with start("run", "-it", "sh", "-c", script, stdin=subprocess.PIPE) as process:
         process.stdin.close()
-        time.sleep(1)
+        assert process.stdout.readline() == "ready\n"
+        wait_for_state(process.pid, "S")
         before = _cpu_seconds(process.pid)
+        # The time that is waited for.
         time.sleep(0.8)
         assert _cpu_seconds(process.pid) - before <= 0.02
-        assert process.wait(10) == 0
+        assert process.wait(TIMEOUT) == 0
 
 
 def test_explain_prints_its_steps_before_the_terminal_changes():
@@ -293,10 +297,3 @@ def _cpu_seconds(pid: int) -> float:
 
 def _foreground(window: Window) -> int:
     return os.tcgetpgrp(window.master)
-
-
-def _wait_until(condition, timeout: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

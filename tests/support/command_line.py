@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 CLI = (sys.executable, "-m", "minidocker")
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 #: A command that prints "ready" and then waits, without a handler for any signal. Not a shell that
 #: executes sleep: a signal that it catches on the way is lost when it is PID 1.
