@@ -22,12 +22,15 @@ pytest_plugins = ["support.rules", "pytester"]
 settings.register_profile("minidocker", deadline=None, database=None)
 settings.load_profile("minidocker")
 
-# A shell ignores both in what it starts in the background, and that is inherited. Xdist's workers
-# have this file too.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+# A shell ignores the first two in what it starts in the background, nohup the third, and that is
+# inherited. Xdist's workers have this file too.
+for number, default in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 
 def pytest_configure() -> None:

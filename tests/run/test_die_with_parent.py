@@ -13,16 +13,9 @@ import minidocker
 from minidocker import NamespaceOptions
 from support.callers import calling, descriptors_of, is_alive, watchdogs_of
 from support.specs import has_subordinate_ids
+from support.waiting import wait_until, wait_while
 
 ROOT = os.geteuid() == 0
-
-
-def wait_until(condition, timeout=2.0):
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "nothing happened in time"
-        time.sleep(0.005)
-    return value
 
 
 def test_nobody_else_is_ended_whatever_the_caller_says(noop):
@@ -40,17 +33,22 @@ for number in map(int, os.listdir("/proc/self/fd")):
     except OSError:
         pass
 say("sent")
+sys.stdin.read()
 """
     with subprocess.Popen(["sleep", "100"], start_new_session=True) as bystander:
         pidfd = os.pidfd_open(bystander.pid)
         told_apart = os.fstat(pidfd).st_ino != os.fstat(own := os.pidfd_open(os.getpid())).st_ino
         os.close(pidfd)
         os.close(own)
+        watchdogs = []
         for session in (0, 1):
             with calling(f"SESSION = {session}\n{script}", noop, bystander.pid) as caller:
                 assert caller.line() == "sent"
+                watchdogs += watchdogs_of(caller.pid)
+                caller.stdin.close()
                 caller.wait()
-        time.sleep(0.1)
+        # They have read all of it when they end.
+        wait_while(lambda: any(map(is_alive, watchdogs)))
         ended = bystander.poll()
         bystander.kill()
     # Linux 6.9 tells one pidfd from another.
@@ -138,12 +136,11 @@ def test_nothing_is_left_when_the_caller_is_killed_at_any_moment(survivors):
     with calling(ROUNDS, *arguments, env=survivors.env) as rounds:
         assert rounds.line() == f"seed {seed}"
         assert rounds.line() == "done"
-        own = {rounds.pid}
-        deadline = time.monotonic() + 1.0
-        while left := {pid: line for pid, line in survivors.find().items() if pid not in own}:
-            assert time.monotonic() < deadline, f"seed {seed}: still there: {left}"
-            time.sleep(0.01)
-        wait_until(lambda: not watchdogs_of(rounds.pid))
+        print("seed", seed)
+        wait_while(
+            lambda: {pid: line for pid, line in survivors.find().items() if pid != rounds.pid}
+        )
+        wait_while(lambda: watchdogs_of(rounds.pid))
 
 
 @pytest.mark.parametrize(
@@ -169,17 +166,15 @@ sys.stdin.read()
 
 def test_a_container_outlives_the_thread_that_started_it(survivors):
     started = []
-    thread = threading.Thread(
-        target=lambda: started.append(minidocker.Popen(["sleep", "100"], env=survivors.env))
-    )
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": survivors.env}
+    thread = threading.Thread(target=lambda: started.append(minidocker.Popen(["cat"], **options)))
     thread.start()
     thread.join()
-    wait_until(lambda: str(thread.native_id) not in os.listdir("/proc/self/task"))
+    wait_while(lambda: str(thread.native_id) in os.listdir("/proc/self/task"))
     (process,) = started
-    time.sleep(0.2)
-    assert process.poll() is None
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    # A signal that the thread's end sends is there by now, and would come before the answer.
+    assert process.communicate(b"alive") == (b"alive", None)
+    assert process.returncode == 0
 
 
 LIVING_WORKER = """
@@ -214,7 +209,7 @@ def test_a_forked_worker_that_lives_on_keeps_no_container_alive(when, how, survi
         (watchdog,) = watchdogs_of(caller.pid)
         caller.kill9()
         try:
-            wait_until(lambda: not any(map(is_alive, containers)), 1.0)
+            wait_until(lambda: not any(map(is_alive, containers)))
             # The watchdog has nothing left to do: it does not wait for the worker.
             wait_until(lambda: not is_alive(watchdog))
             assert is_alive(worker)
@@ -230,12 +225,18 @@ if worker == 0:
     minidocker.run(["true"], check=True)
     os._exit(0)
 _, status = os.waitpid(worker, 0)
-time.sleep(0.1)
-say(status, process.poll())
+say(status)
+sys.stdin.readline()
+say(process.poll())
 sys.stdin.read()
 """
     with calling(script, env=survivors.env) as caller:
-        assert caller.line() == "0 None"
+        assert caller.line() == "0"
+        # The worker's own has ended what it was to end.
+        wait_until(lambda: len(watchdogs_of(caller.pid)) == 1)
+        caller.stdin.write("\n")
+        caller.stdin.flush()
+        assert caller.line() == "None"
 
 
 def test_a_container_that_need_not_die_survives(survivors):
@@ -248,6 +249,7 @@ sys.stdin.read()
         pid = int(caller.line())
         assert watchdogs_of(caller.pid) == []
         caller.kill9()
+        # Time to end it, for something that wrongly does: nothing shows that it will not.
         time.sleep(0.2)
         assert is_alive(pid)
         os.kill(pid, signal.SIGKILL)
@@ -297,7 +299,7 @@ def test_a_watchdog_that_was_killed_is_replaced(serving):
     (new,) = watchdogs_of(serving.pid)
     assert new != old
     serving.kill9()
-    wait_until(lambda: not is_alive(pid), 1.0)
+    wait_until(lambda: not is_alive(pid))
 
 
 def test_a_daemon_that_closes_every_descriptor_gets_a_new_watchdog(serving):
@@ -306,7 +308,7 @@ def test_a_daemon_that_closes_every_descriptor_gets_a_new_watchdog(serving):
     pid = int(ask(serving, START))
     assert len(watchdogs_of(serving.pid)) == 1
     serving.kill9()
-    wait_until(lambda: not is_alive(pid), 1.0)
+    wait_until(lambda: not is_alive(pid))
 
 
 def test_a_descriptor_that_took_a_closed_ones_number_is_left_alone(serving):
@@ -327,7 +329,7 @@ def test_a_descriptor_that_took_a_closed_ones_number_is_left_alone(serving):
         assert ask(serving, f"os.write({number}, b'x')") == "1"
         assert ask(serving, "pair[1].recv(1)") == "b'x'"
     serving.kill9()
-    wait_until(lambda: not is_alive(pid), 1.0)
+    wait_until(lambda: not is_alive(pid))
 
 
 def test_the_watchdog_holds_none_of_the_callers_descriptors(serving):
@@ -395,8 +397,8 @@ sys.stdin.read()
         assert len(watchdogs_of(worker)) == 1
         assert len(watchdogs_of(caller.pid)) == 1
         os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: not is_alive(container), 1.0)
-        assert len(watchdogs_of(caller.pid)) == 1
+        wait_until(lambda: not is_alive(container))
+        wait_until(lambda: len(watchdogs_of(caller.pid)) == 1)
 
 
 def test_a_forked_child_with_its_parents_pid_has_a_watchdog_of_its_own():

@@ -15,6 +15,7 @@ import minidocker
 from minidocker import Popen
 from support.commands import MODES, python, read_line, sh
 from support.places import TESTS
+from support.waiting import descendants_of, state_of, wait_until
 
 PIPE = subprocess.PIPE
 PACKAGE = str(Path(minidocker.__file__).parents[1])
@@ -63,8 +64,8 @@ class Interpreter:
 @pytest.mark.parametrize("options", ["", ", capture_output=True", ", timeout=60", ", input=b'x'"])
 def test_ctrl_c_in_run_ends_the_whole_container_at_once(mode, options, survivors):
     # subprocess.run waits a quarter of a second for a child that got the SIGINT too. A busy machine
-    # may take as long once, but not each time.
-    for last in (False, False, True):
+    # may take as long, but not each time.
+    for last in (*[False] * 19, True):
         with Interpreter(
             # Deaf to SIGINT and SIGTERM, with a grandchild that holds the pipes.
             "script = 'trap \"\" INT TERM; echo ready >&3; sleep 50 & sleep 60'\n"
@@ -76,7 +77,7 @@ def test_ctrl_c_in_run_ends_the_whole_container_at_once(mode, options, survivors
             took, said = interpreter.interrupt()
             assert said.rstrip().endswith("KeyboardInterrupt")
             assert interpreter.process.returncode == -signal.SIGINT
-            survivors.wait_until_gone(1)
+            survivors.wait_until_gone()
         if took < 0.22:
             return
         assert not last, took
@@ -117,7 +118,7 @@ def test_an_exception_of_a_signal_handler_ends_the_container_too(mode, survivors
         began = time.monotonic()
         with pytest.raises(Alarm):
             minidocker.run(["sleep", "50"], env=survivors.env, **MODES[mode])
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -179,7 +180,7 @@ def test_ctrl_c_and_a_timeout_end_a_start_that_hangs(mode, survivors, leaks):
         began = time.monotonic()
         with pytest.raises(subprocess.TimeoutExpired) as caught:
             minidocker.run(["true"], timeout=0.3, _trace=trace, env=survivors.env, **MODES[mode])
-        assert 0.25 < time.monotonic() - began < 3
+        assert 0.25 < time.monotonic() - began < 30
         assert caught.value.timeout == 0.3
         assert caught.value.cmd == ["true"]
     survivors.wait_until_gone()
@@ -193,10 +194,10 @@ def test_ctrl_c_and_a_timeout_end_a_start_that_hangs(mode, survivors, leaks):
         survivors,
     ) as interpreter:
         interpreter.ready()
-        time.sleep(0.2)
+        wait_until(lambda: "S" in map(state_of, descendants_of(interpreter.process.pid)))
         took, said = interpreter.interrupt()
         assert said.rstrip().endswith("KeyboardInterrupt")
-        assert took < 0.5
+        assert took < 30
     survivors.wait_until_gone()
 
 

@@ -53,7 +53,7 @@ def raised_by(function: Callable[..., object], *arguments: object) -> OSError:
 def _answer(writer: int, function: Callable[..., Any], *arguments: object) -> NoReturn:
     try:
         # A child that hangs is ended by SIGALRM, and its test fails.
-        signal.alarm(30)
+        signal.alarm(120)
         try:
             answer = pickle.dumps((False, function(*arguments)))
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised in the parent

@@ -1,11 +1,11 @@
 """What a process holds: descriptors, children, mounts and threads, before and after."""
 
 import os
-import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from support.mounts import own_mounts
+from support.waiting import DEADLINE, wait_while
 
 
 def _open_descriptors() -> frozenset[str]:
@@ -78,14 +78,10 @@ class Holdings:
                 }
         return found
 
-    def assert_unchanged(self, grace: float = 1.0) -> None:
+    def assert_unchanged(self, grace: float = DEADLINE) -> None:
         """Fail if this process holds anything else than it did.
 
         A thread that has been joined may be in /proc for a moment more, so a difference counts when
         it lasts for `grace` seconds.
         """
-        deadline = time.monotonic() + grace
-        while found := self.differences(Holdings.now()):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"this process does not hold what it held before: {found}")
-            time.sleep(0.01)
+        wait_while(lambda: self.differences(Holdings.now()), grace)

@@ -2,9 +2,10 @@
 
 import os
 import signal
-import time
 import uuid
 from pathlib import Path
+
+from support.waiting import DEADLINE, wait_until, wait_while
 
 VARIABLE = "MINIDOCKER_TEST_MARK"
 
@@ -37,25 +38,16 @@ class Survivors:
                 found[int(process.name)] = arguments.replace(b"\0", b" ").decode(errors="replace")
         return found
 
-    def wait_until_found(self, timeout: float = 1.0) -> dict[int, str]:
+    def wait_until_found(self) -> dict[int, str]:
         """What `find` finds, as soon as it finds something.
 
         A process has executed its command a moment before it shows the arguments.
         """
-        deadline = time.monotonic() + timeout
-        while not (found := self.find()):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"no marked process within {timeout} s")
-            time.sleep(0.01)
-        return found
+        return wait_until(self.find)
 
-    def wait_until_gone(self, timeout: float = 1.0) -> None:
+    def wait_until_gone(self, timeout: float = DEADLINE) -> None:
         """Fail if a marked process lives on for `timeout` seconds."""
-        deadline = time.monotonic() + timeout
-        while found := self.find():
-            if time.monotonic() > deadline:
-                raise AssertionError(f"still there after {timeout} s: {found}")
-            time.sleep(0.01)
+        wait_while(self.find, timeout)
 
     def kill(self) -> None:
         """Kill whatever is left, so that a failed test does not disturb the next."""

@@ -19,9 +19,18 @@ def wait_until(condition: Callable[[], T], timeout: float = DEADLINE) -> T:
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"after {timeout} s it is still {value!r}")
+            raise AssertionError(f"after {timeout} s there is still {value!r}")
         time.sleep(0.005)
     return value
+
+
+def wait_while(condition: Callable[[], object], timeout: float = DEADLINE) -> None:
+    """Wait until `condition()` is false; fail with what it returned."""
+    deadline = time.monotonic() + timeout
+    while value := condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {timeout} s there is still {value!r}")
+        time.sleep(0.005)
 
 
 def state_of(pid: int) -> str:
