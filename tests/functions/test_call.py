@@ -150,7 +150,7 @@ def test_a_timeout_ends_the_whole_container(leaks, survivors, method):
     started = time.monotonic()
     with pytest.raises(TimeoutError, match=r"0\.5 seconds") as caught:
         sleep(60, survivors.mark)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert isinstance(caught.value, minidocker.CallTimeout)
     assert caught.value.timeout == 0.5
     survivors.wait_until_gone()
@@ -321,20 +321,20 @@ def test_calls_from_many_threads_leave_nothing(leaks, method):
     leaks.assert_unchanged()
 
 
-def test_a_long_call_in_one_thread_does_not_hold_up_another(leaks):
+def test_a_long_call_in_one_thread_does_not_hold_up_another(leaks, tmp_path):
     """What one copy inherits of another call must not keep that call's pipes open."""
-    ready = threading.Event()
-    long = threading.Thread(target=lambda: (ready.set(), call(time.sleep, 5)))
+    ready, gate = threading.Event(), tmp_path / "gate"
+    long = threading.Thread(target=lambda: (ready.set(), call(functions.wait_for, str(gate))))
 
     def short():
         return isolated(capture_output=True)(functions.write_to_both).run().value
 
     long.start()
     ready.wait()
-    started = time.monotonic()
     assert [short() for _ in range(20)] == [5] * 20
-    assert time.monotonic() - started < 4.5
     assert minidocker.run(["true"], init=True).returncode == 0
+    assert long.is_alive()
+    gate.touch()
     long.join()
 
 

@@ -25,6 +25,7 @@ import pytest
 import minidocker
 from minidocker import BrokenContainer, ContainerExecutor, Spec
 from support import functions
+from support.waiting import wait_until, wait_while
 
 pytestmark = pytest.mark.usefixtures("template")
 
@@ -47,11 +48,14 @@ def pool(leaks, kind):
         yield pool
 
 
+@pytest.fixture
+def gate(tmp_path):
+    """A file whose making ends a task that waits for it."""
+    return tmp_path / "gate"
+
+
 def wait_for_the_threads():
-    deadline = time.monotonic() + 20
-    while any("ContainerExecutor" in thread.name for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_while(lambda: [t for t in threading.enumerate() if "ContainerExecutor" in t.name])
 
 
 # --- submit ------------------------------------------------------------
@@ -105,6 +109,7 @@ def test_no_more_run_at_a_time_than_there_are_workers(kind, tmp_path):
     def work(number):
         own = tmp_path / str(number)
         own.touch()
+        # Time for a third, which wrongly runs: nothing shows that there will be none.
         time.sleep(0.05)
         together = len(list(tmp_path.iterdir()))
         own.unlink()
@@ -114,11 +119,12 @@ def test_no_more_run_at_a_time_than_there_are_workers(kind, tmp_path):
         assert max(pool.map(work, range(6))) <= 2
 
 
-def test_the_result_may_be_waited_for_with_a_timeout(pool):
-    future = pool.submit(time.sleep, 0.5)
+def test_the_result_may_be_waited_for_with_a_timeout(pool, gate):
+    future = pool.submit(functions.wait_for, str(gate))
     with pytest.raises(concurrent.futures.TimeoutError):
         future.result(timeout=0.05)
-    assert future.result(timeout=20) is None
+    gate.touch()
+    assert future.result(timeout=60) is None
 
 
 def test_callbacks_are_called_with_the_future(pool):
@@ -132,13 +138,13 @@ def test_callbacks_are_called_with_the_future(pool):
 # --- cancel ------------------------------------------------------------
 
 
-def test_what_has_not_begun_can_be_cancelled_and_what_runs_cannot(leaks, kind):
+def test_what_has_not_begun_can_be_cancelled_and_what_runs_cannot(leaks, kind, gate):
     with ContainerExecutor(1, **kind) as pool:
-        running, waiting = pool.submit(time.sleep, 0.5), pool.submit(time.sleep, 60)
-        while not running.running():
-            time.sleep(0.01)
+        running, waiting = [pool.submit(functions.wait_for, str(gate)) for _ in range(2)]
+        wait_until(running.running)
         assert not running.cancel()
         assert waiting.cancel()
+        gate.touch()
         with pytest.raises(CancelledError):
             waiting.result()
         assert running.result() is None
@@ -147,15 +153,17 @@ def test_what_has_not_begun_can_be_cancelled_and_what_runs_cannot(leaks, kind):
 # --- wait, as_completed ------------------------------------------------
 
 
-def test_wait_for_the_first(pool):
-    quick, slow = pool.submit(abs, -1), pool.submit(time.sleep, 1)
+def test_wait_for_the_first(pool, gate):
+    quick, slow = pool.submit(abs, -1), pool.submit(functions.wait_for, str(gate))
     done, rest = concurrent.futures.wait([quick, slow], return_when=FIRST_COMPLETED)
+    gate.touch()
     assert (done, rest) == ({quick}, {slow})
 
 
-def test_wait_for_the_first_exception(pool):
-    failing, slow = pool.submit(functions.fail), pool.submit(time.sleep, 1)
+def test_wait_for_the_first_exception(pool, gate):
+    failing, slow = pool.submit(functions.fail), pool.submit(functions.wait_for, str(gate))
     done, rest = concurrent.futures.wait([failing, slow], return_when=FIRST_EXCEPTION)
+    gate.touch()
     assert (done, rest) == ({failing}, {slow})
 
 
@@ -165,9 +173,12 @@ def test_wait_for_all(pool):
     assert (done, rest) == (set(futures), set())
 
 
-def test_as_completed_gives_each_once_it_is_done(pool):
-    slow, quick = pool.submit(time.sleep, 1), pool.submit(abs, -1)
-    assert list(concurrent.futures.as_completed([slow, quick])) == [quick, slow]
+def test_as_completed_gives_each_once_it_is_done(pool, gate):
+    slow, quick = pool.submit(functions.wait_for, str(gate)), pool.submit(abs, -1)
+    done = concurrent.futures.as_completed([slow, quick])
+    assert next(done) is quick
+    gate.touch()
+    assert list(done) == [slow]
 
 
 # --- map ---------------------------------------------------------------
@@ -197,9 +208,10 @@ def test_map_raises_where_the_exception_belongs(pool):
         next(results)
 
 
-def test_map_has_a_timeout(pool):
+def test_map_has_a_timeout(pool, gate):
     with pytest.raises(concurrent.futures.TimeoutError):
-        list(pool.map(time.sleep, [0, 0, 2], timeout=1))
+        list(pool.map(functions.wait_for, ["/", str(gate)], timeout=0.5))
+    gate.touch()
 
 
 @pytest.mark.parametrize("chunksize", [0, -1])
@@ -224,23 +236,27 @@ def test_shutdown_waits_for_what_was_submitted(leaks, kind):
     assert all(future.done() and not future.cancelled() for future in futures)
 
 
-def test_shutdown_can_cancel_what_has_not_begun(leaks, kind):
+def test_shutdown_can_cancel_what_has_not_begun(leaks, kind, gate):
     pool = ContainerExecutor(1, **kind)
-    futures = [pool.submit(time.sleep, 1) for _ in range(10)]
-    while not futures[0].running():
-        time.sleep(0.01)
-    pool.shutdown(cancel_futures=True)
+    futures = [pool.submit(functions.wait_for, str(gate)) for _ in range(10)]
+    wait_until(futures[0].running)
+    shutdown = threading.Thread(target=pool.shutdown, kwargs={"cancel_futures": True})
+    shutdown.start()
+    wait_until(futures[-1].cancelled)
+    gate.touch()
+    shutdown.join()
     assert all(future.done() for future in futures)
     assert futures[0].result() is None
     assert all(future.cancelled() for future in futures[2:])
 
 
-def test_shutdown_without_waiting_returns_at_once(leaks, kind):
+def test_shutdown_without_waiting_returns_at_once(leaks, kind, gate):
     pool = ContainerExecutor(1, **kind)
-    futures = [pool.submit(time.sleep, 0.5) for _ in range(2)]
+    futures = [pool.submit(functions.wait_for, str(gate)) for _ in range(2)]
     pool.shutdown(wait=False)
-    assert not futures[1].done()
-    assert [future.result(timeout=20) for future in futures] == [None, None]
+    assert not futures[0].done()
+    gate.touch()
+    assert [future.result(timeout=60) for future in futures] == [None, None]
     wait_for_the_threads()
 
 
@@ -259,6 +275,7 @@ def test_the_interpreter_ends_without_shutdown_once_the_tasks_have(options):
     script = f"""
 import minidocker, time
 from support import functions
+from support.waiting import wait_until, wait_while
 pool = minidocker.ContainerExecutor(1, **{options!r})
 pool.submit(time.sleep, 0.2)
 pool.submit(functions.add, 1).add_done_callback(lambda future: print(future.result()))
@@ -296,9 +313,10 @@ def test_a_task_whose_container_dies_is_broken_and_the_pool_recovers(
     assert list(pool.map(abs, [-1, -2, -3])) == [1, 2, 3]
 
 
-def test_others_go_on_when_one_container_dies(pool):
-    other = pool.submit(time.sleep, 0.5)
+def test_others_go_on_when_one_container_dies(pool, gate):
+    other = pool.submit(functions.wait_for, str(gate))
     assert isinstance(pool.submit(functions.die, signal.SIGKILL).exception(), BrokenContainer)
+    gate.touch()
     assert other.result() is None
 
 

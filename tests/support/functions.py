@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import minidocker
+from support.waiting import wait_until
 
 
 class OwnError(Exception):
@@ -66,6 +67,11 @@ def die(number: int) -> None:
 def sleep_marked(seconds: float, mark: str) -> None:
     """Sleep, with a child that can be found by its arguments."""
     subprocess.run(["sh", "-c", f": {mark}; sleep {seconds}"], check=True)
+
+
+def wait_for(path: str) -> None:
+    """Wait until there is a file, which the test makes when it has seen enough."""
+    wait_until(Path(path).exists)
 
 
 def write_to_both() -> int:
