@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import re
+import uuid
 from pathlib import Path
 
 import pytest
@@ -215,14 +217,18 @@ def test_a_target_behind_a_link_is_where_the_link_leads_inside(tmp_path, data):
     (rootfs / "relative").symlink_to("../../../../../../../tmp")
     before = snapshot(tmp_path)
     options = {"rootfs": rootfs, "env": {"PATH": "/bin"}}
-    for target, real in (("/escape/x", f"{outside}/x"), ("/relative/x", "/tmp/x")):
+    name = uuid.uuid4().hex
+    for target, real in (
+        (f"/escape/{name}", f"{outside}/{name}"),
+        (f"/relative/{name}", f"/tmp/{name}"),
+    ):
         mounts = [Mount(target, data)]
         assert output(f"cat {real}/file {target}/file", mounts=mounts, **options).split() == [
             "outside",
             "outside",
         ]
     assert snapshot(tmp_path) == before
-    assert not os.path.exists("/tmp/x/file")
+    assert not os.path.exists(f"/tmp/{name}")
 
 
 def test_no_magic_link_leads_out_of_a_root(tmp_path, data):
@@ -231,7 +237,7 @@ def test_no_magic_link_leads_out_of_a_root(tmp_path, data):
     with pytest.raises(minidocker.SpawnError) as caught:
         output("true", rootfs=rootfs, env={}, mounts=[Mount("/trap/tmp", data)])
     assert caught.value.step == "mount"
-    assert not (Path("/tmp") / "file").exists()
+    assert not Path("/tmp").samefile(data)
 
 
 # --- other types ------------------------------------------------------------------------------
@@ -421,10 +427,14 @@ def test_a_failure_at_any_step_leaves_nothing(data, tmp_path, leaks):
     calls = [call for call in minidocker.explain(["true"], **options) if call.actor != "caller"]
     steps = {call.step for call in calls}
     assert {"mount", "mount-source", "mount-point", "pivot-root"} <= steps
+    # Of the calls that differ in an entry's name alone, as for all of /etc, the first and the last.
+    alike = {}
     for index, call in enumerate(calls):
         mine = ("mount", "mount-source", "mount-point", "make-root", "pivot-root")
-        if call.step not in mine or call.call.startswith("fchmodat"):
-            continue
+        if call.step in mine and not call.call.startswith("fchmodat"):
+            alike.setdefault((call.step, re.sub(r'"[^"/]*"', "NAME", call.call)), []).append(index)
+    for index in sorted({at for found in alike.values() for at in (found[0], found[-1])}):
+        call = calls[index]
         with pytest.raises(minidocker.SpawnError) as caught:
             minidocker.run(["true"], **options, _inject=(index, 5))
         assert caught.value.step == call.step
