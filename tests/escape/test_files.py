@@ -48,13 +48,15 @@ for name in sorted(os.listdir("/sys/fs/cgroup")):
     path = f"/sys/fs/cgroup/{name}/release_agent"
     if os.path.exists(path):
         opens(path, os.O_WRONLY)
-os.makedirs("/tmp/minidocker-cgroup", exist_ok=True)
+# In the control it is the host's, where others try the same.
+directory = f"/tmp/minidocker-cgroup-{os.urandom(8).hex()}"
+os.mkdir(directory)
 def mount(kind, options):
-    target = text("/tmp/minidocker-cgroup")
+    target = text(directory)
     call("mount", text(kind), target, text(kind), 0, text(options) if options else 0)
     call("umount2", target, 0)
 attempt("cgroup2", mount, "cgroup2", None)
-os.rmdir("/tmp/minidocker-cgroup")
+os.rmdir(directory)
 """
 
 
@@ -119,7 +121,7 @@ def test_device_files_elsewhere_are_only_files(profile):
 
 
 MKNOD = """
-path = "/dev/shm/minidocker-node"
+path = f"/dev/shm/minidocker-node-{os.urandom(8).hex()}"
 def make():
     os.mknod(path, stat.S_IFBLK | 0o600, {device})
     try:

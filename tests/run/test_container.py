@@ -10,11 +10,13 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 
 import minidocker
+from support.waiting import wait_while
 
 
 @pytest.fixture
@@ -38,9 +40,10 @@ def test_a_command_enters_the_namespaces_of_the_container(box):
 
 def test_what_one_command_does_the_next_one_sees_and_the_host_does_not(box):
     box.run(["mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=True)
-    box.run(["touch", "/mnt/inside"], check=True)
-    assert output(box, "ls", "/mnt") == "inside"
-    assert not os.path.exists("/mnt/inside")
+    name = uuid.uuid4().hex
+    box.run(["touch", f"/mnt/{name}"], check=True)
+    assert output(box, "ls", "/mnt") == name
+    assert not os.path.exists(f"/mnt/{name}")
 
 
 def test_processes_have_a_pid_on_each_side(box):
@@ -176,10 +179,7 @@ def test_a_container_without_a_pid_namespace_ends_with_everything_in_it(leaks):
         orphan = int(child.stdout.readline())
         assert orphan in {process.pid for process in box.processes()}
         child.stdout.close()
-    deadline = time.monotonic() + 5
-    while os.path.exists(f"/proc/{orphan}"):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_while(lambda: os.path.exists(f"/proc/{orphan}"))
 
 
 def test_attach_enters_what_unshare_has_made():

@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+import uuid
 from pathlib import Path
 
 import pytest
@@ -47,17 +48,18 @@ def test_what_is_written_to_the_root_is_written_to_the_directory(rootfs):
 
 
 def test_dev_has_the_devices_that_programs_rely_on_and_no_other(rootfs):
+    mark = f"/dev/shm/{uuid.uuid4().hex}"
     names = output(rootfs, "ls /dev").split()
     assert " ".join(names) == (
         "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
     )
     script = (
-        "echo x > /dev/null && dd if=/dev/zero of=/dev/shm/z bs=16 count=1 2>/dev/null &&"
-        " wc -c < /dev/shm/z && wc -c < /dev/null && dd if=/dev/urandom bs=4 count=1 2>/dev/null |"
+        f"echo x > /dev/null && dd if=/dev/zero of={mark} bs=16 count=1 2>/dev/null &&"
+        f" wc -c < {mark} && wc -c < /dev/null && dd if=/dev/urandom bs=4 count=1 2>/dev/null |"
         " wc -c && (echo y > /dev/full) 2>&1 | grep -c 'No space' && echo via-fd > /dev/stdout"
     )
     assert output(rootfs, script).split() == ["16", "0", "4", "1", "via-fd"]
-    assert not os.path.exists("/dev/shm/z")
+    assert not os.path.exists(mark)
 
 
 def test_pseudo_terminals_are_its_own(rootfs):
