@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pickle
+import select
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from minidocker import NamespaceOptions, Spec, isolated
 from minidocker._functions import spawn
 from support import functions
 from support.child import in_child
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("template")
 
@@ -332,10 +334,16 @@ def test_a_function_whose_template_is_killed_is_told_so(survivors):
     function = isolated(method="spawn", preload=preload, capture_output=True)
     function(functions.add)(1)
     template = template_of(preload)
-    kill = threading.Timer(0.5, os.kill, (template, signal.SIGKILL))
-    kill.start()
+
+    def kill():
+        survivors.wait_until_found()
+        os.kill(template, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
     with pytest.raises(minidocker.CallError, match="template process was ended"):
         function(functions.sleep_marked)(60, survivors.mark)
+    killer.join()
     survivors.wait_until_gone()
 
 
@@ -354,19 +362,13 @@ minidocker.isolated(method="spawn")(functions.sleep_marked)(60, sys.argv[1])
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     template = os.pidfd_open(int(caller.stdout.readline()))
-    time.sleep(0.5)
+    wait_until(lambda: len(survivors.find()) > 1)
     caller.kill()
     caller.wait()
     caller.stdout.close()
     survivors.wait_until_gone()
-    deadline = time.monotonic() + 5
-    while True:
-        try:
-            signal.pidfd_send_signal(template, 0)
-        except ProcessLookupError:
-            break
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    # The descriptor of a process that has ended is readable.
+    wait_until(lambda: select.select([template], [], [], 0)[0])
     os.close(template)
 
 

@@ -12,6 +12,7 @@ import pytest
 from minidocker import run
 from minidocker._inspect import proc
 from support.command_line import start
+from support.waiting import wait_for_descendant
 
 STATUS = """\
 Name:\t{name}
@@ -239,12 +240,9 @@ def test_a_container_is_found_with_its_processes_and_forgotten_with_its_end(surv
         assert found.age < 60
         assert set(found.differs) == {"pid", "net", "mount", "uts", "ipc", "user", "cgroup"}
         inode = proc.namespace_inodes(found.pid)["pid"]
-        deadline = time.monotonic() + 10
-        inside = proc.processes_in(inode)
         # The shell's child is another shell until it has executed its command.
-        while "sleep 100" not in {row.command for row in inside} and time.monotonic() < deadline:
-            time.sleep(0.01)
-            inside = proc.processes_in(inode)
+        wait_for_descendant(process.pid, "sleep", "100")
+        inside = proc.processes_in(inode)
         assert sorted(row.container_pid for row in inside) == [1, 2]
         assert inside[0].pid == found.pid
         assert "sleep 100" in {row.command for row in inside}

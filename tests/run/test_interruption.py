@@ -20,6 +20,7 @@ from support.callers import calling, is_alive
 from support.child import in_child
 from support.leaks import Holdings
 from support.specs import has_subordinate_ids
+from support.waiting import wait_while
 
 needs_subordinate_ids = pytest.mark.skipif(
     not has_subordinate_ids(), reason="/etc/subuid has no row for this user"
@@ -73,7 +74,7 @@ def test_a_timeout_holds_while_newuidmap_hangs(noop, leaks, hanging_newuidmap, s
     started = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired):
         minidocker.run([noop, survivors.mark], uid_map="auto", gid_map="auto", timeout=0.3)
-    assert 0.3 <= time.monotonic() - started < 2
+    assert 0.3 <= time.monotonic() - started < 30
 
 
 @pytest.mark.plain(reason="root writes its maps itself")
@@ -83,7 +84,7 @@ def test_an_interrupt_ends_a_newuidmap_that_hangs(noop, leaks, hanging_newuidmap
     started = time.monotonic()
     with pytest.raises(Interrupted):
         minidocker.run([noop, survivors.mark], uid_map="auto", gid_map="auto")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.plain(reason="root writes its maps itself")
@@ -150,10 +151,7 @@ def test_an_interrupt_while_a_container_starts_leaves_no_process(alarm):
         start(step)
     # A descriptor may be lost between the system call that makes it and Python's next instruction,
     # a process never.
-    deadline = time.monotonic() + 1
-    while Holdings.now().children != before.children:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_while(lambda: Holdings.now().children ^ before.children)
 
 
 def test_ctrl_c_ends_the_container():
@@ -335,6 +333,7 @@ def test_forking_workers_meanwhile_makes_nobody_wait(noop, leaks):
                 while True:
                     signal.pause()
             workers.append(pid)
+            # A fork in each phase of the launches that go on meanwhile.
             time.sleep(0.0005)
 
     with minidocker.Container() as box, concurrent.futures.ThreadPoolExecutor(1) as pool:

@@ -384,7 +384,7 @@ def test_a_timeout_ends_everything_and_tells_the_output_so_far(mode, survivors, 
             env=survivors.env,
             **mode,
         )
-    assert 0.35 < time.monotonic() - began < 5
+    assert 0.35 < time.monotonic() - began < 30
     assert (caught.value.stdout, caught.value.stderr) == (b"out\n", b"err\n")
     assert caught.value.timeout == 0.4
     survivors.wait_until_gone()
@@ -404,7 +404,7 @@ def test_a_timeout_does_not_wait_for_a_pipe_whose_holder_has_left_the_session(mo
         "import os, sys, time\n"
         "if os.fork() == 0:\n"
         "    os.setsid()\n"
-        "    time.sleep(3)\n"
+        "    time.sleep(30)\n"
         "    os._exit(0)\n"
         "print('started', flush=True)\n"
         "time.sleep(60)"
@@ -412,7 +412,7 @@ def test_a_timeout_does_not_wait_for_a_pipe_whose_holder_has_left_the_session(mo
     began = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired) as caught:
         minidocker.run(holder, timeout=0.8, stdout=subprocess.PIPE, **mode)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 25
     assert caught.value.stdout == b"started\n"
 
 

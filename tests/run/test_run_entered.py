@@ -9,6 +9,7 @@ import pytest
 import minidocker
 from minidocker import SpecError
 from support.commands import python, read_line, sh
+from support.waiting import wait_for_state
 
 PIPE = subprocess.PIPE
 
@@ -23,7 +24,7 @@ def test_a_timeout_ends_the_commands_session_and_not_the_container(box, survivor
     began = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired) as caught:
         box.run(sh("echo out; sleep 50 & sleep 60"), timeout=0.4, stdout=PIPE, env=survivors.env)
-    assert 0.35 < time.monotonic() - began < 5
+    assert 0.35 < time.monotonic() - began < 30
     assert caught.value.stdout == b"out\n"
     survivors.wait_until_gone()
     assert box.run(["true"]).returncode == 0
@@ -34,7 +35,7 @@ def test_a_timeout_does_not_wait_for_a_pipe_whose_holder_has_left_the_session(bo
         "import os, time\n"
         "if os.fork() == 0:\n"
         "    os.setsid()\n"
-        "    time.sleep(3)\n"
+        "    time.sleep(30)\n"
         "    os._exit(0)\n"
         "print('started', flush=True)\n"
         "time.sleep(60)"
@@ -42,7 +43,7 @@ def test_a_timeout_does_not_wait_for_a_pipe_whose_holder_has_left_the_session(bo
     began = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired) as caught:
         box.run(holder, timeout=0.8, stdout=PIPE)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 25
     assert caught.value.stdout == b"started\n"
 
 
@@ -62,9 +63,7 @@ def test_sigtstp_stops_the_command_and_sigcont_continues_it(box):
         assert read_line(process.stdout) == "one"
         process.send_signal(signal.SIGTSTP)
         process.stdin.write(b"two\n")
-        time.sleep(0.05)
-        with open(f"/proc/{process.pid}/stat") as stat:
-            assert stat.read().rpartition(")")[2].split()[0] == "T"
+        wait_for_state(process.pid, "T")
         process.send_signal(signal.SIGCONT)
         assert read_line(process.stdout) == "two"
         process.stdin.close()
