@@ -237,7 +237,7 @@ def test_no_die_with_parent_lets_the_container_live_on(survivors):
 def test_a_container_that_takes_too_long_is_killed(survivors):
     begin = time.monotonic()
     done = cli("run", "--timeout", "0.5", "sleep", "100", env=survivors.env)
-    assert 0.4 < time.monotonic() - begin < 10
+    assert 0.4 < time.monotonic() - begin < 60
     assert done.returncode == 137
     assert done.stderr == "minidocker: killed after 0.5 s (--timeout)\n"
     assert cli("run", "--timeout", "30", "true").returncode == 0

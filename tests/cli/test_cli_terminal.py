@@ -245,7 +245,7 @@ def test_what_runs_on_after_the_command_does_not_hold_up_the_end(survivors):
     begin = time.monotonic()
     done = cli("run", "--pid", "host", "-t", "sh", "-c", script, env=survivors.env, text=False)
     assert done.stdout == b"done\r\n"
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
     survivors.kill()
 
 

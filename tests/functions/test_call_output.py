@@ -58,7 +58,7 @@ def test_a_grandchild_that_holds_the_pipe_does_not_hold_up_the_caller(leaks):
 
     started = time.monotonic()
     assert isolated(capture_output=True)(leave_behind).run().stdout == b"done\n"
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
 
 
 def test_usage_is_told():

@@ -147,7 +147,7 @@ def test_a_cell_that_takes_too_long_is_ended_with_what_it_started(notebook, surv
     started = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired) as caught:
         run(notebook, "--timeout 0.3", f"MARK={survivors.mark} sleep 1000 & sleep 1000")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert shown(caught.value) == "TimeoutExpired: sh was killed after 0.3 s (--timeout)"
 
 

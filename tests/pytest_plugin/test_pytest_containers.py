@@ -69,7 +69,7 @@ def test_what_does_not_come_in_time_is_an_error_with_the_output(container):
     started = time.monotonic()
     with pytest.raises(NotReady) as caught:
         container.wait_for_port(99, timeout=0.2)
-    assert 0.2 <= time.monotonic() - started < 5
+    assert 0.2 <= time.monotonic() - started < 30
     assert "tcp port 99" in str(caught.value)
     assert "0.2 seconds" in str(caught.value)
     assert "runs and wrote:\ngoing on\nbadly\n" in str(caught.value)
