@@ -35,7 +35,7 @@ def test_a_service_can_be_waited_for(container):
     service = container.serve([sys.executable, "-c", SERVER])
     assert service.wait_for_log(r"ready on (\d+)$").group(1) == "8000"
     service.wait_for_port(8000)
-    container.wait_for_port(8000, timeout=5)
+    container.wait_for_port(8000, timeout=60)
     assert container.wait_for_log("starting").group() == "starting"
     assert service.output == "starting\nready on 8000\n"
     assert service.stop() == -15

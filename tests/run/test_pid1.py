@@ -256,7 +256,7 @@ def test_a_thread_that_blocks_a_signal_keeps_it_from_no_other(mode, leaks):
     with killed_at_last(Popen(threads, stdout=PIPE, bufsize=0, **mode)) as process:
         assert read_line(process.stdout) == "ready"
         process.terminate()
-        assert process.wait(timeout=5) == -signal.SIGTERM
+        assert process.wait(timeout=20) == -signal.SIGTERM
 
 
 @every_mode
@@ -277,7 +277,7 @@ def test_a_signalfd_gets_a_signal_that_is_then_unblocked(mode, leaks):
         assert read_line(process.stdout) == "ready"
         process.terminate()
         assert read_line(process.stdout) == "done"
-        assert process.wait(timeout=5) == 0
+        assert process.wait(timeout=20) == 0
 
 
 # --- what PID 1 does to itself --------------------------------------------------------------------

@@ -117,7 +117,7 @@ def test_running_out_of_processes_is_told(options, noop, survivors):
     def check():
         found = []
         minidocker.run([noop], die_with_parent=False)
-        for limit in range(1, 400):
+        for limit in range(1, 10_000):
             # Whatever else runs as this user counts: somewhere in between it is just enough.
             resource.setrlimit(resource.RLIMIT_NPROC, (limit, 10_000))
             found.append(outcome([noop], **options))
