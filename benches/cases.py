@@ -31,8 +31,7 @@ PYTHON = "python -c pass"
 PYTHON_NUMPY = 'python -c "import numpy"'
 SPAWN = "spawn"
 SPAWN_NUMPY = "spawn, numpy preloaded"
-AGAIN = ", one after another"
-SPAWN_AGAIN = f"{SPAWN}{AGAIN}"
+SPAWN_AGAIN = f"{SPAWN}, one after another"
 TESTS = "neither"
 FORKED = "pytest --forked"
 MARKED = "@pytest.mark.minidocker"
@@ -51,15 +50,20 @@ class Variant:
     threads: int = 1
     action: str = ""
     """What the names of the cases' actions have at their end."""
+    apart: bool = False
+    """Whether a pause, and a call of another case, comes before every call, as in programs that do
+    other things too; otherwise calls of one case follow each other."""
 
 
+BACK_TO_BACK = Variant("back to back")
+APART = Variant("20 ms apart", apart=True)
 # An interpreter that has imported what the worker needs has some 20 MB by itself.
 CALLER_SMALL = Variant("60 MB resident", resident=40 * MIB)
 CALLER_LARGE = Variant("1 GB resident", resident=1000 * MIB)
 ONE_PROCESS = Variant("1 process")
 TWO_PROCESSES = Variant("-n 2", action="-n2")
-SMALL = Variant("small")
-LARGE = Variant("2 GiB resident", resident=2 * GIB)
+SMALL = Variant("small", apart=True)
+LARGE = Variant("2 GiB resident", resident=2 * GIB, apart=True)
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,9 @@ class Group:
     """Rows that are not measured: the medians of some cases, less those of others."""
     rounds: int | None = None
     """For calls that take seconds: how many are timed, one in each round."""
-    alone: bool = False
-    """Whether every call follows one of another case's, after a pause, as in programs that do other
-    things too; otherwise calls of one case follow each other."""
+    tails: bool = False
+    """Whether each of several variants' 95th percentile is shown, not how the last one compares
+    with the first. That of a single variant always is."""
     whole: str = ""
     """Name of the case from which every median of the group is also subtracted."""
 
@@ -96,8 +100,6 @@ class Case:
     """Name of an action in `actions.py`."""
     note: str = ""
     """What the row is, below the table; a tool's command line is added by itself."""
-    again: bool = False
-    """Whether its calls follow each other even where those of its group do not."""
 
 
 GROUPS = (
@@ -106,36 +108,37 @@ GROUPS = (
         "One command",
         "A static program that does nothing, started from a small process and waited for.",
         baselines=(FLOOR, BWRAP),
-        alone=True,
+        variants=(BACK_TO_BACK, APART),
+        tails=True,
     ),
     Group(
         "root",
         "One command in a root of its own",
         "A root file system of one program, with /dev, /proc, /sys, /etc/hosts, a tmpfs, a"
         " read-only bind of /usr and a bind of /var.",
-        baselines=(FLOOR, BWRAP),
-        alone=True,
+        baselines=(BWRAP,),
+        variants=(BACK_TO_BACK, APART),
+        tails=True,
     ),
     Group(
         "profiles",
         "What the profiles cost",
         "The same root with `profile=…`, and below it the host's own files with one mount.",
         baselines=(NAMESPACES, NAMESPACES_ON_THE_HOST),
-        alone=True,
+        variants=(APART,),
     ),
     Group(
         "files",
         "What the options for files cost",
         '`minidocker.run([noop], hostname="bench", …)`.',
         baselines=(MINIDOCKER,),
-        alone=True,
+        variants=(APART,),
     ),
     Group(
         "parent",
         "From a large process",
         "The same from a Python process that has touched 2 GiB. A fork copies its page tables.",
         variants=(SMALL, LARGE),
-        alone=True,
     ),
     Group(
         "threads",
@@ -181,7 +184,7 @@ GROUPS = (
     Group(
         "steps",
         "What the steps cost",
-        "The floor with one step left out, and what needs that step. What it saves is what the"
+        "The floor without one step, and without what needs that step. What it saves is what the"
         " step costs, its undoing at exit included."
         " On a machine that others use, differences below 0.03 ms mean little.",
         whole="everything",
@@ -189,27 +192,23 @@ GROUPS = (
 )
 
 
-def _without(*steps: str) -> tuple[str, ...]:
-    return tuple(word for step in steps for word in ("--without", step))
-
-
+_MOUNTS = "private,proc,sysfs,shm,hosts,ping"
+"""The floor's steps that need a mount namespace."""
 _STEPS = {
-    "everything": (),
-    "no loopback up": _without("loopback"),
-    "no fresh /sys": _without("sysfs"),
-    "no control groups in the fresh /sys": _without("cgroupfs"),
-    "no private /dev/shm, no hosts file": _without("shm"),
-    "no hosts file": ("--hosts", "none"),
-    "no ping": _without("ping"),
-    "no fresh /proc, no ping": _without("proc"),
-    "no network namespace": _without("net"),
-    "no IPC namespace": _without("ipc"),
-    "no mount namespace": _without("mount"),
-    "no namespace but user": _without("pid", "net", "mount", "uts", "ipc", "cgroup"),
-    "id map of one row, written by the child": ("--map", "child"),
-    "the same, with vfork": ("--map", "child", "--wait", "vfork"),
-    "not watched for the caller's death": _without("watchdog"),
+    "everything": "",
+    "no loopback up": "loopback",
+    "no fresh /sys": "sysfs",
+    "no private /dev/shm, no hosts file": "shm,hosts",
+    "no hosts file": "hosts",
+    "no ping": "ping",
+    "no fresh /proc, no ping": "proc,ping",
+    "no network namespace": "net,loopback,sysfs,ping",
+    "no IPC namespace": "ipc",
+    "no mount namespace": f"mount,{_MOUNTS}",
+    "no namespace but user": f"pid,net,mount,uts,ipc,cgroup,hostname,loopback,{_MOUNTS}",
+    "not watched for the caller's death": "watchdog",
 }
+"""What the floor leaves out."""
 
 CASES = (
     Case("command", BARE, floor=("--bare",), note="clone, exec and wait alone; Rust, no Python"),
@@ -218,7 +217,7 @@ CASES = (
         "command",
         FLOOR,
         floor=(),
-        note="the system calls alone: `core/benches/floor`, in Rust, no Python",
+        note="the fewest system calls with the same result: `core/benches/floor.rs`, no Python",
     ),
     Case(
         "command",
@@ -229,15 +228,11 @@ CASES = (
     Case(
         "command", BWRAP, action="bwrap", note="everything that minidocker does but /sys and ping"
     ),
-    Case("command", f"{FLOOR}{AGAIN}", floor=(), again=True),
-    Case("command", f"{MINIDOCKER}{AGAIN}", action="minidocker", again=True),
-    Case("command", f"{BWRAP}{AGAIN}", action="bwrap", again=True),
     Case("command", "bwrap, namespaces only", action="bwrap-plain"),
     Case("command", "unshare", action="unshare"),
     Case("command", "nsjail", action="nsjail"),
     Case("command", "hakoniwa", action="hakoniwa"),
     Case("command", "runc", action="runc", note="`runc run` of the bundle that `runc spec` writes"),
-    Case("root", FLOOR, floor=("--with", "root"), note="the system calls alone, by path"),
     Case(
         "root",
         MINIDOCKER,
@@ -281,5 +276,8 @@ CASES = (
     Case("tests", MARKED, action="pytest-marked", note="every test in a container of its own"),
     Case("scaling", TESTS, action="pytest-busy"),
     Case("scaling", MARKED, action="pytest-busy-marked"),
-    *(Case("steps", name, floor=arguments) for name, arguments in _STEPS.items()),
+    *(
+        Case("steps", name, floor=("--without", names) if names else ())
+        for name, names in _STEPS.items()
+    ),
 )

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 PAUSE = 0.01
 """Seconds between batches: the kernel takes namespaces apart after their last process has gone."""
+APART = 0.02
+"""Seconds before a call that is measured apart from the others."""
 BATCH = 0.05
 """Seconds that a batch should take at most, unless a single call takes longer."""
 LARGEST_BATCH = 10
 VISITS = 3
-"""How often a round visits a case whose calls are timed one at a time."""
+"""How often a round visits a case whose calls are measured apart."""
 
 
 class Engine(Protocol):
@@ -79,10 +81,10 @@ class FloorEngine:
         return None
 
     def run(self, count: int) -> list[int]:
-        return [int(word) for word in self.peer.ask(f"RUN {count}").split()]
+        return [int(word) for word in self.peer.ask(f"1 {count}").split()[1:]]
 
     def threads(self, threads: int, count: int) -> int:
-        return int(self.peer.ask(f"THREADS {threads} {count}"))
+        return int(self.peer.ask(f"{threads} {count}").split()[0])
 
 
 @dataclass
@@ -135,7 +137,6 @@ class _Measured:
     batch: int = 1
     throughput: bool = False
     rounds: int | None = None
-    alone: bool = False
 
     def calibrate(self) -> None:
         self.samples.unavailable = self.engine.prepare()
@@ -148,8 +149,8 @@ class _Measured:
         if self.throughput:
             taken = self.engine.threads(self.variant.threads, self.batch)
             values.append(self.variant.threads * self.batch / (taken / 1e9))
-        elif self.alone or self.rounds is not None:
-            # The caches are as another case left them; a process that is started anew has none.
+        elif self.variant.apart or self.rounds is not None:
+            time.sleep(APART)
             values.extend(taken / 1e3 for taken in self.engine.run(1))
         else:
             # The first call of a batch finds the caches as another case left them.
@@ -172,7 +173,7 @@ def measure(
 
         def engine(case: Case, variant: Variant) -> Engine:
             if case.floor is not None:
-                return FloorEngine(peer(str(floor), "--serve", *case.floor, str(noop)))
+                return FloorEngine(peer(str(floor), *case.floor, str(noop)))
             worker = str(Path(__file__).with_name("worker.py"))
             size = ("--resident", str(variant.resident), "--noop", str(noop))
             return PythonEngine(peer(sys.executable, worker, *size), case.action + variant.action)
@@ -185,7 +186,6 @@ def measure(
                 Samples(case.group, case.name, variant.label),
                 throughput=groups[case.group].measure == "throughput",
                 rounds=groups[case.group].rounds,
-                alone=groups[case.group].alone and not case.again,
             )
             for case in cases
             for variant in groups[case.group].variants
@@ -195,7 +195,7 @@ def measure(
             if one.samples.unavailable is not None:
                 say(f"{one.case.name}: {one.samples.unavailable}")
         order = [one for one in measured if one.samples.unavailable is None]
-        order += [one for one in order if one.alone for _ in range(VISITS - 1)]
+        order += [one for one in order if one.variant.apart for _ in range(VISITS - 1)]
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")
             random.shuffle(order)

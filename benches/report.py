@@ -55,6 +55,10 @@ def _times(value: float | None) -> str:
     return f"{value:.2f} {TIMES}" if value < 10 else f"{value:.0f} {TIMES}"
 
 
+def _shows_tails(group: Group) -> bool:
+    return group.tails or len(group.variants) == 1
+
+
 def _row(group: Group, name: str, samples: Sequence[Samples]) -> list[str]:
     """Cells of one case; a case that cannot be measured says why."""
     mine = [one for one in samples if one.group == group.id and one.name == name]
@@ -63,10 +67,13 @@ def _row(group: Group, name: str, samples: Sequence[Samples]) -> list[str]:
         return [name, reason.replace("|", "\\|").replace("\n", " ")]
     found = [find(samples, group.id, name, variant.label) for variant in group.variants]
     unit = _time if group.measure == "latency" else "{:,.0f}".format
-    cells = [name, *(unit(one.median) if one else NOTHING for one in found)]
-    if len(found) == 1:
-        cells.append(unit(found[0].percentile(95)) if found[0] else NOTHING)
-    else:
+    cells = [name]
+    tails = _shows_tails(group)
+    for one in found:
+        cells.append(unit(one.median) if one else NOTHING)
+        if tails:
+            cells.append(unit(one.percentile(95)) if one else NOTHING)
+    if not tails:
         cells.append(_times(ratio(found[-1], found[0])))
     for baseline in group.baselines:
         for variant, one in zip(group.variants, found, strict=True):
@@ -86,7 +93,10 @@ def table(group: Group, samples: Sequence[Samples]) -> str:
     names = list(dict.fromkeys(one.name for one in samples if one.group == group.id))
     names += group.sums
     labels = [variant.label for variant in group.variants]
-    labels.append("95th percentile" if len(labels) == 1 else f"{labels[-1]} / {labels[0]}")
+    if _shows_tails(group):
+        labels = [label for one in labels for label in (one, "95th percentile")]
+    else:
+        labels.append(f"{labels[-1]} / {labels[0]}")
     for baseline in group.baselines:
         if len(group.variants) == 1:
             labels.append(f"/ {baseline}")
