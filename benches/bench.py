@@ -254,7 +254,7 @@ def main() -> None:
             print(file=sys.stderr)
     if options.json is not None:
         options.json.write_text(json.dumps(record))
-    text = f"### As {record['who']}\n\n" + report.markdown(samples, record["machine"])
+    text = f"## As {record['who']}\n\n" + report.markdown(samples, record["machine"])
     print(text)
     if not (options.no_docs or options.quick or options.only):
         write_document(text, record["who"])

@@ -104,7 +104,7 @@ def table(group: Group, samples: Sequence[Samples]) -> str:
             labels += [f"/ {baseline}, {variant.label}" for variant in group.variants]
     labels += ["saves"] if group.whole else []
     lines = [
-        f"#### {group.title}",
+        f"### {group.title}",
         "",
         group.note,
         "",
