@@ -79,6 +79,7 @@ __all__ = [
 ]
 
 StrOrBytesPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+"""A path, in each form that :mod:`os` accepts."""
 
 
 class _HasFileno(Protocol):

@@ -153,17 +153,17 @@ def isolated(
         spec: the container; a field of `Spec` given as a keyword overrides that one field.
         **options: the fields of `Spec`, and:
 
-            method: ``"fork"`` (the default): a copy of this process, which sees its memory; nothing
-                is pickled but the result. ``"spawn"``: a clean interpreter; the function and its
-                arguments are pickled, with cloudpickle where it is installed and needed.
-            timeout: seconds until the whole container is ended.
-            result: ``"pickle"`` (the default), or ``"json"``: for code that is not trusted; what
-                comes back is not unpickled, and an exception comes back as a `CallFailed`.
-            result_limit: the most bytes of a result, and of each captured stream.
-            preload: modules that ``"spawn"`` has imported already, in a template process.
-            capture_output: whether standard output and standard error are collected; see
-                `Isolated.run`.
-            text: whether they are decoded.
+            - ``method``: ``"fork"`` (the default): a copy of this process, which sees its memory;
+              nothing is pickled but the result. ``"spawn"``: a clean interpreter; the function and
+              its arguments are pickled, with cloudpickle where it is installed and needed.
+            - ``timeout``: seconds until the whole container is ended.
+            - ``result``: ``"pickle"`` (the default), or ``"json"``: for code that is not trusted;
+              what comes back is not unpickled, and an exception comes back as a `CallFailed`.
+            - ``result_limit``: the most bytes of a result, and of each captured stream.
+            - ``preload``: modules that ``"spawn"`` has imported already, in a template process.
+            - ``capture_output``: whether standard output and standard error are collected; see
+              `Isolated.run`.
+            - ``text``: whether they are decoded.
 
     Raises:
         SpecError: an option that does not exist, or a value of the wrong kind.

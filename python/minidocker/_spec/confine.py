@@ -43,9 +43,9 @@ class Seccomp:
 
     ::
 
-        Seccomp(deny=["ptrace"])                          # the profile's filter, and no ptrace(2)
-        Seccomp(base="deny", allow=["read", "write", …])  # nothing else
-        Seccomp(on_denied="kill")                         # the profile's filter, which then kills
+        Seccomp(deny=["ptrace"])                       # the profile's filter, and no ptrace(2)
+        Seccomp(base="deny", allow=["read", "write"])  # nothing else
+        Seccomp(on_denied="kill")                      # the profile's filter, which then kills
 
     Args:
         allow: names of system calls that are allowed, whatever ``base`` says of them.
