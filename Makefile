@@ -22,6 +22,7 @@ PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := $(VENV)/.stamp-tools
+DOCS_TOOLS := $(VENV)/.stamp-docs-tools
 PACKAGE := $(VENV)/.stamp-package
 SYSTEM := $(VENV)/.stamp-system
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
@@ -44,6 +45,11 @@ $(VENV)/bin/python:
 $(TOOLS): requirements-dev.txt | $(VENV)/bin/python
 	@echo '==> installing the tools of requirements-dev.txt'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	touch $@
+
+$(DOCS_TOOLS): requirements-docs.txt $(TOOLS)
+	@echo '==> installing the tools of requirements-docs.txt'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-docs.txt
 	touch $@
 
 # A real wheel, not an editable install: what is tested is what a user gets.
@@ -141,6 +147,13 @@ else
 	$(PYTEST) $(PYTEST_ARGS)
 endif
 
+# The API reference is built from the docstrings of the package in .venv, and the notebooks are run.
+.PHONY: docs
+docs: $(PACKAGE) $(DOCS_TOOLS) ## Build the documentation into build/docs/html; a warning is an error
+	@echo '==> building the documentation'
+	rm -rf build/docs docs/notebooks
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --doctree-dir build/docs/doctrees docs build/docs/html
+
 .PHONY: format
 format: $(TOOLS) ## Rewrite the sources in the project's format
 	cargo fmt --all
@@ -149,5 +162,5 @@ format: $(TOOLS) ## Rewrite the sources in the project's format
 
 .PHONY: clean
 clean: ## Remove everything that make has made
-	rm -rf $(VENV) build target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build target dist docs/notebooks .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
