@@ -72,6 +72,12 @@ develop: $(TOOLS) ## Install an editable debug build into .venv (the next make t
 	rm -f $(PACKAGE)
 	$(BIN)/maturin develop
 
+.PHONY: wheel
+wheel: $(TOOLS) ## Build the source distribution, and from it the wheel for this machine, into dist/
+	rm -rf dist
+	$(BIN)/maturin build --quiet --release --locked --sdist --interpreter $(BIN)/python --out dist
+	ls dist
+
 # --- use ---------------------------------------------------------------------------------------
 
 .PHONY: demo
