@@ -1,6 +1,7 @@
-# `make test` is everything that CI checks; `make demo` is the main job, on this machine, now.
-# Both set up what they need: a virtual environment in .venv with the package built for release and
-# installed as a user would have it. Nothing is done twice: stamps in .venv say what is up to date.
+# `make test` is every check that needs only this machine. `make ci` adds those that need more, and is what CI
+# runs. `make demo` is the main job, on this machine, now. All set up what they need: a virtual environment
+# in .venv with the package built for release and installed as a user would have it. Nothing is done twice:
+# stamps in .venv say what is up to date.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -100,7 +101,7 @@ notebook-screenshot: $(PACKAGE) ## Run a notebook in JupyterLab in Chromium, and
 # --- checks ------------------------------------------------------------------------------------
 
 .PHONY: test
-test: lint test-rust test-python ## Everything that CI checks
+test: lint test-rust test-python ## Formatting, lints, types and all tests
 
 .PHONY: lint
 lint: lint-rust lint-python ## Formatting, lints, types, the stub
@@ -159,6 +160,10 @@ docs: $(PACKAGE) $(DOCS_TOOLS) ## Build the documentation into build/docs/html; 
 	@echo '==> building the documentation'
 	rm -rf build/docs docs/notebooks
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --doctree-dir build/docs/doctrees docs build/docs/html
+
+# pytest comes last: its summary ends the output.
+.PHONY: ci
+ci: docs test ## Everything that CI checks
 
 .PHONY: format
 format: $(TOOLS) ## Rewrite the sources in the project's format
