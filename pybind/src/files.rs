@@ -57,7 +57,7 @@ impl MountOf {
         let of = |bytes: &PyBackedBytes| path(py, option, bytes);
         let kind = match (self.r#type.as_str(), self.content) {
             ("bind", Some(content)) => {
-                MountKind::Content { bytes: content.to_vec(), mode: self.mode }
+                MountKind::Content { bytes: (&*content).into(), mode: self.mode }
             }
             ("bind", None) => {
                 let source = self.source.first().map(of).transpose()?;

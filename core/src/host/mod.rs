@@ -15,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 use crate::error::{SpawnError, SpecError};
-use crate::host::files::{Around, Files};
+use crate::host::files::{Files, HostContext};
 use crate::spec::capabilities::CapabilitySet;
 use crate::spec::landlock::Abi;
 use crate::spec::namespaces::Kind;
@@ -165,8 +165,8 @@ impl Host {
         let files = Files::wanted(spec).then(|| {
             let hostname = spec.hostname.clone().unwrap_or_else(hostname);
             let (shm, mqueue) = (shm && own_ipc, mqueue && own_ipc);
-            let around = Around { sys, shm, mqueue, hostname: &hostname, homes: &homes };
-            Box::new(Files::gather(spec, &around))
+            let context = HostContext { sys, shm, mqueue, hostname: &hostname, homes: &homes };
+            Box::new(Files::gather(spec, &context))
         });
         Ok(Self {
             uid,

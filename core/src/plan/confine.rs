@@ -11,6 +11,7 @@ use super::sequence::Sequence;
 use super::{limits, number};
 use crate::error::SpecError;
 use crate::host::Host;
+use crate::host::files::{Files, ResolvedMount};
 use crate::program::pseudo;
 use crate::spec::capabilities::{self, Capability, CapabilitySet};
 use crate::spec::confine::Confine;
@@ -52,7 +53,12 @@ struct Installed {
 impl Confined {
     /// Works out what `spec` means on this host. `owns_users`: whether the command is in another
     /// user namespace, new or entered, and so begins with every capability.
-    pub(super) fn new(spec: &Spec, host: &Host, owns_users: bool) -> Result<Self, SpecError> {
+    pub(super) fn new(
+        spec: &Spec,
+        host: &Host,
+        files: Option<&Files>,
+        owns_users: bool,
+    ) -> Result<Self, SpecError> {
         let confine = &spec.confine;
         let no_new_privileges = confine.no_new_privileges();
         if confine.is_bare() {
@@ -68,7 +74,7 @@ impl Confined {
             ulimits: limits::ulimits(confine, host),
             every,
             landlock: profile.landlock.and_then(|domain| Some((kernel.landlock?, domain))),
-            writable: writable(spec),
+            writable: writable(spec, files),
             ..Self::default()
         };
         if !(kept == every && owns_users) && confine.changes_capabilities() {
@@ -351,15 +357,20 @@ fn add_rule(
 }
 
 /// What the container's own mounts, and an overlay, give leave to write to.
-fn writable(spec: &Spec) -> Vec<CString> {
+fn writable(spec: &Spec, files: Option<&Files>) -> Vec<CString> {
     let root = (spec.overlay != Overlay::None).then(|| c"/".to_owned());
-    let asked = spec.mounts.iter().filter(|mount| match mount.kind {
+    let mounts = files.map_or(&[][..], |files| &files.mounts[..]);
+    let asked = mounts.iter().filter(|mount| match mount.kind {
         MountKind::Bind { .. } | MountKind::Tmpfs { .. } | MountKind::Overlay { .. } => {
-            !mount.parse().is_ok_and(|options| options.read_only)
+            !mount.options.read_only
         }
         _ => false,
     });
-    root.into_iter().chain(asked.map(|mount| mount.target.clone())).collect()
+    let absolute = |mount: &ResolvedMount| {
+        let path = [b"/", mount.place.path.to_bytes()].concat();
+        CString::new(path).expect("made of strings without a NUL")
+    };
+    root.into_iter().chain(asked.map(absolute)).collect()
 }
 
 fn show_access(access: AccessFs) -> String {

@@ -109,8 +109,13 @@ fn hidden<'a>(view: &'a FileSystemView, host: &'a Host) -> impl Iterator<Item = 
 fn has_mounts_below(setup: &NamespaceSetup<'_>, path: &CStr) -> bool {
     let mounts = setup.files.map_or(&[][..], |files| &files.mounts[..]);
     let path = path.to_bytes().strip_prefix(b"/").unwrap_or_default();
-    mounts.iter().any(|place| {
-        place.path.to_bytes().strip_prefix(path).is_some_and(|rest| rest.first() == Some(&b'/'))
+    mounts.iter().any(|mount| {
+        mount
+            .place
+            .path
+            .to_bytes()
+            .strip_prefix(path)
+            .is_some_and(|rest| rest.first() == Some(&b'/'))
     })
 }
 

@@ -16,8 +16,8 @@ use super::root::overlay::{escaped, open_work_directory};
 use super::sequence::Sequence;
 use super::setup::NamespaceSetup;
 use super::text::bit_names;
-use crate::host::files::{Files, Owner};
-use crate::spec::{MountKind, Options};
+use crate::host::files::{Files, Owner, ResolvedMount};
+use crate::spec::{MountKind, MountOptions};
 use crate::step::Step;
 
 const SOURCE: Step = Step::MountSource;
@@ -29,39 +29,30 @@ pub(super) fn open_sources(
     setup: &NamespaceSetup<'_>,
     files: &Files,
 ) -> Vec<Option<Cell>> {
-    let spec = setup.spec;
-    debug_assert_eq!(spec.mounts.len(), files.mounts.len(), "facts for each mount");
     let in_memory = |kind: &MountKind| {
         matches!(kind, MountKind::Content { .. } | MountKind::Overlay { upper: None, .. })
     };
-    let scratch = spec.mounts.iter().any(|mount| in_memory(&mount.kind)).then(|| {
+    let scratch = files.mounts.iter().any(|mount| in_memory(&mount.kind)).then(|| {
         tmpfs_on(sequence, c"/", Owner { mode: 0o755, ..Owner::NEW });
         open_new_root(sequence)
     });
     let mut trees = Vec::new();
-    for (index, (wanted, place)) in spec.mounts.iter().zip(&files.mounts).enumerate() {
-        let outside = &place.sources;
-        // Checked when the facts were gathered.
-        let options = wanted.parse().unwrap_or_default();
-        let tree = match &wanted.kind {
-            MountKind::Bind { .. } => {
-                outside.first().map(|source| clone_tree(sequence, SOURCE, at_cwd(), source, true))
+    for (index, mount) in files.mounts.iter().enumerate() {
+        let tree = match &mount.kind {
+            MountKind::Bind { source } => {
+                Some(clone_tree(sequence, SOURCE, at_cwd(), source, true))
             }
             MountKind::Content { bytes, mode } => scratch.map(|scratch| {
                 let name = CString::new(format!("{index}")).expect("digits");
                 make_content(sequence, SOURCE, scratch, &name, (bytes, *mode))
             }),
-            MountKind::Overlay { upper, .. } => {
-                let (lower, upper) = match outside.split_last() {
-                    Some((last, lower)) if upper.is_some() => (lower, Some(last.as_c_str())),
-                    _ => (&outside[..], None),
-                };
-                Some(overlay(sequence, scratch, index, lower, upper))
+            MountKind::Overlay { lower, upper } => {
+                Some(overlay(sequence, scratch, index, lower, upper.as_deref()))
             }
             _ => None,
         };
-        let mut set = attributes(&options);
-        if setup.masked().is_some() && !options.devices {
+        let mut set = attributes(&mount.options);
+        if setup.masked().is_some() && !mount.options.devices {
             // What a profile keeps out does not come in this way, unless it is asked for.
             set |= libc::MOUNT_ATTR_NODEV;
         }
@@ -136,24 +127,24 @@ pub(super) fn mount_all(
     root: Cell,
 ) {
     const STEP: Step = Step::Mount;
-    for ((wanted, place), source) in setup.spec.mounts.iter().zip(&files.mounts).zip(sources) {
+    for (mount, source) in files.mounts.iter().zip(sources) {
+        let ResolvedMount { kind, options, place, patches } = mount;
         make_mount_points(sequence, root, &place.make);
-        let options = wanted.parse().unwrap_or_default();
-        let directory = !matches!(wanted.kind, MountKind::Content { .. })
-            && (source.is_none() || matches!(wanted.kind, MountKind::Overlay { .. }));
+        let directory = !matches!(kind, MountKind::Content { .. })
+            && (source.is_none() || matches!(kind, MountKind::Overlay { .. }));
         let onto = open_in_root(sequence, STEP, root, &place.path, directory);
         if let Some(tree) = source {
             attach_to(sequence, STEP, *tree, onto, &place.path);
             close(sequence, STEP, *tree);
         } else {
             change_to(sequence, STEP, onto);
-            file_system(sequence, setup, &wanted.kind, &options, &place.path);
+            file_system(sequence, setup, kind, options, &place.path);
         }
         close(sequence, STEP, onto);
-        for patch in &place.patches {
+        for patch in patches {
             // What covers a part of the mount is as the mount is.
             let cover = replace(sequence, root, patch);
-            let set = (attributes(&options), 0);
+            let set = (attributes(options), 0);
             if set != (0, 0) {
                 set_attributes(sequence, STEP, (cover.into(), c""), set, false);
             }
@@ -166,7 +157,7 @@ fn file_system(
     sequence: &mut Sequence,
     setup: &NamespaceSetup<'_>,
     kind: &MountKind,
-    options: &Options,
+    options: &MountOptions,
     path: &CStr,
 ) {
     let mut data = String::new();
@@ -196,7 +187,7 @@ fn file_system(
         .about(path)
         .note("on the directory that was opened");
 }
-fn attributes(options: &Options) -> u64 {
+fn attributes(options: &MountOptions) -> u64 {
     [
         (options.read_only, libc::MOUNT_ATTR_RDONLY),
         (options.no_suid, libc::MOUNT_ATTR_NOSUID),
@@ -209,7 +200,7 @@ fn attributes(options: &Options) -> u64 {
 }
 
 /// The same for mount(2).
-fn flags(options: &Options) -> Arg {
+fn flags(options: &MountOptions) -> Arg {
     const NAMES: [(u64, &str); 4] = [
         (libc::MS_RDONLY, "MS_RDONLY"),
         (libc::MS_NOSUID, "MS_NOSUID"),

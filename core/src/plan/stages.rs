@@ -195,7 +195,7 @@ impl StageBuilder<'_> {
         let host = self.host;
         let owns_users = self.new.contains(Kind::User)
             || target.is_some_and(|target| target.kinds().contains(Kind::User));
-        let confined = Confined::new(self.spec, host, owns_users)?;
+        let confined = Confined::new(self.spec, host, self.files, owns_users)?;
         let walks_alone = target.is_none() && self.must_not_share_memory();
         if target.is_none() {
             if self.has_init() || walks_alone {

@@ -16,7 +16,7 @@ pub mod ulimits;
 
 use confine::Confine;
 pub use environment::Environment;
-pub(crate) use mounts::Options;
+pub(crate) use mounts::MountOptions;
 pub use mounts::{Mount, MountKind, Overlay};
 use namespaces::NamespaceOptions;
 

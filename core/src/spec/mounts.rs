@@ -1,6 +1,7 @@
 //! The files that a container sees: what is mounted where, and where writes go.
 
 use std::ffi::{CStr, CString};
+use std::sync::Arc;
 
 use crate::error::SpecError;
 use crate::spec::nearest::nearest_or;
@@ -50,7 +51,7 @@ pub enum MountKind {
     /// A file with this content.
     Content {
         /// The content.
-        bytes: Vec<u8>,
+        bytes: Arc<[u8]>,
         /// The mode of the file.
         mode: u32,
     },
@@ -100,7 +101,7 @@ pub struct Mount {
 
 /// The options of a mount, understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Options {
+pub(crate) struct MountOptions {
     pub(crate) read_only: bool,
     pub(crate) no_suid: bool,
     pub(crate) no_dev: bool,
@@ -119,15 +120,15 @@ impl Mount {
         format!("{:?}", self.target.to_string_lossy())
     }
 
-    /// Understands `options`.
+    /// Parses `options`.
     ///
     /// # Errors
     ///
     /// [`SpecError`] for an option that does not exist, with the nearest one that does, and for
     /// options that contradict each other.
-    pub(crate) fn parse(&self) -> Result<Options, SpecError> {
+    pub(crate) fn parse_options(&self) -> Result<MountOptions, SpecError> {
         let kernels_own = !matches!(self.kind, MountKind::Bind { .. } | MountKind::Overlay { .. });
-        let mut options = Options {
+        let mut options = MountOptions {
             read_only: self.read_only,
             no_suid: kernels_own,
             // A devpts holds devices, and a file given in place may be a script.
@@ -244,21 +245,21 @@ mod tests {
 
     #[test]
     fn a_tmpfs_has_dockers_flags_until_it_is_told_otherwise() {
-        let options = tmpfs("").parse().unwrap();
+        let options = tmpfs("").parse_options().unwrap();
         assert!(options.no_exec && options.no_suid && options.no_dev && !options.read_only);
-        let options = tmpfs("rw,exec,size=64m").parse().unwrap();
+        let options = tmpfs("rw,exec,size=64m").parse_options().unwrap();
         assert!(!options.no_exec && options.no_suid);
         assert_eq!(options.parameters, [("size".to_owned(), "64m".to_owned())]);
     }
 
     #[test]
     fn a_wrong_option_gets_the_nearest_right_one() {
-        let error = tmpfs("noexce").parse().unwrap_err();
+        let error = tmpfs("noexce").parse_options().unwrap_err();
         assert_eq!(error.remedy, "Did you mean \"noexec\"?");
-        assert!(tmpfs("size").parse().unwrap_err().reason.contains("name=value"));
-        assert!(tmpfs("exec,noexec").parse().unwrap_err().reason.contains("contradict"));
-        assert!(tmpfs("ro,rw").parse().unwrap_err().reason.contains("contradict"));
-        assert!(tmpfs("size=1,size=2").parse().unwrap_err().reason.contains("twice"));
+        assert!(tmpfs("size").parse_options().unwrap_err().reason.contains("name=value"));
+        assert!(tmpfs("exec,noexec").parse_options().unwrap_err().reason.contains("contradict"));
+        assert!(tmpfs("ro,rw").parse_options().unwrap_err().reason.contains("contradict"));
+        assert!(tmpfs("size=1,size=2").parse_options().unwrap_err().reason.contains("twice"));
     }
 
     #[test]

@@ -10,13 +10,13 @@ use super::owners::Inside;
 use super::tree::{self, Coverer, Owner};
 use super::view::{Backing, Layer, Spot, View};
 use super::{
-    Around, DEVICES, Make, OuterDirectory, OwnPlaces, Patch, Place, Root, c_string, relative,
-    sources,
+    DEVICES, HostContext, Make, OuterDirectory, OwnPlaces, Patch, Place, ResolvedMount, Root,
+    c_string, relative, sources,
 };
 use crate::error::SpecError;
 use crate::host::hosts::own_hosts_file;
 use crate::spec::namespaces::Kind;
-use crate::spec::{Mount, Network, Overlay, Spec};
+use crate::spec::{Mount, MountKind, MountOptions, Network, Overlay, Spec};
 
 pub(super) struct Gatherer<'a> {
     spec: &'a Spec,
@@ -67,24 +67,24 @@ impl<'a> Gatherer<'a> {
     }
 
     /// What is mounted on the host's root in any case.
-    pub(super) fn hosts_layers(&mut self, around: &Around<'_>) {
+    pub(super) fn hosts_layers(&mut self, context: &HostContext<'_>) {
         let new = self.spec.namespaces;
         let layers = [
             (new.contains(Kind::Pid), "/proc", Backing::Kernel),
-            (around.sys, "/sys", Backing::Kernel),
-            (around.shm, "/dev/shm", Backing::Own),
-            (around.mqueue, "/dev/mqueue", Backing::Kernel),
+            (context.sys, "/sys", Backing::Kernel),
+            (context.shm, "/dev/shm", Backing::Own),
+            (context.mqueue, "/dev/mqueue", Backing::Kernel),
         ];
         for (mounted, at, backing) in layers {
             if mounted {
                 self.view.push(at, backing);
             }
         }
-        self.profiles_layers(around);
+        self.profiles_layers(context);
     }
 
     /// What a profile covers on the host's root.
-    fn profiles_layers(&mut self, around: &Around<'_>) {
+    fn profiles_layers(&mut self, context: &HostContext<'_>) {
         let confinement = self.spec.confine.profile.confinement();
         if confinement.covers_files() {
             self.view.push("/dev", Backing::Own);
@@ -97,7 +97,7 @@ impl<'a> Gatherer<'a> {
             }
         }
         let Some(view) = confinement.view else { return };
-        let homes = if view.hide_home { around.homes } else { &[] };
+        let homes = if view.hide_home { context.homes } else { &[] };
         let fixed = view.private.iter().chain(view.hidden).map(|path| path.as_bytes());
         let covered = fixed.chain(homes.iter().map(CString::as_bytes));
         for path in covered {
@@ -131,11 +131,11 @@ impl<'a> Gatherer<'a> {
     }
 
     /// /dev, /proc, /sys and the files in /etc of a root that is not the host's.
-    pub(super) fn own_places(&mut self, around: &Around<'_>) -> Result<OwnPlaces, SpecError> {
+    pub(super) fn own_places(&mut self, context: &HostContext<'_>) -> Result<OwnPlaces, SpecError> {
         let (dev, proc) = (self.own_directory("dev")?, self.own_directory("proc")?);
         let sys =
             Path::new("/sys/kernel").is_dir().then(|| self.own_directory("sys")).transpose()?;
-        let etc = self.etc(around);
+        let etc = self.etc(context);
         let layers = [
             (Some(&dev), Backing::Own),
             (Some(&proc), Backing::Kernel),
@@ -185,15 +185,15 @@ impl<'a> Gatherer<'a> {
     }
 
     /// The files in /etc that fit the container, where there is a place for them.
-    fn etc(&mut self, around: &Around<'_>) -> Vec<(Vec<u8>, Spot)> {
+    fn etc(&mut self, context: &HostContext<'_>) -> Vec<(Vec<u8>, Spot)> {
         let shared = self.spec.network == Some(Network::Host)
             || (self.spec.network.is_none() && !self.spec.namespaces.contains(Kind::Net));
         let resolver = shared.then(|| std::fs::read("/etc/resolv.conf").ok()).flatten();
-        let mut hostname = around.hostname.to_vec();
+        let mut hostname = context.hostname.to_vec();
         hostname.push(b'\n');
         let named = self.spec.hostname.is_some();
         let files = [
-            ("hosts", Some(own_hosts_file(self.spec, around.hostname, shared)), named),
+            ("hosts", Some(own_hosts_file(self.spec, context.hostname, shared)), named),
             ("hostname", Some(hostname), false),
             ("resolv.conf", resolver, true),
         ];
@@ -280,11 +280,11 @@ impl<'a> Gatherer<'a> {
         mount: &Mount,
         first: usize,
         table: &[MountPoint],
-    ) -> Result<(Spot, Vec<CString>), SpecError> {
+    ) -> Result<(Spot, MountKind), SpecError> {
         let wrong = |reason: String, remedy: &str| {
             SpecError::new(mount.option, mount.shown(), reason, remedy)
         };
-        let (directory, backing, sources) = sources::backing(mount, table)?;
+        let (directory, backing, kind) = sources::resolve(mount, table)?;
         let spot = self.view.locate(mount.components()?).map_err(|error| {
             let remedy = "Mount it where the way there is made of directories";
             wrong(format!("the target cannot be reached inside: {error}"), remedy)
@@ -310,7 +310,7 @@ impl<'a> Gatherer<'a> {
         }
         self.need(&spot, directory);
         self.view.push(&spot.path, backing);
-        Ok((spot, sources))
+        Ok((spot, kind))
     }
 
     /// A place, with what is to be made there if its directory is the container's own. What kernel file
@@ -327,33 +327,32 @@ impl<'a> Gatherer<'a> {
                 make.push(Make { parent, name: c_string(name), directory: directory || !last });
             }
         }
-        Place { path: relative(&spot.path), make, patches: Vec::new(), sources: Vec::new() }
+        Place { path: relative(&spot.path), make }
     }
 
     pub(super) fn finish(
         mut self,
-        spots: &[(Spot, Vec<CString>)],
+        found: Vec<(Spot, MountKind, MountOptions)>,
         first: usize,
-    ) -> Result<(Root, Vec<Patch>, Vec<Place>), SpecError> {
+    ) -> Result<(Root, Vec<Patch>, Vec<ResolvedMount>), SpecError> {
         let mut patches = self.patches(0)?;
         if let Some(index) = patches.iter().position(|patch| patch.at.is_empty()) {
             let Patch { owner, entries, .. } = patches.swap_remove(index);
             self.root = Root::Assembled { owner, entries };
         }
         let mut mounts = Vec::new();
-        for (index, ((spot, sources), mount)) in spots.iter().zip(&self.spec.mounts).enumerate() {
+        for (index, (spot, kind, options)) in found.into_iter().enumerate() {
             let layer = first + index;
-            let mut place = self.place(spot, self.view.layers[layer].backing != Backing::File);
+            let place = self.place(&spot, self.view.layers[layer].backing != Backing::File);
             debug_assert_eq!(self.view.layers[layer].at, spot.path, "one layer for each mount");
-            place.patches =
-                self.patches(layer).map_err(|error| SpecError { option: mount.option, ..error })?;
-            place.sources.clone_from(sources);
-            mounts.push(place);
+            let option = self.spec.mounts[index].option;
+            let patches = self.patches(layer).map_err(|error| SpecError { option, ..error })?;
+            mounts.push(ResolvedMount { kind, options, place, patches });
         }
         let ids = Inside::of(self.spec);
         self.root.translate(&ids);
         for patch in
-            patches.iter_mut().chain(mounts.iter_mut().flat_map(|place| &mut place.patches))
+            patches.iter_mut().chain(mounts.iter_mut().flat_map(|mount| &mut mount.patches))
         {
             patch.translate(&ids);
         }

@@ -18,7 +18,7 @@ use gather::Gatherer;
 
 use crate::error::SpecError;
 use crate::spec::namespaces::Kind;
-use crate::spec::{MountKind, Overlay, Spec};
+use crate::spec::{Mount, MountKind, MountOptions, Overlay, Spec};
 
 /// The host's devices that everybody may use, and every container has: their names in /dev, and their paths.
 pub(crate) const DEVICES: [(&CStr, &CStr); 6] = [
@@ -70,10 +70,17 @@ pub(crate) struct Place {
     pub(crate) path: CString,
     /// Mount points to be made just before.
     pub(crate) make: Vec<Make>,
+}
+
+/// A mount of the specification's, as it is made on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ResolvedMount {
+    /// What is mounted; paths outside are without links.
+    pub(crate) kind: MountKind,
+    pub(crate) options: MountOptions,
+    pub(crate) place: Place,
     /// Directories of what was mounted to be replaced just after.
     pub(crate) patches: Vec<Patch>,
-    /// What it shows, outside, without links; for an overlay the directory that keeps it comes last.
-    pub(crate) sources: Vec<CString>,
 }
 
 /// A directory outside that a launch creates, to keep what the container writes.
@@ -110,14 +117,13 @@ pub(crate) struct Files {
     pub(crate) patches: Vec<Patch>,
     /// For a root of its own.
     pub(crate) own: Option<OwnPlaces>,
-    /// For each mount of the specification's.
-    pub(crate) mounts: Vec<Place>,
+    pub(crate) mounts: Vec<ResolvedMount>,
     /// Made by the caller before anything else.
     pub(crate) directories: Vec<OuterDirectory>,
 }
 
 /// What the gatherer needs to know of the host beside its files.
-pub(crate) struct Around<'a> {
+pub(crate) struct HostContext<'a> {
     /// Whether /sys, /dev/shm and /dev/mqueue will be mounted afresh on the host's root.
     pub(crate) sys: bool,
     pub(crate) shm: bool,
@@ -143,8 +149,8 @@ impl Files {
     ///
     /// [`SpecError`] for whatever is wrong with the options: a root that is no directory, a source that
     /// does not exist, a target that cannot be.
-    pub(crate) fn gather(spec: &Spec, around: &Around<'_>) -> Result<Self, SpecError> {
-        check(spec)?;
+    pub(crate) fn gather(spec: &Spec, context: &HostContext<'_>) -> Result<Self, SpecError> {
+        let options = check(spec)?;
         let source = match &spec.rootfs {
             Some(path) => sources::directory("rootfs", path)?,
             None => PathBuf::from("/"),
@@ -165,24 +171,25 @@ impl Files {
                 sources::layer(mount.option, &upper, Owner::NEW, &mut directories)?;
             }
         }
-        let own = spec.rootfs.as_ref().map(|_| gatherer.own_places(around)).transpose()?;
+        let own = spec.rootfs.as_ref().map(|_| gatherer.own_places(context)).transpose()?;
         if own.is_none() {
-            gatherer.hosts_layers(around);
+            gatherer.hosts_layers(context);
         }
         let first = gatherer.view.layers.len();
-        let mut spots = Vec::new();
-        for mount in &spec.mounts {
-            spots.push(gatherer.mount(mount, first, &table)?);
+        let mut mounts = Vec::new();
+        for (mount, options) in spec.mounts.iter().zip(options) {
+            let (spot, kind) = gatherer.mount(mount, first, &table)?;
+            mounts.push((spot, kind, options));
         }
-        let (root, patches, mounts) = gatherer.finish(&spots, first)?;
+        let (root, patches, mounts) = gatherer.finish(mounts, first)?;
         let source = c_string(source.as_os_str());
         let layer = layer.map(|layer| c_string(layer.as_os_str()));
         Ok(Self { root, source, layer, patches, own, mounts, directories })
     }
 }
 
-/// What can be told without looking.
-fn check(spec: &Spec) -> Result<(), SpecError> {
+/// Refuses what is wrong on any machine, and returns the options of each mount.
+fn check(spec: &Spec) -> Result<Vec<MountOptions>, SpecError> {
     let wanted: [(&'static str, bool); 4] = [
         ("rootfs", spec.rootfs.is_some()),
         ("read_only", spec.read_only),
@@ -207,11 +214,11 @@ fn check(spec: &Spec) -> Result<(), SpecError> {
             "Give one of them",
         ));
     }
-    for mount in &spec.mounts {
+    let options = |mount: &Mount| {
         mount.components()?;
-        mount.parse()?;
-    }
-    Ok(())
+        mount.parse_options()
+    };
+    spec.mounts.iter().map(options).collect()
 }
 
 /// A path inside, relative to the root.

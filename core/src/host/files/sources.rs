@@ -58,12 +58,12 @@ pub(super) fn layer(
     Ok(upper)
 }
 
-/// Whether what a mount shows is a directory, what is in it, and where that is outside.
-pub(super) fn backing(
+/// Whether what a mount shows is a directory, what is in it, and its kind with paths that have no links.
+pub(super) fn resolve(
     mount: &Mount,
     table: &[MountPoint],
-) -> Result<(bool, Backing, Vec<CString>), SpecError> {
-    let own = |directory, backing| Ok((directory, backing, Vec::new()));
+) -> Result<(bool, Backing, MountKind), SpecError> {
+    let own = |directory, backing| Ok((directory, backing, mount.kind.clone()));
     let shows = |path: &CStr| format!("{:?}", path.to_string_lossy());
     match &mount.kind {
         MountKind::Bind { source } => {
@@ -76,13 +76,12 @@ pub(super) fn backing(
                     SpecError::new(mount.option, mount.shown(), reason, remedy)
                 })?;
             let (directory, path) = found;
-            let sources = vec![c_string(path.as_os_str())];
+            let kind = MountKind::Bind { source: c_string(path.as_os_str()) };
             let backing = if directory { Backing::Host(path) } else { Backing::File };
-            Ok((directory, backing, sources))
+            Ok((directory, backing, kind))
         }
         MountKind::Overlay { lower, upper } => {
-            let (mut first, mut sources) = (None, Vec::new());
-            for path in lower.iter().chain(upper) {
+            let resolved = |path: &CString| {
                 let found = directory(mount.option, path)?;
                 if let Some(below) = mountinfo::below(table, &found).next() {
                     return Err(SpecError::of_text(
@@ -95,10 +94,16 @@ pub(super) fn backing(
                         "Give a directory with nothing mounted below it",
                     ));
                 }
-                sources.push(c_string(found.as_os_str()));
-                first.get_or_insert(found);
-            }
-            Ok((true, Backing::Overlaid(first.unwrap_or_default()), sources))
+                Ok(found)
+            };
+            let lower = lower.iter().map(resolved).collect::<Result<Vec<_>, SpecError>>()?;
+            let upper = upper.as_ref().map(resolved).transpose()?;
+            let kind = MountKind::Overlay {
+                lower: lower.iter().map(|path| c_string(path.as_os_str())).collect(),
+                upper: upper.map(|path| c_string(path.as_os_str())),
+            };
+            let first = lower.into_iter().next().unwrap_or_default();
+            Ok((true, Backing::Overlaid(first), kind))
         }
         MountKind::Tmpfs { .. } => own(true, Backing::Own),
         MountKind::Content { .. } => own(false, Backing::File),

@@ -66,7 +66,7 @@ fn order(lines: &[String], beginnings: &[&str]) -> Vec<usize> {
 
 #[test]
 fn the_default_profile_makes_no_call_but_the_one_for_no_new_privileges() {
-    let bare = Confined::new(&Spec::default(), &root(), true).unwrap();
+    let bare = Confined::new(&Spec::default(), &root(), None, true).unwrap();
     let mut sequence = Sequence::default();
     bare.before_user(&mut sequence);
     bare.after_user(&mut sequence, true);
