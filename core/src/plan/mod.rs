@@ -3,8 +3,14 @@
 //! A plan validates once, and allocates and formats everything: argv, envp, id maps, mount
 //! arguments. It is a pure function of [`Spec`], [`Payload`] and [`Host`], and the very object that
 //! [`launch`](crate::launch::launch) executes and [`Plan::lines`] prints.
+//!
+//! Each concern is a module. In the order in which they are set up these are `namespaces`, `ids`, `names`,
+//! `network`, `root`, `mounts`, `masked`, `limits`, `confine`, and `command` or `copy`. `inside` calls those
+//! that make the inside of the namespaces, and `stages` says which process makes which calls. Below them is
+//! the machinery: a `call` has arguments, a `sequence` has calls and their data, `mount_calls` and
+//! `file_calls` are those that several concerns make, and `text` and `lines` show them.
 
-// The concerns, in the order in which they are set up.
+// The concerns.
 pub(crate) mod command;
 mod confine;
 mod copy;

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::mountinfo::{self, MountPoint};
-use super::owners::Inside;
+use super::owners::IdsInside;
 use super::tree::{self, Coverer, Owner};
 use super::view::{Backing, Layer, Spot, View};
 use super::{
@@ -349,7 +349,7 @@ impl<'a> Gatherer<'a> {
             let patches = self.patches(layer).map_err(|error| SpecError { option, ..error })?;
             mounts.push(ResolvedMount { kind, options, place, patches });
         }
-        let ids = Inside::of(self.spec);
+        let ids = IdsInside::of(self.spec);
         self.root.translate(&ids);
         for patch in
             patches.iter_mut().chain(mounts.iter_mut().flat_map(|mount| &mut mount.patches))

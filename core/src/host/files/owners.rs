@@ -6,12 +6,12 @@ use crate::spec::namespaces::Kind;
 use crate::spec::{IdMap, Spec};
 
 /// The ids that files get which are made for the container in place of others.
-pub(super) struct Inside<'a> {
+pub(super) struct IdsInside<'a> {
     spec: &'a Spec,
     is_root: bool,
 }
 
-impl<'a> Inside<'a> {
+impl<'a> IdsInside<'a> {
     pub(super) fn of(spec: &'a Spec) -> Self {
         Self { spec, is_root: nix::unistd::geteuid().is_root() }
     }
@@ -50,7 +50,7 @@ impl<'a> Inside<'a> {
 }
 
 impl Root {
-    pub(super) fn translate(&mut self, ids: &Inside<'_>) {
+    pub(super) fn translate(&mut self, ids: &IdsInside<'_>) {
         match self {
             Self::Host | Self::Directory => {}
             Self::Overlay { owner } => ids.translate(owner),
@@ -63,7 +63,7 @@ impl Root {
 }
 
 impl Patch {
-    pub(super) fn translate(&mut self, ids: &Inside<'_>) {
+    pub(super) fn translate(&mut self, ids: &IdsInside<'_>) {
         ids.translate(&mut self.owner);
         ids.translate_all(&mut self.entries);
     }
