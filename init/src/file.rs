@@ -2,32 +2,8 @@
 
 use minidocker_init::raw::{nr, syscall};
 
-/// Room for the longest: "/proc/self/fdinfo/2147483647".
-const PATH: usize = 40;
-
 const AT_FDCWD: u64 = -100_i64 as u64;
 const READ_ONLY_CLOEXEC: u64 = 0o2_000_000;
-
-/// `before`, the number in decimal, `after`, and a NUL.
-pub(crate) fn path(before: &[u8], number: i32, after: &[u8]) -> Option<[u8; PATH]> {
-    let mut digits = [0_u8; 10];
-    let mut first = digits.len();
-    let mut rest = number.unsigned_abs();
-    loop {
-        first -= 1;
-        *digits.get_mut(first)? = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    let mut path = [0; PATH];
-    let mut places = path.iter_mut();
-    for &byte in before.iter().chain(digits.get(first..)?).chain(after).chain(&[0]) {
-        *places.next()? = byte;
-    }
-    Some(path)
-}
 
 /// Opens a file to read; the path ends in a NUL.
 pub(crate) fn open(path: &[u8]) -> Option<i32> {

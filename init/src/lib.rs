@@ -6,6 +6,8 @@
 #![no_std]
 
 pub mod child;
+pub mod pids;
+pub mod proc;
 pub mod program;
 pub mod raw;
 
