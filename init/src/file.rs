@@ -13,7 +13,7 @@ pub(crate) fn open(path: &[u8]) -> Option<i32> {
     opened.ok().map(|descriptor| descriptor as i32)
 }
 
-/// The start of a file, as much as the buffer holds: these files come whole in one read.
+/// Reads the start of a file; one read returns all that these files hold, or that the buffer holds.
 pub(crate) fn read<'a>(path: &[u8], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let file = open(path)?;
     let args = [file as u64, buffer.as_mut_ptr() as u64, buffer.len() as u64, 0, 0, 0];

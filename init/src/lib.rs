@@ -1,7 +1,9 @@
 //! What minidocker runs between clone and exec, and in the static helper.
 //!
-//! A plan is encoded as a [`program`]. A cloned child walks it ([`child`]), in its parent's memory or as the
-//! [`HELPER`], by [`raw`] system calls alone. An implementation detail of minidocker-core: nothing here is stable.
+//! minidocker-core encodes a plan as a [`program`]. A cloned child walks it ([`mod@child`]), in its parent's
+//! memory or as the [`HELPER`], and makes [`raw`] system calls alone.
+//!
+//! This crate is an implementation detail of minidocker-core and has no stable interface.
 
 #![no_std]
 

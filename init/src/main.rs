@@ -1,8 +1,8 @@
 //! The static helper: PID 1, joiner and watchdog in a few kilobytes.
 //!
-//! It is executed from a sealed memfd, so nothing has to exist in the new root and nothing can be
-//! overwritten from inside. It gets one argument: the number of a descriptor that holds a program
-//! (see `program.rs`), whose header says which role it has to play.
+//! The library executes it from a sealed memfd: no file has to exist in the new root, and a container cannot
+//! overwrite it. Its one argument is the number of a descriptor that holds a program (see
+//! [`minidocker_init::program`]); the program's header names the role to play.
 
 #![no_std]
 #![no_main]
@@ -14,7 +14,7 @@ mod reaper;
 mod session;
 mod watchdog;
 
-// Cargo's profiles unwind, which std alone can do: what Cargo builds is for checking, and never runs.
+// Cargo's profiles unwind, and only std can unwind. Cargo builds this program to check it, never to run it.
 #[cfg(panic = "unwind")]
 extern crate std;
 
@@ -22,7 +22,7 @@ use minidocker_init::child;
 use minidocker_init::program::{Header, MAGIC, relocate, role};
 use minidocker_init::raw::{exit, nr, syscall};
 
-/// Exit status of a helper that was not started by the library.
+/// The exit status when something other than the library started the helper.
 const MISUSED: i32 = 125;
 
 const PR_SET_DUMPABLE: u64 = 4;
@@ -34,7 +34,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     exit(MISUSED)
 }
 
-// The kernel enters with argc, argv, envp on the stack and nothing else set up.
+// At entry the stack holds argc, argv and envp; nothing else is set up.
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(
     ".globl _start",
@@ -72,7 +72,7 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
     // SAFETY: arguments are strings that end in a NUL.
     let descriptor = unsafe { number(text) };
     let Some(program) = map(descriptor) else { exit(MISUSED) };
-    // SAFETY: `map` made sure that it is a program; nobody else has this private mapping.
+    // SAFETY: `map` checked that it is a program, and the mapping is private to this process.
     unsafe { relocate(program) };
     // Make init non-dumpable so that the container cannot read its memory.
     // SAFETY: takes no pointer.
@@ -103,13 +103,13 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
     }
 }
 
-/// Names the process for ps(1), since it was executed from a descriptor.
+/// Sets the name that ps(1) shows; a process executed from a descriptor has a number for a name.
 fn name(name: &core::ffi::CStr) {
     // SAFETY: the name is a string of at most 16 bytes with its NUL.
     let _ = unsafe { syscall(nr::PRCTL, [PR_SET_NAME, name.as_ptr() as u64, 0, 0, 0, 0]) };
 }
 
-/// The decimal number that `text` spells.
+/// Returns the decimal number at the start of `text`.
 ///
 /// # Safety
 ///
@@ -117,13 +117,13 @@ fn name(name: &core::ffi::CStr) {
 unsafe fn number(mut text: *const u8) -> i32 {
     let mut value: i32 = 0;
     loop {
-        // SAFETY: not past the NUL, where the loop ends.
+        // SAFETY: the loop ends at the NUL at the latest.
         let byte = unsafe { *text };
         if !byte.is_ascii_digit() {
             return value;
         }
         value = value.wrapping_mul(10).wrapping_add(i32::from(byte - b'0'));
-        // SAFETY: the byte was not the NUL, so there is another one.
+        // SAFETY: a byte follows every byte but the NUL.
         text = unsafe { text.add(1) };
     }
 }
@@ -139,7 +139,7 @@ fn map(descriptor: i32) -> Option<*mut Header> {
     if length < size_of::<Header>() {
         return None;
     }
-    // SAFETY: a new private mapping, at a place that the kernel chooses.
+    // SAFETY: the kernel chooses the place of the new mapping.
     let mapped =
         unsafe { syscall(nr::MMAP, [0, length as u64, READ_WRITE, MAP_PRIVATE, fd, 0]) }.ok()?;
     // SAFETY: takes no pointer.
@@ -150,7 +150,7 @@ fn map(descriptor: i32) -> Option<*mut Header> {
     (header.magic == MAGIC && header.length as usize <= length).then_some(program)
 }
 
-/// Closes every descriptor but the two in `keep` (which may be the same, or -1).
+/// Closes every descriptor but the two in `keep`, which may be equal or -1.
 fn close_all_but(keep: [i32; 2]) {
     let (low, high) = if keep[0] <= keep[1] { (keep[0], keep[1]) } else { (keep[1], keep[0]) };
     let mut first = 0;
@@ -164,6 +164,6 @@ fn close_all_but(keep: [i32; 2]) {
 }
 
 fn close_range(first: u64, last: u64) {
-    // SAFETY: takes no pointer; the descriptors are this process's own copies.
+    // SAFETY: takes no pointer; the descriptors belong to this process.
     let _ = unsafe { syscall(nr::CLOSE_RANGE, [first, last, 0, 0, 0, 0]) };
 }

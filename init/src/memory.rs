@@ -1,5 +1,6 @@
-//! The three functions that the compiler expects of every C library, and that this program has to bring
-//! itself. Byte by byte: what they are used for is small.
+//! The three functions of a C library that compiled code calls by itself.
+//!
+//! They go byte by byte: the helper copies and clears little memory.
 
 /// # Safety
 ///
@@ -9,7 +10,7 @@ unsafe extern "C" fn memset(to: *mut u8, value: i32, length: usize) -> *mut u8 {
     for index in 0..length {
         // SAFETY: inside the caller's bytes.
         let place = unsafe { to.add(index) };
-        // Volatile, or the compiler would see that this is memset, and call it.
+        // Volatile, because the compiler turns a plain loop into a call of memset.
         // SAFETY: as above.
         unsafe { place.write_volatile(value as u8) };
     }

@@ -1,11 +1,12 @@
-//! PID 1: starts the command (or nothing), reaps orphans, forwards signals, tells how it ended.
+//! PID 1: starts the command, reaps orphans, forwards signals and reports how the command ended.
 
 use core::mem::MaybeUninit;
 
-use crate::{MISUSED, close_all_but};
 use minidocker_init::child::{self, KernelSigaction};
 use minidocker_init::program::{Header, Message, message, role};
 use minidocker_init::raw::{exit, nr, syscall};
+
+use crate::{MISUSED, close_all_but};
 
 const SIGCHLD: usize = 17;
 const SIGTERM: usize = 15;
@@ -19,11 +20,11 @@ pub(crate) static EVERY_SIGNAL: u64 = u64::MAX;
 ///
 /// `program` is relocated and private to this process.
 pub(crate) unsafe fn run(program: *mut Header) -> ! {
-    // Blocked signals are kept even for PID 1, whose unhandled ones are otherwise dropped; they are
-    // taken one by one below.
+    // The kernel drops a signal that PID 1 does not handle, but not a blocked one. The loop below takes
+    // the pending ones.
     // SAFETY: reads eight bytes of the mask.
     let _ = unsafe { syscall(nr::RT_SIGPROCMASK, [2, &raw const EVERY_SIGNAL as u64, 0, 8, 0, 0]) };
-    // With SIGCHLD ignored the kernel would reap the command, and its status would be lost.
+    // Where SIGCHLD is ignored the kernel reaps the command and its status is lost.
     let before = set_sigchld(&KernelSigaction::default_action());
     // SAFETY: the header is valid.
     let (role, control, report, adopted) = unsafe {
@@ -37,26 +38,25 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
     } else if role == role::INIT {
         // SAFETY: the caller's promise.
         let (pid, pidfd) = unsafe { start(program, &before) };
-        settle([control, pidfd]);
+        release_all_but([control, pidfd]);
         introduce(control, pid, pidfd);
         Some(pid)
     } else {
         None
     };
     if report != control {
-        // Said, not only told by closing: a process that the caller forked meanwhile may hold the end
-        // that this one closes.
+        // Closing `report` is not enough: a process that the caller forked meanwhile may hold a copy.
         child::send(report, &Message::new(message::STARTED, 0));
     }
-    settle([control, control]);
-    // An adopted command may have ended before this process had set SIGCHLD's action, and that discards
-    // a pending one, blocked or not: no signal will ever tell of it.
+    release_all_but([control, control]);
+    // Setting the action of SIGCHLD discards a pending one, even if blocked. An adopted command may have
+    // ended before that.
     reap(command, control);
     loop {
         let signal = next_signal();
         match (signal, command) {
             (SIGCHLD, _) => reap(command, control),
-            // Forwarded as it came; the command may be gone, which the next SIGCHLD tells.
+            // Where the command has ended, the next SIGCHLD says so.
             (_, Some(pid)) => {
                 // SAFETY: takes no pointer.
                 let _ = unsafe { syscall(nr::KILL, [pid as u64, signal as u64, 0, 0, 0, 0]) };
@@ -67,7 +67,7 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
     }
 }
 
-/// Sets what happens on SIGCHLD, and returns what happened before.
+/// Sets the action of SIGCHLD and returns the one before.
 fn set_sigchld(action: &KernelSigaction) -> KernelSigaction {
     let mut before = KernelSigaction::default_action();
     let args =
@@ -77,15 +77,15 @@ fn set_sigchld(action: &KernelSigaction) -> KernelSigaction {
     before
 }
 
-/// Holds nothing of the caller's: no descriptors but those in `keep`, no directory.
-fn settle(keep: [i32; 2]) {
+/// Lets go of the caller's directory and of every descriptor but those in `keep`.
+fn release_all_but(keep: [i32; 2]) {
     close_all_but(keep);
     // SAFETY: the path is a string.
     let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0, 0]) };
 }
 
-/// Starts the command: the program's calls, in a child. Returns once that has executed the command or
-/// has ended, so that what is said of it comes after a failure.
+/// Starts a child that walks the program's calls. Returns when the child has executed the command or has
+/// ended, so that its report of a failure comes before ours of its pid.
 ///
 /// # Safety
 ///
@@ -98,9 +98,9 @@ unsafe fn start(program: *mut Header, sigchld: &KernelSigaction) -> (i32, i32) {
     let pid = unsafe { syscall(nr::CLONE, [FLAGS, 0, &raw mut pidfd as u64, 0, 0, 0]) };
     match pid {
         Ok(0) => {
-            // The command has it as the caller has.
+            // The command inherits the caller's action.
             let _ = set_sigchld(sigchld);
-            // SAFETY: the caller's promise; the copy is this child's own.
+            // SAFETY: the caller's promise; this child has a copy of the program.
             unsafe { child::run(program) }
         }
         Ok(pid) => (pid as i32, pidfd),
@@ -113,12 +113,12 @@ unsafe fn start(program: *mut Header, sigchld: &KernelSigaction) -> (i32, i32) {
     }
 }
 
-/// A pidfd of this process's child `pid`.
+/// Returns a pidfd of this process's child `pid`.
 fn descriptor_of(pid: i32) -> i32 {
     // SAFETY: takes no pointer.
     match unsafe { syscall(nr::PIDFD_OPEN, [pid as u64, 0, 0, 0, 0, 0]) } {
         Ok(descriptor) => descriptor as i32,
-        // Nobody but this process reaps it, so there is no telling what it was.
+        // Not because the child was reaped: only this process reaps it.
         Err(_) => exit(MISUSED),
     }
 }
@@ -141,7 +141,7 @@ pub(crate) struct DescriptorRights {
     length: u64,
     level: i32,
     kind: i32,
-    /// The one to send, or that was received; -1 where there is none.
+    /// The descriptor to send, or the received one; -1 for none.
     pub(crate) descriptor: i32,
     padding: i32,
 }
@@ -157,13 +157,13 @@ impl DescriptorRights {
 }
 
 impl MessageWithDescriptor {
-    /// A message whose one buffer is described by `part` (a `struct iovec`).
+    /// Returns a message with the buffer `part` (a `struct iovec`).
     pub(crate) fn new(part: &[u64; 2], rights: &mut DescriptorRights) -> Self {
         let length = size_of::<DescriptorRights>() as u64;
         Self::with_control(part, core::ptr::from_mut(rights) as u64, length)
     }
 
-    /// The same, with room at `control` for other things beside descriptors.
+    /// Returns a message with the buffer `part` and `control_length` bytes of control data at `control`.
     pub(crate) fn with_control(part: &[u64; 2], control: u64, control_length: u64) -> Self {
         Self {
             name: 0,
@@ -177,7 +177,7 @@ impl MessageWithDescriptor {
     }
 }
 
-/// Tells the caller which process is the command, with a descriptor that signals can be sent to.
+/// Sends the caller the pid of the command, and a pidfd for signals.
 fn introduce(control: i32, pid: i32, pidfd: i32) {
     let message = Message::new(message::PID, pid as u32);
     let part = [&raw const message as u64, size_of::<Message>() as u64];
@@ -187,10 +187,10 @@ fn introduce(control: i32, pid: i32, pidfd: i32) {
     let _ = unsafe { syscall(nr::SENDMSG, [control as u64, &raw const header as u64, 0, 0, 0, 0]) };
 }
 
-/// Takes the next signal out of the pending ones, and waits for it.
+/// Waits for a signal and returns its number.
 fn next_signal() -> usize {
     loop {
-        // SAFETY: reads eight bytes of the set; no information and no timeout are asked for.
+        // SAFETY: reads eight bytes of the set; the information and the timeout are null.
         let signal = unsafe {
             syscall(nr::RT_SIGTIMEDWAIT, [&raw const EVERY_SIGNAL as u64, 0, 0, 8, 0, 0])
         };
@@ -209,7 +209,7 @@ struct Usage {
     rest: [u64; 13],
 }
 
-/// Reaps every child that has ended; when the command is among them, says so and ends.
+/// Reaps every child that has ended. Where the command is one of them, reports it and exits.
 fn reap(command: Option<i32>, control: i32) {
     loop {
         let mut status: i32 = 0;
@@ -226,7 +226,7 @@ fn reap(command: Option<i32>, control: i32) {
             return;
         }
         if Some(pid as i32) == command {
-            // SAFETY: the kernel has written it whole, since the call did not fail.
+            // SAFETY: the call succeeded, so the kernel has written all of it.
             let usage = unsafe { usage.assume_init_ref() };
             let microseconds =
                 |time: [u64; 2]| time[0].wrapping_mul(1_000_000).wrapping_add(time[1]);

@@ -1,11 +1,11 @@
-//! Ending containers without a PID namespace of their own: a session, and whatever descends from it.
+//! How a container without a PID namespace of its own ends: the processes of a session and their descendants.
 //!
-//! The kernel has no call that signals a session, so its members are looked for in /proc, and their
-//! descendants, who may have sessions of their own (su(1) makes one). All are stopped before any is killed:
-//! a stopped process neither forks nor loses the children that it is known by. What has daemonized, so
-//! that its parent is init, can be told from nobody else's daemon, and is the reason for PID
-//! namespaces. Where /proc is not the caller's, or is hidden, nothing is found, and the leader and its
-//! process group, which are killed without it, are all.
+//! The kernel has no call that signals a session. So the watchdog looks in /proc for the members, and
+//! for their descendants, which may have sessions of their own (su(1) makes one). It stops all of them
+//! before it kills any: a stopped process does not fork, and keeps the children that it is found by.
+//! A daemon's parent is init, so a member that has daemonized looks like any other daemon and
+//! survives; only a PID namespace ends those. Where /proc is another namespace's, or hidden, the
+//! search finds nothing, and only the leader and its process group are killed.
 
 use minidocker_init::pids::Pids;
 use minidocker_init::proc::{Stat, path, pid_in_fdinfo, pids_in};
@@ -15,18 +15,17 @@ use crate::file::{close, open, read};
 
 const SIGKILL: u64 = 9;
 const SIGSTOP: u64 = 19;
-/// Members may fork while they are looked for. Each round stops all that it finds, so only a fork
-/// bomb needs many.
+/// Members may fork during the search. Each round stops what it finds, so only a fork bomb needs many.
 const ROUNDS: usize = 100;
 
-/// The pid, as this process sees it, of the process behind a pidfd; `None` once it has been reaped.
+/// Returns the pid of a pidfd's process in this PID namespace; `None` where it has been reaped.
 pub(crate) fn pid_of(pidfd: i32) -> Option<i32> {
     let mut buffer = [0; 512];
     let path = path(b"/proc/self/fdinfo/", pidfd, b"")?;
     pid_in_fdinfo(read(&path, &mut buffer)?)
 }
 
-/// The processes that have to end.
+/// The sessions to end, and the processes found in them.
 pub(crate) struct Doomed {
     sessions: Pids,
     members: Pids,
@@ -36,23 +35,23 @@ pub(crate) struct Doomed {
 impl Doomed {
     pub(crate) const NONE: Self = Self { sessions: Pids::EMPTY, members: Pids::EMPTY, any: false };
 
-    /// Adds the leader of a session, or one that is about to be.
+    /// Adds a process that leads a session, or soon will.
     pub(crate) fn add(&mut self, leader: i32) {
         self.any = true;
         self.sessions.add(leader);
         self.members.add(leader);
     }
 
-    /// Stops every member, until there is no other.
+    /// Stops every member, in rounds until one finds no new member.
     pub(crate) fn stop(&mut self) {
         for _ in 0..ROUNDS {
-            if !self.any || !self.stop_those_that_are_there() {
+            if !self.any || !self.stop_round() {
                 return;
             }
         }
     }
 
-    /// Kills every member, and forgets them: their pids will soon be others'.
+    /// Kills every member and forgets it, since its pid may soon be another process's.
     pub(crate) fn kill(&mut self) {
         if !core::mem::take(&mut self.any) {
             return;
@@ -61,8 +60,8 @@ impl Doomed {
         self.sessions.drain(|_| {});
     }
 
-    /// Stops those that are there now; whether there were new ones.
-    fn stop_those_that_are_there(&mut self) -> bool {
+    /// Stops the members in /proc now; returns whether any is new.
+    fn stop_round(&mut self) -> bool {
         let mut found = false;
         let Some(proc) = open(b"/proc\0") else { return false };
         let mut entries = [0; 4096];
@@ -81,7 +80,7 @@ impl Doomed {
         found
     }
 
-    /// Stops the process if it is a member that has not ended; whether it is a new one.
+    /// Stops a process that is a member and has not ended; returns whether it is new.
     fn stop_if_member(&mut self, pid: i32) -> bool {
         let Some(Stat { state, parent, session }) = stat(pid) else { return false };
         let is_member = self.sessions.contains(session) || self.members.contains(parent);

@@ -1,18 +1,19 @@
-//! The watchdog: one tiny process for each calling process, which ends what that process started
-//! when it ends, however it ends.
+//! The watchdog: a small process beside each calling process. It ends the caller's containers when the
+//! caller ends, however that happens.
 //!
-//! Every container sends a descriptor of itself (a pidfd) before it executes its command. A pidfd
-//! of the caller tells when the caller, not just one of its threads, has gone; a forked worker that
-//! lives on does not matter.
+//! Every container sends the watchdog a pidfd of itself before it executes its command. A pidfd of the
+//! caller becomes readable when the whole caller has ended, not just one of its threads; a worker that
+//! the caller forked does not delay it.
 
 use core::ops::Range;
+
+use minidocker_init::program::registration;
+use minidocker_init::raw::{exit, nr, syscall};
 
 use crate::close_all_but;
 use crate::file::close;
 use crate::reaper::{DescriptorRights, EVERY_SIGNAL, MessageWithDescriptor};
 use crate::session::{self, Doomed};
-use minidocker_init::program::registration;
-use minidocker_init::raw::{exit, nr, syscall};
 
 const EPOLLIN: u32 = 1;
 const EPOLL_CTL_ADD: u64 = 1;
@@ -23,12 +24,11 @@ const EINTR: i32 = 4;
 const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
 const RLIMIT_NOFILE: u64 = 7;
 
-/// After the caller's death: how long a container that was being made may still register itself.
-/// Longer than a child waits for its parent.
+/// How long after the caller's death a half-made container may still register itself: longer than a child
+/// waits for its parent.
 const GRACE_MILLISECONDS: u64 = 65_000;
 
-/// Containers at once that can be told to be killed with their session. More are killed too, by
-/// themselves.
+/// Descriptors below this can have their session killed; above it, only the process itself.
 const KNOWN: usize = 1 << 16;
 
 /// The kernel's `struct epoll_event`.
@@ -45,7 +45,7 @@ struct Watchdog {
     socket: i32,
     /// Bit n: the process behind descriptor n leads a session that ends with it.
     leaders: [u8; KNOWN / 8],
-    /// The sessions, and what descends from them, that have to end once the caller has gone.
+    /// The sessions to end after the caller's death.
     doomed: Doomed,
     /// One more than the highest descriptor that was registered.
     end: i32,
@@ -65,9 +65,9 @@ static mut WATCHDOG: Watchdog = Watchdog {
     orphaned: false,
 };
 
-/// Watches until the caller has gone, or has closed its end of `socket` and nothing is left.
+/// Watches until the caller has ended, or has closed its end of `socket` and every container has ended.
 pub(crate) fn run(socket: i32, caller: i32) -> ! {
-    // Not the caller's child: the caller's wait(2) has nothing to do with it.
+    // A grandchild of the caller: the caller's wait(2) does not see it.
     // SAFETY: no CLONE_VM: the child gets a copy of this process, this stack included.
     match unsafe { syscall(nr::CLONE, [0; 6]) } {
         Ok(0) => {}
@@ -75,7 +75,7 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
         Err(_) => exit(1),
     }
     close_all_but([socket, caller]);
-    // Not the caller's session: neither its terminal nor a signal to its group ends the watchdog.
+    // A session of its own: neither the caller's terminal nor a signal to its group ends the watchdog.
     // SAFETY: takes no pointer.
     let _ = unsafe { syscall(nr::SETSID, [0; 6]) };
     // SAFETY: the path is a string.
@@ -96,7 +96,7 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
     }
     loop {
         let Some(descriptor) = watchdog.next_event() else {
-            // Only after the caller's death is there a time limit.
+            // The wait has a time limit only after the caller's death.
             exit(0)
         };
         if descriptor == socket {
@@ -106,7 +106,7 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
             watchdog.orphaned = true;
             watchdog.kill(0..watchdog.end);
         } else {
-            // The process behind this descriptor has ended, and with it its container.
+            // This container's process has ended.
             close(descriptor);
             watchdog.watched -= 1;
         }
@@ -127,7 +127,7 @@ impl Watchdog {
         .is_ok()
     }
 
-    /// The next descriptor at which something happened; `None` when the time is up.
+    /// Waits for an event and returns its descriptor; `None` when the time is up.
     fn next_event(&self) -> Option<i32> {
         let mut event = Event { events: 0, data: 0 };
         let place = &raw mut event as u64;
@@ -143,12 +143,12 @@ impl Watchdog {
         }
     }
 
-    /// Receives one container's descriptor.
+    /// Receives one container's pidfd and registers it.
     fn receive(&mut self) {
         let mut kind = registration::PROCESS;
         let part = [&raw mut kind as u64, 1];
-        let mut room = FromSomebody::room();
-        let (control, length) = (&raw mut room as u64, size_of::<FromSomebody>() as u64);
+        let mut room = SenderAndDescriptor::room();
+        let (control, length) = (&raw mut room as u64, size_of::<SenderAndDescriptor>() as u64);
         let mut header = MessageWithDescriptor::with_control(&part, control, length);
         // SAFETY: the header and what it points to live on this stack.
         let received = unsafe {
@@ -165,12 +165,12 @@ impl Watchdog {
             Ok(_) => {
                 self.register(room.rights.descriptor, room.sender, kind == registration::SESSION);
             }
-            // Out of descriptors, for example: the container goes unwatched rather than all of them.
+            // Where descriptors run out, for example, this container goes unwatched and the others do not.
             Err(_) => {}
         }
     }
 
-    /// Takes one container's descriptor; -1 where none came.
+    /// Takes ownership of one container's pidfd; -1 where the message had none.
     fn register(&mut self, descriptor: i32, sender: i32, leads_session: bool) {
         if !is_process(descriptor, sender) {
             close(descriptor);
@@ -195,13 +195,12 @@ impl Watchdog {
         }
     }
 
-    /// Kills the processes behind these descriptors, with their sessions where they lead one; does
-    /// nothing where a descriptor is no pidfd.
+    /// Kills the processes of these pidfds and the sessions that they lead. Ignores other descriptors.
     fn kill(&mut self, descriptors: Range<i32>) {
-        // What needs no search goes at once.
+        // First, what needs no search.
         for descriptor in descriptors.clone() {
             if self.is_leader(descriptor) {
-                // Its pid is the session's id, and can be read until it is reaped.
+                // Its pid is the session's id; /proc has it until the process is reaped.
                 if let Some(pid) = session::pid_of(descriptor) {
                     self.doomed.add(pid);
                 }
@@ -213,7 +212,7 @@ impl Watchdog {
         self.doomed.stop();
         for descriptor in descriptors {
             if self.is_leader(descriptor) {
-                // Linux 6.9. An older kernel refuses the flag; then the members that were found are all.
+                // Linux before 6.9 refuses the flag; then only the members found in /proc end.
                 send(descriptor, SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP);
                 send(descriptor, SIGKILL, 0);
             }
@@ -227,10 +226,10 @@ impl Watchdog {
     }
 }
 
-/// Room for who has sent something, as the kernel says it where the socket asks for it (`SO_PASSCRED`), and for
-/// a descriptor.
+/// The control data of a received message: the sender, which the kernel adds (`SO_PASSCRED`), and a
+/// descriptor.
 #[repr(C)]
-struct FromSomebody {
+struct SenderAndDescriptor {
     /// The kernel's `struct cmsghdr`.
     length: u64,
     level: i32,
@@ -242,30 +241,32 @@ struct FromSomebody {
     rights: DescriptorRights,
 }
 
-impl FromSomebody {
+impl SenderAndDescriptor {
     fn room() -> Self {
         let rights = DescriptorRights::of(-1);
         Self { length: 0, level: 0, kind: 0, sender: 0, ids: [0; 2], padding: 0, rights }
     }
 }
 
-/// Whether a descriptor is of the process that has sent it. A container registers itself; a caller that may not
-/// kill a process, having given up the rights that the watchdog has kept, shall not have it killed here.
+/// Returns whether a pidfd is that of the process that sent it.
+///
+/// Avoids a confused deputy: the watchdog may have rights that its caller has dropped, so it accepts only a
+/// process that registers itself.
 fn is_process(descriptor: i32, sender: i32) -> bool {
     // SAFETY: takes no pointer.
     let Ok(own) = (unsafe { syscall(nr::PIDFD_OPEN, [sender as u64, 0, 0, 0, 0, 0]) }) else {
-        // It has ended, and has been waited for.
+        // The sender has ended and has been reaped.
         return false;
     };
     let own = own as i32;
-    // Before Linux 6.9 all descriptors of processes are one file, and nothing tells them apart.
+    // Before Linux 6.9 all pidfds have one inode, and cannot be told apart.
     let same = inode(descriptor).is_some_and(|number| inode(own) == Some(number));
     close(own);
     same
 }
 
 fn inode(descriptor: i32) -> Option<u64> {
-    // The kernel's `struct stat`, which is no longer than this; its second word is the number.
+    // The kernel's `struct stat` fits, and its second word is the inode.
     let mut found = [0_u64; 18];
     let place = found.as_mut_ptr() as u64;
     // SAFETY: the kernel writes one structure.
@@ -278,7 +279,7 @@ fn send(descriptor: i32, signal: u64, flags: u64) {
     let _ = unsafe { syscall(nr::PIDFD_SEND_SIGNAL, [descriptor as u64, signal, 0, flags, 0, 0]) };
 }
 
-/// One descriptor is held for each container, so the soft limit goes up to the hard one.
+/// Raises the soft limit to the hard one, since each container takes a descriptor.
 fn raise_descriptor_limit() {
     let mut limit = [0_u64; 2];
     let place = &raw mut limit as u64;
