@@ -21,23 +21,27 @@ fn main() {
     let helper = output.join("minidocker-init");
     compile(&library, "src/lib.rs", &["--crate-type=rlib", "--cfg=helper"]);
     let linker = env::var("RUSTC_LINKER").unwrap_or_else(|_| "cc".to_owned());
-    compile(
-        &helper,
-        "src/main.rs",
-        &[
-            "--crate-type=bin",
-            &format!("--extern=minidocker_init={}", library.display()),
-            &format!("-Clinker={linker}"),
-            "-Clto=fat",
-            "-Cdefault-linker-libraries=no",
-            "-Clink-arg=-nostartfiles",
-            "-Clink-arg=-nostdlib",
-            "-Clink-arg=-static",
-            "-Clink-arg=-no-pie",
-            "-Clink-arg=-Wl,--build-id=none",
-            "-Clink-arg=-Wl,-z,noexecstack",
-        ],
-    );
+    let external = format!("--extern=minidocker_init={}", library.display());
+    let linker = format!("-Clinker={linker}");
+    let mut options = vec![
+        "--crate-type=bin",
+        &external,
+        &linker,
+        "-Clto=fat",
+        "-Cdefault-linker-libraries=no",
+        "-Clink-arg=-nostartfiles",
+        "-Clink-arg=-nostdlib",
+        "-Clink-arg=-static",
+        "-Clink-arg=-no-pie",
+        "-Clink-arg=-Wl,--build-id=none",
+        "-Clink-arg=-Wl,-z,noexecstack",
+    ];
+    if variable("CARGO_CFG_TARGET_ENV") == "musl" {
+        // rustc would link its own crt1.o, whose `_start` collides with the helper's. Elsewhere the option
+        // would hide the linker that rustc brings.
+        options.push("-Clink-self-contained=no");
+    }
+    compile(&helper, "src/main.rs", &options);
     let length = fs::metadata(&helper).expect("rustc wrote the helper").len();
     assert!(length < LONGEST, "the helper has grown to {length} bytes");
 }
