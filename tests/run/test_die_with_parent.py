@@ -156,7 +156,8 @@ sys.stdin.read()
     kinds = " ".join(namespaces)
     with calling(script, kinds, env=survivors.env) as caller:
         assert caller.line() == "ready"
-        assert len(survivors.find()) == 4
+        # A process shows its environment a moment after it has executed its command.
+        wait_until(lambda: len(survivors.find()) == 4)
         caller.kill9()
         survivors.wait_until_gone()
 

@@ -13,7 +13,7 @@ import minidocker
 from minidocker import NamespaceOptions, Popen, SpecError
 from support.commands import MODES, python, read_line, sh
 from support.places import TESTS
-from support.waiting import state_of, wait_for_state
+from support.waiting import state_of, wait_for_state, wait_until
 
 PIPE = subprocess.PIPE
 every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
@@ -381,7 +381,7 @@ def test_a_container_ends_with_its_command_where_that_is_or_has_pid_1(mode, surv
     assert done.returncode == 3
     if "namespaces" in mode:
         # Without a PID namespace it runs on, as after subprocess.run.
-        assert any("sleep 50" in command for command in survivors.find().values())
+        wait_until(lambda: any("sleep 50" in line for line in survivors.find().values()))
         survivors.kill()
     survivors.wait_until_gone()
 
