@@ -14,6 +14,7 @@ import minidocker
 from minidocker import NamespaceOptions, linux
 from support.callers import calling
 from support.child import in_child
+from support.waiting import wait_until
 
 PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
@@ -66,10 +67,8 @@ def test_a_caller_whose_children_are_elsewhere_is_told_the_right_pid(before, noo
         namespaces = NamespaceOptions.all().without_pid()
         with minidocker.Popen(["sleep", "100"], namespaces=namespaces) as process:
             parent = Path(f"/proc/{process.pid}/stat").read_text().split()[3]
-            arguments = Path(f"/proc/{process.pid}/cmdline")
-            # A process that is executing something has none for a moment.
-            while not (command := arguments.read_bytes()):
-                time.sleep(0.001)
+            # A process that is executing something has no arguments for a moment.
+            command = wait_until(Path(f"/proc/{process.pid}/cmdline").read_bytes)
             process.kill()
         os.kill(reaper, signal.SIGKILL)
         os.waitpid(reaper, 0)
@@ -82,9 +81,8 @@ def test_signals_and_threads_do_not_stop_functions_for_ever():
     """A launch that runs handlers while it waits holds no lock that others want."""
     script = """
 signal.signal(signal.SIGALRM, lambda *_: None)
-until = time.monotonic() + 5
 def loop():
-    while time.monotonic() < until:
+    for _ in range(300):
         minidocker.call(int)
 thread = threading.Thread(target=loop)
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
@@ -94,5 +92,5 @@ thread.join()
 say("done")
 """
     with calling(script) as caller:
-        assert select.select([caller.stdout], [], [], 30)[0], "it does not go on"
+        assert select.select([caller.stdout], [], [], 120)[0], "it does not go on"
         assert caller.line() == "done"

@@ -1,6 +1,5 @@
 """Start method "spawn": a clean interpreter, warm from a template."""
 
-import contextlib
 import json
 import os
 import pickle
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +18,7 @@ from minidocker import NamespaceOptions, Spec, isolated
 from minidocker._functions import spawn
 from support import functions
 from support.child import in_child
-from support.waiting import wait_until
+from support.waiting import descendants_of, wait_until, wait_while
 
 pytestmark = pytest.mark.usefixtures("template")
 
@@ -256,13 +254,19 @@ def test_another_containers_network_is_shared():
             own(functions.die)(signal.SIGSEGV)
 
 
+def wait_for_the_spare(template):
+    """Wait until the last function's processes have been reaped and a spare waits; its pids."""
+    wait_until(lambda: len(descendants_of(template)) == 2)
+    return descendants_of(template).keys()
+
+
 def test_a_mount_of_the_host_between_two_calls_is_seen(tmp_path):
     """A container that was made before, as a spare, has the mounts of then."""
     (tmp_path / "covered").touch()
     exists = spawned(functions.exists)
     for _ in range(3):
         assert exists(str(tmp_path / "covered"))
-        time.sleep(0.05)
+    wait_for_the_spare(template_of(()))
     if os.geteuid() != 0:
         return
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)
@@ -276,45 +280,27 @@ def test_a_mount_of_the_host_between_two_calls_is_seen(tmp_path):
 def test_a_spare_is_of_the_kind_that_is_asked_for():
     for hostname in ("one", "one", "one", "two", "one", "two", "two"):
         assert isolated(method="spawn", hostname=hostname)(functions.where)()[2] == hostname
+        # Time for a spare, which is made for some of them only.
         time.sleep(0.02)
-
-
-def descendants(pid):
-    """Every process below this one, by its command."""
-    found = {}
-    # Each may end meanwhile.
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            found[int(child)] = Path(f"/proc/{child}/cmdline").read_bytes()
-            found |= descendants(child)
-    return found
 
 
 def test_the_end_of_a_function_leaves_the_spare_for_the_next():
     template = template_of(())
     for _ in range(2):
         spawned(functions.add)(1)
-    deadline = time.monotonic() + 3
-    # The first has been reaped, and one waits.
-    while len(waiting := descendants(template)) != 2:
-        assert time.monotonic() < deadline, waiting
-        time.sleep(0.02)
+    waiting = wait_for_the_spare(template)
+    # Time to end it, for something that wrongly does: nothing shows that it will not.
     time.sleep(0.2)
-    assert descendants(template) == waiting
+    assert descendants_of(template).keys() == waiting
     spawned(functions.add)(1)
-    while set(waiting) & set(descendants(template)):
-        assert time.monotonic() < deadline, descendants(template)
-        time.sleep(0.02)
+    wait_while(lambda: waiting & descendants_of(template).keys())
 
 
 def test_a_spare_does_not_stay():
     template = template_of(())
     for _ in range(3):
         spawned(functions.add)(1)
-    deadline = time.monotonic() + 10
-    while descendants(template):
-        assert time.monotonic() < deadline, descendants(template)
-        time.sleep(0.05)
+    wait_while(lambda: descendants_of(template))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
