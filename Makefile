@@ -26,7 +26,7 @@ TOOLS := $(VENV)/.stamp-tools
 DOCS_TOOLS := $(VENV)/.stamp-docs-tools
 PACKAGE := $(VENV)/.stamp-package
 SYSTEM := $(VENV)/.stamp-system
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --durations=10 --durations-min=1
 
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md \
 	$(shell find core pybind init python -type f ! -name '*.pyc' ! -name '*.so' 2>/dev/null)
