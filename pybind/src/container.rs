@@ -4,6 +4,7 @@ use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use minidocker_core::caller;
@@ -20,6 +21,7 @@ use minidocker_core::step::Step;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::IntoPyDict;
 use pyo3::{create_exception, intern};
 
 use crate::confine::Confine;
@@ -37,9 +39,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(call_count, module)?)?;
     module.add_function(wrap_pyfunction!(hold, module)?)?;
     module.add_function(wrap_pyfunction!(release, module)?)?;
-    module.add_function(wrap_pyfunction!(before_fork, module)?)?;
-    module.add_function(wrap_pyfunction!(after_fork_in_parent, module)?)?;
-    module.add_function(wrap_pyfunction!(after_fork_in_child, module)?)
+    module.add_function(wrap_pyfunction!(register_at_fork, module)?)
 }
 
 type Row = (u32, u32, u32);
@@ -329,6 +329,23 @@ fn hold(py: Python<'_>, fds: Vec<RawFd>) {
 #[expect(clippy::needless_pass_by_value, reason = "PyO3 hands over what it extracted by value")]
 fn release(py: Python<'_>, fds: Vec<RawFd>) {
     py.detach(|| caller::release(&fds));
+}
+
+/// Registers the three functions below with `os.register_at_fork`. The second call in a process does nothing, since
+/// the interpreter keeps hooks for ever, and a package that is imported again would register them again.
+#[pyfunction]
+fn register_at_fork(py: Python<'_>) -> PyResult<()> {
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if REGISTERED.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    let hooks = [
+        ("before", wrap_pyfunction!(before_fork, py)?),
+        ("after_in_parent", wrap_pyfunction!(after_fork_in_parent, py)?),
+        ("after_in_child", wrap_pyfunction!(after_fork_in_child, py)?),
+    ];
+    py.import("os")?.call_method("register_at_fork", (), Some(&hooks.into_py_dict(py)?))?;
+    Ok(())
 }
 
 /// Before a fork: what is kept for this process stays as it is until one of the next two.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 if _TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell as _InteractiveShell
 
-    from minidocker import linux
+    from minidocker import aio, linux
     from minidocker._doctor import doctor
     from minidocker._doctor.report import Report
     from minidocker._errors import (
@@ -79,6 +79,7 @@ __all__ = [
     "UnsupportedPlatformError",
     "Usage",
     "View",
+    "aio",
     "attach",
     "call",
     "changes",
@@ -121,8 +122,8 @@ if not _TYPE_CHECKING:
             module = _importlib.import_module(f"minidocker.{_HOMES[name]}")
             value = globals()[name] = getattr(module, name)
             return value
-        if name == "linux":
-            return _importlib.import_module("minidocker.linux")
+        if name in ("aio", "linux"):
+            return _importlib.import_module(f"minidocker.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:

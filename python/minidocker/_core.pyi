@@ -11,9 +11,6 @@ __all__ = [
     "Process",
     "Spec",
     "__version__",
-    "after_fork_in_child",
-    "after_fork_in_parent",
-    "before_fork",
     "call_count",
     "chdir",
     "chroot",
@@ -32,6 +29,7 @@ __all__ = [
     "probe_landlock_version",
     "probe_root_is_a_mount",
     "read_namespaces",
+    "register_at_fork",
     "release",
     "setdomainname",
     "setgid",
@@ -183,9 +181,7 @@ def call_count(
 ) -> int: ...
 def hold(fds: Sequence[int]) -> None: ...
 def release(fds: Sequence[int]) -> None: ...
-def before_fork() -> None: ...
-def after_fork_in_parent() -> None: ...
-def after_fork_in_child() -> None: ...
+def register_at_fork() -> None: ...
 
 # What works here (pybind/src/probe.rs).
 

@@ -41,12 +41,8 @@ from minidocker._spec.spec import FIELDS, Spec
 if sys.platform == "linux":
     from minidocker import _core
 
-    # A forked child shall not hold what its parent keeps: the watchdog would wait for it.
-    os.register_at_fork(
-        before=_core.before_fork,
-        after_in_parent=_core.after_fork_in_parent,
-        after_in_child=_core.after_fork_in_child,
-    )
+    # A forked child closes what its parent keeps: the watchdog would wait for it.
+    _core.register_at_fork()
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
