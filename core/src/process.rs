@@ -4,8 +4,10 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -13,22 +15,26 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use crate::plan::Plan;
 use crate::program::{Message, message};
 use crate::spec::namespaces::Kind;
-pub use crate::sys::Used;
+pub use crate::sys::Usage;
 use crate::sys::{self, fd};
 
 mod signals;
 
-use signals::{Action, Recipient, default_action};
+use signals::{DefaultAction, Recipient, default_action};
 
-/// The first process of a container, a child of the caller's, which has to wait for it.
+/// The first process of a container, a child of the caller, which has to wait for it.
 #[derive(Debug)]
 pub struct Process {
     pid: i32,
     is_pid_1: bool,
     leads_session: bool,
+    /// The caller's peak, which is where the kernel begins to count that of a child that shared its memory.
+    shared_peak: u64,
     init: Option<Mutex<Init>>,
     /// The signal that SIGKILL was last sent in place of; 0 for none.
     killed_for: AtomicI32,
+    /// Set when the process has been reaped: from then on its pid may be another one's.
+    exit: Mutex<Option<Exit>>,
 }
 
 /// What is known of a container whose PID 1 is the tiny init.
@@ -37,20 +43,28 @@ struct Init {
     /// Closed once init has been reaped: a program may keep many that have ended.
     control: Option<OwnedFd>,
     command: Option<OwnedFd>,
-    ended: Option<Ended>,
+    /// What init reports when the command has ended.
+    report: Option<(ExitStatus, Usage)>,
 }
 
-/// How the command of a container with an init ended.
+/// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// The status, as wait(2) has it.
-    pub status: i32,
-    /// User time in microseconds.
-    pub user: u64,
-    /// System time in microseconds.
-    pub system: u64,
-    /// Peak resident set in bytes.
-    pub peak: u64,
+pub struct Exit {
+    /// The command's own status. Where SIGKILL was sent in place of a signal that PID 1 would not have
+    /// received, that signal. `None` where the status is lost: SIGCHLD is ignored, or another wait(2) took it.
+    pub status: Option<ExitStatus>,
+    /// What the command used; `None` where that is lost too.
+    pub usage: Option<Usage>,
+    /// The signal that SIGKILL was sent in place of.
+    pub killed_for: Option<i32>,
+}
+
+impl Exit {
+    /// Whether the status is known, and that of a success.
+    #[must_use]
+    pub fn success(&self) -> bool {
+        self.status.is_some_and(|status| status.success())
+    }
 }
 
 /// Waits for the end of a container's first process.
@@ -80,10 +94,13 @@ impl Process {
             pid,
             is_pid_1: plan.namespaces().contains(Kind::Pid) && control.is_none(),
             leads_session: plan.leads_session(),
+            // What enters a container comes from the helper, which does not share the caller's memory.
+            shared_peak: if plan.enters { 0 } else { sys::own_peak() },
             init: control.map(|control| {
-                Mutex::new(Init { control: Some(control), command: None, ended: None })
+                Mutex::new(Init { control: Some(control), command: None, report: None })
             }),
             killed_for: AtomicI32::new(0),
+            exit: Mutex::new(None),
         }
     }
 
@@ -99,7 +116,7 @@ impl Process {
         self.leads_session
     }
 
-    /// Sends a signal to the command. The process must not have been reaped.
+    /// Sends a signal to the command.
     ///
     /// A PID 1 gets what any other process would have got, though the kernel drops signals that PID 1
     /// does not handle (`pid_namespaces(7)`): where no thread catches, ignores, blocks or waits for
@@ -111,9 +128,11 @@ impl Process {
     ///
     /// `ESRCH` where it has ended, `EPERM`, `EINVAL`: kill(2).
     pub fn signal(&self, signal: i32) -> io::Result<Delivered> {
+        if lock(&self.exit).is_some() {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
         if let Some(init) = &self.init {
-            let mut init = init.lock().unwrap_or_else(PoisonError::into_inner);
-            return self.signal_through_init(&mut init, signal);
+            return self.signal_through_init(&mut lock(init), signal);
         }
         if signal == libc::SIGKILL {
             self.dies_of(signal);
@@ -128,9 +147,9 @@ impl Process {
     /// Whether the kernel may drop a signal that would have an effect on any other process.
     fn may_drop(&self, signal: i32) -> bool {
         match default_action(signal) {
-            Action::Kill => self.is_pid_1,
-            Action::Stop => self.is_pid_1 || self.leads_session,
-            Action::Other => false,
+            DefaultAction::Kill => self.is_pid_1,
+            DefaultAction::Stop => self.is_pid_1 || self.leads_session,
+            DefaultAction::Other => false,
         }
     }
 
@@ -138,7 +157,7 @@ impl Process {
         if recipient.deliver(signal)? {
             return Ok(Delivered::AsIs);
         }
-        if default_action(signal) == Action::Stop {
+        if default_action(signal) == DefaultAction::Stop {
             return recipient.send(libc::SIGSTOP).map(|()| Delivered::AsIs);
         }
         self.dies_of(signal);
@@ -152,21 +171,12 @@ impl Process {
         let _ = self.killed_for.compare_exchange(0, signal, success, failure);
     }
 
-    /// The signal that SIGKILL was sent in place of: what a death by SIGKILL is to be told as.
-    #[must_use]
-    pub fn killed_for(&self) -> Option<i32> {
-        Some(self.killed_for.load(Ordering::Acquire)).filter(|&signal| signal != 0)
-    }
-
     fn signal_through_init(&self, init: &mut Init, signal: i32) -> io::Result<Delivered> {
-        if init.control.is_none() {
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
-        }
         // The command's death by SIGKILL would end init too; this also works where init is stuck.
         if signal == libc::SIGKILL || signal == 0 {
             return sys::kill(self.pid, signal).map(|()| Delivered::AsIs);
         }
-        while init.command.is_none() && init.ended.is_none() {
+        while init.command.is_none() && init.report.is_none() {
             if !init.receive() {
                 break;
             }
@@ -176,31 +186,71 @@ impl Process {
         };
         let pidfd = command.as_fd();
         let pid = field_of(command, "Pid:").and_then(|pid| pid.parse().ok());
-        match pid.filter(|_| default_action(signal) == Action::Stop) {
+        match pid.filter(|_| default_action(signal) == DefaultAction::Stop) {
             Some(pid) => self.deliver(signal, &Recipient { pid, pidfd }),
             None => sys::pidfd_send_signal(pidfd, signal).map(|()| Delivered::AsIs),
         }
     }
 
-    /// How the command ended; to be asked once init has been reaped. `None` where there is no init, or
-    /// where it was killed before it could say so.
-    #[must_use]
-    pub fn ended(&self) -> Option<Ended> {
-        let mut init = self.init.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        while init.ended.is_none() && init.receive() {}
-        init.control = None;
-        init.command = None;
-        init.ended
-    }
-
-    /// What the process used up, once it has ended, without reaping it; `None` where it has not ended and
-    /// `block` is false. The status is told by [`Self::ended`] or by wait(2).
+    /// Waits until the process has ended, and reaps it. Returns the same value when called again.
     ///
     /// # Errors
     ///
-    /// `ECHILD` where it has been reaped, `EINTR`: waitid(2).
-    pub fn used(&self, block: bool) -> io::Result<Option<Used>> {
-        sys::wait_without_reaping(self.pid, block)
+    /// `EINTR`: waitid(2).
+    pub fn wait(&self) -> io::Result<Exit> {
+        loop {
+            if let Some(exit) = self.reap(true)? {
+                return Ok(exit);
+            }
+        }
+    }
+
+    /// Reaps the process if it has ended; `None` if it still runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn try_wait(&self) -> io::Result<Option<Exit>> {
+        self.reap(false)
+    }
+
+    fn reap(&self, block: bool) -> io::Result<Option<Exit>> {
+        if let Some(exit) = *lock(&self.exit) {
+            return Ok(Some(exit));
+        }
+        // Other threads may wait too: they all see the end, and the first to take the lock reaps.
+        let seen = match sys::wait_without_reaping(self.pid, block) {
+            Ok(None) => return Ok(None),
+            Ok(seen) => seen,
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => None,
+            Err(error) => return Err(error),
+        };
+        let mut exit = lock(&self.exit);
+        if exit.is_none() {
+            // ECHILD: another wait(2) of the caller's was faster.
+            let _ = sys::reap(self.pid);
+            *exit = Some(self.exit(seen));
+        }
+        Ok(*exit)
+    }
+
+    /// How the command ended, of which the caller saw `seen` and init has the last word.
+    fn exit(&self, seen: Option<(ExitStatus, Usage)>) -> Exit {
+        let seen = seen.map(|(status, mut usage)| {
+            usage.peak = usage.peak.filter(|&peak| peak > self.shared_peak);
+            (status, usage)
+        });
+        let report = self.init.as_ref().and_then(|init| lock(init).close());
+        let (status, usage) = report.or(seen).unzip();
+        let killed_for =
+            Some(self.killed_for.load(Ordering::Acquire)).filter(|&signal| signal != 0);
+        let status = match (status, killed_for) {
+            (Some(status), Some(signal)) if status.signal() == Some(libc::SIGKILL) => {
+                Some(ExitStatus::from_raw(signal))
+            }
+            _ => status,
+        };
+        Exit { status, usage, killed_for }
     }
 
     /// A descriptor of the process; it must not have been reaped.
@@ -222,7 +272,20 @@ impl Process {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Init {
+    /// Closes the connection to init, which has ended, and returns its report. `None` if init was killed
+    /// before it could send one.
+    fn close(&mut self) -> Option<(ExitStatus, Usage)> {
+        while self.report.is_none() && self.receive() {}
+        self.control = None;
+        self.command = None;
+        self.report
+    }
+
     /// Receives one message; `false` when there is none.
     fn receive(&mut self) -> bool {
         let Some(control) = &self.control else { return false };
@@ -250,9 +313,14 @@ impl Init {
             (message::PID, Some(pidfd)) if is_inside(&pidfd, found.value) => {
                 self.command = Some(pidfd);
             }
-            (message::ENDED, _) if self.ended.is_none() => {
+            (message::ENDED, _) if self.report.is_none() => {
                 let [user, system, peak] = found.usage;
-                self.ended = Some(Ended { status: found.value as i32, user, system, peak });
+                let usage = Usage {
+                    user: Duration::from_micros(user),
+                    system: Duration::from_micros(system),
+                    peak: Some(peak),
+                };
+                self.report = Some((ExitStatus::from_raw(found.value as i32), usage));
             }
             _ => {}
         }

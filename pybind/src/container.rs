@@ -4,6 +4,7 @@ use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use minidocker_core::host::target::Target;
 use minidocker_core::launch::{self, LaunchParams};
 use minidocker_core::linux::CloneFlags;
 use minidocker_core::plan::Plan;
-use minidocker_core::process::{self, Delivered};
+use minidocker_core::process::{self, Delivered, Exit, Usage};
 use minidocker_core::spec::namespaces::NamespaceOptions;
 use minidocker_core::spec::{self, IdMap, IdRow, Network, Payload, TimeOffset, WorkingDirectory};
 use minidocker_core::step::Step;
@@ -367,10 +368,6 @@ fn after_fork_in_child() {
     caller::after_fork_in_child();
 }
 
-fn seconds(microseconds: u64) -> f64 {
-    Duration::from_micros(microseconds).as_secs_f64()
-}
-
 /// How long the main thread waits until it looks whether a signal came.
 const SLICE: Duration = Duration::from_millis(100);
 
@@ -415,33 +412,28 @@ impl Process {
         Ok(sent == Delivered::AsKill)
     }
 
-    /// Once it has ended: user and system seconds, peak bytes. It is not reaped.
-    fn used(&self, py: Python<'_>, block: bool) -> PyResult<Option<(f64, f64, u64)>> {
+    /// Reaps it once it has ended: the wait status, and user seconds, system seconds and peak bytes. Each is
+    /// `None` where it is lost, and the result where it has not ended and `block` is false.
+    fn wait(&self, py: Python<'_>, block: bool) -> PyResult<Option<(Option<i32>, Option<Used>)>> {
         if block && caller::is_main_thread() {
             self.await_end(py)?;
         }
         loop {
-            match py.detach(|| self.0.used(block)) {
-                Ok(used) => {
-                    return Ok(
-                        used.map(|used| (seconds(used.user), seconds(used.system), used.peak))
-                    );
-                }
+            let exit =
+                py.detach(|| if block { self.0.wait().map(Some) } else { self.0.try_wait() });
+            match exit {
+                Ok(exit) => return Ok(exit.map(shown)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => py.check_signals()?,
                 Err(error) => return Err(errors::os_error(py, &error)),
             }
         }
     }
+}
 
-    /// The signal that SIGKILL was sent in place of.
-    #[getter]
-    fn killed_for(&self) -> Option<i32> {
-        self.0.killed_for()
-    }
+/// User seconds, system seconds, peak bytes.
+type Used = (f64, f64, Option<u64>);
 
-    /// After init was reaped: the command's wait status, user and system seconds, peak bytes.
-    fn ended(&self, py: Python<'_>) -> Option<(i32, f64, f64, u64)> {
-        let ended = py.detach(|| self.0.ended())?;
-        Some((ended.status, seconds(ended.user), seconds(ended.system), ended.peak))
-    }
+fn shown(exit: Exit) -> (Option<i32>, Option<Used>) {
+    let used = |usage: Usage| (usage.user.as_secs_f64(), usage.system.as_secs_f64(), usage.peak);
+    (exit.status.map(ExitStatusExt::into_raw), exit.usage.map(used))
 }

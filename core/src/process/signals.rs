@@ -19,24 +19,24 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// What a signal does to a process that does nothing about it: signal(7).
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum DefaultAction {
     Kill,
     Stop,
     /// Nothing, or what nobody can keep it from: SIGKILL, SIGSTOP and SIGCONT.
     Other,
 }
 
-pub(super) fn default_action(signal: i32) -> Action {
+pub(super) fn default_action(signal: i32) -> DefaultAction {
     match signal {
-        libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => Action::Stop,
+        libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => DefaultAction::Stop,
         libc::SIGKILL
         | libc::SIGSTOP
         | libc::SIGCONT
         | libc::SIGCHLD
         | libc::SIGURG
-        | libc::SIGWINCH => Action::Other,
-        1..=64 => Action::Kill,
-        _ => Action::Other,
+        | libc::SIGWINCH => DefaultAction::Other,
+        1..=64 => DefaultAction::Kill,
+        _ => DefaultAction::Other,
     }
 }
 
@@ -56,22 +56,24 @@ impl Recipient<'_> {
     /// `false`: it was not sent, or was dropped, though any other process would have died of it.
     pub(super) fn deliver(&self, signal: i32) -> io::Result<bool> {
         // Where /proc does not tell, the kernel has the say.
-        let look =
-            || Look::at(self.pid, signal).unwrap_or(Look { pending: false, state: State::Handled });
-        match look().state {
-            State::Default => return Ok(false),
-            State::Handled => return self.send(signal).map(|()| true),
-            State::Blocked => self.send(signal)?,
+        let look = || {
+            Look::at(self.pid, signal)
+                .unwrap_or(Look { pending: false, disposition: Disposition::Handled })
+        };
+        match look().disposition {
+            Disposition::Default => return Ok(false),
+            Disposition::Handled => return self.send(signal).map(|()| true),
+            Disposition::Blocked => self.send(signal)?,
         }
         for _ in 0..FOLLOWED {
             let now = look();
-            match now.state {
+            match now.disposition {
                 // Neither pending, nor blocked, nor handled: it was dropped on the way.
-                State::Default if !now.pending => return Ok(false),
-                State::Handled => return Ok(true),
+                Disposition::Default if !now.pending => return Ok(false),
+                Disposition::Handled => return Ok(true),
                 // It is not to be seen whether it has been taken by a thread that waited in between, or
                 // dropped by one that blocks signals again already.
-                State::Default | State::Blocked => thread::sleep(PAUSE),
+                Disposition::Default | Disposition::Blocked => thread::sleep(PAUSE),
             }
         }
         Ok(true)
@@ -79,7 +81,7 @@ impl Recipient<'_> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Disposition {
     /// Its default action is taken.
     Default,
     /// Every thread blocks it.
@@ -91,7 +93,7 @@ enum State {
 /// What /proc tells of a signal and the threads of a process.
 struct Look {
     pending: bool,
-    state: State,
+    disposition: Disposition,
 }
 
 impl Look {
@@ -104,15 +106,15 @@ impl Look {
             pending |= has("SigPnd:") || has("ShdPnd:");
             blocked &= has("SigBlk:");
             if has("SigCgt:") || has("SigIgn:") || waits(&task) {
-                return Ok(Self { pending, state: State::Handled });
+                return Ok(Self { pending, disposition: Disposition::Handled });
             }
         }
-        let state = match blocked {
-            true if has_signalfd(pid, signal) => State::Handled,
-            true => State::Blocked,
-            false => State::Default,
+        let disposition = match blocked {
+            true if has_signalfd(pid, signal) => Disposition::Handled,
+            true => Disposition::Blocked,
+            false => Disposition::Default,
         };
-        Ok(Self { pending, state })
+        Ok(Self { pending, disposition })
     }
 }
 

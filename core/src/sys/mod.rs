@@ -8,6 +8,9 @@ pub(crate) mod kept;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::time::Duration;
 
 /// Whether /proc is one that shows this process.
 pub(crate) fn has_own_proc() -> bool {
@@ -66,21 +69,33 @@ pub(crate) fn environment() -> Vec<u8> {
     lines
 }
 
-/// CPU time and memory of a process that has ended, as wait4(2) tells them.
+/// CPU time and memory of a process that has ended: wait4(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Used {
-    /// User time in microseconds.
-    pub user: u64,
-    /// System time in microseconds.
-    pub system: u64,
-    /// Peak resident set in bytes.
-    pub peak: u64,
+pub struct Usage {
+    /// Time in user mode, of the process and of the children that it waited for.
+    pub user: Duration,
+    /// Time in the kernel, likewise.
+    pub system: Duration,
+    /// The largest resident set in bytes. `None` where the kernel cannot tell it from the caller's: a child
+    /// that shares its caller's memory until it executes a program starts with the caller's peak.
+    pub peak: Option<u64>,
 }
 
-/// waitid(2) for the child `pid` without reaping it; the kernel's own call, which tells what was used.
-/// `None` where it has not ended and `block` is false.
-pub(crate) fn wait_without_reaping(pid: i32, block: bool) -> io::Result<Option<Used>> {
-    let flags = libc::WEXITED | libc::WNOWAIT | if block { 0 } else { libc::WNOHANG };
+/// Wait for the end of the child `pid` without reaping it. `None` if it still runs and `block` is false.
+pub(crate) fn wait_without_reaping(
+    pid: i32,
+    block: bool,
+) -> io::Result<Option<(ExitStatus, Usage)>> {
+    waitid(pid, libc::WEXITED | libc::WNOWAIT | if block { 0 } else { libc::WNOHANG })
+}
+
+/// Reap a child that has ended.
+pub(crate) fn reap(pid: i32) -> io::Result<()> {
+    waitid(pid, libc::WEXITED | libc::WNOHANG).map(drop)
+}
+
+/// The kernel's waitid(2), which returns the usage too.
+fn waitid(pid: i32, flags: i32) -> io::Result<Option<(ExitStatus, Usage)>> {
     // SAFETY: plain numbers, for which all zeros is a value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: likewise.
@@ -90,17 +105,38 @@ pub(crate) fn wait_without_reaping(pid: i32, block: bool) -> io::Result<Option<U
     let result =
         unsafe { libc::syscall(libc::SYS_waitid, libc::P_PID, pid, info_at, flags, usage_at) };
     check(result as i32)?;
-    // SAFETY: the kernel has filled in what it says of a child, or left zeros.
+    // SAFETY: the kernel filled in the fields for SIGCHLD, or left zeros.
     if unsafe { info.si_pid() } == 0 {
         return Ok(None);
     }
-    let microseconds =
-        |time: libc::timeval| time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_usec.unsigned_abs();
-    Ok(Some(Used {
-        user: microseconds(usage.ru_utime),
-        system: microseconds(usage.ru_stime),
-        peak: usage.ru_maxrss.unsigned_abs() * 1024,
-    }))
+    // SAFETY: likewise.
+    let status = unsafe { info.si_status() };
+    let status = match info.si_code {
+        libc::CLD_EXITED => (status & 0xff) << 8,
+        libc::CLD_DUMPED => status | 0x80,
+        _ => status,
+    };
+    Ok(Some((ExitStatus::from_raw(status), usage_of(&usage))))
+}
+
+fn usage_of(usage: &libc::rusage) -> Usage {
+    let duration = |time: libc::timeval| {
+        Duration::new(time.tv_sec.unsigned_abs(), time.tv_usec.unsigned_abs() as u32 * 1000)
+    };
+    Usage {
+        user: duration(usage.ru_utime),
+        system: duration(usage.ru_stime),
+        peak: Some(usage.ru_maxrss.unsigned_abs() * 1024),
+    }
+}
+
+/// The largest resident set of this process so far, in bytes.
+pub(crate) fn own_peak() -> u64 {
+    // SAFETY: plain numbers, for which all zeros is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes to the structure, which lives on this stack.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    usage_of(&usage).peak.unwrap_or_default()
 }
 
 /// The soft and the hard limit of this process: `prlimit64(2)`, by number, since the C libraries do not

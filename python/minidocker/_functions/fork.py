@@ -119,27 +119,22 @@ class ForkedContainer:
 
     def wait(self, *, answered: bool = False) -> Ended:  # noqa: ARG002 - a `Running`'s
         assert self._process is not None
-        pid, pidfd, code = self._process.pid, self._pidfd, None
-        # SIGCHLD may be ignored, or somebody else may have reaped it: init said how it ended.
-        with contextlib.suppress(ChildProcessError):
-            how, which = (os.P_PIDFD, pidfd) if pidfd >= 0 else (os.P_PID, pid)
-            ended = os.waitid(how, which, os.WEXITED)
-            if ended is not None:
-                exited = ended.si_code == os.CLD_EXITED
-                code = ended.si_status if exited else -ended.si_status
+        exited = self._process.wait(block=True)
+        assert exited is not None
         self._reaped = True
         if not self._spec.namespaces.pid:
             # What the function left running is in no PID namespace that ends with init.
-            kill_session(pid, reaped=True)
-        self._pidfd = -1
+            kill_session(self._process.pid, reaped=True)
+        pidfd, self._pidfd = self._pidfd, -1
         _core.release([pidfd])
-        usage = None
-        if (told := self._process.ended()) is not None:
-            status, user, system, peak = told
-            code = os.waitstatus_to_exitcode(status)
-            wall = time.monotonic() - self._started
-            usage = Usage(wall=wall, user=user, system=system, peak=peak)
-        return Ended(code, usage)
+        status, used = exited
+        code = None if status is None else os.waitstatus_to_exitcode(status)
+        if used is None or code == -signal.SIGKILL:
+            # Of a container that had to be ended, init reports nothing.
+            return Ended(code, None)
+        user, system, peak = used
+        wall = time.monotonic() - self._started
+        return Ended(code, Usage(wall=wall, user=user, system=system, peak=peak))
 
     def close(self) -> None:
         """Give the channel back."""

@@ -289,7 +289,7 @@ class Container(_Namespaces):
             started = getattr(self, "_process", None)
             if started is not None:
                 os.kill(started.pid, signal.SIGKILL)
-                os.waitpid(started.pid, 0)
+                started.wait(block=True)
                 self._process = None
             raise
         self._returncode = None
@@ -331,22 +331,17 @@ class Container(_Namespaces):
     def _is_alive(self) -> bool:
         if self._process is None or self._returncode is not None:
             return False
-        with contextlib.suppress(ChildProcessError):
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
-            if pid == 0:
-                return True
-            self._ended(os.waitstatus_to_exitcode(status))
-            return False
-        # Somebody else reaped it.
-        self._ended(0)
-        return False
+        return not self._reap(self._process, block=False)
 
-    def _ended(self, returncode: int) -> None:
-        self._returncode = returncode
+    def _reap(self, process: _core.Process, *, block: bool) -> bool:
+        """Whether it has ended, and has been reaped."""
+        exited = process.wait(block)
+        if exited is None:
+            return False
+        # Where somebody else reaped it, the status is lost.
+        self._returncode = os.waitstatus_to_exitcode(exited[0] or 0)
         os.close(self._pidfd)
-        if self._process is not None:
-            # Closes what init would have told on, even where the container is kept.
-            self._process.ended()
+        return True
 
     def stop(self, timeout: float = 10) -> None:
         """Ask every process inside to end (SIGTERM), and kill what is left when the time is up.
@@ -372,7 +367,7 @@ class Container(_Namespaces):
 
     def kill(self) -> None:
         """End every process inside, at once."""
-        if not self._is_alive():
+        if self._process is None or not self._is_alive():
             return
         if self.spec.namespaces.pid:
             # The kernel ends every process of a PID namespace with its PID 1, and PID 1 can only
@@ -382,11 +377,7 @@ class Container(_Namespaces):
         else:
             self._kill_all()
             self._reap_commands()
-        with contextlib.suppress(ChildProcessError):
-            _, status = os.waitpid(self._pid, 0)
-            self._ended(os.waitstatus_to_exitcode(status))
-            return
-        self._ended(0)
+        self._reap(self._process, block=True)
 
     def _reap_commands(self) -> None:
         for command in self._commands:

@@ -22,9 +22,7 @@ import errno
 import math
 import operator
 import os
-import resource
 import select
-import signal
 import subprocess
 import sys
 import threading
@@ -284,8 +282,6 @@ class Popen(subprocess.Popen[Any]):
             raise
         self.pid = process.pid
         self._child_created = True
-        # What the child's memory counts from: it began in the caller's.
-        self._peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def _launch(self, command: _core.Command) -> _core.Process:
         return _core.spawn(
@@ -301,16 +297,17 @@ class Popen(subprocess.Popen[Any]):
     # --- waiting -------------------------------------------------------------------------------
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
-        if self._process is not None:
-            try:
-                used = self._process.used(block=not wait_flags & os.WNOHANG)
-            except ChildProcessError:
-                # Already reaped by somebody else, or by the kernel where SIGCHLD is ignored.
-                used = None
-            if used is not None:
-                self._account(*used)
-        pid, status = super()._try_wait(wait_flags)  # type: ignore[misc]
-        return pid, status
+        if self._process is None:
+            return super()._try_wait(wait_flags)  # type: ignore[misc, no-any-return]
+        exited = self._process.wait(block=not wait_flags & os.WNOHANG)
+        if exited is None:
+            return 0, 0
+        status, used = exited
+        wall = time.monotonic() - self._started
+        user, system, peak = used or (math.nan, math.nan, None)
+        self.usage = Usage(wall=wall, user=user, system=system, peak=peak)
+        # As in subprocess where SIGCHLD is ignored, or somebody else reaped it.
+        return self.pid, 0 if status is None else status
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
         if self.returncode is None:
@@ -321,7 +318,7 @@ class Popen(subprocess.Popen[Any]):
                 if not self._has_returncode():
                     pid, status = self._try_wait(os.WNOHANG)
                     if pid == self.pid:
-                        self._handle_exitstatus(status)
+                        self._handle_exitstatus(status)  # type: ignore[attr-defined]
             finally:
                 self._waitpid_lock.release()
         return self.returncode
@@ -341,7 +338,7 @@ class Popen(subprocess.Popen[Any]):
         while self.returncode is None:
             pid, status = self._try_wait(0)
             if pid == self.pid:
-                self._handle_exitstatus(status)
+                self._handle_exitstatus(status)  # type: ignore[attr-defined]
 
     def _await_end(self, timeout: float) -> float:
         """Wait until the process has ended; the seconds that reaping it may then take."""
@@ -366,32 +363,6 @@ class Popen(subprocess.Popen[Any]):
             os.close(pidfd)
         # Another thread may be about to reap it.
         return max(deadline - time.monotonic(), _REAPING)
-
-    def _handle_exitstatus(self, sts: int, **_: Any) -> None:
-        process = self._process
-        if os.WIFSTOPPED(sts):
-            super()._handle_exitstatus(sts)  # type: ignore[misc]
-            return
-        if process is not None and (ended := process.ended()) is not None:
-            status, user, system, peak = ended
-            wall = time.monotonic() - self._started
-            self.usage = Usage(wall=wall, user=user, system=system, peak=peak)
-            sts = status
-        if self.usage is None:
-            wall = time.monotonic() - self._started
-            self.usage = Usage(wall=wall, user=math.nan, system=math.nan, peak=None)
-        killed = os.WIFSIGNALED(sts) and os.WTERMSIG(sts) == signal.SIGKILL
-        if killed and process is not None and process.killed_for:
-            # It stood for the signal that was asked for.
-            self.returncode = -process.killed_for
-            return
-        super()._handle_exitstatus(sts)  # type: ignore[misc]
-
-    def _account(self, user: float, system: float, peak: int) -> None:
-        # A command that entered a container came from the helper, and with init from init.
-        own = self._enter is not None or peak > self._peak_before
-        wall = time.monotonic() - self._started
-        self.usage = Usage(wall=wall, user=user, system=system, peak=peak if own else None)
 
     # --- signals -------------------------------------------------------------------------------
 
