@@ -1,38 +1,70 @@
-//! Linux namespaces, fork and exec: the container engine under the Python package `minidocker`.
+//! Run a command in Linux namespaces of its own, in about a millisecond, with no daemon, no image and no root.
 //!
-//! A [`Spec`](spec::Spec) says what is asked for; [`Plan::new`](plan::Plan::new) turns it into an
-//! ordered list of system calls; [`launch`](launch::launch) executes that list, from clone to exec;
-//! the [`Process`](process::Process) that comes back is a child of the caller's.
+//! [`Command`] has the manner of [`std::process::Command`]:
 //!
-//! ```no_run
-//! use minidocker_core::{host::Host, launch, plan::Plan, spec::{Command, Payload, Spec}};
+//! ```
+//! use minidocker_core::Command;
+//!
+//! let output = Command::new("hostname").hostname("mycontainer").output()?;
+//! assert_eq!(output.stdout, b"mycontainer\n");
+//! # Ok::<(), minidocker_core::CommandError>(())
+//! ```
+//!
+//! It is made of parts that work by themselves. A [`Spec`](spec::Spec) says what is asked for, [`Host`](host::Host)
+//! gathers facts about this machine and the caller, [`Plan::new`](plan::Plan::new) turns both into an ordered list
+//! of system calls, [`launch`](launch::launch()) executes that list from clone to exec, and the
+//! [`Process`](process::Process) that it returns is a child of the caller:
+//!
+//! ```
+//! use minidocker_core::spec::{self, Payload, Spec};
+//! use minidocker_core::{host::Host, launch, plan::Plan};
 //!
 //! let spec = Spec { hostname: Some(b"mycontainer".to_vec()), ..Spec::default() };
-//! let command = Command::new(c"/bin/hostname".into(), vec![c"hostname".into()]);
-//! let plan = Plan::new(&spec, Payload::Command(&command), &Host::gather(&spec)?, None)?;
+//! let command = spec::Command::new(c"/bin/true".into(), vec![c"true".into()]);
+//! let payload = Payload::Command(&command);
+//! let plan = Plan::new(&spec, payload, &Host::gather(&spec)?.with(payload), None)?;
 //! for line in plan.lines() {
 //!     println!("{line}");
 //! }
 //! let process = launch::launch(&plan, None, launch::LaunchParams::default())?;
-//! println!("started {}", process.pid());
+//! assert!(process.wait()?.success());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! The crate is the engine under the Python package `minidocker`. Modules that exist for its binding alone are
+//! hidden from this documentation, and may change in any version.
 
 use minidocker_init::{child, program, raw};
 
+// For the Python binding: what a fork of the interpreter does to the state of its process.
+#[doc(hidden)]
 pub mod caller;
 mod clone;
+mod command;
 pub mod error;
 pub mod host;
 pub mod launch;
+// For the Python binding: the calls of `minidocker.linux`. Rust programs have `nix` and `rustix`.
+#[doc(hidden)]
 pub mod linux;
 pub mod plan;
+// For the Python binding: the trials of `minidocker.doctor`.
+#[doc(hidden)]
 pub mod probe;
 pub mod process;
 pub mod spec;
 pub mod step;
 mod sys;
 mod watchdog;
+
+pub use command::{Child, Command, CommandError, Stdio};
+pub use process::Exit;
+pub use sys::Usage;
+
+/// The examples of README.md, for `cargo test --doc`.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// How many cases a property is tried with: few, where nobody asks for more.
 #[cfg(test)]

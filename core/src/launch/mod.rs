@@ -10,6 +10,8 @@ mod report;
 mod walk;
 
 pub use crate::clone::Side;
+// For the Python binding: a copy of the interpreter.
+#[doc(hidden)]
 pub use fork::{Forked, fork};
 pub(crate) use walk::{Walked, walk};
 
