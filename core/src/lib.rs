@@ -16,11 +16,11 @@
 //! [`Process`](process::Process) that it returns is a child of the caller:
 //!
 //! ```
-//! use minidocker_core::spec::{self, Payload, Spec};
+//! use minidocker_core::spec::{CommandSpec, Payload, Spec};
 //! use minidocker_core::{host::Host, launch, plan::Plan};
 //!
 //! let spec = Spec { hostname: Some(b"mycontainer".to_vec()), ..Spec::default() };
-//! let command = spec::Command::new(c"/bin/true".into(), vec![c"true".into()]);
+//! let command = CommandSpec::new(c"/bin/true".into(), vec![c"true".into()]);
 //! let payload = Payload::Command(&command);
 //! let plan = Plan::new(&spec, payload, &Host::gather(&spec)?.with(payload), None)?;
 //! for line in plan.lines() {

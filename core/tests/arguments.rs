@@ -10,7 +10,7 @@ use minidocker_core::host::Host;
 use minidocker_core::launch::{self, LaunchParams};
 use minidocker_core::plan::Plan;
 use minidocker_core::spec::namespaces::NamespaceOptions;
-use minidocker_core::spec::{Command, Payload, Spec};
+use minidocker_core::spec::{CommandSpec, Payload, Spec};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ fn started(spec: &Spec, args: &[CString], env: &[CString]) -> (Vec<u8>, Vec<u8>)
     let text = |text: &str| CString::new(text).expect("no NUL");
     let mut argv = vec![text("sh"), text("-c"), text("echo; read line")];
     argv.extend_from_slice(args);
-    let mut command = Command::new(text("/bin/sh"), argv);
+    let mut command = CommandSpec::new(text("/bin/sh"), argv);
     command.envp = env.iter().cloned().collect();
     let (input, mut answer) = std::io::pipe().expect("a pipe");
     let (mut said, output) = std::io::pipe().expect("a pipe");

@@ -14,7 +14,7 @@ use minidocker_core::host::Host;
 use minidocker_core::launch::{self, LaunchParams};
 use minidocker_core::plan::Plan;
 use minidocker_core::spec::namespaces::NamespaceOptions;
-use minidocker_core::spec::{Command, IdMap, IdRow, Payload, Spec};
+use minidocker_core::spec::{CommandSpec, IdMap, IdRow, Payload, Spec};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -76,8 +76,8 @@ fn text(text: &str) -> CString {
     CString::new(text).expect("no NUL")
 }
 
-fn command(file: &CStr) -> Command {
-    let mut command = Command::new(file.to_owned(), vec![text("true")]);
+fn command(file: &CStr) -> CommandSpec {
+    let mut command = CommandSpec::new(file.to_owned(), vec![text("true")]);
     command.candidates.insert(0, text("/nonexistent/true"));
     command.envp = [text("NAME=value")].into_iter().collect();
     command

@@ -131,7 +131,7 @@ impl Spec {
 
 /// The command and its process, as the core has them.
 #[pyclass(frozen, module = "minidocker._core")]
-pub(crate) struct Command(pub(crate) spec::Command);
+pub(crate) struct Command(pub(crate) spec::CommandSpec);
 
 #[pymethods]
 impl Command {
@@ -169,7 +169,7 @@ impl Command {
             list.iter().map(|bytes| text(option, bytes)).collect::<PyResult<Vec<_>>>()
         };
         let descriptor = |fd: RawFd| (fd >= 0).then_some(fd);
-        Ok(Self(spec::Command {
+        Ok(Self(spec::CommandSpec {
             candidates: texts("args", candidates)?,
             argv: texts("args", argv)?,
             envp: match envp {

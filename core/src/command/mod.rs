@@ -24,7 +24,7 @@ use crate::spec::namespaces::NamespaceOptions;
 use running::known;
 use stdio::Streams;
 
-use crate::spec::{self, Environment, Mount, Payload, Spec, WorkingDirectory};
+use crate::spec::{CommandSpec, Environment, Mount, Payload, Spec, WorkingDirectory};
 
 /// A builder of containers that run one command, like [`std::process::Command`].
 ///
@@ -264,7 +264,7 @@ impl Command {
         Ok(Child::new(process, streams))
     }
 
-    fn plan_for(&self, command: &spec::Command) -> Result<(Plan, Option<Target>), CommandError> {
+    fn plan_for(&self, command: &CommandSpec) -> Result<(Plan, Option<Target>), CommandError> {
         let payload = Payload::Command(command);
         let target = Target::of(&self.spec, None)?;
         let host = Host::gather(&self.spec)?.with(payload);
@@ -272,10 +272,10 @@ impl Command {
     }
 
     /// What the plan is made of, with these descriptors as the standard streams.
-    fn lower(&self, stdio: [Option<i32>; 3]) -> Result<spec::Command, SpecError> {
+    fn lower(&self, stdio: [Option<i32>; 3]) -> Result<CommandSpec, SpecError> {
         let words = [&self.program].into_iter().chain(&self.args);
         let argv = words.map(|word| text("args", word)).collect::<Result<Vec<_>, _>>()?;
-        let mut command = spec::Command::new(argv[0].clone(), argv);
+        let mut command = CommandSpec::new(argv[0].clone(), argv);
         command.candidates = self.candidates()?;
         command.envp = self.environment()?;
         if let Some(directory) = &self.directory {

@@ -12,7 +12,7 @@ use crate::host::ids::Ids;
 use crate::host::ids::{inside_of, is_mapped, parse_rows};
 use crate::host::namespaces::{ReadError, of_process, of_thread};
 use crate::spec::namespaces::{Kind, NamespaceOptions};
-use crate::spec::{Command, IdRow, Network, Spec};
+use crate::spec::{CommandSpec, IdRow, Network, Spec};
 use crate::step::Step;
 use crate::sys::fd;
 
@@ -88,7 +88,7 @@ impl Target {
 
     /// Who the one that enters is at first: root inside if there is one, else what the caller is
     /// mapped to, else the command's user. `None` where the user namespace is not entered.
-    pub(crate) fn ids(&self, host: &Host, command: Option<&Command>) -> Option<Ids> {
+    pub(crate) fn ids(&self, host: &Host, command: Option<&CommandSpec>) -> Option<Ids> {
         if !self.kinds.contains(Kind::User) {
             return None;
         }

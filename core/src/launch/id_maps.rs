@@ -167,7 +167,7 @@ mod tests {
     use crate::host::Host;
     use crate::launch::{LaunchParams, launch};
     use crate::plan::Plan;
-    use crate::spec::{Command, Payload, Spec};
+    use crate::spec::{CommandSpec, Payload, Spec};
 
     thread_local! {
         /// How long this thread takes before it writes maps.
@@ -178,7 +178,7 @@ mod tests {
     fn a_child_that_is_faster_than_its_caller_waits_for_the_maps() {
         let words = ["sh", "-c", "test $(id -u) = 0 && grep -q lab /etc/hosts && : >/dev/shm/file"];
         let argv = words.map(|word| CString::new(word).expect("no NUL")).to_vec();
-        let command = Command::new(c"/bin/sh".to_owned(), argv);
+        let command = CommandSpec::new(c"/bin/sh".to_owned(), argv);
         let lab = Spec { hostname: Some(b"lab".to_vec()), ..Spec::default() };
         LATE.set(Duration::from_millis(50));
         for spec in [Spec { rootfs: Some(c"/".to_owned()), ..lab.clone() }, lab] {

@@ -10,13 +10,13 @@ use crate::host::Host;
 use crate::program::on_error;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::profile::Profile;
-use crate::spec::{Command, Payload, WorkingDirectory};
+use crate::spec::{CommandSpec, Payload, WorkingDirectory};
 use crate::step::Step;
 use std::ffi::CStr;
 
 /// Standard input, output and error, and the descriptors that survive exec: those of `command`, and
 /// those that the helper needs.
-pub(super) fn descriptors(sequence: &mut Sequence, command: &Command, kept: &[Handle]) {
+pub(super) fn descriptors(sequence: &mut Sequence, command: &CommandSpec, kept: &[Handle]) {
     redirect(sequence, command.stdio);
     if command.close_fds {
         let args = [Arg::Int(3), Arg::Int(u32::MAX.into()), named!(CLOSE_RANGE_CLOEXEC)];
@@ -78,7 +78,7 @@ pub(super) fn redirect(sequence: &mut Sequence, stdio: [Option<i32>; 3]) {
 pub(super) fn execute(
     sequence: &mut Sequence,
     confined: &Confined,
-    command: &Command,
+    command: &CommandSpec,
     host: &Host,
     shares_memory: bool,
     start: Start,
@@ -93,7 +93,7 @@ pub(super) fn execute(
 pub(super) fn prepare_process(
     sequence: &mut Sequence,
     confined: &Confined,
-    command: &Command,
+    command: &CommandSpec,
     host: &Host,
     shares_memory: bool,
     start: Start,
@@ -136,7 +136,7 @@ pub(super) struct Start {
     pub(super) fresh_root: bool,
 }
 
-fn change_directory(sequence: &mut Sequence, command: &Command, host: &Host, fresh_root: bool) {
+fn change_directory(sequence: &mut Sequence, command: &CommandSpec, host: &Host, fresh_root: bool) {
     let chdir = |sequence: &mut Sequence, path: &CStr| {
         let text = sequence.text(path);
         sequence.call(Step::WorkingDirectory, number::CHDIR, [text]).about(path);
@@ -183,7 +183,7 @@ fn enter_directory(sequence: &mut Sequence, path: &CStr) {
     sequence.call(STEP, number::CLOSE, [directory.into()]);
 }
 
-fn become_user(sequence: &mut Sequence, command: &Command, host: &Host, shares_memory: bool) {
+fn become_user(sequence: &mut Sequence, command: &CommandSpec, host: &Host, shares_memory: bool) {
     if let Some(groups) = &command.groups {
         let bytes: Vec<u8> = groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
         let list = sequence.structure_as(&bytes, format!("{groups:?}"));
@@ -200,7 +200,7 @@ fn become_user(sequence: &mut Sequence, command: &Command, host: &Host, shares_m
     }
 }
 
-fn exec(sequence: &mut Sequence, command: &Command) {
+fn exec(sequence: &mut Sequence, command: &CommandSpec) {
     let argv = sequence.strings(command.argv.iter().map(AsRef::as_ref));
     let envp = sequence.lines(command.envp.as_bytes());
     for candidate in &command.candidates {

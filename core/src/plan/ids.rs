@@ -9,7 +9,7 @@ use crate::error::SpecError;
 use crate::host::Host;
 use crate::host::ids::{Ids, inside_of, is_mapped};
 use crate::spec::namespaces::{Kind, NamespaceOptions};
-use crate::spec::{Command, IdMap, IdRow, Spec};
+use crate::spec::{CommandSpec, IdMap, IdRow, Spec};
 use crate::step::Step;
 
 /// The kernel takes this many rows at most (`UID_GID_MAP_MAX_EXTENTS`).
@@ -57,7 +57,7 @@ impl MapRows {
 pub(crate) fn maps_of(
     spec: &Spec,
     new: NamespaceOptions,
-    command: Option<&Command>,
+    command: Option<&CommandSpec>,
     host: &Host,
 ) -> Result<Option<(IdMaps, Ids)>, SpecError> {
     if !new.contains(Kind::User) {

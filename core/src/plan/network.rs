@@ -7,7 +7,7 @@ use super::number;
 use super::sequence::Sequence;
 use crate::host::Host;
 use crate::host::ids::Ids;
-use crate::spec::{Command, IdMap, Spec};
+use crate::spec::{CommandSpec, IdMap, Spec};
 use crate::step::Step;
 
 /// `ip link set lo up`, which gives `127.0.0.1` and `::1`.
@@ -30,7 +30,7 @@ pub(super) fn loopback_up(sequence: &mut Sequence) {
 pub(super) fn ping_group_range(
     spec: &Spec,
     host: &Host,
-    command: Option<&Command>,
+    command: Option<&CommandSpec>,
     ids: Option<Ids>,
 ) -> (u32, u32) {
     /// The kernel's `GID_T_MAX`.

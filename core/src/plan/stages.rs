@@ -15,7 +15,7 @@ use crate::host::ids::Ids;
 use crate::host::target::Target;
 use crate::program::{registration, role};
 use crate::spec::namespaces::{Kind, NamespaceOptions};
-use crate::spec::{Command, Spec};
+use crate::spec::{CommandSpec, Spec};
 use crate::step::Step;
 
 /// The calls that one process makes until the next program takes over.
@@ -30,7 +30,7 @@ pub(crate) struct Stage {
 pub(super) struct StageBuilder<'a> {
     pub(super) spec: &'a Spec,
     pub(super) host: &'a Host,
-    pub(super) command: Option<&'a Command>,
+    pub(super) command: Option<&'a CommandSpec>,
     pub(super) forks: bool,
     pub(super) new: NamespaceOptions,
     pub(super) files: Option<&'a Files>,

@@ -2,18 +2,18 @@ use std::borrow::Borrow;
 use std::ffi::CString;
 
 use super::*;
-use crate::spec::{Command, IdMap, IdRow};
+use crate::spec::{CommandSpec, IdMap, IdRow};
 
 fn plain() -> Host {
     Host { uid: 1000, gid: 1000, dumpable: true, ..Host::default() }
 }
 
-fn command() -> Command {
+fn command() -> CommandSpec {
     let text = |text: &str| CString::new(text).expect("no NUL");
-    Command::new(text("/bin/true"), vec![text("true")])
+    CommandSpec::new(text("/bin/true"), vec![text("true")])
 }
 
-fn plan(spec: &Spec, command: impl Borrow<Command>) -> Result<Plan, SpecError> {
+fn plan(spec: &Spec, command: impl Borrow<CommandSpec>) -> Result<Plan, SpecError> {
     Plan::new(spec, Payload::Command(command.borrow()), &plain(), None)
 }
 
@@ -79,9 +79,9 @@ fn options_that_contradict_each_other_are_refused() {
     assert_eq!(refused(&network, command()), "network");
     let maps = Spec { uid_map: IdMap::Auto, ..with(all.without_user()) };
     assert_eq!(refused(&maps, command()), "uid_map");
-    let session = Command { new_session: false, ..command() };
+    let session = CommandSpec { new_session: false, ..command() };
     assert_eq!(refused(&Spec::default(), session), "start_new_session");
-    assert_eq!(refused(&Spec::default(), Command { argv: vec![], ..command() }), "args");
+    assert_eq!(refused(&Spec::default(), CommandSpec { argv: vec![], ..command() }), "args");
     let offset = Some(crate::spec::TimeOffset { seconds: 1, nanoseconds: 0 });
     assert_eq!(
         refused(&Spec { monotonic_offset: offset, ..Spec::default() }, command()),
@@ -100,13 +100,13 @@ fn init_executes_the_command_in_a_stage_of_its_own() {
 
 #[test]
 fn a_user_of_its_own_is_the_one_row_of_a_plain_caller() {
-    let command = Command { user: Some(1234), ..command() };
+    let command = CommandSpec { user: Some(1234), ..command() };
     let plan = plan(&Spec::default(), command).unwrap();
     assert_eq!(plan.maps.unwrap().uid.text(), "1234 1000 1\n");
 }
 
 fn fork(spec: &Spec, host: &Host) -> Plan {
-    let how = Command::new(c"".into(), Vec::new());
+    let how = CommandSpec::new(c"".into(), Vec::new());
     Plan::new(spec, Payload::Fork(&how), host, None).expect("a plan")
 }
 

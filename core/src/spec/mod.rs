@@ -132,7 +132,7 @@ pub enum WorkingDirectory {
 
 /// A command and the process that it runs in: what execve(2) and `subprocess.Popen` take.
 #[derive(Clone, Debug)]
-pub struct Command {
+pub struct CommandSpec {
     /// The files to execute: the first that can be is.
     pub candidates: Vec<CString>,
     /// The arguments, the program's name included.
@@ -165,7 +165,7 @@ pub struct Command {
     pub groups: Option<Vec<u32>>,
 }
 
-impl Command {
+impl CommandSpec {
     /// A command with the caller's directory, descriptors and environment handling of `subprocess`:
     /// descriptors from 3 on are closed, the environment is empty until it is set.
     #[must_use]
@@ -194,10 +194,10 @@ impl Command {
 #[derive(Clone, Copy, Debug)]
 pub enum Payload<'a> {
     /// A command.
-    Command(&'a Command),
+    Command(&'a CommandSpec),
     /// Nothing but the tiny init, which holds the namespaces for those who will enter them.
     Hold,
     /// A copy of the calling process, a child of the tiny init: see [`launch::fork`](crate::launch::fork).
     /// Of the command, what says how the process is, not what it executes.
-    Fork(&'a Command),
+    Fork(&'a CommandSpec),
 }

@@ -7,7 +7,7 @@ use crate::spec::confine::Seccomp;
 use crate::spec::namespaces::NamespaceOptions;
 use crate::spec::profile::Profile;
 use crate::spec::seccomp::KernelVersion;
-use crate::spec::{Command, Payload, Spec};
+use crate::spec::{CommandSpec, Payload, Spec};
 
 const KERNEL: Kernel = Kernel {
     last_capability: 40,
@@ -27,9 +27,9 @@ fn plain() -> Host {
     Host { uid: 1000, gid: 1000, permitted: CapabilitySet::EMPTY, ..root() }
 }
 
-fn command() -> Command {
+fn command() -> CommandSpec {
     let text = |text: &str| CString::new(text).expect("no NUL");
-    Command::new(text("/bin/true"), vec![text("true")])
+    CommandSpec::new(text("/bin/true"), vec![text("true")])
 }
 
 fn spec(confine: Confine) -> Spec {
@@ -40,7 +40,7 @@ fn of(profile: Profile) -> Confine {
     Confine { profile, ..Confine::default() }
 }
 
-fn plan(spec: &Spec, command: &Command, host: &Host) -> Result<Plan, SpecError> {
+fn plan(spec: &Spec, command: &CommandSpec, host: &Host) -> Result<Plan, SpecError> {
     Plan::new(spec, Payload::Command(command), host, None)
 }
 
@@ -99,7 +99,7 @@ fn the_filter_comes_last_where_no_privileges_are_gained() {
 
 #[test]
 fn with_new_privileges_the_filter_comes_while_there_is_sys_admin() {
-    let command = Command { user: Some(1000), group: Some(1000), ..command() };
+    let command = CommandSpec { user: Some(1000), group: Some(1000), ..command() };
     let plan = plan(&spec(of(Profile::Docker)), &command, &root()).unwrap();
     let lines: Vec<String> = plan.lines().into_iter().map(|line| line.call).collect();
     let calls = ["prctl(PR_CAPBSET_DROP", "seccomp", "setresgid", "setresuid", "capset", "execve"];
@@ -211,7 +211,7 @@ fn a_filter_that_stops_the_start_of_the_command_is_refused_by_the_calls_name() {
     assert_eq!(plan(&init, &command(), &root()).unwrap_err().value, "\"write\"");
     // And with new privileges the user comes after the filter.
     let early = Confine { no_new_privileges: Some(false), ..only(&["execve", "exit_group"]) };
-    let user = Command { user: Some(1000), ..command() };
+    let user = CommandSpec { user: Some(1000), ..command() };
     let error = plan(&spec(early), &user, &root()).unwrap_err();
     assert_eq!(error.value, "\"rt_sigprocmask\"");
 }
@@ -225,7 +225,7 @@ fn a_kernel_without_landlock_is_not_asked_for_it() {
 
 #[test]
 fn a_session_of_the_callers_is_refused_where_its_terminal_is_to_be_out_of_reach() {
-    let shared = Command { new_session: false, ..command() };
+    let shared = CommandSpec { new_session: false, ..command() };
     let namespaces = NamespaceOptions::all().without_pid();
     for profile in [Profile::Docker, Profile::Untrusted] {
         let spec = Spec { namespaces, ..spec(of(profile)) };
