@@ -218,6 +218,42 @@ def test_the_other_errors_come_back_whole(again, kind):
     assert (type(other), other.args) == (kind, ("why",))
 
 
+# --- what the engine refuses, in Python's words ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"hostname": "lab", "namespaces": NamespaceOptions.all().without_uts()},
+            "Make the UTS namespace new: NamespaceOptions.with_uts()",
+        ),
+        (
+            {"network": "none", "namespaces": NamespaceOptions.all().without_net()},
+            "Leave it out, or make the network namespace new: NamespaceOptions.with_net()",
+        ),
+        (
+            {"start_new_session": False},
+            "Leave it out, or share the PID namespace: NamespaceOptions.all().without_pid()",
+        ),
+    ],
+)
+def test_what_the_engine_refuses_is_said_as_python_writes_it(options, words):
+    with pytest.raises(SpecError) as refused:
+        minidocker.run(["true"], **options)
+    assert str(refused.value).endswith(f". {words}")
+
+
+def test_the_engine_shows_flags_and_words_as_python_writes_them():
+    with pytest.raises(SpecError, match=r"^read_only=True: ") as refused:
+        minidocker.run(["true"], read_only=True, overlay=True)
+    assert refused.value.value is True
+    shared = NamespaceOptions.all().without_net()
+    with pytest.raises(SpecError, match=r"^network='none': ") as refused:
+        minidocker.run(["true"], network="none", namespaces=shared)
+    assert refused.value.value == "none"
+
+
 # --- unknown options ---------------------------------------------------------------------------
 
 KNOWN = ["hostname", "domainname", "network", "namespaces", "read_only", "tmpfs"]

@@ -3,21 +3,37 @@
 
 use std::io;
 
-use minidocker_core::error::{SpawnError, SpecError};
+use minidocker_core::error::{Remedy, SpawnError, SpecError, Value};
 use minidocker_core::step::Step;
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 static SPEC_ERROR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static SPELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static SPAWN_ERROR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// `minidocker._errors.SpecError`.
+/// A remedy with its setting spelled as Python does, by `minidocker._errors.spelled`.
+fn spelled(py: Python<'_>, remedy: &Remedy) -> PyResult<Py<PyAny>> {
+    let Some(setting) = remedy.setting() else { return remedy.text().into_py_any(py) };
+    let function = SPELLED.import(py, "minidocker._errors", "spelled")?;
+    let arguments = (remedy.text(), setting.name(), setting.to_string(), setting.kind());
+    Ok(function.call1(arguments)?.unbind())
+}
+
+/// `minidocker._errors.spec_error`.
 pub(crate) fn spec_error(py: Python<'_>, error: &SpecError) -> PyErr {
     let make = || -> PyResult<PyErr> {
-        let class = SPEC_ERROR.import(py, "minidocker._errors", "spec_error")?;
-        let made = class.call1((error.option, &error.value, &error.reason, &error.remedy))?;
+        let function = SPEC_ERROR.import(py, "minidocker._errors", "spec_error")?;
+        let (value, shown) = match &error.value {
+            Value::Flag(flag) => (flag.into_py_any(py)?, None),
+            Value::Word(word) => (word.into_py_any(py)?, None),
+            Value::Shown(text) => (py.None(), Some(text)),
+        };
+        let (reason, remedy) = (error.reason.text(), spelled(py, &error.remedy)?);
+        let made = function.call1((error.option, value, shown, reason, remedy))?;
         Ok(PyErr::from_value(made))
     };
     make().unwrap_or_else(|failure| failure)
@@ -31,7 +47,8 @@ pub(crate) fn spawn_error(py: Python<'_>, error: &SpawnError) -> PyErr {
         options.set_item("filename", error.filename.as_ref())?;
         options.set_item("step", error.step.name())?;
         options.set_item("doing", error.step.text())?;
-        options.set_item("hint", error.hint.as_ref())?;
+        let hint = error.hint.as_ref().map(|remedy| spelled(py, remedy)).transpose()?;
+        options.set_item("hint", hint)?;
         options.set_item("command", error.step == Step::Exec)?;
         Ok(PyErr::from_value(function.call((error.errno,), Some(&options))?))
     };

@@ -321,16 +321,41 @@ def spawn_error(
     return chosen(*arguments, filename, step=step, hint=hint, doing=doing)
 
 
-def spec_error(option: str, value: str, reason: str, remedy: str) -> SpecError:
+def spec_error(
+    option: str, value: bool | str | None, shown: str | None, reason: str, remedy: str
+) -> SpecError:
     """Return the exception for an option that the engine refused.
 
     Args:
         option: the keyword.
-        value: what it was, as a person would write it.
+        value: a flag or a word that it was.
+        shown: the text that stands for any other value.
         reason: why that cannot be.
         remedy: one thing to do about it.
     """
-    return SpecError(f"{reason}. {remedy}", option=option, value=_Shown(value))
+    given = value if shown is None else _Shown(shown)
+    return SpecError(f"{reason}. {remedy}", option=option, value=given)
+
+
+# What the engine advises in neutral words, as Python writes it.
+_SETTINGS = {
+    "new-namespace": "{neutral}: NamespaceOptions.with_{kind}()",
+    "shared-namespace": "{neutral}: NamespaceOptions.all().without_{kind}()",
+    "new-program": 'method="spawn"',
+}
+
+
+def spelled(text: str, setting: str, neutral: str, kind: str | None) -> str:
+    """Return a remedy of the engine's in Python's words.
+
+    Args:
+        text: a sentence with ``{}`` where the setting goes.
+        setting: the name of the setting, a key of ``_SETTINGS``.
+        neutral: the setting in the engine's words.
+        kind: the kind of namespace that it is about.
+    """
+    remedy = text.replace("{}", _SETTINGS[setting].format(neutral=neutral, kind=kind), 1)
+    return remedy[:1].upper() + remedy[1:]
 
 
 class _Shown(str):

@@ -78,7 +78,7 @@ fn refused(error: &io::Error) -> SpawnError {
     } else if refused.errno == libc::EACCES && !dumpable {
         let remedy = "The caller is not dumpable (it has changed its user id, for one), and its \
                       child's files in /proc belong to root: call prctl(PR_SET_DUMPABLE, 1) first";
-        refused.hint = Some(remedy.to_owned());
+        refused.hint = Some(remedy.into());
     }
     refused
 }
@@ -151,8 +151,7 @@ fn complaint(program: &str, mut said: std::fs::File) -> SpawnError {
     let mut error = SpawnError::new(Step::IdMaps, libc::EPERM).about(program);
     let said = String::from_utf8_lossy(&bytes);
     if read.is_ok() && !said.trim().is_empty() {
-        let hint = error.hint.unwrap_or_default();
-        error.hint = Some(format!("It said: {}. {hint}", said.trim()));
+        error.hint = error.hint.map(|hint| hint.after(&format!("It said: {}", said.trim())));
     }
     error
 }

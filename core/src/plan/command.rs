@@ -5,7 +5,7 @@ use super::confine::Confined;
 use super::ids::restore_dumpable;
 use super::number;
 use super::sequence::Sequence;
-use crate::error::SpecError;
+use crate::error::{Remedy, Setting, SpecError};
 use crate::host::Host;
 use crate::program::on_error;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
@@ -251,15 +251,15 @@ pub(super) fn check(
     if !command.new_session && new.contains(Kind::Pid) {
         return Err(SpecError::new(
             "start_new_session",
-            "False",
+            false,
             "a container with a new PID namespace is always in a session of its own",
-            "Leave it out, or share the PID namespace: NamespaceOptions.all().without_pid()",
+            Remedy::with("Leave it out, or {}", Setting::SharedNamespace(Kind::Pid.name())),
         ));
     }
     if !command.new_session && profile != Profile::Namespaces {
         return Err(SpecError::new(
             "start_new_session",
-            "False",
+            false,
             format!(
                 "with profile={profile} the command is always in a session of its own: in the caller's \
                  it could type into the caller's terminal"
@@ -272,7 +272,7 @@ pub(super) fn check(
             "process_group",
             group.to_string(),
             "the leader of a new session cannot join another process group",
-            "Pass 0 or leave it out, or pass start_new_session=False",
+            "Pass 0 or leave it out, or turn start_new_session off",
         ));
     }
     Ok(())

@@ -9,7 +9,7 @@
 use super::call::{Arg, at_cwd, named};
 use super::sequence::Sequence;
 use super::{limits, number};
-use crate::error::SpecError;
+use crate::error::{Remedy, SpecError};
 use crate::host::Host;
 use crate::host::files::{Files, ResolvedMount};
 use crate::program::pseudo;
@@ -17,6 +17,7 @@ use crate::spec::capabilities::{self, Capability, CapabilitySet};
 use crate::spec::confine::Confine;
 use crate::spec::landlock::{Abi, AccessFs, Handled, PARENT_FD_OFFSET, RULE_PATH_BENEATH};
 use crate::spec::landlock::{PathRule, path_beneath, restrict_flags};
+use crate::spec::namespaces::Kind;
 use crate::spec::profile::LandlockDomain;
 use crate::spec::seccomp::{self, Action, Arch, Filter, OnDenied, SeccompProfile, Target};
 use crate::spec::ulimits::Ulimit;
@@ -240,12 +241,12 @@ fn values(args: &[Arg]) -> [u64; 6] {
     values
 }
 
-fn needs_no_new_privileges(reason: &str) -> SpecError {
+fn needs_no_new_privileges(reason: &'static str) -> SpecError {
     SpecError::new(
         "no_new_privileges",
-        "False",
+        false,
         reason,
-        "Pass no_new_privileges=True, or make the user namespace new: NamespaceOptions.with_user()",
+        Remedy::with("Set no_new_privileges, or {}", Kind::User.made_new()),
     )
 }
 
@@ -263,7 +264,7 @@ fn kept(confine: &Confine, held: CapabilitySet, last: u8) -> Result<CapabilitySe
             "cap_add",
             name,
             "the caller does not have it, and no new user namespace gives it",
-            "Make the user namespace new: NamespaceOptions.with_user()",
+            Remedy::with("{}", Kind::User.made_new()),
         )),
         None => Ok(wanted.intersection(held)),
     }

@@ -13,7 +13,7 @@ use super::kernel_filesystems::KernelFilesystems;
 use super::sequence::Sequence;
 use super::stages::StageBuilder;
 use super::{command, number};
-use crate::error::SpecError;
+use crate::error::{Remedy, Setting, SpecError};
 use crate::program::{Header, role};
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
@@ -27,7 +27,7 @@ pub(super) fn cannot_enter() -> SpecError {
         "network",
         "a container",
         "a process inside could look into the copy of the caller while it enters",
-        "Use method=\"spawn\", which has nothing of the caller's memory",
+        Remedy::with("Use {}, which has nothing of the caller's memory", Setting::NewProgram),
     )
 }
 

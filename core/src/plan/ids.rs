@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::call::named;
 use super::number;
 use super::sequence::Sequence;
-use crate::error::SpecError;
+use crate::error::{Reason, Remedy, SpecError, Value};
 use crate::host::Host;
 use crate::host::ids::{Ids, inside_of, is_mapped};
 use crate::spec::namespaces::{Kind, NamespaceOptions};
@@ -66,8 +66,8 @@ pub(crate) fn maps_of(
                 return Err(SpecError::new(
                     option,
                     show(map),
-                    "ids are only mapped in a new user namespace",
-                    "Leave it out, or make the user namespace new: NamespaceOptions.with_user()",
+                    Reason::shared_namespace("ids are only mapped in a new user namespace"),
+                    Remedy::with("Leave it out, or {}", Kind::User.made_new()),
                 ));
             }
         }
@@ -184,7 +184,7 @@ impl MapRequest<'_> {
         if self.subordinate.is_empty() {
             return Err(SpecError::new(
                 self.option,
-                "'auto'",
+                Value::Word("auto"),
                 format!("{} has no row for the caller (id {})", self.helper, self.own),
                 "Add one as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
             ));
@@ -193,7 +193,7 @@ impl MapRequest<'_> {
     }
 
     fn check(&self, rows: &[IdRow]) -> Result<(), SpecError> {
-        let wrong = |reason: String, remedy: &str| {
+        let wrong = |reason: String, remedy: &'static str| {
             Err(SpecError::new(self.option, show(self.map), reason, remedy))
         };
         if rows.is_empty() {
@@ -237,13 +237,13 @@ fn row_text(row: &IdRow) -> String {
     format!("({}, {}, {})", row.inside, row.outside, row.count)
 }
 
-fn show(map: &IdMap) -> String {
+fn show(map: &IdMap) -> Value {
     match map {
-        IdMap::Caller => "None".to_owned(),
-        IdMap::Auto => "'auto'".to_owned(),
+        IdMap::Caller => Value::Word("caller"),
+        IdMap::Auto => Value::Word("auto"),
         IdMap::Rows(rows) => {
             let rows: Vec<String> = rows.iter().map(row_text).collect();
-            format!("[{}]", rows.join(", "))
+            format!("[{}]", rows.join(", ")).into()
         }
     }
 }

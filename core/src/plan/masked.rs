@@ -11,7 +11,7 @@ use super::mount_calls::{mount, set_attributes};
 use super::number;
 use super::sequence::{Appended, Sequence};
 use super::setup::NamespaceSetup;
-use crate::error::SpecError;
+use crate::error::{Reason, Remedy, SpecError};
 use crate::host::Host;
 use crate::host::files::DEVICES;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
@@ -298,7 +298,9 @@ pub(super) fn check(profile: Profile, new: NamespaceOptions) -> Result<(), SpecE
     Err(SpecError::of_text(
         "profile",
         profile.name(),
-        "it covers paths of the container's, and the mount namespace is shared with the caller",
-        "Make the mount namespace new: NamespaceOptions.with_mount()",
+        Reason::shared_namespace(
+            "it covers paths of the container's, and the mount namespace is shared with the caller",
+        ),
+        Remedy::with("{}", Kind::Mount.made_new()),
     ))
 }

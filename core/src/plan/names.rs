@@ -9,7 +9,7 @@ use super::mount_calls::mount;
 use super::number;
 use super::sequence::Sequence;
 use super::setup::NamespaceSetup;
-use crate::error::SpecError;
+use crate::error::{Reason, Remedy, SpecError};
 use crate::spec::Spec;
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
@@ -19,18 +19,27 @@ pub(super) fn check(spec: &Spec) -> Result<(), SpecError> {
     let show = |name: &[u8]| format!("{:?}", String::from_utf8_lossy(name));
     for (option, name) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
         let Some(name) = name else { continue };
-        let wrong =
-            |reason: String, remedy: &str| Err(SpecError::new(option, show(name), reason, remedy));
+        let wrong = |reason: Reason, remedy: Remedy| {
+            Err(SpecError::new(option, show(name), reason, remedy))
+        };
         if !(1..=64).contains(&name.len()) {
-            return wrong(format!("it has {} bytes", name.len()), "Give 1 to 64 bytes");
+            return wrong(
+                format!("it has {} bytes", name.len()).into(),
+                "Give 1 to 64 bytes".into(),
+            );
         }
         if CString::new(name.as_slice()).is_err() || name.iter().any(u8::is_ascii_whitespace) {
-            return wrong("it has a NUL or white space in it".into(), "Leave that character out");
+            return wrong(
+                "it has a NUL or white space in it".into(),
+                "Leave that character out".into(),
+            );
         }
         if !spec.namespaces.contains(Kind::Uts) {
             return wrong(
-                "setting it would change the caller's, since the UTS namespace is shared".into(),
-                "Make the UTS namespace new: NamespaceOptions.with_uts()",
+                Reason::shared_namespace(
+                    "setting it would change the caller's, since the UTS namespace is shared",
+                ),
+                Remedy::with("{}", Kind::Uts.made_new()),
             );
         }
     }

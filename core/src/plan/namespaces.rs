@@ -5,7 +5,7 @@ use super::file_calls::write_file;
 use super::mount_calls::mount;
 use super::number;
 use super::sequence::Sequence;
-use crate::error::SpecError;
+use crate::error::{Reason, Remedy, SpecError, Value};
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{IdMap, Network, Spec, TimeOffset};
 use crate::step::Step;
@@ -18,23 +18,22 @@ pub(super) fn clone_flags(new: NamespaceOptions) -> u64 {
 
 /// Which namespaces are made, once `network` has been considered.
 pub(super) fn new_namespaces(spec: &Spec) -> Result<NamespaceOptions, SpecError> {
-    let wrong = |value: &str, reason: &str, remedy: &str| {
-        Err(SpecError::new("network", value, reason, remedy))
-    };
     match spec.network {
-        Some(Network::None) if !spec.namespaces.contains(Kind::Net) => wrong(
-            "'none'",
-            "the network namespace is shared with the caller",
-            "Leave it out, or make the network namespace new: NamespaceOptions.with_net()",
-        ),
+        Some(Network::None) if !spec.namespaces.contains(Kind::Net) => Err(SpecError::new(
+            "network",
+            Value::Word("none"),
+            Reason::shared_namespace("the network namespace is shared with the caller"),
+            Remedy::with("Leave it out, or {}", Kind::Net.made_new()),
+        )),
         Some(Network::Host) => Ok(spec.namespaces.without_net()),
         Some(Network::Join(pid)) => {
             if spec.uid_map != IdMap::Caller || spec.gid_map != IdMap::Caller {
-                return wrong(
-                    &format!("<container {pid}>"),
+                return Err(SpecError::new(
+                    "network",
+                    format!("<container {pid}>"),
                     "the user namespace that owns the network is joined with it, and has its maps already",
                     "Leave uid_map and gid_map out",
-                );
+                ));
             }
             Ok(spec.namespaces.without_net().without_user())
         }
@@ -70,16 +69,16 @@ pub(super) fn check(spec: &Spec) -> Result<(), SpecError> {
         return Err(SpecError::new(
             "time_offsets",
             "…",
-            "clocks can only be set in a new time namespace",
-            "Make the time namespace new: NamespaceOptions.all().with_time()",
+            Reason::shared_namespace("clocks can only be set in a new time namespace"),
+            Remedy::with("{}", Kind::Time.made_new()),
         ));
     }
     if spec.init && !spec.namespaces.contains(Kind::Pid) {
         return Err(SpecError::new(
             "init",
-            "True",
-            "only a new PID namespace has a PID 1",
-            "Leave init out, or make the PID namespace new: NamespaceOptions.with_pid()",
+            true,
+            Reason::shared_namespace("only a new PID namespace has a PID 1"),
+            Remedy::with("Leave init out, or {}", Kind::Pid.made_new()),
         ));
     }
     Ok(())

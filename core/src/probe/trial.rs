@@ -87,7 +87,7 @@ impl Trial {
         };
         let host = Host::gather(&spec).map_err(Answer::of_error)?;
         let mut plan = Plan::new(&spec, Payload::Hold, &host, None)
-            .map_err(|error| Answer::Impossible { reason: error.reason })?;
+            .map_err(|error| Answer::Impossible { reason: error.reason.to_string() })?;
         let mut sequence = plan.stages.swap_remove(0).sequence;
         sequence.calls.retain(|call| call.step == Step::IdMaps || steps.contains(&call.step));
         for call in &mut sequence.calls {

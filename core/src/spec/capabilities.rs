@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::SpecError;
+use crate::error::{Reason, ReasonKind, SpecError};
 use crate::spec::nearest::nearest_or;
 
 /// The names in the order of their numbers, without the prefix `CAP_`.
@@ -135,7 +135,8 @@ pub(crate) fn named(option: &'static str, name: &str) -> Result<Capability, Spec
         let remedy = nearest_or(without_prefix(name), NAMES, || {
             "capabilities(7) lists them, and \"ALL\" is all of them".into()
         });
-        SpecError::of_text(option, name, "no capability has this name", remedy)
+        let reason = Reason::new(ReasonKind::UnknownName, "no capability has this name");
+        SpecError::of_text(option, name, reason, remedy)
     })
 }
 
@@ -390,10 +391,10 @@ mod tests {
         assert_eq!(all.bits(), (1 << 38) - 1);
         let error = resolve(CapabilitySet::EMPTY, &["BPF"], &NOTHING, 37).unwrap_err();
         assert_eq!(
-            (error.option, error.value.as_str(), error.reason.as_str()),
+            (error.option, error.value, error.reason.text()),
             (
                 "cap_add",
-                "\"CAP_BPF\"",
+                "\"CAP_BPF\"".into(),
                 "this kernel is older: its last capability is CAP_AUDIT_READ"
             )
         );

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
-use crate::error::SpecError;
+use crate::error::{Reason, ReasonKind, SpecError};
 use crate::spec::nearest::nearest_or;
 
 /// Where the writes to the root go.
@@ -137,9 +137,11 @@ impl Mount {
             no_exec: kernels_own && !matches!(self.kind, MountKind::Content { .. }),
             parameters: Vec::new(),
         };
-        let wrong = |reason: String, remedy: String| {
-            SpecError::new(self.option, self.shown(), reason, remedy)
+        let wrong = |kind, reason: String, remedy: String| {
+            SpecError::new(self.option, self.shown(), Reason::new(kind, reason), remedy)
         };
+        let contradiction =
+            |reason| wrong(ReasonKind::Contradiction, reason, "Give one of them".to_owned());
         let words = self.options.split(',').map(str::trim).filter(|word| !word.is_empty());
         let mut seen: Vec<&str> = Vec::new();
         for word in words {
@@ -150,13 +152,13 @@ impl Mount {
                 } else {
                     format!("the options {other:?} and {name:?} contradict each other")
                 };
-                return Err(wrong(reason, "Give one of them".to_owned()));
+                return Err(contradiction(reason));
             }
             seen.push(name);
             match (name, value) {
                 ("rw", None) if self.read_only => {
-                    let reason = "the option \"rw\" contradicts read_only=True".to_owned();
-                    return Err(wrong(reason, "Give one of them".to_owned()));
+                    let reason = "the option \"rw\" contradicts read_only".to_owned();
+                    return Err(contradiction(reason));
                 }
                 ("ro", None) => options.read_only = true,
                 ("rw", None) => {}
@@ -175,15 +177,15 @@ impl Mount {
                     let names = || known().collect::<Vec<_>>().join(", ");
                     let remedy = nearest_or(name, known(), || format!("There are: {}", names()));
                     let kind = self.kind.name();
-                    let reason = if known().any(|known| known == name) {
-                        format!(
-                            "the option {name:?} takes {}",
-                            if value.is_some() { "no value" } else { "a value: name=value" }
-                        )
+                    let (mistake, reason) = if known().any(|known| known == name) {
+                        let takes =
+                            if value.is_some() { "no value" } else { "a value: name=value" };
+                        (ReasonKind::Invalid, format!("the option {name:?} takes {takes}"))
                     } else {
-                        format!("a mount of type {kind:?} has no option {name:?}")
+                        let reason = format!("a mount of type {kind:?} has no option {name:?}");
+                        (ReasonKind::UnknownName, reason)
                     };
-                    return Err(wrong(reason, remedy));
+                    return Err(wrong(mistake, reason, remedy));
                 }
             }
         }
@@ -209,7 +211,7 @@ fn contradict(one: &str, other: &str) -> bool {
 /// The components of an absolute path without `..`.
 fn absolute<'a>(option: &'static str, path: &'a CStr) -> Result<Vec<&'a [u8]>, SpecError> {
     let bytes = path.to_bytes();
-    let wrong = |reason: &str, remedy: &str| {
+    let wrong = |reason: &'static str, remedy: &'static str| {
         Err(SpecError::of_text(option, path.to_string_lossy(), reason, remedy))
     };
     if bytes.first() != Some(&b'/') {
@@ -255,18 +257,25 @@ mod tests {
     #[test]
     fn a_wrong_option_gets_the_nearest_right_one() {
         let error = tmpfs("noexce").parse_options().unwrap_err();
-        assert_eq!(error.remedy, "Did you mean \"noexec\"?");
-        assert!(tmpfs("size").parse_options().unwrap_err().reason.contains("name=value"));
-        assert!(tmpfs("exec,noexec").parse_options().unwrap_err().reason.contains("contradict"));
-        assert!(tmpfs("ro,rw").parse_options().unwrap_err().reason.contains("contradict"));
-        assert!(tmpfs("size=1,size=2").parse_options().unwrap_err().reason.contains("twice"));
+        assert_eq!(error.remedy, "Did you mean \"noexec\"?".into());
+        assert!(tmpfs("size").parse_options().unwrap_err().reason.text().contains("name=value"));
+        assert!(
+            tmpfs("exec,noexec").parse_options().unwrap_err().reason.text().contains("contradict")
+        );
+        assert!(tmpfs("ro,rw").parse_options().unwrap_err().reason.text().contains("contradict"));
+        assert!(
+            tmpfs("size=1,size=2").parse_options().unwrap_err().reason.text().contains("twice")
+        );
     }
 
     #[test]
     fn a_target_is_absolute_and_says_what_it_means() {
         let components = |target: &CStr| {
             let mount = Mount { target: target.into(), ..tmpfs("") };
-            mount.components().map(|components| components.len()).map_err(|error| error.reason)
+            mount
+                .components()
+                .map(|components| components.len())
+                .map_err(|error| error.reason.to_string())
         };
         assert_eq!(components(c"/a//b/./c"), Ok(3));
         assert!(components(c"a/b").unwrap_err().contains("not an absolute path"));

@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::error::SpecError;
+use crate::error::{Reason, ReasonKind, SpecError};
 use crate::spec::capabilities::CapabilitySet;
 use crate::spec::landlock::{AccessFs, PathRule, Scope};
 use crate::spec::nearest::nearest_or;
@@ -264,7 +264,12 @@ impl FromStr for Profile {
         Self::ALL.into_iter().find(|profile| profile.name() == name).ok_or_else(|| {
             let names = Self::ALL.map(Self::name);
             let remedy = nearest_or(name, names, || format!("It is one of {}", names.join(", ")));
-            SpecError::of_text("profile", name, "no profile has this name", remedy)
+            SpecError::of_text(
+                "profile",
+                name,
+                Reason::new(ReasonKind::UnknownName, "no profile has this name"),
+                remedy,
+            )
         })
     }
 }
@@ -286,7 +291,7 @@ mod tests {
             "profile=\"untrustd\": no profile has this name. Did you mean \"untrusted\"?"
         );
         let error = "x".parse::<Profile>().unwrap_err();
-        assert_eq!(error.remedy, "It is one of namespaces, docker, untrusted");
+        assert_eq!(error.remedy, "It is one of namespaces, docker, untrusted".into());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Resource limits by the names that docker gives them.
 
-use crate::error::SpecError;
+use crate::error::{Reason, ReasonKind, SpecError};
 use crate::spec::nearest::nearest_or;
 
 /// `RLIM_INFINITY`: no limit.
@@ -139,7 +139,12 @@ fn resource(name: &str) -> Result<u32, SpecError> {
         let remedy = nearest_or(name, names(), || {
             format!("It is one of {}", names().collect::<Vec<_>>().join(", "))
         });
-        SpecError::of_text("ulimits", name, "no resource limit has this name", remedy)
+        SpecError::of_text(
+            "ulimits",
+            name,
+            Reason::new(ReasonKind::UnknownName, "no resource limit has this name"),
+            remedy,
+        )
     })
 }
 

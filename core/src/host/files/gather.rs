@@ -47,12 +47,7 @@ impl<'a> Gatherer<'a> {
             let mut binds = Vec::new();
             let entries = coverer.entries(source, Path::new(""), &mut binds).map_err(|error| {
                 let reason = format!("{} cannot be covered: {error}", source.display());
-                SpecError::new(
-                    "overlay",
-                    "True",
-                    reason,
-                    "Unmount what is below it, or pass rootfs",
-                )
+                SpecError::new("overlay", true, reason, "Unmount what is below it, or pass rootfs")
             })?;
             for bind in binds {
                 let outside = source.join(&bind);
@@ -281,7 +276,7 @@ impl<'a> Gatherer<'a> {
         first: usize,
         table: &[MountPoint],
     ) -> Result<(Spot, MountKind), SpecError> {
-        let wrong = |reason: String, remedy: &str| {
+        let wrong = |reason: String, remedy: &'static str| {
             SpecError::new(mount.option, mount.shown(), reason, remedy)
         };
         let (directory, backing, kind) = sources::resolve(mount, table)?;
@@ -415,6 +410,6 @@ fn not_assembled(
             "the mount point is missing, and {} cannot get one inside: {why}",
             directory.display()
         ),
-        "Make the mount point outside, or pass overlay=True",
+        "Make the mount point outside, or pass overlay",
     )
 }

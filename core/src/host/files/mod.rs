@@ -16,7 +16,7 @@ pub(crate) use tree::{Entries, Node, Owner};
 
 use gather::Gatherer;
 
-use crate::error::SpecError;
+use crate::error::{Reason, ReasonKind, Remedy, SpecError};
 use crate::spec::namespaces::Kind;
 use crate::spec::{Mount, MountKind, MountOptions, Overlay, Spec};
 
@@ -202,15 +202,20 @@ fn check(spec: &Spec) -> Result<Vec<MountOptions>, SpecError> {
         return Err(SpecError::new(
             option,
             "…",
-            "it would change the caller's files, since the mount namespace is shared",
-            "Make the mount namespace new: NamespaceOptions.with_mount()",
+            Reason::shared_namespace(
+                "it would change the caller's files, since the mount namespace is shared",
+            ),
+            Remedy::with("{}", Kind::Mount.made_new()),
         ));
     }
     if spec.read_only && spec.overlay != Overlay::None {
         return Err(SpecError::new(
             "read_only",
-            "True",
-            "it contradicts overlay, which is there to be written to",
+            true,
+            Reason::new(
+                ReasonKind::Contradiction,
+                "it contradicts overlay, which is there to be written to",
+            ),
             "Give one of them",
         ));
     }

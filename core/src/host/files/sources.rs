@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::mountinfo::{self, MountPoint};
 use super::view::Backing;
 use super::{OuterDirectory, Owner, c_string};
-use crate::error::SpecError;
+use crate::error::{Reason, ReasonKind, SpecError};
 use crate::spec::nearest::nearest;
 use crate::spec::{Mount, MountKind};
 
@@ -20,6 +20,7 @@ fn path_of(path: &CStr) -> &Path {
 /// A directory outside, without links.
 pub(super) fn directory(option: &'static str, path: &CStr) -> Result<PathBuf, SpecError> {
     let wrong = |reason: String, remedy: String| {
+        let reason = Reason::new(ReasonKind::Outside, reason);
         SpecError::of_text(option, path.to_string_lossy(), reason, remedy)
     };
     let outside = path_of(path);
@@ -48,7 +49,7 @@ pub(super) fn layer(
                 return Err(SpecError::of_text(
                     option,
                     value,
-                    "it is not a directory",
+                    Reason::new(ReasonKind::Outside, "it is not a directory"),
                     "A layer's directory has nothing in it but upper and work: give another",
                 ));
             }
@@ -73,6 +74,7 @@ pub(super) fn resolve(
                 .map_err(|error| {
                     let reason = format!("the source {}: {}", shows(source), reason(&error));
                     let remedy = remedy(outside, &error);
+                    let reason = Reason::new(ReasonKind::Outside, reason);
                     SpecError::new(mount.option, mount.shown(), reason, remedy)
                 })?;
             let (directory, path) = found;

@@ -166,7 +166,7 @@ fn without_a_user_namespace_only_what_the_caller_has_is_kept() {
     assert!(lines.iter().any(|line| line.contains(&format!("permitted={set}"))), "{lines:#?}");
     let add = Confine { cap_add: vec!["NET_ADMIN".into()], ..drop() };
     let error = make(add, &host).unwrap_err();
-    assert_eq!((error.option, error.value.as_str()), ("cap_add", "\"NET_ADMIN\""));
+    assert_eq!((error.option, error.value), ("cap_add", "\"NET_ADMIN\"".into()));
     // "ALL" is every one that there is.
     let all = Confine { cap_add: vec!["ALL".into()], ..drop() };
     assert!(make(all, &host).is_ok());
@@ -208,12 +208,12 @@ fn a_filter_that_stops_the_start_of_the_command_is_refused_by_the_calls_name() {
     assert!(plan(&spec(only(&["execve", "exit_group"])), &command(), &root()).is_ok());
     // With init a failure is said on a pipe.
     let init = Spec { init: true, ..spec(only(&["execve", "exit_group"])) };
-    assert_eq!(plan(&init, &command(), &root()).unwrap_err().value, "\"write\"");
+    assert_eq!(plan(&init, &command(), &root()).unwrap_err().value, "\"write\"".into());
     // And with new privileges the user comes after the filter.
     let early = Confine { no_new_privileges: Some(false), ..only(&["execve", "exit_group"]) };
     let user = CommandSpec { user: Some(1000), ..command() };
     let error = plan(&spec(early), &user, &root()).unwrap_err();
-    assert_eq!(error.value, "\"rt_sigprocmask\"");
+    assert_eq!(error.value, "\"rt_sigprocmask\"".into());
 }
 
 #[test]

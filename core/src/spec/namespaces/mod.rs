@@ -14,6 +14,7 @@ use nix::sched::CloneFlags;
 
 pub use options::{NamespaceOptions, NamespaceOptionsBuilder};
 
+use crate::error::Setting;
 use crate::linux::CLONE_NEWTIME;
 
 /// One kind of namespace, as namespaces(7) lists them.
@@ -63,6 +64,11 @@ impl Kind {
             Self::Cgroup => "cgroup",
             Self::Time => "time",
         }
+    }
+
+    /// What a remedy says that makes it new.
+    pub(crate) const fn made_new(self) -> Setting {
+        Setting::NewNamespace(self.name())
     }
 
     /// The file in `/proc/PID/ns`, where the kernel says `mnt` for mount.

@@ -139,7 +139,7 @@ fn call(name: &str) -> Result<Syscall, SpecError> {
 }
 
 fn condition(arg: &ArgCondition) -> Result<Condition, SpecError> {
-    let wrong = |value: String, reason: &str, remedy: &str| {
+    let wrong = |value: String, reason: &'static str, remedy: &'static str| {
         Err(SpecError::new("seccomp", value, reason, remedy))
     };
     if arg.index > 5 {

@@ -15,7 +15,7 @@ use super::{
     Action, Arch, Comparison, Condition, Guard, Horizon, KernelVersion, Rule, SeccompProfile,
     Syscall, Width, errno,
 };
-use crate::error::SpecError;
+use crate::error::{Remedy, SpecError, Value};
 use crate::spec::capabilities::{self, Capability};
 use crate::spec::nearest::nearest_or;
 
@@ -347,7 +347,7 @@ fn guard(at: Arguments<'_>, object: Option<&Object<JsonGuard>>) -> Result<Guard,
 
 fn capability(at: Arguments<'_>, name: &str) -> Result<Capability, SpecError> {
     capabilities::named(OPTION, name).map_err(|mut error| {
-        error.reason = format!("{at} is not a capability");
+        error.reason = format!("{at} is not a capability").into();
         error
     })
 }
@@ -413,13 +413,13 @@ fn nearest_of<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> S
 /// An error about the value at `at`: `reason` ends a sentence that begins with its place.
 fn wrong(
     at: Arguments<'_>,
-    value: impl Into<String>,
+    value: impl Into<Value>,
     reason: &str,
-    remedy: impl Into<String>,
+    remedy: impl Into<Remedy>,
 ) -> SpecError {
     SpecError::new(OPTION, value, format!("{at} {reason}"), remedy)
 }
 
-fn wrong_text(at: Arguments<'_>, text: &str, reason: &str, remedy: impl Into<String>) -> SpecError {
+fn wrong_text(at: Arguments<'_>, text: &str, reason: &str, remedy: impl Into<Remedy>) -> SpecError {
     wrong(at, format!("{text:?}"), reason, remedy)
 }

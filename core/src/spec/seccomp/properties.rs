@@ -262,7 +262,7 @@ proptest! {
         text[place] = with;
         if let Err(error) = SeccompProfile::parse(&text.iter().collect::<String>()) {
             prop_assert_eq!(error.option, "seccomp");
-            prop_assert!(!error.reason.is_empty() && !error.remedy.is_empty());
+            prop_assert!(!error.reason.text().is_empty() && !error.remedy.text().is_empty());
         }
     }
 }

@@ -531,7 +531,7 @@ fn a_filter_longer_than_the_kernel_takes_is_refused() {
     let target = target(Arch::X86_64, CapabilitySet::EMPTY);
     let profile = SeccompProfile::from_calls(Action::REFUSE, &rules).unwrap();
     let error = compile(&profile, &target, OnDenied::Errno).unwrap_err();
-    assert!(error.reason.contains("4096"), "{error}");
+    assert!(error.reason.text().contains("4096"), "{error}");
     // Long ones that fit have jumps of more than 255 instructions in them.
     let profile = SeccompProfile::from_calls(Action::REFUSE, &rules[..300]).unwrap();
     let filter = compile(&profile, &target, OnDenied::Errno).unwrap();

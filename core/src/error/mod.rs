@@ -1,6 +1,16 @@
 //! What can go wrong: a specification that is wrong on any machine, or a kernel that refuses.
+//!
+//! The texts are neutral: a language that calls this crate spells a [`Value`] and a [`Setting`] as its users
+//! write them.
+
+mod hints;
+mod reason;
+mod remedy;
 
 use std::ffi::OsString;
+
+pub use reason::{Reason, ReasonKind, Value};
+pub use remedy::{Remedy, Setting};
 
 use crate::step::Step;
 
@@ -10,20 +20,20 @@ use crate::step::Step;
 pub struct SpecError {
     /// The option as the caller knows it, for example `hostname`.
     pub option: &'static str,
-    /// Its value, as a person would write it.
-    pub value: String,
+    /// Its value.
+    pub value: Value,
     /// Why that cannot be.
-    pub reason: String,
-    /// One thing to do about it, as a sentence.
-    pub remedy: String,
+    pub reason: Reason,
+    /// One thing to do about it.
+    pub remedy: Remedy,
 }
 
 impl SpecError {
     pub(crate) fn new(
         option: &'static str,
-        value: impl Into<String>,
-        reason: impl Into<String>,
-        remedy: impl Into<String>,
+        value: impl Into<Value>,
+        reason: impl Into<Reason>,
+        remedy: impl Into<Remedy>,
     ) -> Self {
         Self { option, value: value.into(), reason: reason.into(), remedy: remedy.into() }
     }
@@ -32,8 +42,8 @@ impl SpecError {
     pub(crate) fn of_text(
         option: &'static str,
         text: impl AsRef<str>,
-        reason: impl Into<String>,
-        remedy: impl Into<String>,
+        reason: impl Into<Reason>,
+        remedy: impl Into<Remedy>,
     ) -> Self {
         Self::new(option, format!("{:?}", text.as_ref()), reason, remedy)
     }
@@ -41,13 +51,8 @@ impl SpecError {
     /// For text that the kernel would read to its first NUL only.
     #[must_use]
     pub fn embedded_nul(option: &'static str, bytes: &[u8]) -> Self {
-        let value = format!("{:?}", String::from_utf8_lossy(bytes));
-        Self::new(
-            option,
-            value,
-            "there is a NUL character in it (embedded null byte)",
-            "Leave it out",
-        )
+        let reason = "there is a NUL character in it (embedded null byte)";
+        Self::of_text(option, String::from_utf8_lossy(bytes), reason, "Leave it out")
     }
 }
 
@@ -61,15 +66,15 @@ pub struct SpawnError {
     pub errno: i32,
     /// The file that it was about, if any.
     pub filename: Option<OsString>,
-    /// One thing to do about it, as a sentence.
-    pub hint: Option<String>,
+    /// One thing to do about it.
+    pub hint: Option<Remedy>,
 }
 
 impl SpawnError {
     /// The failure of a step, with its remedy.
     #[must_use]
     pub fn new(step: Step, errno: i32) -> Self {
-        Self { step, errno, filename: None, hint: Some(step.hint(errno).to_owned()) }
+        Self { step, errno, filename: None, hint: Some(hints::hint(step, errno)) }
     }
 
     pub(crate) fn from_io(step: Step, error: &std::io::Error) -> Self {

@@ -1,0 +1,211 @@
+//! What helps where the kernel refuses a step.
+
+use super::remedy::{Remedy, Setting};
+use crate::step::Step;
+
+/// Returns one remedy: what helps for the errors that people meet, where to look for the others.
+pub(super) fn hint(step: Step, errno: i32) -> Remedy {
+    // What is spelled differently in each language comes first.
+    match (step, errno) {
+        (Step::MountProc, libc::EPERM) => Remedy::with(
+            "Something hides parts of the caller's /proc (docker does): start that container with \
+             `--security-opt systempaths=unconfined`, or {}",
+            Setting::SharedNamespace("pid"),
+        ),
+        (Step::Confine, libc::EINVAL) => Remedy::with(
+            "A C library's at-fork handler started a thread in the copy, which would stay free: use {}",
+            Setting::NewProgram,
+        ),
+        (Step::ForkCaller, libc::ENOMEM) => Remedy::with(
+            "The kernel does not promise that much memory twice (vm.overcommit_memory): use {}",
+            Setting::NewProgram,
+        ),
+        (Step::ForkCaller, libc::EINVAL) => Remedy::with(
+            "A C library's at-fork handler starts threads in the parent, which it would lose: use {}",
+            Setting::NewProgram,
+        ),
+        _ => common(step, errno).into(),
+    }
+}
+
+const fn common(step: Step, errno: i32) -> &'static str {
+    match (step, errno) {
+        (Step::Clone, libc::EPERM) => {
+            "A caller without privileges needs a new user namespace, and the system must allow one: `minidocker doctor` tells what forbids it"
+        }
+        (Step::Clone, libc::ENOSPC) => {
+            "A limit of /proc/sys/user/max_*_namespaces (or the nesting depth of 32) is reached: \
+                 raise it with sysctl, or end containers that are no longer needed"
+        }
+        (Step::Clone | Step::Fork | Step::ForkCaller | Step::Watchdog, libc::EAGAIN) => {
+            "The limit of processes (RLIMIT_NPROC, or the cgroup's pids.max) is reached: end some \
+                 or raise it"
+        }
+        (Step::ForkCaller, errno) => whatever_the_step(errno),
+        (Step::Clone | Step::Fork, libc::ENOMEM) => {
+            "Memory is short, or the PID namespace has no live init any more"
+        }
+        (Step::Clone | Step::Time, libc::EINVAL) => {
+            "This kernel lacks one of the namespaces asked for: `minidocker doctor` tells which"
+        }
+        (Step::Watchdog, libc::EPIPE | libc::ECONNREFUSED) => {
+            "The watchdog of this process was killed: try again, which starts a new one"
+        }
+        (Step::Watchdog, libc::ETOOMANYREFS) => {
+            "The user's processes are sending as many descriptors as one may have open (RLIMIT_NOFILE): \
+                 raise it (ulimit -n), or try again when fewer containers are being started"
+        }
+        (Step::Helper | Step::ExecHelper, libc::EACCES) => {
+            "Executing from a memfd is forbidden: set vm.memfd_noexec to 0 or 1"
+        }
+        (Step::IdMaps, libc::EPERM | libc::EACCES) => {
+            "Ids other than one's own need root, or rows in /etc/subuid and /etc/subgid and the \
+                 programs newuidmap and newgidmap (package uidmap)"
+        }
+        (Step::IdMaps, libc::EINVAL) => {
+            "The rows overlap, or map ids that the caller's own user namespace does not have"
+        }
+        (Step::IdMaps, libc::ENOENT) => {
+            "Mount /proc in the caller's own PID namespace, and install newuidmap and newgidmap \
+                 (package uidmap) for subordinate ids"
+        }
+        (Step::MountSys, libc::EPERM) => {
+            "Something hides parts of the caller's /sys (docker does): start that container with \
+                 `--security-opt systempaths=unconfined`, or pass network=\"host\""
+        }
+        (
+            Step::PrivateMounts
+            | Step::MountShm
+            | Step::Hosts
+            | Step::Hostname
+            | Step::Domainname
+            | Step::Loopback,
+            libc::EPERM | libc::EACCES,
+        ) => {
+            "The user namespace carries no capabilities here (AppArmor's restriction of \
+                 unprivileged user namespaces does that): `minidocker doctor` tells what forbids it"
+        }
+        (Step::Enter | Step::Target, libc::EPERM | libc::EACCES) => {
+            "Only root, or the user who started the container, can enter it"
+        }
+        (Step::Enter | Step::Target, libc::ESRCH | libc::ENOENT) => {
+            "The container has ended: start it again"
+        }
+        (Step::Groups, libc::EPERM) => {
+            "A user namespace made without privileges forbids setgroups: leave extra_groups out, \
+                 or pass uid_map=\"auto\" and gid_map=\"auto\""
+        }
+        (Step::Groups | Step::Group | Step::User | Step::Root, libc::EINVAL) => {
+            "The id is not mapped in the container's user namespace: add a row to uid_map and gid_map"
+        }
+        (Step::Group | Step::User, libc::EPERM) => {
+            "Only root, inside or outside, becomes somebody else: use a new user namespace"
+        }
+        (Step::Terminal, libc::ENOTTY) => {
+            "Standard input is not a terminal: make a pseudo terminal"
+        }
+        (Step::Exec, libc::ENOENT) => {
+            "No such command inside: check the name, PATH in env, and the interpreter that a script names"
+        }
+        (Step::Exec, libc::EACCES) => {
+            "It has to be a file that the user inside may execute (chmod +x), and the directories of PATH \
+                 such that it may search them"
+        }
+        (Step::Exec, libc::ENOEXEC) => {
+            "Not a program of this machine: a script needs a first line such as #!/bin/sh"
+        }
+        (Step::WorkingDirectory, libc::ENOENT | libc::ENOTDIR) => {
+            "The directory has to exist inside: pass another cwd"
+        }
+        (Step::WorkingDirectory, libc::EACCES) => {
+            "The directory is not accessible inside: pass another cwd"
+        }
+        _ => about_confinement(step, errno),
+    }
+}
+
+const fn about_values(step: Step, errno: i32) -> &'static str {
+    match (step, errno) {
+        (Step::Exec, libc::E2BIG) => {
+            "Arguments and environment together are too long (a quarter of ulimit -s): pass a file"
+        }
+        (Step::Descriptors | Step::Stdio, libc::EBADF) => {
+            "One of the descriptors for the command is not open in the calling process: open it first"
+        }
+        (Step::Time, libc::ERANGE) => {
+            "A clock inside would be negative, or too far in the future: choose a smaller offset"
+        }
+        _ => whatever_the_step(errno),
+    }
+}
+
+const fn about_confinement(step: Step, errno: i32) -> &'static str {
+    match (step, errno) {
+        (Step::WorkingDirectory, libc::ELOOP) => {
+            "What /proc/PID/fd and the like link to may be outside: pass the path inside as cwd"
+        }
+        (Step::Exec, libc::EPERM) => {
+            "The file has a capability (getcap(8)) that the container may not have: give it with \
+                 cap_add, or execute a copy of the file"
+        }
+        (Step::Ulimits, libc::EPERM) => {
+            "Only root outside raises a hard limit: give one at or below the caller's own (ulimit -Ha)"
+        }
+        (Step::Seccomp, libc::ENOSYS | libc::EINVAL) => {
+            "This kernel has no seccomp filters, or not these flags: pass seccomp=\"unconfined\""
+        }
+        (Step::Capabilities, libc::EPERM) => {
+            "The caller does not have what it is to keep: use a new user namespace"
+        }
+        _ => about_files(step, errno),
+    }
+}
+
+const fn about_files(step: Step, errno: i32) -> &'static str {
+    match (step, errno) {
+        (Step::Overlay | Step::MountSource, libc::EINVAL) => {
+            "An overlay refuses a directory with something mounted below it, a layer that is itself \
+                 on an overlay, and file systems whose names ignore case: pass another directory"
+        }
+        (Step::Overlay | Step::MountSource, libc::EACCES) => {
+            "The caller has to be able to write to the directory of an overlay: pass another one"
+        }
+        (Step::Overlay | Step::MountSource, libc::ELOOP | libc::EBUSY) => {
+            "Another overlay uses that directory: end it, or pass another directory"
+        }
+        (Step::PivotRoot, libc::EINVAL) => {
+            "The caller's own root is not a mount point, as after chroot(2): run it from one that is"
+        }
+        (Step::Mount | Step::MountPoint, libc::ENOENT | libc::ENOTDIR) => {
+            "The target is not there inside, and cannot be made there: choose another one"
+        }
+        (Step::Mount, libc::EINVAL) => {
+            "The file system does not take one of the options: leave it out"
+        }
+        (Step::Mount | Step::ReadOnly | Step::MakeRoot | Step::MountSource, libc::EPERM) => {
+            "The namespace that it belongs to has to be new too (proc: pid, sysfs: net, mqueue: ipc), \
+                 and mounts of the host's keep their restrictions"
+        }
+        _ => about_values(step, errno),
+    }
+}
+
+/// The remedies for errors that mean the same in every step.
+const fn whatever_the_step(errno: i32) -> &'static str {
+    match errno {
+        libc::EMFILE => {
+            "The process has too many open files: close some, or raise RLIMIT_NOFILE (ulimit -n)"
+        }
+        libc::ENFILE => "The system has too many open files: raise fs.file-max",
+        libc::ENOMEM => "Memory is short: end something, or raise the control group's limit",
+        libc::ENOSPC => {
+            "The disk, or a limit such as /proc/sys/fs/mount-max, is full: free some or raise it"
+        }
+        libc::ENOSYS => {
+            "This kernel, or a seccomp filter around the caller, lacks the call: `minidocker doctor` \
+                 tells which"
+        }
+        libc::EPERM | libc::EACCES => "`minidocker doctor` tells what forbids it here",
+        _ => "`minidocker explain` shows the calls, and `minidocker doctor` what works here",
+    }
+}

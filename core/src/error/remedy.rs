@@ -1,0 +1,134 @@
+//! What to do about an error, in words of no language.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// One thing to do, as a sentence without its full stop.
+///
+/// A part of it may be a [`Setting`], which each language spells in a way of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remedy {
+    /// The sentence, with `{}` where the setting goes.
+    text: Cow<'static, str>,
+    setting: Option<Setting>,
+}
+
+/// A change to what is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Setting {
+    /// Make the namespace of the kind with this [name](crate::spec::namespaces::Kind::name) new.
+    NewNamespace(&'static str),
+    /// Share the namespace of the kind with this name with the caller.
+    SharedNamespace(&'static str),
+    /// Start a new program instead of a copy of the caller.
+    NewProgram,
+}
+
+impl Remedy {
+    /// A sentence with `{}` in it, which stands for `setting`.
+    pub(crate) fn with(text: impl Into<Cow<'static, str>>, setting: Setting) -> Self {
+        Self { text: text.into(), setting: Some(setting) }
+    }
+
+    /// The same remedy after another sentence.
+    pub(crate) fn after(mut self, sentence: &str) -> Self {
+        self.text = format!("{sentence}. {}", self.text).into();
+        self
+    }
+
+    /// The sentence, with `{}` where the setting goes if there is one.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The setting that the sentence is about.
+    #[must_use]
+    pub const fn setting(&self) -> Option<Setting> {
+        self.setting
+    }
+}
+
+impl From<&'static str> for Remedy {
+    fn from(text: &'static str) -> Self {
+        Self { text: text.into(), setting: None }
+    }
+}
+
+impl From<String> for Remedy {
+    fn from(text: String) -> Self {
+        Self { text: text.into(), setting: None }
+    }
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(setting) = self.setting else { return f.write_str(&self.text) };
+        let setting = setting.to_string();
+        if let Some(rest) = self.text.strip_prefix("{}") {
+            let (first, others) = setting.split_at(1);
+            return write!(f, "{}{others}{rest}", first.to_uppercase());
+        }
+        f.write_str(&self.text.replacen("{}", &setting, 1))
+    }
+}
+
+impl Setting {
+    /// Its name, for a table of spellings: `"new-namespace"`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NewNamespace(_) => "new-namespace",
+            Self::SharedNamespace(_) => "shared-namespace",
+            Self::NewProgram => "new-program",
+        }
+    }
+
+    /// The kind of namespace that it is about.
+    #[must_use]
+    pub const fn kind(self) -> Option<&'static str> {
+        match self {
+            Self::NewNamespace(kind) | Self::SharedNamespace(kind) => Some(kind),
+            Self::NewProgram => None,
+        }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NewNamespace(kind) => write!(f, "make the {} namespace new", title(kind)),
+            Self::SharedNamespace(kind) => write!(f, "share the {} namespace", title(kind)),
+            Self::NewProgram => f.write_str("a new program"),
+        }
+    }
+}
+
+/// The kind of a namespace as namespaces(7) writes it.
+fn title(kind: &str) -> Cow<'_, str> {
+    match kind {
+        "pid" | "ipc" | "uts" => kind.to_uppercase().into(),
+        "net" => "network".into(),
+        _ => kind.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_spelled_where_the_sentence_has_room_for_it() {
+        let remedy = Remedy::with("{}", Setting::NewNamespace("uts"));
+        assert_eq!(remedy.to_string(), "Make the UTS namespace new");
+        let remedy = Remedy::with("Leave it out, or {}", Setting::NewNamespace("net"));
+        assert_eq!(remedy.to_string(), "Leave it out, or make the network namespace new");
+        assert_eq!(
+            remedy.after("It said: no").to_string(),
+            "It said: no. Leave it out, or make the network namespace new"
+        );
+        let remedy = Remedy::from("Leave it out");
+        assert_eq!((remedy.to_string().as_str(), remedy.setting()), ("Leave it out", None));
+    }
+}
