@@ -13,12 +13,12 @@ use libc::{c_int, c_long};
 use minidocker_core::spec::capabilities::CapabilitySet;
 use minidocker_core::spec::landlock::{Abi, AccessFs, Handled, RULE_PATH_BENEATH, path_beneath};
 use minidocker_core::spec::seccomp::{
-    Arch, Filter, KernelVersion, OnDenied, SeccompProfile, Target, compile, docker, untrusted,
+    Arch, Filter, KernelVersion, OnDenied, Platform, SeccompProfile, compile, docker, untrusted,
 };
 
 fn compiled(profile: &SeccompProfile, on_denied: OnDenied) -> Filter {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let target = Target {
+    let target = Platform {
         arch: Arch::NATIVE.unwrap(),
         kernel: KernelVersion::of_release(&release).unwrap(),
         capabilities: CapabilitySet::EMPTY,

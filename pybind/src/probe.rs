@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use minidocker_core::probe::{Answer, Options, Probe, landlock_version, root_is_a_mount};
+use minidocker_core::probe::{Answer, Probe, ProbeOptions, landlock_version, root_is_a_mount};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -33,7 +33,7 @@ fn probe(
     let path = path.map(CString::new).transpose()?;
     let timeout = Duration::try_from_secs_f64(timeout)
         .map_err(|error| PyValueError::new_err(format!("timeout={timeout}: {error}")))?;
-    let options = Options { user_namespace, path, timeout };
+    let options = ProbeOptions { user_namespace, path, timeout };
     match py.detach(|| probe.run(&options)) {
         Answer::Works => Ok(None),
         Answer::Refused { call, errno, filename } => Ok(Some(("refused", call, errno, filename))),

@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use minidocker_core::spec::capabilities::CapabilitySet;
-use minidocker_core::spec::seccomp::{Arch, KernelVersion, OnDenied, SeccompProfile, Target, compile};
+use minidocker_core::spec::seccomp::{Arch, KernelVersion, OnDenied, SeccompProfile, Platform, compile};
 
 fuzz_target!(|text: &str| {
     let profile = match SeccompProfile::parse(text) {
@@ -18,7 +18,7 @@ fuzz_target!(|text: &str| {
     };
     for arch in [Arch::X86_64, Arch::Aarch64] {
         for on_denied in [OnDenied::Errno, OnDenied::Kill, OnDenied::Log] {
-            let target = Target {
+            let target = Platform {
                 arch,
                 kernel: KernelVersion { major: 6, minor: 1 },
                 capabilities: CapabilitySet::DOCKER,

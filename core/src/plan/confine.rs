@@ -19,7 +19,7 @@ use crate::spec::landlock::{Abi, AccessFs, Handled, PARENT_FD_OFFSET, RULE_PATH_
 use crate::spec::landlock::{PathRule, path_beneath, restrict_flags};
 use crate::spec::namespaces::Kind;
 use crate::spec::profile::LandlockDomain;
-use crate::spec::seccomp::{self, Action, Arch, Filter, OnDenied, SeccompProfile, Target};
+use crate::spec::seccomp::{self, Action, Arch, Filter, OnDenied, Platform, SeccompProfile};
 use crate::spec::ulimits::Ulimit;
 use crate::spec::{MountKind, Overlay, Spec};
 use crate::step::Step;
@@ -47,7 +47,7 @@ pub(super) struct Confined {
 struct Installed {
     filter: Arc<Filter>,
     profile: Arc<SeccompProfile>,
-    target: Target,
+    target: Platform,
     on_denied: OnDenied,
 }
 
@@ -101,7 +101,7 @@ impl Confined {
                     "Pass seccomp=\"unconfined\"",
                 ));
             };
-            let target = Target { arch, kernel: kernel.version, capabilities: kept };
+            let target = Platform { arch, kernel: kernel.version, capabilities: kept };
             let filter = seccomp::compiled(&profile, &target, on_denied)?;
             confined.filter = Some(Installed { filter, profile, target, on_denied });
         }

@@ -124,7 +124,7 @@ impl Probe {
 
 /// How a probe is made.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ProbeOptions {
     /// Whether it happens in a new user namespace, as a plain caller needs it.
     pub user_namespace: bool,
     /// What [`Probe::Directory`] makes.
@@ -133,7 +133,7 @@ pub struct Options {
     pub timeout: Duration,
 }
 
-impl Default for Options {
+impl Default for ProbeOptions {
     fn default() -> Self {
         Self { user_namespace: true, path: None, timeout: Duration::from_secs(2) }
     }
@@ -180,7 +180,7 @@ impl Answer {
 impl Probe {
     /// Tries it, in a child that is gone afterwards.
     #[must_use]
-    pub fn run(self, options: &Options) -> Answer {
+    pub fn run(self, options: &ProbeOptions) -> Answer {
         let trial = match Trial::new(self, options) {
             Ok(trial) => trial,
             Err(answer) => return answer,
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     fn answer(probe: Probe) -> Answer {
-        probe.run(&Options::default())
+        probe.run(&ProbeOptions::default())
     }
 
     #[test]
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn a_failing_call_is_told_with_its_arguments() {
         let path = Some(c"/proc/nowhere".to_owned());
-        let answer = Probe::Directory.run(&Options { path, ..Options::default() });
+        let answer = Probe::Directory.run(&ProbeOptions { path, ..ProbeOptions::default() });
         let Answer::Refused { call, errno, filename } = answer else { panic!("{answer:?}") };
         assert_eq!(call, "mkdirat(AT_FDCWD, \"/proc/nowhere\", 0755)");
         assert_eq!(errno, libc::ENOENT);
@@ -296,7 +296,8 @@ mod tests {
 
     #[test]
     fn a_step_that_hangs_is_killed_when_its_time_is_up() {
-        let options = Options { timeout: Duration::from_millis(50), ..Options::default() };
+        let options =
+            ProbeOptions { timeout: Duration::from_millis(50), ..ProbeOptions::default() };
         let began = Instant::now();
         assert_eq!(Probe::Forever.run(&options), Answer::Hung);
         assert!(began.elapsed() < Duration::from_secs(1));

@@ -9,7 +9,7 @@ use crate::plan::mount_calls::mount;
 use crate::plan::number::Number;
 use crate::plan::sequence::{Appended, Sequence};
 use crate::plan::{Plan, command, ids, number, text};
-use crate::probe::{Answer, Options, Probe};
+use crate::probe::{Answer, Probe, ProbeOptions};
 use crate::program::on_error;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{IdMap, Payload, Spec, TimeOffset};
@@ -58,7 +58,7 @@ impl Trial {
     /// # Errors
     ///
     /// The answer, where it is known without a try: that the caller has no subordinate ids.
-    pub(crate) fn new(probe: Probe, options: &Options) -> Result<Self, Answer> {
+    pub(crate) fn new(probe: Probe, options: &ProbeOptions) -> Result<Self, Answer> {
         let mut trial = Self::of_plan(probe, options.user_namespace)?;
         trial.add(probe, options);
         Ok(trial)
@@ -108,7 +108,7 @@ impl Trial {
         Some((text::render(&self.sequence, call, false), filename))
     }
 
-    fn add(&mut self, probe: Probe, options: &Options) {
+    fn add(&mut self, probe: Probe, options: &ProbeOptions) {
         let sequence = &mut self.sequence;
         match probe {
             Probe::Ping => ping_socket(sequence),

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::view::{Backing, Spot, View};
 
 #[derive(Clone, Debug)]
-enum Entry {
+enum TreeEntry {
     Directory,
     File,
     Link(String),
@@ -36,25 +36,25 @@ fn arb_link() -> impl Strategy<Value = String> {
     (outward, arb_path()).prop_map(|(start, path)| format!("{start}{path}"))
 }
 
-fn arb_entry() -> impl Strategy<Value = Entry> {
+fn arb_entry() -> impl Strategy<Value = TreeEntry> {
     prop_oneof![
-        3 => Just(Entry::Directory),
-        1 => Just(Entry::File),
-        3 => arb_link().prop_map(Entry::Link),
+        3 => Just(TreeEntry::Directory),
+        1 => Just(TreeEntry::File),
+        3 => arb_link().prop_map(TreeEntry::Link),
     ]
 }
 
 /// Entries of a tree, each at a path of names; those whose place is taken are left out.
-fn arb_tree() -> impl Strategy<Value = Vec<(String, Entry)>> {
+fn arb_tree() -> impl Strategy<Value = Vec<(String, TreeEntry)>> {
     let at = vec(arb_name(), 1..4).prop_map(|names| names.join("/"));
     vec((at, arb_entry()), 0..20)
 }
 
 /// A root made for one case, gone with it.
-struct Root(PathBuf);
+struct TreeOnDisk(PathBuf);
 
-impl Root {
-    fn new(tree: &[(String, Entry)]) -> Self {
+impl TreeOnDisk {
+    fn new(tree: &[(String, TreeEntry)]) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("minidocker-resolver-{}-{number}", std::process::id());
@@ -75,9 +75,9 @@ impl Root {
                 continue;
             }
             match entry {
-                Entry::Directory => fs::create_dir(&path),
-                Entry::File => fs::write(&path, ""),
-                Entry::Link(to) => symlink(to, &path),
+                TreeEntry::Directory => fs::create_dir(&path),
+                TreeEntry::File => fs::write(&path, ""),
+                TreeEntry::Link(to) => symlink(to, &path),
             }
             .expect("a place that is free");
         }
@@ -104,7 +104,7 @@ impl Root {
     }
 }
 
-impl Drop for Root {
+impl Drop for TreeOnDisk {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -115,7 +115,7 @@ proptest! {
 
     #[test]
     fn a_path_leads_where_the_kernel_goes_and_never_outside(tree in arb_tree(), path in arb_path()) {
-        let root = Root::new(&tree);
+        let root = TreeOnDisk::new(&tree);
         let located = root.locate(&path);
         if let Ok(spot) = &located {
             for place in [&*spot.path, spot.existing()] {

@@ -213,9 +213,9 @@ mod tests {
     use super::*;
 
     /// A root made for one test, gone with it.
-    struct Root(PathBuf);
+    struct ScratchRoot(PathBuf);
 
-    impl Root {
+    impl ScratchRoot {
         fn new(name: &str) -> Self {
             let path =
                 std::env::temp_dir().join(format!("minidocker-{name}-{}", std::process::id()));
@@ -234,7 +234,7 @@ mod tests {
         }
     }
 
-    impl Drop for Root {
+    impl Drop for ScratchRoot {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.0);
         }
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_link_never_leads_out_of_the_root() {
-        let root = Root::new("view-links")
+        let root = ScratchRoot::new("view-links")
             .link("up", "../../../../../../etc")
             .link("absolute", "/etc")
             .link("loop", "loop")
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_file_on_the_way_is_no_directory() {
-        let root = Root::new("view-file");
+        let root = ScratchRoot::new("view-file");
         std::fs::write(root.0.join("etc/file"), "").unwrap();
         assert_eq!(root.locate("etc/file/x").unwrap_err().raw_os_error(), Some(libc::ENOTDIR));
         assert_eq!(root.locate("etc/file").unwrap().directory, Some(false));
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_last_layer_that_covers_a_path_shows() {
-        let root = Root::new("view-layers");
+        let root = ScratchRoot::new("view-layers");
         let mut view = View::new(Backing::Host(root.0.clone()));
         view.push("/etc", Backing::Own);
         let spot = view.locate([&b"etc"[..], b"real"]).unwrap();

@@ -2,15 +2,15 @@
 
 use std::sync::{Arc, Mutex, TryLockError};
 
-use super::{Filter, OnDenied, SeccompProfile, Target, compile};
+use super::{Filter, OnDenied, Platform, SeccompProfile, compile};
 use crate::error::SpecError;
 
-type Entry = (Arc<SeccompProfile>, Target, OnDenied, Arc<Filter>);
+type CachedFilter = (Arc<SeccompProfile>, Platform, OnDenied, Arc<Filter>);
 
 /// How many filters are kept. A program has a handful of profiles.
 const KEPT: usize = 16;
 
-static CACHE: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+static CACHE: Mutex<Vec<CachedFilter>> = Mutex::new(Vec::new());
 
 /// What [`compile()`] makes of these, compiled once in this process while it is asked for.
 ///
@@ -19,7 +19,7 @@ static CACHE: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 /// Those of [`compile()`].
 pub fn compiled(
     profile: &Arc<SeccompProfile>,
-    target: &Target,
+    target: &Platform,
     on_denied: OnDenied,
 ) -> Result<Arc<Filter>, SpecError> {
     // A caller that forks while another thread is here leaves the lock taken in the child for good:
@@ -54,12 +54,12 @@ mod tests {
     use super::{KEPT, compiled};
     use crate::spec::capabilities::CapabilitySet;
     use crate::spec::seccomp::{
-        Arch, KernelVersion, OnDenied, SeccompProfile, Syscall, Target, compile,
+        Arch, KernelVersion, OnDenied, Platform, SeccompProfile, Syscall, compile,
     };
 
     #[test]
     fn a_filter_is_compiled_once_for_each_profile_target_and_answer() {
-        let target = Target {
+        let target = Platform {
             arch: Arch::X86_64,
             kernel: KernelVersion { major: 6, minor: 1 },
             capabilities: CapabilitySet::EMPTY,

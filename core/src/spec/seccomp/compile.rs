@@ -7,7 +7,7 @@
 
 use super::assembler::{Assembler, Next, Test};
 use super::{
-    Action, Arch, Comparison, Condition, Filter, OnDenied, SeccompProfile, Target, Width, X32_BIT,
+    Action, Arch, Comparison, Condition, Filter, OnDenied, Platform, SeccompProfile, Width, X32_BIT,
 };
 use crate::error::SpecError;
 
@@ -30,7 +30,7 @@ const MOST_INSTRUCTIONS: usize = 4096;
 /// The filter would be longer than the 4,096 instructions that the kernel takes.
 pub fn compile(
     profile: &SeccompProfile,
-    target: &Target,
+    target: &Platform,
     on_denied: OnDenied,
 ) -> Result<Filter, SpecError> {
     let mut assembler = Assembler::new();
@@ -59,17 +59,17 @@ pub fn compile(
 
 /// A rule for a call: the number, how lenient the rule is, and its place in the profile. Sorted, the
 /// rules of a call stand together with the strictest first, and among equals the first written.
-type Entry = (u32, u8, usize);
+type RankedRule = (u32, u8, usize);
 
 /// What the filter does with the calls of one architecture.
 fn calls(
     assembler: &mut Assembler,
     profile: &SeccompProfile,
-    target: &Target,
+    target: &Platform,
     arch: Arch,
     on_denied: OnDenied,
 ) -> Next {
-    let mut entries: Vec<Entry> = Vec::with_capacity(512);
+    let mut entries: Vec<RankedRule> = Vec::with_capacity(512);
     for (place, rule) in profile.rules.iter().enumerate().filter(|(_, rule)| rule.applies(target)) {
         let leniency = rule.action.leniency();
         let numbers = rule.calls.iter().filter_map(|call| call.number(arch));
@@ -85,7 +85,7 @@ fn calls(
     };
     let mut intervals = Intervals(vec![(0, default(0))]);
     // Calls with the same conditional rules share the instructions that try them.
-    let mut tried_before: Vec<(&[Entry], Next, Next)> = Vec::new();
+    let mut tried_before: Vec<(&[RankedRule], Next, Next)> = Vec::new();
     // Arm's private calls lie beyond the horizon, and everything in between is unknown.
     let (sequence, private) = entries.split_at(entries.partition_point(|entry| entry.0 <= horizon));
     let in_order = sequence.chunk_by(same_number).map(Some).chain([None]);
@@ -102,7 +102,7 @@ fn calls(
             Some(last) => (&call[..last], answer(profile.rules[call[last].2].action, on_denied)),
             None => (call, default(number)),
         };
-        let same = |&&(before, other, _): &&(&[Entry], Next, Next)| {
+        let same = |&&(before, other, _): &&(&[RankedRule], Next, Next)| {
             other == otherwise
                 && before.iter().map(|entry| entry.2).eq(tried.iter().map(|entry| entry.2))
         };
@@ -131,7 +131,7 @@ fn calls(
     assembler.load(NUMBER, checked)
 }
 
-fn same_number(a: &Entry, b: &Entry) -> bool {
+fn same_number(a: &RankedRule, b: &RankedRule) -> bool {
     a.0 == b.0
 }
 

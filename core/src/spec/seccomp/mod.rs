@@ -198,7 +198,7 @@ impl KernelVersion {
 
 /// What a filter is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Target {
+pub struct Platform {
     /// The architecture of the kernel, [`Arch::NATIVE`] but in tests.
     pub arch: Arch,
     /// The version of the kernel, for the rules of `minKernel`.
@@ -285,7 +285,7 @@ pub struct Guard {
 
 impl Guard {
     /// As docker's `includes`: each kind that is given must fit, and every capability be there.
-    fn includes(&self, target: &Target) -> bool {
+    fn includes(&self, target: &Platform) -> bool {
         let arch = target.arch.docker_name();
         (self.arches.is_empty() || self.arches.iter().any(|name| name == arch))
             && self.capabilities.iter().all(|&capability| target.capabilities.contains(capability))
@@ -293,7 +293,7 @@ impl Guard {
     }
 
     /// As docker's `excludes`: anything that fits is enough.
-    fn excludes(&self, target: &Target) -> bool {
+    fn excludes(&self, target: &Platform) -> bool {
         let arch = target.arch.docker_name();
         self.arches.iter().any(|name| name == arch)
             || self.capabilities.iter().any(|&capability| target.capabilities.contains(capability))
@@ -327,7 +327,7 @@ impl Rule {
         self
     }
 
-    fn applies(&self, target: &Target) -> bool {
+    fn applies(&self, target: &Platform) -> bool {
         !self.excludes.excludes(target) && self.includes.includes(target)
     }
 }
@@ -363,7 +363,13 @@ pub struct SeccompProfile {
 impl SeccompProfile {
     /// What the rules say of one call, by trying each: the meaning that a compiled filter has.
     #[must_use]
-    pub fn action_for(&self, target: &Target, arch: Arch, number: u32, args: &[u64; 6]) -> Action {
+    pub fn action_for(
+        &self,
+        target: &Platform,
+        arch: Arch,
+        number: u32,
+        args: &[u64; 6],
+    ) -> Action {
         if arch != target.arch && !self.has_compat(target, arch) {
             return Action::KillProcess;
         }
@@ -381,7 +387,7 @@ impl SeccompProfile {
             .unwrap_or_else(|| self.default_for(arch, number))
     }
 
-    fn has_compat(&self, target: &Target, arch: Arch) -> bool {
+    fn has_compat(&self, target: &Platform, arch: Arch) -> bool {
         target.arch.compat() == Some(arch) && self.compat.contains(&arch)
     }
 

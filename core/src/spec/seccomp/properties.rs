@@ -6,8 +6,8 @@ use proptest::sample::select;
 
 use super::tests::assert_means_its_rules;
 use super::{
-    Action, Arch, Comparison, Condition, Guard, Horizon, KernelVersion, OnDenied, Rule,
-    SeccompProfile, Syscall, Target, Width, compile,
+    Action, Arch, Comparison, Condition, Guard, Horizon, KernelVersion, OnDenied, Platform, Rule,
+    SeccompProfile, Syscall, Width, compile,
 };
 use crate::spec::capabilities::{Capability, CapabilitySet};
 
@@ -113,10 +113,10 @@ fn arb_profile() -> impl Strategy<Value = SeccompProfile> {
     )
 }
 
-fn arb_target() -> impl Strategy<Value = Target> {
+fn arb_target() -> impl Strategy<Value = Platform> {
     let set = select(vec![CapabilitySet::EMPTY, CapabilitySet::DOCKER, CapabilitySet::up_to(40)]);
     (select(vec![Arch::X86_64, Arch::Aarch64]), 4..8u16, set).prop_map(|(arch, major, set)| {
-        Target { arch, kernel: KernelVersion { major, minor: 8 }, capabilities: set }
+        Platform { arch, kernel: KernelVersion { major, minor: 8 }, capabilities: set }
     })
 }
 

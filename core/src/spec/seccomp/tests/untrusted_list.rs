@@ -1,0 +1,207 @@
+//! What the list for untrusted code lets through.
+
+use super::{ALLOW, Compiled, ENOSYS, EPERM, errno};
+use crate::spec::capabilities::CapabilitySet;
+use crate::spec::seccomp::{OnDenied, untrusted};
+
+#[test]
+fn untrusted_code_gets_none_of_what_led_out_before() {
+    // Every capability: none of them brings a call back.
+    let filter = Compiled::of(&untrusted(), CapabilitySet::up_to(63));
+    for name in [
+        "unshare",
+        "setns",
+        "keyctl",
+        "add_key",
+        "request_key",
+        "ptrace",
+        "process_vm_readv",
+        "process_vm_writev",
+        "bpf",
+        "perf_event_open",
+        "userfaultfd",
+        "io_uring_setup",
+        "io_uring_enter",
+        "io_uring_register",
+        "mount",
+        "umount2",
+        "fsopen",
+        "fsconfig",
+        "fsmount",
+        "fspick",
+        "open_tree",
+        "move_mount",
+        "mount_setattr",
+        "pivot_root",
+        "chroot",
+        "kexec_load",
+        "kexec_file_load",
+        "init_module",
+        "finit_module",
+        "delete_module",
+        "open_by_handle_at",
+        "name_to_handle_at",
+        "swapon",
+        "reboot",
+        "syslog",
+        "acct",
+        "quotactl",
+        "kcmp",
+        "pidfd_getfd",
+        "process_madvise",
+        "iopl",
+        "ioperm",
+        "modify_ldt",
+        "vmsplice",
+        "memfd_secret",
+        "vhangup",
+        "settimeofday",
+        "sethostname",
+        "lookup_dcookie",
+        "fanotify_init",
+        "nfsservctl",
+        "uselib",
+    ] {
+        assert_eq!(filter.plain(name), EPERM, "{name}");
+    }
+    assert_eq!(filter.plain("clone3"), ENOSYS);
+    // As by a kernel without NUMA, also where denied calls kill: OpenBLAS asks and does without.
+    let set = CapabilitySet::EMPTY;
+    assert_eq!(Compiled::denying(&untrusted(), set, OnDenied::Kill).plain("mbind"), ENOSYS);
+    // Newer than the list: as if the kernel were older.
+    assert_eq!(filter.plain("open_tree_attr"), ENOSYS);
+}
+
+#[test]
+fn untrusted_code_can_compute_compile_and_talk() {
+    let filter = Compiled::of(&untrusted(), CapabilitySet::EMPTY);
+    for name in [
+        "execve",
+        "execveat",
+        "vfork",
+        "fork",
+        "wait4",
+        "waitid",
+        "pipe2",
+        "dup2",
+        "mmap",
+        "mprotect",
+        "munmap",
+        "brk",
+        "futex",
+        "set_robust_list",
+        "rseq",
+        "sched_getaffinity",
+        "getrandom",
+        "memfd_create",
+        "shmget",
+        "semget",
+        "mq_open",
+        "openat",
+        "openat2",
+        "statx",
+        "newfstatat",
+        "getdents64",
+        "rename",
+        "renameat2",
+        "unlink",
+        "mkdir",
+        "symlink",
+        "link",
+        "chmod",
+        "utimensat",
+        "flock",
+        "fsync",
+        "ftruncate",
+        "fallocate",
+        "copy_file_range",
+        "sendfile",
+        "inotify_init1",
+        "bind",
+        "listen",
+        "accept4",
+        "connect",
+        "sendto",
+        "recvmsg",
+        "epoll_create1",
+        "epoll_pwait2",
+        "eventfd2",
+        "timerfd_create",
+        "signalfd4",
+        "pidfd_open",
+        "pidfd_send_signal",
+        "prctl",
+        "arch_prctl",
+        "prlimit64",
+        "setsid",
+        "setpgid",
+        "kill",
+        "tgkill",
+        "rt_sigreturn",
+        "exit_group",
+        "clone",
+        "mknod",
+        "seccomp",
+        "landlock_restrict_self",
+        "close_range",
+        "getrusage",
+    ] {
+        assert_eq!(filter.plain(name), ALLOW, "{name}");
+    }
+    let socket = |family: i32, kind: i32, protocol: i32| {
+        filter.call("socket", [family as u64, kind as u64, protocol as u64, 0, 0, 0])
+    };
+    assert_eq!(socket(libc::AF_UNIX, libc::SOCK_STREAM, 0), ALLOW);
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        assert_eq!(socket(family, libc::SOCK_STREAM, 0), ALLOW);
+        assert_eq!(socket(family, libc::SOCK_STREAM, libc::IPPROTO_TCP), ALLOW);
+        assert_eq!(socket(family, libc::SOCK_DGRAM, libc::IPPROTO_UDP), ALLOW);
+        assert_eq!(socket(family, libc::SOCK_SEQPACKET, 132), errno(libc::EPROTONOSUPPORT));
+        assert_eq!(socket(family, libc::SOCK_STREAM, 262), errno(libc::EPROTONOSUPPORT));
+    }
+    assert_eq!(socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE), ALLOW);
+    assert_eq!(
+        socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_NETFILTER),
+        errno(libc::EPROTONOSUPPORT)
+    );
+    for family in [libc::AF_VSOCK, libc::AF_ALG, libc::AF_PACKET, libc::AF_XDP, libc::AF_TIPC] {
+        assert_eq!(socket(family, libc::SOCK_DGRAM, 0), errno(libc::EAFNOSUPPORT), "{family}");
+        // What the kernel does not look at does not matter either.
+        let junk = (7 << 32) | family as u64;
+        assert_eq!(filter.call("socket", [junk, 2, 0, 0, 0, 0]), errno(libc::EAFNOSUPPORT));
+    }
+    assert_eq!(filter.call("socket", [0xffff_ffff_0000_0002, 1, 0, 0, 0, 0]), ALLOW);
+}
+
+#[test]
+fn nothing_is_typed_into_the_terminal_of_another_whatever_stands_in_the_high_bits() {
+    let filter = Compiled::of(&untrusted(), CapabilitySet::up_to(63));
+    for request in [0x5412, 0x541c, 0x5423] {
+        for junk in [0, 1 << 32, 0xffff_ffff << 32, 0x8000_0000 << 32] {
+            assert_eq!(
+                filter.call("ioctl", [0, request | junk, 0, 0, 0, 0]),
+                EPERM,
+                "{request:#x}"
+            );
+        }
+    }
+    for request in [0x5401, 0x5413, 0x540e, 0x5421] {
+        assert_eq!(filter.call("ioctl", [0x5412, request, 0x5412, 0, 0, 0]), ALLOW, "{request:#x}");
+    }
+}
+
+#[test]
+fn untrusted_code_makes_pipes_and_no_devices() {
+    let filter = Compiled::of(&untrusted(), CapabilitySet::up_to(63));
+    for (kind, answer) in [
+        (libc::S_IFCHR, EPERM),
+        (libc::S_IFBLK, EPERM),
+        (libc::S_IFIFO, ALLOW),
+        (libc::S_IFREG, ALLOW),
+        (libc::S_IFSOCK, ALLOW),
+    ] {
+        let mode = u64::from(kind | 0o666);
+        assert_eq!(filter.call("mknod", [0, mode, 0, 0, 0, 0]), answer, "{kind:o}");
+        assert_eq!(filter.call("mknodat", [0, 0, mode | 0xf000_0000, 0, 0, 0]), answer, "{kind:o}");
+    }
+}
