@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use minidocker_core::caller;
-use minidocker_core::error::{LaunchError, SpawnError, SpecError};
-use minidocker_core::host::Host;
+use minidocker_core::error::{LaunchError, PlanError, SpawnError, SpecError};
 use minidocker_core::host::target::Target;
 use minidocker_core::launch::{self, LaunchParams};
 use minidocker_core::linux::CloneFlags;
@@ -199,17 +198,17 @@ fn payload(command: Option<&Command>) -> Payload<'_> {
     command.map_or(Payload::Hold, |command| Payload::Command(&command.0))
 }
 
-/// Works out the plan, off the interpreter's lock: it reads a few files.
+/// Works out the plan detached: it reads a few files.
 pub(crate) fn make_plan(
     py: Python<'_>,
     spec: &spec::Spec,
     payload: Payload<'_>,
     enter: Option<i32>,
 ) -> PyResult<(Plan, Option<Target>)> {
-    let known = py.detach(|| Ok((Target::of(spec, enter)?, Host::gather(spec)?.with(payload))));
-    let (target, host) = known.map_err(|error| errors::spawn_error(py, &error))?;
-    let plan = py.detach(|| Plan::new(spec, payload, &host, target.as_ref()));
-    Ok((plan.map_err(|error| errors::spec_error(py, &error))?, target))
+    py.detach(|| Plan::gather(spec, payload, enter)).map_err(|error| match error {
+        PlanError::Spec(error) => errors::spec_error(py, &error),
+        PlanError::Spawn(error) => errors::spawn_error(py, &error),
+    })
 }
 
 /// Starts a container; returns once its command (or, without one, its idle init) has been executed. Its

@@ -1,17 +1,13 @@
 //! `minidocker._core.fork`: a copy of the interpreter in a container of its own.
-//!
-//! The only `unsafe` of this crate: an interpreter has to be told before and after it is forked, in
-//! either process, and the three functions for that have no safe binding.
-
-#![expect(unsafe_code, reason = "PyOS_BeforeFork and its companions have no safe binding")]
 
 use std::os::fd::{IntoRawFd, RawFd};
 
 use minidocker_core::caller;
-use minidocker_core::launch::{self, Forked, Side};
+use minidocker_core::launch::{self, Forked};
 use minidocker_core::spec::Payload;
 use pyo3::prelude::*;
 
+use crate::at_fork::as_python_does;
 use crate::container::{Command, Process, Spec, launched, make_plan};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -35,7 +31,7 @@ fn fork(
 ) -> PyResult<bool> {
     let (plan, _) = make_plan(py, &spec.0, Payload::Fork(&command.0), None)?;
     let forked = launched(py, timeout, trace, inject, |options| {
-        launch::fork(&plan, options, &mut |fork| Python::attach(|_| as_python_does(fork)))
+        launch::fork(&plan, options, &mut |fork| Python::attach(|py| as_python_does(py, fork)))
     })?;
     let (process, channel) = match forked {
         Forked::Caller(process, channel) => (Some(process), channel.into_raw_fd()),
@@ -48,19 +44,4 @@ fn fork(
     owner.setattr("_pidfd", pidfd)?;
     caller::hold(&[channel, pidfd]);
     Ok(true)
-}
-
-/// Forks as `os.fork()` does: the hooks of `os.register_at_fork`, the import lock, and in the copy the
-/// interpreter's own locks and its other threads.
-fn as_python_does(fork: &mut dyn FnMut() -> Side) -> Side {
-    // SAFETY: this thread is attached to the interpreter, and stays so until after the fork.
-    unsafe { pyo3::ffi::PyOS_BeforeFork() };
-    let side = fork();
-    match side {
-        // SAFETY: attached, in the process that was forked, after PyOS_BeforeFork.
-        Side::Caller => unsafe { pyo3::ffi::PyOS_AfterFork_Parent() },
-        // SAFETY: attached, in the process that was made by fork(3), in the copy of the same thread.
-        Side::Copy => unsafe { pyo3::ffi::PyOS_AfterFork_Child() },
-    }
-    side
 }

@@ -1,6 +1,7 @@
 //! The Python module `minidocker._core`: unwrap the arguments, detach from the interpreter, call
-//! `minidocker_core`, wrap the result. No logic lives here, and no `unsafe` but in `fork`.
+//! `minidocker_core`, wrap the result. No logic lives here, and no `unsafe` but in `at_fork`.
 
+mod at_fork;
 mod confine;
 mod container;
 mod errors;

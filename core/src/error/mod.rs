@@ -94,6 +94,17 @@ impl SpawnError {
     }
 }
 
+/// Why [`Plan::gather`](crate::plan::Plan::gather) has no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The specification is wrong on any machine.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The kernel refused a look at the host, or at the process that is entered.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+}
+
 /// Why [`launch`](crate::launch::launch) did not start a container.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LaunchError {

@@ -48,7 +48,7 @@ use network::ping_group_range;
 use sequence::Sequence;
 use stages::StageBuilder;
 
-use crate::error::{SpawnError, SpecError};
+use crate::error::{PlanError, SpawnError, SpecError};
 use crate::host::Host;
 use crate::host::files::OuterDirectory;
 use crate::host::target::Target;
@@ -86,6 +86,21 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Looks at the host and works out the plan: [`Target::of`], [`Host::gather`] and [`Plan::new`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the three.
+    pub fn gather(
+        spec: &Spec,
+        payload: Payload<'_>,
+        enter: Option<i32>,
+    ) -> Result<(Self, Option<Target>), PlanError> {
+        let target = Target::of(spec, enter)?;
+        let host = Host::gather(spec)?.with(payload);
+        Ok((Self::new(spec, payload, &host, target.as_ref())?, target))
+    }
+
     /// Validates `spec` and `payload`, and works out every call. With `target`, namespaces of that
     /// process are entered before the new ones are made.
     ///
