@@ -104,7 +104,11 @@ notebook-screenshot: $(PACKAGE) ## Run a notebook in JupyterLab in Chromium, and
 test: lint test-rust test-python ## Formatting, lints, types and all tests
 
 .PHONY: lint
-lint: lint-rust lint-python ## Formatting, lints, types, the stub
+lint: lint-structure lint-rust lint-python ## Layers and circles, formatting, lints, types, the stub
+
+.PHONY: lint-structure
+lint-structure: | $(VENV)/bin/python
+	$(BIN)/python scripts/check_structure.py
 
 .PHONY: lint-rust
 lint-rust: | $(VENV)/bin/python
@@ -117,7 +121,6 @@ lint-python: $(PACKAGE)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(BIN)/python scripts/import-circles.py python/minidocker
 	$(BIN)/python -m mypy.stubtest --concise minidocker._core
 
 .PHONY: test-rust
