@@ -1,7 +1,7 @@
 //! An assembler for classic BPF that writes a program from its end to its beginning.
 //!
-//! All jumps of classic BPF go forward, so that whoever writes the last instruction first knows
-//! every target before the jump to it: no labels are left open, and nothing is patched.
+//! All jumps of classic BPF go forward. Writing the last instruction first means that every target is known
+//! before the jump to it: there are no labels to patch.
 
 use libc::sock_filter;
 
@@ -24,11 +24,11 @@ pub(super) enum Test {
 pub(super) enum Next {
     /// At an instruction, counted from the end of the program.
     At(usize),
-    /// Nowhere: the filter returns this value. Any instruction that does so will do.
+    /// Nowhere: the filter returns this value, by any instruction that does.
     Return(u32),
 }
 
-/// The part of a program that is written already.
+/// The end of a program, as far as it is written.
 pub(super) struct Assembler {
     reversed: Vec<sock_filter>,
     /// Where each value was last returned.
@@ -79,7 +79,7 @@ impl Assembler {
         Next::At(self.reversed.len() - 1)
     }
 
-    /// An instruction near enough for a conditional jump that does the same as `next`.
+    /// Return an instruction that does the same as `next`, within reach of a conditional jump.
     fn within_reach(&mut self, next: Next) -> usize {
         let reachable = |at: usize| self.reversed.len() - at <= Self::REACH;
         let at = match next {
@@ -102,7 +102,7 @@ impl Assembler {
         }
     }
 
-    /// Makes sure that what comes straight after the next instruction to be pushed is `next`.
+    /// Make `next` follow the next instruction that is pushed.
     fn fall_into(&mut self, next: Next) {
         let front = self.reversed.len().wrapping_sub(1);
         match next {

@@ -7,12 +7,12 @@ use crate::error::SpecError;
 
 type CachedFilter = (Arc<SeccompProfile>, Platform, OnDenied, Arc<Filter>);
 
-/// How many filters are kept. A program has a handful of profiles.
+/// The number of filters to keep. A program has a handful of profiles.
 const KEPT: usize = 16;
 
 static CACHE: Mutex<Vec<CachedFilter>> = Mutex::new(Vec::new());
 
-/// What [`compile()`] makes of these, compiled once in this process while it is asked for.
+/// Return the result of [`compile()`], from the cache where it was used lately.
 ///
 /// # Errors
 ///
@@ -22,8 +22,8 @@ pub fn compiled(
     target: &Platform,
     on_denied: OnDenied,
 ) -> Result<Arc<Filter>, SpecError> {
-    // A caller that forks while another thread is here leaves the lock taken in the child for good:
-    // never wait for it. What is behind it is whole at every moment, so that a panic spoils nothing.
+    // Never wait for the lock: where the caller forks while another thread holds it, it stays locked in
+    // the child. Ignore poisoning, since the cache is consistent at every moment.
     let entries = || match CACHE.try_lock() {
         Ok(entries) => Some(entries),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -71,7 +71,7 @@ mod tests {
         let killing = compiled(&profile, &target, OnDenied::Kill).unwrap();
         assert_eq!(*killing, compile(&profile, &target, OnDenied::Kill).unwrap());
         assert_ne!(*killing, *first);
-        // Others push it out, and then it is compiled anew, the same.
+        // Once other filters have displaced it, the same filter is compiled again.
         for call in Syscall::all().take(KEPT) {
             let other = Arc::new(SeccompProfile::deny(&[call.name()]).unwrap());
             compiled(&other, &target, OnDenied::Errno).unwrap();

@@ -1,9 +1,9 @@
 //! Profile → BPF.
 //!
-//! The numbers that get the same answer in a row become one interval, and the intervals a binary
-//! tree of comparisons: docker's list, 430 names, is decided in eight. That matters twice, since
-//! the kernel also walks the program once for every number when it is installed, to learn which
-//! calls are allowed whatever their arguments.
+//! Consecutive numbers with the same answer become one interval, and the intervals become a binary tree of
+//! comparisons: eight decide docker's list of 430 names. That matters twice, because at installation
+//! the kernel also runs the program once for every number, to learn which calls are allowed for
+//! any arguments.
 
 use super::assembler::{Assembler, Next, Test};
 use super::{
@@ -22,8 +22,8 @@ const MOST_INSTRUCTIONS: usize = 4096;
 
 /// Compiles `profile` for `target`.
 ///
-/// A call through the x32 interface is answered ENOSYS, and one of an architecture that the profile
-/// does not have ends the process, whatever the profile says.
+/// For any profile, a call through the x32 interface fails with ENOSYS, and a call of an architecture that
+/// the profile does not have ends the process.
 ///
 /// # Errors
 ///
@@ -57,11 +57,11 @@ pub fn compile(
     Ok(Filter { program, flags: profile.flags | log })
 }
 
-/// A rule for a call: the number, how lenient the rule is, and its place in the profile. Sorted, the
-/// rules of a call stand together with the strictest first, and among equals the first written.
+/// A rule for a call: the number, the rule's leniency, and its place in the profile. Sorting puts the rules
+/// of a call together, the strictest first, and the first written first among equals.
 type RankedRule = (u32, u8, usize);
 
-/// What the filter does with the calls of one architecture.
+/// Return the start of the part for one architecture's calls.
 fn calls(
     assembler: &mut Assembler,
     profile: &SeccompProfile,
@@ -86,7 +86,7 @@ fn calls(
     let mut intervals = Intervals(vec![(0, default(0))]);
     // Calls with the same conditional rules share the instructions that try them.
     let mut tried_before: Vec<(&[RankedRule], Next, Next)> = Vec::new();
-    // Arm's private calls lie beyond the horizon, and everything in between is unknown.
+    // ARM's private calls lie beyond the horizon; the numbers in between are unknown.
     let (sequence, private) = entries.split_at(entries.partition_point(|entry| entry.0 <= horizon));
     let in_order = sequence.chunk_by(same_number).map(Some).chain([None]);
     for call in in_order.chain(private.chunk_by(same_number).map(Some)) {
@@ -95,7 +95,7 @@ fn calls(
             continue;
         };
         let number = call[0].0;
-        // Nothing after the first rule without conditions is ever tried.
+        // The first rule without conditions decides; the filter never tries a later one.
         let last =
             call.iter().position(|&(_, _, place)| profile.rules[place].conditions.is_empty());
         let (tried, otherwise) = match last {
@@ -135,7 +135,7 @@ fn same_number(a: &RankedRule, b: &RankedRule) -> bool {
     a.0 == b.0
 }
 
-/// Where a filter that takes this action ends.
+/// Return the end of a filter that takes this action.
 fn answer(action: Action, on_denied: OnDenied) -> Next {
     Next::Return(denied_as(action, on_denied).value())
 }
@@ -149,11 +149,11 @@ fn denied_as(action: Action, on_denied: OnDenied) -> Action {
     }
 }
 
-/// Where each run of numbers with the same answer begins.
+/// The first number of each interval with one answer.
 struct Intervals(Vec<(u32, Next)>);
 
 impl Intervals {
-    /// From `number` on, the answer is `next`. Numbers come in ascending order.
+    /// Begin an interval at `number` with the answer `next`. Numbers must ascend.
     fn begin(&mut self, number: u32, next: Next) {
         if self.0.last().is_some_and(|&(start, _)| start == number) {
             self.0.pop();
@@ -164,7 +164,7 @@ impl Intervals {
     }
 }
 
-/// The balanced tree that finds the interval of the number in the accumulator.
+/// Write the balanced tree that finds the interval of the number in the accumulator.
 fn tree(assembler: &mut Assembler, intervals: &[(u32, Next)]) -> Next {
     if let [(_, only)] = intervals {
         return *only;

@@ -1,7 +1,7 @@
 //! Docker's default list.
 //!
-//! Which calls it has, and under which conditions, is Docker's decision (see the file NOTICE): a
-//! program that runs under docker must find the same here. How it is written down is ours.
+//! Docker decides which calls it has, and under which conditions (see the file NOTICE), so that a program that
+//! runs under docker runs here. The form is our own.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::spec::capabilities::Capability;
 
-/// Allowed to everybody, whatever the arguments.
+/// Allowed to every container, with any arguments.
 pub(super) const ALWAYS: &str = "
     accept accept4 access adjtimex alarm bind brk cachestat capget capset chdir chmod chown chown32
     clock_adjtime clock_adjtime64 clock_getres clock_getres_time64 clock_gettime clock_gettime64
@@ -55,7 +55,7 @@ pub(super) const ALWAYS: &str = "
     truncate64 ugetrlimit umask uname unlink unlinkat uretprobe utime utimensat utimensat_time64
     utimes vfork vmsplice wait4 waitid waitpid write writev";
 
-/// Allowed since ptrace is safe beside a filter.
+/// Allowed since Linux 4.8, where ptrace cannot bypass a filter.
 const SINCE_4_8: &str = "process_vm_readv process_vm_writev ptrace";
 
 /// Allowed on some architectures, by docker's names of them.
@@ -98,16 +98,15 @@ const BY_CAPABILITY: &[(Capability, &str)] = &[
     (Capability::PERFMON, "perf_event_open"),
 ];
 
-/// The families of socket(2) from 12 on that are allowed; below that all are. What is left out
-/// leads out of the namespaces or into code that nobody needs: `AF_ALG`, `AF_VSOCK`,
+/// The allowed families of socket(2) from 12 on; all below are allowed. The others leave the namespaces or
+/// reach code that few programs need: `AF_ALG`, `AF_VSOCK`,
 /// `AF_DECnet`.
 const FAMILIES: &[u64] = &[
     13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33, 35, 36, 39, 41, 42, 43, 44,
     45,
 ];
 
-/// The personalities of personality(2): Linux or BSD, with or without `UNAME26`, and the question
-/// which it is.
+/// The arguments of personality(2): Linux or BSD, with or without `UNAME26`, and the query.
 pub(super) const PERSONALITIES: &[u64] = &[0x0, 0x8, 0x20000, 0x20008, 0xffff_ffff];
 
 /// Every `CLONE_NEW*` that clone(2) takes.
@@ -115,8 +114,8 @@ pub(super) const NEW_NAMESPACES: u64 = 0x7e02_0000;
 
 /// Docker's default profile.
 ///
-/// Which rules apply depends on the capabilities of the container: mount(2) for example is allowed
-/// to one that has `CAP_SYS_ADMIN`, where the kernel decides, and to no other.
+/// Which rules apply depends on the capabilities of the container. With `CAP_SYS_ADMIN`, for example, the
+/// filter allows mount(2) and leaves the decision to the kernel.
 #[must_use]
 pub fn docker() -> Arc<SeccompProfile> {
     static PROFILE: LazyLock<Arc<SeccompProfile>> = LazyLock::new(|| Arc::new(build()));
@@ -166,8 +165,8 @@ fn build() -> SeccompProfile {
     }
 }
 
-/// clone(2) without a new namespace, and ENOSYS for clone3(2), whose flags are in memory where no
-/// filter can see them: C libraries then use clone(2).
+/// clone(2) without a new namespace, and ENOSYS for clone3(2), whose flags lie in memory that a filter cannot
+/// read: C libraries then use clone(2).
 pub(super) fn no_new_namespaces() -> impl Iterator<Item = Rule> {
     let none = Comparison::MaskedEqual { mask: NEW_NAMESPACES, value: 0 };
     [
@@ -177,7 +176,7 @@ pub(super) fn no_new_namespaces() -> impl Iterator<Item = Rule> {
     .into_iter()
 }
 
-/// The personalities that change nothing which matters.
+/// Return a rule for each allowed personality.
 pub(super) fn personalities() -> impl Iterator<Item = Rule> {
     PERSONALITIES.iter().map(|&personality| {
         Rule::new(Syscall::listed("personality"), Action::Allow)
@@ -185,7 +184,7 @@ pub(super) fn personalities() -> impl Iterator<Item = Rule> {
     })
 }
 
-/// A comparison of all 64 bits, as docker's format has it.
+/// Return a comparison of all 64 bits, as in docker's format.
 fn argument(index: u8, comparison: Comparison) -> Condition {
     Condition { index, width: Width::Full64, comparison }
 }

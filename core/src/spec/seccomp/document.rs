@@ -1,7 +1,7 @@
 //! A profile as docker's JSON writes it: the keys, and the kinds of their values.
 //!
-//! serde refuses an unknown key, a key that is there twice and a value of another kind. Whether the
-//! values make sense is the matter of `parse`. A null stands for nothing, as in docker.
+//! serde refuses an unknown key, a repeated key and a value of another kind; `parse` checks the values. A null
+//! is the same as a missing key, as in docker.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -66,7 +66,7 @@ pub(super) struct JsonGuard {
     pub(super) min_kernel: Option<String>,
 }
 
-/// A struct read from a JSON object only; what serde derives would also take an array of its values.
+/// A struct read from a JSON object only; derived code would also accept an array of the fields' values.
 pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {

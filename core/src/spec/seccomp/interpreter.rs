@@ -1,10 +1,10 @@
-//! A reader of BPF programs, as strict as the kernel's own check of a seccomp filter.
+//! An interpreter of BPF programs that refuses what the kernel refuses in a seccomp filter.
 
 use libc::sock_filter;
 
 use super::Arch;
 
-/// What the program returns for this call.
+/// Return the program's answer to this call.
 pub(super) fn run(program: &[sock_filter], arch: Arch, number: u32, args: &[u64; 6]) -> u32 {
     assert!((1..=4096).contains(&program.len()), "{} instructions", program.len());
     let mut words = [0; 16];

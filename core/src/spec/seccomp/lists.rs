@@ -13,7 +13,7 @@ pub struct CallRule {
     pub names: Vec<String>,
     /// What happens to them.
     pub action: Action,
-    /// When: where **all** of these hold, also those of one argument.
+    /// **All** of these must hold, also those of one argument.
     pub args: Vec<ArgCondition>,
 }
 
@@ -22,9 +22,9 @@ pub struct CallRule {
 pub struct ArgCondition {
     /// Which argument, from 0 to 5.
     pub index: u8,
-    /// With what it is compared.
+    /// The comparison.
     pub comparison: Comparison,
-    /// Whether only the low 32 bits are: right for whatever the kernel reads as an `int`.
+    /// Whether only the low 32 bits are compared: right for an argument that the kernel reads as an `int`.
     pub low32: bool,
 }
 
@@ -44,12 +44,12 @@ impl SeccompProfile {
         }
     }
 
-    /// This profile with some calls allowed and some refused with EPERM, whatever their arguments and
-    /// whatever it says of them now.
+    /// Return this profile with some calls allowed and some refused with EPERM, for any arguments and in place
+    /// of the present rules for them.
     ///
     /// # Errors
     ///
-    /// A name that no system call has, or one that is in both lists.
+    /// An unknown system call, or one in both lists.
     pub fn adjusted<S: AsRef<str>>(&self, allow: &[S], deny: &[S]) -> Result<Self, SpecError> {
         let calls = |names: &[S]| {
             names.iter().map(|name| call(name.as_ref())).collect::<Result<Vec<_>, _>>()
@@ -74,12 +74,12 @@ impl SeccompProfile {
         Ok(adjusted)
     }
 
-    /// The profile of `rules`, and of `default_action` for every other call.
+    /// Return the profile of `rules`, with `default_action` for every other call.
     ///
     /// # Errors
     ///
-    /// A name that no system call has, a rule without a name, an argument that calls do not have,
-    /// an errno above 4,095, a comparison that could never hold.
+    /// An unknown system call, a rule without a name, an argument above 5, an errno above 4,095, a comparison
+    /// that could never hold.
     pub fn from_calls(default_action: Action, rules: &[CallRule]) -> Result<Self, SpecError> {
         check_action(default_action)?;
         let rules = rules.iter().map(rule).collect::<Result<_, _>>()?;
@@ -87,20 +87,20 @@ impl SeccompProfile {
         Ok(Self { default_action, compat, flags, rules, horizon })
     }
 
-    /// The profile that allows these calls and refuses every other with EPERM.
+    /// Return the profile that allows these calls and refuses every other with EPERM.
     ///
     /// # Errors
     ///
-    /// A name that no system call has, or no name.
+    /// An unknown system call, or no name.
     pub fn allow<S: AsRef<str>>(names: &[S]) -> Result<Self, SpecError> {
         Self::from_calls(Action::REFUSE, &[CallRule::of(names, Action::Allow)])
     }
 
-    /// The profile that refuses these calls with EPERM and allows every other.
+    /// Return the profile that refuses these calls with EPERM and allows every other.
     ///
     /// # Errors
     ///
-    /// A name that no system call has, or no name.
+    /// An unknown system call, or no name.
     pub fn deny<S: AsRef<str>>(names: &[S]) -> Result<Self, SpecError> {
         Self::from_calls(Action::Allow, &[CallRule::of(names, Action::REFUSE)])
     }

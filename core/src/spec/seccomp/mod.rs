@@ -1,4 +1,4 @@
-//! Seccomp filters: what is asked for, and the BPF program that does it.
+//! Seccomp profiles, and the BPF programs that enforce them.
 //!
 //! A [`SeccompProfile`] comes from docker's JSON format ([`SeccompProfile::parse`]), from lists
 //! ([`SeccompProfile::from_calls`]), or is one of the two that are built in ([`docker()`],
@@ -50,7 +50,7 @@ pub enum Action {
     Trap(u16),
     /// Does not make the call and returns this errno.
     Errno(u16),
-    /// Asks a tracer, which sees this number; ENOSYS where there is none.
+    /// Stops for a tracer, which sees this number; ENOSYS without a tracer.
     Trace(u16),
     /// Makes the call and writes it to the audit log.
     Log,
@@ -59,12 +59,12 @@ pub enum Action {
 }
 
 impl Action {
-    /// `EPERM`: what docker answers where a profile does not say.
+    /// `EPERM`: docker's answer where a profile names no errno.
     pub const REFUSE: Self = Self::Errno(libc::EPERM as u16);
-    /// `ENOSYS`: as if the kernel did not know the call.
+    /// `ENOSYS`: the answer of a kernel without the call.
     pub const UNKNOWN: Self = Self::Errno(libc::ENOSYS as u16);
 
-    /// The value that a filter returns for it.
+    /// Return the value that a filter returns for the action.
     #[must_use]
     pub const fn value(self) -> u32 {
         match self {
@@ -78,13 +78,13 @@ impl Action {
         }
     }
 
-    /// Whether the call is made, perhaps by leave of a tracer.
+    /// Return whether the call runs, possibly subject to a tracer.
     #[must_use]
     pub const fn is_permissive(self) -> bool {
         matches!(self, Self::Allow | Self::Log | Self::Trace(_))
     }
 
-    /// The order in which the kernel prefers the answers of several filters, the strictest first.
+    /// Return the rank in the kernel's order of precedence, the strictest action first (see seccomp(2)).
     const fn leniency(self) -> u8 {
         match self {
             Self::KillProcess => 0,
@@ -104,8 +104,8 @@ pub enum OnDenied {
     /// It fails with the profile's errno.
     #[default]
     Errno,
-    /// The process ends with SIGSYS. A call that the profile answers with ENOSYS is one that a
-    /// program is meant to do without, so that one still fails.
+    /// The process ends with SIGSYS. A call that the profile answers with ENOSYS still fails, because the
+    /// program is meant to fall back.
     Kill,
     /// It fails with the profile's errno, and the kernel writes it to the audit log.
     Log,
@@ -157,7 +157,7 @@ impl Arch {
         }
     }
 
-    /// The name that `includes.arches` of docker's format has for it.
+    /// Return its name in `includes.arches` of docker's format.
     const fn docker_name(self) -> &'static str {
         match self {
             Self::X86_64 => "amd64",
@@ -167,7 +167,7 @@ impl Arch {
         }
     }
 
-    /// The column of the table of system calls.
+    /// Return its column in the table of system calls.
     const fn column(self) -> usize {
         match self {
             Self::X86_64 => 0,
@@ -178,7 +178,7 @@ impl Arch {
     }
 }
 
-/// A kernel's version, of which only these two parts count.
+/// The first two parts of a kernel's version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KernelVersion {
     /// The 6 of 6.18.
@@ -188,7 +188,7 @@ pub struct KernelVersion {
 }
 
 impl KernelVersion {
-    /// The version in what uname(2) calls the release, such as `6.18.44-fc-v782`.
+    /// Return the version in uname(2)'s release, such as `6.18.44-fc-v782`.
     #[must_use]
     pub fn of_release(release: &str) -> Option<Self> {
         let mut parts = release.split(|c: char| !c.is_ascii_digit());
@@ -199,7 +199,7 @@ impl KernelVersion {
 /// What a filter is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Platform {
-    /// The architecture of the kernel, [`Arch::NATIVE`] but in tests.
+    /// The architecture of the kernel: [`Arch::NATIVE`] outside of tests.
     pub arch: Arch,
     /// The version of the kernel, for the rules of `minKernel`.
     pub kernel: KernelVersion,
@@ -234,7 +234,7 @@ pub enum Comparison {
 /// How much of an argument is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Width {
-    /// The low 32 bits, which is all that the kernel reads of an `int`, whatever stands above them.
+    /// The low 32 bits: all that the kernel reads of an `int`.
     Low32,
     /// The whole register.
     Full64,
@@ -247,12 +247,12 @@ pub struct Condition {
     pub index: u8,
     /// How much of it is compared.
     pub width: Width,
-    /// With what.
+    /// The comparison.
     pub comparison: Comparison,
 }
 
 impl Condition {
-    /// Whether it holds for these arguments.
+    /// Return whether it holds for these arguments.
     #[must_use]
     pub fn holds(&self, args: &[u64; 6]) -> bool {
         let whole = args[usize::from(self.index)];
@@ -272,7 +272,7 @@ impl Condition {
     }
 }
 
-/// When a rule is a part of the filter at all.
+/// The targets for which a rule is part of the filter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Guard {
     /// Capabilities of the container.
@@ -284,7 +284,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// As docker's `includes`: each kind that is given must fit, and every capability be there.
+    /// As docker's `includes`: every kind that is given must fit, and the container have every capability.
     fn includes(&self, target: &Platform) -> bool {
         let arch = target.arch.docker_name();
         (self.arches.is_empty() || self.arches.iter().any(|name| name == arch))
@@ -292,7 +292,7 @@ impl Guard {
             && self.min_kernel.is_none_or(|oldest| target.kernel >= oldest)
     }
 
-    /// As docker's `excludes`: anything that fits is enough.
+    /// As docker's `excludes`: one kind that fits is enough.
     fn excludes(&self, target: &Platform) -> bool {
         let arch = target.arch.docker_name();
         self.arches.iter().any(|name| name == arch)
@@ -308,7 +308,7 @@ pub struct Rule {
     pub calls: Vec<Syscall>,
     /// What happens to them.
     pub action: Action,
-    /// When: where all of these hold.
+    /// All of these must hold.
     pub conditions: Vec<Condition>,
     /// The targets that the rule is for.
     pub includes: Guard,
@@ -332,36 +332,36 @@ impl Rule {
     }
 }
 
-/// Which numbers are those of calls that the author of a profile could not know. Where the default
-/// denies, they are answered ENOSYS, so that a C library falls back to what it knows to be older.
+/// The numbers of calls newer than the profile. Where the default denies, the filter answers them with
+/// ENOSYS, so that a C library falls back to an older call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Horizon {
-    /// Those above the highest that a rule names, as runc has it for docker's profiles.
+    /// Numbers above the highest that a rule names, as in runc for docker's profiles.
     Rules,
-    /// Those above the highest of the table of system calls: for short lists.
+    /// Numbers above the highest in the table of system calls: for short lists.
     Table,
 }
 
-/// A seccomp policy: what is asked for, on any machine.
+/// A seccomp policy for any machine.
 ///
-/// Where several rules fit a call, the strictest action is taken, in the order in which the kernel
-/// prefers the answers of several filters (see seccomp(2)); of several errnos, the first written.
+/// Where several rules fit a call, the strictest action wins, in the order that seccomp(2) gives for several
+/// filters; of several errnos, the first one written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SeccompProfile {
     /// What happens to a call that no rule fits.
     pub default_action: Action,
-    /// Whether the kernel's 32-bit interface may be used; otherwise its calls end the process.
+    /// The 32-bit interfaces that may be used. A call through another one ends the process.
     pub compat: Vec<Arch>,
-    /// `SECCOMP_FILTER_FLAG_*` that the filter is installed with.
+    /// `SECCOMP_FILTER_FLAG_*` for the filter.
     pub flags: u32,
     /// The rules.
     pub rules: Vec<Rule>,
-    /// What the profile's author could not know.
+    /// The numbers that are newer than the profile.
     pub horizon: Horizon,
 }
 
 impl SeccompProfile {
-    /// What the rules say of one call, by trying each: the meaning that a compiled filter has.
+    /// Return the action for one call by trying every rule: the meaning of a compiled filter.
     #[must_use]
     pub fn action_for(
         &self,
@@ -391,7 +391,7 @@ impl SeccompProfile {
         target.arch.compat() == Some(arch) && self.compat.contains(&arch)
     }
 
-    /// What happens to a number that no rule fits.
+    /// Return the action for a number that no rule fits.
     fn default_for(&self, arch: Arch, number: u32) -> Action {
         if !self.default_action.is_permissive() && number > self.highest_known(arch) {
             Action::UNKNOWN
@@ -400,7 +400,7 @@ impl SeccompProfile {
         }
     }
 
-    /// The highest number before the [`Horizon`]. Arm's private calls are no part of the sequence.
+    /// Return the highest number before the [`Horizon`]. ARM's private calls are not part of the sequence.
     fn highest_known(&self, arch: Arch) -> u32 {
         const ARM_PRIVATE: u32 = 0x000f_0000;
         let highest = |calls: &mut dyn Iterator<Item = Syscall>| {
@@ -423,7 +423,7 @@ impl SeccompProfile {
 /// answer ENOSYS, and so does every filter.
 const X32_BIT: u32 = 0x4000_0000;
 
-/// A compiled filter: what seccomp(2) takes, but for the call itself.
+/// A compiled filter: the arguments of seccomp(2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     /// The instructions of `struct sock_fprog`; at most 4,096.

@@ -1,9 +1,9 @@
 //! docker's JSON profile format → [`SeccompProfile`].
 //!
 //! The format is that of docker's `--security-opt seccomp=FILE`, with the two keys that Podman adds
-//! (`errno` and `defaultErrno`, the names of the numbers in `errnoRet` and `defaultErrnoRet`). What
-//! docker would drop in silence (an unknown key, an unknown system call, a key that is there twice)
-//! is an error here: a rule that does not hold is worse than none, since somebody relies on it.
+//! (`errno` and `defaultErrno`, the names of the numbers in `errnoRet` and `defaultErrnoRet`). Docker ignores
+//! an unknown key, an unknown system call and all but the last of two equal keys; here each is an error,
+//! because an ignored rule gives false confidence.
 
 use std::fmt::Arguments;
 
@@ -19,7 +19,7 @@ use crate::error::{Remedy, SpecError, Value};
 use crate::spec::capabilities::{self, Capability};
 use crate::spec::nearest::nearest_or;
 
-/// libseccomp's names of actions; the number that may stand beside `ERRNO` and `TRACE` comes later.
+/// libseccomp's names of actions. `ERRNO` and `TRACE` get the number beside them later.
 const ACTIONS: &[(&str, Action)] = &[
     ("SCMP_ACT_ALLOW", Action::Allow),
     ("SCMP_ACT_ERRNO", Action::REFUSE),
@@ -31,7 +31,7 @@ const ACTIONS: &[(&str, Action)] = &[
     ("SCMP_ACT_TRAP", Action::Trap(0)),
 ];
 
-/// libseccomp's names of architectures, and the ones that a filter here can have.
+/// libseccomp's names of architectures; `None` for those that no filter here has.
 const ARCHITECTURES: &[(&str, Option<Arch>)] = &[
     ("SCMP_ARCH_AARCH64", Some(Arch::Aarch64)),
     ("SCMP_ARCH_ARM", Some(Arch::Arm)),
@@ -53,7 +53,7 @@ const ARCHITECTURES: &[(&str, Option<Arch>)] = &[
     ("SCMP_ARCH_S390X", None),
     ("SCMP_ARCH_SH", None),
     ("SCMP_ARCH_SHEB", None),
-    // Refused by every filter, as by kernels without it: see `SeccompProfile::action_for`.
+    // Every filter refuses it, as kernels without it do: see `SeccompProfile::action_for`.
     ("SCMP_ARCH_X32", None),
     ("SCMP_ARCH_X86", Some(Arch::X86)),
     ("SCMP_ARCH_X86_64", Some(Arch::X86_64)),
@@ -107,14 +107,14 @@ impl SeccompProfile {
     ///
     /// # Errors
     ///
-    /// Text that is not JSON, and whatever the format does not have: the error names the place, the
-    /// value and, where there is one, the nearest right one.
+    /// Text that is not JSON or not in the format. The error names the place, the value and the nearest right
+    /// value, if any.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
         profile(&document::read(text)?)
     }
 }
 
-// The functions below take the place of a value in the document, for errors about it, then the value.
+// The functions below take the place of a value in the document, for error messages, and the value.
 
 fn profile(document: &JsonProfile) -> Result<SeccompProfile, SpecError> {
     let default_action = action(
@@ -182,8 +182,8 @@ fn architecture(at: Arguments<'_>, name: &str) -> Result<Option<Arch>, SpecError
     one_of(at, "an architecture", name, ARCHITECTURES)
 }
 
-/// The action called `name`, with the number that it carries, given as a number or as the name of an
-/// errno. The three are at these keys of the object whose keys begin with `at`.
+/// Return the action called `name` with its number, which is given as a number or as the name of an errno.
+/// The three stand at these keys of the object at `at`.
 fn action(
     at: Arguments<'_>,
     [name_key, number_key, errno_key]: [&str; 3],
@@ -216,7 +216,7 @@ fn action(
     match (action, carried) {
         (Action::Errno(_), Some(errno)) => Ok(Action::Errno(errno as u16)),
         (Action::Trace(_), Some(data)) => Ok(Action::Trace(data as u16)),
-        // A zero is what docker writes when it has been asked for nothing.
+        // Docker writes a zero where no number was given.
         (_, None | Some(0)) => Ok(action),
         (_, Some(number)) => Err(wrong(
             format_args!("{at}{number_key}"),
@@ -242,7 +242,7 @@ fn errno_number(at: Arguments<'_>, name: &str) -> Result<u64, SpecError> {
     })
 }
 
-/// The rules of one entry of `syscalls`: more than one where an argument is compared twice.
+/// Return the rules of one entry of `syscalls`: several where it compares an argument twice.
 fn rules(at: Arguments<'_>, Object(entry): &Object<JsonRule>) -> Result<Vec<Rule>, SpecError> {
     let single = entry.name.as_deref().unwrap_or_default();
     let calls = match (single, entry.names.as_deref().unwrap_or_default()) {
@@ -372,7 +372,7 @@ fn kernel_version(at: Arguments<'_>, text: &str) -> Result<KernelVersion, SpecEr
         })
 }
 
-/// Calls `read` with every item of a list and its place.
+/// Call `read` with the place of every item of a list, and the item.
 fn each<T, R>(
     at: Arguments<'_>,
     items: Option<&[T]>,
@@ -382,7 +382,7 @@ fn each<T, R>(
     items.map(|(i, item)| read(format_args!("{at}[{i}]"), item)).collect()
 }
 
-/// What the table has for `name`.
+/// Return the table's value for `name`.
 fn one_of<T: Copy>(
     at: Arguments<'_>,
     what: &str,
@@ -403,14 +403,14 @@ fn within(at: Arguments<'_>, number: u64, most: u64) -> Result<u64, SpecError> {
     Err(wrong(at, number.to_string(), "is out of range", remedy))
 }
 
-/// The nearest name of `known`, or all of them.
+/// Return the nearest name of `known`, or all of them.
 fn nearest_of<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     nearest_or(name, known.clone(), || {
         format!("It is one of {}", known.collect::<Vec<_>>().join(", "))
     })
 }
 
-/// An error about the value at `at`: `reason` ends a sentence that begins with its place.
+/// Return an error about the value at `at`: `reason` ends a sentence that begins with the place.
 fn wrong(
     at: Arguments<'_>,
     value: impl Into<Value>,

@@ -18,30 +18,30 @@ static TABLE: &[Row] = &include!(concat!(env!("OUT_DIR"), "/syscall_table.rs"));
 pub struct Syscall(u16);
 
 impl Syscall {
-    /// Its name, as the kernel has it.
+    /// Return its name in the kernel.
     #[must_use]
     pub fn name(self) -> &'static str {
         TABLE[usize::from(self.0)].0
     }
 
-    /// Its number; `None` where the architecture does not have it.
+    /// Return its number; `None` where the architecture does not have it.
     #[must_use]
     pub fn number(self, arch: Arch) -> Option<u32> {
         TABLE[usize::from(self.0)].1[arch.column()]
     }
 
-    /// The call with this number.
+    /// Return the call with this number.
     #[must_use]
     pub fn from_number(arch: Arch, number: u32) -> Option<Self> {
         Self::all().find(|call| call.number(arch) == Some(number))
     }
 
-    /// Every call of the table, in the order of the names.
+    /// Return every call of the table, in the order of the names.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..TABLE.len() as u16).map(Self)
     }
 
-    /// The calls in a list of names with white space between them, all known to be in the table.
+    /// Return the calls in a built-in list of names with white space between them.
     pub(super) fn listed(names: &str) -> Vec<Self> {
         names
             .split_ascii_whitespace()
@@ -62,10 +62,10 @@ impl fmt::Debug for Syscall {
     }
 }
 
-/// A name that no system call has, and the one that it is nearest to.
+/// The error for an unknown name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownSyscall {
-    /// The name that may have been meant.
+    /// The nearest known name.
     pub nearest: Option<&'static str>,
 }
 

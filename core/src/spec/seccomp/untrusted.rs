@@ -1,16 +1,17 @@
-//! The list for code that nobody trusts.
+//! The list for untrusted code.
 //!
-//! It is Docker's without what a program does not need that computes, compiles, forks and talks on
-//! sockets, and what has led out of containers before. No capability brings anything back.
+//! It is Docker's list without the calls that programs do without that compute, compile, fork and use
+//! sockets, and without the calls through which containers were escaped before. No capability brings
+//! a call back.
 
 use std::sync::{Arc, LazyLock};
 
 use super::docker::{ALWAYS, no_new_namespaces, personalities};
 use super::{Action, Comparison, Condition, Horizon, Rule, SeccompProfile, Syscall, Width};
 
-/// What Docker allows to everybody and this profile to nobody. What Docker allows to those with a
-/// capability (mounts, bpf, setns, unshare, modules, keys, ...) is not on its list to begin with,
-/// and neither are keyctl, userfaultfd, `io_uring`, `pivot_root` and kexec.
+/// Calls that Docker allows to every container, and this profile to none. The base is Docker's list without
+/// capabilities, which has no mounts, bpf, setns, unshare, modules or keys; and Docker never allows
+/// keyctl, userfaultfd, `io_uring`, `pivot_root` and kexec.
 const NOT_ALLOWED: &str = "
     fanotify_mark io_cancel io_destroy io_getevents io_pgetevents io_pgetevents_time64 io_setup
     io_submit ipc listmount memfd_secret name_to_handle_at process_mrelease remap_file_pages
@@ -19,13 +20,13 @@ const NOT_ALLOWED: &str = "
 /// Allowed beside Docker's list: the thread pointer of x86-64, without which no program starts.
 const ALSO: &str = "arch_prctl";
 
-/// Where memory lies: answered as by a kernel that was built without NUMA. `OpenBLAS`, and so numpy,
-/// asks and does without; it must not die of it where denied calls kill.
+/// NUMA policies, which fail as in a kernel without NUMA. `OpenBLAS`, and so numpy, tries them and goes on
+/// without; the profile must not kill it for that.
 const NUMA: &str = "
     get_mempolicy mbind migrate_pages move_pages set_mempolicy set_mempolicy_home_node";
 
-/// The terminal ioctls that put words into the mouth of whoever reads the terminal next, or change
-/// what it is: `TIOCSTI`, `TIOCLINUX`, `TIOCSETD`.
+/// The ioctls that inject input into a terminal or change its line discipline: `TIOCSTI`, `TIOCLINUX`,
+/// `TIOCSETD`.
 const TERMINAL_INJECTION: [u64; 3] = [0x5412, 0x541c, 0x5423];
 
 const AF_UNIX: u64 = libc::AF_UNIX as u64;
@@ -34,7 +35,7 @@ const AF_INET6: u64 = libc::AF_INET6 as u64;
 const AF_NETLINK: u64 = libc::AF_NETLINK as u64;
 
 /// The protocols of internet sockets: the default of the type, ICMP, TCP, UDP, `ICMPv6`. Others load
-/// modules that few have read.
+/// little-used kernel modules.
 const INTERNET_PROTOCOLS: [u64; 5] = [
     libc::IPPROTO_IP as u64,
     libc::IPPROTO_ICMP as u64,
@@ -43,10 +44,10 @@ const INTERNET_PROTOCOLS: [u64; 5] = [
     libc::IPPROTO_ICMPV6 as u64,
 ];
 
-/// The profile for code that nobody trusts, which also has no 32-bit interface.
+/// Return the profile for untrusted code, which also has no 32-bit interface.
 ///
-/// Sockets are local or of the internet's usual protocols, or ask for the interfaces; another
-/// family or protocol is answered as by a kernel that does not have it.
+/// Sockets are local ones, those of the usual internet protocols, and `NETLINK_ROUTE`. Another family or
+/// protocol fails as in a kernel that does not have it.
 #[must_use]
 pub fn untrusted() -> Arc<SeccompProfile> {
     static PROFILE: LazyLock<Arc<SeccompProfile>> = LazyLock::new(|| Arc::new(build()));
@@ -63,7 +64,7 @@ fn build() -> SeccompProfile {
     rules.extend(personalities());
     rules.extend(no_new_namespaces());
     rules.extend(TERMINAL_INJECTION.map(|request| {
-        // The kernel reads an unsigned int, and 64 bits with anything above it must not pass.
+        // The kernel reads 32 bits, so the filter must ignore the others as well.
         refuse("ioctl", Action::REFUSE).when(vec![low(1, Comparison::Equal(request))])
     }));
     rules.extend(sockets());
@@ -100,7 +101,7 @@ fn sockets() -> Vec<Rule> {
     ]
 }
 
-/// No device files: mknod(2) is for pipes, sockets and plain files.
+/// mknod(2) for pipes, sockets and plain files, and not for devices.
 fn devices() -> Vec<Rule> {
     let kinds = [libc::S_IFCHR, libc::S_IFBLK].map(|kind| Comparison::MaskedEqual {
         mask: u64::from(libc::S_IFMT),
@@ -115,7 +116,7 @@ fn refuse(name: &str, action: Action) -> Rule {
     Rule::new(Syscall::listed(name), action)
 }
 
-/// A comparison of what the kernel reads of an `int`.
+/// Return a comparison of the 32 bits that the kernel reads of an `int`.
 fn low(index: u8, comparison: Comparison) -> Condition {
     Condition { index, width: Width::Low32, comparison }
 }
