@@ -129,12 +129,9 @@ fn rule(rule: &CallRule) -> Result<Rule, SpecError> {
 }
 
 fn call(name: &str) -> Result<Syscall, SpecError> {
-    name.parse().map_err(|UnknownSyscall { nearest }| {
-        let remedy = nearest.map_or_else(
-            || "Leave it out; syscalls(2) lists them".into(),
-            |nearest| format!("Did you mean {nearest:?}?"),
-        );
-        SpecError::of_text("seccomp", name, "it is not a system call of Linux", remedy)
+    name.parse().map_err(|unknown: UnknownSyscall| {
+        let reason = "it is not a system call of Linux";
+        SpecError::of_text("seccomp", name, reason, unknown.remedy())
     })
 }
 

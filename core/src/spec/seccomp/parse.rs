@@ -292,12 +292,8 @@ fn rules(at: Arguments<'_>, Object(entry): &Object<JsonRule>) -> Result<Vec<Rule
 }
 
 fn syscall(at: Arguments<'_>, name: &str) -> Result<Syscall, SpecError> {
-    name.parse().map_err(|UnknownSyscall { nearest }| {
-        let remedy = nearest.map_or_else(
-            || "Leave it out; syscalls(2) lists them".into(),
-            |nearest| format!("Did you mean {nearest:?}?"),
-        );
-        wrong_text(at, name, "is not a system call of Linux", remedy)
+    name.parse().map_err(|unknown: UnknownSyscall| {
+        wrong_text(at, name, "is not a system call of Linux", unknown.remedy())
     })
 }
 

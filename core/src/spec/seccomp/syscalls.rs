@@ -69,6 +69,16 @@ pub struct UnknownSyscall {
     pub nearest: Option<&'static str>,
 }
 
+impl UnknownSyscall {
+    /// Return what to do about it, as a sentence.
+    pub(super) fn remedy(self) -> String {
+        self.nearest.map_or_else(
+            || "Leave it out; syscalls(2) lists them".to_owned(),
+            |nearest| format!("Did you mean {nearest:?}?"),
+        )
+    }
+}
+
 impl FromStr for Syscall {
     type Err = UnknownSyscall;
 
