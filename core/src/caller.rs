@@ -1,8 +1,8 @@
 //! What is kept for each calling process: the sealed helper, the socket to the watchdog, and which
 //! descriptors belong to one use of a container.
 //!
-//! Callers fork, so everything is keyed by the process id; daemons close descriptors that they do not
-//! know, so what is kept is verified before each use and made again where it is gone.
+//! Callers fork, so everything is keyed by the process id. Daemons close descriptors that they do not know,
+//! so each use verifies what is kept, and makes it again where it is gone.
 
 #![expect(unsafe_code, reason = "a forked child never touches its parent's lock")]
 
@@ -55,7 +55,7 @@ static CALLER: AtomicPtr<Caller> = AtomicPtr::new(std::ptr::null_mut());
 fn caller() -> &'static Caller {
     let pid = std::process::id();
     let current = CALLER.load(Ordering::Acquire);
-    // SAFETY: never freed once it is published, and only ever shared.
+    // SAFETY: a published state is never freed, and only shared references to it exist.
     if let Some(caller) = unsafe { current.as_ref() }.filter(|caller| caller.pid == pid) {
         return caller;
     }
@@ -65,7 +65,7 @@ fn caller() -> &'static Caller {
         // SAFETY: as above; the parent's state, after a fork, stays as it is.
         Ok(_) => unsafe { &*fresh },
         Err(winner) => {
-            // SAFETY: not published, so nobody else has it.
+            // SAFETY: not published, so this is the only pointer to it.
             drop(unsafe { Box::from_raw(fresh) });
             // SAFETY: as above. The winner is of this process: only its threads race here.
             unsafe { &*winner }
@@ -78,28 +78,27 @@ thread_local! {
     static FORKING: RefCell<Option<MutexGuard<'static, Slots>>> = const { RefCell::new(None) };
 }
 
-/// Waits until no other thread is changing what is kept, and keeps it so until one of
-/// [`after_fork_in_parent`] and [`after_fork_in_child`].
+/// Locks what is kept until [`after_fork_in_parent`] or [`after_fork_in_child`].
 ///
-/// To be called right before a fork: the child would otherwise inherit a lock that nobody opens, or a
-/// descriptor of the watchdog's that nobody knows.
+/// Call it right before a fork. Otherwise the child could inherit a lock that no thread of its own releases,
+/// or a descriptor of the watchdog that is registered nowhere.
 pub fn before_fork() {
     let guard = caller().slots.lock().unwrap_or_else(PoisonError::into_inner);
-    // A fork of a fork's own preparations does not happen; were it so, the first guard is enough.
+    // A second preparation by the same thread replaces the first guard, which then unlocks.
     let _ = FORKING.try_with(|forking| forking.replace(Some(guard)));
 }
 
-/// Lets other threads go on.
+/// Unlocks what is kept.
 ///
-/// To be called in the parent, right after the fork, or after it has failed.
+/// Call it in the parent, right after the fork, even if the fork failed.
 pub fn after_fork_in_parent() {
     let _ = FORKING.try_with(RefCell::take);
 }
 
 /// Closes what a forked child inherited: the socket would keep its parent's watchdog waiting.
 ///
-/// To be called in the child, right after the fork. What was its parent's must not be taken for its own
-/// even where both have the same process id, in different PID namespaces.
+/// Call it in the child, right after the fork. A child in another PID namespace can have its parent's process
+/// id, and must not take its parent's state for its own.
 pub fn after_fork_in_child() {
     CALLER.store(std::ptr::null_mut(), Ordering::Release);
     if let Some(mut inherited) = FORKING.try_with(RefCell::take).ok().flatten() {
@@ -107,38 +106,38 @@ pub fn after_fork_in_child() {
     }
 }
 
-/// Takes note of descriptors that belong to one use of a container: copies of the caller that are made
-/// for others close them, or the end of a pipe would not show until such a copy ends.
+/// Records descriptors that belong to one use of a container. A copy of the caller that is made for another
+/// use closes them; otherwise a pipe would stay open until that copy ends.
 pub fn hold(fds: &[RawFd]) {
     held().extend_from_slice(fds);
 }
 
-/// Closes descriptors that were noted with [`hold`], each once: what is not noted any more has been
-/// closed, and its number may mean something else.
+/// Closes descriptors that [`hold`] recorded, each once. A number that is not recorded any more was closed
+/// before, and may belong to another file by now.
 pub fn release(fds: &[RawFd]) {
     let mut held = held();
     for &fd in fds {
         if let Some(at) = held.iter().position(|&number| number == fd) {
             held.swap_remove(at);
-            // Under the lock: the number may be another use's a moment later.
+            // Close it under the lock: another thread may get the number right afterwards.
             let _ = nix::unistd::close(fd);
         }
     }
 }
 
-/// The descriptors that were noted; none is made or closed as long as this is held.
+/// The recorded descriptors. While the guard lives, none is recorded or closed.
 pub(crate) fn held() -> MutexGuard<'static, Vec<RawFd>> {
     caller().held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether this is the thread that the process, or the fork that made it, began with: the one that
-/// the kernel prefers for signals, and the only one that interpreters run handlers in.
+/// Whether this is the thread that the process, or the fork that made it, began with. The kernel prefers it
+/// for signals, and interpreters run handlers in it alone.
 #[must_use]
 pub fn is_main_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
 }
 
-/// Calls `act` with what this process keeps; no other thread has it meanwhile.
+/// Calls `act` with what this process keeps, under the lock.
 pub(crate) fn with_slots<T>(act: impl FnOnce(&mut Slots) -> T) -> T {
     act(&mut caller().slots.lock().unwrap_or_else(PoisonError::into_inner))
 }
@@ -148,7 +147,7 @@ pub(crate) fn helper() -> Result<Arc<KeptFd>, SpawnError> {
     with_slots(Slots::helper)
 }
 
-/// A helper of its own, made anew: what a process that has kept none yet would do.
+/// A new memfd with the helper program, as a process that keeps none yet makes it.
 pub(crate) fn fresh_helper() -> Result<OwnedFd, SpawnError> {
     make_helper().map_err(|error| SpawnError::from_io(Step::Helper, &error))
 }

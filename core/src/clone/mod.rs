@@ -45,10 +45,9 @@ pub enum Side {
 /// How the walk of the first stage ended.
 pub(crate) struct Outcome {
     pub(crate) pid: i32,
-    /// The call that failed, and its error number; `None` where the walk ended in exec, or somebody
-    /// killed the child.
+    /// The call that failed, and its error number; `None` where the walk ended in exec or in a signal.
     pub(crate) failed: Option<(u32, i32)>,
-    /// The process that this is: with [`Side::Copy`] the rest says nothing.
+    /// Which process this is. With [`Side::Copy`] the other fields mean nothing.
     pub(crate) side: Side,
 }
 
@@ -58,8 +57,8 @@ extern "C" fn start_child(program: *mut c_void) -> c_int {
     unsafe { child::run(program.cast()) }
 }
 
-/// Clones a child that walks `program`, does the parent's part, and waits until the child has
-/// executed something else or has ended. It is the caller's to reap where this succeeds.
+/// Clones a child that walks `program`, does the parent's part, and waits until the child has executed
+/// another program or has ended. After success the caller must reap it.
 pub(crate) fn clone_and_wait(
     program: Box<[u64]>,
     namespaces: u64,
@@ -70,8 +69,8 @@ pub(crate) fn clone_and_wait(
     clone_and_fork(program, namespaces, parents_part, wait, fork)
 }
 
-/// The same, with something between the parent's part and the wait: it may make a copy of the caller, which
-/// returns as soon as it is made.
+/// Like [`clone_and_wait`], with `fork` between the parent's part and the wait. It may make a copy of the
+/// caller, in which this function returns at once.
 pub(crate) fn clone_and_fork(
     program: Box<[u64]>,
     namespaces: u64,
@@ -84,7 +83,7 @@ pub(crate) fn clone_and_fork(
     let pid = match clone(&stack, namespaces, &shared) {
         Ok(pid) => pid,
         Err(error) => {
-            // SAFETY: no child came to be, so the program is this function's own again.
+            // SAFETY: there is no child, so nothing else uses the program.
             unsafe { shared.free() };
             stack.give_back();
             return Err(SpawnError::from_io(Step::Clone, &error).into());
@@ -92,15 +91,15 @@ pub(crate) fn clone_and_fork(
     };
     let ended = finish(pid, &shared, parents_part, wait, fork);
     if matches!(ended, Ok(Outcome { side: Side::Copy, .. })) {
-        // What the child uses is in another process's memory: this is a copy of it.
-        // SAFETY: no child of this process's uses the program.
+        // The child uses the program in the caller's memory, of which this is a copy.
+        // SAFETY: no child of this process uses the program.
         unsafe { shared.free() };
         stack.give_back();
         return ended;
     }
     if !shared.is_left() {
-        // A child that not even SIGKILL ends yet (it waits for a dead network file system, say) still
-        // uses this memory, so that is given up. The child stays to be reaped by whoever can.
+        // SIGKILL has not ended the child yet (it waits for a dead network file system, for example), and it
+        // still uses this memory: leak the memory, and leave the child unreaped.
         return ended;
     }
     // SAFETY: the child no longer uses the program.
@@ -115,7 +114,7 @@ pub(crate) fn clone_and_fork(
 /// clone(2) of a child that shares this memory and walks the program.
 fn clone(stack: &Stack, namespaces: u64, shared: &SharedProgram) -> io::Result<i32> {
     let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD | namespaces as c_int;
-    // A handler of the caller's would run in the child too, in this memory.
+    // A signal handler of the caller would run in the child too, in this memory.
     let mask = block_signals();
     // SAFETY: the stack is not in use; `start_child` keeps to raw system calls and never returns; stack
     // and program outlive the child's use of them, since they are only given back once the kernel has
@@ -145,7 +144,7 @@ fn finish(
     fork: &mut dyn FnMut(&SharedProgram, &mut Wait<'_>) -> Result<Side, LaunchError>,
 ) -> Result<Outcome, LaunchError> {
     let kill = |error| {
-        // Not reaped yet, so the pid still means the child.
+        // The child is not reaped yet, so the pid is still its own.
         let _ = sys::kill(pid, libc::SIGKILL);
         let _ = shared.wait_until_left(&mut Wait::at_most(DEATH));
         Err(error)
@@ -156,19 +155,19 @@ fn finish(
         Ok(()) => match fork(shared, wait) {
             Ok(Side::Copy) => Ok(Outcome { pid, failed: None, side: Side::Copy }),
             Ok(side) => match shared.wait_until_left(wait) {
-                // The child may have gone on meanwhile, and have started others that the launch has to
-                // know of before it can end them.
+                // If the child has left meanwhile, it may have started other processes: return success, so
+                // that the launch learns of them and can end them.
                 Err(error) if !shared.is_left() => kill(error),
                 _ => Ok(Outcome { pid, failed: shared.failure(), side }),
             },
             Err(error) => kill(error),
         },
         Err(LaunchError::Spawn(error)) => {
-            // Nothing can be written for a child that has gone already: then its end is the reason.
+            // Writing fails for a child that has ended already. Then the child's failure is the cause.
             let left = shared.wait_until_left(&mut Wait::at_most(DEATH)).is_ok();
             match shared.failure() {
                 Some((_, libc::ECANCELED)) => Err(error.into()),
-                // Where the caller has no /proc of its own, what the child failed at may be for want of it too.
+                // Without a /proc of the caller's PID namespace the child's call may have failed for the same reason.
                 Some(_) if !sys::has_own_proc() => Err(error.into()),
                 failed @ Some(_) => Ok(Outcome { pid, failed, side: Side::Caller }),
                 None if left && was_killed(pid) => {
@@ -182,7 +181,7 @@ fn finish(
     }
 }
 
-/// Whether a signal has ended the child; it stays to be waited for.
+/// Whether a signal has ended the child. Does not reap it.
 fn was_killed(pid: i32) -> bool {
     let Some(pid) = rustix::process::Pid::from_raw(pid) else { return false };
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -202,8 +201,8 @@ pub(crate) fn program_memfd(program: &[u64]) -> io::Result<OwnedFd> {
     fd::memfd(c"minidocker-program", &bytes, false)
 }
 
-/// Waits for a child that has ended or is about to, and returns its wait status; `None` where somebody
-/// else has reaped it, a handler of SIGCHLD for example.
+/// Reaps a child that has ended or is about to, and returns its wait status; `None` where other code of the
+/// caller has reaped it, a SIGCHLD handler for example.
 pub(crate) fn reap(pid: i32) -> Option<i32> {
     let pid = nix::unistd::Pid::from_raw(pid);
     loop {

@@ -6,15 +6,15 @@ use std::io;
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
-/// The walk is one loop with a handful of small frames; at-fork handlers of C libraries, which run
-/// here when the caller is forked, have more. What is not touched costs nothing.
+/// The walk needs a handful of small frames. At-fork handlers of C libraries, which run on this stack when
+/// the caller is forked, need more. Untouched pages cost nothing.
 const SIZE: usize = 256 * 1024;
-/// Below the stack: an overflow ends the child instead of the caller's data. The largest page size
-/// that Linux uses on the supported machines.
+/// Below the stack, so that an overflow ends the child instead of overwriting the caller's data. The largest
+/// page size that Linux uses on the supported machines.
 const GUARD: usize = 64 * 1024;
 
-/// A stack with a guard below it. Each thread keeps one, since mapping is slow in a process with
-/// threads; one that is in use is not there to be taken, so a launch from a signal handler gets its own.
+/// A stack with a guard below it. Each thread keeps one, because mapping is slow in a process with threads.
+/// A launch from a signal handler, while the thread's own stack is in use, maps another one.
 pub(super) struct Stack {
     base: *mut c_void,
 }
@@ -39,7 +39,8 @@ impl Stack {
         spare.map_or_else(Self::map, Ok)
     }
 
-    /// To be called when no child uses it any more; without that call the memory stays mapped.
+    /// Keeps the stack for the thread's next launch. Call it when no child uses it any more; otherwise the
+    /// memory stays mapped.
     pub(super) fn give_back(self) {
         let mut stack = Some(self);
         let _ = SPARE.try_with(|spare| {
@@ -64,7 +65,7 @@ impl Stack {
         // SAFETY: a new mapping, at a place that the kernel chooses.
         let base = unsafe { mmap_anonymous(std::ptr::null_mut(), GUARD + SIZE, access, flags) }?;
         let stack = Self { base };
-        // SAFETY: the lowest part of the mapping, which nobody uses.
+        // SAFETY: the lowest part of the mapping, which is not in use yet.
         let guarded = unsafe { mprotect(base, GUARD, MprotectFlags::empty()) };
         if let Err(error) = guarded {
             stack.unmap();
@@ -74,7 +75,7 @@ impl Stack {
     }
 
     fn unmap(self) {
-        // SAFETY: mapped by `map` with this length, and in use by nobody.
+        // SAFETY: `map` made it with this length, and no child uses it.
         let unmapped = unsafe { munmap(self.base, GUARD + SIZE) };
         debug_assert!(unmapped.is_ok(), "a mapping of our own can be unmapped");
     }

@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use crate::error::LaunchError;
 
-/// How often a wait looks whether it has been interrupted: a signal does not always end it, since
-/// another thread may have taken it.
+/// How often a wait checks for an interruption: a signal does not always end the wait, since another thread
+/// may have received it.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// How a wait of the launch may end early.
+/// What may end a wait of the launch early.
 pub(crate) struct Wait<'a> {
     interrupted: Option<&'a mut (dyn FnMut() -> bool + 'a)>,
     deadline: Option<Instant>,
-    /// Why the launch is given up. Said once, it stays so: who asks next may be somebody else.
+    /// Why the launch is given up. It stays set, because `interrupted` may answer only once.
     pub(crate) given_up: Option<LaunchError>,
 }
 
@@ -29,7 +29,7 @@ impl<'a> Wait<'a> {
         Self::new(None, Some(Instant::now() + time))
     }
 
-    /// Whether to go on. To be asked at least once in every [`slice`](Self::slice).
+    /// Fails where the launch is to be given up. Call it at least once in every [`slice`](Self::slice).
     pub(crate) fn check(&mut self) -> Result<(), LaunchError> {
         if self.given_up.is_none() {
             if self.interrupted.as_mut().is_some_and(|interrupted| interrupted()) {
@@ -44,7 +44,7 @@ impl<'a> Wait<'a> {
     /// How long to wait until the next [`check`](Self::check).
     pub(crate) fn slice(&self) -> Duration {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // A wait of no time at all would be a busy loop where the clock is coarse.
+        // A wait of zero time would be a busy loop where the clock is coarse.
         left.map_or(SLICE, |left| left.clamp(Duration::from_micros(100), SLICE))
     }
 }

@@ -16,14 +16,14 @@ impl CreatedDirs {
     ///
     /// # Errors
     ///
-    /// What the kernel refuses, and for which directory; none of them is left then.
+    /// The kernel's error, with the directory. None of the directories is left then.
     pub(super) fn create(directories: &[OuterDirectory]) -> Result<Self, (PathBuf, io::Error)> {
         let mut created = Self::default();
         for OuterDirectory { path, owner } in directories {
             let failed = |error| (path.clone(), error);
             fs::DirBuilder::new().mode(0o700).create(path).map_err(failed)?;
             created.0.push(path.clone());
-            // A plain caller's layer is the caller's; it is root inside.
+            // A plain caller keeps the layer, and is root inside.
             if nix::unistd::geteuid().is_root() {
                 chown(path, Some(owner.uid), Some(owner.gid)).map_err(failed)?;
             }
@@ -41,14 +41,14 @@ impl CreatedDirs {
 impl Drop for CreatedDirs {
     fn drop(&mut self) {
         for path in &self.0 {
-            // Nobody but the failed launch has put anything there. What cannot be removed is the
-            // caller's to remove, as what a container leaves there is.
+            // Only the failed launch has written there. The caller can remove what is left, as after any
+            // container.
             let _ = remove(path);
         }
     }
 }
 
-/// Removes a directory with everything in it, of which overlayfs leaves some without any permission.
+/// Removes a directory with everything in it. overlayfs leaves directories without any permission.
 fn remove(directory: &Path) -> io::Result<()> {
     if fs::remove_dir(directory).is_ok() {
         return Ok(());

@@ -8,11 +8,11 @@
 //! *copy* that this makes switches to the stack of the caller's thread, to the point where the caller
 //! went to stand still, and returns from [`fork`] there. The child executes init.
 //!
-//! The copy has the descriptors of the child, which has those of the caller at the clone: what other
-//! threads open and close while the container is being made is not seen.
+//! The copy has the descriptors of the child, which are the caller's at the moment of the clone: the copy does
+//! not see what other threads open and close after that.
 //!
-//! While the child is in `fork()` it may hold locks of the caller's allocator, so it is not killed
-//! then; that time is as long as the kernel takes to copy page tables.
+//! While the child is in `fork()` it may hold locks of the caller's allocator, so the launch does not kill it
+//! then. That lasts as long as the kernel takes to copy the page tables.
 
 #![expect(
     unsafe_code,
@@ -51,8 +51,8 @@ pub enum Forked {
 /// Executes a plan for [`Payload::Fork`](crate::spec::Payload::Fork). Returns twice: in the caller, and
 /// in a copy of it that is the command of a new container. The copy returns once the container is whole.
 ///
-/// `around` is called when the container is ready, and has to call what it is given: the fork itself.
-/// What an interpreter does before and after a fork, in either process, goes around that.
+/// Calls `around` when the container is ready, with the fork itself, which `around` must call. An interpreter
+/// does there what it does before and after a fork, in either process.
 ///
 /// # Errors
 ///
@@ -97,8 +97,8 @@ pub fn fork(
         ],
     };
     let copys = std::cell::RefCell::new(&mut copys);
-    // Until the clone, so that the list is that of the descriptors which the child gets; and no longer, since
-    // who waits for the child may run handlers of signals, which use containers too.
+    // Held until the clone, so that the list is exactly that of the descriptors which the child gets; and no
+    // longer, because signal handlers that run while this thread waits use containers too.
     let mut held = Some(caller::held());
     let mut childs = Some((copys_channel, inits_control, memfd));
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
@@ -127,14 +127,14 @@ pub fn fork(
     };
     let flags = plan.clone_flags;
     let outcome = clone_and_fork(program, flags, &mut parents_part, &mut wait, &mut forking);
-    // Where there was no clone.
+    // Still held if the clone failed.
     drop(held);
     if plan.endangers_dumpable && !matches!(outcome, Ok(Outcome { side: Side::Copy, .. })) {
         restore_dumpable();
     }
     let outcome = outcome?;
     if outcome.side == Side::Copy {
-        // Closed already.
+        // The copy has closed them already.
         std::mem::forget((control, channel));
         return Ok(Forked::Copy(copys.borrow().await_the_caller()));
     }
@@ -150,27 +150,27 @@ pub fn fork(
     Ok(Forked::Caller(Process::new(outcome.pid, plan, Some(control)), channel))
 }
 
-/// Descriptors of the copy. It has those that the child was cloned with, whatever has become of the
-/// caller's since.
+/// Descriptors of the copy: those that the child was cloned with, whatever the caller has done with its own
+/// since.
 struct CallerCopy {
     channel: RawFd,
-    /// What belongs to this launch, and to other uses of containers.
+    /// Descriptors of this launch and of other uses of containers, which the copy closes.
     others: Vec<RawFd>,
 }
 
 impl CallerCopy {
-    /// Makes the copy what the plan says about the command, closes what is not the command's, and tells
+    /// Walks the plan's calls for the command, closes descriptors that are not the command's, and reports to
     /// the caller.
     fn become_the_command(&self, program: &mut [u64]) {
         let header = program.as_mut_ptr().cast::<Header>();
-        // SAFETY: a whole program, that nobody else has and that was not relocated before.
+        // SAFETY: a whole program, not relocated before, to which this is the only pointer.
         unsafe { relocate(header) };
         // SAFETY: relocated, and its calls are those that the plan has for this process.
         let failure = unsafe { child::walk(header) };
         for fd in &self.others {
-            // A pipe of another use would not seem to end until the copy does, and with init's socket
-            // the inside could speak for init.
-            // SAFETY: nobody in the copy knows of it: the launch of this thread gives up its own.
+            // A pipe of another use would stay open as long as the copy lives, and with init's socket a process
+            // inside could impersonate init.
+            // SAFETY: no other code of the copy owns it: the launch of this thread forgets its own.
             let _ = unsafe { syscall(nr::CLOSE, [*fd as u64, 0, 0, 0, 0, 0]) };
         }
         // SAFETY: the header is valid.
@@ -184,7 +184,7 @@ impl CallerCopy {
         exit(127)
     }
 
-    /// Waits for the byte that says that the container is whole; a caller that has gone means the end.
+    /// Waits for the byte that says that the container is whole. Ends the copy if the caller has ended.
     fn await_the_caller(&self) -> OwnedFd {
         let mut byte = 0_u8;
         loop {
@@ -197,18 +197,18 @@ impl CallerCopy {
                 _ => exit(127),
             }
         }
-        // SAFETY: the copy's own, that nobody else in it knows of.
+        // SAFETY: the copy's own descriptor, which no other code of the copy owns.
         unsafe { OwnedFd::from_raw_fd(self.channel) }
     }
 }
 
-/// A container that is not whole yet. Dropped: it is killed and reaped.
+/// A container that is not whole yet. Dropping it kills and reaps it.
 struct UnfinishedContainer(i32);
 
 impl Drop for UnfinishedContainer {
     fn drop(&mut self) {
-        // Without a PID namespace the copy does not end with init; both are in one process group,
-        // whose leader has not been reaped, so the number is theirs.
+        // Without a PID namespace the copy does not end with init. Both are in one process group, whose leader
+        // is not reaped yet, so that its number is still theirs.
         let _ = sys::kill(-self.0, libc::SIGKILL);
         let _ = sys::kill(self.0, libc::SIGKILL);
         reap(self.0);
@@ -230,14 +230,14 @@ unsafe extern "C" fn fork_for_the_caller(context: u64) -> i64 {
     if let Err(errno) = shared.await_fork() {
         return -i64::from(errno);
     }
-    // SAFETY: the one thread whose identity this process has stands still, so nobody else uses its
-    // thread-local storage, nor the locks that it would be known by.
+    // SAFETY: the thread whose identity this process has stands still, so no other code uses its thread-local
+    // storage or the locks that it owns.
     let pid = unsafe { libc::fork() };
     match pid {
-        // SAFETY: the launch filled the point in before it let this process go on, and its stack is
-        // here as it was then.
+        // SAFETY: the launch filled the point in before it let this process go on, and this memory has its
+        // stack as it was then.
         0 => unsafe { point::resume(point) },
-        // The thread's errno, which stands still as well.
+        // The errno of the caller's thread, which stands still.
         -1 => -i64::from(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN)),
         pid => i64::from(pid),
     }
@@ -245,11 +245,11 @@ unsafe extern "C" fn fork_for_the_caller(context: u64) -> i64 {
 
 /// Stands still until the child has executed init, or has ended. The copy returns from here, too.
 fn stand_still(shared: &SharedProgram, point: &mut Point) -> Side {
-    // Nothing of this process may use the thread's state meanwhile: no handler either.
+    // No code of this process may use the thread's state meanwhile, signal handlers included.
     let mask = block_signals();
     let copied = point.stand(go_on_and_wait, shared.header().cast());
     if copied {
-        // The mask comes back with the command's other settings.
+        // The copy restores the mask with the command's other settings.
         return Side::Copy;
     }
     restore_signals(mask);
@@ -263,7 +263,7 @@ extern "C" fn go_on_and_wait(header: *mut std::ffi::c_void) {
     shared.wait_still_while(tid::AWAITS_FORK);
 }
 
-/// Waits for the copy's word, and lets it go on.
+/// Waits until the copy reports, and lets it go on.
 fn await_the_copy(
     plan: &Plan,
     channel: BorrowedFd<'_>,
@@ -278,7 +278,7 @@ fn await_the_copy(
         Some(found) => {
             return Err(plan.failure(found.stage as usize, found.value, found.errno).into());
         }
-        // Killed before it could say anything.
+        // Killed before it could report.
         None => return Err(SpawnError::new(Step::ForkCaller, libc::ESRCH).into()),
     }
     loop {

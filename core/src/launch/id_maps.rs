@@ -12,11 +12,11 @@ use crate::plan::ids::{IdMaps, MapRows};
 use crate::step::Step;
 use crate::sys::{self, fd};
 
-/// How long the caller's memory may stay non-dumpable, and with it the child's /proc files closed to
-/// a plain caller: a child of another thread's, which shares that memory too, is changing its ids.
+/// How long the caller's memory may stay non-dumpable while a child of another thread, which shares that
+/// memory, changes its ids. Until then the child's /proc files are closed to a plain caller.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// What newuidmap may say that goes into an error.
+/// The most of newuidmap's output that goes into an error.
 const MOST_SAID: u64 = 4096;
 
 impl IdMaps {
@@ -69,7 +69,7 @@ fn write_file(pid: i32, file: &str, text: &str) -> Result<(), SpawnError> {
     }
 }
 
-/// Says why the kernel refused a map, where that is not what its error number suggests.
+/// The error for a map that the kernel refused, with the cause where its error number suggests another.
 fn refused(error: &io::Error) -> SpawnError {
     let mut refused = SpawnError::from_io(Step::IdMaps, error);
     let dumpable = nix::sys::prctl::get_dumpable().unwrap_or(true);
@@ -83,7 +83,7 @@ fn refused(error: &io::Error) -> SpawnError {
     refused
 }
 
-/// Writes a map through newuidmap(1) or newgidmap(1), which may hang: they ask the system for users.
+/// Writes a map through newuidmap(1) or newgidmap(1), which may hang: they query the user database.
 fn write_through(
     program: &str,
     pid: i32,
@@ -92,7 +92,7 @@ fn write_through(
     wait: &mut Wait<'_>,
 ) -> Result<(), LaunchError> {
     let failed = |error: &io::Error| SpawnError::from_io(Step::IdMaps, error).about(program);
-    // A pipe could fill up while nobody reads it.
+    // A file, because a pipe could fill up before it is read.
     let said = fd::memfd(c"minidocker-said", b"", false).map_err(|error| failed(&error))?;
     let said = std::fs::File::from(said);
     let copy = said.try_clone().map_err(|error| failed(&error))?;
@@ -102,7 +102,7 @@ fn write_through(
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(copy)
-        // One that is given up is killed with all that it started.
+        // A process group, so that giving up kills everything that it started.
         .process_group(0)
         .spawn()
         .map_err(|error| failed(&error))?;
@@ -110,20 +110,20 @@ fn write_through(
         Ok(status) => status,
         Err(error) => {
             let _ = sys::kill(-(child.id() as i32), libc::SIGKILL);
-            // Killed just now: this does not take long. Somebody else may have reaped it.
+            // SIGKILL ends it soon. Other code of the caller may have reaped it.
             let _ = child.wait();
             return Err(error);
         }
     };
     let succeeded = status.map_or_else(
-        // Where SIGCHLD is ignored nobody is told; an empty file says that the map is not there.
+        // Where SIGCHLD is ignored there is no status. The map's file is empty unless it was written.
         || std::fs::read_to_string(format!("/proc/{pid}/{file}")).is_ok_and(|map| !map.is_empty()),
         |status| status.success(),
     );
     if succeeded { Ok(()) } else { Err(complaint(program, said).into()) }
 }
 
-/// Waits for the program's end; `None` where somebody else has reaped it.
+/// Waits for the program's end; `None` where other code of the caller has reaped it.
 fn await_end(child: &mut Child, wait: &mut Wait<'_>) -> Result<Option<ExitStatus>, LaunchError> {
     let pidfd = fd::pidfd_open(child.id() as i32);
     loop {
@@ -136,10 +136,10 @@ fn await_end(child: &mut Child, wait: &mut Wait<'_>) -> Result<Option<ExitStatus
         let slice = wait.slice();
         match &pidfd {
             Ok(pidfd) => {
-                // Interrupted or not, the child is looked at again.
+                // Whatever ended the wait, look at the child again.
                 let _ = fd::is_readable(pidfd.as_fd(), slice);
             }
-            // No descriptor is left: look again, and again.
+            // No descriptor is left: poll.
             Err(_) => std::thread::sleep(slice.min(Duration::from_millis(1))),
         }
     }

@@ -1,5 +1,4 @@
-//! The point at which a thread stands still while it is forked, and what its copy needs to be the
-//! same thread again.
+//! The point at which a thread stands still while it is forked, and the state that its copy restores.
 
 #![expect(unsafe_code, reason = "saves and restores registers in assembly")]
 
@@ -25,10 +24,10 @@ impl Point {
         self.program
     }
 
-    /// Saves where this thread is and calls `wait`. Returns `false` when that returns; and `true` in a
-    /// process with a copy of the memory that was made meanwhile, when that calls [`resume`].
+    /// Saves where this thread is and calls `wait`. Returns `false` when `wait` returns, and `true` in a process
+    /// with a copy of the memory made meanwhile, when that process calls [`resume`].
     pub(super) fn stand(&mut self, wait: extern "C" fn(*mut c_void), context: *mut c_void) -> bool {
-        // SAFETY: `self` outlives the call. Whatever comes of it, it returns once in each process.
+        // SAFETY: `self` outlives the call, which returns at most once in each process.
         unsafe { stand(self, wait, context) != 0 }
     }
 }
@@ -156,8 +155,8 @@ unsafe extern "C" fn switch(stack: usize) -> ! {
     )
 }
 
-/// What the kernel keeps for a thread and a copy of it by another process does not get: the child that
-/// forks in the thread's place never had it.
+/// Per-thread state of the kernel that the copy lacks, since the child that forks in the thread's place never
+/// had it.
 pub(super) struct ThreadState {
     alternate_stack: libc::stack_t,
     /// Address of the C library's `struct rseq` for this thread; 0 where it has registered none.
@@ -173,9 +172,9 @@ impl ThreadState {
         Self { alternate_stack, rseq: rseq_area() }
     }
 
-    /// To be called in the copy.
+    /// Restores the state. Call it in the copy.
     pub(super) fn restore(&self) {
-        /// `RSEQ_SIG` of the C library: what stands before each place to resume at.
+        /// `RSEQ_SIG` of the C library, the signature before each abort handler.
         #[cfg(target_arch = "x86_64")]
         const SIGNATURE: u64 = 0x5305_3053;
         #[cfg(target_arch = "aarch64")]
@@ -189,7 +188,7 @@ impl ThreadState {
         }
         if self.rseq != 0 {
             let number = libc::SYS_rseq as usize;
-            // Without it sched_getcpu(3) would say for ever where the caller's thread was.
+            // Without it sched_getcpu(3) would return the caller's CPU for ever.
             // SAFETY: the C library's own area for this thread, as it registered it.
             let _ = unsafe { syscall(number, [self.rseq, SIZE, 0, SIGNATURE, 0, 0]) };
         }
@@ -200,7 +199,7 @@ impl ThreadState {
 /// version 2.35, "Restartable Sequences".
 fn rseq_area() -> u64 {
     let variable = |name: &std::ffi::CStr| {
-        // SAFETY: a string, and a handle that means the libraries that are loaded.
+        // SAFETY: a C string, and the handle for all loaded libraries.
         unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
     };
     let (size, offset) = (variable(c"__rseq_size"), variable(c"__rseq_offset"));

@@ -1,4 +1,4 @@
-//! What the helper reports: whom it started, what failed, that the command has been executed.
+//! What the helper reports: the pid of the process that it started, a failure, the command's exec.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -14,15 +14,15 @@ use crate::program::{Message, message};
 use crate::step::Step;
 use crate::sys::fd;
 
-/// How long a joiner may take to say whom it has started, once nobody waits for the command any more.
+/// How long a joiner may take to report the pid of the process that it started, once the launch is given up.
 const REPORT: Duration = Duration::from_millis(500);
 
-/// Reads what the helper reports until the command has been executed, and returns the pid of the
-/// container's first process; `first` is that of the helper.
+/// Reads the helper's messages until the command has been executed, and returns the pid of the container's
+/// first process. `first` is the pid of the helper.
 ///
-/// The pipe closes when the command is executed. But a process that another thread of the caller's
-/// forked meanwhile holds its other end, and may live on for ever: so init also says that it is done,
-/// and for everybody else the kernel's own accounts are asked now and then.
+/// The pipe closes when the command is executed. But a process that another thread of the caller forked
+/// meanwhile holds the other end too, and may live for ever. So init also sends a message, and without an init
+/// the launch polls /proc.
 pub(super) fn await_report(
     plan: &Plan,
     first: i32,
@@ -31,7 +31,7 @@ pub(super) fn await_report(
 ) -> Result<i32, LaunchError> {
     let (joiner, command) = if plan.enters { (Some(first), None) } else { (None, Some(first)) };
     let mut started = HelperChildren { report, joiner, command, done: false };
-    // Init may say that it is done before the joiner that has started it says so.
+    // Init may report before the joiner that has started it.
     let mut is_done = false;
     loop {
         let readable = fd::is_readable(report, wait.slice())
@@ -55,7 +55,7 @@ pub(super) fn await_report(
                 return Err(plan.failure(found.stage as usize, found.value, found.errno).into());
             }
             (Some(found), None) if found.kind == message::STARTED && !is_done => is_done = true,
-            // The helper was killed before it had said whom it started.
+            // The helper was killed before it reported a pid.
             (_, None) => return Err(SpawnError::new(Step::Fork, libc::ESRCH).into()),
             (_, Some(pid)) => {
                 started.done = true;
@@ -65,13 +65,13 @@ pub(super) fn await_report(
     }
 }
 
-/// Ends the command of a helper that has been killed, if that came so far as to report one.
+/// Ends the command of a helper that was killed, if the helper reported one.
 pub(super) fn end_the_command(report: BorrowedFd<'_>) {
     drop(HelperChildren { report, joiner: None, command: None, done: false });
 }
 
-/// Waits until init says that the command has been executed, or why not, and returns init's pid. What it
-/// says of the command stays in the socket, for [`Process`](crate::process::Process) to receive.
+/// Waits until init reports that the command has been executed, or why not, and returns init's pid. The
+/// message about the command stays in the socket, for [`Process`](crate::process::Process) to receive.
 pub(super) fn await_introduction(
     plan: &Plan,
     init: i32,
@@ -97,7 +97,7 @@ pub(super) fn await_introduction(
         };
         let found = Message::from_bytes(&bytes);
         return match found.kind {
-            // Init was killed before it had said anything.
+            // Init was killed before it reported.
             _ if received != bytes.len() => Err(SpawnError::new(Step::Fork, libc::ESRCH).into()),
             message::FAILED => {
                 Err(plan.failure(found.stage as usize, found.value, found.errno).into())
@@ -110,18 +110,18 @@ pub(super) fn await_introduction(
     }
 }
 
-/// What a launch through the helper has started so far. Dropped: the joiner is killed and reaped, and
-/// so is the command unless that is done.
+/// The children of a launch through the helper so far. Dropping it kills and reaps the joiner, and the command
+/// unless it is `done`.
 struct HelperChildren<'a> {
     report: BorrowedFd<'a>,
     joiner: Option<i32>,
     command: Option<i32>,
-    /// Whether the command has been executed, and is the caller's from now on.
+    /// Whether the command has been executed, and belongs to the caller from now on.
     done: bool,
 }
 
 impl HelperChildren<'_> {
-    /// Whether nothing more will be reported, as far as can be told without the pipe.
+    /// Whether no message will come any more, as far as the kernel tells without the pipe.
     fn is_over(&self, init: bool) -> bool {
         match (self.command, self.joiner) {
             (Some(command), joiner) => {
@@ -133,12 +133,12 @@ impl HelperChildren<'_> {
         }
     }
 
-    /// A joiner that is killed between its fork and its report would leave the command behind, as a
-    /// child whom nobody knows: so it gets the time to report, which it does at once.
+    /// Gives the joiner time to report, which it does at once. Killed between its fork and its report, it would
+    /// leave the command behind as an unknown child.
     fn learn_the_command(&mut self, joiner: i32) {
         let until = Instant::now() + REPORT;
         while self.command.is_none() && Instant::now() < until && !has_ended(joiner) {
-            // Whatever ends the wait, the next round looks.
+            // Whatever ends the wait, read again.
             let _ = fd::is_readable(self.report, Duration::from_millis(1));
             self.read_command();
         }
@@ -157,7 +157,7 @@ impl Drop for HelperChildren<'_> {
     fn drop(&mut self) {
         if let Some(joiner) = self.joiner {
             self.learn_the_command(joiner);
-            // It ends by itself, unless somebody has stopped it.
+            // It ends by itself, unless a signal has stopped it.
             kill_and_reap(joiner);
         }
         if self.command.is_none() {
@@ -169,34 +169,34 @@ impl Drop for HelperChildren<'_> {
     }
 }
 
-/// Whether the child has ended; it stays to be waited for.
+/// Whether the child has ended. Does not reap it.
 fn has_ended(pid: i32) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let Some(pid) = rustix::process::Pid::from_raw(pid) else { return true };
     match waitid(WaitId::Pid(pid), options) {
         Ok(ended) => ended.is_some(),
         Err(rustix::io::Errno::INTR) => false,
-        // Reaped by somebody else.
+        // Other code of the caller has reaped it.
         Err(_) => true,
     }
 }
 
-/// Whether the process has executed the command, as far as /proc tells: a process that was `forked` has
-/// executed something since; another one is the helper until then.
+/// Whether the process has executed the command, according to /proc. A `forked` process has then executed a
+/// program since its fork; another one is no longer the helper.
 fn has_executed(pid: i32, forked: bool) -> bool {
-    /// The kernel's "forked but didn't exec", which proc(5) shows among the flags.
+    /// The kernel's "forked but didn't exec", one of the flags in proc(5).
     const PF_FORKNOEXEC: u32 = 0x40;
     if !forked {
         let executed = std::fs::read_link(format!("/proc/{pid}/exe"));
         return executed.is_ok_and(|file| !file.starts_with("/memfd:minidocker-init (deleted)"));
     }
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // The name, in parentheses, may hold anything. The flags are the seventh field after it.
+    // The name, in parentheses, may contain any character. The flags are the seventh field after it.
     let flags = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(6));
     flags.and_then(|flags| flags.parse().ok()).is_some_and(|flags: u32| flags & PF_FORKNOEXEC == 0)
 }
 
-/// The next message that is there; `None` where there is none, or none will come.
+/// The next message; `None` where none is there, or the other end is closed.
 pub(super) fn read_message(report: BorrowedFd<'_>) -> Option<Message> {
     let mut bytes = [0_u8; size_of::<Message>()];
     loop {

@@ -10,8 +10,8 @@ use crate::step::Step;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offset(pub(super) u32);
 
-/// An `i32` in the data that one call fills in and later calls read. -1 until then, so that what
-/// follows a call whose failure is ignored meets EBADF, and never a descriptor by accident.
+/// An `i32` in the data that one call fills in and later calls read. It is -1 until then, so that the calls
+/// after an ignored failure get EBADF instead of using another descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cell(pub(super) Offset);
 
@@ -24,7 +24,7 @@ pub(crate) enum Handle {
     Program(u8),
     /// Where failures are reported.
     Report,
-    /// Where init tells about the command.
+    /// Where init reports on the command.
     Control,
     /// The socket to the watchdog.
     Watchdog,
@@ -79,9 +79,9 @@ pub(crate) enum Arg {
     Int(i64),
     /// A number with a name: flags, commands. Shown by name.
     Named(u64, &'static str),
-    /// The same, with a name that was put together.
+    /// A number with a name that is put together at run time.
     NamedAs(u64, Box<str>),
-    /// The same, with a name that is worked out when somebody wants to see it.
+    /// A number with a name that is computed only when the plan is shown.
     Shown(u64, fn(u64) -> String),
     /// A null pointer.
     Null,
@@ -89,13 +89,13 @@ pub(crate) enum Arg {
     Text(Offset),
     /// A buffer, whose length is another argument; shown as text.
     Buffer(Offset, u32),
-    /// An array of C strings, null at its end: how many.
+    /// An array of so many C strings, with a null pointer at its end.
     Strings(Offset, u32),
     /// A structure, shown as this text.
     Struct(Offset, &'static str),
-    /// The same, with a text that was put together.
+    /// A structure, shown as a text that is put together at run time.
     StructAs(Offset, Box<str>),
-    /// A structure of so many words, with a text that is worked out when somebody wants to see it.
+    /// A structure of so many words, with a text that is computed only when the plan is shown.
     Words(Offset, u8, fn(&[u64]) -> String),
     /// The value that an earlier call left.
     Cell(Cell),
@@ -147,12 +147,13 @@ pub(crate) struct Call {
     /// Which of the sequence's arguments: see [`Sequence::args`](super::sequence::Sequence::args).
     pub(super) args: Range<u32>,
     pub(crate) on_error: u8,
-    /// How many following calls are left out when this one succeeds; see [`Sequence::unless_gone`](super::sequence::Sequence::unless_gone).
+    /// How many following calls the walk skips when this one succeeds; see
+    /// [`Sequence::unless_gone`](super::sequence::Sequence::unless_gone).
     pub(crate) skip: u8,
     pub(crate) result: Option<Cell>,
     /// The file that a failure is about: see [`Sequence::filename`](super::sequence::Sequence::filename).
     pub(super) filename: Option<Offset>,
-    /// Why, for readers.
+    /// Why the call is made.
     pub(crate) note: Option<&'static str>,
 }
 
@@ -161,14 +162,14 @@ macro_rules! named {
     ($($flag:ident)|+) => {
         $crate::plan::call::Arg::Named(
             0 $(| libc::$flag as u64)+,
-            // The last bar goes when the name is shown.
+            // `text` removes the last bar.
             concat!($(stringify!($flag), "|"),+),
         )
     };
 }
 pub(crate) use named;
 
-/// Paths are taken from the working directory, as everywhere.
+/// `AT_FDCWD`: a path is relative to the working directory.
 pub(crate) fn at_cwd() -> Arg {
     Arg::Named(i64::from(libc::AT_FDCWD) as u64, "AT_FDCWD")
 }

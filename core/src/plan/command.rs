@@ -1,5 +1,7 @@
 //! The command: descriptors, identity, signals, exec.
 
+use std::ffi::CStr;
+
 use super::call::{Arg, Handle, at_cwd, named};
 use super::confine::Confined;
 use super::ids::restore_dumpable;
@@ -12,10 +14,9 @@ use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::profile::Profile;
 use crate::spec::{CommandSpec, Payload, WorkingDirectory};
 use crate::step::Step;
-use std::ffi::CStr;
 
-/// Standard input, output and error, and the descriptors that survive exec: those of `command`, and
-/// those that the helper needs.
+/// Standard input, output and error, and the descriptors that survive exec: those of `command`, and `kept`
+/// for the helper.
 pub(super) fn descriptors(sequence: &mut Sequence, command: &CommandSpec, kept: &[Handle]) {
     redirect(sequence, command.stdio);
     if command.close_fds {
@@ -51,8 +52,8 @@ fn keep(sequence: &mut Sequence, step: Step, fd: Arg) {
     sequence.call(step, number::FCNTL, [fd, named!(F_SETFD), Arg::Int(0)]);
 }
 
-/// dup3(2) onto 0, 1 and 2. A source that is itself below 3 would be overwritten before its turn, so
-/// it moves up first, unless it already is where it has to be.
+/// dup3(2) onto 0, 1 and 2. A source below 3 could be overwritten before its turn, so it is duplicated above
+/// 2 first, unless it is in its place already.
 pub(super) fn redirect(sequence: &mut Sequence, stdio: [Option<i32>; 3]) {
     let mut moved = [None; 3];
     for (target, source) in (0_i32..).zip(stdio) {
@@ -74,7 +75,7 @@ pub(super) fn redirect(sequence: &mut Sequence, stdio: [Option<i32>; 3]) {
     }
 }
 
-/// From the working directory to exec. `shares_memory`: whether this runs in the caller's memory.
+/// From the working directory to exec. `shares_memory`: whether the process runs in the caller's memory.
 pub(super) fn execute(
     sequence: &mut Sequence,
     confined: &Confined,
@@ -88,8 +89,8 @@ pub(super) fn execute(
     confined.check(sequence, !shares_memory)
 }
 
-/// From the working directory to the filter, in the order of `subprocess`: what may need privileges
-/// comes before they go.
+/// From the working directory to the filter, in the order of `subprocess`: calls that may need privileges come
+/// before the process gives these up.
 pub(super) fn prepare_process(
     sequence: &mut Sequence,
     confined: &Confined,
@@ -109,7 +110,7 @@ pub(super) fn prepare_process(
         let args = [Arg::Int(0), named!(TIOCSCTTY), Arg::Int(0)];
         sequence.call(Step::Terminal, number::IOCTL, args);
         if let Some(user) = command.user {
-            // As login(1) does. Without root the terminal's group is nobody's inside, and it stays.
+            // As login(1) does. The group stays, because without root it has no id inside.
             let path = sequence.text(c"");
             let args = [Arg::Int(0), path, user.into(), Arg::Int(-1), named!(AT_EMPTY_PATH)];
             let call = sequence.call(Step::Terminal, number::FCHOWNAT, args);
@@ -130,9 +131,9 @@ pub(super) fn prepare_process(
 /// Where a command starts from.
 #[derive(Clone, Copy)]
 pub(super) struct Start {
-    /// Whether a session is still to be started.
+    /// Whether the command has to start a session.
     pub(super) session: bool,
-    /// Whether the root directory, or what is mounted at the caller's directory, is another one.
+    /// Whether the root directory, or the file system at the caller's directory, is another one.
     pub(super) fresh_root: bool,
 }
 
@@ -165,7 +166,7 @@ fn change_directory(sequence: &mut Sequence, command: &CommandSpec, host: &Host,
     }
 }
 
-/// chdir(2) to a place inside: `/proc/self/fd/7` may be a directory of the caller's, and outside.
+/// chdir(2) to a place inside. `/proc/self/fd/7` could lead to a directory outside.
 fn enter_directory(sequence: &mut Sequence, path: &CStr) {
     const STEP: Step = Step::WorkingDirectory;
     let directory = sequence.cell();
@@ -223,7 +224,7 @@ pub(super) fn exec_helper(sequence: &mut Sequence, program: Handle) {
         .note("from a sealed memfd: nothing has to exist in the new root");
 }
 
-/// The helper without a program, which ends at once.
+/// execveat(2) of the helper without a program; it ends at once.
 pub(crate) fn exec_bare_helper(sequence: &mut Sequence) {
     let path = sequence.text(c"");
     let argv = sequence.strings([c"minidocker-init"]);

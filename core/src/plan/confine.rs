@@ -1,10 +1,12 @@
-//! What a command is not allowed: capabilities, Landlock, the system call filter; and limits, which go with them.
+//! What confines a command: capabilities, Landlock, the system call filter, and limits.
 //!
-//! All of it is worked out here; the child only makes the calls. The order of the calls follows from
-//! what each needs. The bounding set shrinks while there is `CAP_SETPCAP`. A filter, and a Landlock
-//! domain, need `no_new_privileges` or `CAP_SYS_ADMIN`: with the former they come when the command has
-//! become who it is, without it before its capabilities go, and then the calls that are still to be
-//! made must pass the filter.
+//! The order of the calls follows from what each needs. The bounding set shrinks while the process has
+//! `CAP_SETPCAP`. A filter and a Landlock domain need `no_new_privileges` or `CAP_SYS_ADMIN`. With
+//! `no_new_privileges` they come after the change of user. Without it they come before the capabilities go,
+//! and the filter must allow the calls that follow.
+
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
 
 use super::call::{Arg, at_cwd, named};
 use super::sequence::Sequence;
@@ -23,22 +25,20 @@ use crate::spec::seccomp::{self, Action, Arch, Filter, OnDenied, Platform, Secco
 use crate::spec::ulimits::Ulimit;
 use crate::spec::{MountKind, Overlay, Spec};
 use crate::step::Step;
-use std::ffi::{CStr, CString};
-use std::sync::Arc;
 
-/// What confines one command, worked out.
+/// What confines one command on this host.
 #[derive(Debug, Default)]
 pub(super) struct Confined {
     pub(super) no_new_privileges: bool,
     ulimits: Vec<Ulimit>,
-    /// What the kernel knows.
+    /// The capabilities that the kernel knows.
     every: CapabilitySet,
-    /// What leaves the bounding set.
+    /// Capabilities that leave the bounding set.
     dropped: CapabilitySet,
-    /// What the command may have; `None` leaves the sets as they are.
+    /// Capabilities that the command may have; `None` leaves the sets as they are.
     kept: Option<CapabilitySet>,
     landlock: Option<(Abi, &'static LandlockDomain)>,
-    /// What may be written beside what the domain's rules say: mounts that were asked for.
+    /// Paths that may be written to beside those of the domain's rules: mounts of the specification.
     writable: Vec<CString>,
     filter: Option<Installed>,
 }
@@ -52,8 +52,8 @@ struct Installed {
 }
 
 impl Confined {
-    /// Works out what `spec` means on this host. `owns_users`: whether the command is in another
-    /// user namespace, new or entered, and so begins with every capability.
+    /// Computes what `spec` means on this host. `owns_users`: whether the command is in another user namespace,
+    /// new or entered, and so begins with every capability.
     pub(super) fn new(
         spec: &Spec,
         host: &Host,
@@ -88,7 +88,7 @@ impl Confined {
                          program would get back what is dropped",
                     ));
                 }
-                // Nothing that is executed can gain what is only in the bounding set.
+                // With no_new_privileges an exec gains nothing from the bounding set.
                 confined.dropped = CapabilitySet::EMPTY;
             }
         }
@@ -114,7 +114,7 @@ impl Confined {
         Ok(confined)
     }
 
-    /// What comes before the command becomes its user.
+    /// The calls before the command becomes its user.
     pub(super) fn before_user(&self, sequence: &mut Sequence) {
         for ulimit in &self.ulimits {
             limits::set_limit(sequence, ulimit);
@@ -131,7 +131,8 @@ impl Confined {
         }
     }
 
-    /// What comes once it is its user. `root`: whether that user keeps its capabilities at exec.
+    /// The calls after the command has become its user. `root`: whether that user keeps its capabilities at
+    /// exec.
     pub(super) fn after_user(&self, sequence: &mut Sequence, root: bool) {
         if let Some(kept) = self.kept {
             set_capabilities(sequence, if root { kept } else { CapabilitySet::EMPTY }, self);
@@ -145,15 +146,15 @@ impl Confined {
         }
     }
 
-    /// The filter, where it can come last.
+    /// Installs the filter, where it can come last.
     pub(super) fn last(&self, sequence: &mut Sequence) {
         if self.no_new_privileges {
             self.install(sequence);
         }
     }
 
-    /// Refuses a filter that the calls after it would not pass. `reports`: whether a failure is said
-    /// on a pipe.
+    /// Refuses a filter that denies one of the calls after it. `reports`: whether a failure is written to a
+    /// pipe.
     pub(super) fn check(&self, sequence: &Sequence, reports: bool) -> Result<(), SpecError> {
         let Some(installed) = &self.filter else { return Ok(()) };
         let after = sequence.calls.iter().rev().take_while(|call| call.step != Step::Seccomp);
@@ -167,8 +168,8 @@ impl Confined {
         Ok(())
     }
 
-    /// The same for a copy of the caller, which goes on without an exec: it closes what is not its own,
-    /// and talks with the caller on a socket.
+    /// Like [`check`](Self::check), for a copy of the caller, which goes on without an exec: it closes descriptors
+    /// that are not its own, and uses a socket to the caller.
     pub(super) fn check_copy(&self, sequence: &Sequence) -> Result<(), SpecError> {
         self.check(sequence, true)?;
         let Some(installed) = &self.filter else { return Ok(()) };
@@ -192,7 +193,7 @@ impl Confined {
             .note("each system call from here on passes it");
     }
 
-    /// A set by its names, or by what it lacks where that is shorter.
+    /// A set by its names, or by the names that it lacks where these are fewer.
     fn show(&self, set: CapabilitySet) -> String {
         let names = |set: CapabilitySet| {
             set.iter().map(|capability| capability.to_string()).collect::<Vec<_>>().join(" ")
@@ -209,7 +210,7 @@ impl Confined {
 }
 
 impl Installed {
-    /// Refuses the filter if the call does not pass it.
+    /// Refuses the filter if it denies the call.
     fn pass(&self, name: &str, number: u32, args: &[u64; 6]) -> Result<(), SpecError> {
         let action = self.profile.action_for(&self.target, self.target.arch, number, args);
         if matches!(action, Action::Allow | Action::Log) {
@@ -228,7 +229,7 @@ impl Installed {
     }
 }
 
-/// The arguments as far as they are numbers now.
+/// The arguments that are numbers; 0 for the others.
 fn values(args: &[Arg]) -> [u64; 6] {
     let mut values = [0; 6];
     for (value, arg) in values.iter_mut().zip(args) {
@@ -250,7 +251,7 @@ fn needs_no_new_privileges(reason: &'static str) -> SpecError {
     )
 }
 
-/// What the command may have of what it begins with.
+/// The capabilities that the command keeps of those that it begins with.
 fn kept(confine: &Confine, held: CapabilitySet, last: u8) -> Result<CapabilitySet, SpecError> {
     let base = confine.profile.confinement().capabilities;
     let wanted = capabilities::resolve(base, &confine.cap_add, &confine.cap_drop, last)?;
@@ -300,7 +301,7 @@ fn show_flags(flags: u32) -> Arg {
     }
 }
 
-/// Everything beneath `/` that no rule gives back is denied from here on, and so is every mount.
+/// Enters a Landlock domain, which denies mounts and everything beneath `/` that no rule allows.
 fn enter_domain(sequence: &mut Sequence, abi: Abi, domain: &LandlockDomain, writable: &[CString]) {
     let handled = Handled { scope: domain.scope, ..Handled::files(abi) };
     let attr = handled.attr(abi);
@@ -357,7 +358,7 @@ fn add_rule(
         .unless_absent();
 }
 
-/// What the container's own mounts, and an overlay, give leave to write to.
+/// The container's own mounts, and the root where it is an overlay: the paths that may be written to.
 fn writable(spec: &Spec, files: Option<&Files>) -> Vec<CString> {
     let root = (spec.overlay != Overlay::None).then(|| c"/".to_owned());
     let mounts = files.map_or(&[][..], |files| &files.mounts[..]);

@@ -18,8 +18,8 @@ use crate::program::{Header, role};
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
 
-/// The kernel's `RESERVED_PIDS`: once the numbers have wrapped around, they start here again. A lower
-/// one belongs to a process of a young PID namespace.
+/// The kernel's `RESERVED_PIDS`: after a wrap-around pids start here. A process with a lower one is in a young
+/// PID namespace.
 const RESERVED_PIDS: u32 = 300;
 
 pub(super) fn cannot_enter() -> SpecError {
@@ -32,7 +32,7 @@ pub(super) fn cannot_enter() -> SpecError {
 }
 
 impl StageBuilder<'_> {
-    /// Everything from the fork on: the child's part, init's, and that of the copy.
+    /// Everything from the fork on: the calls of the child, of init, and of the copy.
     pub(super) fn fork(&mut self) -> Result<(), SpecError> {
         let (spec, host, new) = (self.spec, self.host, self.new);
         let also = self.signals_to_reset();
@@ -43,7 +43,7 @@ impl StageBuilder<'_> {
         if new.contains(Kind::Pid) && host.pid < RESERVED_PIDS {
             differ_from_the_caller(sequence, host.pid, kernel_fs);
         }
-        // No exec closes them in the copy, and some are directories of the host's.
+        // The copy makes no exec, which would close them, and some are directories of the host.
         sequence.close_what_is_open();
         let pid = sequence.cell();
         sequence
@@ -53,7 +53,7 @@ impl StageBuilder<'_> {
         sequence
             .call(Step::ForkCaller, number::UNSHARE, [named!(CLONE_THREAD)])
             .note("checks that no at-fork handler has started a thread here, which exec would end");
-        // Only now: the copy keeps the caller's handlers and descriptors, as fork(2) has it.
+        // Only after the fork: the copy keeps the caller's handlers and descriptors, as with fork(2).
         sequence.reset_signals(also);
         let program = Handle::Program(0);
         command::no_descriptors(sequence, &[program, Handle::Control]);
@@ -67,10 +67,10 @@ impl StageBuilder<'_> {
         self.stage(role::INIT);
         self.stage(role::FORKED);
         let fresh_root = self.fresh_root(None);
-        // Without a PID namespace the session is what ends with the container.
+        // Without a PID namespace the session ends with the container.
         let start = command::Start { session: new.contains(Kind::Pid), fresh_root };
-        // In another user namespace nobody outside may trace the copy, so that it may look into its
-        // own /proc even after a change of ids; in the caller's own it stays closed to others.
+        // In another user namespace no process outside may trace the copy, so it can be dumpable, and read its
+        // own /proc, even after a change of ids. In the caller's own it stays closed to others.
         let restores_dumpable = new.contains(Kind::User);
         let sequence = self.sequence();
         command::redirect(sequence, how.stdio);
@@ -85,9 +85,8 @@ impl StageBuilder<'_> {
     }
 }
 
-/// Makes the next pid another one than the caller's, which is as low as the first in a new PID
-/// namespace is: libraries tell parent and child apart by it. Where that fails, they are the same in
-/// the rare case.
+/// Makes the next pid differ from the caller's, which is as low as the first one in a new PID namespace:
+/// libraries tell parent and child apart by their pids. A failure is ignored, since equal pids are rare.
 fn differ_from_the_caller(sequence: &mut Sequence, own: u32, kernel_fs: KernelFilesystems) {
     let last = own.to_string();
     let at = kernel_fs.in_proc(c"/proc/sys/kernel/ns_last_pid");

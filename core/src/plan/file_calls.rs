@@ -1,4 +1,4 @@
-//! Calls on files and directories, as several concerns make them.
+//! Calls on files and directories that several concerns make.
 
 use std::ffi::CStr;
 
@@ -9,7 +9,7 @@ use super::sequence::Sequence;
 use crate::host::files::{Make, Owner};
 use crate::step::Step;
 
-/// open, write, close of a small file that is there already.
+/// Opens a small file that exists, writes it, and closes it.
 pub(super) fn write_file(
     sequence: &mut Sequence,
     step: Step,
@@ -21,7 +21,7 @@ pub(super) fn write_file(
     open_write_close(sequence, step, at, content, flags, None, optional);
 }
 
-/// The same of a file at `path`, seen from a directory; with `mode` it is made.
+/// Opens a file at `path`, relative to a directory, writes it, and closes it. With `mode` it is created.
 pub(super) fn open_write_close(
     sequence: &mut Sequence,
     step: Step,
@@ -36,7 +36,7 @@ pub(super) fn open_write_close(
     let open = [directory, name, flags, mode.unwrap_or(0).into()];
     sequence.call(step, number::OPENAT, open).about(path).into(file).ignore_if(optional);
     if let Some(mode) = mode {
-        // Whatever the caller's umask is, everybody inside may read it.
+        // Every user inside may read it, whatever the caller's umask is.
         let args = [file.into(), Arg::mode(mode)];
         sequence.call(step, number::FCHMOD, args).about(path).ignore_if(optional);
     }
@@ -46,7 +46,7 @@ pub(super) fn open_write_close(
     sequence.call(step, number::CLOSE, [file.into()]).ignore_if(optional);
 }
 
-/// `openat2(2)` of a place in the container, without reading it.
+/// `openat2(2)` of a place in the container, with `O_PATH`.
 pub(super) fn open_in_root(
     sequence: &mut Sequence,
     step: Step,
@@ -71,7 +71,7 @@ pub(super) fn open_in_root(
     cell
 }
 
-/// openat(2) of an entry of a directory, without following links or reading it.
+/// openat(2) of an entry of a directory, with `O_PATH` and without following links.
 pub(super) fn open_entry(
     sequence: &mut Sequence,
     step: Step,
@@ -95,7 +95,7 @@ pub(super) fn open_directory(sequence: &mut Sequence, step: Step, path: &CStr) -
     cell
 }
 
-/// What is mounted on the root directory: the new root, until it is the root.
+/// Opens what is mounted on the root directory: the new root, before `pivot_root(2)`.
 pub(super) fn open_new_root(sequence: &mut Sequence) -> Cell {
     let cell = open_directory(sequence, Step::MakeRoot, c"/..");
     sequence.appended().note("what is mounted on /");
@@ -110,7 +110,7 @@ pub(super) fn change_to(sequence: &mut Sequence, step: Step, directory: Cell) {
     sequence.call(step, number::FCHDIR, [directory.into()]);
 }
 
-/// mkdirat(2), with the owner where that is somebody else than root inside.
+/// mkdirat(2), and fchownat(2) where the owner is not root inside.
 pub(super) fn make_directory(
     sequence: &mut Sequence,
     step: Step,
@@ -125,7 +125,7 @@ pub(super) fn make_directory(
     set_owner(sequence, step, directory, name, owner);
 }
 
-/// fchownat(2). An owner that has no id inside stays root: nobody inside could become it either.
+/// fchownat(2). Where the owner has no id inside, root stays the owner: no process inside could become it.
 pub(super) fn set_owner(
     sequence: &mut Sequence,
     step: Step,
@@ -141,7 +141,7 @@ pub(super) fn set_owner(
     sequence.call(step, number::FCHOWNAT, args).about(name).ignore();
 }
 
-/// An empty file, for something to be mounted on.
+/// An empty file, as a mount point.
 pub(super) fn make_file(
     sequence: &mut Sequence,
     step: Step,
@@ -155,7 +155,7 @@ pub(super) fn make_file(
     sequence.call(step, number::MKNODAT, args).about(name).ignore_if(lenient);
 }
 
-/// A file with this content, for as long as it is bound somewhere; and its tree.
+/// Creates a file with this content, and returns its tree, which is to be attached.
 pub(super) fn make_content(
     sequence: &mut Sequence,
     step: Step,
@@ -176,8 +176,8 @@ pub(super) fn make_content(
     clone_tree(sequence, step, directory.into(), name, false)
 }
 
-/// Makes mount points in directories of the container's own. What is there already is left alone; what
-/// cannot be made shows when it is to be mounted on.
+/// Makes mount points in directories of the container's own. Failures are ignored: the mount point exists
+/// already, or the mount fails.
 pub(super) fn make_mount_points(sequence: &mut Sequence, root: Cell, wanted: &[Make]) {
     const STEP: Step = Step::MountPoint;
     for Make { parent, name, directory } in wanted {

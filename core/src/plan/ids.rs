@@ -1,4 +1,4 @@
-//! Which ids inside stand for which ids outside, and who writes that down.
+//! The id maps of a new user namespace, who writes them, and who the child is in it.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ use crate::step::Step;
 /// The kernel takes this many rows at most (`UID_GID_MAP_MAX_EXTENTS`).
 const MOST_ROWS: usize = 340;
 
-/// What the parent writes for the child's new user namespace.
+/// The maps that the parent writes for the child's new user namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IdMaps {
     /// `/proc/PID/setgroups` gets "deny": the price of an unprivileged `gid_map`.
@@ -52,8 +52,8 @@ impl MapRows {
     }
 }
 
-/// Works out the maps, where a user namespace is `new`, and who the child is in them before it becomes its
-/// final user.
+/// Computes the maps, where a user namespace is `new`, and who the child is in them before it becomes its final
+/// user.
 pub(crate) fn maps_of(
     spec: &Spec,
     new: NamespaceOptions,
@@ -110,8 +110,8 @@ pub(crate) fn maps_of(
     Ok(Some((IdMaps { deny_setgroups, uid, gid }, Ids { change, ..ids })))
 }
 
-/// Who the child is while it makes the container: root inside if there is one, since only an id that
-/// is mapped can make files, else the caller's own id, else the command's user.
+/// Who the child is while it makes the container: root inside if it is mapped, since only a mapped id can
+/// create files; else the caller's own id, else the command's user.
 fn first_id(
     option: &'static str,
     wanted_option: &'static str,
@@ -130,7 +130,7 @@ fn first_id(
     })
 }
 
-/// What is asked for one of the two maps, and what the caller has for it.
+/// What the specification asks for one of the two maps, and what the caller has for it.
 struct MapRequest<'a> {
     option: &'static str,
     wanted_option: &'static str,
@@ -146,7 +146,7 @@ struct MapRequest<'a> {
 impl MapRequest<'_> {
     fn rows(&self) -> Result<MapRows, SpecError> {
         let rows = match self.map {
-            // Seen from the new namespace's parent, the ids that the caller has are the inside ones.
+            // In the parent of the new namespace the caller's ids are the `inside` ones of its own rows.
             IdMap::Caller if self.root && !self.own_rows.is_empty() => self
                 .own_rows
                 .iter()
@@ -260,7 +260,7 @@ pub(super) fn has_group(spec: &Spec, new: NamespaceOptions, host: &Host, group: 
     }
 }
 
-/// Becomes the one who makes the container: root inside, or who else is mapped.
+/// Changes to the ids that make the container: root inside, or another mapped id.
 pub(super) fn become_mapped(sequence: &mut Sequence, ids: Ids, host: &Host, shares_memory: bool) {
     let (uid, gid) = (ids.uid, ids.gid);
     sequence.call(Step::Root, number::SETRESGID, [gid.into(), gid.into(), gid.into()]);
@@ -268,7 +268,7 @@ pub(super) fn become_mapped(sequence: &mut Sequence, ids: Ids, host: &Host, shar
     restore_dumpable(sequence, host, shares_memory);
 }
 
-/// A change of ids makes the memory non-dumpable, which is the caller's too.
+/// Makes the memory, which is the caller's too, dumpable again after a change of ids.
 pub(super) fn restore_dumpable(sequence: &mut Sequence, host: &Host, shares_memory: bool) {
     if shares_memory && host.dumpable {
         let args = [named!(PR_SET_DUMPABLE), 1.into(), 0.into(), 0.into(), 0.into()];

@@ -19,7 +19,7 @@ use crate::spec::Spec;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::step::Step;
 
-/// What takes no mapped id, so that it can be done while the caller still writes the id maps.
+/// Calls that need no mapped id: the child makes them while the caller writes the id maps.
 pub(super) fn set_up_without_ids(sequence: &mut Sequence, spec: &Spec, new: NamespaceOptions) {
     if new.contains(Kind::Uts) {
         set_names(sequence, spec);
@@ -32,7 +32,7 @@ pub(super) fn set_up_without_ids(sequence: &mut Sequence, spec: &Spec, new: Name
     }
 }
 
-/// Everything else that makes the inside of the new namespaces; where /proc and /sys then are.
+/// The calls that need mapped ids. Returns where /proc and /sys are then.
 pub(super) fn set_up(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) -> KernelFilesystems {
     let NamespaceSetup { spec, new, .. } = *setup;
     let mut kernel_fs = KernelFilesystems::Paths;
@@ -68,11 +68,10 @@ fn set_up_files(
 ) -> KernelFilesystems {
     let mut kernel_fs = KernelFilesystems::Paths;
     let NamespaceSetup { spec, host, .. } = *setup;
-    // What there is of a root of its own that takes no id; then come files that the caller may only reach as root
-    // inside.
+    // These trees need no id. After them come files that the caller may reach only as root inside.
     let trees = files.own.as_ref().map(|own| kernel_trees(sequence, setup, own));
     sequence.await_id_maps();
-    // The modes that follow are the ones that are meant, whatever the caller's mask is.
+    // The modes that follow are exact, whatever the caller's umask is.
     let umask = sequence.cell();
     sequence
         .call(Step::MakeRoot, number::UMASK, [Arg::mode(0)])
@@ -93,7 +92,7 @@ fn set_up_files(
         mounts::mount_all(sequence, setup, files, &sources, root);
         root::enter(sequence, root, stacked);
     } else {
-        // The host's files are all there in the new root, so it becomes / at once.
+        // All of the host's files are in the new root, so it becomes / at once.
         if let Some(root) = root {
             root::enter(sequence, root, stacked);
         }
@@ -108,7 +107,7 @@ fn set_up_files(
     kernel_fs
 }
 
-/// What the host's own root gets in any case.
+/// The mounts on the host's own root.
 fn mount_on_hosts_root(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     let NamespaceSetup { spec, new, other_net, host, .. } = *setup;
     if setup.masked().is_some() {

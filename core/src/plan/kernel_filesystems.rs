@@ -1,4 +1,4 @@
-//! The kernel's own file systems: /proc, /sys, /dev/shm, /dev/mqueue, and what a devpts is told.
+//! The kernel's own file systems: /proc, /sys, /dev/shm, /dev/mqueue, and the options of a devpts.
 
 use std::ffi::CStr;
 
@@ -19,8 +19,8 @@ use crate::step::Step;
 pub(super) enum KernelFilesystems {
     /// At their paths, in a root that is the host's.
     Paths,
-    /// Behind descriptors: in a root that somebody else may be changing meanwhile, a path may come to
-    /// mean another place.
+    /// Behind descriptors: in a root that another process may be changing, a path may come to mean another
+    /// place.
     Descriptors { proc: Cell, sys: Option<Cell> },
 }
 
@@ -35,16 +35,16 @@ impl KernelFilesystems {
     }
 }
 
-/// The kernel's own file systems, attached to nothing yet.
+/// Trees of the kernel's own file systems that are not attached yet.
 #[derive(Clone, Copy)]
 pub(super) struct KernelTrees {
     pub(super) proc: Cell,
     pub(super) sys: Option<Cell>,
-    /// What belongs below /sys.
+    /// The tree for /sys/fs/cgroup.
     pub(super) cgroups: Option<Cell>,
 }
 
-/// What belongs on /proc and /sys, attached to nothing yet.
+/// The trees for /proc and /sys, not attached yet.
 pub(super) fn kernel_trees(
     sequence: &mut Sequence,
     setup: &NamespaceSetup<'_>,
@@ -75,13 +75,13 @@ fn proc_tree(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) -> Cell {
     }
 }
 
-/// A file system of the kernel's, attached to nothing yet. What is then named from its descriptor is in
-/// it, whatever somebody else does to the way there meanwhile.
+/// A file system of the kernel that is not attached yet. Paths relative to its descriptor stay in it, whatever
+/// another process does to the directories above it.
 fn kernel_file_system(sequence: &mut Sequence, step: Step, kind: &CStr) -> Cell {
     let (context, tree) = (sequence.cell(), sequence.cell());
     let args = [sequence.text(kind), named!(FSOPEN_CLOEXEC)];
     sequence.call(step, number::FSOPEN, args).into(context);
-    // As mount(2) names it, for whoever reads the table of mounts.
+    // The name that mount(2) gives it in the table of mounts.
     let (key, name) = (sequence.text(c"source"), sequence.text(kind));
     let args = [context.into(), named!(FSCONFIG_SET_STRING), key, name, Arg::Int(0)];
     sequence.call(step, number::FSCONFIG, args);
@@ -143,8 +143,8 @@ pub(super) fn private_shared_memory(sequence: &mut Sequence, setup: &NamespaceSe
 /// The group of terminals.
 const TTY: u32 = 5;
 
-/// What pseudo terminals are told, but what is `given`: everybody may have one, and their group is tty's where that
-/// has an id setup.
+/// The options of a devpts, without those that are `given`: every user may have a terminal, and its group is
+/// tty's where that has an id inside.
 pub(super) fn devpts_data(
     spec: &Spec,
     new: NamespaceOptions,

@@ -62,7 +62,7 @@ impl fmt::Display for Line {
 }
 
 impl Plan {
-    /// Every call in the order in which it is made.
+    /// Every call, in the order of execution.
     #[must_use]
     pub fn lines(&self) -> Vec<Line> {
         let mut lines = self.caller_lines();
@@ -104,7 +104,7 @@ impl Plan {
         self.namespaces().contains(Kind::Pid) && !matches!(role, role::INIT | role::FORKED)
     }
 
-    /// What the caller itself does: directories that keep a layer, the clone, the id maps.
+    /// The caller's own calls: directories that keep a layer, the clone, the id maps.
     pub(crate) fn caller_lines(&self) -> Vec<Line> {
         let mut lines = self.directory_lines();
         lines.push(self.clone_line());
@@ -139,7 +139,7 @@ impl Plan {
         }
     }
 
-    /// What the caller writes while the child waits.
+    /// The id maps, which the caller writes while the child waits.
     fn map_lines(&self) -> Vec<Line> {
         let Some(maps) = &self.maps else { return Vec::new() };
         let line = |call: String| Line {

@@ -1,9 +1,13 @@
-//! What a profile leaves of the host's files: devices, private and hidden directories, masked and
-//! read-only paths.
+//! What a profile masks of the host's files: devices, private and hidden directories, masked and read-only
+//! paths.
 //!
-//! The paths are fixed ones. In the host's own root nobody but the host can have put a link there; in
-//! another root they are named from descriptors of what was mounted. A path that does not exist is left
-//! out, and whatever else goes wrong ends the launch: what was to be hidden is never seen.
+//! The paths are fixed. In the host's own root only the host can have put a link there; in another root they
+//! are relative to descriptors of the mounted file systems. A path that does not exist is left out. Any other
+//! failure ends the launch, so that the container never sees what the profile hides.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::call::{Arg, at_cwd, named};
 use super::kernel_filesystems::{KernelFilesystems, devpts_data};
@@ -18,9 +22,6 @@ use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::profile::{Confinement, FileSystemView, Profile, per_cpu_masked_paths};
 use crate::spec::{Overlay, Spec};
 use crate::step::Step;
-use std::ffi::{CStr, CString, OsStr};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 /// Links that programs rely on.
 const LINKS: [(&CStr, &CStr); 5] = [
@@ -31,7 +32,7 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"pts/ptmx", c"/dev/ptmx"),
 ];
 
-/// Where what hides lies, until the new /dev covers it.
+/// Where the covers are, until the new /dev hides them.
 const COVERS: &CStr = c"/dev";
 
 const EMPTY_DIRECTORY: &CStr = c"/dev/directory";
@@ -40,9 +41,9 @@ const EMPTY_FILE: &CStr = c"/dev/file";
 
 const SHARED_MEMORY: &CStr = c"/dev/shm";
 
-/// What the root gets before anything is mounted on it.
+/// The attributes of the root, before anything is mounted on it.
 pub(super) fn restrict_root(sequence: &mut Sequence, spec: &Spec, place: (Arg, &CStr)) {
-    // A device file anywhere in it is as good as one in /dev to who owns it.
+    // The owner of a device file can use it anywhere, as in /dev.
     let mut set = libc::MOUNT_ATTR_NODEV;
     let view = spec.confine.profile.confinement().view;
     if view.is_some_and(|view| view.read_only) && spec.overlay == Overlay::None {
@@ -51,12 +52,12 @@ pub(super) fn restrict_root(sequence: &mut Sequence, spec: &Spec, place: (Arg, &
     set_attributes(sequence, Step::ReadOnly, place, (set, 0), true);
 }
 
-/// On the host's root: a /dev with nothing of the host's but what everybody may use; and what is private
-/// or hidden.
+/// Covers the host's root: a /dev with only the devices that every user may use, and the private and hidden
+/// paths.
 pub(super) fn cover(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     let Some(confinement) = setup.masked() else { return };
     let host = setup.host;
-    // The old /dev becomes the working directory, so that its devices have names while it is covered.
+    // The old /dev becomes the working directory, so that its devices can be named while it is covered.
     let old = sequence.cell();
     let path = sequence.text(c"/dev");
     let args = [at_cwd(), path, named!(O_PATH | O_DIRECTORY | O_CLOEXEC), Arg::Int(0)];
@@ -71,7 +72,7 @@ pub(super) fn cover(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
         }
         for path in hidden(view, host) {
             if has_mounts_below(setup, &path) {
-                // With directories of its own, until the last mount point is made there.
+                // A writable tmpfs, because mount points are created in it; `close` makes it read-only.
                 let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
                 tmpfs(sequence, Step::Hide, &path, flags, c"mode=755").unless_absent();
             } else {
@@ -86,7 +87,7 @@ pub(super) fn cover(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     devices(sequence, setup);
 }
 
-/// After the last mount: hidden directories that got mount points become read-only too.
+/// Makes hidden directories with mount points read-only, after the last mount.
 pub(super) fn close(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     let Some(view) = setup.masked().and_then(|confinement| confinement.view) else { return };
     for path in hidden(view, setup.host).filter(|path| has_mounts_below(setup, path)) {
@@ -97,7 +98,7 @@ pub(super) fn close(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
 
 fn hidden<'a>(view: &'a FileSystemView, host: &'a Host) -> impl Iterator<Item = CString> + 'a {
     let homes = if view.hide_home { &host.homes[..] } else { &[] };
-    // One that is covered together with what it is in is no place of its own any more.
+    // A home below a covered directory is covered with it.
     let covered = |home: &&CString| {
         let path = Path::new(OsStr::from_bytes(home.to_bytes()));
         view.hidden.iter().chain(view.private).any(|covered| path.starts_with(covered))
@@ -119,7 +120,7 @@ fn has_mounts_below(setup: &NamespaceSetup<'_>, path: &CStr) -> bool {
     })
 }
 
-/// Covers what tells of the host in /proc and /sys. The covers are made already.
+/// Covers the paths in /proc and /sys that reveal the host. `make_covers` comes before.
 pub(super) fn mask(
     sequence: &mut Sequence,
     confinement: &Confinement,
@@ -135,7 +136,7 @@ pub(super) fn mask(
     });
 }
 
-/// What nobody inside may change; after the last that is written there.
+/// Makes paths read-only, after the last write to them.
 pub(super) fn read_only_paths(
     sequence: &mut Sequence,
     setup: &NamespaceSetup<'_>,
@@ -160,7 +161,7 @@ pub(super) fn read_only_paths(
     }
 }
 
-/// Calls `act` with a name for each path: the path itself, or the rest of it in the working directory.
+/// Calls `act` with a name for each path: the path itself, or its part below the working directory.
 fn for_each_place<T>(
     sequence: &mut Sequence,
     step: Step,
@@ -190,8 +191,8 @@ fn for_each_place<T>(
     }
 }
 
-/// An empty directory and an empty file, which are bound over each path that is hidden: one file system
-/// for all of them.
+/// Makes the covers: an empty directory and an empty file, in one file system, which are bound over each hidden
+/// path.
 pub(super) fn make_covers(sequence: &mut Sequence) {
     const STEP: Step = Step::Hide;
     let umask = sequence.cell();
@@ -209,12 +210,12 @@ fn paths(paths: &[&str]) -> impl Iterator<Item = CString> {
     paths.iter().map(|path| c_string(path))
 }
 
-/// Paths of profiles have no NUL in them.
+/// Paths of profiles contain no NUL.
 fn c_string(path: &str) -> CString {
     CString::new(path).unwrap_or_default()
 }
 
-/// Binds the first of two covers over a path, or the second where the path is of the other kind.
+/// Binds the first of two covers over a path, or the second where the path is of the other type.
 fn hide(sequence: &mut Sequence, path: &CStr, covers: [&CStr; 2]) {
     for (cover, skip) in covers.into_iter().zip([1, 0]) {
         mount(sequence, Step::Hide, Some(cover), path, None, named!(MS_BIND), None)
@@ -236,7 +237,7 @@ fn tmpfs<'a>(
 /// A new /dev over the old one, which is the working directory.
 fn devices(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     const STEP: Step = Step::Dev;
-    // The devices are mounts of their own: a device file that is made beside them does not open.
+    // The devices are mounts of their own; another device file in it cannot be opened.
     let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
     tmpfs(sequence, STEP, c"/dev", flags, c"mode=755,size=64k");
     for (name, path) in DEVICES {
@@ -256,7 +257,7 @@ fn devices(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     shared_memory(sequence, setup);
 }
 
-/// Of the container's own, or the caller's where the IPC namespace is shared.
+/// /dev/shm and /dev/mqueue: the container's own, or the caller's where the IPC namespace is shared.
 fn shared_memory(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     const STEP: Step = Step::MountShm;
     let flags = || named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);

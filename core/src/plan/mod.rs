@@ -77,7 +77,7 @@ pub struct Plan {
     pub(crate) endangers_dumpable: bool,
     /// Whether failures come on init's control socket: one pipe less.
     pub(crate) reports_on_control: bool,
-    /// What the caller makes before anything else, and takes back when the launch fails.
+    /// Directories that the launch creates before anything else, and removes when it fails.
     pub(crate) directories: Vec<OuterDirectory>,
     /// Whether the command is a copy of the caller.
     pub(crate) forks: bool,
@@ -101,12 +101,12 @@ impl Plan {
         Ok((Self::new(spec, payload, &host, target.as_ref())?, target))
     }
 
-    /// Validates `spec` and `payload`, and works out every call. With `target`, namespaces of that
-    /// process are entered before the new ones are made.
+    /// Validates `spec` and `payload`, and computes every call. With `target`, the command enters namespaces of
+    /// that process before it gets new ones.
     ///
     /// # Errors
     ///
-    /// [`SpecError`] for whatever is wrong on any machine: it names the option, its value, and a remedy.
+    /// [`SpecError`] for a specification that is wrong on any machine, with the option, its value, and a remedy.
     pub fn new(
         spec: &Spec,
         payload: Payload<'_>,
@@ -117,7 +117,7 @@ impl Plan {
         namespaces::check(spec)?;
         let new = namespaces::new_namespaces(spec)?;
         command::check(new, spec.confine.profile, payload)?;
-        // What enters a container finds its mounts made.
+        // A container that is entered has its mounts already.
         if target.is_none() || matches!(spec.network, Some(Network::Join(_))) {
             masked::check(spec.confine.profile, new)?;
         }
@@ -232,14 +232,14 @@ impl Plan {
         None
     }
 
-    /// What the failure of a call means to the caller.
+    /// The error for a call that failed.
     pub(crate) fn failure(&self, stage: usize, index: u32, errno: i32) -> SpawnError {
         let calls = self.stages.get(stage).map_or(&[][..], |stage| &stage.sequence.calls);
         if index == program::NOTHING_FAILED {
             // No call: init could not fork.
             return SpawnError::new(Step::Fork, errno);
         }
-        // Past the last call: none of the candidates could be executed; the first says whom we wanted.
+        // Past the last call: none of the candidates could be executed. The last call names one of them.
         let call = calls.get(index as usize).or_else(|| calls.last());
         let Some(call) = call else { return SpawnError::new(Step::Fork, errno) };
         let mut error = SpawnError::new(call.step, errno);
@@ -249,7 +249,7 @@ impl Plan {
         error
     }
 
-    /// The watchdog's launch: a child that executes the helper, which has no calls to make.
+    /// The stages of the watchdog: a child that executes the helper, which makes no call of a plan.
     pub(crate) fn watchdog() -> [Stage; 2] {
         let mut sequence = Sequence::default();
         sequence.reset_signals(0);

@@ -1,4 +1,4 @@
-//! Calls that mount, as several concerns make them.
+//! Calls on mounts that several concerns make.
 
 use std::ffi::{CStr, CString};
 
@@ -24,7 +24,7 @@ pub(crate) fn mount<'a>(
     sequence.call(step, number::MOUNT, args).about(target)
 }
 
-/// A tmpfs of the container's own with this mode and owner.
+/// Mounts a tmpfs with the owner's mode.
 pub(super) fn tmpfs_on(sequence: &mut Sequence, target: &CStr, owner: Owner) {
     let data = CString::new(format!("mode={:o}", owner.mode)).expect("digits");
     let flags = named!(MS_NOSUID | MS_NODEV);
@@ -32,7 +32,7 @@ pub(super) fn tmpfs_on(sequence: &mut Sequence, target: &CStr, owner: Owner) {
     mount(sequence, Step::MountPoint, kind, target, kind, flags, Some(&data));
 }
 
-/// `open_tree(2)`: a copy of what is mounted there, attached to nothing yet.
+/// `open_tree(2)`: a copy of the mounts there, not attached yet.
 pub(super) fn clone_tree(
     sequence: &mut Sequence,
     step: Step,
@@ -62,7 +62,7 @@ pub(super) fn open_tree(
     cell
 }
 
-/// `move_mount(2)` of a tree to an entry of a directory, which no link leads away from.
+/// `move_mount(2)` of a tree to an entry of a directory, without following links.
 pub(super) fn attach<'a>(
     sequence: &'a mut Sequence,
     step: Step,

@@ -1,4 +1,4 @@
-//! What a specification mounts, in the order in which it says so.
+//! The mounts of a specification, in its order.
 
 use std::ffi::{CStr, CString};
 use std::fmt::Write as _;
@@ -22,8 +22,8 @@ use crate::step::Step;
 
 const SOURCE: Step = Step::MountSource;
 
-/// Opens what is mounted from outside, and makes what is given in place, before anything is covered:
-/// for each mount the tree that is attached later, or `None` where it is a file system of its own.
+/// Opens the sources of mounts, and creates files given in place, before anything is covered. Returns for each
+/// mount the tree to attach later, or `None` where it is a new file system.
 pub(super) fn open_sources(
     sequence: &mut Sequence,
     setup: &NamespaceSetup<'_>,
@@ -53,7 +53,7 @@ pub(super) fn open_sources(
         };
         let mut set = attributes(&mount.options);
         if setup.masked().is_some() && !mount.options.devices {
-            // What a profile keeps out does not come in this way, unless it is asked for.
+            // A profile that keeps devices out does so for mounts too, unless the mount asks for them.
             set |= libc::MOUNT_ATTR_NODEV;
         }
         if let Some(tree) = tree.filter(|_| set != 0) {
@@ -70,7 +70,7 @@ pub(super) fn open_sources(
     trees
 }
 
-/// An overlay that is attached to nothing yet.
+/// An overlay that is not attached yet.
 fn overlay(
     sequence: &mut Sequence,
     scratch: Option<Cell>,
@@ -89,7 +89,7 @@ fn overlay(
         make_directory(sequence, SOURCE, layer.into(), c"work", Owner::NEW, false);
         layer
     };
-    // The upper directory is named from the layer.
+    // The upper and work directories are relative to the layer.
     change_to(sequence, SOURCE, layer);
     let (filesystem, tree) = (sequence.cell(), sequence.cell());
     let args = [sequence.text(c"overlay"), named!(FSOPEN_CLOEXEC)];
@@ -142,7 +142,7 @@ pub(super) fn mount_all(
         }
         close(sequence, STEP, onto);
         for patch in patches {
-            // What covers a part of the mount is as the mount is.
+            // A cover over a part of the mount gets the attributes of the mount.
             let cover = replace(sequence, root, patch);
             let set = (attributes(options), 0);
             if set != (0, 0) {
@@ -152,7 +152,7 @@ pub(super) fn mount_all(
     }
 }
 
-/// Mounts a file system of the container's own on the working directory.
+/// Mounts a new file system on the working directory.
 fn file_system(
     sequence: &mut Sequence,
     setup: &NamespaceSetup<'_>,
@@ -199,7 +199,7 @@ fn attributes(options: &MountOptions) -> u64 {
     .fold(0, |set, (_, bit)| set | bit)
 }
 
-/// The same for mount(2).
+/// The flags of mount(2) for the options.
 fn flags(options: &MountOptions) -> Arg {
     const NAMES: [(u64, &str); 4] = [
         (libc::MS_RDONLY, "MS_RDONLY"),

@@ -1,4 +1,4 @@
-//! The hostname and the domainname, and the hosts file that tells them.
+//! The hostname and the domainname, and the hosts file with them.
 
 use std::ffi::CString;
 
@@ -58,13 +58,13 @@ pub(super) fn set_names(sequence: &mut Sequence, spec: &Spec) {
     }
 }
 
-/// Puts a hosts file of its own over /etc/hosts: a file on a tmpfs, bound, and then out of sight, so
-/// that only the bound one is seen. It is not unlinked: on a file without a name nothing can be
-/// mounted any more, and a container inside this one mounts its own there.
+/// Binds a new hosts file over /etc/hosts: a file on a tmpfs that is then covered or unmounted, so that only
+/// the bound one is visible. It is not unlinked, because the kernel mounts nothing on an unlinked file, and a
+/// container inside this one binds its own there.
 pub(super) fn bind_hosts(sequence: &mut Sequence, content: &[u8], setup: &NamespaceSetup<'_>) {
     const STEP: Step = Step::Hosts;
     let shm_is_private = setup.new.contains(Kind::Ipc) && setup.host.shm;
-    // Without a tmpfs of the container's own there is one for as long as it takes.
+    // Where /dev/shm is the caller's, a temporary tmpfs on /tmp holds the file.
     let (directory, file) = if shm_is_private {
         (None, c"/dev/shm/.minidocker-hosts")
     } else {

@@ -1,4 +1,4 @@
-//! Which namespaces are new, and what each needs that no other concern makes: private mounts, clocks.
+//! Which namespaces are new; private mounts, and the clocks of a time namespace.
 
 use super::call::{at_cwd, named};
 use super::file_calls::write_file;
@@ -12,11 +12,11 @@ use crate::step::Step;
 
 /// The flags that clone(2) can carry.
 pub(super) fn clone_flags(new: NamespaceOptions) -> u64 {
-    // The time namespace's flag shares a bit with the exit signal.
+    // In clone(2) the flag of the time namespace is one of the bits for the exit signal.
     new.without_time().flags().bits() as u64
 }
 
-/// Which namespaces are made, once `network` has been considered.
+/// Which namespaces are new, with regard to `network`.
 pub(super) fn new_namespaces(spec: &Spec) -> Result<NamespaceOptions, SpecError> {
     match spec.network {
         Some(Network::None) if !spec.namespaces.contains(Kind::Net) => Err(SpecError::new(

@@ -49,7 +49,7 @@ pub(super) fn ping_group_range(
     }
 }
 
-/// A new network namespace forbids ICMP sockets even to its root. Where /proc/sys cannot be
+/// Allows ICMP sockets, which a new network namespace forbids even to its root. Where /proc/sys cannot be
 /// written, ping needs `CAP_NET_RAW`, which root inside has.
 pub(super) fn allow_ping(
     sequence: &mut Sequence,

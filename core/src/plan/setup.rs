@@ -1,4 +1,4 @@
-//! What the setup of new namespaces depends on.
+//! What a plan knows while it sets up new namespaces.
 
 use crate::host::Host;
 use crate::host::files::Files;
@@ -6,7 +6,7 @@ use crate::spec::Spec;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::profile::Confinement;
 
-/// What the concerns of a plan look at while they set up new namespaces.
+/// The specification, the host and the namespaces, for the concerns that set these up.
 pub(super) struct NamespaceSetup<'a> {
     pub(super) spec: &'a Spec,
     /// Which namespaces are new.
@@ -16,12 +16,12 @@ pub(super) struct NamespaceSetup<'a> {
     /// The range of group ids inside that may use ICMP sockets.
     pub(super) ping_group_range: (u32, u32),
     pub(super) host: &'a Host,
-    /// What is known of the files, where there is more to them than the host's own.
+    /// Facts about files, where the specification changes them.
     pub(super) files: Option<&'a Files>,
 }
 
 impl NamespaceSetup<'_> {
-    /// The profile, where it covers files.
+    /// The profile's confinement, where it masks files.
     pub(super) fn masked(&self) -> Option<&'static Confinement> {
         let confinement = self.spec.confine.profile.confinement();
         (self.new.contains(Kind::Mount) && confinement.covers_files()).then_some(confinement)

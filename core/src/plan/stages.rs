@@ -21,7 +21,7 @@ use crate::step::Step;
 /// The calls that one process makes until the next program takes over.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage {
-    /// What the helper does with it; 0 for the first stage, which needs no helper.
+    /// The helper's [`role`] with it; 0 for the first stage, which runs without the helper.
     pub(crate) role: u32,
     pub(crate) sequence: Sequence,
 }
@@ -34,9 +34,9 @@ pub(super) struct StageBuilder<'a> {
     pub(super) forks: bool,
     pub(super) new: NamespaceOptions,
     pub(super) files: Option<&'a Files>,
-    /// Where /proc is, once the inside is made.
+    /// Where /proc and /sys are, once the namespaces are set up.
     pub(super) kernel_fs: KernelFilesystems,
-    /// The range of groups that ping is opened to.
+    /// The range of groups that may use ICMP sockets.
     pub(super) ping_group_range: (u32, u32),
     pub(super) stages: Vec<Stage>,
 }
@@ -55,8 +55,8 @@ impl StageBuilder<'_> {
         self.spec.init || self.command.is_none() || self.forks
     }
 
-    /// Whether init itself waits for the exec and then introduces the command, on the socket that
-    /// failures come on too. A joiner and an idle init have a pipe for them, which exec closes.
+    /// Whether init itself waits for the exec and then introduces the command, on the socket that failures come
+    /// on too. With a joiner or an idle init failures come on a pipe, which exec closes.
     pub(super) fn reports_on_control(&self, target: bool) -> bool {
         self.spec.init && self.command.is_some() && !target && !self.forks
     }
@@ -65,16 +65,15 @@ impl StageBuilder<'_> {
         self.stages.len() == 1
     }
 
-    /// Whether a process of the command's user could trace the child, and read the caller through it,
-    /// between the change of ids and exec: nothing but their ids keeps them apart, since both are in
-    /// the caller's user namespace. A new one does, because nobody in it is privileged over the child yet,
-    /// and nobody outside but the caller's user is.
+    /// Whether a process of the command's user could trace the child, and read the caller through it, between the
+    /// change of ids and exec. In the caller's user namespace only their ids keep them apart. In a new one no
+    /// process inside is privileged over the child yet, and outside only the caller's user is.
     fn must_not_share_memory(&self) -> bool {
         let user = self.command.and_then(|command| command.user);
         !self.new.contains(Kind::User) && user.is_some_and(|user| user != self.host.uid)
     }
 
-    /// The number of the next program's descriptor among the launch's.
+    /// The descriptor of the next stage's program.
     fn next_program(&self) -> Handle {
         Handle::Program(self.stages.len() as u8 - 1)
     }
@@ -89,7 +88,7 @@ impl StageBuilder<'_> {
         also
     }
 
-    /// The descriptors that `next` and everything after it needs.
+    /// The descriptors that the next program and those after it need.
     fn kept(&self, target: bool) -> Vec<Handle> {
         let mut kept = vec![self.next_program()];
         if !self.reports_on_control(target) {
@@ -119,8 +118,8 @@ impl StageBuilder<'_> {
         }
     }
 
-    /// The way into existing namespaces: the helper is executed first, so that nothing of the
-    /// caller's memory is there for a process inside to look at.
+    /// Enters existing namespaces. The child executes the helper first, so that a process inside finds nothing of
+    /// the caller's memory in it.
     pub(super) fn enter(&mut self, target: &Target) {
         let also = self.signals_to_reset();
         self.sequence().reset_signals(also);
@@ -128,7 +127,7 @@ impl StageBuilder<'_> {
         let program = self.next_program();
         command::exec_helper(self.sequence(), program);
         self.stage(role::WALK);
-        // Where they cannot be changed they are no privilege: those of whoever made the namespace.
+        // Where setgroups(2) is denied, the groups are those of the namespace's creator, and no privilege.
         let root = self.host.uid == 0 && !self.host.setgroups_denied;
         let flags = clone_flags(self.new);
         let sequence = self.sequence();
@@ -143,7 +142,7 @@ impl StageBuilder<'_> {
             sequence.call(Step::Enter, number::SETNS, args);
         }
         sequence.call(Step::Target, number::CLOSE, [Handle::Target.into()]);
-        // CLONE_PARENT: the command is a child of the caller's, which can wait for it.
+        // CLONE_PARENT: the command is a child of the caller, which can wait for it.
         let flags = flags | libc::CLONE_PARENT as u64 | libc::SIGCHLD as u64;
         sequence
             .call(Step::Fork, number::FORK, [Arg::clone_flags(flags)])
@@ -233,8 +232,7 @@ impl StageBuilder<'_> {
         command::execute(sequence, &confined, command, host, shares_memory, start)
     }
 
-    /// Whether the caller's directory may be another one inside: another root was entered, or
-    /// something is mounted over it.
+    /// Whether the caller's directory may be another one inside: the root is another one, or a mount covers it.
     pub(super) fn fresh_root(&self, target: Option<&Target>) -> bool {
         let entered = target.is_some_and(|target| target.kinds().contains(Kind::Mount));
         let covered = self.host.working_directory.as_ref().is_some_and(|path| {

@@ -41,7 +41,7 @@ fn show(sequence: &Sequence, arg: &Arg) -> String {
     }
 }
 
-/// An array of strings; a long one, such as an environment, by its length, as strace(1) does.
+/// An array of strings, or the length of a long one, such as an environment, as in strace(1).
 fn show_strings<'a>(strings: impl Iterator<Item = &'a [u8]>, count: u32) -> String {
     const MOST: u32 = 16;
     if count > MOST {
@@ -120,7 +120,7 @@ pub(super) fn show_clone_flags(flags: u64) -> String {
     let mut names = Vec::new();
     for (flag, name) in NAMES {
         let flag = flag as u64;
-        // SIGCHLD is 17: its bits are no flags, and CLONE_NEWTIME (0x80) never comes with it.
+        // The bits of SIGCHLD (17) are no flags, and CLONE_NEWTIME (0x80) never comes with it.
         if rest & flag != 0 {
             names.push(name);
             rest &= !flag;

@@ -1,4 +1,4 @@
-//! Directories put together from the entries of another one.
+//! Directories that are assembled from the entries of another one.
 
 use std::ffi::CStr;
 
@@ -12,7 +12,7 @@ use crate::plan::number;
 use crate::plan::sequence::Sequence;
 use crate::step::Step;
 
-/// Covers a directory with one put together from its own entries, which is returned.
+/// Covers a directory with one assembled from its own entries, and returns the cover.
 pub(in crate::plan) fn replace(sequence: &mut Sequence, root: Cell, patch: &Patch) -> Cell {
     const STEP: Step = Step::MountPoint;
     let from = open_in_root(sequence, STEP, root, &patch.at, true);
@@ -36,7 +36,7 @@ pub(super) fn bind_all(
                 make_directory(sequence, step, to.into(), name, *owner, false);
                 let inner_to = open_entry(sequence, step, to, name);
                 let made_here = entries.iter().all(|(_, node)| is_new(node));
-                // What is wholly new has no original to look at.
+                // A directory that is wholly new has no original to open.
                 let inner_from =
                     if made_here { from } else { open_entry(sequence, step, from, name) };
                 bind_all(sequence, step, (inner_from, inner_to), entries);
@@ -59,8 +59,8 @@ fn is_new(node: &Node) -> bool {
     }
 }
 
-/// One entry that has no entries of its own. `lenient`: its mount point may be there already. One that
-/// has gone since the directory was listed is left out: others may be at work in it.
+/// One entry without entries of its own. `lenient`: its mount point may exist already. An entry that was
+/// removed since the directory was listed is left out: other processes may be changing the directory.
 pub(super) fn place(
     sequence: &mut Sequence,
     step: Step,
@@ -97,7 +97,7 @@ pub(super) fn place(
     }
 }
 
-/// The tree of an entry, which is not followed if it is a link.
+/// The tree of an entry, without following a link.
 fn clone_entry(sequence: &mut Sequence, step: Step, from: Cell, name: &CStr) -> Cell {
     let flags = named!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW);
     open_tree(sequence, step, (from.into(), name), flags)

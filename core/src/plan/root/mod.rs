@@ -1,9 +1,9 @@
-//! The root directory: how it is put together, and how it becomes `/`.
+//! The root directory: how it is assembled, and how it becomes `/`.
 //!
-//! The new root is put together on top of the old one, which is still `/` to the child: a path of the
-//! host's means what it meant before, and `/..` is the new root, since the kernel goes on to what is
-//! mounted on the root directory. Every path inside is resolved with `openat2(2)` against a descriptor
-//! of the new root, so that no link in it leads outside, and what is there is mounted by descriptor.
+//! The new root is mounted on top of the old one, which is still `/` for the child: a path of the host means
+//! what it meant before, and `/..` is the new root, because there the kernel follows what is mounted on the
+//! root directory. `openat2(2)` resolves every path inside relative to a descriptor of the new root, so that no
+//! link leads outside, and mounts are attached by descriptor.
 
 pub(super) mod assemble;
 pub(super) mod overlay;
@@ -26,7 +26,7 @@ use overlay::{Covering, open_work_directory, overlay_data};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stacked(u32);
 
-/// Puts the root together. `None` where the host's own stays.
+/// Assembles the root. Returns `None` where the host's own stays.
 pub(super) fn make_root(
     sequence: &mut Sequence,
     setup: &NamespaceSetup<'_>,
@@ -80,7 +80,7 @@ pub(super) fn make_root(
         let set = (libc::MOUNT_ATTR_RDONLY, 0);
         set_attributes(sequence, Step::ReadOnly, place, set, true);
         if files.own.is_none() && !setup.new.contains(Kind::Pid) {
-            // The caller's /proc is no part of the root that is written to.
+            // read_only is about the root's files; the caller's /proc stays writable.
             let place = root.map_or_else(|| (at_cwd(), c"/proc"), |r| (r.into(), c"proc"));
             let clear = (0, libc::MOUNT_ATTR_RDONLY);
             set_attributes(sequence, Step::ReadOnly, place, clear, false);
@@ -90,7 +90,7 @@ pub(super) fn make_root(
     (root, Stacked(stacked))
 }
 
-/// Makes the directory that keeps the layer the working directory; whether it is in memory.
+/// Changes to the directory that keeps the layer. Returns whether that is in memory.
 fn enter_layer(sequence: &mut Sequence, files: &Files, owner: Owner) -> bool {
     const STEP: Step = Step::Overlay;
     if let Some(path) = &files.layer {
@@ -105,7 +105,7 @@ fn enter_layer(sequence: &mut Sequence, files: &Files, owner: Owner) -> bool {
     make_directory(sequence, STEP, at_cwd(), c"work", Owner::NEW, false);
     true
 }
-/// `pivot_root(2)`, and away with the old root and what lies on it.
+/// `pivot_root(2)`, and umount2(2) of the old root and the mounts on it.
 pub(super) fn enter(sequence: &mut Sequence, root: Cell, Stacked(stacked): Stacked) {
     const STEP: Step = Step::PivotRoot;
     change_to(sequence, STEP, root);

@@ -1,4 +1,4 @@
-//! Overlays on the directories that a root shows.
+//! Overlays on the directories of a root.
 
 use std::ffi::{CStr, CString};
 
@@ -11,12 +11,12 @@ use crate::plan::number;
 use crate::plan::sequence::Sequence;
 use crate::step::Step;
 
-/// Directories that are covered with overlays, each with an upper directory in the layer that the
-/// working directory is.
+/// Covers directories with overlays, each with an upper directory in the layer, which is the working
+/// directory.
 pub(super) struct Covering<'a> {
-    /// The directory that the root shows, outside.
+    /// The source of the root, outside.
     source: &'a CStr,
-    /// Whether the layer is kept, so that parts of it may be there already.
+    /// Whether the layer is kept, so that parts of it may exist already.
     kept: bool,
     /// How many work directories there are.
     works: u32,
@@ -60,8 +60,8 @@ impl<'a> Covering<'a> {
         }
     }
 
-    /// One overlay. The target is named from the new root; each name of it is a directory of the
-    /// layer, opened or made just before.
+    /// Mounts one overlay. The target is relative to the new root; the calls before have created or opened each
+    /// directory on the way.
     fn overlay(&mut self, sequence: &mut Sequence, path: &CStr) {
         let work = CString::new(format!("work/{}", self.works)).expect("digits");
         self.works += 1;
@@ -85,8 +85,8 @@ fn joined(directory: &CStr, name: &CStr) -> CString {
     CString::new(path).expect("made of strings without a NUL")
 }
 
-/// What an overlay is told. Its own extended attributes are in the `user` class, since those of
-/// `trusted` are not for a user namespace.
+/// The options of an overlay. Its own extended attributes are in the `user` class, because a user namespace may
+/// not use those of `trusted`.
 pub(super) fn overlay_data(lower: &CStr, upper: &CStr, work: &CStr) -> CString {
     let mut data = b"lowerdir=".to_vec();
     data.extend(escaped(lower));
@@ -98,8 +98,7 @@ pub(super) fn overlay_data(lower: &CStr, upper: &CStr, work: &CStr) -> CString {
     CString::new(data).expect("made of strings without a NUL")
 }
 
-/// A path as overlayfs reads it in a list of options: it separates them by commas, and lower
-/// directories by colons.
+/// Escapes a path for overlayfs, which separates options by commas and lower directories by colons.
 pub(in crate::plan) fn escaped(path: &CStr) -> Vec<u8> {
     let escape = |byte: &u8| match byte {
         b',' | b':' | b'\\' => vec![b'\\', *byte],
@@ -108,8 +107,8 @@ pub(in crate::plan) fn escaped(path: &CStr) -> Vec<u8> {
     path.to_bytes().iter().flat_map(escape).collect()
 }
 
-/// overlayfs makes its work directory with no permission at all. Its owner shall be able to remove it
-/// together with the layer.
+/// Gives the work directory, which overlayfs makes without any permission, a mode with which its owner can
+/// remove the layer.
 pub(in crate::plan) fn open_work_directory(sequence: &mut Sequence, step: Step, work: &CStr) {
     let mut path = work.to_bytes().to_vec();
     path.extend_from_slice(b"/work");

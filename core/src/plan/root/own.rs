@@ -1,6 +1,6 @@
-//! What every container needs in a root of its own: /dev, /proc, /sys, and files in /etc.
+//! /dev, /proc, /sys, and files in /etc, for a root of the container's own.
 //!
-//! The few descriptors that this takes are closed when the command is executed.
+//! Exec closes the descriptors that this opens.
 
 use std::ffi::{CStr, CString};
 
@@ -26,7 +26,7 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"ptmx", c"pts/ptmx"),
 ];
 
-/// Mounts it. Until the root is entered, absolute paths are the host's.
+/// Mounts them. Until the root is entered, absolute paths are the host's.
 pub(in crate::plan) fn populate(
     sequence: &mut Sequence,
     setup: &NamespaceSetup<'_>,
@@ -57,7 +57,7 @@ pub(in crate::plan) fn populate(
     KernelFilesystems::Descriptors { proc, sys }
 }
 
-/// /dev, and the trees of the files for /etc, which need a file system to be on.
+/// Mounts /dev, and returns the trees of the files for /etc, which are created there.
 fn devices(
     sequence: &mut Sequence,
     setup: &NamespaceSetup<'_>,
@@ -70,14 +70,14 @@ fn devices(
     change_to(sequence, STEP, onto);
     let kind = Some(c"tmpfs");
     let data = Some(c"mode=755,size=64k");
-    // The devices are mounts of their own: a device file that is made beside them need not open.
+    // The devices are mounts of their own; other device files in /dev need not open.
     let flags = if setup.spec.confine.profile.confinement().covers_files() {
         named!(MS_NOSUID | MS_NODEV | MS_NOEXEC)
     } else {
         named!(MS_NOSUID | MS_NOEXEC)
     };
     mount(sequence, STEP, kind, c".", kind, flags, data).about(c"/dev");
-    // Everything from here on is named from the new /dev, in which nobody else has made a link.
+    // Everything from here on is relative to the new /dev, which contains no link of another process.
     let dev = open_in_root(sequence, STEP, root, &own.dev.path, true);
     change_to(sequence, STEP, dev);
     for (name, path) in &own.devices {
@@ -94,8 +94,8 @@ fn devices(
         sequence.call(STEP, number::SYMLINKAT, args).about(name);
     }
     make_directory(sequence, STEP, at_cwd(), c"pts", Owner::NEW, false);
-    // Covered at once, since nobody shall see them twice; and not unlinked, since nothing could be
-    // mounted over them by a container inside this one.
+    // The devpts covers their names at once, so that they are visible only in /etc. They are not unlinked, since
+    // a container inside this one could then not mount over them.
     let etc = own.etc.iter().enumerate().map(|(number, (content, _))| {
         let name = CString::new(format!("pts/{number}")).expect("digits");
         make_content(sequence, Step::Hosts, dev, &name, (content, 0o644))
@@ -110,8 +110,8 @@ fn devices(
     trees
 }
 
-/// /dev/shm and /dev/mqueue, from the new /dev: of the container's own, or the caller's where the
-/// IPC namespace is shared.
+/// /dev/shm and /dev/mqueue, relative to the new /dev: the container's own, or the caller's where the IPC
+/// namespace is shared.
 fn shared_memory(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     const STEP: Step = Step::MountShm;
     for (kind, name, mode, data, there) in [
@@ -131,7 +131,7 @@ fn shared_memory(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     }
 }
 
-/// Attaches a tree where it belongs in the root.
+/// Attaches a tree to its place in the root.
 fn attach_in_root(sequence: &mut Sequence, step: Step, tree: Cell, place: &Place, root: Cell) {
     make_mount_points(sequence, root, &place.make);
     let onto = open_in_root(sequence, step, root, &place.path, true);

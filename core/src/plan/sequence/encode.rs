@@ -44,7 +44,7 @@ impl Sequence {
     }
 }
 
-/// What a sequence is encoded with: everything that only a launch knows.
+/// What a sequence is encoded with: everything that is known only at launch.
 pub(crate) struct EncodeFacts<'a> {
     pub(crate) role: u32,
     pub(crate) stage: u32,
@@ -52,14 +52,14 @@ pub(crate) struct EncodeFacts<'a> {
     pub(crate) report: RawFd,
     pub(crate) control: RawFd,
     pub(crate) trace: RawFd,
-    /// The line of each call, for whoever asked to see them.
+    /// The line of each call, where they are traced.
     pub(crate) lines: &'a [Vec<u8>],
     pub(crate) mask: u64,
     pub(crate) inject: Option<(u32, i32)>,
 }
 
 impl EncodeFacts<'_> {
-    /// A program by itself, which reports in its own header.
+    /// A program without trace, whose failures go into its own header.
     pub(crate) const fn new(role: u32, handles: Handles, mask: u64) -> Self {
         Self {
             role,
@@ -116,7 +116,7 @@ impl Writer<'_> {
         self.relocations.push(at as u32);
     }
 
-    /// What stands at `at` is an offset in the data: makes it one in the buffer.
+    /// Turns the offset in the data that is at `at` into one in the buffer.
     fn pointer_at(&mut self, at: usize, data_at: usize) {
         let bytes = self.buffer[at..at + 8].try_into().unwrap_or([0; 8]);
         self.pointer(at, u64::from_ne_bytes(bytes) as usize + data_at);

@@ -16,7 +16,7 @@ use crate::step::Step;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sequence {
     pub(crate) calls: Vec<Call>,
-    /// Of all calls, one after the other.
+    /// The arguments of all calls, one after the other.
     args: Vec<Arg>,
     data: Vec<u8>,
     /// Offsets in `data` of pointers into `data`.
@@ -50,13 +50,13 @@ impl Appended<'_> {
         if optional { self.on_error(on_error::IGNORE) } else { self }
     }
 
-    /// How many following calls are left out when this one succeeds.
+    /// How many following calls the walk skips when this one succeeds.
     pub(crate) fn skip(mut self, count: u8) -> Self {
         self.call().skip = count;
         self
     }
 
-    /// Goes on where the path is not there, and makes the following calls meet EBADF.
+    /// The walk goes on where the path does not exist; calls that use the descriptor then get EBADF.
     pub(crate) fn unless_absent(self) -> Self {
         self.on_error(on_error::ABSENT)
     }
@@ -68,7 +68,7 @@ impl Appended<'_> {
     }
 
     pub(crate) fn about(mut self, file: &CStr) -> Self {
-        // Most calls have it among their arguments.
+        // Most calls have the file among their arguments.
         let sequence = &*self.sequence;
         let args = sequence.calls.last().map_or(&[][..], |call| sequence.args(call));
         let argument = args.iter().find_map(|arg| match arg {
@@ -90,7 +90,7 @@ impl Appended<'_> {
 const NUMERAL: usize = 10;
 
 impl Sequence {
-    /// With room for most containers: growing would copy it again and again.
+    /// A sequence with room for most containers, so that it rarely grows.
     pub(super) fn with_room() -> Self {
         Self {
             calls: Vec::with_capacity(128),
@@ -100,7 +100,8 @@ impl Sequence {
         }
     }
 
-    /// Has the last `count` calls left out, where the one before them finds that what it names has gone.
+    /// The walk skips the last `count` calls where the call before them fails with ENOENT: what it names was
+    /// removed since the plan was made.
     pub(crate) fn unless_gone(&mut self, count: usize) {
         let at = self.calls.len() - count - 1;
         let call = &mut self.calls[at];
@@ -146,18 +147,18 @@ impl Sequence {
         call.filename.map(|place| OsStr::from_bytes(self.bytes(place, None)))
     }
 
-    /// Whether this text stands there.
+    /// Whether this text is at this place.
     fn is_at(&self, place: Offset, text: &CStr) -> bool {
         self.data[place.0 as usize..].starts_with(text.to_bytes_with_nul())
     }
 
-    /// The caller is writing the id maps, and the child has not waited for that yet.
+    /// Notes that the caller writes the id maps, and that no call waits for that yet.
     pub(crate) fn expect_id_maps(&mut self) {
         self.awaits_id_maps = true;
     }
 
-    /// From here on there are the ids that are mapped: waits, once, until the caller has written the maps.
-    /// What takes none goes before, and is done meanwhile.
+    /// Waits, once, until the caller has written the id maps: the calls after this one need mapped ids. The child
+    /// makes the calls before it meanwhile.
     pub(crate) fn await_id_maps(&mut self) {
         if std::mem::take(&mut self.awaits_id_maps) {
             self.call(Step::IdMaps, number::AWAIT_PARENT, [Arg::Go])
@@ -192,13 +193,13 @@ impl Sequence {
             }
         }
         for cell in open {
-            // What was left out, because it was not there, is not open.
+            // A call that was skipped has opened nothing.
             self.call(Step::Descriptors, number::CLOSE, [cell.into()]).ignore();
         }
     }
 
     fn place(&mut self, bytes: &[u8]) -> Offset {
-        // Structures among the data are read by the kernel, which wants them aligned.
+        // The kernel requires that structures in the data are aligned.
         self.data.resize(self.data.len().next_multiple_of(8), 0);
         let place = Offset(self.data.len() as u32);
         self.data.extend_from_slice(bytes);
@@ -220,17 +221,17 @@ impl Sequence {
         Arg::Struct(self.place(bytes), shown)
     }
 
-    /// The same, with a text that was put together.
+    /// A structure argument, shown as a text that is put together at run time.
     pub(crate) fn structure_as(&mut self, bytes: &[u8], shown: String) -> Arg {
         Arg::StructAs(self.place(bytes), shown.into())
     }
 
-    /// A structure of words, with a text that is worked out when somebody wants to see it.
+    /// A structure of words, with a text that is computed only when the plan is shown.
     pub(crate) fn words(&mut self, words: &[u64], show: fn(&[u64]) -> String) -> Arg {
         Arg::Words(self.place_words(words), words.len() as u8, show)
     }
 
-    /// The same, with a text that is always the same.
+    /// A structure of words, shown as `shown`.
     pub(crate) fn words_shown(&mut self, words: &[u64], shown: &'static str) -> Arg {
         Arg::Struct(self.place_words(words), shown)
     }
@@ -243,7 +244,7 @@ impl Sequence {
         place
     }
 
-    /// What [`Self::words`] was given.
+    /// The words that [`Self::words`] placed.
     pub(crate) fn words_at(&self, place: Offset, count: u8) -> Vec<u64> {
         let bytes = self.bytes(place, Some(u32::from(count) * 8));
         bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes)).collect()
@@ -254,7 +255,7 @@ impl Sequence {
         Cell(self.place(&(-1_i32).to_ne_bytes()))
     }
 
-    /// The address of a cell, for a call that reads the value from there.
+    /// The address of a cell, for a call that reads the value from memory.
     pub(crate) fn address_of(cell: Cell, shown: &'static str) -> Arg {
         Arg::Struct(cell.0, shown)
     }
@@ -310,7 +311,7 @@ impl Sequence {
         const LENGTH: usize = FIRST + 4;
         let payload_place = self.place(payload);
         let part = self.pointers_to(&[payload_place]);
-        // The terminating null of the array is where the length goes.
+        // The length replaces the array's terminating null pointer.
         self.patch(part.0 as usize + 8, payload.len() as u64);
         let mut rights = Vec::new();
         rights.extend_from_slice(&(LENGTH as u64).to_ne_bytes());
