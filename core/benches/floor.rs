@@ -61,7 +61,9 @@ const STEPS: [(&str, Step); 12] = [
     ("shm", |_| mount_shm()),
     ("map", await_id_maps),
     ("hosts", mount_hosts),
-    ("ping", |shared| write_file(c"/proc/sys/net/ipv4/ping_group_range", shared.container.pingers)),
+    ("ping", |shared| {
+        write_file(c"/proc/sys/net/ipv4/ping_group_range", shared.container.ping_group_range)
+    }),
 ];
 
 const HARDENED: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
@@ -73,7 +75,7 @@ struct Container {
     /// Files of `/proc/PID`, and what the parent writes there.
     id_maps: Vec<(&'static str, String)>,
     /// The groups that may open ICMP sockets: all that are mapped.
-    pingers: &'static [u8],
+    ping_group_range: &'static [u8],
     hosts: Vec<u8>,
     watchdog: UnixStream,
     program: CString,
@@ -165,7 +167,7 @@ impl Container {
             flags: kept.fold(0, |flags, (_, flag)| flags | flag),
             steps: STEPS.into_iter().filter(|(name, _)| keeps(name)).collect(),
             id_maps,
-            pingers: if user.is_root() { b"0 2147483647" } else { b"0 0" },
+            ping_group_range: if user.is_root() { b"0 2147483647" } else { b"0 0" },
             hosts: [b"127.0.1.1\tbench\n", fs::read("/etc/hosts")?.as_slice()].concat(),
             watchdog,
             program: CString::new(program)?,
