@@ -159,7 +159,7 @@ endif
 
 # The API reference is built from the docstrings of the package in .venv, and the notebooks are run.
 .PHONY: docs
-docs: $(PACKAGE) $(DOCS_TOOLS) ## Build the documentation into build/docs/html; a warning is an error
+docs: $(PACKAGE) $(DOCS_TOOLS) $(SYSTEM) ## Build the documentation into build/docs/html; a warning is an error
 	@echo '==> building the documentation'
 	rm -rf build/docs docs/notebooks
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --doctree-dir build/docs/doctrees docs build/docs/html
