@@ -24,6 +24,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := $(VENV)/.stamp-tools
 DOCS_TOOLS := $(VENV)/.stamp-docs-tools
+NOTEBOOK_TOOLS := $(VENV)/.stamp-notebook-tools
 PACKAGE := $(VENV)/.stamp-package
 SYSTEM := $(VENV)/.stamp-system
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --durations=10 --durations-min=1
@@ -51,6 +52,12 @@ $(TOOLS): requirements-dev.txt | $(VENV)/bin/python
 $(DOCS_TOOLS): requirements-docs.txt $(TOOLS)
 	@echo '==> installing the tools of requirements-docs.txt'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-docs.txt
+	touch $@
+
+$(NOTEBOOK_TOOLS): requirements-notebook.txt scripts/system-packages.sh $(TOOLS)
+	@scripts/system-packages.sh notebook
+	@echo '==> installing the tools of requirements-notebook.txt'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-notebook.txt
 	touch $@
 
 # A real wheel, not an editable install: what is tested is what a user gets.
@@ -90,13 +97,6 @@ bench: $(PACKAGE) ## Measure against the bare system calls, bwrap, unshare, runc
 	@scripts/system-packages.sh bench
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check numpy
 	@$(BIN)/python benches/bench.py
-
-# Not a part of `make test`: a browser and a server take half a minute, and the pictures want to be looked at.
-.PHONY: notebook-screenshot
-notebook-screenshot: $(PACKAGE) ## Run a notebook in JupyterLab in Chromium, and take pictures of it
-	@scripts/system-packages.sh notebook
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check jupyterlab playwright
-	$(BIN)/python scripts/notebook-screenshot.py $(NOTEBOOK)
 
 # --- checks ------------------------------------------------------------------------------------
 
@@ -164,9 +164,15 @@ docs: $(PACKAGE) $(DOCS_TOOLS) $(SYSTEM) ## Build the documentation into build/d
 	rm -rf build/docs docs/notebooks
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --doctree-dir build/docs/doctrees docs build/docs/html
 
+# A server and a browser: the pictures in build/screenshots want to be looked at.
+.PHONY: notebook-screenshot
+notebook-screenshot: $(PACKAGE) $(NOTEBOOK_TOOLS) $(SYSTEM) ## Run a notebook in JupyterLab in Chromium, and take pictures of it
+	@echo '==> running a notebook in a browser'
+	$(BIN)/python scripts/notebook-screenshot.py $(NOTEBOOK)
+
 # pytest comes last: its summary ends the output.
 .PHONY: ci
-ci: docs test ## Everything that CI checks
+ci: docs notebook-screenshot test ## Everything that CI checks
 
 .PHONY: format
 format: $(TOOLS) ## Rewrite the sources in the project's format
