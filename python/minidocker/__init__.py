@@ -37,8 +37,10 @@ if _TYPE_CHECKING:
     from minidocker._inspect.namespaces import Namespaces, namespaces
     from minidocker._inspect.view import View
     from minidocker._run.attach import AttachedContainer, attach
+    from minidocker._run.completed import CompletedProcess, Usage
     from minidocker._run.container import Container
-    from minidocker._run.process import CompletedProcess, Popen, Usage, run
+    from minidocker._run.process import Popen
+    from minidocker._run.run import run
     from minidocker._spec.confine import Seccomp
     from minidocker._spec.mounts import Mount
     from minidocker._spec.namespaces import NamespaceOptions
@@ -107,7 +109,9 @@ _MODULES = {
     "_inspect.view": "View",
     "_run.attach": "AttachedContainer attach",
     "_run.container": "Container",
-    "_run.process": "CompletedProcess Popen Usage run",
+    "_run.completed": "CompletedProcess Usage",
+    "_run.process": "Popen",
+    "_run.run": "run",
     "_spec.confine": "Seccomp",
     "_spec.mounts": "Mount",
     "_spec.namespaces": "NamespaceOptions",

@@ -15,12 +15,25 @@ import locale
 import os
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from minidocker._errors import SpecError
-from minidocker._run.process import CompletedProcess, Popen, Usage
+from minidocker._run.completed import CompletedProcess, Usage
+from minidocker._run.process import Popen
 
 if TYPE_CHECKING:
+    from minidocker._run.keywords import (
+        Args,
+        File,
+        RunAsBytes,
+        RunByEncoding,
+        RunByErrors,
+        RunByNewlines,
+        RunByText,
+        RunEither,
+        StreamlessOptions,
+        StrOrBytesPath,
+    )
     from minidocker._spec.spec import Spec
 
 __all__ = ["create_subprocess_exec", "create_subprocess_shell", "run"]
@@ -37,7 +50,7 @@ class _Transport(asyncio.base_subprocess.BaseSubprocessTransport):
     """asyncio's transport, around a `Popen` of this package."""
 
     _loop: asyncio.AbstractEventLoop
-    _proc: Popen
+    _proc: Popen[bytes]
     _pipes: dict[int, Any]
     _pidfd = -1
 
@@ -77,14 +90,13 @@ class _Transport(asyncio.base_subprocess.BaseSubprocessTransport):
 
 
 async def create_subprocess_exec(
-    program: Any,
-    *args: Any,
-    stdin: Any = None,
-    stdout: Any = None,
-    stderr: Any = None,
+    program: StrOrBytesPath,
+    *args: StrOrBytesPath,
+    stdin: File = None,
+    stdout: File = None,
+    stderr: File = None,
     limit: int = _LIMIT,
-    spec: Spec | None = None,
-    **options: Any,
+    **options: Unpack[StreamlessOptions],
 ) -> asyncio.subprocess.Process:
     """Start a command in a new container, as `asyncio.create_subprocess_exec` does.
 
@@ -95,8 +107,7 @@ async def create_subprocess_exec(
         stdout: as for `subprocess.Popen`; ``PIPE`` makes it an `asyncio.StreamReader`.
         stderr: likewise.
         limit: how many bytes a reader buffers.
-        spec: the container; a field of `Spec` given as a keyword overrides that one field.
-        **options: the keywords of `Popen`.
+        **options: the keywords of `Popen`, ``spec`` and the fields of `Spec`.
 
     Raises:
         SpecError: wrong on any machine, ``text`` and its like included: asyncio's streams carry
@@ -104,26 +115,24 @@ async def create_subprocess_exec(
         SpawnError: the kernel refused a step; nothing is left.
     """
     streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
-    return await _create([program, *args], False, limit, spec, {**streams, **options})
+    return await _create([program, *args], False, limit, {**streams, **options})
 
 
 async def create_subprocess_shell(
     cmd: str | bytes,
-    stdin: Any = None,
-    stdout: Any = None,
-    stderr: Any = None,
+    stdin: File = None,
+    stdout: File = None,
+    stderr: File = None,
     limit: int = _LIMIT,
-    *,
-    spec: Spec | None = None,
-    **options: Any,
+    **options: Unpack[StreamlessOptions],
 ) -> asyncio.subprocess.Process:
     """Run a line of shell in a new container, as `asyncio.create_subprocess_shell` does."""
     streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
-    return await _create(cmd, True, limit, spec, {**streams, **options})
+    return await _create(cmd, True, limit, {**streams, **options})
 
 
 async def _create(
-    args: Any, shell: bool, limit: int, spec: Spec | None, options: dict[str, Any]
+    args: Any, shell: bool, limit: int, options: dict[str, Any]
 ) -> asyncio.subprocess.Process:
     for name in _TEXT:
         if options.get(name):
@@ -142,7 +151,6 @@ async def _create(
         options.pop("stderr"),
         0,
         waiter=connected,
-        spec=spec,
         **options,
     )
     try:
@@ -154,6 +162,18 @@ async def _create(
     return asyncio.subprocess.Process(transport, protocol, loop)
 
 
+@overload
+async def run(args: Args, **options: Unpack[RunByText]) -> CompletedProcess[str]: ...
+@overload
+async def run(args: Args, **options: Unpack[RunByNewlines]) -> CompletedProcess[str]: ...
+@overload
+async def run(args: Args, **options: Unpack[RunByEncoding]) -> CompletedProcess[str]: ...
+@overload
+async def run(args: Args, **options: Unpack[RunByErrors]) -> CompletedProcess[str]: ...
+@overload
+async def run(args: Args, **options: Unpack[RunAsBytes]) -> CompletedProcess[bytes]: ...
+@overload
+async def run(args: Args, **options: Unpack[RunEither]) -> CompletedProcess[Any]: ...
 async def run(
     args: Any,
     *,
@@ -168,7 +188,7 @@ async def run(
     errors: str | None = None,
     shell: bool = False,
     **options: Any,
-) -> CompletedProcess:
+) -> CompletedProcess[Any]:
     """Run a command in a new container, as `minidocker.run` does, without blocking the event loop.
 
     Cancelling the task that awaits it ends the whole container and reaps it.
@@ -192,7 +212,7 @@ async def run(
         input = input.encode(encoding or locale.getencoding(), errors or "strict")  # noqa: A001
     streams = {name: options.pop(name, None) for name in ("stdin", "stdout", "stderr")}
     started = time.monotonic()
-    process = await _create(args, shell, _LIMIT, spec, {**streams, **options})
+    process = await _create(args, shell, _LIMIT, {**streams, "spec": spec, **options})
     transport: _Transport = process._transport  # type: ignore[attr-defined]
     popen = transport._proc
     collected: dict[str, bytearray] = {}
@@ -217,7 +237,9 @@ async def run(
 
     usage = popen.usage or Usage(wall=time.monotonic() - started, user=0.0, system=0.0, peak=None)
     returncode = process.returncode if process.returncode is not None else 0
-    completed = CompletedProcess(args, returncode, result("stdout"), result("stderr"), usage=usage)
+    completed: CompletedProcess[Any] = CompletedProcess(
+        args, returncode, result("stdout"), result("stderr"), usage=usage
+    )
     if check:
         completed.check_returncode()
     return completed

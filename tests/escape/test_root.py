@@ -26,6 +26,7 @@ from support.attack import (
     interpreter,
     python_root,
 )
+from support.launches import Launch, run_by
 from support.rootfs import make_rootfs, snapshot
 
 pytestmark = pytest.mark.parametrize("profile", PROFILES)
@@ -63,12 +64,12 @@ def replace(path, link):
     path.symlink_to(link)
 
 
-def start(root, profile, *words, **options):
+def start(root, profile, *words, launch=Launch(), **options):  # noqa: B008 - it is frozen
     """Run a command of busybox's in a root; its output, or the step at which it was refused."""
     options.setdefault("env", {"PATH": "/bin"})
     try:
-        done = minidocker.run(
-            words, rootfs=root, profile=profile, capture_output=True, text=True, **options
+        done = run_by(
+            launch, words, rootfs=root, profile=profile, capture_output=True, text=True, **options
         )
     except minidocker.SpawnError as error:
         return f"refused: {error.step}"
@@ -186,7 +187,13 @@ def test_cve_2025_52565_the_console_is_not_bound_over_a_link(profile, root, outs
     master, slave = os.openpty()
     try:
         said = start(
-            root, profile, "sh", "-c", "ls -l /dev/console /dev/ptmx", stdin=slave, _terminal=True
+            root,
+            profile,
+            "sh",
+            "-c",
+            "ls -l /dev/console /dev/ptmx",
+            stdin=slave,
+            launch=Launch(terminal=True),
         )
     finally:
         os.close(master)

@@ -15,6 +15,7 @@ import pytest
 import minidocker
 from minidocker import NamespaceOptions
 from support.child import in_child
+from support.launches import Launch, run_by
 from support.mounts import own_mounts
 from support.specs import HERE, call_counts
 
@@ -135,7 +136,7 @@ def test_a_failure_at_any_call_changes_nothing_of_the_caller(name, noop):
     with unchanged():
         for number in numbers:
             with contextlib.suppress(minidocker.SpawnError):
-                minidocker.run([noop], _inject=(number, errno.EPERM), **options)
+                run_by(Launch(inject=(number, errno.EPERM)), [noop], **options)
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -260,7 +261,7 @@ def test_children_that_nobody_waits_for_work_too(noop):
             ]
             for number in range(10):
                 with contextlib.suppress(minidocker.SpawnError):
-                    minidocker.run([noop], _inject=(number, errno.EPERM))
+                    run_by(Launch(inject=(number, errno.EPERM)), [noop])
         return returncodes
 
     # What init reports is known even so.

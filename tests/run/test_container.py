@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 import minidocker
+from minidocker._inspect import explain
+from support.launches import Launch
 from support.waiting import wait_while
 
 
@@ -231,9 +233,8 @@ def test_a_process_inside_cannot_hang_the_one_that_enters_past_its_timeout(box):
 
 
 def test_explain_shows_how_a_command_would_enter(box):
-    plan = minidocker.explain(
-        ["true"], _enter=box.pid, namespaces=minidocker.NamespaceOptions.none()
-    )
+    shared = {"namespaces": minidocker.NamespaceOptions.none()}
+    plan = explain.plan(Launch(enter=box.pid), ["true"], shared)
     assert [call.actor for call in plan if call.step == "enter"] == ["joiner"]
 
 

@@ -6,6 +6,7 @@ import errno
 import pytest
 
 import minidocker
+from support.launches import Launch, run_by
 from support.specs import HERE, call_counts
 
 
@@ -13,7 +14,8 @@ def fail_at(noop, number, options, survivors):
     """Make a call fail, and return the step that it belongs to; None where it is optional."""
     failure = None
     try:
-        minidocker.run([noop, survivors.mark], check=True, _inject=(number, errno.EPERM), **options)
+        launch = Launch(inject=(number, errno.EPERM))
+        run_by(launch, [noop, survivors.mark], check=True, **options)
     except minidocker.SpawnError as error:
         failure = error
     if failure is None:

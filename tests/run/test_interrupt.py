@@ -14,6 +14,7 @@ import pytest
 import minidocker
 from minidocker import Popen
 from support.commands import MODES, python, read_line, sh
+from support.launches import Launch, run_by
 from support.places import TESTS
 from support.waiting import descendants_of, state_of, wait_until
 
@@ -177,9 +178,10 @@ def test_an_exception_at_any_moment_leaves_nothing(mode, survivors, leaks):
 def test_ctrl_c_and_a_timeout_end_a_start_that_hangs(mode, survivors, leaks):
     with _Clogged() as trace:
         # The child waits for room for the lines of its steps.
+        launch = Launch(timeout=0.3, trace=trace)
         began = time.monotonic()
         with pytest.raises(subprocess.TimeoutExpired) as caught:
-            minidocker.run(["true"], timeout=0.3, _trace=trace, env=survivors.env, **MODES[mode])
+            run_by(launch, ["true"], env=survivors.env, **MODES[mode])
         assert 0.25 < time.monotonic() - began < 30
         assert caught.value.timeout == 0.3
         assert caught.value.cmd == ["true"]
@@ -190,7 +192,8 @@ def test_ctrl_c_and_a_timeout_end_a_start_that_hangs(mode, survivors, leaks):
         "fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)\n"
         f"os.write(write, b'x' * {_Clogged.FILLED})\n"
         "print('ready', flush=True)\n"
-        f"minidocker.run(['sleep', '50'], _trace=write, stdin=-1, stdout=-1, **MODES[{mode!r}])",
+        "from support.launches import Launch, run_by\n"
+        f"run_by(Launch(trace=write), ['sleep', '50'], stdin=-1, stdout=-1, **MODES[{mode!r}])",
         survivors,
     ) as interpreter:
         interpreter.ready()

@@ -16,6 +16,7 @@ from minidocker import NamespaceOptions
 from support.callers import calling
 from support.child import in_child
 from support.leaks import Holdings
+from support.places import TESTS
 from support.specs import has_subordinate_ids
 
 needs_subordinate_ids = pytest.mark.skipif(
@@ -169,22 +170,26 @@ def test_a_limit_of_namespaces_is_told(kind):
 
 def test_namespaces_that_failed_do_not_count_against_the_limit(noop):
     """What is left of a failed launch would use up a limit of a few at once."""
-    attempts = """
-def attempt(**options):
+    attempts = (
+        f"sys.path.append({str(TESTS)!r})\n"
+        """
+from support.launches import Launch, run_by
+def attempt(launch):
     deadline = time.monotonic() + 5
     while True:
         try:
-            return minidocker.run(["true"], **options).returncode
+            return run_by(launch, ["true"]).returncode
         except minidocker.SpawnError as error:
             # The kernel counts a namespace for a moment after its last process has ended.
             if error.errno != 28 or time.monotonic() > deadline:
                 return error.errno
             time.sleep(0.001)
 for call in range(20):
-    attempt(_inject=(call, 1))
+    attempt(Launch(inject=(call, 1)))
 for _ in range(3):
-    say(attempt())
+    say(attempt(Launch()))
 """
+    )
     before, _, _ = LIMITED.partition("for _ in range(3):")
     with calling(before + attempts, "pid", 2) as caller:
         assert [caller.line() for _ in range(3)] == ["0"] * 3

@@ -14,6 +14,7 @@ import pytest
 
 import minidocker
 from minidocker import NamespaceOptions, Seccomp, SpecError
+from support.launches import Launch, run_by
 
 DOCKER = 0xA80425FB
 CHOWN, NET_ADMIN, SYS_ADMIN = (1 << bit for bit in (0, 12, 21))
@@ -373,9 +374,9 @@ def test_a_failure_at_any_step_leaves_nothing(profile, init, leaks, survivors):
     count = len(minidocker.explain(["/bin/true"], spec=spec))
     failed = set()
     for number in range(count):
-        failing = {"env": survivors.env, "_inject": (number, errno.EXDEV)}
+        launch = Launch(inject=(number, errno.EXDEV))
         try:
-            minidocker.run(["/bin/true"], spec=spec, **failing)
+            run_by(launch, ["/bin/true"], spec=spec, env=survivors.env)
         except minidocker.SpawnError as error:
             failed.add((error.step, error.errno))
     assert {errno.EXDEV} == {number for _, number in failed}

@@ -8,6 +8,7 @@ import pytest
 
 import minidocker
 from minidocker import Mount, Spec, changes
+from support.launches import Launch, run_by
 from support.rootfs import make_rootfs, snapshot
 
 BOTH = pytest.mark.parametrize("profile", ["docker", "untrusted"])
@@ -161,9 +162,9 @@ def test_a_failure_at_any_step_leaves_nothing_of_a_confined_root(
     count = len(minidocker.explain(["/bin/true"], spec=spec))
     failed = []
     for number in range(count):
-        failing = {"env": survivors.env, "_inject": (number, errno.EXDEV)}
+        launch = Launch(inject=(number, errno.EXDEV))
         try:
-            minidocker.run(["/bin/true"], spec=spec, **failing)
+            run_by(launch, ["/bin/true"], spec=spec, env=survivors.env)
         except minidocker.SpawnError as error:
             failed.append(error.errno)
     assert failed.count(errno.EXDEV) > count / 2

@@ -10,6 +10,7 @@ import pytest
 
 import minidocker
 from minidocker import Mount, SpecError
+from support.launches import Launch, run_by
 from support.rootfs import make_rootfs, snapshot
 
 
@@ -436,7 +437,7 @@ def test_a_failure_at_any_step_leaves_nothing(data, tmp_path, leaks):
     for index in sorted({at for found in alike.values() for at in (found[0], found[-1])}):
         call = calls[index]
         with pytest.raises(minidocker.SpawnError) as caught:
-            minidocker.run(["true"], **options, _inject=(index, 5))
+            run_by(Launch(inject=(index, 5)), ["true"], **options)
         assert caught.value.step == call.step
     after = snapshot(tmp_path)
     # The directory's own time tells that something came and went.

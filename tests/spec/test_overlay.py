@@ -11,6 +11,7 @@ import pytest
 
 import minidocker
 from minidocker import Mount, SpecError, changes
+from support.launches import Launch, run_by
 from support.rootfs import make_rootfs, snapshot
 
 ENV = {"PATH": "/bin"}
@@ -288,12 +289,12 @@ def test_a_failure_at_any_step_leaves_nothing(tmp_path, layer, leaks, keep, own_
         if keep and not own_root and call.call.startswith(("mkdirat", "mknodat")):
             # A mount point in a kept layer may be there already; else the next call fails.
             with contextlib.suppress(minidocker.SpawnError):
-                minidocker.run(["/bin/true"], **options, _inject=(index, 5))
+                run_by(Launch(inject=(index, 5)), ["/bin/true"], **options)
             shutil.rmtree(layer)
             layer.mkdir()
             continue
         with pytest.raises(minidocker.SpawnError) as caught:
-            minidocker.run(["/bin/true"], **options, _inject=(index, 5))
+            run_by(Launch(inject=(index, 5)), ["/bin/true"], **options)
         assert caught.value.step == call.step
         assert os.listdir(layer) == []
 

@@ -6,6 +6,7 @@ import pytest
 
 import minidocker
 from minidocker import Mount, NamespaceOptions
+from support.launches import Launch, run_by
 from support.rootfs import make_rootfs, snapshot
 
 
@@ -76,5 +77,5 @@ def test_a_failure_at_any_step_leaves_nothing(tmp_path, leaks):
     ]
     index = next(index for index, call in enumerate(calls) if call.step == "read-only")
     with pytest.raises(minidocker.PermissionDenied) as caught:
-        minidocker.run(["/bin/true"], **options, _inject=(index, 1))
+        run_by(Launch(inject=(index, 1)), ["/bin/true"], **options)
     assert caught.value.step == "read-only"

@@ -10,6 +10,7 @@ import pytest
 
 import minidocker
 from minidocker import NamespaceOptions, SpecError
+from support.launches import Launch, run_by, start_by
 from support.rootfs import make_rootfs, snapshot
 
 ALL = NamespaceOptions.all()
@@ -173,14 +174,14 @@ def test_with_init_and_in_a_container_that_lives_it_is_the_same_root(rootfs):
 def test_the_terminal_is_the_console(rootfs):
     master, slave = os.openpty()
     try:
-        with minidocker.Popen(
+        with start_by(
+            Launch(terminal=True),
             ["/bin/sh", "-c", "tty && ls -l /dev/console && tty < /dev/console"],
             rootfs=rootfs,
             env=ENV,
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            _terminal=True,
         ) as process:
             process.wait(30)
             seen = os.read(master, 4096).decode()
@@ -225,10 +226,10 @@ def test_a_failure_at_any_step_leaves_nothing(tmp_path, leaks, mount_points):
             continue
         if call.step == "ping":
             # Nothing depends on it, so its failure is none.
-            minidocker.run(["/bin/true"], **options, _inject=(index, 5), check=True)
+            run_by(Launch(inject=(index, 5)), ["/bin/true"], **options, check=True)
             continue
         with pytest.raises(minidocker.SpawnError) as caught:
-            minidocker.run(["/bin/true"], **options, _inject=(index, 5))
+            run_by(Launch(inject=(index, 5)), ["/bin/true"], **options)
         assert caught.value.step == call.step
     assert snapshot(tmp_path) == before
 

@@ -9,7 +9,7 @@ import functools
 import os
 import signal
 import subprocess
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from minidocker import _core
 from minidocker._doctor import causes
@@ -20,7 +20,8 @@ from minidocker._doctor.subordinate import of_subordinate_ids
 from minidocker._doctor.surroundings import Surroundings
 from minidocker._errors import CommandNotFound, SpawnError
 from minidocker._inspect.namespaces import ISOLATES
-from minidocker._run.process import Popen
+from minidocker._run.launch import Launch
+from minidocker._run.process import Popen, start
 from minidocker._spec.namespaces import NamespaceOptions
 from minidocker._spec.spec import Spec
 
@@ -34,6 +35,7 @@ __all__ = ["CHECKS", "Check", "Examination", "examine"]
 TIMEOUT = 2.0
 """Seconds that one step may take."""
 
+_LAUNCH = Launch(timeout=TIMEOUT)
 _NO_COMMAND = "/minidocker-doctor/no-such-command"
 """A command that is nowhere: once it is reported missing, every step before it has been made."""
 
@@ -187,7 +189,7 @@ def _control_group(controller: str, examination: Examination) -> str | Problem:
     return try_controller(controller, probe, examination.surroundings)
 
 
-def _reaches_command(start: Callable[[], Popen]) -> str | Problem:
+def _reaches_command(start: Callable[[], Popen[Any]]) -> str | Problem:
     """Start a command that does not exist: the last step of all fails, or another one did."""
     try:
         process = start()
@@ -220,13 +222,13 @@ def _memfd(examination: Examination) -> str | Problem:
 
 
 def _run(examination: Examination) -> str | Problem:
-    def start() -> Popen:
-        return Popen([_NO_COMMAND], hostname="doctor", cwd="/", _timeout=TIMEOUT)
+    def begin() -> Popen[Any]:
+        return start(_LAUNCH, [_NO_COMMAND], {"hostname": "doctor", "cwd": "/"})
 
     broken = [row for row in examination.rows.values() if row.essential and not row.works]
     if any(examination.deadly(call) for call in ("clone", "memfd_create")):
         return examination._blocked(broken[0].name)
-    found = _reaches_command(start)
+    found = _reaches_command(begin)
     if isinstance(found, Problem):
         # The row that names the cause has the better remedy.
         return found._replace(remedy=broken[0].remedy or found.remedy) if broken else found
@@ -239,14 +241,12 @@ def _enter(_examination: Examination) -> str | Problem:
     except OSError as error:
         return _of_spawn(error)
 
-    def start() -> Popen:
-        shared = NamespaceOptions.none()
-        return Popen(
-            [_NO_COMMAND], namespaces=shared, cwd="/", _enter=process.pid, _timeout=TIMEOUT
-        )
+    def begin() -> Popen[Any]:
+        launch = Launch(enter=process.pid, timeout=TIMEOUT)
+        return start(launch, [_NO_COMMAND], {"namespaces": NamespaceOptions.none(), "cwd": "/"})
 
     try:
-        found = _reaches_command(start)
+        found = _reaches_command(begin)
     finally:
         os.kill(process.pid, signal.SIGKILL)
         # Somebody else may have reaped it.
@@ -259,10 +259,10 @@ def _profile(name: Profile, examination: Examination) -> str | Problem:
     if any(examination.deadly(call) for call in ("clone", "memfd_create")):
         return examination._blocked("run")
 
-    def start() -> Popen:
-        return Popen([_NO_COMMAND], profile=name, cwd="/", _timeout=TIMEOUT)
+    def begin() -> Popen[Any]:
+        return start(_LAUNCH, [_NO_COMMAND], {"profile": name, "cwd": "/"})
 
-    found = _reaches_command(start)
+    found = _reaches_command(begin)
     if isinstance(found, Problem):
         return found
     if name == "docker":

@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from minidocker._errors import CallError, SpecError
 from minidocker._functions import remote, spawn, worker
@@ -25,8 +25,10 @@ from minidocker._spec.spec import Spec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from minidocker._functions.options import IsolatedOptions
     from minidocker._functions.outcome import Answer
-    from minidocker._run.process import Popen, Usage
+    from minidocker._run.completed import Usage
+    from minidocker._run.process import Start
 
 __all__ = ["CompletedCall", "Isolated", "call", "isolated"]
 
@@ -53,11 +55,18 @@ class CompletedCall(Generic[T]):
     usage: Usage | None
 
 
-def call(function: Callable[..., T], /, *args: Any, spec: Spec | None = None, **kwargs: Any) -> T:
+@overload
+def call(function: Callable[..., T], /, *args: Any, spec: Spec | None, **kwargs: Any) -> T: ...
+@overload
+def call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+def call(function: Callable[..., T], /, *args: Any, spec: Any = None, **kwargs: Any) -> T:
     """Call a function in a new container, and return its value.
 
     The function runs in a copy of this process: it sees every variable, and changes none of them.
     For a clean interpreter, a timeout or captured output see `isolated`.
+
+    Type checkers compare the arguments with the function's, but not beside ``spec``, which Python's
+    types cannot tell from them; ``isolated(spec=spec)(function)(...)`` is checked there too.
 
     Args:
         function: what is called.
@@ -130,12 +139,16 @@ class Isolated(Generic[P, T]):
         return f"<Isolated {self.__wrapped__!r}>"
 
 
+class Decorator(Protocol):
+    """What `isolated` returns where it has options: it keeps the function's types."""
+
+    def __call__(self, function: Callable[P, T], /) -> Isolated[P, T]: ...
+
+
 @overload
 def isolated(function: Callable[P, T], /) -> Isolated[P, T]: ...
 @overload
-def isolated(
-    *, spec: Spec | None = None, **options: Any
-) -> Callable[[Callable[P, T]], Isolated[P, T]]: ...
+def isolated(*, spec: Spec | None = None, **options: Unpack[IsolatedOptions]) -> Decorator: ...
 def isolated(
     function: Callable[..., Any] | None = None, /, *, spec: Spec | None = None, **options: Any
 ) -> Any:
@@ -198,7 +211,7 @@ def perform(
         outputs: tuple[int, int] | None, timeout: float | None
     ) -> tuple[spawn.Spawned | spawn.Executed, bytes]:
         running, first = spawn.spawn(
-            spec, preload=options.preload, outputs=outputs, timeout=timeout
+            spec, preload=tuple(options.preload), outputs=outputs, timeout=timeout
         )
         return running, first + request
 
@@ -206,7 +219,7 @@ def perform(
 
 
 def enter(
-    start: Callable[..., Popen],
+    start: Start,
     function: Callable[..., T],
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
@@ -217,7 +230,7 @@ def enter(
     this process has in its memory.
 
     Args:
-        start: starts a command inside, given arguments and keywords of `Popen`.
+        start: starts a command inside, as `minidocker._run.process.start` does.
         function: what is called.
         args: its arguments.
         kwargs: its keyword arguments.

@@ -22,7 +22,7 @@ from minidocker._functions.worker import check_not_loading_main, serve, task
 from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from minidocker._spec.options import SpecOptions
 
@@ -85,7 +85,7 @@ class ContainerExecutor(Executor):
         timeout: float | None = None,
         result: Literal["pickle", "json"] = "pickle",
         result_limit: int | None = None,
-        preload: tuple[str, ...] = (),
+        preload: Sequence[str] = (),
         **options: Unpack[SpecOptions],
     ) -> None:
         self._spec = Spec.of(spec, options)
@@ -291,7 +291,7 @@ class _Worker:
             self._first = b""
         else:
             self._running, self._first = spawn(
-                spec, preload=options.preload, timeout=options.timeout
+                spec, preload=tuple(options.preload), timeout=options.timeout
             )
         self._talk = Conversation(self._running, limit=options.limit)
         if initialize is not None:

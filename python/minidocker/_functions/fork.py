@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from minidocker._errors import CallTimeout
 from minidocker._functions.outcome import Ended
-from minidocker._run.process import Usage
+from minidocker._run.completed import Usage
 from minidocker._run.session import kill_session
 from minidocker._spec import accounts
 from minidocker._spec.mounts import Mount

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from minidocker._errors import SpecError
+from minidocker._spec.options import SpecOptions
 
-__all__ = ["CALL_OPTIONS", "CallOptions"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["CALL_OPTIONS", "CallOptions", "IsolatedOptions"]
 
 JSON_LIMIT = 64 * 2**20
 """Bytes of a result that nobody trusts, unless ``result_limit`` says another number."""
@@ -38,7 +42,7 @@ class CallOptions:
     timeout: float | None = None
     result: Literal["pickle", "json"] = "pickle"
     result_limit: int | None = None
-    preload: tuple[str, ...] = ()
+    preload: Sequence[str] = ()
     capture_output: bool = False
     text: bool = False
 
@@ -70,6 +74,18 @@ class CallOptions:
         if self.result_limit is None and self.result == "json":
             return JSON_LIMIT
         return self.result_limit
+
+
+class IsolatedOptions(SpecOptions, total=False):
+    """The fields of `CallOptions` and of `Spec` as keywords."""
+
+    method: Literal["fork", "spawn"]
+    timeout: float | None
+    result: Literal["pickle", "json"]
+    result_limit: int | None
+    preload: Sequence[str]
+    capture_output: bool
+    text: bool
 
 
 CALL_OPTIONS = frozenset(field.name for field in dataclasses.fields(CallOptions))

@@ -22,7 +22,7 @@ from minidocker._functions import descriptors
 from minidocker._functions.remote import HEADER
 
 if TYPE_CHECKING:
-    from minidocker._run.process import Usage
+    from minidocker._run.completed import Usage
 
 __all__ = ["Answer", "Conversation", "Ended", "Running", "Streams"]
 

@@ -20,18 +20,18 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minidocker._errors import CallError, CallTimeout
 from minidocker._functions import descriptors, template, worker
 from minidocker._functions.fork import with_interpreter
 from minidocker._functions.outcome import Ended
-from minidocker._run.process import Popen
+from minidocker._run.launch import Launch
+from minidocker._run.process import start
 from minidocker._run.session import kill_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from minidocker._run.process import Popen, Start
     from minidocker._spec.spec import Spec
 
 __all__ = ["Spawned", "execute", "spawn"]
@@ -236,7 +236,7 @@ def spawn(
     if not (spec.network is None or isinstance(spec.network, str)):
         own = dataclasses.replace(with_interpreter(spec), init=spec.namespaces.pid)
         return execute(
-            lambda args, **options: Popen(args, spec=own, **options),
+            lambda launch, args, options: start(launch, args, {**options, "spec": own}),
             preload=preload,
             outputs=outputs,
             timeout=timeout,
@@ -310,7 +310,7 @@ class Executed:
 
     is_ours = True
 
-    def __init__(self, process: Popen, channel: int) -> None:
+    def __init__(self, process: Popen[Any], channel: int) -> None:
         self.channel = channel
         self._process = process
         try:
@@ -344,7 +344,7 @@ class Executed:
 
 
 def execute(
-    start: Callable[..., Popen],
+    start: Start,
     *,
     preload: tuple[str, ...] = (),
     outputs: tuple[int, int] | None = None,
@@ -353,7 +353,7 @@ def execute(
     """Execute a fresh interpreter that serves tasks.
 
     Args:
-        start: starts the command, given arguments and keywords of `Popen`.
+        start: starts the command, as `minidocker._run.process.start` does.
         preload: modules that it imports before.
         outputs: what its standard output and error are.
         timeout: seconds until it must have been executed.
@@ -370,14 +370,13 @@ def execute(
     )
     try:
         with theirs:
-            process = start(
-                _interpreter("-c", code),
-                stdin=subprocess.DEVNULL,
-                stdout=outputs[0] if outputs else None,
-                stderr=outputs[1] if outputs else None,
-                pass_fds=[theirs.fileno()],
-                _timeout=timeout,
-            )
+            options = {
+                "stdin": subprocess.DEVNULL,
+                "stdout": outputs[0] if outputs else None,
+                "stderr": outputs[1] if outputs else None,
+                "pass_fds": [theirs.fileno()],
+            }
+            process = start(Launch(timeout=timeout), _interpreter("-c", code), options)
     except BaseException as error:
         descriptors.close(ours.detach())
         if isinstance(error, subprocess.TimeoutExpired):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import html
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Unpack
 
-from minidocker._run.process import Popen
+from minidocker._run.launch import Launch
+from minidocker._run.process import start
 
 if sys.platform == "linux":
     from minidocker import _core
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from minidocker._inspect.html import PrettyPrinter
+    from minidocker._run.keywords import Args, ExplainOptions
+    from minidocker._spec.spec import Spec
 
 __all__ = ["Plan", "PlannedCall", "explain"]
 
@@ -89,14 +92,14 @@ class Plan:
         )
 
 
-class _Planned(Popen):
-    """A `Popen` that stops where the container would be started, with the plan in its hands."""
+class _Planning(Launch):
+    """A launch that stops where the container would be started, with the plan in its hands."""
 
-    def _launch(self, command: _core.Command) -> _core.Process:
-        raise _Explained(_core.plan_lines(self._spec.core(), command, enter=self._enter))
+    def spawn(self, spec: Spec, command: _core.Command, owner: object) -> NoReturn:  # noqa: ARG002 - a `Launch`'s
+        raise _Planned(_core.plan_lines(spec.core(), command, enter=self.enter))
 
 
-class _Explained(BaseException):
+class _Planned(BaseException):
     """Carries the plan out of the constructor that would have started it."""
 
     def __init__(self, lines: list[tuple[str, str, str, str | None]]) -> None:
@@ -104,7 +107,7 @@ class _Explained(BaseException):
         self.lines = lines
 
 
-def explain(args: Any, **options: Any) -> Plan:
+def explain(args: Args, **options: Unpack[ExplainOptions]) -> Plan:
     """Return the ordered list of system calls that `run` would make, without making one.
 
     It is worked out by the very code that `run` executes. Descriptors that would only exist then
@@ -117,8 +120,22 @@ def explain(args: Any, **options: Any) -> Plan:
     Raises:
         SpecError: as `run` would.
     """
+    return plan(Launch(), args, options)
+
+
+def plan(launch: Launch, args: Any, options: Mapping[str, Any]) -> Plan:
+    """Return the plan of a command, as `minidocker._run.process.start` would execute it.
+
+    Args:
+        launch: how it would be started.
+        args: the command.
+        options: the keywords of `Popen`.
+
+    Raises:
+        SpecError: as `run` would.
+    """
     try:
-        _Planned(args, **options)
-    except _Explained as explained:
-        return Plan(args, [PlannedCall(*line) for line in explained.lines])
+        start(_Planning(enter=launch.enter, terminal=launch.terminal), args, options)
+    except _Planned as planned:
+        return Plan(args, [PlannedCall(*line) for line in planned.lines])
     raise AssertionError("a plan starts nothing")

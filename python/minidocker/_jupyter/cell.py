@@ -13,13 +13,12 @@ from IPython.core.error import UsageError as IPythonUsageError
 from minidocker._errors import Error
 from minidocker._jupyter.magics import brief
 from minidocker._jupyter.pump import outputs, pump
-from minidocker._run.process import Popen
+from minidocker._run.launch import Launch
+from minidocker._run.process import Popen, Start, start
 from minidocker.cli import request
 from minidocker.cli.parser import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from IPython.core.interactiveshell import InteractiveShell
 
     from minidocker.cli.parser import Parsed
@@ -104,10 +103,10 @@ def run_script(shell: InteractiveShell, parsed: Parsed, cell: str) -> None:
             f"most {_LONGEST}; write it to a file and run that"
         )
     command = [program, "-c", cell, program, *parsed.operands]
-    start: Callable[..., Popen] = Popen
+    starts = start
     if "container" in parsed.settings:
-        start = container(shell, parsed.settings["container"]).popen
-    run_command(shell, parsed, command, program, cell, start=start)
+        starts = container(shell, parsed.settings["container"])._start
+    run_command(shell, parsed, command, program, cell, starts=starts)
 
 
 def run_command(
@@ -117,7 +116,7 @@ def run_command(
     name: str,
     cell: Any,
     *,
-    start: Callable[..., Popen] = Popen,
+    starts: Start = start,
 ) -> None:
     """Run a command in a container; what it writes is shown as it comes.
 
@@ -127,7 +126,7 @@ def run_command(
         command: the command.
         name: what to call it when it failed.
         cell: the ``cmd`` of the exception then.
-        start: what starts it: `Popen`, or a container's ``popen``.
+        starts: what starts it, in a new container or in one that lives.
 
     Raises:
         subprocess.CalledProcessError: as for `run_script`, and all the others.
@@ -137,16 +136,10 @@ def run_command(
     timeout = settings.get("timeout")
     try:
         with outputs(stdout.write, stderr.write) as (out, err):
-            if settings.get("explain"):
-                chosen["_trace"] = err.writer
+            launch = Launch(trace=err.writer if settings.get("explain") else None)
+            streams = {"stdin": subprocess.DEVNULL, "stdout": out.writer, "stderr": err.writer}
             try:
-                process = start(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out.writer,
-                    stderr=err.writer,
-                    **chosen,
-                )
+                process = starts(launch, command, {**chosen, **streams})
             except Error:
                 # What was explained so far leads up to it.
                 while err.receive():
@@ -169,7 +162,7 @@ def run_command(
         _failed(returncode, name, cell, raises=not settings.get("no_raise_error"))
 
 
-def _see_through(process: Popen, out: Any, err: Any, timeout: float | None) -> int:
+def _see_through(process: Popen[Any], out: Any, err: Any, timeout: float | None) -> int:
     pidfd = os.pidfd_open(process.pid)
     try:
         if not pump((out, err), pidfd, timeout=timeout):

@@ -83,7 +83,7 @@ def _run(shell: InteractiveShell, parsed: Parsed) -> None:
 def _exec(shell: InteractiveShell, parsed: Parsed) -> None:
     operand, *words = parsed.operands
     with _attached("exec", operand) as container:
-        run_command(shell, parsed, words, words[0], words, start=container.popen)
+        run_command(shell, parsed, words, words[0], words, starts=container._start)
 
 
 def _view(shell: InteractiveShell, parsed: Parsed) -> View:

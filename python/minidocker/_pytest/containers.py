@@ -67,7 +67,7 @@ class Service:
         self._log = os.memfd_create("minidocker-service", os.MFD_CLOEXEC)
         try:
             with open(f"/proc/self/fd/{self._log}", "ab") as end:
-                self.process: Popen = container.popen(
+                self.process: Popen[Any] = container.popen(
                     args, stdout=end, stderr=subprocess.STDOUT, **options
                 )
         except BaseException:

@@ -9,12 +9,12 @@ import time
 from typing import Self
 
 from minidocker._errors import SpecError
-from minidocker._run.container import _Namespaces, _signal
+from minidocker._run.joinable import Joinable, send_signal
 
 __all__ = ["AttachedContainer", "attach"]
 
 
-class AttachedContainer(_Namespaces):
+class AttachedContainer(Joinable):
     """A container that somebody else started: what `attach` returns.
 
     It can be entered, looked at, paused and killed; its end is its starter's to wait for.
@@ -34,7 +34,7 @@ class AttachedContainer(_Namespaces):
         """Ask every process inside to end (SIGTERM), and kill what is left when the time is up."""
         deadline = time.monotonic() + timeout
         for process in self.processes():
-            _signal(process.pid, signal.SIGTERM)
+            send_signal(process.pid, signal.SIGTERM)
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):

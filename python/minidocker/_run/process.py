@@ -1,4 +1,4 @@
-"""`run` and `Popen`: the meaning of `subprocess`, in a new container.
+"""`Popen`: the meaning of `subprocess`, in a new container.
 
 What differs from `subprocess`, and why:
 
@@ -17,7 +17,6 @@ What differs from `subprocess`, and why:
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import math
 import operator
@@ -27,14 +26,17 @@ import subprocess
 import sys
 import threading
 import time
-from typing import IO, TYPE_CHECKING, Any, NoReturn, Unpack
+from collections.abc import Callable, Mapping
+from typing import IO, TYPE_CHECKING, Any, AnyStr, NoReturn, Unpack, overload
 
-from minidocker._errors import SpawnError, SpecError, unknown_option
+from minidocker._errors import SpawnError, SpecError
 from minidocker._run import arguments
+from minidocker._run.completed import Usage
+from minidocker._run.launch import Launch
 from minidocker._run.session import kill_session
 from minidocker._spec import accounts
-from minidocker._spec.options import SUBPROCESS_KEYWORDS, SpecOptions
-from minidocker._spec.spec import FIELDS, Spec
+from minidocker._spec.options import SUBPROCESS_KEYWORDS
+from minidocker._spec.spec import Spec
 
 if sys.platform == "linux":
     from minidocker import _core
@@ -43,11 +45,19 @@ if sys.platform == "linux":
     _core.register_at_fork()
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from minidocker._run.keywords import (
+        Args,
+        File,
+        PopenAsBytes,
+        PopenByEncoding,
+        PopenByErrors,
+        PopenByNewlines,
+        PopenByText,
+        PopenEither,
+        StrOrBytesPath,
+    )
 
-__all__ = ["CompletedProcess", "Popen", "Usage", "run"]
-
-PIPE = subprocess.PIPE
+__all__ = ["Popen", "Start", "start", "unstarted"]
 
 _LONGEST_POLL = 86_400_000
 """Milliseconds: poll(2) counts them in an int."""
@@ -61,50 +71,24 @@ _NO_PIDFD = {
 }  # fmt: skip
 """What pidfd_open(2) fails with, and a filter of system calls around this process."""
 
-_EXECUTE_CHILD: tuple[str, ...] = subprocess.Popen._execute_child.__code__.co_varnames[  # type: ignore[attr-defined]
-    1 : subprocess.Popen._execute_child.__code__.co_argcount  # type: ignore[attr-defined]
-]
-"""The names of what `subprocess.Popen` hands to the method that starts the process; they have grown
-with the versions of Python, so they are looked up by name."""
+_EXECUTE_CHILD = subprocess.Popen._execute_child.__code__  # type: ignore[attr-defined]
+_GIVEN = operator.itemgetter(
+    *(
+        _EXECUTE_CHILD.co_varnames[1 : _EXECUTE_CHILD.co_argcount].index(name)
+        for name in (
+            "args", "executable", "shell", "cwd", "env", "close_fds", "pass_fds", "restore_signals",
+            "umask", "start_new_session", "process_group", "uid", "gid", "gids",
+            "p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite",
+        )
+    )
+)  # fmt: skip
+"""Picks what `subprocess.Popen` gives to the method that starts the process, whose parameters grow
+with the versions of Python."""
+
+_INHERITED = (-1, -1, -1)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Usage:
-    """What a command used up.
-
-    Attributes:
-        wall: seconds from its start to the moment when its end was seen.
-        user: seconds of CPU time in the command and in the children that it waited for; nan where
-            nobody can tell any more: SIGCHLD is ignored, or somebody else has waited for it.
-        system: seconds of CPU time in the kernel for them; likewise.
-        peak: the largest resident set in bytes, or None where the kernel cannot tell it from the
-            caller's own: without ``init=True`` the child begins in the caller's memory, so a
-            smaller peak of its own does not show.
-    """
-
-    wall: float
-    user: float
-    system: float
-    peak: int | None
-
-
-class CompletedProcess(subprocess.CompletedProcess[Any]):
-    """A `subprocess.CompletedProcess` that also tells what the command used.
-
-    Attributes:
-        usage: its `Usage`.
-    """
-
-    usage: Usage
-
-    def __init__(
-        self, args: Any, returncode: int, stdout: Any = None, stderr: Any = None, *, usage: Usage
-    ) -> None:
-        super().__init__(args, returncode, stdout, stderr)
-        self.usage = usage
-
-
-class Popen(subprocess.Popen[Any]):
+class Popen(subprocess.Popen[AnyStr]):
     """A `subprocess.Popen` whose process is a container.
 
     Every keyword of `subprocess.Popen` has its meaning, and every field of `Spec` is a keyword.
@@ -125,16 +109,77 @@ class Popen(subprocess.Popen[Any]):
     """
 
     _process: _core.Process | None = None
-    _enter: int | None = None
-    _timeout: float | None = None
-    _trace: int | None = None
-    _inject: tuple[int, int] | None = None
-    _terminal = False
+    # How it is started; `unstarted` gives one another way before its constructor runs.
+    _launch = Launch()
     # The command does not get the terminal's SIGINT: nobody has to wait for what it does then.
     _sigint_wait_secs = 0.0
-    # Until it has been measured, no peak of the child is known to be its own.
-    _peak_before = sys.maxsize
 
+    @overload
+    def __init__(
+        self: Popen[str],
+        args: Args,
+        bufsize: int = ...,
+        executable: StrOrBytesPath | None = ...,
+        stdin: File = ...,
+        stdout: File = ...,
+        stderr: File = ...,
+        **options: Unpack[PopenByText],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Popen[str],
+        args: Args,
+        bufsize: int = ...,
+        executable: StrOrBytesPath | None = ...,
+        stdin: File = ...,
+        stdout: File = ...,
+        stderr: File = ...,
+        **options: Unpack[PopenByNewlines],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Popen[str],
+        args: Args,
+        bufsize: int = ...,
+        executable: StrOrBytesPath | None = ...,
+        stdin: File = ...,
+        stdout: File = ...,
+        stderr: File = ...,
+        **options: Unpack[PopenByEncoding],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Popen[str],
+        args: Args,
+        bufsize: int = ...,
+        executable: StrOrBytesPath | None = ...,
+        stdin: File = ...,
+        stdout: File = ...,
+        stderr: File = ...,
+        **options: Unpack[PopenByErrors],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Popen[bytes],
+        args: Args,
+        bufsize: int = ...,
+        executable: StrOrBytesPath | None = ...,
+        stdin: File = ...,
+        stdout: File = ...,
+        stderr: File = ...,
+        **options: Unpack[PopenAsBytes],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Popen[Any],
+        args: Args,
+        bufsize: int = ...,
+        executable: StrOrBytesPath | None = ...,
+        stdin: File = ...,
+        stdout: File = ...,
+        stderr: File = ...,
+        **options: Unpack[PopenEither],
+    ) -> None: ...
     def __init__(
         self,
         args: Any,
@@ -165,30 +210,23 @@ class Popen(subprocess.Popen[Any]):
         pipesize: int = -1,
         process_group: int | None = None,
         spec: Spec | None = None,
-        _enter: int | None = None,
-        _timeout: float | None = None,
-        _trace: int | None = None,
-        _terminal: bool = False,
-        _inject: tuple[int, int] | None = None,
-        **options: Unpack[SpecOptions],
+        **options: Any,
     ) -> None:
         self.usage: Usage | None = None
         self._spec = Spec.of(spec, options, others=SUBPROCESS_KEYWORDS)
-        self._enter = _enter
-        self._timeout = _timeout
-        self._trace = _trace
-        self._inject = _inject
-        self._terminal = _terminal
+        entered = self._launch.enter
         if preexec_fn is not None:
             reason = "no Python may run between clone and exec: do it in the command instead"
             raise SpecError(reason, option="preexec_fn", value=preexec_fn)
         user, group = accounts.resolve(
             self._spec.user if user is None else user,
             group,
-            entered=_enter,
+            entered=entered,
             rootfs=self._spec.rootfs,
         )
-        extra_groups = accounts.named_groups(extra_groups, entered=_enter, rootfs=self._spec.rootfs)
+        extra_groups = accounts.named_groups(
+            extra_groups, entered=entered, rootfs=self._spec.rootfs
+        )
         if process_group is not None and process_group < 0:
             reason = "there is no such group: pass 0 for one of the command's own, or a group's id"
             raise SpecError(reason, option="process_group", value=process_group)
@@ -217,63 +255,41 @@ class Popen(subprocess.Popen[Any]):
     # --- starting ------------------------------------------------------------------------------
 
     def _execute_child(self, *given: Any) -> None:
-        call = dict(zip(_EXECUTE_CHILD, given, strict=True))
-        args, executable = arguments.words(call["args"], call["executable"], shell=call["shell"])
-        cwd, env = call["cwd"], call["env"]
+        (
+            args, executable, shell, cwd, env, close_fds, pass_fds, restore_signals,
+            umask, start_new_session, process_group, uid, gid, gids, *pipes,
+        ) = _GIVEN(given)  # fmt: skip
+        args, executable = arguments.words(args, executable, shell=shell)
         sys.audit("subprocess.Popen", executable, args, cwd, env)
-        stdio = arguments.stdio(call["p2cread"], call["c2pwrite"], call["errwrite"])
+        stdin, _, _, stdout, _, stderr = pipes
+        stdio = arguments.stdio(stdin, stdout, stderr)
         command = _core.Command(
             candidates=arguments.candidates(executable, env),
-            argv=[os.fsencode(arg) for arg in args],
+            argv=list(map(os.fsencode, args)),
             envp=None if env is None else arguments.environment(env),
             cwd=None if cwd is None else os.fsencode(cwd),
             stdio=stdio,
-            pass_fds=arguments.descriptors(call["pass_fds"]),
-            close_fds=bool(call["close_fds"]),
-            restore_signals=bool(call["restore_signals"]),
-            umask=call["umask"] if call["umask"] >= 0 else None,
-            new_session=call["start_new_session"],
-            process_group=call["process_group"] if call["process_group"] >= 0 else None,
-            terminal=self._terminal,
-            user=accounts.single("user", call["uid"]),
-            group=accounts.single("group", call["gid"]),
-            groups=accounts.groups(call["gids"]),
+            pass_fds=arguments.descriptors(pass_fds),
+            close_fds=bool(close_fds),
+            restore_signals=bool(restore_signals),
+            umask=umask if umask >= 0 else None,
+            new_session=start_new_session,
+            process_group=process_group if process_group >= 0 else None,
+            terminal=self._launch.terminal,
+            user=accounts.single("user", uid),
+            group=accounts.single("group", gid),
+            groups=accounts.groups(gids),
         )
         self._start(command, executable, cwd)
-        self._close_pipe_fds(  # type: ignore[attr-defined]
-            call["p2cread"], call["p2cwrite"],
-            call["c2pread"], call["c2pwrite"],
-            call["errread"], call["errwrite"],
-        )  # fmt: skip
-
-    def _start_alone(self, args: Any, spec: Spec) -> None:
-        """Start a command that has everything but its container from the caller.
-
-        This stands for the constructor of `subprocess.Popen`, which has nothing to do then, and
-        takes a good part of the time that a container takes.
-        """
-        # Those that nobody waits for.
-        subprocess._cleanup()  # type: ignore[attr-defined]
-        self.args = args
-        self.stdin = self.stdout = self.stderr = None
-        self.returncode = None
-        self.usage = None
-        self._waitpid_lock = threading.Lock()
-        self._spec = spec
-        args, executable = arguments.words(args, None, shell=False)
-        sys.audit("subprocess.Popen", executable, args, None, None)
-        command = _core.Command(
-            candidates=arguments.candidates(executable, None),
-            argv=list(map(os.fsencode, args)),
-        )
-        self._start(command, executable, None)
+        if stdio != _INHERITED:
+            self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
     def _start(self, command: _core.Command, executable: Any, cwd: Any) -> None:
         self._started = time.monotonic()
         try:
-            process = self._launch(command)
+            process = self._launch.spawn(self._spec, command, self)
         except _core.DeadlineReached:
-            raise subprocess.TimeoutExpired(self.args, self._timeout or 0.0) from None
+            raise subprocess.TimeoutExpired(self.args, self._launch.timeout or 0.0) from None
         except SpawnError as error:
             if error.step == "exec":
                 error.filename = os.fspath(executable)
@@ -282,17 +298,6 @@ class Popen(subprocess.Popen[Any]):
             raise
         self.pid = process.pid
         self._child_created = True
-
-    def _launch(self, command: _core.Command) -> _core.Process:
-        return _core.spawn(
-            self._spec.core(),
-            command,
-            enter=self._enter,
-            timeout=self._timeout,
-            trace=self._trace,
-            inject=self._inject,
-            owner=self,
-        )
 
     # --- waiting -------------------------------------------------------------------------------
 
@@ -332,13 +337,6 @@ class Popen(subprocess.Popen[Any]):
             # subprocess looks every now and then, up to 50 milliseconds too late.
             timeout = self._await_end(timeout)
         return super()._wait(timeout)  # type: ignore[misc, no-any-return]
-
-    def _wait_alone(self) -> None:
-        """Wait for the end, where nobody else has this object: then nobody has to be kept out."""
-        while self.returncode is None:
-            pid, status = self._try_wait(0)
-            if pid == self.pid:
-                self._handle_exitstatus(status)  # type: ignore[attr-defined]
 
     def _await_end(self, timeout: float) -> float:
         """Wait until the process has ended; the seconds that reaping it may then take."""
@@ -406,7 +404,7 @@ class Popen(subprocess.Popen[Any]):
         self.pid = self._process.pid
         self._child_created = True
         # The kernel ends every process of a PID namespace with its PID 1.
-        has_pid_1 = self._spec.namespaces.pid and self._enter is None
+        has_pid_1 = self._spec.namespaces.pid and self._launch.enter is None
         if self._process.leads_session and not has_pid_1:
             kill_session(self.pid, reaped=self.returncode is not None)
         self.kill()
@@ -418,83 +416,31 @@ class Popen(subprocess.Popen[Any]):
         )
 
 
-_OWN_KEYWORDS = ("spec", "input", "capture_output", "timeout", "check")
-_INIT = Popen.__init__.__code__
-_KEYWORDS = FIELDS.union(_INIT.co_varnames[2 : _INIT.co_argcount + _INIT.co_kwonlyargcount])
+Start = Callable[[Launch, Any, Mapping[str, Any]], Popen[Any]]
+"""What starts a command, as `start` does: in a new container, or in one that lives."""
 
 
-def run(
-    args: Any,
-    *,
-    spec: Spec | None = None,
-    input: Any = None,  # noqa: A002 - the name that subprocess gives it
-    capture_output: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    **options: Any,
-) -> CompletedProcess:
-    """Run a command in a new container, with the meaning of `subprocess.run`.
+def unstarted(launch: Launch) -> Popen[Any]:
+    """Return a `Popen` whose constructor is still to be called, and starts its command so.
+
+    There is no moment then at which a Ctrl-C would find a container that has no name yet.
+    """
+    process: Popen[Any] = Popen.__new__(Popen)
+    process._launch = launch
+    return process
+
+
+def start(launch: Launch, args: Any, options: Mapping[str, Any]) -> Popen[Any]:
+    """Start a command, as the constructor of `Popen` does.
 
     Args:
-        args: the command: a sequence of arguments, or with ``shell=True`` a string.
-        spec: the container; a field of `Spec` given as a keyword overrides that one field.
-        input: what the command reads from its standard input.
-        capture_output: whether to collect standard output and standard error.
-        timeout: seconds until the whole container is ended.
-        check: whether a return code other than 0 is an exception.
-        **options: the keywords of `subprocess.Popen` and the fields of `Spec`.
-
-    Raises:
-        SpecError: wrong on any machine; nothing was created.
-        CommandNotFound: the command does not exist inside.
-        SpawnError: the kernel refused a step, which its ``step`` names; nothing is left.
-        subprocess.TimeoutExpired: the time was up; with the output so far.
-        subprocess.CalledProcessError: with ``check``.
+        launch: how.
+        args: the command.
+        options: the keywords of `Popen`.
     """
-    if not _KEYWORDS.issuperset(options):
-        name, value = next(item for item in options.items() if item[0] not in _KEYWORDS)
-        raise unknown_option(name, value, [*SUBPROCESS_KEYWORDS, *_OWN_KEYWORDS, *FIELDS])
-    if input is not None:
-        if options.get("stdin") is not None:
-            raise ValueError("stdin and input arguments may not both be used.")
-        options["stdin"] = PIPE
-    if capture_output:
-        if options.get("stdout") is not None or options.get("stderr") is not None:
-            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
-        options["stdout"] = options["stderr"] = PIPE
-    container = None
-    if timeout is None and FIELDS.issuperset(options):
-        container = Spec.of(spec, options)
-    started = time.monotonic()
-    # Made before it is started, so that there is no moment at which a Ctrl-C would find a container
-    # that has no name yet.
-    process = Popen.__new__(Popen)
-    stdout = stderr = None
-    try:
-        if container is not None and container.user is None:
-            process._start_alone(args, container)
-            process._wait_alone()
-        else:
-            process.__init__(args, spec=spec, _timeout=timeout, **options)  # type: ignore[misc]
-            process._sigint_wait_secs = 0.0
-            remaining = None if timeout is None else timeout - (time.monotonic() - started)
-            stdout, stderr = process.communicate(input, timeout=remaining)
-    except subprocess.TimeoutExpired as expired:
-        process._end_alone()
-        assert timeout is not None
-        raise subprocess.TimeoutExpired(
-            process.args, timeout, output=expired.output, stderr=expired.stderr
-        ) from None
-    except BaseException:
-        process._end_alone()
-        raise
-    assert process.usage is not None
-    completed = CompletedProcess(
-        process.args, process.returncode, stdout, stderr, usage=process.usage
-    )
-    if check:
-        completed.check_returncode()
-    return completed
+    process = unstarted(launch)
+    process.__init__(args, **options)  # type: ignore[misc]
+    return process
 
 
 def _close(pipe: IO[Any]) -> None:

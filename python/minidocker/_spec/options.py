@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from minidocker._spec.mounts import Mount, Path
     from minidocker._spec.namespaces import NamespaceOptions
 
-__all__ = ["SUBPROCESS_KEYWORDS", "HasPid", "IdMap", "Row", "SpecOptions"]
+__all__ = ["SUBPROCESS_KEYWORDS", "CommandOptions", "HasPid", "IdMap", "Row", "SpecOptions"]
 
 SUBPROCESS_KEYWORDS = (
     "bufsize", "close_fds", "cwd", "encoding", "env", "errors", "executable", "extra_groups",
@@ -31,8 +31,21 @@ class HasPid(Protocol):
         """The process id, as the caller's PID namespace has it."""
 
 
-class SpecOptions(TypedDict, total=False):
-    """The keywords of `Spec`, for functions that take them beside their own."""
+class CommandOptions(TypedDict, total=False):
+    """The fields of `Spec` that belong to a command, whichever container it enters."""
+
+    user: int | str | None
+    profile: Profile
+    cap_add: Sequence[str]
+    cap_drop: Sequence[str]
+    no_new_privileges: bool | None
+    seccomp: Seccomp | SeccompDocument | None
+    ulimits: Ulimits
+    die_with_parent: bool
+
+
+class SpecOptions(CommandOptions, total=False):
+    """The fields of `Spec` as keywords, for functions that take them beside their own."""
 
     namespaces: NamespaceOptions
     hostname: str | None
@@ -45,13 +58,6 @@ class SpecOptions(TypedDict, total=False):
     tmpfs: Mapping[str, str | None] | Sequence[Path] | None
     read_only: bool
     overlay: bool | Path
-    profile: Profile
-    cap_add: Sequence[str]
-    cap_drop: Sequence[str]
-    no_new_privileges: bool | None
-    seccomp: Seccomp | SeccompDocument | None
-    ulimits: Ulimits
     devices: Sequence[str]
     init: bool
-    die_with_parent: bool
     time_offsets: Mapping[str, float] | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from minidocker._run.launch import Launch
 from minidocker.cli.supervise import Signals, Supervisor
 
 if TYPE_CHECKING:
@@ -14,18 +15,19 @@ if TYPE_CHECKING:
 
 
 def launch(
-    start: Callable[..., subprocess.Popen[bytes]],
+    start: Callable[[Launch, dict[str, Any]], subprocess.Popen[bytes]],
     settings: dict[str, Any],
     *,
+    trace: int | None = None,
     new_pid_namespace: bool = False,
     is_pid_1: bool = False,
 ) -> int:
     """Start a command, wait for it, and return its return code (negative for a signal).
 
     Args:
-        start: :class:`minidocker.Popen` or :meth:`minidocker.Container.popen` with everything but
-            the streams already given.
+        start: starts the command, given how, and the keywords of its streams.
         settings: of the command line: ``interactive``, ``tty``, ``timeout``.
+        trace: a descriptor that each step is written to when it is done.
         new_pid_namespace: see :class:`~minidocker.cli.supervise.Supervisor`.
         is_pid_1: the same.
     """
@@ -34,7 +36,8 @@ def launch(
         with Signals() as signals:
             # The command is in a session of its own, so signals of the caller's terminal reach it
             # once: from here.
-            process = start(**streams_for(settings, terminal))
+            how = Launch(trace=trace, terminal=terminal is not None)
+            process = start(how, streams_for(settings, terminal))
             signals.started = True
             supervisor = Supervisor(
                 process,
@@ -63,5 +66,5 @@ def streams_for(settings: dict[str, Any], terminal: Terminal | None) -> dict[str
     """Return the keywords of :class:`minidocker.Popen` that are about its streams."""
     if terminal is not None:
         slave = terminal.slave
-        return {"stdin": slave, "stdout": slave, "stderr": slave, "_terminal": True}
+        return {"stdin": slave, "stdout": slave, "stderr": slave}
     return {"stdin": None if settings.get("interactive") else subprocess.DEVNULL}

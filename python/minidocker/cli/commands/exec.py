@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 from minidocker.cli.errors import exit_status
@@ -23,7 +22,8 @@ def main(parsed: Parsed) -> int:
     except ValueError as error:
         raise UsageError(f"exec: {operand!r} is not a PID: {error}") from error
     container = attached(pid, "exec")
+    chosen = keywords(parsed)
     returncode = launch(
-        functools.partial(container.popen, command, **keywords(parsed)), parsed.settings
+        lambda how, streams: container._start(how, command, {**chosen, **streams}), parsed.settings
     )
     return exit_status(returncode)

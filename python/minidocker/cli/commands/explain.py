@@ -13,19 +13,21 @@ if TYPE_CHECKING:
 
 def main(parsed: Parsed) -> int:
     """Print the plan and return 0."""
-    from minidocker._inspect.explain import explain
+    from minidocker._inspect.explain import plan
+    from minidocker._run.launch import Launch
 
     terminal = terminal_for(parsed.settings)
     try:
         streams = streams_for(parsed.settings, terminal)
-        plan = explain(parsed.operands, **keywords(parsed), **streams)
+        chosen = {**keywords(parsed), **streams}
+        planned = plan(Launch(terminal=terminal is not None), parsed.operands, chosen)
     finally:
         if terminal is not None:
             terminal.close()
     if parsed.settings.get("json"):
         import json
 
-        print(json.dumps([call._asdict() for call in plan], indent=2))
+        print(json.dumps([call._asdict() for call in planned], indent=2))
     else:
-        print(plan)
+        print(planned)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 def main(parsed: Parsed) -> int:
     """Run the command and return its exit status."""
-    from minidocker._run.process import Popen
+    from minidocker._run.process import start
     from minidocker._spec.namespaces import NamespaceOptions
 
     chosen = keywords(parsed)
@@ -24,10 +23,10 @@ def main(parsed: Parsed) -> int:
     explain = parsed.settings.get("explain")
     if explain:
         sys.stderr.flush()
-        chosen["_trace"] = sys.stderr.fileno()
     returncode = launch(
-        functools.partial(Popen, parsed.operands, **chosen),
+        lambda how, streams: start(how, parsed.operands, {**chosen, **streams}),
         parsed.settings,
+        trace=sys.stderr.fileno() if explain else None,
         new_pid_namespace=namespaces.pid,
         is_pid_1=namespaces.pid and not chosen.get("init", False),
     )

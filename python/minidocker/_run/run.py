@@ -1,0 +1,144 @@
+"""`run`: a command from its start to its end."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any, Unpack, overload
+
+from minidocker._errors import unknown_option
+from minidocker._run.completed import CompletedProcess
+from minidocker._run.launch import Launch
+from minidocker._run.process import Popen, unstarted
+from minidocker._spec.options import SUBPROCESS_KEYWORDS
+from minidocker._spec.spec import FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from minidocker._run.keywords import (
+        Args,
+        RunAsBytes,
+        RunByEncoding,
+        RunByErrors,
+        RunByNewlines,
+        RunByText,
+        RunEither,
+    )
+    from minidocker._spec.spec import Spec
+
+__all__ = ["complete", "run"]
+
+PIPE = subprocess.PIPE
+_OWN_KEYWORDS = ("spec", "input", "capture_output", "timeout", "check")
+_INIT = Popen.__init__.__code__
+_KEYWORDS = FIELDS.union(
+    _INIT.co_varnames[2 : _INIT.co_argcount + _INIT.co_kwonlyargcount], _OWN_KEYWORDS
+)
+
+
+@overload
+def run(args: Args, **options: Unpack[RunByText]) -> CompletedProcess[str]: ...
+@overload
+def run(args: Args, **options: Unpack[RunByNewlines]) -> CompletedProcess[str]: ...
+@overload
+def run(args: Args, **options: Unpack[RunByEncoding]) -> CompletedProcess[str]: ...
+@overload
+def run(args: Args, **options: Unpack[RunByErrors]) -> CompletedProcess[str]: ...
+@overload
+def run(args: Args, **options: Unpack[RunAsBytes]) -> CompletedProcess[bytes]: ...
+@overload
+def run(args: Args, **options: Unpack[RunEither]) -> CompletedProcess[Any]: ...
+def run(
+    args: Any,
+    *,
+    spec: Spec | None = None,
+    input: Any = None,  # noqa: A002 - the name that subprocess gives it
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    **options: Any,
+) -> CompletedProcess[Any]:
+    """Run a command in a new container, with the meaning of `subprocess.run`.
+
+    Args:
+        args: the command: a sequence of arguments, or with ``shell=True`` a string.
+        spec: the container; a field of `Spec` given as a keyword overrides that one field.
+        input: what the command reads from its standard input.
+        capture_output: whether to collect standard output and standard error.
+        timeout: seconds until the whole container is ended.
+        check: whether a return code other than 0 is an exception.
+        **options: the keywords of `subprocess.Popen` and the fields of `Spec`.
+
+    Raises:
+        SpecError: wrong on any machine; nothing was created.
+        CommandNotFound: the command does not exist inside.
+        SpawnError: the kernel refused a step, which its ``step`` names; nothing is left.
+        subprocess.TimeoutExpired: the time was up; with the output so far.
+        subprocess.CalledProcessError: with ``check``.
+    """
+    if spec is not None:
+        options["spec"] = spec
+    return complete(
+        Launch(timeout=timeout), args, options,
+        input=input, capture_output=capture_output, check=check,
+    )  # fmt: skip
+
+
+def complete(
+    launch: Launch,
+    args: Any,
+    options: Mapping[str, Any],
+    *,
+    input: Any = None,  # noqa: A002 - the name that subprocess gives it
+    capture_output: bool = False,
+    check: bool = False,
+) -> CompletedProcess[Any]:
+    """Start a command, and see it through to its end.
+
+    Args:
+        launch: how it is started; ``timeout`` holds for all of it.
+        args: the command.
+        options: the keywords of `Popen`.
+        input: as for `run`.
+        capture_output: as for `run`.
+        check: as for `run`.
+
+    Raises:
+        OSError: as for `run`.
+    """
+    if not _KEYWORDS.issuperset(options):
+        name, value = next(item for item in options.items() if item[0] not in _KEYWORDS)
+        raise unknown_option(name, value, [*SUBPROCESS_KEYWORDS, *_OWN_KEYWORDS, *FIELDS])
+    if input is not None:
+        if options.get("stdin") is not None:
+            raise ValueError("stdin and input arguments may not both be used.")
+        options = {**options, "stdin": PIPE}
+    if capture_output:
+        if options.get("stdout") is not None or options.get("stderr") is not None:
+            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
+        options = {**options, "stdout": PIPE, "stderr": PIPE}
+    timeout = launch.timeout
+    started = time.monotonic()
+    process = unstarted(launch)
+    try:
+        process.__init__(args, **options)  # type: ignore[misc]
+        process._sigint_wait_secs = 0.0
+        remaining = None if timeout is None else timeout - (time.monotonic() - started)
+        stdout, stderr = process.communicate(input, timeout=remaining)
+    except subprocess.TimeoutExpired as expired:
+        process._end_alone()
+        assert timeout is not None
+        raise subprocess.TimeoutExpired(
+            process.args, timeout, output=expired.output, stderr=expired.stderr
+        ) from None
+    except BaseException:
+        process._end_alone()
+        raise
+    assert process.usage is not None
+    completed: CompletedProcess[Any] = CompletedProcess(
+        process.args, process.returncode, stdout, stderr, usage=process.usage
+    )
+    if check:
+        completed.check_returncode()
+    return completed
