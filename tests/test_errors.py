@@ -4,6 +4,7 @@ import copy
 import errno
 import os
 import pickle
+from concurrent.futures import BrokenExecutor
 
 import pytest
 from hypothesis import given
@@ -11,10 +12,19 @@ from hypothesis import strategies as st
 
 import minidocker
 from minidocker import (
+    BrokenContainer,
+    CallError,
+    CallExited,
+    CallFailed,
+    CallKilled,
+    CallLimitExceeded,
+    CallResultError,
+    CallTimeout,
     CommandNotFound,
     Error,
     NamespaceOptions,
     NotADirectory,
+    NotReady,
     PathNotFound,
     PermissionDenied,
     SpawnError,
@@ -66,12 +76,39 @@ def state(error):
         (PathNotFound, (SpawnError, FileNotFoundError)),
         (NotADirectory, (SpawnError, NotADirectoryError)),
         (PermissionDenied, (SpawnError, PermissionError)),
+        (CallError, (Error,)),
+        (CallExited, (CallError,)),
+        (CallKilled, (CallError,)),
+        (CallLimitExceeded, (CallError,)),
+        (CallTimeout, (CallError, TimeoutError)),
+        (CallResultError, (CallError,)),
+        (CallFailed, (CallError,)),
+        (NotReady, (Error, TimeoutError)),
+        (BrokenContainer, (Error, BrokenExecutor)),
         (UnsupportedPlatformError, (Error, NotImplementedError)),
     ],
 )
 def test_each_error_is_also_the_builtin_that_subprocess_would_raise(error, bases):
     assert error.__bases__ == bases
     assert getattr(minidocker, error.__name__) is error
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", [NotReady, BrokenContainer])
+def test_an_error_that_has_only_its_words_arrives_with_them(kind, way):
+    again = way(kind("why"))
+    assert (type(again), again.args) == (kind, ("why",))
+
+
+def test_no_other_exception_is_public():
+    public = [getattr(minidocker, name) for name in minidocker.__all__]
+    found = {
+        value for value in public if isinstance(value, type) and issubclass(value, BaseException)
+    }
+    calls = {CallExited, CallKilled, CallLimitExceeded, CallTimeout, CallResultError, CallFailed}
+    launches = {SpecError, SpawnError, CommandNotFound, PathNotFound, NotADirectory}
+    others = {PermissionDenied, NotReady, BrokenContainer, UnsupportedPlatformError}
+    assert found == {Error, CallError} | calls | launches | others
 
 
 @pytest.mark.parametrize(

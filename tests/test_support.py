@@ -215,25 +215,3 @@ def test_a_marker_without_its_reason_is_refused(project):
     result = run(project, module)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*test_it: the marker root needs a reason=...*"])
-
-
-def circles(package):
-    command = [sys.executable, REPOSITORY / "scripts" / "import-circles.py", package]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_the_package_has_no_import_circle_and_one_is_noticed(tmp_path):
-    package = tmp_path / "python" / "drawn"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("from drawn.first import A\n")
-    (package / "first.py").write_text("def f():\n    from drawn import second\n")
-    (package / "second.py").write_text("A = 1\n")
-    assert circles(package).returncode == 0
-    (package / "second.py").write_text(
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from drawn.first import f\n"
-    )
-    done = circles(package)
-    assert done.returncode == 1
-    assert "python/drawn/second.py:3: drawn.second imports drawn.first" in done.stderr
-    assert "python/drawn/first.py:2: drawn.first imports drawn.second" in done.stderr
-    assert circles(REPOSITORY / "python" / "minidocker").returncode == 0

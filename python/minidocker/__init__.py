@@ -24,6 +24,7 @@ if _TYPE_CHECKING:
         CommandNotFound,
         Error,
         NotADirectory,
+        NotReady,
         PathNotFound,
         PermissionDenied,
         SpawnError,
@@ -68,6 +69,7 @@ __all__ = [
     "NamespaceOptions",
     "Namespaces",
     "NotADirectory",
+    "NotReady",
     "PathNotFound",
     "PermissionDenied",
     "Plan",
@@ -98,7 +100,7 @@ _MODULES = {
     "_doctor.report": "Report",
     "_errors": (
         "CallError CallExited CallFailed CallKilled CallLimitExceeded CallResultError "
-        "CallTimeout CommandNotFound Error NotADirectory PathNotFound PermissionDenied "
+        "CallTimeout CommandNotFound Error NotADirectory NotReady PathNotFound PermissionDenied "
         "SpawnError SpecError UnsupportedPlatformError"
     ),
     "_functions.call": "CompletedCall Isolated call isolated",

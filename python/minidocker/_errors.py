@@ -16,6 +16,8 @@
     │   ├── CallTimeout(TimeoutError)           the time was up
     │   ├── CallResultError                     what it gave cannot be brought back
     │   └── CallFailed                          its exception, as text: with ``result="json"``
+    ├── NotReady(TimeoutError)                  a server, a line or a file did not come in time
+    ├── BrokenContainer(BrokenExecutor)         the container of a task ended: in ``executor.py``
     └── UnsupportedPlatformError(NotImplementedError)
 
 Each but `CallError` is also the built-in exception that `subprocess` raises in its place, so that
@@ -47,6 +49,7 @@ __all__ = [
     "CommandNotFound",
     "Error",
     "NotADirectory",
+    "NotReady",
     "PathNotFound",
     "PermissionDenied",
     "SpawnError",
@@ -279,6 +282,13 @@ class CallFailed(CallError):
         super().__init__(*args, **output)
         self.type = type
         self.message = message
+
+
+class NotReady(Error, TimeoutError):
+    """What is waited for has not come: the time was up, or what should do it has ended.
+
+    Its text has the output so far.
+    """
 
 
 class UnsupportedPlatformError(Error, NotImplementedError):

@@ -207,7 +207,6 @@ def test_the_exceptions_pickle_with_what_they_know():
         minidocker.CallTimeout("why", timeout=1.5),
         minidocker.CallFailed("why", type="ValueError", message="why"),
         minidocker.CallResultError("why"),
-        minidocker.BrokenContainer("why"),
     ):
         again = pickle.loads(pickle.dumps(error))
         assert type(again) is type(error)

@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from minidocker import SpecError
-from minidocker._pytest.containers import NotReady
+from minidocker import NotReady, SpecError
 
 SERVER = """
 import socket, sys

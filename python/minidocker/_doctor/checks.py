@@ -28,7 +28,7 @@ from minidocker._spec.spec import Spec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from minidocker._spec.confine import Profile
+    from minidocker._spec.names import Profile
 
 __all__ = ["CHECKS", "Check", "Examination", "examine"]
 

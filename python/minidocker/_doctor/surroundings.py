@@ -27,7 +27,7 @@ __all__ = ["Engine", "Surroundings"]
 
 Engine = Literal["docker", "podman", "kubernetes", "lxc", "systemd-nspawn", "WSL", "gVisor"]
 
-LIMITS = ("user", "mnt", "uts", "ipc", "pid", "net", "cgroup", "time")
+LIMITS = tuple(proc.KINDS.values())
 """The namespaces that ``/proc/sys/user/max_*_namespaces`` limits."""
 
 _GVISOR = "Sun Jan 10 15:06:54 PST 2016"

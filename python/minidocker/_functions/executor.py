@@ -11,7 +11,7 @@ import weakref
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack
 
-from minidocker._errors import CallError, CallResultError, CallTimeout
+from minidocker._errors import CallError, CallResultError, CallTimeout, Error
 from minidocker._functions import remote
 from minidocker._functions.call import hang_up, perform
 from minidocker._functions.fork import ForkedContainer
@@ -32,7 +32,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class BrokenContainer(CallError, BrokenExecutor):
+class BrokenContainer(Error, BrokenExecutor):
     """The container of a task ended before the task did, or its initializer failed.
 
     ``__cause__`` tells which: a `CallKilled`, a `CallExited`, a `CallLimitExceeded`, or the

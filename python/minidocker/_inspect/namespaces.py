@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from minidocker._errors import SpecError, UnsupportedPlatformError
-from minidocker._spec.namespaces import KINDS, Kind
+from minidocker._spec.names import KINDS, Kind
 
 if sys.platform == "linux":
     from minidocker import _core

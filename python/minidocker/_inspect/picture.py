@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from minidocker._spec.namespaces import Kind
+    from minidocker._spec.names import Kind
 
 __all__ = ["Link", "Picture", "Row", "Section"]
 

@@ -13,20 +13,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from minidocker._spec import names
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 #: Namespace kind to the name of its link in ``/proc/PID/ns``.
-KINDS: Mapping[str, str] = {
-    "pid": "pid",
-    "net": "net",
-    "mount": "mnt",
-    "uts": "uts",
-    "ipc": "ipc",
-    "user": "user",
-    "cgroup": "cgroup",
-    "time": "time",
-}
+KINDS: Mapping[str, str] = {kind: "mnt" if kind == "mount" else kind for kind in names.KINDS}
 
 #: Capability numbers are positions in this tuple (``linux/capability.h``).
 CAPABILITIES = (

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from minidocker._inspect.html import PrettyPrinter
     from minidocker._inspect.proc import IdRow, Interface, MountEntry, Process
-    from minidocker._spec.namespaces import Kind
+    from minidocker._spec.names import Kind
 
 __all__ = ["SeenProcess", "Side", "View", "look"]
 

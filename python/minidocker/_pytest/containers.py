@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from minidocker._errors import Error, SpawnError, SpecError
+from minidocker._errors import NotReady, SpawnError, SpecError
 from minidocker._pytest.report import marked
 from minidocker._pytest.unavailable import unavailable
 from minidocker._run.container import Container
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Found = TypeVar("Found")
 
-__all__ = ["ContainerFactory", "NotReady", "Service", "TestContainer"]
+__all__ = ["ContainerFactory", "Service", "TestContainer"]
 
 INTERVAL = 0.01
 """Seconds between two looks, at first; it grows."""
@@ -39,13 +39,6 @@ SHOWN = 4000
 """Characters of output that an error shows, from the end."""
 
 _LISTENS = {"tcp": "0A", "udp": "07"}
-
-
-class NotReady(Error, TimeoutError):
-    """What a test waits for has not come: the time was up, or what should do it has ended.
-
-    Its text has the output so far.
-    """
 
 
 class Service:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         EnterRunByText,
         EnterRunEither,
     )
-    from minidocker._spec.namespaces import Kind
+    from minidocker._spec.names import Kind
 
 __all__ = ["PATIENCE", "Joinable", "is_stopped", "send_signal"]
 

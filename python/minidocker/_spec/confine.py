@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
 from minidocker._errors import SpecError
+from minidocker._spec.names import PROFILES
 
 if sys.platform == "linux":
     from minidocker import _core
 
 __all__ = ["Seccomp"]
 
-Profile = Literal["namespaces", "docker", "untrusted"]
 Limit = int | tuple[int, int]
 Ulimits = Mapping[str, Limit] | Sequence[Mapping[str, Any]]
 SeccompDocument = Mapping[str, Any] | str | os.PathLike[str]
@@ -90,7 +90,7 @@ def check(given: Mapping[str, Any]) -> None:
     if given == _BARE:
         return
     if not isinstance(given["profile"], str):
-        _wrong("profile", given["profile"], "give 'namespaces', 'docker' or 'untrusted'")
+        _wrong("profile", given["profile"], f"give one of {', '.join(map(repr, PROFILES))}")
     for option in ("cap_add", "cap_drop"):
         check_names(option, given[option])
     if not isinstance(given["no_new_privileges"], bool | None):

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, Self
 
 from minidocker._errors import SpecError
 from minidocker._flags import CloneFlags
+from minidocker._spec.names import KINDS, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["KINDS", "Kind", "NamespaceOptions"]
+__all__ = ["NamespaceOptions"]
 
-Kind = Literal["pid", "net", "mount", "uts", "ipc", "user", "cgroup", "time"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-
-_FLAGS: dict[Kind, CloneFlags] = {
-    "pid": CloneFlags.NEWPID,
-    "net": CloneFlags.NEWNET,
-    "mount": CloneFlags.NEWNS,
-    "uts": CloneFlags.NEWUTS,
-    "ipc": CloneFlags.NEWIPC,
-    "user": CloneFlags.NEWUSER,
-    "cgroup": CloneFlags.NEWCGROUP,
-    "time": CloneFlags.NEWTIME,
-}
+# clone(2) calls mount namespaces NEWNS: they were the first.
+_FLAGS = {kind: CloneFlags["NEWNS" if kind == "mount" else f"NEW{kind.upper()}"] for kind in KINDS}
 
 _IN_ALL: dict[Kind, bool] = {kind: kind != "time" for kind in KINDS}
 

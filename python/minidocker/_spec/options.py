@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
 
 if TYPE_CHECKING:
-    from minidocker._spec.confine import Profile, Seccomp, SeccompDocument, Ulimits
+    from minidocker._spec.confine import Seccomp, SeccompDocument, Ulimits
     from minidocker._spec.mounts import Mount, Path
+    from minidocker._spec.names import Profile
     from minidocker._spec.namespaces import NamespaceOptions
 
 __all__ = ["SUBPROCESS_KEYWORDS", "CommandOptions", "HasPid", "IdMap", "Row", "SpecOptions"]

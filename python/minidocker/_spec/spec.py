@@ -18,7 +18,8 @@ if sys.platform == "linux":
     from minidocker import _core
 
 if TYPE_CHECKING:
-    from minidocker._spec.confine import Profile, Seccomp, SeccompDocument, Ulimits
+    from minidocker._spec.confine import Seccomp, SeccompDocument, Ulimits
+    from minidocker._spec.names import Profile
     from minidocker._spec.options import HasPid, IdMap, Row
 
 __all__ = ["Spec"]

@@ -6,6 +6,7 @@ follow from it (``python -m minidocker.cli.reference docs/cli.md`` writes them).
 
 from __future__ import annotations
 
+from minidocker._spec.names import KINDS, PROFILES
 from minidocker.cli import confinement, values
 from minidocker.cli.parser import (
     Command,
@@ -103,9 +104,9 @@ _CONFINEMENT_OPTIONS = (
     ),
     Option(
         "--profile",
-        metavar="namespaces|docker|untrusted",
+        metavar="|".join(PROFILES),
         store=keyword("profile"),
-        words=("namespaces", "docker", "untrusted"),
+        words=PROFILES,
         summary="What confines it: namespaces only (default), what docker gives a container, or "
         "what is fit for code that nobody trusts",
         example="minidocker run --profile untrusted id",
@@ -262,8 +263,8 @@ _CONTAINER_OPTIONS = (
         metavar="KIND[,KIND ...]",
         convert=values.namespaces,
         store=setting("namespaces"),
-        words=("all", "none", *values.KINDS),
-        summary="Which namespaces are new: pid, net, mount, uts, ipc, user, cgroup, time; all is "
+        words=("all", "none", *KINDS),
+        summary=f"Which namespaces are new: {', '.join(KINDS)}; all is "
         "the first seven (default), none is none of them",
         example="minidocker run --namespaces uts,user --hostname lab hostname",
     ),

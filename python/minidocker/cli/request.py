@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from minidocker._spec.names import KINDS
 from minidocker.cli.parser import Parsed, UsageError
 
 if TYPE_CHECKING:
     from minidocker._run.attach import AttachedContainer
     from minidocker._spec.namespaces import NamespaceOptions
-
-_SHARED = ("pid", "uts", "ipc", "user", "cgroup")
 
 
 def keywords(parsed: Parsed) -> dict[str, Any]:
@@ -61,7 +60,7 @@ def _environment(settings: dict[str, Any]) -> dict[str, str] | None:
 def _namespaces(parsed: Parsed) -> NamespaceOptions | None:
     """Return which namespaces are new, or None where no option speaks of them."""
     settings = parsed.settings
-    shared = [kind for kind in _SHARED if f"share_{kind}" in settings]
+    shared = [kind for kind in KINDS if f"share_{kind}" in settings]
     wants_time = "time_offsets" in parsed.keywords
     if "namespaces" not in settings and not shared and not wants_time:
         return None

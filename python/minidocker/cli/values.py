@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from minidocker._spec.names import KINDS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from minidocker.cli.parser import Parsed
-
-KINDS = ("pid", "net", "mount", "uts", "ipc", "user", "cgroup", "time")
 
 
 def process_id(text: str) -> int:
