@@ -18,7 +18,7 @@ import pytest
 import minidocker
 from minidocker._inspect import explain
 from support.launches import Launch
-from support.waiting import wait_while
+from support.waiting import wait_for_state, wait_while
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_command_that_stays_too_long_is_ended_and_the_container_lives_on(box):
 
 
 def test_pause_stops_every_process_until_unpause(box):
-    with box.popen(["sh", "-c", "while :; do sleep 0.01; done"]) as loop:
+    with box.popen(["sh", "-c", "while :; do :; done"]) as loop:
         box.pause()
         assert box.status == "paused"
         stat = Path(f"/proc/{loop.pid}/stat").read_text().rpartition(")")[2].split()
@@ -88,6 +88,25 @@ def test_pause_stops_every_process_until_unpause(box):
         box.unpause()
         assert box.status == "running"
         loop.kill()
+
+
+def test_a_process_that_waits_for_its_vfork_child_is_paused_with_it(box, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    # The child of posix_spawn(3) opens the FIFO before it executes anything, and blocks there.
+    script = (
+        "import os, sys; "
+        "os.posix_spawn('/bin/sh', ['sh', '-c', 'exit 5'], {}, "
+        "file_actions=[(os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)]); "
+        "sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))"
+    )
+    with box.popen([sys.executable, "-c", script, str(fifo)]) as parent:
+        wait_for_state(parent.pid, "D")
+        box.pause()
+        assert box.status == "paused"
+        box.unpause()
+        fifo.write_bytes(b"")
+        assert parent.wait() == 5
 
 
 def test_stop_asks_first_and_then_kills(box):

@@ -299,19 +299,29 @@ def _in_namespace(kind: Kind, inode: int) -> Iterator[Process]:
                 yield proc.Process(pid, pid, proc.command(pid))
 
 
-def _state(pid: int) -> str:
+def _status(pid: int) -> dict[str, str]:
     try:
-        return proc.status(pid).get("State", "X")[:1]
+        return proc.status(pid)
     except ProcessLookupError:
-        return "X"
+        return {"State": "X"}
 
 
 def is_stopped(pid: int) -> bool:
-    return _state(pid) in "TtZX"
+    """Whether a process executes nothing until a SIGCONT.
+
+    A process that waits for its vfork(2) child is in uninterruptible sleep. Where that child is
+    stopped, the wait lasts, and the pending SIGSTOP takes effect before the next instruction.
+    """
+    fields = _status(pid)
+    state = fields.get("State", "X")[:1]
+    if state == "D":
+        pending = int(fields.get("ShdPnd", "0"), 16)
+        return bool(pending >> (signal.SIGSTOP - 1) & 1)
+    return state in "TtZX"
 
 
 def _is_running(pid: int) -> bool:
-    return _state(pid) not in "ZX"
+    return _status(pid).get("State", "X")[:1] not in "ZX"
 
 
 def send_signal(pid: int, number: signal.Signals) -> None:
