@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 LAYERS = (
     "command",
     "probe",
-    "launch",
     "process",
+    "launch",
     "watchdog",
     "plan",
     "clone",

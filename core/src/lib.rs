@@ -12,12 +12,12 @@
 //!
 //! It is made of parts that work by themselves. A [`Spec`](spec::Spec) says what is asked for, [`Host`](host::Host)
 //! gathers facts about this machine and the caller, [`Plan::new`](plan::Plan::new) turns both into an ordered list
-//! of system calls, [`launch`](launch::launch()) executes that list from clone to exec, and the
-//! [`Process`](process::Process) that it returns is a child of the caller:
+//! of system calls, and [`Process::launch`](process::Process::launch) executes that list from clone to exec: the
+//! process that it returns is a child of the caller.
 //!
 //! ```
 //! use minidocker_core::spec::{CommandSpec, Payload, Spec};
-//! use minidocker_core::{host::Host, launch, plan::Plan};
+//! use minidocker_core::{host::Host, launch::LaunchParams, plan::Plan, process::Process};
 //!
 //! let spec = Spec { hostname: Some(b"mycontainer".to_vec()), ..Spec::default() };
 //! let command = CommandSpec::new(c"/bin/true".into(), vec![c"true".into()]);
@@ -26,7 +26,7 @@
 //! for line in plan.lines() {
 //!     println!("{line}");
 //! }
-//! let process = launch::launch(&plan, None, launch::LaunchParams::default())?;
+//! let process = Process::launch(&plan, None, LaunchParams::default())?;
 //! assert!(process.wait()?.success());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
+use crate::error::LaunchError;
+use crate::host::target::Target;
+use crate::launch::{self, LaunchParams, Launched};
 use crate::plan::Plan;
 use crate::program::{Message, message};
-use crate::spec::namespaces::Kind;
 pub use crate::sys::Usage;
 use crate::sys::{self, fd};
 
@@ -88,20 +90,35 @@ pub enum Delivered {
     AsKill,
 }
 
-impl Process {
-    pub(crate) fn new(pid: i32, plan: &Plan, control: Option<OwnedFd>) -> Self {
+impl From<Launched> for Process {
+    fn from(launched: Launched) -> Self {
+        let Launched { pid, control, is_pid_1, leads_session, shared_memory } = launched;
         Self {
             pid,
-            is_pid_1: plan.namespaces().contains(Kind::Pid) && control.is_none(),
-            leads_session: plan.leads_session(),
-            // What enters a container comes from the helper, which does not share the caller's memory.
-            shared_peak: if plan.enters { 0 } else { sys::own_peak() },
+            is_pid_1,
+            leads_session,
+            shared_peak: if shared_memory { sys::own_peak() } else { 0 },
             init: control.map(|control| {
                 Mutex::new(Init { control: Some(control), command: None, report: None })
             }),
             killed_for: AtomicI32::new(0),
             exit: Mutex::new(None),
         }
+    }
+}
+
+impl Process {
+    /// Launches a container: [`launch()`](launch::launch()).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`launch()`](launch::launch()).
+    pub fn launch(
+        plan: &Plan,
+        target: Option<&Target>,
+        params: LaunchParams<'_>,
+    ) -> Result<Self, LaunchError> {
+        launch::launch(plan, target, params).map(Self::from)
     }
 
     /// The pid as the caller sees it: the command's, or init's where there is one.

@@ -7,8 +7,9 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 
 use minidocker_core::host::Host;
-use minidocker_core::launch::{self, LaunchParams};
+use minidocker_core::launch::LaunchParams;
 use minidocker_core::plan::Plan;
+use minidocker_core::process::Process;
 use minidocker_core::spec::namespaces::NamespaceOptions;
 use minidocker_core::spec::{CommandSpec, Payload, Spec};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -28,7 +29,7 @@ fn started(spec: &Spec, args: &[CString], env: &[CString]) -> (Vec<u8>, Vec<u8>)
     command.stdio = [Some(input.as_raw_fd()), Some(output.as_raw_fd()), None];
     let host = Host::gather(spec).expect("the host can be looked at");
     let plan = Plan::new(spec, Payload::Command(&command), &host, None).expect("a plan");
-    let process = launch::launch(&plan, None, LaunchParams::default()).expect("a container");
+    let process = Process::launch(&plan, None, LaunchParams::default()).expect("a container");
     // The launch is over when the old memory has gone, which is before the new one is complete.
     said.read_exact(&mut [0]).expect("a line");
     let first = process.pid();

@@ -11,8 +11,9 @@ use std::sync::{Mutex, PoisonError};
 
 use minidocker_core::error::LaunchError;
 use minidocker_core::host::Host;
-use minidocker_core::launch::{self, LaunchParams};
+use minidocker_core::launch::LaunchParams;
 use minidocker_core::plan::Plan;
+use minidocker_core::process::Process;
 use minidocker_core::spec::namespaces::NamespaceOptions;
 use minidocker_core::spec::{CommandSpec, IdMap, IdRow, Payload, Spec};
 use nix::sys::signal::Signal;
@@ -109,7 +110,7 @@ fn nothing_is_allocated_between_clone_and_exec() {
         let command = command(c"/bin/true");
         let host = Host::gather(&spec).expect("the host can be looked at");
         let plan = Plan::new(&spec, Payload::Command(&command), &host, None).expect("a plan");
-        let process = launch::launch(&plan, None, LaunchParams::default()).expect("a container");
+        let process = Process::launch(&plan, None, LaunchParams::default()).expect("a container");
         let status = waitpid(Pid::from_raw(process.pid()), None);
         assert_eq!(status, Ok(WaitStatus::Exited(Pid::from_raw(process.pid()), 0)), "{spec:?}");
     }
@@ -125,7 +126,7 @@ fn nothing_is_allocated_by_a_child_that_fails() {
         for number in 0..plan.call_count() as u32 {
             let inject = Some((number, libc::EPERM));
             // A child that trapped has failed at no call: it looks as if it had been killed.
-            match launch::launch(&plan, None, LaunchParams { inject, ..LaunchParams::default() }) {
+            match Process::launch(&plan, None, LaunchParams { inject, ..LaunchParams::default() }) {
                 Err(LaunchError::Spawn(error)) => assert_eq!(error.errno, libc::EPERM),
                 Err(error) => panic!("{error}"),
                 Ok(process) => {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use minidocker_core::caller;
 use minidocker_core::error::{LaunchError, PlanError, SpawnError, SpecError};
 use minidocker_core::host::target::Target;
-use minidocker_core::launch::{self, LaunchParams};
+use minidocker_core::launch::LaunchParams;
 use minidocker_core::linux::CloneFlags;
 use minidocker_core::plan::Plan;
 use minidocker_core::process::{self, Delivered, Exit, Usage};
@@ -231,7 +231,7 @@ fn spawn(
 ) -> PyResult<Py<Process>> {
     let (plan, target) = make_plan(py, &spec.0, payload(command), enter)?;
     let process = launched(py, timeout, trace, inject, |options| {
-        launch::launch(&plan, target.as_ref(), options)
+        process::Process::launch(&plan, target.as_ref(), options)
     })?;
     let process = Py::new(py, Process(process))?;
     if let Some(owner) = owner {

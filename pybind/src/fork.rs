@@ -4,6 +4,7 @@ use std::os::fd::{IntoRawFd, RawFd};
 
 use minidocker_core::caller;
 use minidocker_core::launch::{self, Forked};
+use minidocker_core::process;
 use minidocker_core::spec::Payload;
 use pyo3::prelude::*;
 
@@ -34,7 +35,9 @@ fn fork(
         launch::fork(&plan, options, &mut |fork| Python::attach(|py| as_python_does(py, fork)))
     })?;
     let (process, channel) = match forked {
-        Forked::Caller(process, channel) => (Some(process), channel.into_raw_fd()),
+        Forked::Caller(launched, channel) => {
+            (Some(process::Process::from(launched)), channel.into_raw_fd())
+        }
         Forked::Copy(channel) => (None, channel.into_raw_fd()),
     };
     owner.setattr("channel", channel)?;

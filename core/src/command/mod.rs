@@ -18,8 +18,9 @@ use std::process::{ExitStatus, Output};
 use crate::error::{LaunchError, SpawnError, SpecError};
 use crate::host::Host;
 use crate::host::target::Target;
-use crate::launch::{self, LaunchParams};
+use crate::launch::LaunchParams;
 use crate::plan::Plan;
+use crate::process::Process;
 use crate::spec::namespaces::NamespaceOptions;
 use running::known;
 use stdio::Streams;
@@ -260,7 +261,7 @@ impl Command {
         ];
         let command = self.lower(fds)?;
         let (plan, target) = self.plan_for(&command)?;
-        let process = launch::launch(&plan, target.as_ref(), LaunchParams::default())?;
+        let process = Process::launch(&plan, target.as_ref(), LaunchParams::default())?;
         Ok(Child::new(process, streams))
     }
 

@@ -24,7 +24,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use super::encoder::StageEncoder;
 use super::point::{self, Point, ThreadState};
 use super::report::read_message;
-use super::{LaunchParams, restore_dumpable, write_id_maps};
+use super::{LaunchParams, Launched, restore_dumpable, write_id_maps};
 use crate::clone::shared::SharedProgram;
 use crate::clone::signals::{block_signals, restore_signals};
 use crate::clone::wait::Wait;
@@ -32,7 +32,6 @@ use crate::clone::{Outcome, Side, clone_and_fork, program_memfd, reap};
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Plan;
 use crate::plan::call::Handles;
-use crate::process::Process;
 use crate::program::{Header, Message, go, message, relocate, tid};
 use crate::raw::{exit, nr, syscall};
 use crate::step::Step;
@@ -43,7 +42,7 @@ use crate::{caller, child, watchdog};
 #[derive(Debug)]
 pub enum Forked {
     /// In the caller: the container, and a stream socket to the copy.
-    Caller(Process, OwnedFd),
+    Caller(Launched, OwnedFd),
     /// In the copy: a stream socket to the caller.
     Copy(OwnedFd),
 }
@@ -147,7 +146,7 @@ pub fn fork(
         return Err(error);
     }
     std::mem::forget(container);
-    Ok(Forked::Caller(Process::new(outcome.pid, plan, Some(control)), channel))
+    Ok(Forked::Caller(Launched::new(outcome.pid, plan, Some(control)), channel))
 }
 
 /// Descriptors of the copy: those that the child was cloned with, whatever the caller has done with its own

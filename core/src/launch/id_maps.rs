@@ -183,8 +183,8 @@ mod tests {
         for spec in [Spec { rootfs: Some(c"/".to_owned()), ..lab.clone() }, lab] {
             let host = Host::gather(&spec).expect("what a plan needs");
             let plan = Plan::new(&spec, Payload::Command(&command), &host, None).expect("a plan");
-            let process = launch(&plan, None, LaunchParams::default()).expect("a container");
-            assert_eq!(reap(process.pid()), Some(0));
+            let launched = launch(&plan, None, LaunchParams::default()).expect("a container");
+            assert_eq!(reap(launched.pid), Some(0));
         }
         LATE.set(Duration::ZERO);
     }

@@ -28,7 +28,7 @@ use crate::clone::{clone_and_wait, kill_and_reap, program_memfd, reap};
 use crate::error::{LaunchError, SpawnError};
 use crate::host::target::Target;
 use crate::plan::Plan;
-use crate::process::Process;
+use crate::spec::namespaces::Kind;
 use crate::step::Step;
 
 /// Launch parameters that are not part of the plan.
@@ -44,6 +44,33 @@ pub struct LaunchParams<'a> {
     pub inject: Option<(u32, i32)>,
 }
 
+/// A container that was launched, for a [`Process`](crate::process::Process) to be made of.
+#[derive(Debug)]
+pub struct Launched {
+    /// The first process of the container, a child of the caller.
+    pub(crate) pid: i32,
+    /// The socket to init, where there is one.
+    pub(crate) control: Option<OwnedFd>,
+    /// Whether the command is PID 1 of its namespace.
+    pub(crate) is_pid_1: bool,
+    /// Whether the first process leads a session.
+    pub(crate) leads_session: bool,
+    /// Whether it shared the caller's memory until exec. A process that enters a container does not.
+    pub(crate) shared_memory: bool,
+}
+
+impl Launched {
+    fn new(pid: i32, plan: &Plan, control: Option<OwnedFd>) -> Self {
+        Self {
+            pid,
+            is_pid_1: plan.namespaces().contains(Kind::Pid) && control.is_none(),
+            leads_session: plan.leads_session(),
+            shared_memory: !plan.enters,
+            control,
+        }
+    }
+}
+
 /// Executes a plan. Returns once the command has been executed; nothing is left behind otherwise.
 ///
 /// # Errors
@@ -54,7 +81,7 @@ pub fn launch(
     plan: &Plan,
     target: Option<&Target>,
     params: LaunchParams<'_>,
-) -> Result<Process, LaunchError> {
+) -> Result<Launched, LaunchError> {
     debug_assert_eq!(plan.enters, target.is_some(), "the plan was made for this target");
     let mut wait = Wait::new(params.interrupted.map(|ask| ask as _), params.deadline);
     let fds = LaunchFds::open(plan)?;
@@ -106,7 +133,7 @@ pub fn launch(
         return Err(error);
     }
     created.keep();
-    Ok(Process::new(pid, plan, control))
+    Ok(Launched::new(pid, plan, control))
 }
 
 fn write_id_maps(plan: &Plan, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
