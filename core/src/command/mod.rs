@@ -15,8 +15,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
 
-use crate::error::{LaunchError, SpawnError, SpecError};
-use crate::host::Host;
+use crate::error::{LaunchError, PlanError, SpecError};
 use crate::host::target::Target;
 use crate::launch::LaunchParams;
 use crate::plan::Plan;
@@ -67,9 +66,12 @@ pub enum CommandError {
     Io(#[from] io::Error),
 }
 
-impl From<SpawnError> for CommandError {
-    fn from(error: SpawnError) -> Self {
-        Self::Launch(error.into())
+impl From<PlanError> for CommandError {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Spec(error) => Self::Spec(error),
+            PlanError::Spawn(error) => Self::Launch(error.into()),
+        }
     }
 }
 
@@ -225,7 +227,7 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// [`SpecError`] for what is wrong on any machine, [`SpawnError`] for what the kernel refused: nothing is
+    /// [`SpecError`] for what is wrong on any machine, [`LaunchError`] for what the kernel refused: nothing is
     /// left then.
     pub fn spawn(&mut self) -> Result<Child, CommandError> {
         self.spawn_with(&[Stdio::Inherit, Stdio::Inherit, Stdio::Inherit])
@@ -267,9 +269,7 @@ impl Command {
 
     fn plan_for(&self, command: &CommandSpec) -> Result<(Plan, Option<Target>), CommandError> {
         let payload = Payload::Command(command);
-        let target = Target::of(&self.spec, None)?;
-        let host = Host::gather(&self.spec)?.with(payload);
-        Ok((Plan::new(&self.spec, payload, &host, target.as_ref())?, target))
+        Ok(Plan::gather(&self.spec, payload, None)?)
     }
 
     /// What the plan is made of, with these descriptors as the standard streams.
