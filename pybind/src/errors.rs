@@ -19,7 +19,7 @@ static SPAWN_ERROR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 fn spelled(py: Python<'_>, remedy: &Remedy) -> PyResult<Py<PyAny>> {
     let Some(setting) = remedy.setting() else { return remedy.text().into_py_any(py) };
     let function = SPELLED.import(py, "minidocker._errors", "spelled")?;
-    let arguments = (remedy.text(), setting.name(), setting.to_string(), setting.kind());
+    let arguments = (remedy.text(), setting.name(), setting.to_string(), setting.about());
     Ok(function.call1(arguments)?.unbind())
 }
 

@@ -331,40 +331,49 @@ def spawn_error(
     return chosen(*arguments, filename, step=step, hint=hint, doing=doing)
 
 
+# The engine's names of options that have another name in Python.
+_OPTIONS = {
+    "groups": "extra_groups",
+    "new_session": "start_new_session",
+    "working_directory": "cwd",
+}
+# What the engine advises in neutral words, as Python writes it.
+_SETTINGS = {
+    "new-namespace": "{neutral}: NamespaceOptions.with_{name}()",
+    "shared-namespace": "{neutral}: NamespaceOptions.all().without_{name}()",
+    "host-network": 'pass network="host"',
+    "new-program": 'method="spawn"',
+    "option": "{name}",
+}
+
+
 def spec_error(
     option: str, value: bool | str | None, shown: str | None, reason: str, remedy: str
 ) -> SpecError:
     """Return the exception for an option that the engine refused.
 
     Args:
-        option: the keyword.
-        value: a flag or a word that it was.
-        shown: the text that stands for any other value.
+        option: the engine's name of the option.
+        value: the value, if it is a flag or a word.
+        shown: any other value as text.
         reason: why that cannot be.
         remedy: one thing to do about it.
     """
     given = value if shown is None else _Shown(shown)
-    return SpecError(f"{reason}. {remedy}", option=option, value=given)
+    return SpecError(f"{reason}. {remedy}", option=_OPTIONS.get(option, option), value=given)
 
 
-# What the engine advises in neutral words, as Python writes it.
-_SETTINGS = {
-    "new-namespace": "{neutral}: NamespaceOptions.with_{kind}()",
-    "shared-namespace": "{neutral}: NamespaceOptions.all().without_{kind}()",
-    "new-program": 'method="spawn"',
-}
-
-
-def spelled(text: str, setting: str, neutral: str, kind: str | None) -> str:
-    """Return a remedy of the engine's in Python's words.
+def spelled(text: str, setting: str, neutral: str, about: str | None) -> str:
+    """Return a remedy of the engine in Python's words.
 
     Args:
         text: a sentence with ``{}`` where the setting goes.
         setting: the name of the setting, a key of ``_SETTINGS``.
         neutral: the setting in the engine's words.
-        kind: the kind of namespace that it is about.
+        about: the kind of namespace or the option that the setting is about.
     """
-    remedy = text.replace("{}", _SETTINGS[setting].format(neutral=neutral, kind=kind), 1)
+    name = _OPTIONS.get(about or "", about)
+    remedy = text.replace("{}", _SETTINGS[setting].format(neutral=neutral, name=name), 1)
     return remedy[:1].upper() + remedy[1:]
 
 

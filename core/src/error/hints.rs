@@ -12,6 +12,28 @@ pub(super) fn hint(step: Step, errno: i32) -> Remedy {
              `--security-opt systempaths=unconfined`, or {}",
             Setting::SharedNamespace("pid"),
         ),
+        (Step::MountSys, libc::EPERM) => Remedy::with(
+            "Something hides parts of the caller's /sys (docker does): start that container with \
+             `--security-opt systempaths=unconfined`, or {}",
+            Setting::HostNetwork,
+        ),
+        (Step::Groups, libc::EPERM) => Remedy::with(
+            "A user namespace made without privileges forbids setgroups: leave {} out, or set uid_map \
+             and gid_map to \"auto\"",
+            Setting::Option("groups"),
+        ),
+        (Step::WorkingDirectory, libc::ENOENT | libc::ENOTDIR) => Remedy::with(
+            "The directory has to exist inside: pass another {}",
+            Setting::Option("working_directory"),
+        ),
+        (Step::WorkingDirectory, libc::EACCES) => Remedy::with(
+            "The directory is not accessible inside: pass another {}",
+            Setting::Option("working_directory"),
+        ),
+        (Step::WorkingDirectory, libc::ELOOP) => Remedy::with(
+            "What /proc/PID/fd and the like link to may be outside: pass the path inside as {}",
+            Setting::Option("working_directory"),
+        ),
         (Step::Confine, libc::EINVAL) => Remedy::with(
             "A C library's at-fork handler started a thread in the copy, which would stay free: use {}",
             Setting::NewProgram,
@@ -69,10 +91,6 @@ const fn common(step: Step, errno: i32) -> &'static str {
             "Mount /proc in the caller's own PID namespace, and install newuidmap and newgidmap \
                  (package uidmap) for subordinate ids"
         }
-        (Step::MountSys, libc::EPERM) => {
-            "Something hides parts of the caller's /sys (docker does): start that container with \
-                 `--security-opt systempaths=unconfined`, or pass network=\"host\""
-        }
         (
             Step::PrivateMounts
             | Step::MountShm
@@ -90,10 +108,6 @@ const fn common(step: Step, errno: i32) -> &'static str {
         }
         (Step::Enter | Step::Target, libc::ESRCH | libc::ENOENT) => {
             "The container has ended: start it again"
-        }
-        (Step::Groups, libc::EPERM) => {
-            "A user namespace made without privileges forbids setgroups: leave extra_groups out, \
-                 or pass uid_map=\"auto\" and gid_map=\"auto\""
         }
         (Step::Groups | Step::Group | Step::User | Step::Root, libc::EINVAL) => {
             "The id is not mapped in the container's user namespace: add a row to uid_map and gid_map"
@@ -113,12 +127,6 @@ const fn common(step: Step, errno: i32) -> &'static str {
         }
         (Step::Exec, libc::ENOEXEC) => {
             "Not a program of this machine: a script needs a first line such as #!/bin/sh"
-        }
-        (Step::WorkingDirectory, libc::ENOENT | libc::ENOTDIR) => {
-            "The directory has to exist inside: pass another cwd"
-        }
-        (Step::WorkingDirectory, libc::EACCES) => {
-            "The directory is not accessible inside: pass another cwd"
         }
         _ => about_confinement(step, errno),
     }
@@ -141,9 +149,6 @@ const fn about_values(step: Step, errno: i32) -> &'static str {
 
 const fn about_confinement(step: Step, errno: i32) -> &'static str {
     match (step, errno) {
-        (Step::WorkingDirectory, libc::ELOOP) => {
-            "What /proc/PID/fd and the like link to may be outside: pass the path inside as cwd"
-        }
         (Step::Exec, libc::EPERM) => {
             "The file has a capability (getcap(8)) that the container may not have: give it with \
                  cap_add, or execute a copy of the file"

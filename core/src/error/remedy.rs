@@ -21,8 +21,12 @@ pub enum Setting {
     NewNamespace(&'static str),
     /// Share the namespace of the kind with this name with the caller.
     SharedNamespace(&'static str),
+    /// Share the caller's network.
+    HostNetwork,
     /// Start a new program instead of a copy of the caller.
     NewProgram,
+    /// The option with this name; the sentence says what to do about it.
+    Option(&'static str),
 }
 
 impl Remedy {
@@ -81,16 +85,20 @@ impl Setting {
         match self {
             Self::NewNamespace(_) => "new-namespace",
             Self::SharedNamespace(_) => "shared-namespace",
+            Self::HostNetwork => "host-network",
             Self::NewProgram => "new-program",
+            Self::Option(_) => "option",
         }
     }
 
-    /// The kind of namespace that it is about.
+    /// The kind of namespace or the option that it is about.
     #[must_use]
-    pub const fn kind(self) -> Option<&'static str> {
+    pub const fn about(self) -> Option<&'static str> {
         match self {
-            Self::NewNamespace(kind) | Self::SharedNamespace(kind) => Some(kind),
-            Self::NewProgram => None,
+            Self::NewNamespace(name) | Self::SharedNamespace(name) | Self::Option(name) => {
+                Some(name)
+            }
+            Self::HostNetwork | Self::NewProgram => None,
         }
     }
 }
@@ -100,7 +108,9 @@ impl fmt::Display for Setting {
         match self {
             Self::NewNamespace(kind) => write!(f, "make the {} namespace new", title(kind)),
             Self::SharedNamespace(kind) => write!(f, "share the {} namespace", title(kind)),
+            Self::HostNetwork => f.write_str("share the caller's network"),
             Self::NewProgram => f.write_str("a new program"),
+            Self::Option(name) => f.write_str(name),
         }
     }
 }

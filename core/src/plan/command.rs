@@ -251,7 +251,7 @@ pub(super) fn check(
     }
     if !command.new_session && new.contains(Kind::Pid) {
         return Err(SpecError::new(
-            "start_new_session",
+            "new_session",
             false,
             "a container with a new PID namespace is always in a session of its own",
             Remedy::with("Leave it out, or {}", Setting::SharedNamespace(Kind::Pid.name())),
@@ -259,7 +259,7 @@ pub(super) fn check(
     }
     if !command.new_session && profile != Profile::Namespaces {
         return Err(SpecError::new(
-            "start_new_session",
+            "new_session",
             false,
             format!(
                 "with profile={profile} the command is always in a session of its own: in the caller's \
@@ -273,7 +273,7 @@ pub(super) fn check(
             "process_group",
             group.to_string(),
             "the leader of a new session cannot join another process group",
-            "Pass 0 or leave it out, or turn start_new_session off",
+            "Pass 0 or leave it out, or stay in the session of the caller",
         ));
     }
     Ok(())

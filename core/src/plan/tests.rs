@@ -80,7 +80,7 @@ fn options_that_contradict_each_other_are_refused() {
     let maps = Spec { uid_map: IdMap::Auto, ..with(all.without_user()) };
     assert_eq!(refused(&maps, command()), "uid_map");
     let session = CommandSpec { new_session: false, ..command() };
-    assert_eq!(refused(&Spec::default(), session), "start_new_session");
+    assert_eq!(refused(&Spec::default(), session), "new_session");
     assert_eq!(refused(&Spec::default(), CommandSpec { argv: vec![], ..command() }), "args");
     let offset = Some(crate::spec::TimeOffset { seconds: 1, nanoseconds: 0 });
     assert_eq!(

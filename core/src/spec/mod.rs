@@ -130,7 +130,7 @@ pub enum WorkingDirectory {
     Path(CString),
 }
 
-/// A command and the process that it runs in: what execve(2) and `subprocess.Popen` take.
+/// A command and the process that it runs in: what execve(2) takes, and the state of its process.
 #[derive(Clone, Debug)]
 pub struct CommandSpec {
     /// The files to execute: the first that can be is.
@@ -147,7 +147,7 @@ pub struct CommandSpec {
     pub pass_fds: Vec<RawFd>,
     /// Whether every other descriptor from 3 on is closed.
     pub close_fds: bool,
-    /// Whether signals that Python ignores (SIGPIPE, SIGXFSZ) become default again.
+    /// Whether SIGPIPE and SIGXFSZ, which interpreters ignore, become default again.
     pub restore_signals: bool,
     /// The file mode creation mask; `None` leaves the caller's.
     pub umask: Option<u32>,
@@ -166,7 +166,7 @@ pub struct CommandSpec {
 }
 
 impl CommandSpec {
-    /// A command with the caller's directory, descriptors and environment handling of `subprocess`:
+    /// A command in the caller's directory with the caller's standard streams:
     /// descriptors from 3 on are closed, the environment is empty until it is set.
     #[must_use]
     pub fn new(file: CString, argv: Vec<CString>) -> Self {

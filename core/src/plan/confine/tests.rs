@@ -230,7 +230,7 @@ fn a_session_of_the_callers_is_refused_where_its_terminal_is_to_be_out_of_reach(
     for profile in [Profile::Docker, Profile::Untrusted] {
         let spec = Spec { namespaces, ..spec(of(profile)) };
         let error = plan(&spec, &shared, &root()).unwrap_err();
-        assert_eq!(error.option, "start_new_session");
+        assert_eq!(error.option, "new_session");
     }
     assert!(plan(&Spec { namespaces, ..Spec::default() }, &shared, &root()).is_ok());
 }
