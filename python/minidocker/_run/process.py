@@ -311,8 +311,10 @@ class Popen(subprocess.Popen[AnyStr]):
         wall = time.monotonic() - self._started
         user, system, peak = used or (math.nan, math.nan, None)
         self.usage = Usage(wall=wall, user=user, system=system, peak=peak)
-        # As in subprocess where SIGCHLD is ignored, or somebody else reaped it.
-        return self.pid, 0 if status is None else status
+        if status is None:
+            # SIGCHLD is ignored, or another wait was faster: subprocess decides what that means.
+            return super()._try_wait(wait_flags)  # type: ignore[misc, no-any-return]
+        return self.pid, status
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
         if self.returncode is None:
