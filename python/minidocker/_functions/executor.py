@@ -24,7 +24,7 @@ from minidocker._spec.spec import Spec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from minidocker._spec.options import SpecOptions
+    from minidocker._spec.spec import SpecOptions
 
 __all__ = ["BrokenContainer", "ContainerExecutor"]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from minidocker._run.process import Popen
-    from minidocker._spec.options import SpecOptions
+    from minidocker._spec.spec import SpecOptions
 
 __all__ = ["Container"]
 

@@ -1,17 +1,11 @@
-"""The options of a container, as keywords, and the types that they are made of."""
+"""The types that options are made of, and the keywords that stand beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
-if TYPE_CHECKING:
-    from minidocker._spec.confine import Seccomp, SeccompDocument, Ulimits
-    from minidocker._spec.mounts import Mount, Path
-    from minidocker._spec.names import Profile
-    from minidocker._spec.namespaces import NamespaceOptions
-
-__all__ = ["SUBPROCESS_KEYWORDS", "CommandOptions", "HasPid", "IdMap", "Row", "SpecOptions"]
+__all__ = ["SUBPROCESS_KEYWORDS", "HasPid", "IdMap", "Row"]
 
 SUBPROCESS_KEYWORDS = (
     "bufsize", "close_fds", "cwd", "encoding", "env", "errors", "executable", "extra_groups",
@@ -30,35 +24,3 @@ class HasPid(Protocol):
     @property
     def pid(self) -> int:
         """The process id, as the caller's PID namespace has it."""
-
-
-class CommandOptions(TypedDict, total=False):
-    """The fields of `Spec` that belong to a command, whichever container it enters."""
-
-    user: int | str | None
-    profile: Profile
-    cap_add: Sequence[str]
-    cap_drop: Sequence[str]
-    no_new_privileges: bool | None
-    seccomp: Seccomp | SeccompDocument | None
-    ulimits: Ulimits
-    die_with_parent: bool
-
-
-class SpecOptions(CommandOptions, total=False):
-    """The fields of `Spec` as keywords, for functions that take them beside their own."""
-
-    namespaces: NamespaceOptions
-    hostname: str | None
-    domainname: str | None
-    uid_map: IdMap | None
-    gid_map: IdMap | None
-    network: Literal["none", "host"] | HasPid | None
-    rootfs: Path | None
-    mounts: Sequence[Mount]
-    tmpfs: Mapping[str, str | None] | Sequence[Path] | None
-    read_only: bool
-    overlay: bool | Path
-    devices: Sequence[str]
-    init: bool
-    time_offsets: Mapping[str, float] | None

@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict
 
 from minidocker._errors import SpecError, unknown_option
 from minidocker._spec import confine
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from minidocker._spec.names import Profile
     from minidocker._spec.options import HasPid, IdMap, Row
 
-__all__ = ["Spec"]
+__all__ = ["CommandOptions", "Spec", "SpecOptions"]
 
 _CLOCKS = ("monotonic", "boottime")
 _ALL = NamespaceOptions.all()
@@ -215,6 +215,38 @@ class Spec:
     def __getstate__(self) -> dict[str, Any]:
         # What is private was made of the rest.
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+
+class CommandOptions(TypedDict, total=False):
+    """The fields of `Spec` that belong to a command, whichever container it enters."""
+
+    user: int | str | None
+    profile: Profile
+    cap_add: Sequence[str]
+    cap_drop: Sequence[str]
+    no_new_privileges: bool | None
+    seccomp: Seccomp | SeccompDocument | None
+    ulimits: Ulimits
+    die_with_parent: bool
+
+
+class SpecOptions(CommandOptions, total=False):
+    """The fields of `Spec` as keywords, for functions that take them beside their own."""
+
+    namespaces: NamespaceOptions
+    hostname: str | None
+    domainname: str | None
+    uid_map: IdMap | None
+    gid_map: IdMap | None
+    network: Literal["none", "host"] | HasPid | None
+    rootfs: Path | None
+    mounts: Sequence[Mount]
+    tmpfs: Mapping[str, str | None] | Sequence[Path] | None
+    read_only: bool
+    overlay: bool | Path
+    devices: Sequence[str]
+    init: bool
+    time_offsets: Mapping[str, float] | None
 
 
 def _wrong(option: str, value: object, advice: str) -> NoReturn:

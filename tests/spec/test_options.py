@@ -1,0 +1,138 @@
+"""One option, one row: whatever lists the options lists the same ones."""
+
+import ast
+import dataclasses
+import inspect
+import re
+import shlex
+from pathlib import Path
+from typing import ForwardRef
+
+import pytest
+
+import minidocker
+from minidocker import Container, NamespaceOptions, Spec, linux
+from minidocker._functions.options import CALL_OPTIONS, IsolatedOptions
+from minidocker._inspect.namespaces import ISOLATES
+from minidocker._run import keywords
+from minidocker._run.process import Popen
+from minidocker._spec import confine
+from minidocker._spec.names import KINDS, PROFILES
+from minidocker._spec.options import SUBPROCESS_KEYWORDS
+from minidocker._spec.spec import CommandOptions, SpecOptions
+from minidocker.cli import request
+from minidocker.cli.options import COMMANDS
+from minidocker.cli.parser import parse
+from support.places import REPOSITORY
+
+FIELDS = {field.name: field.type for field in dataclasses.fields(Spec)}
+STUB = REPOSITORY / "python" / "minidocker" / "_core.pyi"
+DOCS = [
+    path for path in (REPOSITORY / "docs").glob("*.md") if path.stem not in ("cli", "benchmarks")
+]
+# What the engine calls otherwise, since it is made of the option before.
+IN_THE_ENGINE = {
+    "devices": {"mounts"},
+    "time_offsets": {"monotonic", "boottime"},
+    "tmpfs": {"mounts"},
+    "user": {"user"},
+    **{option: {option} for option in confine.OPTIONS},
+}
+
+
+def written(annotations):
+    return {
+        name: hint.__forward_arg__ if isinstance(hint, ForwardRef) else hint
+        for name, hint in annotations.items()
+    }
+
+
+def stub_parameters(*classes):
+    tree = ast.parse(STUB.read_text())
+    return {
+        argument.arg
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name in classes
+        for method in node.body
+        if isinstance(method, ast.FunctionDef) and method.name == "__new__"
+        for argument in method.args.kwonlyargs
+    }
+
+
+def test_the_keywords_are_the_fields_and_have_their_types():
+    assert written(SpecOptions.__annotations__) == FIELDS
+
+
+def test_each_field_is_described():
+    described = re.findall(
+        r"^ {4}(\w+): ", inspect.getdoc(Spec).partition("Raises:")[0], re.MULTILINE
+    )
+    assert described == list(FIELDS)
+
+
+def test_the_engine_takes_each_option():
+    engine = set().union(*(IN_THE_ENGINE.get(option, {option}) for option in FIELDS))
+    assert engine == stub_parameters("Spec", "Confine") - {"confine"} | {"user"}
+    assert "user" in stub_parameters("Command")
+
+
+def test_the_command_line_has_each_option(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("settings.env").write_text("A=1\n")
+    examples = [option.example for option in COMMANDS["run"].options]
+    examples.append("minidocker run --security-opt seccomp=unconfined true")
+    reached = set()
+    for example in examples:
+        words = shlex.split(example.rpartition(" | ")[2])
+        reached |= request.keywords(parse(COMMANDS["run"], words[2:])).keys()
+    assert reached & FIELDS.keys() == FIELDS.keys()
+
+
+@pytest.mark.parametrize("option", FIELDS)
+def test_the_documentation_names_each_option(option):
+    pages = [path.stem for path in DOCS if re.search(rf"`{option}\b|\b{option}=", path.read_text())]
+    assert pages, f"no page of docs/ names {option}"
+
+
+def test_a_container_that_lives_takes_what_belongs_to_a_command():
+    expected = {*confine.OPTIONS, "user", "die_with_parent"}
+    assert set(CommandOptions.__annotations__) == expected
+    with Container() as box:
+        for option in FIELDS.keys() - expected:
+            with pytest.raises(minidocker.SpecError, match="belongs to the container"):
+                box.run(["true"], **{option: None})
+
+
+def test_the_keywords_of_commands_are_those_of_popen():
+    kinds = (keywords.ProcessOptions, keywords.StreamOptions, keywords.Either)
+    typed = set().union(*(kind.__annotations__ for kind in kinds))
+    assert typed | {"user", "preexec_fn"} == set(SUBPROCESS_KEYWORDS)
+    implementation = inspect.signature(Popen.__init__).parameters
+    others = {"self", "args", "startupinfo", "creationflags", "spec", "options"}
+    assert implementation.keys() - others == set(SUBPROCESS_KEYWORDS)
+
+
+def test_the_keywords_of_isolated_are_those_of_a_call_and_of_a_container():
+    assert IsolatedOptions.__annotations__.keys() == {*CALL_OPTIONS, *FIELDS}
+
+
+def test_no_public_signature_has_a_private_parameter():
+    for name in minidocker.__all__:
+        value = getattr(minidocker, name)
+        callables = [value, *vars(value).values()] if isinstance(value, type) else [value]
+        for found in filter(inspect.isfunction, callables):
+            if found.__name__ == "__init__" or not found.__name__.startswith("_"):
+                parameters = inspect.signature(found).parameters
+                assert not [each for each in parameters if each.startswith("_")], found
+
+
+def test_each_kind_of_namespace_and_each_profile_is_listed_once():
+    assert tuple(field.name for field in dataclasses.fields(NamespaceOptions)) == KINDS
+    assert tuple(ISOLATES) == KINDS
+    for kind in KINDS:
+        only = getattr(NamespaceOptions.none(), f"with_{kind}")()
+        assert tuple(only) == (kind,)
+        assert kind not in getattr(NamespaceOptions(**{kind: True}), f"without_{kind}")()
+        assert only.flags in linux.CloneFlags
+    for profile in PROFILES:
+        assert Spec(profile=profile).core() is not None
