@@ -69,7 +69,7 @@ def test_the_exception_comes_back_with_the_remote_traceback_as_its_cause(leaks, 
     assert caught.value.number == 7
     cause = str(caught.value.__cause__)
     assert "in fail\n    raise OwnError(*args, number=number)" in cause
-    assert "remote.py" not in cause
+    assert "messages.py" not in cause
 
 
 @both_methods

@@ -16,17 +16,17 @@ import time
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from minidocker._errors import CallError, SpecError
-from minidocker._functions import remote, spawn, worker
+from minidocker._functions import messages, spawn, worker
+from minidocker._functions.conversation import Conversation, Streams, died
 from minidocker._functions.fork import ForkedContainer, leave
 from minidocker._functions.options import CALL_OPTIONS, CallOptions
-from minidocker._functions.outcome import Conversation, Streams, died
 from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from minidocker._functions.conversation import Answer
     from minidocker._functions.options import IsolatedOptions
-    from minidocker._functions.outcome import Answer
     from minidocker._run.completed import Usage
     from minidocker._run.process import Start
 
@@ -263,7 +263,7 @@ def _by_fork(
     options: CallOptions,
 ) -> CompletedCall[T]:
     def work(channel: int) -> None:
-        reply = remote.answer(function, args, kwargs, as_json=options.result == "json")
+        reply = messages.answer(function, args, kwargs, as_json=options.result == "json")
         leave()
         worker.write(channel, reply)
 
@@ -311,7 +311,7 @@ def converse(
         if answer is None:
             raise died(ended)
         as_json = options.result == "json"
-        value = remote.bring_back(answer.kind, answer.payload, as_json=as_json)
+        value = messages.bring_back(answer.kind, answer.payload, as_json=as_json)
     except CallError as error:
         # One that the function itself got from a call of its own has its own output.
         if error.stdout is None and error.stderr is None:

@@ -12,11 +12,11 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack
 
 from minidocker._errors import CallError, CallResultError, CallTimeout, Error
-from minidocker._functions import remote
+from minidocker._functions import messages
 from minidocker._functions.call import hang_up, perform
+from minidocker._functions.conversation import GRACE, Conversation, died, end
 from minidocker._functions.fork import ForkedContainer
 from minidocker._functions.options import CallOptions
-from minidocker._functions.outcome import GRACE, Conversation, died, end
 from minidocker._functions.spawn import spawn
 from minidocker._functions.worker import check_not_loading_main, serve, task
 from minidocker._spec.spec import Spec
@@ -271,7 +271,7 @@ def _value(outcome: Any) -> Any:
 
 def _is_the_functions_own(error: CallError) -> bool:
     """Whether it was raised inside: by a call that the function itself made."""
-    return isinstance(error.__cause__, remote.RemoteTraceback)
+    return isinstance(error.__cause__, messages.RemoteTraceback)
 
 
 class _Worker:
@@ -323,7 +323,7 @@ class _Worker:
         if answer is None:
             self.is_dead = True
             raise died(self._running.wait())
-        return remote.bring_back(answer.kind, answer.payload, as_json=as_json)
+        return messages.bring_back(answer.kind, answer.payload, as_json=as_json)
 
     def close(self) -> None:
         """Let the container end, and reap it."""

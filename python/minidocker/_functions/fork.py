@@ -28,7 +28,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from minidocker._errors import CallTimeout
-from minidocker._functions.outcome import Ended
+from minidocker._functions.conversation import Ended
 from minidocker._run.completed import Usage
 from minidocker._run.session import kill_session
 from minidocker._spec import accounts
@@ -46,7 +46,7 @@ __all__ = ["ForkedContainer", "with_interpreter"]
 
 
 class ForkedContainer:
-    """A `Running` (see ``outcome.py``) whose command is a copy of this process.
+    """A `Running` (see ``conversation.py``) whose command is a copy of this process.
 
     Args:
         work: called in the copy with the descriptor of its end of the channel. When it returns, the

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minidocker._errors import CallError, CallTimeout
 from minidocker._functions import descriptors, template, worker
+from minidocker._functions.conversation import Ended
 from minidocker._functions.fork import with_interpreter
-from minidocker._functions.outcome import Ended
 from minidocker._run.launch import Launch
 from minidocker._run.process import start
 from minidocker._run.session import kill_session
@@ -45,7 +45,7 @@ class _TemplateGoneError(Exception):
 
 
 class Spawned:
-    """A container that a template started: a `Running` (see ``outcome.py``)."""
+    """A container that a template started: a `Running` (see ``conversation.py``)."""
 
     is_ours = False
 
@@ -306,7 +306,7 @@ def _started(
 
 
 class Executed:
-    """A `Running` (see ``outcome.py``) whose command is a fresh interpreter."""
+    """A `Running` (see ``conversation.py``) whose command is a fresh interpreter."""
 
     is_ours = True
 

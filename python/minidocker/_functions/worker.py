@@ -15,7 +15,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minidocker._functions import remote
+from minidocker._functions import messages
 from minidocker._functions.fork import leave
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def task(
         Exception: what pickling it raised.
     """
     try:
-        pickled, needs_main = remote.dumps((function, args, kwargs))
+        pickled, needs_main = messages.dumps((function, args, kwargs))
         if needs_main and _own_main() is None:
             said = "it is defined in a __main__ that no other interpreter can import"
             raise pickle.PicklingError(f"can't pickle {function!r}: {said}")
@@ -151,12 +151,12 @@ def task(
         )
         raise
     flags = (AS_JSON if as_json else 0) | (LAST if last else 0)
-    return remote.message(remote.TASK, bytes([flags, needs_main]) + pickled)
+    return messages.message(messages.TASK, bytes([flags, needs_main]) + pickled)
 
 
 def context(here: Context) -> bytes:
     """The message with a context."""
-    return remote.message(remote.CONTEXT, pickle.dumps(here))
+    return messages.message(messages.CONTEXT, pickle.dumps(here))
 
 
 def serve(channel: int) -> None:
@@ -169,7 +169,7 @@ def serve(channel: int) -> None:
     with open(channel, "r+b", buffering=0, closefd=False) as stream:
         while (received := _read(stream)) is not None:
             kind, payload = received
-            if kind == remote.CONTEXT:
+            if kind == messages.CONTEXT:
                 pickle.loads(payload).apply()
                 continue
             flags, needs_main = payload[:2]
@@ -190,8 +190,8 @@ def _perform(pickled: memoryview, flags: int, *, needs_main: bool) -> bytes:
         function, args, kwargs = pickle.loads(pickled)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is raised in the caller
         error.add_note("The function or its arguments could not be unpickled in the container.")
-        return remote.raised(error, as_json=as_json)
-    return remote.answer(function, args, kwargs, as_json=as_json)
+        return messages.raised(error, as_json=as_json)
+    return messages.answer(function, args, kwargs, as_json=as_json)
 
 
 def warm_up() -> None:
@@ -215,10 +215,10 @@ def write(channel: int, data: bytes) -> None:
 
 
 def _read(stream: Any) -> tuple[int, bytes] | None:
-    header = _exactly(stream, remote.HEADER.size)
+    header = _exactly(stream, messages.HEADER.size)
     if header is None:
         return None
-    kind, length = remote.HEADER.unpack(header)
+    kind, length = messages.HEADER.unpack(header)
     payload = _exactly(stream, length)
     return None if payload is None else (kind, payload)
 

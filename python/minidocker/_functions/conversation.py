@@ -19,7 +19,7 @@ from minidocker._errors import (
     CallTimeout,
 )
 from minidocker._functions import descriptors
-from minidocker._functions.remote import HEADER
+from minidocker._functions.messages import HEADER
 
 if TYPE_CHECKING:
     from minidocker._run.completed import Usage
@@ -130,7 +130,7 @@ class Streams:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """What a function sent: a kind of message and its payload; see ``remote.py``."""
+    """What a function sent: a kind of message and its payload; see ``messages.py``."""
 
     kind: int
     payload: bytearray
