@@ -95,7 +95,7 @@ def test_json_brings_an_exception_back_as_text(leaks, method):
 
 
 def test_what_is_no_json_is_named():
-    with pytest.raises(minidocker.CallResultError, match="a set, is no JSON"):
+    with pytest.raises(minidocker.CallResultError, match="a set, is not JSON"):
         isolated(result="json")(lambda: {1})()
 
 

@@ -1,7 +1,7 @@
-"""What crosses between a caller and a function in a container, in both directions.
+"""The messages between a caller and a function in a container.
 
-A message is one byte that says what it is, eight bytes of length, and that many bytes. With
-``result="json"`` the caller's half (`bring_back`) trusts nothing of it, and never unpickles.
+A message is one byte for its kind, eight bytes for the length of the payload, and the payload. With
+``result="json"`` the caller's half (`bring_back`) does not trust them, and never unpickles.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ VALUE = 1
 RAISED = 2
 """A pickled exception and the text of its traceback."""
 UNABLE = 3
-"""JSON: why the value, or the exception, could not be sent."""
+"""JSON: the reason why neither value nor exception could be sent."""
 JSON_VALUE = 4
 JSON_RAISED = 5
 TASK = 6
-"""A pickled function and its arguments, for a process that did not get them by a fork."""
+"""A pickled function and its arguments: a `worker.Task`."""
 CONTEXT = 7
-"""What a clean interpreter takes over of its caller: see `minidocker._functions.worker`."""
+"""A pickled `worker.Context`, for a clean interpreter."""
 
 
 class RemoteTraceback(Exception):
-    """The traceback of an exception that was raised in a container, as text: its ``__cause__``."""
+    """The text of a remote traceback: the ``__cause__`` of an exception raised in a container."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -49,16 +49,15 @@ class RemoteTraceback(Exception):
 
 
 def message(kind: int, payload: bytes) -> bytes:
-    """One message, ready to be written."""
+    """Return a message as bytes."""
     return HEADER.pack(kind, len(payload)) + payload
 
 
-# --- pickling
-# --------------------------------------------------------------------------------------
+# --- pickling ----------------------------------------------------------------------------------
 
 
 class _Pickler(pickle.Pickler):
-    """Notes whether something of ``__main__`` is needed, and sees through decorated functions."""
+    """Records the need for ``__main__``; pickles by name what a decorated function wraps."""
 
     needs_main = False
 
@@ -82,7 +81,7 @@ def _find(module: str, qualname: str) -> Any:
 
 
 def _is_inside_its_own_name(function: FunctionType) -> bool:
-    """Whether the function's name is that of the decorated one, which calls it."""
+    """Return whether the function's name leads to a decorated function that wraps it."""
     try:
         found = _find(function.__module__, function.__qualname__)
     except (ImportError, AttributeError):
@@ -95,13 +94,13 @@ def _inner(module: str, qualname: str) -> Any:
 
 
 def dumps(value: Any) -> tuple[bytes, bool]:
-    """Pickle a value; whether that needs the caller's ``__main__`` to be loaded.
+    """Pickle a value; return also whether unpickling needs the caller's ``__main__``.
 
-    With pickle, and with cloudpickle, where it is installed, what pickle cannot: lambdas, closures,
-    and what is defined in ``__main__`` or a notebook.
+    If pickle cannot, and cloudpickle is installed, use that: for lambdas, closures, and definitions
+    in ``__main__`` or a notebook.
 
     Raises:
-        Exception: whatever pickling it raised: its own methods may do so.
+        Exception: what pickling raised; the value's own methods may raise anything.
     """
     buffer = io.BytesIO()
     pickler = _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL)
@@ -127,14 +126,13 @@ def _cloudpickle() -> Any:
     return cloudpickle
 
 
-# --- in the container
-# ------------------------------------------------------------------------------
+# --- in the container --------------------------------------------------------------------------
 
 
 def answer(
     function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, as_json: bool
 ) -> bytes:
-    """Call the function; the message with what came of it.
+    """Call the function; return the message with its value or exception.
 
     Raises:
         SystemExit: as the function raised it.
@@ -143,28 +141,28 @@ def answer(
         value = function(*args, **kwargs)
     except SystemExit:
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised in the caller
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the caller raises it
         return raised(error, as_json=as_json, skip=1)
     return _returned_json(value) if as_json else _returned(value)
 
 
 def raised(error: BaseException, *, as_json: bool, skip: int = 0) -> bytes:
-    """The message with an exception, whose traceback begins after ``skip`` frames."""
+    """Return the message with an exception, without the first ``skip`` frames of its traceback."""
     frames = error.__traceback__
     for _ in range(skip):
         frames = None if frames is None else frames.tb_next
     text = "".join(traceback.format_exception(type(error), error, frames))
     if as_json:
         return message(JSON_RAISED, _json_of_exception(error, text))
-    # The frames hold the function's variables, which nobody asked for.
+    # The frames hold the function's variables.
     error.__traceback__ = None
     try:
         pickled = _dumps_result((error, text))
-        # An exception that asks for more than its arguments pickles, and then does not unpickle.
+        # An exception whose constructor needs more than ``args`` pickles, but does not unpickle.
         pickle.loads(pickled)
     except Exception as why:  # noqa: BLE001 - an exception's own methods may raise anything
-        said = f"the exception {_show(error)} cannot be brought back: {_show(why)}"
-        return _unable(said, text)
+        reason = f"the exception {_show(error)} cannot be brought back: {_show(why)}"
+        return _unable(reason, text)
     return message(RAISED, pickled)
 
 
@@ -172,12 +170,12 @@ def _returned(value: Any) -> bytes:
     try:
         return message(VALUE, _dumps_result(value))
     except Exception as why:  # noqa: BLE001 - a value's own methods may raise anything
-        said = f"the value, a {type(value).__qualname__}, cannot be pickled: {_show(why)}"
-        return _unable(said, None)
+        reason = f"the value, a {type(value).__qualname__}, cannot be pickled: {_show(why)}"
+        return _unable(reason, None)
 
 
 def _dumps_result(value: Any) -> bytes:
-    # Nearly always enough, and it touches little memory, which a copy pays for page by page.
+    # Nearly always enough, and it writes to few pages, each of which a copy must copy.
     try:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception as error:  # noqa: BLE001 - a value's own methods may raise anything
@@ -186,7 +184,7 @@ def _dumps_result(value: Any) -> bytes:
         buffer = io.BytesIO()
         _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
         return buffer.getvalue()
-    except Exception:  # noqa: BLE001 - as above; the first reason is the one to tell
+    except Exception:  # noqa: BLE001 - as above; the first reason is reported
         cloudpickle = _cloudpickle()
         if cloudpickle is None:
             raise why from None
@@ -198,19 +196,19 @@ def _returned_json(value: Any) -> bytes:
     try:
         return message(JSON_VALUE, json.dumps(value).encode())
     except (TypeError, ValueError, RecursionError) as why:
-        said = f"the value, a {type(value).__qualname__}, is no JSON: {_show(why)}"
-        return _unable(said, None)
+        reason = f"the value, a {type(value).__qualname__}, is not JSON: {_show(why)}"
+        return _unable(reason, None)
 
 
-def _unable(said: str, text: str | None) -> bytes:
-    return message(UNABLE, json.dumps([said, text]).encode())
+def _unable(reason: str, text: str | None) -> bytes:
+    return message(UNABLE, json.dumps([reason, text]).encode())
 
 
 def _json_of_exception(error: BaseException, text: str) -> bytes:
     kind = type(error)
     name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-    said = [name, _text(error), text]
-    return json.dumps(said).encode("utf-8", "backslashreplace")
+    described = [name, _text(error), text]
+    return json.dumps(described).encode("utf-8", "backslashreplace")
 
 
 def _text(error: BaseException) -> str:
@@ -224,28 +222,27 @@ def _show(error: BaseException) -> str:
     return f"{type(error).__qualname__}({_text(error)!r})"
 
 
-# --- in the caller
-# ---------------------------------------------------------------------------------
+# --- in the caller -----------------------------------------------------------------------------
 
 
 def bring_back(kind: int, payload: bytes | bytearray, *, as_json: bool) -> Any:
     """Return the value of a message, or raise its exception.
 
     Raises:
-        CallResultError: there is none that could be brought back.
-        CallFailed: the exception of code that is not trusted.
+        CallResultError: the message holds neither, or it cannot be unpickled.
+        CallFailed: the function raised, and ``as_json`` is set.
         BaseException: the function's own.
     """
     if kind == UNABLE:
-        said, text = _read_json(payload, str, (str, type(None)))
-        raise CallResultError(said) from (None if text is None else RemoteTraceback(text))
+        reason, text = _read_json(payload, str, (str, type(None)))
+        raise CallResultError(reason) from (None if text is None else RemoteTraceback(text))
     if as_json:
         if kind == JSON_VALUE:
             return _loads_json(payload)
         if kind == JSON_RAISED:
-            name, said, text = _read_json(payload, str, str, str)
-            shown = f"{name}: {said}" if said else name
-            raise CallFailed(shown, type=name, message=said) from RemoteTraceback(text)
+            name, summary, text = _read_json(payload, str, str, str)
+            shown = f"{name}: {summary}" if summary else name
+            raise CallFailed(shown, type=name, message=summary) from RemoteTraceback(text)
         return _garbled()
     if kind == VALUE:
         return _unpickle(payload)
@@ -260,19 +257,19 @@ def _unpickle(payload: bytes | bytearray) -> Any:
     try:
         return pickle.loads(payload)
     except Exception as why:
-        said = f"what came back cannot be unpickled here: {_show(why)}"
-        raise CallResultError(said) from why
+        reason = f"the answer cannot be unpickled here: {_show(why)}"
+        raise CallResultError(reason) from why
 
 
 def _loads_json(payload: bytes | bytearray) -> Any:
     try:
         return json.loads(payload)
     except (ValueError, RecursionError) as why:
-        raise CallResultError(f"what came back is no JSON: {_show(why)}") from None
+        raise CallResultError(f"the answer is not JSON: {_show(why)}") from None
 
 
 def _read_json(payload: bytes | bytearray, *kinds: type | tuple[type, ...]) -> Any:
-    """A list of values of these types: who sent it is not trusted."""
+    """Parse and check a list of values of these types, from an untrusted sender."""
     values = _loads_json(payload)
     if not isinstance(values, list) or len(values) != len(kinds):
         _garbled()
@@ -282,4 +279,4 @@ def _read_json(payload: bytes | bytearray, *kinds: type | tuple[type, ...]) -> A
 
 
 def _garbled() -> NoReturn:
-    raise CallResultError("what came back is no answer: something inside wrote over it")
+    raise CallResultError("the answer is malformed: something inside wrote to the channel")

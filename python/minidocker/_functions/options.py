@@ -1,4 +1,4 @@
-"""How a function is called in a container: everything that is not the container itself."""
+"""The options of a call: how a function is called, as opposed to the container that it runs in."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 __all__ = ["CALL_OPTIONS", "CallOptions", "IsolatedOptions"]
 
 JSON_LIMIT = 64 * 2**20
-"""Bytes of a result that nobody trusts, unless ``result_limit`` says another number."""
+"""The default ``result_limit`` of untrusted functions, in bytes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CallOptions:
-    """How a function is called: the keywords of `isolated` beside those of `Spec`.
+    """The keywords of `isolated` other than the fields of `Spec`.
 
     Args:
         method: ``"fork"``: the function runs in a copy of this process and sees its memory.
             ``"spawn"``: it runs in a clean interpreter, and is pickled, with its arguments.
-        timeout: seconds until the whole container is ended; None: no limit.
-        result: ``"pickle"``: the value or the exception comes back as it is. ``"json"``: for code
-            that is not trusted: nothing that it sends is unpickled.
+        timeout: seconds until the whole container is killed; None: no limit.
+        result: ``"pickle"``: the value or the exception comes back as it is. ``"json"``: for
+            untrusted code: nothing that it sends is unpickled.
         result_limit: the most bytes that a result, and each captured stream, may have. None: no
             limit with ``"pickle"``, 64 MiB with ``"json"``.
-        preload: modules that a template process has imported before (``"spawn"`` only).
-        capture_output: whether standard output and standard error are collected.
-        text: whether they are decoded (UTF-8).
+        preload: modules that the clean interpreter has imported (``"spawn"`` only).
+        capture_output: collect standard output and standard error.
+        text: decode them, as UTF-8.
 
     Raises:
         SpecError: a value of the wrong kind.
