@@ -471,7 +471,7 @@ INJECTED = Spec(hostname="lab")
 def fail_at(spec, number):
     """Make a call of the plan fail; the error number, or None where that failure is ignored."""
     try:
-        container = fork.ForkedContainer(lambda _: os._exit(9), spec, inject=(number, 13))
+        container = fork.run_in_copy(lambda _: os._exit(9), spec, inject=(number, 13))
     except minidocker.SpawnError as error:
         return error.errno
     assert container.wait().returncode == 9
@@ -522,7 +522,7 @@ def test_the_container_does_not_end_with_the_thread_that_started_it():
         def work(channel):
             os.write(channel, os.read(channel, 10))
 
-        running.append(fork.ForkedContainer(work, Spec()))
+        running.append(fork.run_in_copy(work, Spec()))
 
     thread = threading.Thread(target=start)
     thread.start()

@@ -1,34 +1,38 @@
 """`call` and `isolated`: run a Python function in a container of its own.
 
-The function's own arguments are all that `call` takes beside ``spec``, so that no keyword of a
-function is ever mistaken for one of minidocker's. How it is called (start method, timeout, captured
-output) is said to `isolated`, which takes it before the function does.
+A call goes one way, whatever its start method: `perform` starts a container by the `Starter` that
+`starter` selects, talks with it (``conversation.py``), and brings the answer back
+(``messages.py``). Inside, ``worker.py`` calls the function.
+
+`call` takes only ``spec`` besides the function's arguments, so that no keyword of a function is
+mistaken for an option. `isolated` takes the other options, before the function gets its arguments.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import os
-import socket
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from minidocker._errors import CallError, SpecError
-from minidocker._functions import messages, spawn, worker
-from minidocker._functions.conversation import Conversation, Streams, died
-from minidocker._functions.fork import ForkedContainer, leave
+from minidocker._functions import fork, interpreter, messages, spawn, worker
+from minidocker._functions.container import died, with_interpreter
+from minidocker._functions.conversation import Conversation, Streams
 from minidocker._functions.options import CALL_OPTIONS, CallOptions
+from minidocker._functions.worker import Task
+from minidocker._run.process import start as execute
 from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from minidocker._functions.conversation import Answer
+    from minidocker._functions.container import Starter
     from minidocker._functions.options import IsolatedOptions
     from minidocker._run.completed import Usage
-    from minidocker._run.process import Start
+    from minidocker._run.launch import Launch
+    from minidocker._run.process import Popen, Start
 
 __all__ = ["CompletedCall", "Isolated", "call", "isolated"]
 
@@ -40,13 +44,13 @@ _DEFAULT = CallOptions()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CompletedCall(Generic[T]):
-    """What `Isolated.run` returns.
+    """The result of `Isolated.run`.
 
     Attributes:
-        value: what the function returned.
-        stdout: what was written to its standard output, where that was captured; else None.
-        stderr: likewise for standard error.
-        usage: what it used up, or None where its container had to be ended.
+        value: the value that the function returned.
+        stdout: its standard output, or None if that was not captured.
+        stderr: its standard error, likewise.
+        usage: the resources that it used, or None if its container had to be killed.
     """
 
     value: T
@@ -69,7 +73,7 @@ def call(function: Callable[..., T], /, *args: Any, spec: Any = None, **kwargs: 
     types cannot tell from them; ``isolated(spec=spec)(function)(...)`` is checked there too.
 
     Args:
-        function: what is called.
+        function: the function.
         *args: its arguments.
         spec: the container; by default one with every namespace of `NamespaceOptions.all`.
         **kwargs: its keyword arguments.
@@ -78,16 +82,18 @@ def call(function: Callable[..., T], /, *args: Any, spec: Any = None, **kwargs: 
         BaseException: whatever the function raised, with the remote traceback as its ``__cause__``.
         CallExited: it ended its interpreter.
         CallKilled: a signal ended it.
-        CallLimitExceeded: a resource limit did.
+        CallLimitExceeded: a resource limit ended it.
         CallResultError: its value, or its exception, cannot be brought back.
-        SpecError: wrong on any machine; nothing was created.
+        SpecError: the request is wrong on any machine; nothing was created.
         SpawnError: the kernel refused a step, which its ``step`` names; nothing is left.
     """
-    return perform(function, args, kwargs, Spec.of(spec, {}), _DEFAULT, usage=False).value
+    where = Spec.of(spec, {})
+    value: T = _call(function, args, kwargs, where, _DEFAULT, usage=False).value
+    return value
 
 
 class Isolated(Generic[P, T]):
-    """A function that runs in a container of its own: what `isolated` makes of it.
+    """A function that runs in a container of its own; `isolated` makes it.
 
     Calling it calls the function in a new container, as `call` does. ``__wrapped__`` is the
     function itself.
@@ -100,27 +106,28 @@ class Isolated(Generic[P, T]):
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        function = self.__wrapped__
-        return perform(function, args, kwargs, self.spec, self.options, usage=False).value
+        how = (self.spec, self.options)
+        value: T = _call(self.__wrapped__, args, kwargs, *how, usage=False).value
+        return value
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> CompletedCall[T]:
-        """Call the function; its value with the captured output and what it used up.
+        """Call the function; return its value, the captured output and the resources used.
 
         Raises:
             CallTimeout: the time was up.
-            BaseException: as for `call`. A `CallError` has the output so far.
+            BaseException: as for `call`. A `CallError` has the output up to then.
         """
-        return perform(self.__wrapped__, args, kwargs, self.spec, self.options)
+        return _call(self.__wrapped__, args, kwargs, self.spec, self.options)
 
     @overload
     def __get__(self, instance: None, owner: type) -> Isolated[P, T]: ...
     @overload
     def __get__(self, instance: object, owner: type | None = None) -> Isolated[..., T]: ...
     def __get__(self, instance: object | None, owner: type | None = None) -> Isolated[..., T]:
-        """As a method: bound to its instance."""
+        """Bind a method to its instance."""
         if instance is None:
             return self
-        # Types, too, are functions here, which have no __get__.
+        # Not every callable has a __get__: types have none.
         function: Callable[..., T] = self.__wrapped__
         bound = functools.partial(function, instance)
         return Isolated(bound, self.spec, self.options)
@@ -140,7 +147,7 @@ class Isolated(Generic[P, T]):
 
 
 class Decorator(Protocol):
-    """What `isolated` returns where it has options: it keeps the function's types."""
+    """The result of `isolated` with options; it keeps the function's types."""
 
     def __call__(self, function: Callable[P, T], /) -> Isolated[P, T]: ...
 
@@ -162,21 +169,20 @@ def isolated(
         minidocker.isolated(method="spawn", preload=["numpy"])(solve)(matrix)
 
     Args:
-        function: what is decorated, where there are no options.
+        function: the function, if there are no options.
         spec: the container; a field of `Spec` given as a keyword overrides that one field.
         **options: the fields of `Spec`, and:
 
-            - ``method``: ``"fork"`` (the default): a copy of this process, which sees its memory;
-              nothing is pickled but the result. ``"spawn"``: a clean interpreter; the function and
-              its arguments are pickled, with cloudpickle where it is installed and needed.
-            - ``timeout``: seconds until the whole container is ended.
-            - ``result``: ``"pickle"`` (the default), or ``"json"``: for code that is not trusted;
-              what comes back is not unpickled, and an exception comes back as a `CallFailed`.
+            - ``method``: ``"fork"`` (the default): in a copy of this process, which sees its
+              memory; only the result is pickled. ``"spawn"``: in a clean interpreter; the function
+              and its arguments are pickled, with cloudpickle if it is installed and needed.
+            - ``timeout``: seconds until the whole container is killed.
+            - ``result``: ``"pickle"`` (the default), or ``"json"`` for untrusted code: nothing that
+              it sends is unpickled, and its exception is raised as a `CallFailed`.
             - ``result_limit``: the most bytes of a result, and of each captured stream.
-            - ``preload``: modules that ``"spawn"`` has imported already, in a template process.
-            - ``capture_output``: whether standard output and standard error are collected; see
-              `Isolated.run`.
-            - ``text``: whether they are decoded.
+            - ``preload``: modules that the clean interpreter of ``"spawn"`` has imported.
+            - ``capture_output``: collect standard output and standard error; see `Isolated.run`.
+            - ``text``: decode them, as UTF-8.
 
     Raises:
         SpecError: an option that does not exist, or a value of the wrong kind.
@@ -190,115 +196,88 @@ def isolated(
     return decorate if function is None else decorate(function)
 
 
-def perform(
-    function: Callable[..., T],
+# --- the way of a call -------------------------------------------------------------------------
+
+
+def _call(
+    function: Callable[..., Any],
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     spec: Spec,
-    options: CallOptions,
-    *,
-    usage: bool = True,
-) -> CompletedCall[T]:
-    """Call a function in a new container. ``usage``: whether what it used up is asked for."""
-    _check(function)
-    if options.method == "fork":
-        return _by_fork(function, args, kwargs, spec, options)
-    request = worker.task(
-        function, tuple(args), dict(kwargs), as_json=options.result == "json", last=True
-    )
-
-    def start(
-        outputs: tuple[int, int] | None, timeout: float | None
-    ) -> tuple[spawn.Spawned | spawn.Executed, bytes]:
-        running, first = spawn.spawn(
-            spec, preload=tuple(options.preload), outputs=outputs, timeout=timeout
-        )
-        return running, first + request
-
-    return converse(start, options, usage=usage)
-
-
-def enter(
-    start: Start,
-    function: Callable[..., T],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-) -> T:
-    """Call a function in a container that runs already: in a fresh interpreter.
-
-    Never in a copy of this process: whoever is inside could trace the copy, and read there what
-    this process has in its memory.
-
-    Args:
-        start: starts a command inside, as `minidocker._run.process.start` does.
-        function: what is called.
-        args: its arguments.
-        kwargs: its keyword arguments.
-    """
-    _check(function)
-    request = worker.task(function, tuple(args), dict(kwargs), last=True)
-
-    def execute(
-        outputs: tuple[int, int] | None, timeout: float | None
-    ) -> tuple[spawn.Executed, bytes]:
-        running, first = spawn.execute(start, outputs=outputs, timeout=timeout)
-        return running, first + request
-
-    value: T = converse(execute, _DEFAULT, usage=False).value
-    return value
-
-
-def _check(function: object) -> None:
-    if not callable(function):
-        reason = f"it is a {type(function).__name__}: give what can be called"
-        raise SpecError(reason, option="function", value=function)
-    worker.check_not_loading_main()
-
-
-def _by_fork(
-    function: Callable[..., T],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    spec: Spec,
-    options: CallOptions,
-) -> CompletedCall[T]:
-    def work(channel: int) -> None:
-        reply = messages.answer(function, args, kwargs, as_json=options.result == "json")
-        leave()
-        worker.write(channel, reply)
-
-    def start(
-        outputs: tuple[int, int] | None, timeout: float | None
-    ) -> tuple[ForkedContainer, bytes]:
-        return ForkedContainer(work, spec, outputs=outputs, timeout=timeout), b""
-
-    return converse(start, options)
-
-
-def converse(
-    start: Callable[[tuple[int, int] | None, float | None], tuple[Any, bytes]],
     options: CallOptions,
     *,
     usage: bool = True,
 ) -> CompletedCall[Any]:
-    """Start a container, send it what it needs, and bring its answer back.
+    task = Task(function, tuple(args), dict(kwargs), options.result == "json")
+    return perform(task, starter(spec, options), options, usage=usage)
+
+
+def enter(
+    execute: Start,
+    function: Callable[..., T],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> T:
+    """Call a function in a container that runs already.
 
     Args:
-        start: starts it, given the descriptors for its output and the seconds that there are.
-        options: how the function is called.
-        usage: whether what it used up is asked for.
+        execute: starts a command inside, as `minidocker._run.process.start` does.
+        function: the function.
+        args: its arguments.
+        kwargs: its keyword arguments.
     """
-    deadline = None if options.timeout is None else time.monotonic() + options.timeout
+    task = Task(function, tuple(args), dict(kwargs))
+    start = functools.partial(interpreter.start, execute)
+    value: T = perform(task, start, _DEFAULT, usage=False).value
+    return value
+
+
+def starter(spec: Spec, options: CallOptions) -> Starter:
+    """Return the function that starts a container by the start method of the options."""
+    if options.method == "fork":
+        return functools.partial(fork.start, spec)
+    preload = tuple(options.preload)
+    if spec.network is None or isinstance(spec.network, str):
+        return functools.partial(spawn.start, spec, preload=preload)
+    own = dataclasses.replace(with_interpreter(spec), init=spec.namespaces.pid)
+
+    def in_own(launch: Launch, args: Any, options: Mapping[str, Any]) -> Popen[Any]:
+        return execute(launch, args, {**options, "spec": own})
+
+    return functools.partial(interpreter.start, in_own, preload=preload)
+
+
+def perform(
+    task: Task, start: Starter, options: CallOptions, *, usage: bool = True
+) -> CompletedCall[Any]:
+    """Start a container for a task, and bring its answer back.
+
+    Args:
+        task: the task.
+        start: starts the container.
+        options: the timeout and the form of the result.
+        usage: whether the resources that it used are asked for, which takes a moment longer.
+    """
+    _check(task.function)
+    started = time.monotonic()
     streams = Streams(options.limit) if options.capture_output else None
+    completely = usage or streams is not None
     try:
-        running, request = start(None if streams is None else streams.inside, options.timeout)
+        outputs = None if streams is None else streams.inside
+        container = start(task, outputs=outputs, timeout=options.timeout)
         try:
-            completely = usage or streams is not None
-            answer = _converse(running, request, options, streams, deadline, completely=completely)
-            ended = running.wait(answered=answer is not None and not completely)
-            running.close()
+            conversation = Conversation(
+                container,
+                streams=streams,
+                timeout=options.timeout,
+                since=started,
+                limit=options.limit,
+            )
+            answer = conversation.finish(completely=completely)
+            ended = container.wait(answered=answer is not None and not completely)
+            container.close()
         except BaseException:
-            running.abandon()
+            container.abandon()
             raise
     except CallError as error:
         error.stdout, error.stderr = _collected(streams, options)
@@ -310,32 +289,20 @@ def converse(
     try:
         if answer is None:
             raise died(ended)
-        as_json = options.result == "json"
-        value = messages.bring_back(answer.kind, answer.payload, as_json=as_json)
+        value = messages.bring_back(answer.kind, answer.payload, as_json=task.as_json)
     except CallError as error:
-        # One that the function itself got from a call of its own has its own output.
+        # An error from a call that the function itself made has its own output.
         if error.stdout is None and error.stderr is None:
             error.stdout, error.stderr = stdout, stderr
         raise
     return CompletedCall(value, stdout, stderr, ended.usage)
 
 
-def _converse(
-    running: Any,
-    request: bytes,
-    options: CallOptions,
-    streams: Streams | None,
-    deadline: float | None,
-    *,
-    completely: bool,
-) -> Answer | None:
-    remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-    talk = Conversation(
-        running, streams=streams, timeout=remaining, limit=options.limit, said=options.timeout
-    )
-    if request:
-        talk.send(request)
-    return talk.finish(completely=completely)
+def _check(function: object) -> None:
+    if not callable(function):
+        reason = f"it is a {type(function).__name__}: give what can be called"
+        raise SpecError(reason, option="function", value=function)
+    worker.check_not_loading_main()
 
 
 def _collected(
@@ -347,9 +314,3 @@ def _collected(
     if options.text:
         return stdout.decode(errors="replace"), stderr.decode(errors="replace")
     return stdout, stderr
-
-
-def hang_up(channel: int) -> None:
-    """Say that no task will follow: whoever else has a copy of the descriptor."""
-    with socket.socket(fileno=os.dup(channel)) as connection:
-        connection.shutdown(socket.SHUT_WR)

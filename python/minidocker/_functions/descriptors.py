@@ -1,8 +1,8 @@
-"""Descriptors of calls that are under way.
+"""The descriptors of calls in progress.
 
-A process that is forked meanwhile has copies of them, and a pipe that it holds never seems to end.
-The copies that this package makes close them: the engine keeps the list, since it knows which of
-them there were when a copy got its descriptors.
+A process that is forked during a call inherits them, and a pipe shows no end of file while such a
+process keeps it open. So the copies that this package makes close them. The list is the core's,
+which knows the descriptors that existed at the moment of a fork.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ if sys.platform == "linux":
     from minidocker import _core
 
 
-def note(*fds: int) -> None:
-    """Take note of descriptors that a forked copy of this process has to close."""
+def hold(*fds: int) -> None:
+    """Have the forked copies of this process close these descriptors."""
     _core.hold(fds)
 
 
-def close(*fds: int) -> None:
-    """Close descriptors that were noted."""
+def release(*fds: int) -> None:
+    """Close held descriptors, each once; ignore those that are not held."""
     _core.release(fds)

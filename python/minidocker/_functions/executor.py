@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack
 
 from minidocker._errors import CallError, CallResultError, CallTimeout, Error
 from minidocker._functions import messages
-from minidocker._functions.call import hang_up, perform
-from minidocker._functions.conversation import GRACE, Conversation, died, end
-from minidocker._functions.fork import ForkedContainer
+from minidocker._functions.call import perform, starter
+from minidocker._functions.container import died, end
+from minidocker._functions.conversation import GRACE, Conversation
 from minidocker._functions.options import CallOptions
-from minidocker._functions.spawn import spawn
-from minidocker._functions.worker import check_not_loading_main, serve, task
+from minidocker._functions.worker import Task, check_not_loading_main
 from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from minidocker._functions.container import FunctionContainer, Starter
     from minidocker._spec.spec import SpecOptions
 
 __all__ = ["BrokenContainer", "ContainerExecutor"]
@@ -48,28 +48,28 @@ class ContainerExecutor(Executor):
         with minidocker.ContainerExecutor(spec=minidocker.Spec(hostname="lab")) as pool:
             print(list(pool.map(simulate, range(100))))
 
-    What differs: every task has a container of its own, unless ``max_tasks_per_child`` says else,
-    so that nothing of one is seen by the next; with the method ``"fork"`` only the result is
-    pickled then. A task whose container dies gets a `BrokenContainer`, and the pool goes on; only
-    an initializer that fails breaks the whole pool.
+    By default, every task has a container of its own, so that no task sees traces of another, and
+    with the method ``"fork"`` only the result is pickled: see ``max_tasks_per_child``. A task whose
+    container dies raises a `BrokenContainer`, and the pool goes on; only an initializer that fails
+    breaks the whole pool.
 
     Args:
-        max_workers: how many containers run at the same time; by default as many as there are CPUs.
+        max_workers: how many containers run at the same time; by default the number of CPUs.
         spec: the container; a field of `Spec` given as a keyword overrides that one field.
         method: ``"fork"`` or ``"spawn"``: see `isolated`.
         initializer: called in each container before its first task.
         initargs: its arguments.
-        max_tasks_per_child: how many tasks a container gets, one after another; None: no limit.
+        max_tasks_per_child: how many tasks a container performs, one after another; None: no limit.
             Above 1 functions are pickled, with both methods.
-        timeout: seconds that a task may take, its container included; then it gets a `CallTimeout`.
-        result: ``"pickle"``, or ``"json"`` for code that is not trusted: see `isolated`.
+        timeout: seconds for a task, its container included; then it raises a `CallTimeout`.
+        result: ``"pickle"``, or ``"json"`` for untrusted code: see `isolated`.
         result_limit: the most bytes of a result.
-        preload: modules that ``"spawn"`` has imported already.
+        preload: modules that the clean interpreter of ``"spawn"`` has imported.
         **options: fields of `Spec`.
 
     Raises:
         SpecError: an option that does not exist, or a value of the wrong kind.
-        ValueError: a number of workers or tasks that is none.
+        ValueError: a number of workers or tasks below 1.
         TypeError: an initializer that cannot be called.
     """
 
@@ -88,7 +88,7 @@ class ContainerExecutor(Executor):
         preload: Sequence[str] = (),
         **options: Unpack[SpecOptions],
     ) -> None:
-        self._spec = Spec.of(spec, options)
+        where = Spec.of(spec, options)
         self._options = CallOptions(
             method=method,
             timeout=timeout,
@@ -96,6 +96,7 @@ class ContainerExecutor(Executor):
             result_limit=result_limit,
             preload=preload,
         )
+        self._start = starter(where, self._options)
         if max_workers is None:
             max_workers = len(os.sched_getaffinity(0))
         elif max_workers <= 0:
@@ -116,9 +117,9 @@ class ContainerExecutor(Executor):
         weakref.finalize(self, _end_later, self._threads, self._workers)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run a function in a container; its `concurrent.futures.Future`.
+        """Run a function in a container; return its `concurrent.futures.Future`.
 
-        A future that runs already cannot be cancelled.
+        A future that is running cannot be cancelled.
 
         Raises:
             RuntimeError: the executor has been shut down.
@@ -135,7 +136,7 @@ class ContainerExecutor(Executor):
         chunksize: int = 1,
         **others: Any,
     ) -> Iterator[T]:
-        """Return an iterator over what the function makes of the items, in their order.
+        """Return an iterator over the function's values, in the order of the items.
 
         Args:
             fn: takes as many arguments as there are iterables.
@@ -143,7 +144,7 @@ class ContainerExecutor(Executor):
             timeout: seconds from now until every result must be there, else the iterator raises
                 TimeoutError.
             chunksize: how many items are one task, and share a container.
-            **others: what `concurrent.futures.Executor.map` takes besides, in this version of
+            **others: further arguments of `concurrent.futures.Executor.map` in this version of
                 Python.
 
         Raises:
@@ -158,7 +159,7 @@ class ContainerExecutor(Executor):
         return _flat(super().map(work, chunks, timeout=timeout, **others))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more tasks.
+        """Refuse further tasks.
 
         Args:
             wait: whether to wait until every task has ended.
@@ -172,8 +173,8 @@ class ContainerExecutor(Executor):
 
     def _check(self) -> None:
         if self._broken is not None:
-            said = "the initializer of a container failed, so that the pool is not usable any more"
-            raise BrokenContainer(said) from self._broken
+            reason = "the initializer of a container failed, so the pool is not usable any more"
+            raise BrokenContainer(reason) from self._broken
 
     # --- in the pool's threads -----------------------------------------------------------------
 
@@ -185,8 +186,8 @@ class ContainerExecutor(Executor):
             return self._run_with_others(function, args, kwargs)
         except _InitializerFailedError as failed:
             self._broken = failed.__cause__ or failed
-            said = f"the initializer of a container failed: {self._broken!r}"
-            raise BrokenContainer(said) from self._broken
+            reason = f"the initializer of a container failed: {self._broken!r}"
+            raise BrokenContainer(reason) from self._broken
         except (CallTimeout, CallResultError, BrokenContainer):
             raise
         except CallError as error:
@@ -196,18 +197,20 @@ class ContainerExecutor(Executor):
 
     def _run_alone(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
         if self._initialize is None:
-            how = (self._spec, self._options)
-            return perform(function, args, kwargs, *how, usage=False).value
-        arguments = (*self._initialize, function, args, kwargs)
-        how = (self._spec, self._options)
-        outcome = perform(_run_initialized, arguments, {}, *how, usage=False).value
-        value: T = _value(outcome)
+            value: T = self._perform(function, args, kwargs)
+        else:
+            initialized = (*self._initialize, function, args, kwargs)
+            value = _value(self._perform(_run_initialized, initialized, {}))
         return value
+
+    def _perform(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        task = Task(function, tuple(args), kwargs, self._options.result == "json")
+        return perform(task, self._start, self._options, usage=False).value
 
     def _run_with_others(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
         worker: _Worker | None = getattr(self._local, "worker", None)
         if worker is None:
-            worker = self._local.worker = _Worker(self._spec, self._options, self._initialize)
+            worker = self._local.worker = _Worker(self._start, self._options, self._initialize)
             self._workers.add(worker)
         try:
             value: T = worker.run(function, args, kwargs)
@@ -229,7 +232,7 @@ def _end_later(threads: ThreadPoolExecutor, workers: set[_Worker]) -> None:
     """Close the containers once the threads have ended."""
     threads.shutdown(wait=False)
     if not any(thread.is_alive() for thread in threads._threads):
-        # At the end of the interpreter, for example, which has waited for them.
+        # For example at the end of the interpreter, which has joined them.
         _close(workers)
         return
 
@@ -254,10 +257,10 @@ def _run_initialized(
     args: Any,
     kwargs: Any,
 ) -> Any:
-    """Say apart, in a way that JSON can bring back, who raised an exception."""
+    """Distinguish an exception of the initializer from the function's, in values that JSON has."""
     try:
         initializer(*initargs)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it breaks the pool
+    except Exception as error:  # noqa: BLE001 - any exception breaks the pool
         return [_FAILED, f"{type(error).__qualname__}: {error}"]
     return [None, function(*args, **kwargs)]
 
@@ -270,30 +273,23 @@ def _value(outcome: Any) -> Any:
 
 
 def _is_the_functions_own(error: CallError) -> bool:
-    """Whether it was raised inside: by a call that the function itself made."""
+    """Return whether it was raised inside, by a call that the function itself made."""
     return isinstance(error.__cause__, messages.RemoteTraceback)
 
 
 class _Worker:
-    """A container that gets one task after another, for one thread."""
+    """A container that performs one task after another, for one thread."""
 
     def __init__(
-        self, spec: Spec, options: CallOptions, initialize: tuple[Any, tuple[Any, ...]] | None
+        self, start: Starter, options: CallOptions, initialize: tuple[Any, tuple[Any, ...]] | None
     ) -> None:
         self.tasks = 0
         self.is_dead = False
         self._options = options
         self._owner = os.getpid()
-        self._running: Any
         check_not_loading_main()
-        if options.method == "fork":
-            self._running = ForkedContainer(serve, spec, timeout=options.timeout)
-            self._first = b""
-        else:
-            self._running, self._first = spawn(
-                spec, preload=tuple(options.preload), timeout=options.timeout
-            )
-        self._talk = Conversation(self._running, limit=options.limit)
+        self._container: FunctionContainer | None = start(None, timeout=options.timeout)
+        self._conversation = Conversation(self._container, limit=options.limit)
         if initialize is not None:
             self._begin(*initialize)
 
@@ -310,38 +306,38 @@ class _Worker:
         return value
 
     def _ask(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        as_json = self._options.result == "json"
-        request = self._first + task(function, args, kwargs, as_json=as_json)
-        self._first = b""
+        assert self._container is not None
+        task = Task(function, args, kwargs, self._options.result == "json")
+        request = task.message()
         try:
-            self._talk.limit_time(self._options.timeout)
-            answer = self._talk.ask(request)
+            self._conversation.limit_time(self._options.timeout)
+            answer = self._conversation.ask(request)
         except BaseException:
-            end(self._running)
+            end(self._container)
             self.is_dead = True
             raise
         if answer is None:
             self.is_dead = True
-            raise died(self._running.wait())
-        return messages.bring_back(answer.kind, answer.payload, as_json=as_json)
+            raise died(self._container.wait())
+        return messages.bring_back(answer.kind, answer.payload, as_json=task.as_json)
 
     def close(self) -> None:
         """Let the container end, and reap it."""
-        if self._running is None or self._owner != os.getpid():
-            # In a forked process, it is another one's.
+        if self._container is None or self._owner != os.getpid():
+            # In a forked process, the container is the parent's.
             return
-        running, self._running = self._running, None
+        container, self._container = self._container, None
         if not self.is_dead:
-            hang_up(running.channel)
-            self._talk.limit_time(GRACE)
+            self._conversation.hang_up()
+            self._conversation.limit_time(GRACE)
             with contextlib.suppress(CallTimeout):
-                self._talk.finish()
-            end(running)
-        running.close()
+                self._conversation.finish()
+            end(container)
+        container.close()
 
 
 def _nothing() -> None:
-    """What a container does that is only to be initialized."""
+    """Do nothing: the task of a container that is only initialized."""
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -359,7 +355,7 @@ def _flat(chunks: Iterator[list[T]]) -> Iterator[T]:
         for chunk in chunks:
             yield from chunk
     finally:
-        # What has not begun is cancelled when the iterator is given up.
+        # Closing the iterator cancels the chunks that have not begun.
         close = getattr(chunks, "close", None)
         if close is not None:
             close()

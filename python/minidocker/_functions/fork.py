@@ -1,14 +1,13 @@
-"""Start method "fork": the function runs in a copy of this process.
+"""Start a function in a copy of this process.
 
-`_core.fork` makes the copy: see ``core/src/launch/fork.rs``. What the copy then changes about
-itself is what `multiprocessing` changes in its forked processes, and what follows from being in a
-container.
+`_core.fork` makes the copy: see ``core/src/launch/fork.rs``. The copy then resets what
+`multiprocessing` resets in its forked processes, and what does not work in a container.
 
-What is true of threads: the copy has only the thread that made it. The C library's locks (of malloc
-and stdio) and Python's own are fit for use in it, whoever held them. Any other lock that another
-thread held at that moment stays locked in the copy; that is what Python (from 3.12 on) warns of
-when `os.fork` is called in a process with threads, and it is as true here. There is no warning,
-since this is not `os.fork` and since the default would give one at every call in Jupyter.
+The copy has only the thread that made it. The locks of the C library (malloc, stdio) and of Python
+itself are usable there, whoever held them. Any other lock that another thread held stays locked for
+ever. That is why Python 3.12 and later warn when `os.fork` is called in a process with threads, and
+it holds here too. There is no warning here: this is not `os.fork`, and Jupyter, which always has
+threads, would show one at every call.
 """
 
 from __future__ import annotations
@@ -21,18 +20,17 @@ import functools
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from minidocker._errors import CallTimeout
-from minidocker._functions.conversation import Ended
+from minidocker._functions import worker
+from minidocker._functions.container import Ended, FunctionContainer, with_interpreter
 from minidocker._run.completed import Usage
 from minidocker._run.session import kill_session
 from minidocker._spec import accounts
-from minidocker._spec.mounts import Mount
 
 if sys.platform == "linux":
     from minidocker import _core
@@ -40,69 +38,123 @@ if sys.platform == "linux":
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from minidocker._functions.worker import Task
     from minidocker._spec.spec import Spec
 
-__all__ = ["ForkedContainer", "with_interpreter"]
+__all__ = ["Copy", "ForkedContainer", "fork", "run_in_copy", "start"]
 
 
-class ForkedContainer:
-    """A `Running` (see ``conversation.py``) whose command is a copy of this process.
+def start(
+    spec: Spec,
+    task: Task | None,
+    *,
+    outputs: tuple[int, int] | None = None,
+    timeout: float | None = None,
+) -> ForkedContainer:
+    """Start a container whose process is a copy of this one; see `container.Starter`."""
+    work = worker.serve if task is None else functools.partial(worker.run, task)
+    return run_in_copy(work, spec, outputs=outputs, timeout=timeout)
+
+
+def run_in_copy(
+    work: Callable[[int], None],
+    spec: Spec,
+    *,
+    outputs: tuple[int, int] | None = None,
+    timeout: float | None = None,
+    inject: tuple[int, int] | None = None,
+) -> ForkedContainer:
+    """Fork into a container; call ``work`` there with the copy's end of the channel.
+
+    The copy ends when ``work`` returns. For the other arguments and what is raised, see `fork`.
+    """
+    forked = fork(spec, outputs=outputs, timeout=timeout, inject=inject)
+    if isinstance(forked, Copy):
+        _become(work, forked.channel, outputs)
+    return forked
+
+
+def fork(
+    spec: Spec,
+    *,
+    outputs: tuple[int, int] | None = None,
+    timeout: float | None = None,
+    inject: tuple[int, int] | None = None,
+) -> ForkedContainer | Copy:
+    """Fork into a container, and return in both processes, like the system call.
+
+    The copy must call `forget_the_callers`, and must never return into frames that belong to the
+    caller's work.
 
     Args:
-        work: called in the copy with the descriptor of its end of the channel. When it returns, the
-            copy ends with status 0. None: the constructor returns in the copy too, which ``copied``
-            tells; the copy has to do then what `become` does.
         spec: the container.
-        outputs: what its standard output and error are; None: what this process's are.
-        timeout: seconds until the container must have been made.
-        inject: for tests: the call of that number fails with that error number.
+        outputs: descriptors for its standard output and error; None: it shares this process's.
+        timeout: seconds until the container must have started.
+        inject: for tests: the system call of that number fails with that error number.
 
     Raises:
-        SpecError: wrong on any machine; nothing was created.
+        SpecError: the request is wrong on any machine; nothing was created.
         SpawnError: the kernel refused a step; nothing is left.
-        CallTimeout: the time was up before the container was made.
+        CallTimeout: the time was up before the container had started.
+    """
+    spec = with_interpreter(spec)
+    command = how(spec, outputs)
+    sys.audit("os.fork")
+    # Both processes would write what is in the buffers.
+    worker.flush_outputs()
+    container = ForkedContainer(spec)
+    try:
+        if not _core.fork(spec.core(), command, container, timeout=timeout, inject=inject):
+            return Copy(container.channel)
+        container.check()
+    except _core.DeadlineReached:
+        reason = f"the container had not been made after {timeout} seconds"
+        raise CallTimeout(reason, timeout=timeout) from None
+    except BaseException:
+        container.abandon()
+        raise
+    return container
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Copy:
+    """What `fork` returns in the copy.
+
+    Attributes:
+        channel: its end of the channel.
     """
 
-    channel = -1
-    copied = False
+    channel: int
+
+
+class ForkedContainer(FunctionContainer):
+    """A container whose process is a copy of this one. `fork` makes it."""
+
     is_ours = True
+    # `_core.fork` sets these two, and the channel, before a signal handler can raise.
     _process: _core.Process | None = None
     _pidfd = -1
     _reaped = False
 
-    def __init__(
-        self,
-        work: Callable[[int], None] | None,
-        spec: Spec,
-        *,
-        outputs: tuple[int, int] | None = None,
-        timeout: float | None = None,
-        inject: tuple[int, int] | None = None,
-    ) -> None:
-        self._spec = spec = with_interpreter(spec)
-        command = how(spec, outputs)
-        sys.audit("os.fork")
-        # What is in the buffers would be written twice.
-        for stream in (sys.stdout, sys.stderr):
-            _flush(stream)
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
         self._generation = _generation
         self._started = time.monotonic()
-        try:
-            if not _core.fork(spec.core(), command, self, timeout=timeout, inject=inject):
-                if work is None:
-                    self.copied = True
-                    return
-                become(work, self.channel, outputs)
-            assert self._process is not None
-            self.pid = self._process.pid
-            if self._pidfd < 0:
-                raise _core.prepare_error(errno.EMFILE)
-        except _core.DeadlineReached:
-            said = f"the container had not been made after {timeout} seconds"
-            raise CallTimeout(said, timeout=timeout) from None
-        except BaseException:
-            self.abandon()
-            raise
+
+    def check(self) -> None:
+        """Check that the container is complete.
+
+        Raises:
+            OSError: there was no descriptor left for its process.
+        """
+        if self._pidfd < 0:
+            raise _core.prepare_error(errno.EMFILE)
+
+    @property
+    def pid(self) -> int:
+        """The pid of its first process."""
+        assert self._process is not None
+        return self._process.pid
 
     def ends(self) -> int:
         return self._pidfd
@@ -117,32 +169,26 @@ class ForkedContainer:
             elif not self._reaped:
                 self._process.send_signal(signal.SIGKILL)
 
-    def wait(self, *, answered: bool = False) -> Ended:  # noqa: ARG002 - a `Running`'s
+    def wait(self, *, answered: bool = False) -> Ended:  # noqa: ARG002 - this process reaps it anyway
         assert self._process is not None
         exited = self._process.wait(block=True)
         assert exited is not None
         self._reaped = True
         if not self._spec.namespaces.pid:
-            # What the function left running is in no PID namespace that ends with init.
+            # No PID namespace ends what the function left running.
             kill_session(self._process.pid, reaped=True)
         pidfd, self._pidfd = self._pidfd, -1
         _core.release([pidfd])
         status, used = exited
         code = None if status is None else os.waitstatus_to_exitcode(status)
         if used is None or code == -signal.SIGKILL:
-            # Of a container that had to be ended, init reports nothing.
+            # A container that was killed has no report of its init.
             return Ended(code, None)
         user, system, peak = used
         wall = time.monotonic() - self._started
         return Ended(code, Usage(wall=wall, user=user, system=system, peak=peak))
 
-    def close(self) -> None:
-        """Give the channel back."""
-        channel, self.channel = self.channel, -1
-        _core.release([channel])
-
     def abandon(self) -> None:
-        """End it, and give everything back, however far it came."""
         if self._process is not None and self._generation == _generation:
             if not self._reaped or self._pidfd >= 0:
                 self.kill()
@@ -150,51 +196,26 @@ class ForkedContainer:
             self.close()
 
     def __del__(self) -> None:
-        # An exception may have come in between, a Ctrl-C for one. With the caller it ends anyway.
+        # An exception, such as a KeyboardInterrupt, may have come before the owner had a reference.
         if self._process is not None and not sys.is_finalizing():
             self.abandon()
 
 
-# Of this process among those that it was forked from: their containers are not its own.
+# Counts the forks between this process and the first one: the containers of an ancestor are not
+# this process's. Pids cannot tell, since PID namespaces repeat them.
 _generation = 0
 
 
 def _next_generation() -> None:
-    global _generation  # noqa: PLW0603 - what this process is
+    global _generation  # noqa: PLW0603 - a fact about this process
     _generation += 1
 
 
 os.register_at_fork(after_in_child=_next_generation)
 
 
-def with_interpreter(spec: Spec) -> Spec:
-    """A container for a function: where the profile hides homes and /tmp, this Python is shown.
-
-    Interpreters and virtual environments are often there, and nothing could be imported without
-    them. They are mounted where they are, read-only.
-    """
-    if spec.profile != "untrusted" or spec.rootfs is not None or not spec.namespaces.mount:
-        return spec
-    made: Spec | None = spec.__dict__.get("_with_interpreter")
-    if made is None:
-        prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
-        home = os.path.expanduser("~")
-        shown = [
-            Mount(prefix, prefix, read_only=True)
-            # The shortest first: one may be in another.
-            for prefix in sorted(prefixes)
-            # A prefix such as / or /usr is there anyway, and the home itself stays hidden.
-            if os.path.isdir(prefix)
-            and os.path.commonpath((prefix, "/usr")) == "/"
-            and os.path.commonpath((prefix, home)) != prefix
-        ]
-        made = dataclasses.replace(spec, mounts=[*shown, *spec.mounts])
-        object.__setattr__(spec, "_with_interpreter", made)
-    return made
-
-
 def how(spec: Spec, outputs: tuple[int, int] | None = None) -> _core.Command:
-    """What the copy is inside, as a command without anything to execute."""
+    """Describe the copy: a command with nothing to execute."""
     stdio = (-1, -1, -1) if outputs is None else (-1, *outputs)
     if spec.user is None:
         return _how(stdio, None, None)
@@ -222,64 +243,37 @@ def _how(stdio: tuple[int, int, int], user: int | None, group: int | None) -> _c
     )
 
 
-# --- in the copy
-# -----------------------------------------------------------------------------------
+# --- in the copy -------------------------------------------------------------------------------
 
 
-def become(work: Callable[[int], None], channel: int, outputs: tuple[int, int] | None) -> NoReturn:
-    """Run ``work`` in the copy, and end it: nothing of the caller's may go on here."""
+def _become(work: Callable[[int], None], channel: int, outputs: tuple[int, int] | None) -> NoReturn:
+    """Run ``work``, and end the process, so that nothing of the caller's goes on in the copy."""
     code = 1
     try:
         code = _work(work, channel, outputs)
     except BaseException:  # noqa: BLE001 - the copy ends here, whatever it is
         traceback.print_exc()
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            _flush(stream)
+        worker.flush_outputs()
         os._exit(code)
 
 
 def _work(work: Callable[[int], None], channel: int, outputs: tuple[int, int] | None) -> int:
     if outputs is not None:
-        # The descriptors are in place.
-        reopen_outputs()
-    # What this process's input was is the caller's to read.
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
+        worker.reopen_outputs()
+    empty_input()
     forget_the_callers()
     try:
         work(channel)
     except SystemExit as end:
         return _exit_status(end.code)
     finally:
-        leave()
+        worker.leave()
     return 0
 
 
-def reopen_outputs() -> None:
-    """Make Python write to what the standard output and error of the process are by now."""
-    sys.stdout, sys.stderr = (
-        open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - for as long as the process lives
-        for number in (1, 2)
-    )
-
-
-def leave() -> None:
-    """What an interpreter does before it ends. What has been done already is not done again."""
-    if threading.active_count() > 1:
-        threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    # Its own exit function was the caller's, if the caller had imported it.
-    util: Any = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        util._exit_function()
-    for stream in (sys.stdout, sys.stderr):
-        _flush(stream)
-
-
 def _exit_status(code: object) -> int:
-    """The exit status that the interpreter makes of the argument of sys.exit()."""
+    """Return the interpreter's exit status for the argument of sys.exit()."""
     if code is None:
         return 0
     if isinstance(code, int):
@@ -288,8 +282,15 @@ def _exit_status(code: object) -> int:
     return 1
 
 
-# What modules keep of the caller's threads and processes, and what it is where there are none: the
-# threads of its pools, its children, and the trackers and servers that it started, which the
+def empty_input() -> None:
+    """Replace the standard input, which is the caller's to read."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+
+
+# What modules know of the caller's threads and processes, and the value for a process without any:
+# the threads of its pools, its children, and the trackers and servers that it started, which the
 # container cannot reach.
 _CALLERS = (
     ("concurrent.futures.thread", "_threads_queues", weakref.WeakKeyDictionary),
@@ -304,9 +305,9 @@ _CALLERS = (
 
 
 def forget_the_callers() -> None:
-    """Let go of what belongs to the caller: exit functions, processes, the loop's wake-up."""
+    """Drop the caller's exit functions, its processes and threads, and its loop's wake-up."""
     atexit._clear()
-    # Signals would wake up the caller's event loop.
+    # A signal here would wake up the caller's event loop.
     signal.set_wakeup_fd(-1)
     for module, path, fresh in _CALLERS:
         owner: Any = sys.modules.get(module)
@@ -319,9 +320,3 @@ def forget_the_callers() -> None:
     if util is not None:
         util._finalizer_registry.clear()
         util._run_after_forkers()
-
-
-def _flush(stream: Any) -> None:
-    # None, closed, or gone: what cannot be flushed was nobody's to read.
-    with contextlib.suppress(AttributeError, ValueError, OSError):
-        stream.flush()

@@ -1,46 +1,82 @@
-"""What runs in a container when the function is sent there: for "spawn", and for executors.
+"""The process that runs functions in a container.
 
-The process reads messages from its channel until that ends: at first, where it is a clean
-interpreter, a `CONTEXT`; then a `TASK` for each function, which it answers.
+It is a copy of the caller, which has its `Task` in memory (`run`), or it reads messages from its
+channel until that ends (`serve`): first, in a clean interpreter, a `Context`; then one `Task` for
+each function, which it answers. The caller makes both.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import os
 import pickle
 import runpy
+import signal
 import sys
+import threading
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minidocker._functions import messages
-from minidocker._functions.fork import leave
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Context", "serve", "task"]
+__all__ = ["Context", "Task", "leave", "run", "serve"]
 
 AS_JSON = 1
 LAST = 2
-"""No other task will follow."""
+"""No other task follows."""
+
+
+class Task(NamedTuple):
+    """A function to call, its arguments, and the form of the answer."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    as_json: bool = False
+
+    def message(self, *, last: bool = False) -> bytes:
+        """Pickle the task into a message.
+
+        Raises:
+            Exception: what pickling raised.
+        """
+        try:
+            pickled, needs_main = messages.dumps((self.function, self.args, self.kwargs))
+            if needs_main and _own_main() is None:
+                reason = "it is defined in a __main__ that no other interpreter can import"
+                raise pickle.PicklingError(f"can't pickle {self.function!r}: {reason}")
+            if needs_main:
+                # The answer may be of a class that the worker's copy of the script defines.
+                sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
+        except Exception as error:
+            error.add_note(
+                "The function and its arguments are pickled, to be sent to another process. "
+                "cloudpickle, where it is installed (pip install cloudpickle), can do more; "
+                'method="fork" needs no pickling.'
+            )
+            raise
+        flags = (AS_JSON if self.as_json else 0) | (LAST if last else 0)
+        return messages.message(messages.TASK, bytes([flags, needs_main]) + pickled)
 
 
 class Context(NamedTuple):
-    """What a clean interpreter takes over of its caller."""
+    """The state that a clean interpreter takes over from its caller."""
 
     environ: dict[str, str]
     path: list[str]
     argv: list[str]
     cwd: str | None
     main: tuple[str, str] | None
-    """How ``__main__`` is imported: ``"module"`` and its name, or ``"path"`` and its path."""
+    """How to import ``__main__``: ``"module"`` and its name, or ``"path"`` and its path."""
 
     @classmethod
     def here(cls) -> Context:
-        """This process's."""
+        """Return this process's context."""
         try:
             cwd = os.getcwd()
         except FileNotFoundError:
@@ -48,8 +84,12 @@ class Context(NamedTuple):
         argv = list(getattr(sys, "argv", []))
         return cls(dict(os.environ), list(sys.path), argv, cwd, _own_main())
 
+    def message(self) -> bytes:
+        """Pickle the context into a message."""
+        return messages.message(messages.CONTEXT, pickle.dumps(self))
+
     def apply(self) -> None:
-        """Become like the caller."""
+        """Take the caller's state over."""
         if self.environ != dict(os.environ):
             os.environ.clear()
             os.environ.update(self.environ)
@@ -59,13 +99,13 @@ class Context(NamedTuple):
             try:
                 os.chdir(self.cwd)
             except OSError:
-                # It does not exist inside, or is not to be entered: the root directory does.
+                # It does not exist inside, or cannot be entered there.
                 os.chdir("/")
 
 
 def be_like(argv: list[str], main: tuple[str, str] | None) -> None:
-    """Take over what a caller was started with."""
-    global _main  # noqa: PLW0603 - what this process is
+    """Take over the caller's ``sys.argv`` and its way to import ``__main__``."""
+    global _main  # noqa: PLW0603 - a fact about this process
     sys.argv[:] = argv
     _main = main
 
@@ -83,17 +123,17 @@ def _own_main() -> tuple[str, str] | None:
     if spec is not None and spec.name:
         return "module", spec.name
     path = getattr(main, "__file__", None)
-    # The name that an interactive interpreter, or IPython, gives it is no file.
+    # An interactive interpreter, or IPython, has a name there that is not a file's.
     if path is None or not os.path.isfile(path):
         return None
     return "path", os.path.abspath(path)
 
 
 def check_not_loading_main() -> None:
-    """Refuse to start anything while a worker imports its caller's script.
+    """Refuse to start a function while a worker imports its caller's script.
 
     Raises:
-        RuntimeError: with the idiom that is missing.
+        RuntimeError: the script lacks the idiom that the message shows.
     """
     if _loading_main:
         raise RuntimeError(
@@ -104,7 +144,7 @@ def check_not_loading_main() -> None:
 
 def _load_main() -> None:
     """Import the caller's ``__main__``, under another name, as `multiprocessing` does."""
-    global _loading_main, _main_is_loaded  # noqa: PLW0603 - what this process is doing
+    global _loading_main, _main_is_loaded  # noqa: PLW0603 - as above
     if _main is None or _main_is_loaded:
         return
     _main_is_loaded = True
@@ -122,41 +162,7 @@ def _load_main() -> None:
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
 
 
-def task(
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    *,
-    as_json: bool = False,
-    last: bool = False,
-) -> bytes:
-    """The message with a task.
-
-    Raises:
-        Exception: what pickling it raised.
-    """
-    try:
-        pickled, needs_main = messages.dumps((function, args, kwargs))
-        if needs_main and _own_main() is None:
-            said = "it is defined in a __main__ that no other interpreter can import"
-            raise pickle.PicklingError(f"can't pickle {function!r}: {said}")
-        if needs_main:
-            # What comes back may be of a class that the worker's copy of the script has defined.
-            sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
-    except Exception as error:
-        error.add_note(
-            "The function and its arguments are pickled, to be sent to another process. "
-            "cloudpickle, where it is installed (pip install cloudpickle), can do more; "
-            'method="fork" needs no pickling.'
-        )
-        raise
-    flags = (AS_JSON if as_json else 0) | (LAST if last else 0)
-    return messages.message(messages.TASK, bytes([flags, needs_main]) + pickled)
-
-
-def context(here: Context) -> bytes:
-    """The message with a context."""
-    return messages.message(messages.CONTEXT, pickle.dumps(here))
+# --- performing tasks --------------------------------------------------------------------------
 
 
 def serve(channel: int) -> None:
@@ -175,11 +181,25 @@ def serve(channel: int) -> None:
             flags, needs_main = payload[:2]
             reply = _perform(memoryview(payload)[2:], flags, needs_main=bool(needs_main))
             if flags & LAST:
-                # What the end of the interpreter does, the answer waits for.
-                leave()
-                write(channel, reply)
+                _answer_last(channel, reply)
                 return
-            write(channel, reply)
+            _write(channel, reply)
+
+
+def run(task: Task, channel: int) -> None:
+    """Answer the one task of a copy of the caller.
+
+    Raises:
+        SystemExit: the task ended the interpreter.
+    """
+    function, args, kwargs, as_json = task
+    _answer_last(channel, messages.answer(function, args, kwargs, as_json=as_json))
+
+
+def _answer_last(channel: int, reply: bytes) -> None:
+    # Exit functions and threads belong to the call: the caller waits for them, too.
+    leave()
+    _write(channel, reply)
 
 
 def _perform(pickled: memoryview, flags: int, *, needs_main: bool) -> bytes:
@@ -188,26 +208,26 @@ def _perform(pickled: memoryview, flags: int, *, needs_main: bool) -> bytes:
         if needs_main:
             _load_main()
         function, args, kwargs = pickle.loads(pickled)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is raised in the caller
+    except Exception as error:  # noqa: BLE001 - whatever it is, the caller raises it
         error.add_note("The function or its arguments could not be unpickled in the container.")
         return messages.raised(error, as_json=as_json)
     return messages.answer(function, args, kwargs, as_json=as_json)
 
 
 def warm_up() -> None:
-    """Do once what every task needs: the pages that it touches are this process's own then."""
+    """Perform a task ahead of time, so that this process has its own copies of the pages needed."""
     pickled = pickle.dumps((int, (), {}), pickle.HIGHEST_PROTOCOL)
     reply = _perform(memoryview(pickled), 0, needs_main=False)
     reader, writer = os.pipe()
     with open(reader, "rb", buffering=0) as stream:
-        write(writer, reply)
+        _write(writer, reply)
         os.close(writer)
         _read(stream)
     leave()
 
 
-def write(channel: int, data: bytes) -> None:
-    """Write all of it, unless nobody reads it: a caller that was interrupted has gone."""
+def _write(channel: int, data: bytes) -> None:
+    """Write all of it, or stop when the caller has gone."""
     view = memoryview(data)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         while view:
@@ -234,8 +254,50 @@ def _exactly(stream: Any, length: int) -> bytes | None:
     return bytes(buffer)
 
 
+# --- the interpreter ---------------------------------------------------------------------------
+
+
+def leave() -> None:
+    """Do what an interpreter does before it ends; a second time does nothing."""
+    if threading.active_count() > 1:
+        threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    # atexit has lost multiprocessing's exit function where the caller had registered it.
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._exit_function()
+    flush_outputs()
+
+
+def flush_outputs() -> None:
+    """Flush Python's standard output and error."""
+    for stream in (sys.stdout, sys.stderr):
+        # None, closed, or a pipe without a reader: there is nobody to tell.
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            stream.flush()
+
+
+def reopen_outputs() -> None:
+    """Have Python write to the descriptors 1 and 2 as they are now."""
+    sys.stdout, sys.stderr = (
+        open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - for as long as the process lives
+        for number in (1, 2)
+    )
+
+
+def serve_request(channel: int, outputs: list[int]) -> None:
+    """Serve in a copy of a template, which has received the channel and the outputs."""
+    if outputs:
+        for number, fd in enumerate(outputs, 1):
+            os.dup2(fd, number)
+            os.close(fd)
+        reopen_outputs()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    serve(channel)
+
+
 def main(channel: int, path: list[str], preload: tuple[str, ...]) -> None:
-    """Be the command of a container: what a clean interpreter is started with."""
+    """Serve in a fresh interpreter: the command that ``interpreter.py`` executes."""
     sys.path[:] = path
     for name in preload:
         importlib.import_module(name)

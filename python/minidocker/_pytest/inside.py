@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from minidocker._functions import fork
+from minidocker._functions import fork, worker
 from minidocker._pytest import coverage
 from minidocker._pytest.report import encode, packed_warnings, shares_terminal
 
@@ -56,9 +56,7 @@ class Inside:
         """Let go of what is the caller's."""
         fork.forget_the_callers()
         # pytest's own stand-in for sys.stdin says why it cannot be read.
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.close(null)
+        fork.empty_input()
         if faulthandler.is_enabled():
             # What it says about a crash goes to where it is captured.
             faulthandler.enable(2)
@@ -119,7 +117,7 @@ class Inside:
         os._exit = self._exit
         code = 1
         try:
-            fork.leave()
+            worker.leave()
             flush(self.config)
             code = 0
         except BaseException:  # noqa: BLE001 - the copy ends here, whatever it is

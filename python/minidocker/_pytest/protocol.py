@@ -20,7 +20,7 @@ from _pytest.outcomes import TEST_OUTCOME, Exit
 from _pytest.runner import call_and_report, get_reraise_exceptions, show_test_item
 
 from minidocker._errors import CallTimeout, SpawnError, SpecError, UnsupportedPlatformError
-from minidocker._functions.fork import ForkedContainer
+from minidocker._functions.fork import Copy, fork
 from minidocker._pytest import coverage
 from minidocker._pytest.inside import Inside, flush
 from minidocker._pytest.outside import Alarm, Outside, Watchdog
@@ -142,19 +142,19 @@ class ContainedTest:
         flush(self.config)
         alarm, watchdog = Alarm(), Watchdog(self.config)
         try:
-            container = ForkedContainer(None, spec, timeout=timeout)
+            forked = fork(spec, timeout=timeout)
         except (SpawnError, SpecError, CallTimeout) as error:
             alarm.go_on()
             watchdog.go_on()
             unavailable(self.config, error, options, WHERE)
-        if container.copied:
-            self.inside = Inside(self.item, container.channel, additions)
+        if isinstance(forked, Copy):
+            self.inside = Inside(self.item, forked.channel, additions)
             self.inside.enter()
             alarm.go_on()
             watchdog.go_on()
             return
         with alarm.later():
-            self.outside.listen(container, timeout)
+            self.outside.listen(forked, timeout)
         watchdog.go_on()
         raise _Elsewhere("the test has been run in its container")
 

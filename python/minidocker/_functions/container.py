@@ -1,0 +1,164 @@
+"""A container that runs a function, as its caller sees it.
+
+Each start method has a module with its kind of `FunctionContainer` and a function ``start`` that
+makes one: ``fork.py``, ``spawn.py`` and ``interpreter.py``.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from minidocker._errors import CallError, CallExited, CallKilled, CallLimitExceeded
+from minidocker._functions import descriptors
+from minidocker._spec.mounts import Mount
+
+if TYPE_CHECKING:
+    from minidocker._functions.worker import Task
+    from minidocker._run.completed import Usage
+    from minidocker._spec.spec import Spec
+
+__all__ = ["Ended", "FunctionContainer", "Starter", "died", "end", "with_interpreter"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ended:
+    """How the process of a function ended.
+
+    Attributes:
+        returncode: its exit status, or the negative number of a signal; None if unknown.
+        usage: the resources that it used; None if unknown.
+    """
+
+    returncode: int | None
+    usage: Usage | None
+
+
+class FunctionContainer(abc.ABC):
+    """A container that runs a function.
+
+    Its owner calls `wait` and `close`, or `abandon`.
+    """
+
+    is_ours: ClassVar[bool]
+    """Whether this process is its parent. If not, a template reaps it."""
+
+    channel: int = -1
+    """A stream socket to the process that runs the function; see ``messages.py``."""
+
+    opening: bytes = b""
+    """The messages that the process must receive before any other."""
+
+    @abc.abstractmethod
+    def ends(self) -> int:
+        """Return a descriptor that becomes readable when the container ends."""
+
+    @abc.abstractmethod
+    def kill(self) -> None:
+        """Kill every process of the container; `wait` is still due."""
+
+    @abc.abstractmethod
+    def wait(self, *, answered: bool = False) -> Ended:
+        """Wait for the end, reap, and close every descriptor except the channel.
+
+        Args:
+            answered: the function has answered, so the caller does not need to know how its process
+                ends: a container whose parent is a template returns at once.
+        """
+
+    @abc.abstractmethod
+    def abandon(self) -> None:
+        """Kill the container and close everything, at whatever stage it is; may be repeated."""
+
+    def close(self) -> None:
+        """Close the channel."""
+        channel, self.channel = self.channel, -1
+        descriptors.release(channel)
+
+
+class Starter(Protocol):
+    """Starts one kind of container: ``start`` of a module, with its leading arguments bound."""
+
+    def __call__(
+        self,
+        task: Task | None,
+        *,
+        outputs: tuple[int, int] | None = None,
+        timeout: float | None = None,
+    ) -> FunctionContainer:
+        """Start a container.
+
+        Args:
+            task: the only task that it performs; None: it performs the tasks that it is sent.
+            outputs: descriptors for its standard output and error; None: it shares this process's.
+            timeout: seconds until the container must have started.
+
+        Raises:
+            SpecError: the request is wrong on any machine; nothing was created.
+            SpawnError: the kernel refused a step; nothing is left.
+            CallTimeout: the time was up before the container had started.
+        """
+
+
+def with_interpreter(spec: Spec) -> Spec:
+    """Add this Python to a container whose profile hides homes and /tmp.
+
+    Interpreters and virtual environments are often there, and nothing could be imported without
+    them. They are mounted read-only at their own paths.
+    """
+    if spec.profile != "untrusted" or spec.rootfs is not None or not spec.namespaces.mount:
+        return spec
+    made: Spec | None = spec.__dict__.get("_with_interpreter")
+    if made is None:
+        prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
+        home = os.path.expanduser("~")
+        shown = [
+            Mount(prefix, prefix, read_only=True)
+            # The shortest first: one may be in another.
+            for prefix in sorted(prefixes)
+            # The profile shows /usr anyway, and must go on hiding the home directory itself.
+            if os.path.isdir(prefix)
+            and os.path.commonpath((prefix, "/usr")) == "/"
+            and os.path.commonpath((prefix, home)) != prefix
+        ]
+        made = dataclasses.replace(spec, mounts=[*shown, *spec.mounts])
+        object.__setattr__(spec, "_with_interpreter", made)
+    return made
+
+
+def end(container: FunctionContainer) -> Ended:
+    """Kill a container and reap it."""
+    container.kill()
+    return container.wait()
+
+
+_LIMITS = {signal.SIGXCPU: "RLIMIT_CPU", signal.SIGXFSZ: "RLIMIT_FSIZE"}
+
+
+def died(ended: Ended) -> CallError:
+    """Return the exception for a function that ended without an answer."""
+    code = ended.returncode
+    if code is None:
+        return CallError("the function's process ended, and how it ended is unknown")
+    if code >= 0:
+        return CallExited(f"the function ended its interpreter with exit status {code}", code=code)
+    if -code in _LIMITS:
+        limit = _LIMITS[signal.Signals(-code)]
+        return CallLimitExceeded(f"the function exceeded {limit}, see getrlimit(2)", limit=limit)
+    name = str(-code)
+    with contextlib.suppress(ValueError):
+        name = f"{signal.Signals(-code).name} ({signal.strsignal(-code)})"
+    hint = ""
+    if -code == signal.SIGKILL:
+        hint = (
+            ": a process sent it, or the kernel did, out of memory or at the hard limit of "
+            "RLIMIT_CPU"
+        )
+    elif -code == signal.SIGSYS:
+        hint = ": it made a system call that a seccomp filter forbids"
+    return CallKilled(f"the function was killed by signal {name}{hint}", signal=-code)

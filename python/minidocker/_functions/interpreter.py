@@ -1,0 +1,115 @@
+"""Start a function in a fresh interpreter, which is executed in the container.
+
+`Container.call` takes this way, and so does the start method "spawn" where the container shares
+another one's network: processes that are there already could trace a copy of this process, or of a
+template, while it enters, and read its memory.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from minidocker._errors import CallError, CallTimeout
+from minidocker._functions import descriptors, worker
+from minidocker._functions.container import Ended, FunctionContainer
+from minidocker._run.launch import Launch
+
+if TYPE_CHECKING:
+    from minidocker._functions.worker import Task
+    from minidocker._run.process import Popen, Start
+
+__all__ = ["InterpreterContainer", "command_line", "start"]
+
+
+def start(
+    execute: Start,
+    task: Task | None,
+    *,
+    preload: tuple[str, ...] = (),
+    outputs: tuple[int, int] | None = None,
+    timeout: float | None = None,
+) -> InterpreterContainer:
+    """Start a fresh interpreter in a container; see `container.Starter`.
+
+    Args:
+        execute: starts the command, as `minidocker._run.process.start` does.
+        task: see `container.Starter`, as for the arguments that follow.
+        preload: modules that it imports first.
+        outputs: its standard output and error.
+        timeout: seconds until it must have been executed.
+    """
+    opening = worker.Context.here().message()
+    if task is not None:
+        opening += task.message(last=True)
+    ours, theirs = socket.socketpair()
+    descriptors.hold(ours.fileno())
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; from minidocker._functions.worker import main; "
+        f"main({theirs.fileno()}, {sys.path!r}, {preload!r})"
+    )
+    try:
+        with theirs:
+            options = {
+                "stdin": subprocess.DEVNULL,
+                "stdout": outputs[0] if outputs else None,
+                "stderr": outputs[1] if outputs else None,
+                "pass_fds": [theirs.fileno()],
+            }
+            process = execute(Launch(timeout=timeout), command_line("-c", code), options)
+    except BaseException as error:
+        descriptors.release(ours.detach())
+        if isinstance(error, subprocess.TimeoutExpired):
+            reason = f"the interpreter had not been executed after {timeout} seconds"
+            raise CallTimeout(reason, timeout=timeout) from None
+        raise
+    return InterpreterContainer(process, ours.detach(), opening)
+
+
+class InterpreterContainer(FunctionContainer):
+    """A container whose process is a fresh interpreter."""
+
+    is_ours = True
+
+    def __init__(self, process: Popen[Any], channel: int, opening: bytes) -> None:
+        self.channel = channel
+        self.opening = opening
+        self._process = process
+        try:
+            self._pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            process._end()
+            self.close()
+            raise
+        descriptors.hold(self._pidfd)
+
+    def ends(self) -> int:
+        return self._pidfd
+
+    def kill(self) -> None:
+        self._process._end()
+
+    def wait(self, *, answered: bool = False) -> Ended:  # noqa: ARG002 - this process reaps it anyway
+        returncode = self._process.wait()
+        self._release()
+        return Ended(returncode, self._process.usage)
+
+    def abandon(self) -> None:
+        self._process._end()
+        self._release()
+        self.close()
+
+    def _release(self) -> None:
+        pidfd, self._pidfd = self._pidfd, -1
+        descriptors.release(pidfd)
+
+
+def command_line(*args: str) -> list[str]:
+    """Return the command line of this interpreter, with the flags that it was started with."""
+    if not sys.executable:
+        raise CallError("the interpreter does not know its own program: sys.executable is empty")
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return [sys.executable, *flags, *args]
