@@ -1,19 +1,19 @@
-//! Compiles the static helper: a program of a few kilobytes without libc, which the library embeds.
+//! Compiles the static helper, a program of a few kilobytes without libc, for the library to embed.
 //!
-//! Cargo's profiles have neither `panic = "abort"` for one target alone nor static binaries without
-//! libc beside a shared library, so this runs the same rustc on the same two crates.
+//! A Cargo profile cannot set `panic = "abort"` for one target only, nor link a static binary without libc
+//! next to a shared library. So this script runs the same rustc on the same two crates.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// Longer than this, something has come in that does not belong there.
-const LONGEST: u64 = 64 * 1024;
+/// The size limit of the helper in bytes. A larger one contains code that does not belong in it.
+const MAX_LENGTH: u64 = 64 * 1024;
 
 fn main() {
     println!("cargo::rerun-if-changed=src");
     println!("cargo::rustc-check-cfg=cfg(helper)");
-    // For the program that Cargo links: `_start` is its own.
+    // The program that Cargo links defines its own `_start`.
     println!("cargo::rustc-link-arg-bins=-nostartfiles");
 
     let output = PathBuf::from(variable("OUT_DIR"));
@@ -37,13 +37,13 @@ fn main() {
         "-Clink-arg=-Wl,-z,noexecstack",
     ];
     if variable("CARGO_CFG_TARGET_ENV") == "musl" {
-        // rustc would link its own crt1.o, whose `_start` collides with the helper's. Elsewhere the option
-        // would hide the linker that rustc brings.
+        // rustc would link its own crt1.o, whose `_start` collides with the helper's. On other targets the
+        // option would hide the linker that comes with rustc.
         options.push("-Clink-self-contained=no");
     }
     compile(&helper, "src/main.rs", &options);
     let length = fs::metadata(&helper).expect("rustc wrote the helper").len();
-    assert!(length < LONGEST, "the helper has grown to {length} bytes");
+    assert!(length < MAX_LENGTH, "the helper has grown to {length} bytes");
 }
 
 fn compile(output: &Path, source: &str, options: &[&str]) {
@@ -56,7 +56,7 @@ fn compile(output: &Path, source: &str, options: &[&str]) {
         .arg("-o")
         .arg(output)
         .status()
-        .expect("rustc can be started");
+        .expect("rustc starts");
     assert!(status.success(), "{source} does not compile for this target");
 }
 

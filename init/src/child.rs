@@ -2,9 +2,9 @@
 //!
 //! The child shares the caller's memory while the caller's threads run on. So here there is **no
 //! allocation, no lock, no panic, no `errno`, no libc, and no return into Python**: only raw system
-//! calls whose arguments the parent made ready. Whatever has to be computed is computed in the plan.
-//! The static helper runs it too, without `std` and an allocator: what does not keep the law does not
-//! compile.
+//! calls with arguments that the parent prepared. The plan computes everything that must be computed.
+//! The static helper contains this code too, without `std` and without an allocator, so code that breaks
+//! the law does not compile.
 
 #![expect(unsafe_code, reason = "makes the plan's system calls")]
 
@@ -21,27 +21,28 @@ const ENOTDIR: Errno = 20;
 const ENOSYS: Errno = 38;
 const ECANCELED: Errno = 125;
 const ETIMEDOUT: Errno = 110;
-/// For a walk that ends without having executed anything.
+/// The error of a walk that ends without an exec.
 const ENOEXEC: Errno = 8;
 
 /// Where and why a walk ended.
 pub struct Failure {
-    /// The index of the call; the number of calls where none of the files could be executed.
+    /// The index of the failed call; the number of calls if none of the files could be executed.
     pub index: u32,
     /// The error number.
     pub errno: Errno,
 }
 
-/// Makes the calls of a program in order. Returns only when one of them failed: a whole walk ends
-/// in exec.
+/// Make the calls of a program in order, and return only if one fails.
+///
+/// A complete walk ends in exec.
 ///
 /// # Safety
 ///
-/// `program` must point to a relocated program (see `relocate`) which stays in place and which
-/// nobody but this walk writes, `go` excepted. Its calls must be fit for a process of their own:
-/// they change the calling process, down to replacing it.
+/// `program` must point to a relocated program (see `relocate`), which stays in place and which only
+/// this walk writes, except for `go`. The calling process must be one that these calls may change and
+/// replace.
 pub unsafe fn walk(program: *mut Header) -> Failure {
-    // SAFETY: the program is valid, and what others write of its header is atomic.
+    // SAFETY: the program is valid, and the header's fields that others write are atomic.
     let header = unsafe { &*program };
     let (count, trace, report) = (header.calls, header.trace, header.report);
     // SAFETY: the calls follow the header, inside the same buffer.
@@ -51,11 +52,11 @@ pub unsafe fn walk(program: *mut Header) -> Failure {
     while index < count {
         // SAFETY: `index` is below the number of calls.
         let call = unsafe { calls.add(index as usize) };
-        // SAFETY: a call of the program, which nobody writes.
+        // SAFETY: a call of the program, which is not written during the walk.
         let call = unsafe { &*call };
         if call.on_error == on_error::EXEC {
-            // Nothing can be said after a successful exec, so the line comes first.
-            tell(trace, call);
+            // A successful exec does not return, so write the line first.
+            write_line(trace, call);
         }
         let outcome = if index == header.inject_at {
             Err(header.inject_errno)
@@ -66,10 +67,10 @@ pub unsafe fn walk(program: *mut Header) -> Failure {
         match outcome {
             Ok(value) => {
                 if call.result != 0 {
-                    // SAFETY: a result address is that of a cell inside the program.
+                    // SAFETY: a result address points to a cell inside the program.
                     unsafe { (call.result as *mut i32).write_unaligned(value as i32) };
                 }
-                tell(trace, call);
+                write_line(trace, call);
                 if call.on_error != on_error::GONE {
                     index += u32::from(call.skip);
                 }
@@ -98,12 +99,12 @@ pub unsafe fn walk(program: *mut Header) -> Failure {
     not_executed
 }
 
-/// Whether a path is not there, not even root inside gets there, or nothing was opened at it.
+/// Return whether the path does not exist or is out of reach even for root inside, or nothing was opened.
 fn absent(errno: Errno) -> bool {
     matches!(errno, ENOENT | ENOTDIR | EACCES | EBADF)
 }
 
-/// Makes one call, or what a pseudo call stands for.
+/// Make one call, or carry out a pseudo call.
 ///
 /// # Safety
 ///
@@ -127,15 +128,16 @@ unsafe fn perform(call: &EncodedCall, report: i32) -> Result<usize, Errno> {
         // SAFETY: the argument is the address of the program's header.
         pseudo::FORK_CALLER => unsafe { fork_caller(args[0] as *const Header) },
         pseudo::DROP_BOUNDING => drop_bounding(args[0], args[1]),
-        // SAFETY: the plan's own call, with arguments made for it.
+        // SAFETY: a call of the plan, with the arguments that the plan prepared for it.
         real => unsafe { syscall(real as usize, args) },
     }
 }
 
-/// Writes a call's line for people who asked to see each step.
-fn tell(trace: i32, call: &EncodedCall) {
+/// Write the line that describes a call to the trace.
+fn write_line(trace: i32, call: &EncodedCall) {
     if trace >= 0 && call.line_length != 0 {
-        // SAFETY: the line is text inside the program. A reader that has gone is no reason to fail.
+        // Ignore errors: the launch must not fail because the reader has gone.
+        // SAFETY: the line is text inside the program.
         let _ = unsafe { syscall(nr::WRITE, [trace as u64, call.line, call.line_length, 0, 0, 0]) };
     }
 }
@@ -143,7 +145,7 @@ fn tell(trace: i32, call: &EncodedCall) {
 /// The kernel's `struct sigaction`.
 #[repr(C)]
 pub struct KernelSigaction {
-    /// Address of the function; 0 (`SIG_DFL`) and [`SIG_IGN`] are none.
+    /// The address of the function, or 0 (`SIG_DFL`), or [`SIG_IGN`].
     pub handler: u64,
     flags: u64,
     #[cfg(target_arch = "x86_64")]
@@ -152,7 +154,7 @@ pub struct KernelSigaction {
 }
 
 const SIG_DFL: u64 = 0;
-/// The signal is ignored.
+/// Ignore the signal.
 pub const SIG_IGN: u64 = 1;
 
 impl KernelSigaction {
@@ -169,8 +171,9 @@ impl KernelSigaction {
     }
 }
 
-/// Gives every signal that has a handler, and those in `also`, its default action. A handler of
-/// the caller's would otherwise run here, in the caller's memory, once the mask is restored.
+/// Reset every signal that has a handler, and those in `also`, to the default action.
+///
+/// Otherwise a handler of the caller could run here, in the caller's memory, once the mask is restored.
 fn reset_signals(also: u64) {
     let default = KernelSigaction::default_action();
     for signal in 1..=64_u64 {
@@ -188,11 +191,11 @@ fn reset_signals(also: u64) {
     }
 }
 
-/// How long a child waits for its parent to write the id maps. The parent does so at once, or asks
-/// newuidmap(1); a child that is still waiting after this time has lost its parent.
+/// How long a child waits for its parent to write the id maps. The parent writes them at once or runs
+/// newuidmap(1), so a child that still waits after this time has lost its parent.
 const PARENT_SECONDS: u32 = 60;
 
-/// Waits until the parent says that the id maps are written.
+/// Wait until the parent has written the id maps.
 ///
 /// # Safety
 ///
@@ -207,18 +210,18 @@ unsafe fn await_parent(word: *const AtomicU32) -> Result<usize, Errno> {
             _ => {}
         }
         let second = [1_u64, 0];
-        // FUTEX_WAIT, not private: parent and child are two processes in one memory.
+        // FUTEX_WAIT without the private flag: parent and child are two processes that share memory.
         // SAFETY: `word` is a valid futex word, and the timeout lives on this stack.
         let slept = unsafe {
             syscall(nr::FUTEX, [word as u64, 0, u64::from(go::WAIT), second.as_ptr() as u64, 0, 0])
         };
-        // EAGAIN (it has changed meanwhile), EINTR and the timeout all mean: look again.
+        // EAGAIN (the word has changed), EINTR and the timeout all lead to another look at the word.
         let _ = slept;
     }
     Err(ETIMEDOUT)
 }
 
-/// Takes each capability in `set` out of the bounding set; `operation` is `PR_CAPBSET_DROP`.
+/// Drop each capability in `set` from the bounding set; `operation` is `PR_CAPBSET_DROP`.
 fn drop_bounding(operation: u64, set: u64) -> Result<usize, Errno> {
     for capability in (0..64_u64).filter(|bit| set & (1 << bit) != 0) {
         // SAFETY: takes no pointer.
@@ -227,7 +230,7 @@ fn drop_bounding(operation: u64, set: u64) -> Result<usize, Errno> {
     Ok(0)
 }
 
-/// Forks: the first process says the child's pid on `report` and ends; the child returns.
+/// Fork and return in the child only; the first process sends the child's pid on `report` and exits.
 fn fork(flags: u64, report: i32) -> Result<usize, Errno> {
     // SAFETY: no CLONE_VM: the child gets a copy of this process, this stack included, so this
     // returns in both.
@@ -239,12 +242,13 @@ fn fork(flags: u64, report: i32) -> Result<usize, Errno> {
     exit(0)
 }
 
-/// Forks the caller, by what the launch has put into the header: the one place where this process
-/// runs code of the caller's, which stands still meanwhile.
+/// Fork the caller with the function that the launch put in the header.
+///
+/// Only here does this process run the caller's code. The caller waits meanwhile.
 ///
 /// # Safety
 ///
-/// `program` must point to a program, whose `fork` may be called with its `fork_context`.
+/// `program` must point to a program whose `fork` may be called with its `fork_context`.
 unsafe fn fork_caller(program: *const Header) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     let header = unsafe { &*program };
@@ -254,7 +258,7 @@ unsafe fn fork_caller(program: *const Header) -> Result<usize, Errno> {
     if pid < 0 { Err(-pid as Errno) } else { Ok(pid as usize) }
 }
 
-/// Sends a message to the caller, which may have gone.
+/// Send a message to the caller; ignore that the caller has gone.
 pub fn send(to: i32, message: &Message) {
     let place = core::ptr::from_ref(message) as u64;
     loop {
@@ -267,7 +271,7 @@ pub fn send(to: i32, message: &Message) {
     }
 }
 
-/// Walks a program and, when that fails, says where and ends the process.
+/// Walk a program; if a call fails, report which one and exit.
 ///
 /// # Safety
 ///
@@ -281,7 +285,7 @@ pub unsafe fn run(program: *mut Header) -> ! {
         let message = Message::failed(header.stage, failure.index, failure.errno);
         send(header.report, &message);
     } else {
-        // The parent reads these after the kernel has cleared `tid`.
+        // The parent reads both after the kernel has cleared `tid`.
         header.failed_errno.store(failure.errno, Ordering::Relaxed);
         header.failed_at.store(failure.index, Ordering::Release);
     }

@@ -1,19 +1,21 @@
-//! Small files, by raw system calls.
+//! Reading of small files by raw system calls.
 
 use minidocker_init::raw::{nr, syscall};
 
 const AT_FDCWD: u64 = -100_i64 as u64;
 const READ_ONLY_CLOEXEC: u64 = 0o2_000_000;
 
-/// Opens a file to read; the path ends in a NUL.
+/// Open a file for reading; the path ends in a NUL.
 pub(crate) fn open(path: &[u8]) -> Option<i32> {
     let place = path.as_ptr() as u64;
-    // SAFETY: reads the path, which ends in a NUL.
+    // SAFETY: the kernel reads the path, which ends in a NUL.
     let opened = unsafe { syscall(nr::OPENAT, [AT_FDCWD, place, READ_ONLY_CLOEXEC, 0, 0, 0]) };
     opened.ok().map(|descriptor| descriptor as i32)
 }
 
-/// Reads the start of a file; one read returns all that these files hold, or that the buffer holds.
+/// Read the start of a file.
+///
+/// One read of a /proc file returns its whole content or fills the buffer.
 pub(crate) fn read<'a>(path: &[u8], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let file = open(path)?;
     let args = [file as u64, buffer.as_mut_ptr() as u64, buffer.len() as u64, 0, 0, 0];

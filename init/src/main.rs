@@ -2,11 +2,11 @@
 //!
 //! The library executes it from a sealed memfd: no file has to exist in the new root, and a container cannot
 //! overwrite it. Its one argument is the number of a descriptor that holds a program (see
-//! [`minidocker_init::program`]); the program's header names the role to play.
+//! [`minidocker_init::program`]). The program's header names the role.
 
 #![no_std]
 #![no_main]
-#![expect(unsafe_code, reason = "the helper makes raw system calls, and is entered by the kernel")]
+#![expect(unsafe_code, reason = "the helper makes raw system calls, and the kernel enters it")]
 
 mod file;
 mod memory;
@@ -22,7 +22,7 @@ use minidocker_init::child;
 use minidocker_init::program::{Header, MAGIC, relocate, role};
 use minidocker_init::raw::{exit, nr, syscall};
 
-/// The exit status when something other than the library started the helper.
+/// The exit status if something other than the library started the helper.
 const MISUSED: i32 = 125;
 
 const PR_SET_DUMPABLE: u64 = 4;
@@ -57,6 +57,8 @@ core::arch::global_asm!(
     main = sym main,
 );
 
+/// Map the program that the argument names and play its role.
+///
 /// # Safety
 ///
 /// `stack` is the stack as the kernel sets it up: argc, then argc pointers, then a null pointer.
@@ -72,7 +74,7 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
     // SAFETY: arguments are strings that end in a NUL.
     let descriptor = unsafe { number(text) };
     let Some(program) = map(descriptor) else { exit(MISUSED) };
-    // SAFETY: `map` checked that it is a program, and the mapping is private to this process.
+    // SAFETY: `map` checked that this is a program, and the mapping is private to this process.
     unsafe { relocate(program) };
     // Make init non-dumpable so that the container cannot read its memory.
     // SAFETY: takes no pointer.
@@ -103,13 +105,13 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
     }
 }
 
-/// Sets the name that ps(1) shows; a process executed from a descriptor has a number for a name.
+/// Set the name that ps(1) shows. For a process executed from a descriptor it would be a number.
 fn name(name: &core::ffi::CStr) {
-    // SAFETY: the name is a string of at most 16 bytes with its NUL.
+    // SAFETY: the name is a string of at most 16 bytes, its NUL included.
     let _ = unsafe { syscall(nr::PRCTL, [PR_SET_NAME, name.as_ptr() as u64, 0, 0, 0, 0]) };
 }
 
-/// Returns the decimal number at the start of `text`.
+/// Return the decimal number at the start of `text`.
 ///
 /// # Safety
 ///
@@ -128,7 +130,7 @@ unsafe fn number(mut text: *const u8) -> i32 {
     }
 }
 
-/// Maps the program in `descriptor`, privately, and closes it.
+/// Map the program in `descriptor` privately, and close the descriptor.
 fn map(descriptor: i32) -> Option<*mut Header> {
     const SEEK_END: u64 = 2;
     const READ_WRITE: u64 = 3;
@@ -139,7 +141,7 @@ fn map(descriptor: i32) -> Option<*mut Header> {
     if length < size_of::<Header>() {
         return None;
     }
-    // SAFETY: the kernel chooses the place of the new mapping.
+    // SAFETY: the kernel chooses the address of the new mapping.
     let mapped =
         unsafe { syscall(nr::MMAP, [0, length as u64, READ_WRITE, MAP_PRIVATE, fd, 0]) }.ok()?;
     // SAFETY: takes no pointer.
@@ -150,7 +152,7 @@ fn map(descriptor: i32) -> Option<*mut Header> {
     (header.magic == MAGIC && header.length as usize <= length).then_some(program)
 }
 
-/// Closes every descriptor but the two in `keep`, which may be equal or -1.
+/// Close every descriptor except the two in `keep`, which may be equal or -1.
 fn close_all_but(keep: [i32; 2]) {
     let (low, high) = if keep[0] <= keep[1] { (keep[0], keep[1]) } else { (keep[1], keep[0]) };
     let mut first = 0;

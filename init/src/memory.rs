@@ -1,16 +1,16 @@
-//! The three functions of a C library that compiled code calls by itself.
+//! The three C library functions that the compiler calls implicitly.
 //!
-//! They go byte by byte: the helper copies and clears little memory.
+//! They work byte by byte, because the helper copies and clears little memory.
 
 /// # Safety
 ///
-/// `memset(3)`: `length` bytes at `to` are the caller's to write.
+/// As for `memset(3)`: `to` is valid for writes of `length` bytes.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memset(to: *mut u8, value: i32, length: usize) -> *mut u8 {
     for index in 0..length {
         // SAFETY: inside the caller's bytes.
         let place = unsafe { to.add(index) };
-        // Volatile, because the compiler turns a plain loop into a call of memset.
+        // Volatile: the compiler would turn a plain loop into a call of memset.
         // SAFETY: as above.
         unsafe { place.write_volatile(value as u8) };
     }
@@ -19,7 +19,8 @@ unsafe extern "C" fn memset(to: *mut u8, value: i32, length: usize) -> *mut u8 {
 
 /// # Safety
 ///
-/// `memcpy(3)`: `length` bytes at `from` can be read, those at `to` written, and they do not overlap.
+/// As for `memcpy(3)`: `from` is valid for reads and `to` for writes of `length` bytes, and the two do not
+/// overlap.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
     for index in 0..length {
@@ -37,7 +38,7 @@ unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut
 
 /// # Safety
 ///
-/// `bcmp(3)`: `length` bytes at both places can be read.
+/// As for `bcmp(3)`: both pointers are valid for reads of `length` bytes.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, length: usize) -> i32 {
     for index in 0..length {

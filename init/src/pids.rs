@@ -1,17 +1,17 @@
-//! A set of pids, of the same size whatever is in it.
+//! A set of pids of constant size.
 
-/// Pids end below this (`PID_MAX_LIMIT`).
+/// Every pid is below this (`PID_MAX_LIMIT`).
 const LIMIT: usize = 1 << 22;
 
-/// A set of pids. Most pages of a static one are never touched.
+/// A set of pids. A static set is large, but most of its pages are never touched.
 pub struct Pids([u8; LIMIT / 8]);
 
 impl Pids {
     /// The empty set.
-    #[expect(clippy::large_stack_arrays, reason = "the value of a static, which is on no stack")]
+    #[expect(clippy::large_stack_arrays, reason = "the value of a static, which is not on a stack")]
     pub const EMPTY: Self = Self([0; LIMIT / 8]);
 
-    /// Add a pid; return whether it is new. A number that is no pid is not added.
+    /// Add a pid and return whether it is new; ignore a number that is not a pid.
     pub fn add(&mut self, pid: i32) -> bool {
         let (at, bit) = place(pid);
         match self.0.get_mut(at) {
@@ -41,7 +41,7 @@ impl Pids {
     }
 }
 
-/// The byte and the bit of a pid; a negative number has its byte past the end.
+/// Return the byte and the bit of a pid. The byte of a negative number is past the end.
 fn place(pid: i32) -> (usize, u8) {
     (pid as usize / 8, 1 << (pid as usize % 8))
 }
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pid_is_not_added() {
+    fn a_number_that_is_not_a_pid_is_not_added() {
         static SET: Mutex<Pids> = Mutex::new(Pids::EMPTY);
         let mut set = SET.lock().unwrap();
         for wrong in [-1, i32::MIN, LIMIT as i32, i32::MAX] {

@@ -1,9 +1,9 @@
-//! What /proc says of processes, read from bytes without an allocator.
+//! Parsers for files of /proc, without an allocator.
 
 /// Room for the longest path: "/proc/self/fdinfo/2147483647".
 const LONGEST_PATH: usize = 40;
 
-/// Return `before`, the number in decimal, `after` and a NUL; `None` where that is too long.
+/// Return `before`, the number in decimal, `after` and a NUL; `None` if that is too long.
 #[must_use]
 pub fn path(before: &[u8], number: i32, after: &[u8]) -> Option<[u8; LONGEST_PATH]> {
     let mut digits = [0_u8; 10];
@@ -25,7 +25,7 @@ pub fn path(before: &[u8], number: i32, after: &[u8]) -> Option<[u8; LONGEST_PAT
     Some(path)
 }
 
-/// Return the decimal number that `text` spells; `None` where it spells none that fits.
+/// Return the decimal number in `text`; `None` if there are other characters or the number does not fit.
 #[must_use]
 pub fn number(text: &[u8]) -> Option<i32> {
     if text.is_empty() {
@@ -37,7 +37,7 @@ pub fn number(text: &[u8]) -> Option<i32> {
     })
 }
 
-/// Return the pid in the /proc/self/fdinfo of a pidfd; `None` where the process has been reaped.
+/// Return the pid in the /proc/self/fdinfo of a pidfd; `None` if the process has been reaped.
 #[must_use]
 pub fn pid_in_fdinfo(content: &[u8]) -> Option<i32> {
     let mut lines = content.split(|&byte| byte == b'\n');
@@ -45,10 +45,10 @@ pub fn pid_in_fdinfo(content: &[u8]) -> Option<i32> {
     number(pid.trim_ascii()).filter(|&pid| pid > 0)
 }
 
-/// Call `each` with every pid among the names in entries of a directory, as getdents64(2) returns them.
+/// Call `each` with every pid among the names of directory entries, as getdents64(2) returns them.
 pub fn pids_in(mut entries: &[u8], mut each: impl FnMut(i32)) {
-    // struct linux_dirent64: inode and offset in 8 bytes each, the length of the entry in 2, the type in
-    // 1, and the name with its NUL.
+    // struct linux_dirent64: the inode and the offset (8 bytes each), the length of the entry (2), the type
+    // (1), and the name with its NUL.
     const LENGTH: usize = 16;
     const NAME: usize = 19;
     while let [_, ..] = entries {
@@ -65,10 +65,10 @@ pub fn pids_in(mut entries: &[u8], mut each: impl FnMut(i32)) {
     }
 }
 
-/// What /proc/PID/stat tells.
+/// The fields of /proc/PID/stat that the watchdog needs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// The letter of the state: `Z` and `X` are those of a process that has ended.
+    /// The letter of the state. `Z` and `X` mean that the process has ended.
     pub state: u8,
     /// The pid of the parent.
     pub parent: i32,
@@ -77,10 +77,10 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Return what `content` says.
+    /// Parse the content of the file.
     #[must_use]
     pub fn parse(content: &[u8]) -> Option<Self> {
-        // The name, in parentheses, may hold anything. State, parent, process group and session follow.
+        // The name, in parentheses, may contain anything. State, parent, process group and session follow.
         let after = content.rsplit(|&byte| byte == b')').next()?;
         let mut fields = after.split(|&byte| byte == b' ').skip(1);
         let state = *fields.next()?.first()?;
@@ -118,7 +118,7 @@ mod tests {
             pids
         };
         assert_eq!(read(&entries), [1, 4711, 4_194_303]);
-        // The kernel writes whole entries; a part of one is not read.
+        // The kernel writes whole entries; the parser ignores a partial one.
         for cut in 0..entries.len() {
             assert!([1, 4711, 4_194_303].starts_with(&read(&entries[..cut])));
         }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_ends_in_a_nul_and_has_to_fit() {
+    fn a_path_ends_in_a_nul_and_must_fit() {
         assert!(path(b"/proc/", 0, b"/stat").unwrap().starts_with(b"/proc/0/stat\0"));
         let longest = path(b"/proc/self/fdinfo/", i32::MAX, b"").unwrap();
         assert!(longest.starts_with(b"/proc/self/fdinfo/2147483647\0"));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pidfd_tells_its_pid_until_it_is_reaped() {
+    fn a_pidfd_has_a_pid_until_the_process_is_reaped() {
         assert_eq!(
             pid_in_fdinfo(b"pos:\t0\nflags:\t02000002\nPid:\t4711\nNSpid:\t4711\t1\n"),
             Some(4711)
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_process_may_hold_anything() {
+    fn the_name_of_a_process_may_contain_anything() {
         let stat = Stat { state: b'S', parent: 7, session: 9 };
         assert_eq!(Stat::parse(b"12 (sh) S 7 8 9 0 -1 4194560"), Some(stat));
         let stat = Stat { state: b'Z', parent: 1, session: 3 };

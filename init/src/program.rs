@@ -1,43 +1,44 @@
-//! The flat form of a plan: a header, a table of system calls, and the data that they point to.
+//! The flat form of a plan: a header, a table of system calls, and their data.
 //!
-//! One buffer serves two readers. The child between clone and exec walks it where the parent
-//! wrote it; the static helper (init, joiner) maps the same bytes from a memfd. It is therefore
-//! position independent: every pointer is stored as an offset, and [`relocate`] adds the base once.
+//! The buffer has two readers. The child between clone and exec walks it where the parent wrote it; the
+//! static helper (init, joiner) maps the same bytes from a memfd. Therefore the buffer is position
+//! independent: it stores every pointer as an offset, and [`relocate`] adds the base once.
 //!
-//! The helper has no `std`, so this uses `core` alone.
+//! The helper has no `std`, so this module uses only `core`.
 
-#![expect(unsafe_code, reason = "pointers into the buffer are followed")]
+#![expect(unsafe_code, reason = "relocation follows pointers into the buffer")]
 
 use core::sync::atomic::{AtomicI32, AtomicU32};
 
-/// Says that a buffer is a program, and in which version of this format: the helper is embedded
-/// in the library that writes the programs, so a mismatch is a bug, never a version skew.
+/// Marks a buffer as a program in this version of the format.
+///
+/// The library that writes the programs embeds the helper, so a mismatch is a bug and never a version skew.
 pub const MAGIC: u32 = 0x6d64_6b06;
 
-/// What the process that maps a program does with it.
+/// Values of [`Header::role`]: what the process that maps a program does.
 pub mod role {
     /// PID 1 that starts the calls in a child, reaps orphans and forwards signals.
     pub const INIT: u32 = 1;
     /// PID 1 that only holds the namespaces and reaps orphans.
     pub const IDLE: u32 = 2;
-    /// Walks the calls itself, in memory of its own: to enter other namespaces ([`super::pseudo::FORK`] is
-    /// among the calls then), or to become another user.
+    /// Walks the calls itself, in its own memory, to enter other namespaces (the calls then include
+    /// [`super::pseudo::FORK`]) or to become another user.
     pub const WALK: u32 = 3;
-    /// Waits for the death of the caller and kills what was registered.
+    /// Waits for the death of the caller and kills the registered processes.
     pub const WATCHDOG: u32 = 4;
-    /// No helper: the copy of the caller walks the calls, and goes on as the command.
+    /// No helper: the forked copy of the caller walks the calls and becomes the command.
     pub const FORKED: u32 = 5;
 }
 
-/// Numbers of calls that are more than one system call; above every real system call number.
+/// Numbers of calls that stand for more than one system call, above every real system call number.
 pub mod pseudo {
-    /// `args[0]`: set of signals that become default even if ignored. Every signal that has a
-    /// handler becomes default; others stay as they are.
+    /// Resets every signal that has a handler, and those in the set `args[0]` even if ignored, to the
+    /// default action.
     pub const RESET_SIGNALS: u32 = 0x8000_0000;
     /// Waits until the parent has written the id maps. `args[0]`: address of the futex word.
     pub const AWAIT_PARENT: u32 = 0x8000_0001;
     /// Forks with the clone flags in `args[0]`. The first process reports the child's pid and
-    /// exits; the child goes on with the next call.
+    /// exits; the child continues with the next call.
     pub const FORK: u32 = 0x8000_0002;
     /// Forks the caller, whose memory this process shares, through the caller's own C library:
     /// [`super::Header::fork`]. `args[0]`: address of the header. The result is the pid of the copy.
@@ -48,43 +49,43 @@ pub mod pseudo {
 
 /// What happens when a call fails.
 pub mod on_error {
-    /// The walk ends, and the failure is reported.
+    /// The walk ends and reports the failure.
     pub const FAIL: u8 = 0;
-    /// The walk goes on.
+    /// The walk continues.
     pub const IGNORE: u8 = 1;
-    /// One of several files to execute: the walk goes on, and where none of them works the first
-    /// error that is not "no such file" is the one reported, as execvp(3) does.
+    /// One of several files to execute: the walk continues. If none can be executed, the walk reports the
+    /// first error other than "no such file", as execvp(3) does.
     pub const EXEC: u8 = 2;
-    /// The walk goes on where the path does not exist, is of another kind, or is out of reach even for
-    /// root inside (ENOENT, ENOTDIR, EACCES, and EBADF for what follows such a call); otherwise as
-    /// [`FAIL`].
+    /// The walk continues if the path does not exist, is of another type, or is out of reach even for root
+    /// inside (ENOENT, ENOTDIR, EACCES), or if such a call did not open this call's descriptor (EBADF).
+    /// Other errors are treated as by [`FAIL`].
     pub const ABSENT: u8 = 3;
-    /// Where what was there when the plan was made has gone since (ENOENT), the calls that would have
-    /// used it are left out: [`EncodedCall::skip`](super::EncodedCall::skip) of them. Otherwise as [`FAIL`].
+    /// If the file has been removed since the plan was made (ENOENT), the walk skips the calls that use it:
+    /// the next [`EncodedCall::skip`](super::EncodedCall::skip). Other errors are treated as by [`FAIL`].
     pub const GONE: u8 = 4;
 }
 
 /// Values of [`Header::go`].
 pub mod go {
-    /// The parent is still at work.
+    /// The parent is still writing the id maps.
     pub const WAIT: u32 = 0;
     /// The id maps are written.
     pub const ON: u32 = 1;
-    /// The parent failed; the child has to end.
+    /// The parent failed; the child must exit.
     pub const ABORT: u32 = 2;
-    /// The parent stands still, and may be forked.
+    /// The parent waits and may be forked.
     pub const FORK: u32 = 3;
 }
 
-/// Values of [`Header::tid`], which the kernel sets to 0 when the child has executed or ended.
+/// Values of [`Header::tid`], which the kernel sets to 0 when the child executes a program or ends.
 pub mod tid {
-    /// The child is at work.
+    /// The child is walking the program.
     pub const HERE: u32 = 1;
     /// The child waits for [`super::go::FORK`].
     pub const AWAITS_FORK: u32 = 2;
 }
 
-/// [`Header::failed_at`] as long as nothing failed.
+/// The value of [`Header::failed_at`] while no call has failed.
 pub const NOTHING_FAILED: u32 = u32::MAX;
 
 /// The start of a program.
@@ -94,38 +95,38 @@ pub struct Header {
     pub magic: u32,
     /// See [`role`].
     pub role: u32,
-    /// How many [`EncodedCall`]s follow the header.
+    /// The number of [`EncodedCall`]s, which follow the header.
     pub calls: u32,
-    /// How many offsets of pointers follow the calls.
+    /// The number of pointers to relocate. Their offsets follow the calls.
     pub relocations: u32,
-    /// Length of the whole buffer in bytes.
+    /// The length of the whole buffer in bytes.
     pub length: u32,
-    /// Index of the call that is made to fail, for tests; `u32::MAX` for none.
+    /// The index of the call that a test makes fail; `u32::MAX` for none.
     pub inject_at: u32,
-    /// The error number that it fails with.
+    /// The error number of that failure.
     pub inject_errno: i32,
-    /// Where the line of each call goes once it is done; -1 for nowhere.
+    /// The descriptor for the line of each completed call; -1 for none.
     pub trace: i32,
-    /// Where failures go; -1: into this header, which the parent can see.
+    /// The descriptor for failures; -1 to write them into this header, where the parent reads them.
     pub report: i32,
-    /// Where init says how the command ended; -1 for nowhere.
+    /// The descriptor on which init reports how the command ended; -1 for none.
     pub control: i32,
     /// A futex: see [`go`].
     pub go: AtomicU32,
-    /// Cleared and woken by the kernel when the child executes or ends (`CLONE_CHILD_CLEARTID`):
-    /// see [`tid`].
+    /// A futex that the kernel clears and wakes when the child executes a program or ends
+    /// (`CLONE_CHILD_CLEARTID`): see [`tid`].
     pub tid: AtomicU32,
     /// Written by the child: the index of the call that failed.
     pub failed_at: AtomicU32,
-    /// Written by the child: its error number.
+    /// Written by the child: the error number of that call.
     pub failed_errno: AtomicI32,
-    /// The caller's signal mask, as `rt_sigprocmask` takes it.
+    /// The caller's signal mask, in the form of `rt_sigprocmask(2)`.
     pub mask: u64,
-    /// The plan's stage that this is.
+    /// The stage of the plan that this program carries out.
     pub stage: u32,
-    /// The pid of the command, where it runs already when init takes over; 0: the calls start it.
+    /// The pid of a command that runs already when init takes over; 0 if the calls start it.
     pub adopted: u32,
-    /// What [`pseudo::FORK_CALLER`] calls, with `fork_context`: a pid, or a negative error number.
+    /// The function that [`pseudo::FORK_CALLER`] calls. It returns a pid or a negative error number.
     pub fork: Option<unsafe extern "C" fn(u64) -> i64>,
     /// The argument of `fork`.
     pub fork_context: u64,
@@ -138,32 +139,32 @@ pub struct EncodedCall {
     pub nr: u32,
     /// See [`on_error`].
     pub on_error: u8,
-    /// How many of the following calls are left out when this one succeeds; with
-    /// [`on_error::GONE`], when what it names has gone.
+    /// The number of following calls to skip if this one succeeds; with [`on_error::GONE`], if it fails
+    /// with ENOENT.
     pub skip: u8,
-    /// Bit n: argument n is the address of a cell (`i32`) that holds the value.
+    /// Bit n: argument n is the address of a cell (`i32`) that contains the value.
     pub cells: u8,
     /// Zero.
     pub padding: u8,
     /// The system call's arguments.
     pub args: [u64; 6],
-    /// Address of the cell (`i32`) that the result goes to; 0 for none.
+    /// The address of the cell (`i32`) for the result; 0 for none.
     pub result: u64,
-    /// The line that tells a reader about this call.
+    /// The address of the line that describes the call in a trace.
     pub line: u64,
-    /// Its length in bytes.
+    /// The length of the line in bytes.
     pub line_length: u64,
 }
 
-/// What a container sends to the watchdog with a descriptor of itself: one byte.
+/// The byte that a container sends to the watchdog together with a pidfd of itself.
 pub mod registration {
-    /// It ends by itself.
+    /// The watchdog ends this process only.
     pub const PROCESS: u8 = 0;
-    /// It leads a session, or will, that has to end with it.
+    /// The process leads, or will lead, a session that must end with it.
     pub const SESSION: u8 = 1;
 }
 
-/// What a helper sends on the report pipe or the control socket.
+/// A message that a helper sends on the report pipe or the control socket.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Message {
@@ -180,19 +181,19 @@ pub struct Message {
 }
 
 impl Message {
-    /// Return a message of a kind that carries one value.
+    /// Return a message of a kind with one value.
     #[must_use]
     pub const fn new(kind: u32, value: u32) -> Self {
         Self { kind, value, errno: 0, stage: 0, usage: [0; 3] }
     }
 
-    /// Return the message that a call failed.
+    /// Return the message for a failed call.
     #[must_use]
     pub const fn failed(stage: u32, index: u32, errno: i32) -> Self {
         Self { kind: message::FAILED, value: index, errno, stage, usage: [0; 3] }
     }
 
-    /// Return the message that a helper sent as these bytes.
+    /// Decode a message from the bytes that a helper sent.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; size_of::<Self>()]) -> Self {
         let half = |at: usize| {
@@ -220,17 +221,17 @@ pub mod message {
     pub const FAILED: u32 = 0x6d64_0002;
     /// The command has ended.
     pub const ENDED: u32 = 0x6d64_0003;
-    /// Init has nothing more to report: its command has been executed, or there is none.
+    /// Init reports nothing more: its command has been executed, or there is none.
     pub const STARTED: u32 = 0x6d64_0004;
 }
 
-/// Turns the offsets in a program into addresses.
+/// Turn the offsets in a program into addresses.
 ///
 /// # Safety
 ///
-/// `base` must point to a whole program, aligned to eight bytes, writable, that nobody else uses
-/// meanwhile, and that was not relocated before.
-#[expect(clippy::cast_ptr_alignment, reason = "every access is an unaligned one")]
+/// `base` must point to a whole program that is aligned to eight bytes, writable, not in use elsewhere
+/// meanwhile, and not relocated before.
+#[expect(clippy::cast_ptr_alignment, reason = "every access is unaligned")]
 pub unsafe fn relocate(base: *mut Header) {
     let bytes = base.cast::<u8>();
     // SAFETY: `base` points to a program, whose header is initialised.
@@ -239,7 +240,7 @@ pub unsafe fn relocate(base: *mut Header) {
     for index in 0..header.relocations as usize {
         // SAFETY: the relocation table follows the calls, inside the buffer.
         let entry = unsafe { bytes.add(table + index * size_of::<u32>()) };
-        // SAFETY: entries are u32s at an aligned place (both parts before them are multiples of 8).
+        // SAFETY: entries are aligned u32s (the lengths of both parts before them are multiples of 8).
         let offset = unsafe { entry.cast::<u32>().read_unaligned() };
         // SAFETY: each entry is the offset of a u64 inside the buffer, by the encoder.
         let place = unsafe { bytes.add(offset as usize) }.cast::<u64>();

@@ -1,16 +1,16 @@
 //! System calls without libc: no `errno`, no thread-local storage, no cancellation points.
 //!
-//! Between clone and exec the child runs in its parent's memory while the parent runs too, so the
-//! C library's wrappers, which write `errno` into the thread's own storage, would corrupt the
-//! caller. The static helper has no libc at all: this uses `core` alone. A test of minidocker-core checks
-//! the few system call numbers below against libc.
+//! Between clone and exec the child runs in its parent's memory while the parent runs too. The C library's
+//! wrappers write `errno` into thread-local storage, which would corrupt the caller's. The static helper has
+//! no libc at all, so this module uses only `core`. A test of minidocker-core checks the system call numbers
+//! below against libc.
 
 #![expect(unsafe_code, reason = "system calls are made with inline assembly")]
 
 /// An error number as the kernel returned it, for example 2 for `ENOENT`.
 pub type Errno = i32;
 
-/// Makes system call `nr` with six arguments.
+/// Make system call `nr` with six arguments.
 ///
 /// # Errors
 ///
@@ -18,16 +18,16 @@ pub type Errno = i32;
 ///
 /// # Safety
 ///
-/// The kernel does what it is told: every pointer among `args` must be valid for what the call
-/// reads and writes, for as long as it does so; descriptors that it closes or replaces must be the
-/// caller's to give away; and the call must be one that returns once, in this thread.
+/// The kernel checks little: every pointer among `args` must be valid for the call's reads and writes, for
+/// as long as the call uses it; the caller must own the descriptors that the call closes or replaces; and
+/// the call must return once, in this thread.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub unsafe fn syscall(nr: usize, args: [u64; 6]) -> Result<usize, Errno> {
     let ret: isize;
     // SAFETY: the x86-64 system call convention: the number in rax, arguments in rdi, rsi, rdx, r10, r8
-    // and r9; rcx and r11 are clobbered, the stack is not touched. What the call itself does is the
-    // caller's promise.
+    // and r9; rcx and r11 are clobbered, the stack is not touched. The caller vouches for the effects of
+    // the call.
     unsafe {
         core::arch::asm!(
             "syscall",
@@ -46,7 +46,7 @@ pub unsafe fn syscall(nr: usize, args: [u64; 6]) -> Result<usize, Errno> {
     check(ret)
 }
 
-/// Makes system call `nr` with six arguments.
+/// Make system call `nr` with six arguments.
 ///
 /// # Errors
 ///
@@ -60,7 +60,7 @@ pub unsafe fn syscall(nr: usize, args: [u64; 6]) -> Result<usize, Errno> {
 pub unsafe fn syscall(nr: usize, args: [u64; 6]) -> Result<usize, Errno> {
     let ret: isize;
     // SAFETY: the AArch64 system call convention: the number in x8, arguments in x0 to x5, the
-    // result in x0. What the call itself does is the caller's promise.
+    // result in x0. The caller vouches for the effects of the call.
     unsafe {
         core::arch::asm!(
             "svc 0",
@@ -78,16 +78,16 @@ pub unsafe fn syscall(nr: usize, args: [u64; 6]) -> Result<usize, Errno> {
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-compile_error!("minidocker makes raw system calls: it knows x86_64 and aarch64");
+compile_error!("minidocker makes raw system calls, and supports only x86_64 and aarch64");
 
 fn check(ret: isize) -> Result<usize, Errno> {
-    // The kernel returns -4095..=-1 for errors; everything else, high addresses included, is a result.
+    // The kernel returns -4095 to -1 for an error. Every other value, even a high address, is a result.
     if (-4095..0).contains(&ret) { Err(-ret as Errno) } else { Ok(ret as usize) }
 }
 
-/// System call numbers that the child and the helper use by themselves.
+/// Numbers of the system calls that the child and the helper make on their own.
 #[cfg(target_arch = "x86_64")]
-#[expect(missing_docs, reason = "each is the number of the system call of its name")]
+#[expect(missing_docs, reason = "each constant is named after its system call")]
 pub mod nr {
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
@@ -119,9 +119,9 @@ pub mod nr {
     pub const CLOSE_RANGE: usize = 436;
 }
 
-/// System call numbers that the child and the helper use by themselves.
+/// Numbers of the system calls that the child and the helper make on their own.
 #[cfg(target_arch = "aarch64")]
-#[expect(missing_docs, reason = "each is the number of the system call of its name")]
+#[expect(missing_docs, reason = "each constant is named after its system call")]
 pub mod nr {
     pub const WRITE: usize = 64;
     pub const CLOSE: usize = 57;
@@ -153,10 +153,10 @@ pub mod nr {
     pub const CLOSE_RANGE: usize = 436;
 }
 
-/// Ends this process, all of its threads, with `status`.
+/// End this process with all its threads, with `status`.
 pub fn exit(status: i32) -> ! {
     loop {
-        // SAFETY: takes no pointer, and does not return.
+        // SAFETY: takes no pointer and does not return.
         let _ = unsafe { syscall(nr::EXIT_GROUP, [status as u64, 0, 0, 0, 0, 0]) };
     }
 }

@@ -16,15 +16,17 @@ const WNOHANG: u64 = 1;
 const WALL: u64 = 0x4000_0000;
 pub(crate) static EVERY_SIGNAL: u64 = u64::MAX;
 
+/// Run as PID 1 until the command has ended.
+///
 /// # Safety
 ///
 /// `program` is relocated and private to this process.
 pub(crate) unsafe fn run(program: *mut Header) -> ! {
-    // The kernel drops a signal that PID 1 does not handle, but not a blocked one. The loop below takes
-    // the pending ones.
+    // The kernel discards a signal that PID 1 does not handle, but keeps a blocked one pending. The loop
+    // below takes the pending ones.
     // SAFETY: reads eight bytes of the mask.
     let _ = unsafe { syscall(nr::RT_SIGPROCMASK, [2, &raw const EVERY_SIGNAL as u64, 0, 8, 0, 0]) };
-    // Where SIGCHLD is ignored the kernel reaps the command and its status is lost.
+    // While SIGCHLD is ignored, the kernel reaps the command and its status is lost.
     let before = set_sigchld(&KernelSigaction::default_action());
     // SAFETY: the header is valid.
     let (role, control, report, adopted) = unsafe {
@@ -33,13 +35,13 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
     };
     let command = if adopted != 0 {
         let pid = adopted as i32;
-        introduce(control, pid, descriptor_of(pid));
+        send_pid(control, pid, descriptor_of(pid));
         Some(pid)
     } else if role == role::INIT {
         // SAFETY: the caller's promise.
         let (pid, pidfd) = unsafe { start(program, &before) };
         release_all_but([control, pidfd]);
-        introduce(control, pid, pidfd);
+        send_pid(control, pid, pidfd);
         Some(pid)
     } else {
         None
@@ -49,14 +51,14 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
         child::send(report, &Message::new(message::STARTED, 0));
     }
     release_all_but([control, control]);
-    // Setting the action of SIGCHLD discards a pending one, even if blocked. An adopted command may have
-    // ended before that.
+    // Setting the action of SIGCHLD discards a pending SIGCHLD, even a blocked one. An adopted command may
+    // have ended before that.
     reap(command, control);
     loop {
         let signal = next_signal();
         match (signal, command) {
             (SIGCHLD, _) => reap(command, control),
-            // Where the command has ended, the next SIGCHLD says so.
+            // Ignore an error: if the command has ended, the next SIGCHLD reports it.
             (_, Some(pid)) => {
                 // SAFETY: takes no pointer.
                 let _ = unsafe { syscall(nr::KILL, [pid as u64, signal as u64, 0, 0, 0, 0]) };
@@ -67,7 +69,7 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
     }
 }
 
-/// Sets the action of SIGCHLD and returns the one before.
+/// Set the action of SIGCHLD and return the previous one.
 fn set_sigchld(action: &KernelSigaction) -> KernelSigaction {
     let mut before = KernelSigaction::default_action();
     let args =
@@ -77,15 +79,17 @@ fn set_sigchld(action: &KernelSigaction) -> KernelSigaction {
     before
 }
 
-/// Lets go of the caller's directory and of every descriptor but those in `keep`.
+/// Leave the caller's directory and close every descriptor except those in `keep`.
 fn release_all_but(keep: [i32; 2]) {
     close_all_but(keep);
     // SAFETY: the path is a string.
     let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0, 0]) };
 }
 
-/// Starts a child that walks the program's calls. Returns when the child has executed the command or has
-/// ended, so that its report of a failure comes before ours of its pid.
+/// Start a child that walks the program's calls, and return its pid and a pidfd.
+///
+/// This returns only when the child has executed the command or ended, so the caller reads the child's
+/// report of a failure before the pid.
 ///
 /// # Safety
 ///
@@ -93,7 +97,7 @@ fn release_all_but(keep: [i32; 2]) {
 unsafe fn start(program: *mut Header, sigchld: &KernelSigaction) -> (i32, i32) {
     const FLAGS: u64 = CLONE_PIDFD | CLONE_VFORK | SIGCHLD as u64;
     let mut pidfd: i32 = -1;
-    // SAFETY: no CLONE_VM: the child has a copy of this memory, this stack included. The kernel
+    // SAFETY: without CLONE_VM the child has a copy of this memory, this stack included. The kernel
     // writes the descriptor's number to `pidfd`.
     let pid = unsafe { syscall(nr::CLONE, [FLAGS, 0, &raw mut pidfd as u64, 0, 0, 0]) };
     match pid {
@@ -113,12 +117,12 @@ unsafe fn start(program: *mut Header, sigchld: &KernelSigaction) -> (i32, i32) {
     }
 }
 
-/// Returns a pidfd of this process's child `pid`.
+/// Return a pidfd of this process's child `pid`.
 fn descriptor_of(pid: i32) -> i32 {
     // SAFETY: takes no pointer.
     match unsafe { syscall(nr::PIDFD_OPEN, [pid as u64, 0, 0, 0, 0, 0]) } {
         Ok(descriptor) => descriptor as i32,
-        // Not because the child was reaped: only this process reaps it.
+        // The child cannot have been reaped, since only this process reaps it.
         Err(_) => exit(MISUSED),
     }
 }
@@ -135,7 +139,7 @@ pub(crate) struct MessageWithDescriptor {
     flags: u64,
 }
 
-/// The kernel's `struct cmsghdr`, then a descriptor.
+/// The kernel's `struct cmsghdr`, followed by a descriptor.
 #[repr(C)]
 pub(crate) struct DescriptorRights {
     length: u64,
@@ -157,13 +161,13 @@ impl DescriptorRights {
 }
 
 impl MessageWithDescriptor {
-    /// Returns a message with the buffer `part` (a `struct iovec`).
+    /// Return a message with the buffer `part` (a `struct iovec`) and one descriptor.
     pub(crate) fn new(part: &[u64; 2], rights: &mut DescriptorRights) -> Self {
         let length = size_of::<DescriptorRights>() as u64;
         Self::with_control(part, core::ptr::from_mut(rights) as u64, length)
     }
 
-    /// Returns a message with the buffer `part` and `control_length` bytes of control data at `control`.
+    /// Return a message with the buffer `part` and `control_length` bytes of control data at `control`.
     pub(crate) fn with_control(part: &[u64; 2], control: u64, control_length: u64) -> Self {
         Self {
             name: 0,
@@ -177,8 +181,8 @@ impl MessageWithDescriptor {
     }
 }
 
-/// Sends the caller the pid of the command, and a pidfd for signals.
-fn introduce(control: i32, pid: i32, pidfd: i32) {
+/// Send the caller the pid of the command, and a pidfd for signals.
+fn send_pid(control: i32, pid: i32, pidfd: i32) {
     let message = Message::new(message::PID, pid as u32);
     let part = [&raw const message as u64, size_of::<Message>() as u64];
     let mut rights = DescriptorRights::of(pidfd);
@@ -187,10 +191,10 @@ fn introduce(control: i32, pid: i32, pidfd: i32) {
     let _ = unsafe { syscall(nr::SENDMSG, [control as u64, &raw const header as u64, 0, 0, 0, 0]) };
 }
 
-/// Waits for a signal and returns its number.
+/// Wait for a signal and return its number.
 fn next_signal() -> usize {
     loop {
-        // SAFETY: reads eight bytes of the set; the information and the timeout are null.
+        // SAFETY: the kernel reads eight bytes of the set; the pointers to siginfo and timeout are null.
         let signal = unsafe {
             syscall(nr::RT_SIGTIMEDWAIT, [&raw const EVERY_SIGNAL as u64, 0, 0, 8, 0, 0])
         };
@@ -209,7 +213,7 @@ struct Usage {
     rest: [u64; 13],
 }
 
-/// Reaps every child that has ended. Where the command is one of them, reports it and exits.
+/// Reap every child that has ended; if the command is one of them, report its status and exit.
 fn reap(command: Option<i32>, control: i32) {
     loop {
         let mut status: i32 = 0;
@@ -226,7 +230,7 @@ fn reap(command: Option<i32>, control: i32) {
             return;
         }
         if Some(pid as i32) == command {
-            // SAFETY: the call succeeded, so the kernel has written all of it.
+            // SAFETY: the call succeeded, so the kernel has written the whole structure.
             let usage = unsafe { usage.assume_init_ref() };
             let microseconds =
                 |time: [u64; 2]| time[0].wrapping_mul(1_000_000).wrapping_add(time[1]);

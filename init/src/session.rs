@@ -1,11 +1,11 @@
-//! How a container without a PID namespace of its own ends: the processes of a session and their descendants.
+//! The end of a container without its own PID namespace: a session and its descendants.
 //!
-//! The kernel has no call that signals a session. So the watchdog looks in /proc for the members, and
-//! for their descendants, which may have sessions of their own (su(1) makes one). It stops all of them
-//! before it kills any: a stopped process does not fork, and keeps the children that it is found by.
-//! A daemon's parent is init, so a member that has daemonized looks like any other daemon and
-//! survives; only a PID namespace ends those. Where /proc is another namespace's, or hidden, the
-//! search finds nothing, and only the leader and its process group are killed.
+//! The kernel has no call that signals a session. So the watchdog searches /proc for the session's processes
+//! and for their descendants, which may be in other sessions (su(1) creates one). It stops all of them before
+//! it kills any: a stopped process cannot fork, and its children keep it as their parent, by which the search
+//! finds them. The parent of a daemonized process is init, so it looks like any other daemon and survives;
+//! only a PID namespace ends daemons. If /proc belongs to another namespace or is hidden, the search finds
+//! nothing, and the watchdog kills only the leader and its process group.
 
 use minidocker_init::pids::Pids;
 use minidocker_init::proc::{Stat, path, pid_in_fdinfo, pids_in};
@@ -15,10 +15,11 @@ use crate::file::{close, open, read};
 
 const SIGKILL: u64 = 9;
 const SIGSTOP: u64 = 19;
-/// Members may fork during the search. Each round stops what it finds, so only a fork bomb needs many.
+/// The most rounds of a search. Processes may fork during a round, but each round stops those it finds, so
+/// only a fork bomb needs many.
 const ROUNDS: usize = 100;
 
-/// Returns the pid of a pidfd's process in this PID namespace; `None` where it has been reaped.
+/// Return the pid of a pidfd's process in this PID namespace; `None` if it has been reaped.
 pub(crate) fn pid_of(pidfd: i32) -> Option<i32> {
     let mut buffer = [0; 512];
     let path = path(b"/proc/self/fdinfo/", pidfd, b"")?;
@@ -35,14 +36,14 @@ pub(crate) struct Doomed {
 impl Doomed {
     pub(crate) const NONE: Self = Self { sessions: Pids::EMPTY, members: Pids::EMPTY, any: false };
 
-    /// Adds a process that leads a session, or soon will.
+    /// Add a process that leads a session, or soon will.
     pub(crate) fn add(&mut self, leader: i32) {
         self.any = true;
         self.sessions.add(leader);
         self.members.add(leader);
     }
 
-    /// Stops every member, in rounds until one finds no new member.
+    /// Stop every member, in rounds, until a round finds no new member.
     pub(crate) fn stop(&mut self) {
         for _ in 0..ROUNDS {
             if !self.any || !self.stop_round() {
@@ -51,7 +52,7 @@ impl Doomed {
         }
     }
 
-    /// Kills every member and forgets it, since its pid may soon be another process's.
+    /// Kill every member and forget its pid, which another process may soon get.
     pub(crate) fn kill(&mut self) {
         if !core::mem::take(&mut self.any) {
             return;
@@ -60,7 +61,7 @@ impl Doomed {
         self.sessions.drain(|_| {});
     }
 
-    /// Stops the members in /proc now; returns whether any is new.
+    /// Stop the members that /proc shows now, and return whether any is new.
     fn stop_round(&mut self) -> bool {
         let mut found = false;
         let Some(proc) = open(b"/proc\0") else { return false };
@@ -80,7 +81,7 @@ impl Doomed {
         found
     }
 
-    /// Stops a process that is a member and has not ended; returns whether it is new.
+    /// Stop a process if it is a member and has not ended, and return whether it is new.
     fn stop_if_member(&mut self, pid: i32) -> bool {
         let Some(Stat { state, parent, session }) = stat(pid) else { return false };
         let is_member = self.sessions.contains(session) || self.members.contains(parent);

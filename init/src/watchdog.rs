@@ -1,9 +1,10 @@
-//! The watchdog: a small process beside each calling process. It ends the caller's containers when the
-//! caller ends, however that happens.
+//! The watchdog: a small process beside each calling process.
+//!
+//! It ends the caller's containers when the caller ends, whatever the cause.
 //!
 //! Every container sends the watchdog a pidfd of itself before it executes its command. A pidfd of the
-//! caller becomes readable when the whole caller has ended, not just one of its threads; a worker that
-//! the caller forked does not delay it.
+//! caller becomes readable when the whole caller has ended, not just one of its threads. Processes that the
+//! caller forked do not delay this.
 
 use core::ops::Range;
 
@@ -24,12 +25,13 @@ const EINTR: i32 = 4;
 const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
 const RLIMIT_NOFILE: u64 = 7;
 
-/// How long after the caller's death a half-made container may still register itself: longer than a child
-/// waits for its parent.
+/// How long after the caller's death a container that is still being launched can register itself. This is
+/// longer than a child waits for its parent.
 const GRACE_MILLISECONDS: u64 = 65_000;
 
-/// Descriptors below this can have their session killed; above it, only the process itself.
-const KNOWN: usize = 1 << 16;
+/// The number of descriptors in the set of session leaders. From this number on, the watchdog kills only the
+/// process itself.
+const LEADERS_SIZE: usize = 1 << 16;
 
 /// The kernel's `struct epoll_event`.
 #[cfg_attr(target_arch = "x86_64", repr(C, packed))]
@@ -44,10 +46,10 @@ struct Watchdog {
     epoll: u64,
     socket: i32,
     /// Bit n: the process behind descriptor n leads a session that ends with it.
-    leaders: [u8; KNOWN / 8],
+    leaders: [u8; LEADERS_SIZE / 8],
     /// The sessions to end after the caller's death.
     doomed: Doomed,
-    /// One more than the highest descriptor that was registered.
+    /// One more than the highest registered descriptor.
     end: i32,
     watched: u32,
     closed: bool,
@@ -57,7 +59,7 @@ struct Watchdog {
 static mut WATCHDOG: Watchdog = Watchdog {
     epoll: 0,
     socket: 0,
-    leaders: [0; KNOWN / 8],
+    leaders: [0; LEADERS_SIZE / 8],
     doomed: Doomed::NONE,
     end: 0,
     watched: 0,
@@ -65,17 +67,17 @@ static mut WATCHDOG: Watchdog = Watchdog {
     orphaned: false,
 };
 
-/// Watches until the caller has ended, or has closed its end of `socket` and every container has ended.
+/// Watch until the caller has ended, or has closed its end of `socket` and every container has ended.
 pub(crate) fn run(socket: i32, caller: i32) -> ! {
-    // A grandchild of the caller: the caller's wait(2) does not see it.
-    // SAFETY: no CLONE_VM: the child gets a copy of this process, this stack included.
+    // Become a grandchild of the caller, which the caller's wait(2) does not see.
+    // SAFETY: without CLONE_VM the child gets a copy of this process, this stack included.
     match unsafe { syscall(nr::CLONE, [0; 6]) } {
         Ok(0) => {}
         Ok(_) => exit(0),
         Err(_) => exit(1),
     }
     close_all_but([socket, caller]);
-    // A session of its own: neither the caller's terminal nor a signal to its group ends the watchdog.
+    // In its own session, neither the caller's terminal nor a signal to its group ends the watchdog.
     // SAFETY: takes no pointer.
     let _ = unsafe { syscall(nr::SETSID, [0; 6]) };
     // SAFETY: the path is a string.
@@ -96,7 +98,7 @@ pub(crate) fn run(socket: i32, caller: i32) -> ! {
     }
     loop {
         let Some(descriptor) = watchdog.next_event() else {
-            // The wait has a time limit only after the caller's death.
+            // The wait times out only after the caller's death.
             exit(0)
         };
         if descriptor == socket {
@@ -127,7 +129,7 @@ impl Watchdog {
         .is_ok()
     }
 
-    /// Waits for an event and returns its descriptor; `None` when the time is up.
+    /// Wait for an event and return its descriptor; `None` on timeout.
     fn next_event(&self) -> Option<i32> {
         let mut event = Event { events: 0, data: 0 };
         let place = &raw mut event as u64;
@@ -143,7 +145,7 @@ impl Watchdog {
         }
     }
 
-    /// Receives one container's pidfd and registers it.
+    /// Receive one container's pidfd and register it.
     fn receive(&mut self) {
         let mut kind = registration::PROCESS;
         let part = [&raw mut kind as u64, 1];
@@ -165,12 +167,12 @@ impl Watchdog {
             Ok(_) => {
                 self.register(room.rights.descriptor, room.sender, kind == registration::SESSION);
             }
-            // Where descriptors run out, for example, this container goes unwatched and the others do not.
+            // On an error (out of descriptors, for example), only this container goes unwatched.
             Err(_) => {}
         }
     }
 
-    /// Takes ownership of one container's pidfd; -1 where the message had none.
+    /// Take ownership of one container's pidfd; -1 if the message had none.
     fn register(&mut self, descriptor: i32, sender: i32, leads_session: bool) {
         if !is_process(descriptor, sender) {
             close(descriptor);
@@ -195,12 +197,12 @@ impl Watchdog {
         }
     }
 
-    /// Kills the processes of these pidfds and the sessions that they lead. Ignores other descriptors.
+    /// Kill the processes of these pidfds and the sessions that they lead; ignore other descriptors.
     fn kill(&mut self, descriptors: Range<i32>) {
-        // First, what needs no search.
+        // First the processes themselves, which need no search.
         for descriptor in descriptors.clone() {
             if self.is_leader(descriptor) {
-                // Its pid is the session's id; /proc has it until the process is reaped.
+                // Its pid is the session's id, and is known until the process is reaped.
                 if let Some(pid) = session::pid_of(descriptor) {
                     self.doomed.add(pid);
                 }
@@ -212,7 +214,7 @@ impl Watchdog {
         self.doomed.stop();
         for descriptor in descriptors {
             if self.is_leader(descriptor) {
-                // Linux before 6.9 refuses the flag; then only the members found in /proc end.
+                // Linux before 6.9 refuses the flag. Then only the members found in /proc end.
                 send(descriptor, SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP);
                 send(descriptor, SIGKILL, 0);
             }
@@ -248,25 +250,25 @@ impl SenderAndDescriptor {
     }
 }
 
-/// Returns whether a pidfd is that of the process that sent it.
+/// Return whether a pidfd refers to the process that sent it.
 ///
-/// Avoids a confused deputy: the watchdog may have rights that its caller has dropped, so it accepts only a
-/// process that registers itself.
+/// This avoids a confused deputy. The watchdog may have rights that its caller has dropped, so it accepts
+/// only a process that registers itself.
 fn is_process(descriptor: i32, sender: i32) -> bool {
     // SAFETY: takes no pointer.
     let Ok(own) = (unsafe { syscall(nr::PIDFD_OPEN, [sender as u64, 0, 0, 0, 0, 0]) }) else {
-        // The sender has ended and has been reaped.
+        // The sender has ended and been reaped.
         return false;
     };
     let own = own as i32;
-    // Before Linux 6.9 all pidfds have one inode, and cannot be told apart.
+    // Before Linux 6.9 all pidfds share one inode, and any pidfd passes this check.
     let same = inode(descriptor).is_some_and(|number| inode(own) == Some(number));
     close(own);
     same
 }
 
 fn inode(descriptor: i32) -> Option<u64> {
-    // The kernel's `struct stat` fits, and its second word is the inode.
+    // The kernel's `struct stat` fits into this; its second word is the inode.
     let mut found = [0_u64; 18];
     let place = found.as_mut_ptr() as u64;
     // SAFETY: the kernel writes one structure.
@@ -275,11 +277,11 @@ fn inode(descriptor: i32) -> Option<u64> {
 }
 
 fn send(descriptor: i32, signal: u64, flags: u64) {
-    // SAFETY: takes no pointer that is not null.
+    // SAFETY: the only pointer is null.
     let _ = unsafe { syscall(nr::PIDFD_SEND_SIGNAL, [descriptor as u64, signal, 0, flags, 0, 0]) };
 }
 
-/// Raises the soft limit to the hard one, since each container takes a descriptor.
+/// Raise the soft limit on descriptors to the hard one, since each container takes a descriptor.
 fn raise_descriptor_limit() {
     let mut limit = [0_u64; 2];
     let place = &raw mut limit as u64;

@@ -1,6 +1,7 @@
-//! The compiler holds what runs between clone and exec to its law: the helper is compiled from the same
-//! files, without std, alloc, libc and an unwinder. Here that is shown of the result, and of the
-//! text, so that nothing comes in behind a `cfg`.
+//! The code between clone and exec keeps its law.
+//!
+//! The compiler enforces the law, since the helper is compiled from the same files without std, alloc, libc
+//! and an unwinder. These tests check the compiled helper, and the source for code hidden behind a `cfg`.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::path::Path;
 use minidocker_init::HELPER;
 
 const FILES: [&str; 3] = ["child.rs", "program.rs", "raw.rs"];
-/// What would compile in the library, and has no place in the child.
+/// Text that would compile in the library but is not allowed in the child.
 const FORBIDDEN: [&str; 14] = [
     "std::",
     "alloc::",
@@ -43,7 +44,7 @@ fn the_child_uses_core_alone() {
     }
 }
 
-/// A 64-bit ELF file: its entry point and its program headers, (type, flags, virtual address).
+/// Return a 64-bit ELF file's entry point and program headers: (type, flags, virtual address).
 fn program_headers(file: &[u8]) -> (u64, Vec<(u32, u32, u64)>) {
     let half = |at: usize| u16::from_le_bytes(file[at..at + 2].try_into().expect("two bytes"));
     let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().expect("four bytes"));
@@ -57,7 +58,7 @@ fn program_headers(file: &[u8]) -> (u64, Vec<(u32, u32, u64)>) {
 }
 
 #[test]
-fn the_helper_needs_nothing_and_has_nothing_to_spare() {
+fn the_helper_is_small_and_static_and_maps_nothing_writable_and_executable() {
     const PT_DYNAMIC: u32 = 2;
     const PT_INTERP: u32 = 3;
     const PT_TLS: u32 = 7;

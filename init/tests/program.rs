@@ -1,4 +1,4 @@
-//! The layout of a program: what the encoder writes, the walk reads.
+//! The layout of a program, which the encoder writes and the walk reads.
 
 #![expect(unsafe_code, reason = "relocating and walking a program follow its pointers")]
 
@@ -88,20 +88,20 @@ fn relocation_turns_each_offset_into_an_address() {
 }
 
 #[test]
-fn a_walk_goes_on_or_ends_at_a_failure_as_each_call_says() {
+fn each_call_decides_whether_its_failure_ends_the_walk() {
     let failure = |first, second| {
         let mut program = Box::new(program(first, second));
         // SAFETY: as above.
         unsafe { relocate((&raw mut *program).cast()) };
-        // SAFETY: relocated, nobody else's, and of calls that no kernel has.
+        // SAFETY: the program is relocated and not shared, and no kernel has its system call.
         let failure = unsafe { walk((&raw mut *program).cast()) };
         (failure.index, failure.errno)
     };
     assert_eq!(failure(on_error::FAIL, on_error::FAIL), (0, ENOSYS));
     assert_eq!(failure(on_error::IGNORE, on_error::FAIL), (1, ENOSYS));
     assert_eq!(failure(on_error::IGNORE, on_error::IGNORE), (2, ENOEXEC), "nothing was executed");
-    assert_eq!(failure(on_error::EXEC, on_error::EXEC), (0, ENOSYS), "the first reason");
-    assert_eq!(failure(on_error::GONE, on_error::FAIL), (0, ENOSYS), "only ENOENT says gone");
+    assert_eq!(failure(on_error::EXEC, on_error::EXEC), (0, ENOSYS), "the first error");
+    assert_eq!(failure(on_error::GONE, on_error::FAIL), (0, ENOSYS), "only ENOENT means gone");
 }
 
 #[test]
