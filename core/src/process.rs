@@ -59,6 +59,8 @@ pub struct Exit {
     pub usage: Option<Usage>,
     /// The signal that SIGKILL was sent in place of.
     pub killed_for: Option<i32>,
+    /// Whether wait(2) told of the end. If not, what init reported is all that is known.
+    pub seen: bool,
 }
 
 impl Exit {
@@ -251,14 +253,15 @@ impl Process {
         Ok(*exit)
     }
 
-    /// How the command ended, of which the caller saw `seen` and init has the last word.
-    fn exit(&self, seen: Option<(ExitStatus, Usage)>) -> Exit {
-        let seen = seen.map(|(status, mut usage)| {
+    /// How the command ended, of which wait(2) told `waited`, and init has the last word.
+    fn exit(&self, waited: Option<(ExitStatus, Usage)>) -> Exit {
+        let seen = waited.is_some();
+        let waited = waited.map(|(status, mut usage)| {
             usage.peak = usage.peak.filter(|&peak| peak > self.shared_peak);
             (status, usage)
         });
         let report = self.init.as_ref().and_then(|init| lock(init).close());
-        let (status, usage) = report.or(seen).unzip();
+        let (status, usage) = report.or(waited).unzip();
         let killed_for =
             Some(self.killed_for.load(Ordering::Acquire)).filter(|&signal| signal != 0);
         let status = match (status, killed_for) {
@@ -267,7 +270,7 @@ impl Process {
             }
             _ => status,
         };
-        Exit { status, usage, killed_for }
+        Exit { status, usage, killed_for, seen }
     }
 
     /// A descriptor of the process; it must not have been reaped.

@@ -411,9 +411,8 @@ impl Process {
         Ok(sent == Delivered::AsKill)
     }
 
-    /// Reaps it once it has ended: the wait status, and user seconds, system seconds and peak bytes. Each is
-    /// `None` where it is lost, and the result where it has not ended and `block` is false.
-    fn wait(&self, py: Python<'_>, block: bool) -> PyResult<Option<(Option<i32>, Option<Used>)>> {
+    /// Reaps it once it has ended; `None` where it has not and `block` is false.
+    fn wait(&self, py: Python<'_>, block: bool) -> PyResult<Option<Ended>> {
         if block && caller::is_main_thread() {
             self.await_end(py)?;
         }
@@ -429,10 +428,11 @@ impl Process {
     }
 }
 
-/// User seconds, system seconds, peak bytes.
-type Used = (f64, f64, Option<u64>);
+/// Whether wait(2) told of the end, the wait status, and user seconds, system seconds and peak bytes; `None` for
+/// what is lost.
+type Ended = (bool, Option<i32>, Option<(f64, f64, Option<u64>)>);
 
-fn shown(exit: Exit) -> (Option<i32>, Option<Used>) {
+fn shown(exit: Exit) -> Ended {
     let used = |usage: Usage| (usage.user.as_secs_f64(), usage.system.as_secs_f64(), usage.peak);
-    (exit.status.map(ExitStatusExt::into_raw), exit.usage.map(used))
+    (exit.seen, exit.status.map(ExitStatusExt::into_raw), exit.usage.map(used))
 }

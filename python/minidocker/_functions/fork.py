@@ -179,7 +179,7 @@ class ForkedContainer(FunctionContainer):
             kill_session(self._process.pid, reaped=True)
         pidfd, self._pidfd = self._pidfd, -1
         _core.release([pidfd])
-        status, used = exited
+        _, status, used = exited
         code = None if status is None else os.waitstatus_to_exitcode(status)
         if used is None or code == -signal.SIGKILL:
             # A container that was killed has no report of its init.

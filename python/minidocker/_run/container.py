@@ -124,7 +124,7 @@ class Container(Joinable):
         if exited is None:
             return False
         # Where somebody else reaped it, the status is lost.
-        self._returncode = os.waitstatus_to_exitcode(exited[0] or 0)
+        self._returncode = os.waitstatus_to_exitcode(exited[1] or 0)
         os.close(self._pidfd)
         return True
 

@@ -307,14 +307,14 @@ class Popen(subprocess.Popen[AnyStr]):
         exited = self._process.wait(block=not wait_flags & os.WNOHANG)
         if exited is None:
             return 0, 0
-        status, used = exited
+        seen, status, used = exited
         wall = time.monotonic() - self._started
         user, system, peak = used or (math.nan, math.nan, None)
         self.usage = Usage(wall=wall, user=user, system=system, peak=peak)
-        if status is None:
+        if not seen:
             # SIGCHLD is ignored, or another wait was faster: subprocess decides what that means.
-            return super()._try_wait(wait_flags)  # type: ignore[misc, no-any-return]
-        return self.pid, status
+            status = super()._try_wait(wait_flags)[1] or status  # type: ignore[misc]
+        return self.pid, status or 0
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
         if self.returncode is None:
