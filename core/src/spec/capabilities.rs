@@ -1,7 +1,7 @@
-//! Capabilities by name, as sets, and as `cap_add` and `cap_drop` change them.
+//! Capabilities: their names, sets of them, and the rules of `cap_add` and `cap_drop`.
 //!
-//! Nothing here asks the kernel: the last capability that it knows is an argument
-//! (`/proc/sys/kernel/cap_last_cap`).
+//! This module makes no system call. The kernel's last capability (`/proc/sys/kernel/cap_last_cap`) is an
+//! argument.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use std::str::FromStr;
 use crate::error::{Reason, ReasonKind, SpecError};
 use crate::spec::nearest::nearest_or;
 
-/// The names in the order of their numbers, without the prefix `CAP_`.
+/// The names without the prefix `CAP_`, ordered by number.
 const NAMES: [&str; 41] = [
     "CHOWN",
     "DAC_OVERRIDE",
@@ -76,26 +76,26 @@ known! {
 }
 
 impl Capability {
-    /// The number of the capability: its bit in the sets of capset(2).
+    /// Return the number of the capability: its bit in the sets of capset(2).
     #[must_use]
     pub const fn bit(self) -> u8 {
         self.0
     }
 
-    /// The capability with the number `bit`; `None` where no set has such a bit.
+    /// Return the capability with the number `bit`; `None` from 64 on, where sets have no bits.
     #[must_use]
     pub const fn from_bit(bit: u8) -> Option<Self> {
         if bit < 64 { Some(Self(bit)) } else { None }
     }
 
-    /// Every capability that has a name here.
+    /// Return every capability in the table of names.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..NAMES.len() as u8).map(Self)
     }
 }
 
 impl fmt::Display for Capability {
-    /// `CAP_NET_ADMIN`; `CAP_41` for one that is newer than this table.
+    /// Write `CAP_NET_ADMIN`, for example, or `CAP_41` for a capability newer than the table.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match NAMES.get(usize::from(self.0)) {
             Some(name) => write!(f, "CAP_{name}"),
@@ -104,14 +104,14 @@ impl fmt::Display for Capability {
     }
 }
 
-/// A name that no capability has.
+/// The error for a name that no capability has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownCapability;
 
 impl FromStr for Capability {
     type Err = UnknownCapability;
 
-    /// The prefix `CAP_` may be left out, and any case does.
+    /// Parse a name in any case, with or without the prefix `CAP_`.
     fn from_str(name: &str) -> Result<Self, UnknownCapability> {
         let name = without_prefix(name);
         NAMES
@@ -129,11 +129,11 @@ fn without_prefix(name: &str) -> &str {
     }
 }
 
-/// The capability called `name`, or what is wrong with it as a part of `option`.
+/// Return the capability called `name`; errors name `option`.
 pub(crate) fn named(option: &'static str, name: &str) -> Result<Capability, SpecError> {
     name.parse().map_err(|UnknownCapability| {
         let remedy = nearest_or(without_prefix(name), NAMES, || {
-            "capabilities(7) lists them, and \"ALL\" is all of them".into()
+            "capabilities(7) lists the names; \"ALL\" stands for every one".into()
         });
         let reason = Reason::new(ReasonKind::UnknownName, "no capability has this name");
         SpecError::of_text(option, name, reason, remedy)
@@ -148,10 +148,10 @@ impl CapabilitySet {
     /// No capability.
     pub const EMPTY: Self = Self(0);
 
-    /// The newest capability that has a name here.
+    /// The newest capability in the table of names.
     pub const NEWEST: Capability = Capability(NAMES.len() as u8 - 1);
 
-    /// What Docker gives a container that asks for nothing.
+    /// Docker's default set.
     pub const DOCKER: Self = Self::of(&[
         Capability::CHOWN,
         Capability::DAC_OVERRIDE,
@@ -169,7 +169,7 @@ impl CapabilitySet {
         Capability::AUDIT_WRITE,
     ]);
 
-    /// The set of these.
+    /// Return the set of these capabilities.
     #[must_use]
     pub const fn of(capabilities: &[Capability]) -> Self {
         let mut bits = 0;
@@ -181,49 +181,49 @@ impl CapabilitySet {
         Self(bits)
     }
 
-    /// Every capability of a kernel whose `cap_last_cap` is `last`.
+    /// Return every capability of a kernel whose `cap_last_cap` is `last`.
     #[must_use]
     pub const fn up_to(last: u8) -> Self {
         if last >= 63 { Self(u64::MAX) } else { Self((1 << (last + 1)) - 1) }
     }
 
-    /// The set with these bits.
+    /// Return the set with these bits.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// The bits: capability *n* is bit *n*.
+    /// Return the bits: capability *n* is bit *n*.
     #[must_use]
     pub const fn bits(self) -> u64 {
         self.0
     }
 
-    /// Whether `capability` is in the set.
+    /// Return whether `capability` is in the set.
     #[must_use]
     pub const fn contains(self, capability: Capability) -> bool {
         self.0 & (1 << capability.0) != 0
     }
 
-    /// What is in both sets.
+    /// Return the capabilities that are in both sets.
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// What is in this set and not in the other.
+    /// Return the capabilities that are in this set and not in the other.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Whether there is none.
+    /// Return whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The capabilities in the order of their numbers.
+    /// Return the capabilities, ordered by number.
     pub fn iter(self) -> impl Iterator<Item = Capability> {
         (0..64).map(Capability).filter(move |&capability| self.contains(capability))
     }
@@ -241,16 +241,18 @@ impl fmt::Debug for CapabilitySet {
     }
 }
 
-/// The capabilities that `cap_add` and `cap_drop` leave of `base`, by Docker's rules, on a kernel
-/// whose `cap_last_cap` is `last`.
+/// Apply `cap_add` and `cap_drop` to `base` by Docker's rules.
 ///
-/// `ALL` added gives every capability but those dropped by name; else `ALL` dropped leaves those
-/// added by name; else the dropped leave `base` and then the added come to it, so that one in both
-/// lists is kept.
+/// `last` is the kernel's `cap_last_cap`.
+///
+/// - If `cap_add` has `ALL`, the result is every capability except those that `cap_drop` names.
+/// - Otherwise, if `cap_drop` has `ALL`, the result is the capabilities that `cap_add` names.
+/// - Otherwise, the result is `base` without the dropped and then with the added, so a capability in both
+///   lists is kept.
 ///
 /// # Errors
 ///
-/// A name that no capability has, or one to add that this kernel does not know.
+/// An unknown name, or a capability in `cap_add` that this kernel does not have.
 pub fn resolve<A: AsRef<str>, D: AsRef<str>>(
     base: CapabilitySet,
     cap_add: &[A],
@@ -264,8 +266,8 @@ pub fn resolve<A: AsRef<str>, D: AsRef<str>>(
         return Err(SpecError::of_text(
             "cap_add",
             newer.to_string(),
-            format!("this kernel is older: its last capability is {}", Capability(last)),
-            "Leave it out, or run on a newer kernel",
+            format!("this kernel does not have it; its last capability is {}", Capability(last)),
+            "Leave it out, or use a newer kernel",
         ));
     }
     let base = base.intersection(every);
@@ -278,7 +280,7 @@ pub fn resolve<A: AsRef<str>, D: AsRef<str>>(
     }))
 }
 
-/// Whether `ALL` is in the list, and the set of the capabilities named in it.
+/// Return whether `ALL` is in the list, and the set of the other capabilities in it.
 fn parse_list<S: AsRef<str>>(
     option: &'static str,
     list: &[S],
@@ -304,7 +306,7 @@ mod tests {
     const LAST: u8 = 40;
 
     #[test]
-    fn a_name_needs_no_prefix_and_any_case_does() {
+    fn a_name_has_any_case_and_needs_no_prefix() {
         for name in ["NET_ADMIN", "CAP_NET_ADMIN", "net_admin", "cap_Net_Admin"] {
             assert_eq!(name.parse(), Ok(Capability::NET_ADMIN), "{name}");
         }
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_constants_have_the_names_that_the_table_gives_their_numbers() {
+    fn each_constant_has_the_number_of_its_name_in_the_table() {
         for (capability, name) in [
             (Capability::CHOWN, "CHOWN"),
             (Capability::SYS_ADMIN, "SYS_ADMIN"),
@@ -331,8 +333,8 @@ mod tests {
     }
 
     #[test]
-    fn the_names_are_those_that_this_kernel_prints() {
-        // The C library's header is written by the kernel's authors, number by number.
+    fn the_names_are_those_of_the_kernels_header() {
+        // The kernel's authors maintain this header.
         let Ok(header) = std::fs::read_to_string("/usr/include/linux/capability.h") else {
             return assert_eq!(NAMES[40], "CHECKPOINT_RESTORE");
         };
@@ -348,14 +350,14 @@ mod tests {
     }
 
     #[test]
-    fn docker_gives_its_fourteen() {
+    fn dockers_default_set_has_fourteen_capabilities() {
         let bits = [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31];
         assert_eq!(CapabilitySet::DOCKER.bits(), bits.iter().fold(0, |set, bit| set | 1 << bit));
         assert_eq!(CapabilitySet::DOCKER.iter().count(), 14);
     }
 
     #[test]
-    fn adding_all_leaves_out_what_is_dropped_by_name() {
+    fn adding_all_omits_the_capabilities_that_are_dropped_by_name() {
         let set = resolve(CapabilitySet::DOCKER, &["ALL"], &["cap_sys_admin", "all"], LAST);
         let expected: CapabilitySet =
             Capability::all().filter(|&capability| capability != Capability::SYS_ADMIN).collect();
@@ -363,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_all_leaves_what_is_added_by_name() {
+    fn dropping_all_leaves_the_capabilities_that_are_added_by_name() {
         let set = resolve(CapabilitySet::DOCKER, &["NET_ADMIN"], &["All", "NET_ADMIN"], LAST);
         assert_eq!(set, Ok(CapabilitySet::of(&[Capability::NET_ADMIN])));
         assert_eq!(
@@ -373,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn without_all_the_dropped_go_first_and_the_added_come_after() {
+    fn without_all_a_capability_is_dropped_first_and_added_after() {
         let set = resolve(CapabilitySet::DOCKER, &["SYS_TIME", "KILL"], &["KILL", "CHOWN"], LAST)
             .unwrap();
         assert!(set.contains(Capability::KILL), "added after it was dropped");
@@ -395,10 +397,10 @@ mod tests {
             (
                 "cap_add",
                 "\"CAP_BPF\"".into(),
-                "this kernel is older: its last capability is CAP_AUDIT_READ"
+                "this kernel does not have it; its last capability is CAP_AUDIT_READ"
             )
         );
-        // What this kernel does not have can always be dropped.
+        // A capability that this kernel does not have can always be dropped.
         assert!(resolve(CapabilitySet::DOCKER, &NOTHING, &["BPF"], 37).is_ok());
         assert_eq!(CapabilitySet::up_to(41).iter().last().unwrap().to_string(), "CAP_41");
         assert_eq!(CapabilitySet::up_to(63).bits(), u64::MAX);

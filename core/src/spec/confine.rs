@@ -1,4 +1,4 @@
-//! What confines a container: a profile, and the options that each replace one thing of it.
+//! The confinement of a container: a profile, and options that each replace one part of it.
 
 use std::sync::Arc;
 
@@ -10,28 +10,29 @@ use crate::spec::ulimits::Ulimit;
 /// The options that confine a container.
 #[derive(Clone, Debug, Default)]
 pub struct Confine {
-    /// Where everything begins that is not given here.
+    /// The profile, which the other options adjust.
     pub profile: Profile,
-    /// Capabilities that come to those of the profile; `ALL` is every one.
+    /// Capabilities to add to those of the profile; `ALL` stands for every one.
     pub cap_add: Vec<String>,
-    /// Capabilities that go from those of the profile; `ALL` is every one.
+    /// Capabilities to drop from those of the profile; `ALL` stands for every one.
     pub cap_drop: Vec<String>,
-    /// Whether set-user-ID programs and file capabilities raise nothing (`PR_SET_NO_NEW_PRIVS`).
+    /// Whether execve(2) ignores set-user-ID bits and file capabilities (`PR_SET_NO_NEW_PRIVS`); `None`: as in
+    /// the profile.
     pub no_new_privileges: Option<bool>,
     /// The system call filter.
     pub seccomp: Seccomp,
-    /// Resource limits, which come before those of the profile.
+    /// Resource limits, which replace the profile's limits of the same resources.
     pub ulimits: Vec<Ulimit>,
 }
 
-/// Which system call filter a container has.
+/// The system call filter of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seccomp {
-    /// That of the profile, if it has one.
+    /// The profile's filter, if it has one.
     Profile(OnDenied),
-    /// None, whatever the profile says.
+    /// No filter, even if the profile has one.
     Unconfined,
-    /// This one.
+    /// This filter.
     Custom(Arc<SeccompProfile>, OnDenied),
 }
 
@@ -41,27 +42,28 @@ impl Default for Seccomp {
     }
 }
 
-/// What holds for a system call that is in neither list of [`Seccomp::adjusted`].
+/// The rule for a system call that is in neither list of [`Seccomp::adjusted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Base<'a> {
-    /// What the container's profile says.
+    /// The rule of the container's profile.
     Profile,
     /// It is allowed.
     Allow,
     /// It is denied.
     Deny,
-    /// What this document in docker's JSON format says.
+    /// The rule of this document in docker's JSON format.
     Document(&'a str),
 }
 
 impl Seccomp {
-    /// The filter that `base` becomes when these calls are allowed and those are denied, whatever it
-    /// said of them. `profile` is the container's.
+    /// Return the filter of `base`, with the calls in `allow` allowed and those in `deny` denied.
+    ///
+    /// The lists override the rules of `base`. `profile` is the container's.
     ///
     /// # Errors
     ///
-    /// A name that no system call has, one in both lists, a malformed document, and calls to allow
-    /// where all are allowed already.
+    /// An unknown system call, one in both lists, a malformed document, and a list of calls to allow where
+    /// `base` allows every call.
     pub fn adjusted<S: AsRef<str>>(
         profile: Profile,
         base: Base<'_>,
@@ -76,7 +78,7 @@ impl Seccomp {
                     return Err(SpecError::new(
                         "seccomp",
                         "on_denied",
-                        format!("profile={profile} has no filter, so that nothing is ever denied"),
+                        format!("profile={profile} has no filter that could deny a call"),
                         "List calls in deny, or pass profile=\"docker\" or \"untrusted\"",
                     ));
                 }
@@ -98,8 +100,8 @@ impl Seccomp {
             return Err(SpecError::of_text(
                 "seccomp",
                 name,
-                "every system call is allowed already, so that allowing it changes nothing",
-                "Begin with base=\"deny\", or with profile=\"docker\" or \"untrusted\"",
+                "every system call is allowed already, so allowing it changes nothing",
+                "Pass base=\"deny\", or profile=\"docker\" or \"untrusted\"",
             ));
         }
         Ok(Self::Custom(adjusted, on_denied))
@@ -107,7 +109,7 @@ impl Seccomp {
 }
 
 impl Confine {
-    /// Whether nothing is confined but by namespaces: there is nothing to work out.
+    /// Return whether only namespaces confine the container, so there is nothing to resolve.
     #[must_use]
     pub fn is_bare(&self) -> bool {
         let custom = matches!(self.seccomp, Seccomp::Custom(..));
@@ -115,18 +117,18 @@ impl Confine {
         self.profile == Profile::Namespaces && nothing && !custom && self.ulimits.is_empty()
     }
 
-    /// Whether the profile or an option says anything of capabilities.
+    /// Return whether the profile or an option sets capabilities.
     pub(crate) fn changes_capabilities(&self) -> bool {
         self.profile != Profile::Namespaces || !self.cap_add.is_empty() || !self.cap_drop.is_empty()
     }
 
-    /// Whether set-user-ID programs and file capabilities raise nothing.
+    /// Return whether execve(2) ignores set-user-ID bits and file capabilities.
     #[must_use]
     pub fn no_new_privileges(&self) -> bool {
         self.no_new_privileges.unwrap_or(self.profile.confinement().no_new_privileges)
     }
 
-    /// The filter, and what a denied call gets.
+    /// Return the seccomp profile and what happens to a denied call; `None` for no filter.
     pub(crate) fn filter(&self) -> Option<(Arc<SeccompProfile>, OnDenied)> {
         match &self.seccomp {
             Seccomp::Profile(on_denied) => {
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_change_nothing_is_refused() {
+    fn a_list_that_changes_nothing_is_refused() {
         let refused = |profile, base, allow: &[&str]| {
             Seccomp::adjusted(profile, base, allow, &[], OnDenied::Errno).is_err()
         };
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_under_no_filter_are_those_of_a_filter_of_their_own() {
+    fn a_deny_list_for_a_profile_without_a_filter_becomes_a_filter() {
         let adjusted = Seccomp::adjusted(
             Profile::Namespaces,
             Base::Profile,

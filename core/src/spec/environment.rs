@@ -4,31 +4,32 @@ use std::ffi::{CStr, CString};
 
 use crate::sys;
 
-/// `NAME=value` lines, as execve(2) takes them. They are kept one after the other: most commands have their
-/// caller's, which has many.
+/// `NAME=value` lines, as for execve(2).
+///
+/// One buffer holds all lines, because most commands have their caller's environment, which has many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
-    /// Each with its NUL.
+    /// The lines, each with its NUL.
     lines: Vec<u8>,
 }
 
 impl Environment {
-    /// The calling process's, as it is.
+    /// Return a copy of the calling process's environment.
     ///
-    /// Whoever changes the environment has to see to it that no other thread reads it meanwhile: that is
-    /// what [`std::env::set_var`], which is unsafe for this reason, and `setenv(3)` ask for. An interpreter
-    /// does both with its lock held.
+    /// Code that changes the environment must ensure that no other thread reads it meanwhile.
+    /// [`std::env::set_var`], which is unsafe for this reason, and `setenv(3)` require this. An
+    /// interpreter holds its lock for both.
     #[must_use]
     pub fn of_caller() -> Self {
         Self { lines: sys::environment() }
     }
 
-    /// Appends a line.
+    /// Append a line.
     pub fn push(&mut self, line: &CStr) {
         self.lines.extend_from_slice(line.to_bytes_with_nul());
     }
 
-    /// The lines, one after the other, each with its NUL.
+    /// Return the lines in sequence, each with its NUL.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.lines
     }
@@ -48,8 +49,8 @@ mod tests {
 
     #[test]
     fn the_callers_environment_is_what_the_kernel_gave_it() {
-        let given = std::fs::read("/proc/self/environ").expect("the first environment");
+        let given = std::fs::read("/proc/self/environ").expect("the initial environment");
         assert_eq!(Environment::of_caller().as_bytes(), given);
-        assert!(given.ends_with(b"\0"), "cargo gives some");
+        assert!(given.ends_with(b"\0"), "cargo sets variables");
     }
 }

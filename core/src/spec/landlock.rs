@@ -1,39 +1,40 @@
-//! What Landlock is asked for, as the bytes that its three system calls take.
+//! Landlock rules, encoded as the arguments of its three system calls.
 //!
-//! Only [`Abi::probe`] makes a system call, and it changes nothing. A plan makes the others, after
-//! the last mount: a process with a Landlock domain can change no mount.
+//! Only [`Abi::probe`] makes a system call, which changes nothing. A plan makes the others after the last
+//! mount, because a process in a Landlock domain cannot change mounts.
 
 use std::io;
 
 use crate::sys;
 
-/// The version of Landlock in this kernel, from 1 to the newest that is known here.
+/// A version of Landlock, from 1 to [`Abi::NEWEST`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Abi(u8);
 
 impl Abi {
-    /// The newest version whose rights have names here (Linux 6.15).
+    /// The newest version that this module supports (Linux 6.15).
     pub const NEWEST: Self = Self(7);
 
-    /// What a kernel that answers `version` can do of what is known here; `None` below 1.
+    /// Return the version to use on a kernel that reports `version`; `None` below 1.
     #[must_use]
     pub fn of_version(version: i64) -> Option<Self> {
         (version > 0).then(|| Self(version.min(i64::from(Self::NEWEST.0)) as u8))
     }
 
-    /// The number of the version.
+    /// Return the number of the version.
     #[must_use]
     pub const fn version(self) -> u8 {
         self.0
     }
 
-    /// Asks the kernel, which costs one system call; `None` where Landlock was not built in or is
-    /// switched off at boot.
+    /// Return this kernel's version; `None` if Landlock is not built in or is disabled at boot.
+    ///
+    /// This makes one system call.
     ///
     /// # Errors
     ///
-    /// What `landlock_create_ruleset(2)` answers otherwise: EPERM, for example, from a seccomp filter
-    /// that does not know it.
+    /// Any other error of `landlock_create_ruleset(2)`, for example EPERM from a seccomp filter that does not
+    /// know the call.
     pub fn probe() -> io::Result<Option<Self>> {
         match sys::landlock_version() {
             Ok(version) => Ok(Self::of_version(version)),
@@ -76,17 +77,17 @@ impl AccessFs {
     pub const MAKE_BLOCK: Self = Self(1 << 11);
     /// Make a symbolic link.
     pub const MAKE_SYM: Self = Self(1 << 12);
-    /// Link or rename from one directory to another (version 2; before, nobody may).
+    /// Link or rename from one directory to another (version 2; version 1 always denies it).
     pub const REFER: Self = Self(1 << 13);
     /// Truncate a file (version 3).
     pub const TRUNCATE: Self = Self(1 << 14);
-    /// ioctl(2) on a device that was opened after (version 5).
+    /// Call ioctl(2) on a device that was opened in the domain (version 5).
     pub const IOCTL_DEV: Self = Self(1 << 15);
 
-    /// Look, and execute.
+    /// Read and execute.
     pub const READ: Self = Self(Self::EXECUTE.0 | Self::READ_FILE.0 | Self::READ_DIR.0);
 
-    /// Everything but device files.
+    /// Every right except making device files and ioctl(2) on devices.
     pub const WRITE: Self = Self(
         Self::READ.0
             | Self::WRITE_FILE.0
@@ -101,7 +102,7 @@ impl AccessFs {
             | Self::TRUNCATE.0,
     );
 
-    /// Use what is there: for `/dev` and `/proc`.
+    /// Use the existing files: for `/dev` and `/proc`.
     pub const USE: Self = Self(
         Self::READ_FILE.0
             | Self::READ_DIR.0
@@ -110,7 +111,7 @@ impl AccessFs {
             | Self::IOCTL_DEV.0,
     );
 
-    /// What can be said of something that is not a directory; of one, the kernel refuses the rest.
+    /// The rights to a file that is not a directory. For such a file the kernel refuses all others.
     pub const OF_FILE: Self = Self(
         Self::EXECUTE.0
             | Self::WRITE_FILE.0
@@ -119,7 +120,7 @@ impl AccessFs {
             | Self::IOCTL_DEV.0,
     );
 
-    /// Every right that this version knows.
+    /// Return every right that this version has.
     #[must_use]
     pub const fn all(abi: Abi) -> Self {
         Self(match abi.0 {
@@ -130,19 +131,19 @@ impl AccessFs {
         })
     }
 
-    /// Both.
+    /// Return the bits of either.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// What is in both.
+    /// Return the rights that are in both.
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// The bits, as the kernel takes them.
+    /// Return the bits for the kernel.
     #[must_use]
     pub const fn bits(self) -> u64 {
         self.0
@@ -154,71 +155,73 @@ impl AccessFs {
 pub struct AccessNet(u64);
 
 impl AccessNet {
-    /// None is asked for: every port may be used.
+    /// The domain restricts no port.
     pub const NONE: Self = Self(0);
     /// Bind a socket to a port.
     pub const BIND_TCP: Self = Self(1);
     /// Connect to a port.
     pub const CONNECT_TCP: Self = Self(1 << 1);
 
-    /// Both.
+    /// Return the bits of either.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The bits, as the kernel takes them.
+    /// Return the bits for the kernel.
     #[must_use]
     pub const fn bits(self) -> u64 {
         self.0
     }
 }
 
-/// What ends at the border of the domain: `LANDLOCK_SCOPE_*` (version 6).
+/// Actions that cannot reach processes outside the domain: `LANDLOCK_SCOPE_*` (version 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scope(u64);
 
 impl Scope {
-    /// Nothing.
+    /// The domain restricts none.
     pub const NONE: Self = Self(0);
-    /// Connections to the abstract unix sockets of others.
+    /// Connections to abstract unix sockets.
     pub const ABSTRACT_UNIX_SOCKET: Self = Self(1);
-    /// Signals to others.
+    /// Signals.
     pub const SIGNAL: Self = Self(1 << 1);
 
-    /// Both.
+    /// Return the bits of either.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The bits, as the kernel takes them.
+    /// Return the bits for the kernel.
     #[must_use]
     pub const fn bits(self) -> u64 {
         self.0
     }
 }
 
-/// What a domain restricts: all that no rule gives back is denied.
+/// The rights that a domain restricts. It denies each of them except where a rule grants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Handled {
     /// Rights to files.
     pub fs: AccessFs,
     /// Rights to TCP ports.
     pub net: AccessNet,
-    /// What ends at the border.
+    /// Actions that cannot reach outside.
     pub scope: Scope,
 }
 
 impl Handled {
-    /// Every right to files that this version knows, and nothing said of the network.
+    /// Return a restriction of every right to files that this version has, and of nothing else.
     #[must_use]
     pub const fn files(abi: Abi) -> Self {
         Self { fs: AccessFs::all(abi), net: AccessNet::NONE, scope: Scope::NONE }
     }
 
-    /// `struct landlock_ruleset_attr` as far as this version has it: the pointer and size of
-    /// `landlock_create_ruleset(2)`. What the version does not know is left out.
+    /// Return the fields of `struct landlock_ruleset_attr` that this version has.
+    ///
+    /// They are the first argument of `landlock_create_ruleset(2)`, and their length is the second. Rights
+    /// that the version does not have are omitted.
     #[must_use]
     pub fn attr(self, abi: Abi) -> Vec<u8> {
         let fs = self.fs.intersection(AccessFs::all(abi)).0;
@@ -232,27 +235,27 @@ impl Handled {
     }
 }
 
-/// `LANDLOCK_RULE_PATH_BENEATH`: the type of the rule for `landlock_add_rule(2)`.
+/// `LANDLOCK_RULE_PATH_BENEATH`: the rule type of [`path_beneath`] for `landlock_add_rule(2)`.
 pub const RULE_PATH_BENEATH: u64 = 1;
-/// `LANDLOCK_RULE_NET_PORT`: the type of the rule for `landlock_add_rule(2)`.
+/// `LANDLOCK_RULE_NET_PORT`: the rule type of [`net_port`] for `landlock_add_rule(2)`.
 pub const RULE_NET_PORT: u64 = 2;
 
-/// Where in [`path_beneath`] the descriptor stands, for who knows it only later.
+/// The offset of the descriptor in [`path_beneath`], for callers that fill it in later.
 pub const PARENT_FD_OFFSET: usize = 8;
 
-/// Rights to a path and all beneath it.
+/// Rights to a path and everything beneath it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathRule {
-    /// A path inside the container; where it does not exist, nothing is given.
+    /// A path inside the container. If it does not exist, the rule is skipped.
     pub path: &'static str,
     /// The rights.
     pub access: AccessFs,
 }
 
-/// `struct landlock_path_beneath_attr`, which is packed: 12 bytes. `fd` was opened with `O_PATH`.
+/// Return the 12 bytes of the packed `struct landlock_path_beneath_attr`.
 ///
-/// A right that this version does not know is left out, and so is, of what is not a directory, one
-/// that only a directory has: the kernel refuses both with EINVAL.
+/// `fd` was opened with `O_PATH`. Rights that this version does not have are omitted, and for a file that is
+/// not a directory also the rights that only directories have: the kernel refuses both with EINVAL.
 #[must_use]
 pub fn path_beneath(access: AccessFs, abi: Abi, is_directory: bool, fd: i32) -> [u8; 12] {
     let mut allowed = access.intersection(AccessFs::all(abi));
@@ -265,7 +268,7 @@ pub fn path_beneath(access: AccessFs, abi: Abi, is_directory: bool, fd: i32) -> 
     attr
 }
 
-/// `struct landlock_net_port_attr`: 16 bytes.
+/// Return the 16 bytes of `struct landlock_net_port_attr`.
 #[must_use]
 pub fn net_port(access: AccessNet, port: u16) -> [u8; 16] {
     let mut attr = [0; 16];
@@ -274,8 +277,9 @@ pub fn net_port(access: AccessNet, port: u16) -> [u8; 16] {
     attr
 }
 
-/// The flags of `landlock_restrict_self(2)`: with `log`, what is denied after the next execve(2) is
-/// written to the audit log, where the version can (7).
+/// Return the flags of `landlock_restrict_self(2)`.
+///
+/// With `log`, version 7 writes denials after the next execve(2) to the audit log.
 #[must_use]
 pub const fn restrict_flags(abi: Abi, log: bool) -> u32 {
     const LOG_NEW_EXEC_ON: u32 = 1 << 1;
@@ -302,7 +306,7 @@ mod tests {
             assert_eq!(
                 AccessFs::READ.bits(),
                 Theirs::from_read(theirs).bits(),
-                "to read is to read and to execute"
+                "their reading includes executing"
             );
         }
         assert_eq!(AccessFs::OF_FILE.bits(), Theirs::from_file(landlock::ABI::V6).bits());
@@ -313,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_kernel_is_asked_for_what_it_knows() {
+    fn an_older_kernel_gets_only_the_fields_that_it_has() {
         let handled = |abi| {
             Handled {
                 fs: AccessFs::all(Abi::NEWEST),
@@ -333,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_says_of_a_file_only_what_a_file_has() {
+    fn a_rule_for_a_file_has_only_rights_to_files() {
         let directory = path_beneath(AccessFs::WRITE, Abi(7), true, 7);
         assert_eq!(directory[..8], AccessFs::WRITE.bits().to_ne_bytes());
         assert_eq!(directory[8..], 7_i32.to_ne_bytes());
@@ -345,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_may_make_device_files() {
+    fn no_set_of_rights_allows_making_device_files() {
         let devices = AccessFs::MAKE_CHAR.union(AccessFs::MAKE_BLOCK);
         for access in [AccessFs::READ, AccessFs::WRITE, AccessFs::USE] {
             assert_eq!(access.intersection(devices).bits(), 0);
@@ -353,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_below_one_are_none_and_newer_ones_are_the_newest_known() {
+    fn a_version_below_one_is_none_and_a_newer_one_is_the_newest_supported() {
         assert_eq!(Abi::of_version(0), None);
         assert_eq!(Abi::of_version(-1), None);
         assert_eq!(Abi::of_version(3).map(Abi::version), Some(3));

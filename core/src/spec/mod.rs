@@ -1,4 +1,4 @@
-//! What is asked for: pure data, in the words of OCI and docker.
+//! The specification of a container and a command: pure data, in the terms of OCI and docker.
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
@@ -25,32 +25,32 @@ use namespaces::NamespaceOptions;
 pub struct IdRow {
     /// The first id inside the user namespace.
     pub inside: u32,
-    /// The id outside that it stands for.
+    /// The first id outside.
     pub outside: u32,
-    /// How many ids in a row are mapped.
+    /// The number of consecutive ids.
     pub count: u32,
 }
 
-/// How ids inside the user namespace correspond to ids outside.
+/// The mapping between ids inside the user namespace and ids outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum IdMap {
-    /// A plain caller becomes root inside; a root caller keeps every id that it has.
+    /// An unprivileged caller becomes root inside; a root caller keeps every id that it has.
     #[default]
     Caller,
-    /// The caller becomes root inside, and its subordinate ids (subuid(5)) follow from 1 on.
+    /// The caller becomes root inside, and its subordinate ids (subuid(5)) map to the ids from 1 on.
     Auto,
-    /// Just these rows.
+    /// Exactly these rows.
     Rows(Vec<IdRow>),
 }
 
-/// Which network stack the container has.
+/// The network stack of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// One of its own, with nothing but loopback.
+    /// Its own, with only a loopback interface.
     None,
     /// The caller's.
     Host,
-    /// That of the process with this pid, and its user namespace.
+    /// The network and user namespaces of the process with this pid.
     Join(i32),
 }
 
@@ -63,38 +63,38 @@ pub struct TimeOffset {
     pub nanoseconds: u32,
 }
 
-/// A container: every isolation option.
+/// The isolation options of a container.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// Which namespaces are new.
+    /// The new namespaces.
     pub namespaces: NamespaceOptions,
-    /// Set in the new UTS namespace; 1 to 64 bytes.
+    /// The hostname, set in the new UTS namespace; 1 to 64 bytes.
     pub hostname: Option<Vec<u8>>,
     /// The NIS domain name, set in the new UTS namespace; 1 to 64 bytes.
     pub domainname: Option<Vec<u8>>,
-    /// User ids inside and outside.
+    /// The mapping of user ids.
     pub uid_map: IdMap,
-    /// Group ids inside and outside.
+    /// The mapping of group ids.
     pub gid_map: IdMap,
-    /// Which network stack; `None`: one of its own where the network namespace is new, else the caller's.
+    /// The network stack; `None`: its own if the network namespace is new, else the caller's.
     pub network: Option<Network>,
     /// The directory that becomes `/`; `None`: the host's files.
     pub rootfs: Option<CString>,
-    /// What is mounted inside, in this order.
+    /// The mounts inside, in this order.
     pub mounts: Vec<Mount>,
-    /// Whether the root is read-only, with everything below it but what [`Self::mounts`] adds.
+    /// Whether the root is read-only, with everything below it except [`Self::mounts`].
     pub read_only: bool,
-    /// Where the writes to the root go.
+    /// The place of the writes to the root.
     pub overlay: Overlay,
-    /// What confines it beyond namespaces.
+    /// The confinement beyond namespaces.
     pub confine: Confine,
-    /// Whether PID 1 is the tiny init instead of the command.
+    /// Whether PID 1 is the init instead of the command.
     pub init: bool,
     /// Whether the container ends with the calling process.
     pub die_with_parent: bool,
-    /// `CLOCK_MONOTONIC` in the new time namespace.
+    /// The offset of `CLOCK_MONOTONIC` in the new time namespace.
     pub monotonic_offset: Option<TimeOffset>,
-    /// `CLOCK_BOOTTIME` in the new time namespace.
+    /// The offset of `CLOCK_BOOTTIME` in the new time namespace.
     pub boottime_offset: Option<TimeOffset>,
 }
 
@@ -120,44 +120,44 @@ impl Default for Spec {
     }
 }
 
-/// Where the command starts.
+/// The directory that the command starts in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum WorkingDirectory {
-    /// The caller's, or `/` where that does not exist inside.
+    /// The caller's, or `/` if that does not exist inside.
     #[default]
     Caller,
-    /// This one; it must exist inside.
+    /// This directory, which must exist inside.
     Path(CString),
 }
 
-/// A command and the process that it runs in: what execve(2) takes, and the state of its process.
+/// A command: the arguments of execve(2) and the attributes of its process.
 #[derive(Clone, Debug)]
 pub struct CommandSpec {
-    /// The files to execute: the first that can be is.
+    /// The files to try in order; the first that can be executed is.
     pub candidates: Vec<CString>,
-    /// The arguments, the program's name included.
+    /// The arguments, beginning with the program's name.
     pub argv: Vec<CString>,
     /// The environment.
     pub envp: Environment,
-    /// Where it starts.
+    /// The directory that it starts in.
     pub working_directory: WorkingDirectory,
-    /// What becomes descriptor 0, 1 and 2; `None` leaves the caller's.
+    /// The descriptors that become 0, 1 and 2; `None` keeps the caller's.
     pub stdio: [Option<RawFd>; 3],
-    /// Descriptors that the command keeps, under the same number.
+    /// Descriptors that the command inherits under the same number.
     pub pass_fds: Vec<RawFd>,
     /// Whether every other descriptor from 3 on is closed.
     pub close_fds: bool,
-    /// Whether SIGPIPE and SIGXFSZ, which interpreters ignore, become default again.
+    /// Whether to reset SIGPIPE and SIGXFSZ, which interpreters ignore, to their default action.
     pub restore_signals: bool,
-    /// The file mode creation mask; `None` leaves the caller's.
+    /// The file mode creation mask; `None` keeps the caller's.
     pub umask: Option<u32>,
-    /// Whether the command gets a session of its own.
+    /// Whether the command starts a new session.
     pub new_session: bool,
-    /// setpgid(0, this).
+    /// The process group to join by setpgid(2); 0 for a new one.
     pub process_group: Option<i32>,
     /// Whether descriptor 0 becomes the controlling terminal of the new session.
     pub terminal: bool,
-    /// The user id inside; `None`: root inside where the user namespace is new or joined.
+    /// The user id inside; `None`: root inside if the user namespace is new or joined.
     pub user: Option<u32>,
     /// The group id inside.
     pub group: Option<u32>,
@@ -166,8 +166,9 @@ pub struct CommandSpec {
 }
 
 impl CommandSpec {
-    /// A command in the caller's directory with the caller's standard streams:
-    /// descriptors from 3 on are closed, the environment is empty until it is set.
+    /// Return a command that starts in the caller's directory with the caller's standard streams.
+    ///
+    /// Descriptors from 3 on are closed, and the environment is empty.
     #[must_use]
     pub fn new(file: CString, argv: Vec<CString>) -> Self {
         Self {
@@ -190,14 +191,14 @@ impl CommandSpec {
     }
 }
 
-/// What runs in the container.
+/// The program that runs in the container.
 #[derive(Clone, Copy, Debug)]
 pub enum Payload<'a> {
     /// A command.
     Command(&'a CommandSpec),
-    /// Nothing but the tiny init, which holds the namespaces for those who will enter them.
+    /// Only the init, which holds the namespaces for processes that join them later.
     Hold,
-    /// A copy of the calling process, a child of the tiny init: see [`launch::fork`](crate::launch::fork).
-    /// Of the command, what says how the process is, not what it executes.
+    /// A copy of the calling process, as a child of the init: see [`launch::fork`](crate::launch::fork).
+    /// The command gives the attributes of the process; its files, arguments and environment are ignored.
     Fork(&'a CommandSpec),
 }

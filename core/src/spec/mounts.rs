@@ -1,4 +1,4 @@
-//! The files that a container sees: what is mounted where, and where writes go.
+//! The files of a container: its mounts, and the place of writes to the root.
 
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
@@ -6,47 +6,47 @@ use std::sync::Arc;
 use crate::error::{Reason, ReasonKind, SpecError};
 use crate::spec::nearest::nearest_or;
 
-/// Where the writes to the root go.
+/// The place of the writes to the root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Overlay {
-    /// Into the root itself.
+    /// The root itself.
     #[default]
     None,
-    /// Into a layer in memory that goes with the container.
+    /// A layer in memory that ends with the container.
     Discard,
-    /// Into a layer in this directory.
+    /// A layer in this directory.
     Keep(CString),
 }
 
-/// What is mounted.
+/// The type of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountKind {
-    /// A file or directory of the host's, with everything mounted below it.
+    /// A file or directory of the host, with the mounts below it.
     Bind {
-        /// Its path outside.
+        /// The path outside.
         source: CString,
     },
     /// A file system in memory.
     Tmpfs {
-        /// Its largest size in bytes; `None`: half of the memory, as the kernel has it.
+        /// The maximum size in bytes; `None` for the kernel's default, half of the memory.
         size: Option<u64>,
         /// The mode of its top directory.
         mode: u32,
     },
-    /// Directories of the host's on top of each other, with writes to none of them.
+    /// Directories of the host on top of each other; writes leave them unchanged.
     Overlay {
         /// The directories outside, the uppermost first.
         lower: Vec<CString>,
-        /// The directory outside that keeps the writes; `None`: they go with the container.
+        /// The directory outside that keeps the writes; `None` to discard them with the container.
         upper: Option<CString>,
     },
-    /// A proc of the container's PID namespace.
+    /// The proc of the container's PID namespace.
     Proc,
-    /// A sysfs of the container's network namespace.
+    /// The sysfs of the container's network namespace.
     Sysfs,
-    /// Pseudo terminals of its own.
+    /// New pseudo terminals.
     Devpts,
-    /// Message queues of the container's IPC namespace.
+    /// The message queues of the container's IPC namespace.
     Mqueue,
     /// A file with this content.
     Content {
@@ -58,7 +58,7 @@ pub enum MountKind {
 }
 
 impl MountKind {
-    /// The name that a `Mount` has for it.
+    /// Return the name of the type.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -73,7 +73,7 @@ impl MountKind {
         }
     }
 
-    /// What it may be told beside flags, as `name=value`.
+    /// Return the names of its options of the form `name=value`.
     const fn parameters(&self) -> &'static [&'static str] {
         match self {
             Self::Tmpfs { .. } => &["size", "mode", "uid", "gid", "nr_blocks", "nr_inodes", "huge"],
@@ -84,56 +84,57 @@ impl MountKind {
     }
 }
 
-/// One mount of a container's.
+/// One mount of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// The option that asked for it: `"mounts"`, `"tmpfs"` or `"devices"`.
+    /// The option that it comes from: `"mounts"`, `"tmpfs"` or `"devices"`.
     pub option: &'static str,
     /// An absolute path inside.
     pub target: CString,
-    /// What is mounted.
+    /// The type.
     pub kind: MountKind,
-    /// Whether nobody inside can write to it, or to anything mounted below it.
+    /// Whether it is read-only, with everything mounted below it.
     pub read_only: bool,
-    /// More options as mount(8) has them, separated by commas: `noexec`, `size=64m`.
+    /// Further options in the form of mount(8), separated by commas: `noexec,size=64m`.
     pub options: String,
 }
 
-/// The options of a mount, understood.
+/// The parsed options of a mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MountOptions {
     pub(crate) read_only: bool,
     pub(crate) no_suid: bool,
     pub(crate) no_dev: bool,
     pub(crate) no_exec: bool,
-    /// Whether devices in it are asked for by name.
+    /// Whether the option `dev` was given.
     pub(crate) devices: bool,
-    /// What is left for the file system, `name=value` each.
+    /// The file system's own options, each as a name and a value.
     pub(crate) parameters: Vec<(String, String)>,
 }
 
 const FLAGS: [&str; 8] = ["ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec"];
 
 impl Mount {
-    /// What an error shows.
+    /// Return the target as an error message shows it.
     pub(crate) fn shown(&self) -> String {
         format!("{:?}", self.target.to_string_lossy())
     }
 
-    /// Parses `options`.
+    /// Parse `options`.
     ///
     /// # Errors
     ///
-    /// [`SpecError`] for an option that does not exist, with the nearest one that does, and for
-    /// options that contradict each other.
+    /// [`SpecError`] for an unknown option, with the nearest known one, and for options that contradict each
+    /// other.
     pub(crate) fn parse_options(&self) -> Result<MountOptions, SpecError> {
         let kernels_own = !matches!(self.kind, MountKind::Bind { .. } | MountKind::Overlay { .. });
         let mut options = MountOptions {
             read_only: self.read_only,
             no_suid: kernels_own,
-            // A devpts holds devices, and a file given in place may be a script.
+            // A devpts contains devices.
             no_dev: kernels_own && self.kind != MountKind::Devpts,
             devices: false,
+            // A file with given content may be a script.
             no_exec: kernels_own && !matches!(self.kind, MountKind::Content { .. }),
             parameters: Vec::new(),
         };
@@ -141,7 +142,7 @@ impl Mount {
             SpecError::new(self.option, self.shown(), Reason::new(kind, reason), remedy)
         };
         let contradiction =
-            |reason| wrong(ReasonKind::Contradiction, reason, "Give one of them".to_owned());
+            |reason| wrong(ReasonKind::Contradiction, reason, "Keep one of them".to_owned());
         let words = self.options.split(',').map(str::trim).filter(|word| !word.is_empty());
         let mut seen: Vec<&str> = Vec::new();
         for word in words {
@@ -175,7 +176,8 @@ impl Mount {
                     let parameters = self.kind.parameters();
                     let known = || FLAGS.iter().chain(parameters).copied();
                     let names = || known().collect::<Vec<_>>().join(", ");
-                    let remedy = nearest_or(name, known(), || format!("There are: {}", names()));
+                    let remedy =
+                        nearest_or(name, known(), || format!("The options are {}", names()));
                     let kind = self.kind.name();
                     let (mistake, reason) = if known().any(|known| known == name) {
                         let takes =
@@ -192,13 +194,13 @@ impl Mount {
         Ok(options)
     }
 
-    /// Where nothing is wrong with the target as a path: its components.
+    /// Return the components of the target, which must be an absolute path without `..`.
     pub(crate) fn components(&self) -> Result<Vec<&[u8]>, SpecError> {
         absolute(self.option, &self.target)
     }
 }
 
-/// Whether two options cannot stand together: the same twice, or a flag and its opposite.
+/// Return whether two options contradict each other: the same option twice, or a flag and its opposite.
 fn contradict(one: &str, other: &str) -> bool {
     let opposite = |flag: &str, no: &str| no.strip_prefix("no") == Some(flag);
     one == other
@@ -208,7 +210,7 @@ fn contradict(one: &str, other: &str) -> bool {
             && (opposite(one, other) || opposite(other, one)))
 }
 
-/// The components of an absolute path without `..`.
+/// Return the components of an absolute path without `..`.
 fn absolute<'a>(option: &'static str, path: &'a CStr) -> Result<Vec<&'a [u8]>, SpecError> {
     let bytes = path.to_bytes();
     let wrong = |reason: &'static str, remedy: &'static str| {
@@ -221,8 +223,8 @@ fn absolute<'a>(option: &'static str, path: &'a CStr) -> Result<Vec<&'a [u8]>, S
         bytes.split(|&byte| byte == b'/').filter(|c| !c.is_empty() && *c != b".").collect();
     if components.iter().any(|component| *component == b"..") {
         return wrong(
-            "the target has \"..\" in it",
-            "Write the path that is meant: links inside are followed, and never lead outside",
+            "the target contains \"..\"",
+            "Write the path without it; symbolic links are followed inside the root only",
         );
     }
     if components.is_empty() {
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tmpfs_has_dockers_flags_until_it_is_told_otherwise() {
+    fn a_tmpfs_has_dockers_flags_unless_an_option_changes_them() {
         let options = tmpfs("").parse_options().unwrap();
         assert!(options.no_exec && options.no_suid && options.no_dev && !options.read_only);
         let options = tmpfs("rw,exec,size=64m").parse_options().unwrap();
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_option_gets_the_nearest_right_one() {
+    fn an_error_about_an_unknown_option_names_the_nearest_one() {
         let error = tmpfs("noexce").parse_options().unwrap_err();
         assert_eq!(error.remedy, "Did you mean \"noexec\"?".into());
         assert!(tmpfs("size").parse_options().unwrap_err().reason.text().contains("name=value"));
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_absolute_and_says_what_it_means() {
+    fn a_target_is_absolute_and_has_no_parent_component() {
         let components = |target: &CStr| {
             let mount = Mount { target: target.into(), ..tmpfs("") };
             mount

@@ -1,8 +1,8 @@
-//! The nearest right name, for errors about wrong ones.
+//! The nearest known name, for errors about unknown names.
 
 use strsim::osa_distance;
 
-/// The remedy for a name that is not among `candidates`: the nearest of them, or `otherwise`.
+/// Return the remedy for an unknown name: the nearest candidate, or `otherwise`.
 pub(crate) fn nearest_or<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -12,9 +12,10 @@ pub(crate) fn nearest_or<'a>(
         .map_or_else(otherwise, |candidate| format!("Did you mean {candidate:?}?"))
 }
 
-/// Return the candidate with the fewest typing errors in `name`, if they are at most a third of its letters.
+/// Return the candidate that is the fewest typing errors away from `name`.
 ///
-/// A letter missing, added, wrong or swapped with its neighbour counts as one error; case does not count.
+/// A missing, extra, wrong or transposed letter is one error; case does not matter. The result is `None` if
+/// there are more errors than a third of the letters of `name`, or than one in a short name.
 pub(crate) fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -27,7 +28,7 @@ pub(crate) fn nearest<'a>(
     let most = (length / 3).max(1);
     candidates
         .into_iter()
-        // Spares the quadratic comparison with a text that is much longer than any name.
+        // Skip the quadratic comparison with a text that is much longer than any name.
         .filter(|candidate| candidate.chars().count().abs_diff(length) <= most)
         .map(|candidate| (osa_distance(&name, &candidate.to_lowercase()), candidate))
         .filter(|&(distance, _)| distance <= most)
@@ -40,7 +41,7 @@ mod tests {
     use super::nearest;
 
     #[test]
-    fn a_slip_finds_the_name_that_was_meant() {
+    fn a_misspelled_name_finds_the_intended_one() {
         let names = ["openat", "openat2", "open", "ptrace", "process_vm_readv"];
         assert_eq!(nearest("opneat", names), Some("openat"));
         assert_eq!(nearest("OPENAT", names), Some("openat"));

@@ -1,6 +1,6 @@
 //! Profiles: named sets of the options that confine a container.
 //!
-//! A profile is data that a plan reads; each option that is given beside it replaces one thing.
+//! A profile is data that a plan reads. Each option given with it replaces one part.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,80 +13,78 @@ use crate::spec::nearest::nearest_or;
 use crate::spec::seccomp::{self, SeccompProfile};
 use crate::spec::ulimits::Ulimit;
 
-/// The name of a set of options.
+/// A named set of options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Profile {
-    /// The namespaces and nothing else: every capability of its own user namespace.
+    /// Only namespaces, with every capability in the container's user namespace.
     #[default]
     Namespaces,
-    /// What Docker gives a container that asks for nothing.
+    /// Docker's defaults.
     Docker,
-    /// For code that nobody trusts.
+    /// For untrusted code.
     Untrusted,
 }
 
-/// What a profile says of each option.
+/// A profile's value of each option.
 #[derive(Debug, Clone, Copy)]
 pub struct Confinement {
-    /// The capabilities that `cap_add` and `cap_drop` begin with, of those that the kernel has.
+    /// The capabilities to which `cap_add` and `cap_drop` apply, of those that the kernel has.
     pub capabilities: CapabilitySet,
-    /// Whether execve(2) can give no privilege. A filter without `CAP_SYS_ADMIN` needs it too.
+    /// Whether execve(2) cannot grant privileges. Installing a filter without `CAP_SYS_ADMIN` requires this.
     pub no_new_privileges: bool,
-    /// Paths that become empty and read-only, files and directories. One that does not exist is left
-    /// out.
+    /// Files and directories that become empty and read-only. A path that does not exist is skipped.
     pub masked_paths: &'static [&'static str],
-    /// Paths that become read-only, with all below; one that does not exist is left out.
+    /// Paths that become read-only, with everything below. A path that does not exist is skipped.
     pub read_only_paths: &'static [&'static str],
-    /// Limits that are lowered to these where they are above them, and never raised: docker's name,
-    /// soft, hard.
+    /// Maximum resource limits: the caller's higher limits are lowered to these, and none is raised.
     pub ulimits: &'static [Ulimit],
-    /// What is seen of the host's files where there is no `rootfs`.
+    /// The view of the host's files, for a container without `rootfs`.
     pub view: Option<&'static FileSystemView>,
-    /// Landlock, where the kernel has it.
+    /// The Landlock domain, if the kernel has Landlock.
     pub landlock: Option<&'static LandlockDomain>,
     seccomp: Option<fn() -> Arc<SeccompProfile>>,
 }
 
 impl Confinement {
-    /// Whether paths of the container's are covered: that takes mounts of its own.
+    /// Return whether the profile covers paths, which requires a mount namespace.
     #[must_use]
     pub const fn covers_files(&self) -> bool {
         !self.masked_paths.is_empty()
     }
 
-    /// The seccomp profile; `None` where the container has no filter.
+    /// Return the seccomp profile; `None` for no filter.
     #[must_use]
     pub fn seccomp(&self) -> Option<Arc<SeccompProfile>> {
         self.seccomp.map(|profile| profile())
     }
 }
 
-/// What is seen of the host's files. A path that does not exist is left out.
+/// The view of the host's files inside a container. A path that does not exist is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileSystemView {
-    /// Everything is read-only but what is named here and what the caller mounts.
+    /// Whether everything is read-only except the paths below and the caller's mounts.
     pub read_only: bool,
-    /// Directories that are empty and writable, and thrown away: a tmpfs each, mode 1777.
+    /// Directories that are empty and writable and end with the container: each is a tmpfs of mode 1777.
     pub private: &'static [&'static str],
-    /// Directories of which nothing is seen: each is empty and read-only.
+    /// Hidden directories: each is empty and read-only.
     pub hidden: &'static [&'static str],
-    /// Files of which nothing is seen: each is empty and read-only.
+    /// Hidden files: each is empty and read-only.
     pub hidden_files: &'static [&'static str],
-    /// Whether the caller's home directory is hidden too, wherever it is.
+    /// Whether the caller's home directory is hidden too.
     pub hide_home: bool,
 }
 
-/// What Landlock leaves of the files. Writable mounts of the caller's come to it.
+/// A Landlock domain. The caller's writable mounts are added to its rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LandlockDomain {
-    /// The rights, each beneath its path.
+    /// The rights to each path and everything beneath it.
     pub rules: &'static [PathRule],
-    /// What ends at the border of the domain.
+    /// Actions that cannot reach processes outside the domain.
     pub scope: Scope,
 }
 
-/// What Docker covers: what tells of the host, or reaches its keys and memory. To these come the
-/// [`per_cpu_masked_paths`].
+/// The paths that Docker masks, apart from [`per_cpu_masked_paths`]: they reveal facts about the host, or give
+/// access to its keys and memory.
 pub const DOCKER_MASKED_PATHS: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
@@ -102,12 +100,13 @@ pub const DOCKER_MASKED_PATHS: &[&str] = &[
     "/sys/firmware",
 ];
 
-/// What Docker makes read-only: what changes the host.
+/// The paths that Docker makes read-only: writes to them change the host.
 pub const DOCKER_READ_ONLY_PATHS: &[&str] =
     &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// The counters of throttling that Docker covers too, one directory for each of `cpus` processors;
-/// virtual machines have none.
+/// Return the directories of throttling counters that Docker masks too, one for each processor.
+///
+/// Virtual machines have none.
 pub fn per_cpu_masked_paths(cpus: usize) -> impl Iterator<Item = String> {
     (0..cpus).map(|cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle"))
 }
@@ -125,7 +124,7 @@ const NAMESPACES: Confinement = Confinement {
 
 const DOCKER: Confinement = Confinement {
     capabilities: CapabilitySet::DOCKER,
-    // Docker leaves it off: setuid programs work, with the capabilities of the bounding set.
+    // Off in Docker: setuid programs work, with the capabilities of the bounding set.
     no_new_privileges: false,
     masked_paths: DOCKER_MASKED_PATHS,
     read_only_paths: DOCKER_READ_ONLY_PATHS,
@@ -151,7 +150,7 @@ const UNTRUSTED_ULIMITS: &[Ulimit] = &[
     Ulimit::of("core", 0),
     // Enough for a pool of processes with a hundred descriptors each.
     Ulimit::of("nofile", 4096),
-    // Threads count, and on older kernels those of the caller's other programs too.
+    // This counts threads, and on older kernels also those of the caller's other programs.
     Ulimit::of("nproc", 4096),
     Ulimit::of("memlock", 64 << 20),
     Ulimit::of("msgqueue", 819_200),
@@ -160,7 +159,7 @@ const UNTRUSTED_ULIMITS: &[Ulimit] = &[
 
 const UNTRUSTED_VIEW: FileSystemView = FileSystemView {
     read_only: true,
-    // /run has the sockets of the host's services in it.
+    // /run contains the sockets of the host's services.
     private: &["/tmp", "/var/tmp", "/run", "/dev/shm"],
     hidden: &[
         "/root",
@@ -230,7 +229,7 @@ impl Profile {
     /// Every profile.
     pub const ALL: [Self; 3] = [Self::Namespaces, Self::Docker, Self::Untrusted];
 
-    /// The name that the option `profile` takes.
+    /// Return the name, a value of the option `profile`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -240,7 +239,7 @@ impl Profile {
         }
     }
 
-    /// What it says of each option.
+    /// Return the profile's options.
     #[must_use]
     pub const fn confinement(self) -> &'static Confinement {
         match self {
@@ -281,7 +280,7 @@ mod tests {
     use crate::spec::seccomp::{docker, untrusted};
 
     #[test]
-    fn a_profile_is_found_by_its_name_or_refused_with_the_nearest() {
+    fn a_profile_is_found_by_its_name_and_an_error_has_the_nearest() {
         for profile in Profile::ALL {
             assert_eq!(profile.to_string().parse(), Ok(profile));
         }
@@ -295,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn each_profile_takes_away_what_the_one_before_it_does_and_more() {
+    fn each_profile_is_stricter_than_the_one_before() {
         let [namespaces, docker_set, none] =
             Profile::ALL.map(|profile| profile.confinement().capabilities);
         assert_eq!(namespaces.bits(), u64::MAX);
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn every_path_is_absolute_and_there_once() {
+    fn every_path_is_absolute_and_listed_once() {
         for profile in Profile::ALL {
             let confinement = profile.confinement();
             let mut paths: Vec<&str> = Vec::new();
@@ -330,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn landlock_lets_the_private_directories_be_written_and_no_other() {
+    fn landlock_allows_writes_only_to_the_private_directories() {
         let confinement = Profile::Untrusted.confinement();
         let (view, landlock) = (confinement.view.unwrap(), confinement.landlock.unwrap());
         let mut writable: Vec<&str> = landlock

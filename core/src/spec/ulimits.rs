@@ -1,4 +1,4 @@
-//! Resource limits by the names that docker gives them.
+//! Resource limits by docker's names.
 
 use crate::error::{Reason, ReasonKind, SpecError};
 use crate::spec::nearest::nearest_or;
@@ -6,8 +6,9 @@ use crate::spec::nearest::nearest_or;
 /// `RLIM_INFINITY`: no limit.
 pub const UNLIMITED: u64 = libc::RLIM_INFINITY;
 
-/// docker's names, which are those of `ulimit` and of limits.conf(5), and the numbers that x86-64 and
-/// 64-bit ARM have for them: the C libraries do not agree on the type of `RLIMIT_NOFILE`.
+/// docker's names, which `ulimit` and limits.conf(5) use too, and their numbers on x86-64 and 64-bit ARM.
+///
+/// The constants of libc are not used, because the C libraries disagree on the type of `RLIMIT_NOFILE`.
 const NAMES: &[(&str, u32)] = &[
     ("as", 9),
     ("core", 4),
@@ -27,23 +28,23 @@ const NAMES: &[(&str, u32)] = &[
     ("stack", 3),
 ];
 
-/// One resource limit, as prlimit64(2) takes it.
+/// One resource limit, in the terms of prlimit64(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ulimit {
     /// The number of the resource, `RLIMIT_NOFILE` for example.
     pub resource: u32,
-    /// The limit that holds, in the resource's own unit; [`UNLIMITED`] for none.
+    /// The limit in effect, in the resource's unit; [`UNLIMITED`] for none.
     pub soft: u64,
-    /// What the soft limit may be raised to; [`UNLIMITED`] for any.
+    /// The maximum of the soft limit; [`UNLIMITED`] for none.
     pub hard: u64,
 }
 
 impl Ulimit {
-    /// The limit called `name`, a name of the table, at one value.
+    /// Return the limit called `name`, which must be in the table, with `value` as soft and hard limit.
     pub(crate) const fn of(name: &str, value: u64) -> Self {
         let mut i = 0;
         while i < NAMES.len() {
-            if is(NAMES[i].0, name) {
+            if equal(NAMES[i].0, name) {
                 return Self { resource: NAMES[i].1, soft: value, hard: value };
             }
             i += 1;
@@ -51,11 +52,13 @@ impl Ulimit {
         panic!("no resource limit has this name")
     }
 
-    /// The limit called `name`; -1 is no limit, and of two values the one left out is the other.
+    /// Return the limit called `name`.
+    ///
+    /// A value of -1 means no limit. A missing value is the same as the other.
     ///
     /// # Errors
     ///
-    /// An unknown name, no value at all, a negative one other than -1, a soft limit above the hard.
+    /// An unknown name, two missing values, a negative value other than -1, a soft limit above the hard one.
     pub fn new(name: &str, soft: Option<i64>, hard: Option<i64>) -> Result<Self, SpecError> {
         let resource = resource(name)?;
         let (Some(soft), Some(hard)) = (soft.or(hard), hard.or(soft)) else {
@@ -63,7 +66,7 @@ impl Ulimit {
                 "ulimits",
                 name,
                 "it has neither a soft nor a hard limit",
-                "Give one of them; -1 is no limit",
+                "Give one of them; -1 means no limit",
             ));
         };
         let (soft, hard) = (amount(name, soft)?, amount(name, hard)?);
@@ -78,18 +81,18 @@ impl Ulimit {
         Ok(Self { resource, soft, hard })
     }
 
-    /// The limit that docker's `--ulimit NAME=SOFT[:HARD]` means.
+    /// Parse a limit in the form of docker's `--ulimit`: `NAME=SOFT[:HARD]`.
     ///
     /// # Errors
     ///
-    /// Another form, and what [`Ulimit::new`] refuses.
+    /// Text in another form, and the errors of [`Ulimit::new`].
     pub fn parse(text: &str) -> Result<Self, SpecError> {
         let malformed = || {
             SpecError::of_text(
                 "ulimits",
                 text,
                 "it is not of the form NAME=SOFT[:HARD]",
-                "Write for example \"nofile=1024:4096\"; -1 is no limit",
+                "Write \"nofile=1024:4096\", for example; -1 means no limit",
             )
         };
         let (name, values) = text.split_once('=').ok_or_else(malformed)?;
@@ -103,28 +106,28 @@ impl Ulimit {
         }
     }
 
-    /// The limit that this process has; `None` for a resource that the kernel does not know.
+    /// Return this process's limit; `None` for a resource that the kernel does not have.
     #[must_use]
     pub fn current(resource: u32) -> Option<Self> {
         let (soft, hard) = crate::sys::resource_limit(resource).ok()?;
         Some(Self { resource, soft, hard })
     }
 
-    /// This limit, or what is lower of another of the same resource.
+    /// Return the lower soft limit and the lower hard limit of this and another limit of the same resource.
     #[must_use]
     pub fn lowest(self, other: Self) -> Self {
         Self { soft: self.soft.min(other.soft), hard: self.hard.min(other.hard), ..self }
     }
 
-    /// docker's name of the resource.
+    /// Return docker's name of the resource.
     #[must_use]
     pub fn name(&self) -> &'static str {
         NAMES.iter().find(|(_, number)| *number == self.resource).map_or("?", |(name, _)| name)
     }
 }
 
-/// `==`, which cannot be used in a constant yet.
-const fn is(a: &str, b: &str) -> bool {
+/// Compare two strings in a constant, where `==` is not available yet.
+const fn equal(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let mut i = 0;
     while i < a.len() && i < b.len() && a[i] == b[i] {
@@ -156,7 +159,7 @@ fn amount(name: &str, value: i64) -> Result<u64, SpecError> {
                 "ulimits",
                 format!("{name}={value}"),
                 "it is negative",
-                "Give a number from 0; -1 is no limit",
+                "Give 0 or more, or -1 for no limit",
             )
         }),
     }
@@ -172,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_numbers_are_those_of_this_kernel() {
-        // /proc/self/limits prints one line a resource, in the order of the numbers.
+        // /proc/self/limits has one line for each resource, ordered by number.
         let titles = [
             ("cpu", "cpu time"),
             ("fsize", "file size"),
@@ -201,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn minus_one_is_no_limit_and_one_value_stands_for_both() {
+    fn minus_one_means_no_limit_and_one_value_stands_for_both() {
         let both = |ulimit: Ulimit| (ulimit.soft, ulimit.hard);
         assert_eq!(both(Ulimit::new("nofile", Some(5), None).unwrap()), (5, 5));
         assert_eq!(both(Ulimit::new("nofile", None, Some(5)).unwrap()), (5, 5));
@@ -211,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_limit_can_be_is_refused_by_name() {
+    fn an_impossible_limit_is_refused_with_its_name() {
         let refused = |name, soft, hard| Ulimit::new(name, soft, hard).unwrap_err().to_string();
         assert_eq!(
             refused("nofiles", Some(1), None),

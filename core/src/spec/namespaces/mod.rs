@@ -1,4 +1,4 @@
-//! Which namespaces a container gets of its own.
+//! The kinds of namespaces, and the set that is new in a container.
 //!
 //! ```
 //! use minidocker_core::spec::namespaces::{Kind, NamespaceOptions};
@@ -20,26 +20,26 @@ use crate::linux::CLONE_NEWTIME;
 /// One kind of namespace, as namespaces(7) lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// Process ids: a tree of processes of its own, beginning with 1.
+    /// Process ids: a separate tree of processes that begins with 1.
     Pid,
     /// Network: interfaces, addresses, routes, ports, firewall rules.
     Net,
-    /// Mount points: the tree of file systems that a path leads through.
+    /// Mount points: the tree of file systems.
     Mount,
-    /// Host name and NIS domain name.
+    /// The hostname and the NIS domain name.
     Uts,
     /// System V IPC objects and POSIX message queues.
     Ipc,
-    /// User and group ids, and the capabilities that hold for all the others.
+    /// User and group ids, and the capabilities over the other namespaces.
     User,
-    /// The root of the control group tree, as /proc/PID/cgroup shows it.
+    /// The root of the control group tree that /proc/PID/cgroup shows.
     Cgroup,
-    /// The clocks that count since the machine was started.
+    /// The clocks that count from boot.
     Time,
 }
 
 impl Kind {
-    /// All eight, in the order in which they are always shown.
+    /// All eight kinds, in display order.
     pub const ALL: [Self; 8] = [
         Self::Pid,
         Self::Net,
@@ -51,7 +51,7 @@ impl Kind {
         Self::Time,
     ];
 
-    /// The name that options and tables use: `"mount"`.
+    /// Return the name in options and tables: `"mount"`, for example.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -66,12 +66,12 @@ impl Kind {
         }
     }
 
-    /// What a remedy says that makes it new.
+    /// Return the setting that makes this namespace new, for a remedy.
     pub(crate) const fn made_new(self) -> Setting {
         Setting::NewNamespace(self.name())
     }
 
-    /// The file in `/proc/PID/ns`, where the kernel says `mnt` for mount.
+    /// Return the name of its file in `/proc/PID/ns`, where mount is `mnt`.
     #[must_use]
     pub const fn file_name(self) -> &'static str {
         match self {
@@ -80,7 +80,7 @@ impl Kind {
         }
     }
 
-    /// The flag of clone(2), unshare(2) and setns(2).
+    /// Return the flag for clone(2), unshare(2) and setns(2).
     #[must_use]
     pub const fn flag(self) -> CloneFlags {
         match self {

@@ -1,4 +1,4 @@
-//! The set of namespaces that are to be new.
+//! The set of new namespaces.
 
 use std::fmt;
 
@@ -6,36 +6,36 @@ use nix::sched::CloneFlags;
 
 use super::Kind;
 
-/// Which namespaces are new: a small set of [`Kind`]s.
+/// The set of [`Kind`]s of namespaces that are new.
 ///
-/// The default is [`all`](Self::all): the seven of namespaces(7) but for time, which is asked for by
-/// name, since few programs expect the clocks to jump.
+/// The default is [`all`](Self::all): every kind except time. Few programs expect clocks to jump, so a new
+/// time namespace must be named.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NamespaceOptions(u8);
 
 impl NamespaceOptions {
-    /// Pid, net, mount, uts, ipc, user and cgroup.
+    /// Return the default set: pid, net, mount, uts, ipc, user and cgroup.
     #[must_use]
     pub const fn all() -> Self {
         Self(u8::MAX).without(Kind::Time)
     }
 
-    /// None: everything is shared with the caller.
+    /// Return the empty set: the container shares every namespace with the caller.
     #[must_use]
     pub const fn none() -> Self {
         Self(0)
     }
 
-    /// A builder that starts from the default, so that what is not mentioned stays isolated.
+    /// Return a builder that starts from the default, so an unmentioned kind is new.
     pub const fn builder() -> NamespaceOptionsBuilder {
         NamespaceOptionsBuilder(Self::all())
     }
 
-    /// The set whose flags these are.
+    /// Return the set with these flags.
     ///
     /// # Errors
     ///
-    /// The bits that are the flag of no namespace.
+    /// The bits that are not a namespace's flag.
     pub fn from_flags(flags: CloneFlags) -> Result<Self, CloneFlags> {
         let options = Kind::ALL
             .into_iter()
@@ -45,55 +45,55 @@ impl NamespaceOptions {
         if unknown == 0 { Ok(options) } else { Err(CloneFlags::from_bits_retain(unknown)) }
     }
 
-    /// The flags for clone(2) and unshare(2). clone(2) cannot carry `CLONE_NEWTIME`.
+    /// Return the flags for clone(2) and unshare(2). clone(2) does not accept `CLONE_NEWTIME`.
     #[must_use]
     pub fn flags(self) -> CloneFlags {
         let bits = self.iter().fold(0, |bits, kind| bits | kind.flag().bits());
         CloneFlags::from_bits_retain(bits)
     }
 
-    /// This set with `kind`.
+    /// Return this set with `kind`.
     #[must_use]
     pub const fn with(self, kind: Kind) -> Self {
         Self(self.0 | 1 << kind as u8)
     }
 
-    /// This set without `kind`.
+    /// Return this set without `kind`.
     #[must_use]
     pub const fn without(self, kind: Kind) -> Self {
         Self(self.0 & !(1 << kind as u8))
     }
 
-    /// Whether `kind` is new.
+    /// Return whether `kind` is new.
     #[must_use]
     pub const fn contains(self, kind: Kind) -> bool {
         self.0 & 1 << kind as u8 != 0
     }
 
-    /// Whether nothing is new.
+    /// Return whether no namespace is new.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The kinds that are new, in the order of [`Kind::ALL`].
+    /// Return the new kinds, in the order of [`Kind::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Kind> {
         Kind::ALL.into_iter().filter(move |kind| self.contains(*kind))
     }
 }
 
-/// One chainable pair, and one setter of the builder, for each kind.
+/// Defines `with_…` and `without_…`, and the builder's setter, for each kind.
 macro_rules! chainable {
     ($($kind:ident $name:ident $with:ident $without:ident;)*) => {
         impl NamespaceOptions {
             $(
-                #[doc = concat!("This set with a new ", stringify!($name), " namespace.")]
+                #[doc = concat!("Return this set with a new ", stringify!($name), " namespace.")]
                 #[must_use]
                 pub const fn $with(self) -> Self {
                     self.with(Kind::$kind)
                 }
 
-                #[doc = concat!("This set with the ", stringify!($name), " namespace of the caller.")]
+                #[doc = concat!("Return this set with the caller's ", stringify!($name), " namespace.")]
                 #[must_use]
                 pub const fn $without(self) -> Self {
                     self.without(Kind::$kind)
@@ -103,7 +103,7 @@ macro_rules! chainable {
 
         impl NamespaceOptionsBuilder {
             $(
-                #[doc = concat!("Whether the ", stringify!($name), " namespace is new.")]
+                #[doc = concat!("Set whether the ", stringify!($name), " namespace is new.")]
                 pub const fn $name(self, new: bool) -> Self {
                     self.set(Kind::$kind, new)
                 }
@@ -141,7 +141,7 @@ impl fmt::Debug for NamespaceOptions {
     }
 }
 
-/// The names with commas between them: `pid,mount,uts`.
+/// Writes the names with commas between them: `pid,mount,uts`.
 impl fmt::Display for NamespaceOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.iter().map(Kind::name).collect();
@@ -160,7 +160,7 @@ impl NamespaceOptionsBuilder {
         Self(if new { self.0.with(kind) } else { self.0.without(kind) })
     }
 
-    /// The finished set.
+    /// Return the set.
     #[must_use]
     pub const fn build(self) -> NamespaceOptions {
         self.0
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_is_the_seven_and_time_is_asked_for_by_name() {
+    fn all_is_seven_kinds_and_time_must_be_named() {
         assert_eq!(NamespaceOptions::all().to_string(), "pid,net,mount,uts,ipc,user,cgroup");
         assert_eq!(NamespaceOptions::all().with_time().iter().count(), 8);
         assert_eq!(NamespaceOptions::default(), NamespaceOptions::all());
@@ -196,13 +196,13 @@ mod tests {
     }
 
     #[test]
-    fn the_builder_keeps_what_is_not_mentioned() {
+    fn the_builder_keeps_the_kinds_that_are_not_mentioned() {
         let built = NamespaceOptions::builder().net(false).time(true).build();
         assert_eq!(built, NamespaceOptions::all().without_net().with_time());
     }
 
     #[test]
-    fn flags_of_every_set_come_back() {
+    fn every_set_is_restored_from_its_flags() {
         for bits in 0..=u8::MAX {
             let options = NamespaceOptions(bits);
             assert_eq!(NamespaceOptions::from_flags(options.flags()), Ok(options));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_of_no_namespace_is_named() {
+    fn an_error_has_the_flags_that_are_not_a_namespaces() {
         let flags = CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_FILES;
         assert_eq!(NamespaceOptions::from_flags(flags), Err(CloneFlags::CLONE_FILES));
     }

@@ -1,17 +1,17 @@
 //! An assembler for classic BPF that writes a program from its end to its beginning.
 //!
-//! All jumps of classic BPF go forward. Writing the last instruction first means that every target is known
-//! before the jump to it: there are no labels to patch.
+//! All jumps of classic BPF go forward. Because the last instruction is written first, every target is known
+//! before the jump to it, and there are no labels to patch.
 
 use libc::sock_filter;
 
-// Of linux/bpf_common.h, which the libc crate has as 32-bit numbers.
+// The libc crate has these constants of linux/bpf_common.h as 32-bit numbers.
 const LOAD_WORD_ABSOLUTE: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
 const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
-/// How the accumulator is compared with a constant.
+/// A comparison of the accumulator with a constant.
 #[derive(Clone, Copy)]
 pub(super) enum Test {
     Equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as isize,
@@ -19,39 +19,39 @@ pub(super) enum Test {
     GreaterOrEqual = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as isize,
 }
 
-/// Where to go on.
+/// The next step of a filter.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// At an instruction, counted from the end of the program.
+    /// Continue at an instruction, counted from the end of the program.
     At(usize),
-    /// Nowhere: the filter returns this value, by any instruction that does.
+    /// Return this value, by any instruction that returns it.
     Return(u32),
 }
 
-/// The end of a program, as far as it is written.
+/// The part of a program that is already written: its end.
 pub(super) struct Assembler {
     reversed: Vec<sock_filter>,
-    /// Where each value was last returned.
+    /// For each returned value, the last instruction that returns it.
     returns: Vec<(u32, usize)>,
 }
 
 impl Assembler {
-    /// A conditional jump skips at most 255 instructions; the targets of one may each need
-    /// an instruction of their own in between.
+    /// A conditional jump skips at most 255 instructions. Each of its two targets may need one more instruction
+    /// in between.
     const REACH: usize = 253;
 
     pub(super) fn new() -> Self {
         Self { reversed: Vec::with_capacity(512), returns: Vec::new() }
     }
 
-    /// The finished program, which begins at `start`.
+    /// Return the finished program, which begins at `start`.
     pub(super) fn finish(mut self, start: Next) -> Vec<sock_filter> {
         self.fall_into(start);
         self.reversed.reverse();
         self.reversed
     }
 
-    /// Goes to `yes` where the accumulator passes the test, else to `no`.
+    /// Write a branch to `yes` if the accumulator passes the test, else to `no`.
     pub(super) fn branch(&mut self, test: Test, with: u32, yes: Next, no: Next) -> Next {
         if yes == no {
             return yes;
@@ -62,13 +62,13 @@ impl Assembler {
         self.push(test as u16, (at - yes - 1) as u8, (at - no - 1) as u8, with)
     }
 
-    /// Loads the 32-bit word at `offset` of `struct seccomp_data` and goes to `next`.
+    /// Write a load of the 32-bit word at `offset` of `struct seccomp_data`, followed by `next`.
     pub(super) fn load(&mut self, offset: u32, next: Next) -> Next {
         self.fall_into(next);
         self.push(LOAD_WORD_ABSOLUTE, 0, 0, offset)
     }
 
-    /// Keeps the bits under `mask` of the accumulator and goes to `next`.
+    /// Write an AND of the accumulator with `mask`, followed by `next`.
     pub(super) fn and(&mut self, mask: u32, next: Next) -> Next {
         self.fall_into(next);
         self.push(AND, 0, 0, mask)

@@ -1,4 +1,4 @@
-//! Filters that this process has compiled already.
+//! A cache of the filters that this process has compiled.
 
 use std::sync::{Arc, Mutex, TryLockError};
 
@@ -7,12 +7,12 @@ use crate::error::SpecError;
 
 type CachedFilter = (Arc<SeccompProfile>, Platform, OnDenied, Arc<Filter>);
 
-/// The number of filters to keep. A program has a handful of profiles.
-const KEPT: usize = 16;
+/// The maximum number of filters. A program uses only a few profiles.
+const CAPACITY: usize = 16;
 
 static CACHE: Mutex<Vec<CachedFilter>> = Mutex::new(Vec::new());
 
-/// Return the result of [`compile()`], from the cache where it was used lately.
+/// Return the result of [`compile()`], from the cache if it was used recently.
 ///
 /// # Errors
 ///
@@ -22,8 +22,8 @@ pub fn compiled(
     target: &Platform,
     on_denied: OnDenied,
 ) -> Result<Arc<Filter>, SpecError> {
-    // Never wait for the lock: where the caller forks while another thread holds it, it stays locked in
-    // the child. Ignore poisoning, since the cache is consistent at every moment.
+    // Never wait for the lock: if the process forks while another thread holds it, it stays locked in the
+    // child. Ignore poisoning, because the cache is always consistent.
     let entries = || match CACHE.try_lock() {
         Ok(entries) => Some(entries),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -34,14 +34,14 @@ pub fn compiled(
             (with, *denied) == (target, on_denied) && (Arc::ptr_eq(of, profile) || of == profile)
         });
         if let Some(place) = known {
-            // The least recently used comes last.
+            // Keep the least recently used entry last.
             entries[..=place].rotate_right(1);
             return Ok(Arc::clone(&entries[0].3));
         }
     }
     let filter = Arc::new(compile(profile, target, on_denied)?);
     if let Some(mut entries) = entries() {
-        entries.truncate(KEPT - 1);
+        entries.truncate(CAPACITY - 1);
         entries.insert(0, (Arc::clone(profile), *target, on_denied, Arc::clone(&filter)));
     }
     Ok(filter)
@@ -51,7 +51,7 @@ pub fn compiled(
 mod tests {
     use std::sync::Arc;
 
-    use super::{KEPT, compiled};
+    use super::{CAPACITY, compiled};
     use crate::spec::capabilities::CapabilitySet;
     use crate::spec::seccomp::{
         Arch, KernelVersion, OnDenied, Platform, SeccompProfile, Syscall, compile,
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(*killing, compile(&profile, &target, OnDenied::Kill).unwrap());
         assert_ne!(*killing, *first);
         // Once other filters have displaced it, the same filter is compiled again.
-        for call in Syscall::all().take(KEPT) {
+        for call in Syscall::all().take(CAPACITY) {
             let other = Arc::new(SeccompProfile::deny(&[call.name()]).unwrap());
             compiled(&other, &target, OnDenied::Errno).unwrap();
         }

@@ -1,9 +1,9 @@
-//! Profile → BPF.
+//! The compiler from a profile to BPF.
 //!
 //! Consecutive numbers with the same answer become one interval, and the intervals become a binary tree of
-//! comparisons: eight decide docker's list of 430 names. That matters twice, because at installation
-//! the kernel also runs the program once for every number, to learn which calls are allowed for
-//! any arguments.
+//! comparisons: eight comparisons decide docker's list of 430 names. This also speeds up the installation,
+//! when the kernel runs the program once for every number to find the calls that are allowed with any
+//! arguments.
 
 use super::assembler::{Assembler, Next, Test};
 use super::{
@@ -18,16 +18,16 @@ const ARCH: u32 = 4;
 /// `offsetof(struct seccomp_data, args)`.
 const ARGS: u32 = 16;
 /// `BPF_MAXINSNS`.
-const MOST_INSTRUCTIONS: usize = 4096;
+const MAX_INSTRUCTIONS: usize = 4096;
 
-/// Compiles `profile` for `target`.
+/// Compile `profile` for `target`.
 ///
-/// For any profile, a call through the x32 interface fails with ENOSYS, and a call of an architecture that
+/// With any profile, a call through the x32 interface fails with ENOSYS, and a call of an architecture that
 /// the profile does not have ends the process.
 ///
 /// # Errors
 ///
-/// The filter would be longer than the 4,096 instructions that the kernel takes.
+/// The filter would be longer than the kernel's maximum of 4,096 instructions.
 pub fn compile(
     profile: &SeccompProfile,
     target: &Platform,
@@ -42,26 +42,27 @@ pub fn compile(
     }
     let start = assembler.load(ARCH, start);
     let program = assembler.finish(start);
-    if program.len() > MOST_INSTRUCTIONS {
+    if program.len() > MAX_INSTRUCTIONS {
         return Err(SpecError::new(
             "seccomp",
             format!("<{} rules>", profile.rules.len()),
             format!(
-                "they need {} instructions and the kernel takes {MOST_INSTRUCTIONS}",
+                "they compile to {} instructions; the kernel takes at most {MAX_INSTRUCTIONS}",
                 program.len()
             ),
-            "Compare fewer arguments, or compare them with masks",
+            "Compare fewer arguments, or use masks",
         ));
     }
     let log = if on_denied == OnDenied::Log { libc::SECCOMP_FILTER_FLAG_LOG as u32 } else { 0 };
     Ok(Filter { program, flags: profile.flags | log })
 }
 
-/// A rule for a call: the number, the rule's leniency, and its place in the profile. Sorting puts the rules
-/// of a call together, the strictest first, and the first written first among equals.
+/// A rule for a call: the call's number, the rule's leniency, and the rule's index in the profile.
+///
+/// Sorting groups the rules of a call, the strictest first, and equally strict ones in the profile's order.
 type RankedRule = (u32, u8, usize);
 
-/// Return the start of the part for one architecture's calls.
+/// Write the part for one architecture's calls and return its start.
 fn calls(
     assembler: &mut Assembler,
     profile: &SeccompProfile,
@@ -84,7 +85,7 @@ fn calls(
         answer(if known { profile.default_action } else { Action::UNKNOWN }, on_denied)
     };
     let mut intervals = Intervals(vec![(0, default(0))]);
-    // Calls with the same conditional rules share the instructions that try them.
+    // Calls with the same conditional rules share the instructions that test them.
     let mut tried_before: Vec<(&[RankedRule], Next, Next)> = Vec::new();
     // ARM's private calls lie beyond the horizon; the numbers in between are unknown.
     let (sequence, private) = entries.split_at(entries.partition_point(|entry| entry.0 <= horizon));
@@ -95,7 +96,7 @@ fn calls(
             continue;
         };
         let number = call[0].0;
-        // The first rule without conditions decides; the filter never tries a later one.
+        // The first rule without conditions decides, so the filter tests no later rule.
         let last =
             call.iter().position(|&(_, _, place)| profile.rules[place].conditions.is_empty());
         let (tried, otherwise) = match last {
@@ -176,15 +177,15 @@ fn tree(assembler: &mut Assembler, intervals: &[(u32, Next)]) -> Next {
     assembler.branch(Test::GreaterOrEqual, start, right, left)
 }
 
-/// Goes to `yes` where every condition holds, else to `no`.
+/// Write a test that goes to `yes` if every condition holds, else to `no`.
 fn all_of(assembler: &mut Assembler, conditions: &[Condition], yes: Next, no: Next) -> Next {
     conditions.iter().rev().fold(yes, |yes, condition| check(assembler, condition, yes, no))
 }
 
-/// Conditions, and where to go on where all of them hold.
+/// Conditions, and the next step if all of them hold.
 type Alternative<'a> = (&'a [Condition], Next);
 
-/// Goes on as the first alternative says whose conditions hold, else to `otherwise`.
+/// Write tests that go to the first alternative whose conditions hold, else to `otherwise`.
 fn first_that_holds(
     assembler: &mut Assembler,
     alternatives: &[Alternative<'_>],
@@ -196,8 +197,9 @@ fn first_that_holds(
     })
 }
 
-/// Whether two alternatives ask whether the same word is equal to something, with the same answer
-/// and the same word above it: those share their loads.
+/// Return whether two alternatives can share their loads.
+///
+/// Both compare the same argument for equality, with the same next step and equal high words.
 fn same_word(a: Alternative<'_>, b: Alternative<'_>) -> bool {
     match (equal_to(a.0), equal_to(b.0)) {
         (Some((first, x)), Some((second, y))) => {
@@ -219,7 +221,7 @@ fn equal_to(conditions: &[Condition]) -> Option<(&Condition, u64)> {
     }
 }
 
-/// Alternatives that are all [`same_word`].
+/// Write the tests of alternatives that share their loads (see [`same_word`]).
 fn one_of(assembler: &mut Assembler, group: &[Alternative<'_>], no: Next) -> Next {
     let yes = group[0].1;
     let mut low = no;
@@ -245,7 +247,7 @@ fn high_is(assembler: &mut Assembler, of: &Condition, high: u32, yes: Next, no: 
     assembler.load(low_word(of) + 4, equal)
 }
 
-/// Goes to `yes` where the condition holds, else to `no`.
+/// Write a test that goes to `yes` if the condition holds, else to `no`.
 fn check(assembler: &mut Assembler, condition: &Condition, yes: Next, no: Next) -> Next {
     match condition.comparison {
         Comparison::Equal(value) => equal(assembler, condition, u64::MAX, value, yes, no),
@@ -284,7 +286,7 @@ fn equal(
     }
 }
 
-/// Compares the bits of one 32-bit word under `mask`.
+/// Write a comparison of the bits under `mask` in one 32-bit word.
 fn word(
     assembler: &mut Assembler,
     offset: u32,
@@ -308,7 +310,9 @@ fn word(
     }
 }
 
-/// Goes to `yes` where the argument is above `value`, or, for the low word, passes `test` with it.
+/// Write a test that goes to `yes` if the argument is above `value`.
+///
+/// `test` compares the low words: it decides whether an equal argument passes.
 fn above(
     assembler: &mut Assembler,
     condition: &Condition,

@@ -1,7 +1,7 @@
-//! Docker's default list.
+//! Docker's default profile.
 //!
-//! Docker decides which calls it has, and under which conditions (see the file NOTICE), so that a program that
-//! runs under docker runs here. The form is our own.
+//! The calls and their conditions are Docker's (see the file NOTICE), so a program that runs under docker runs
+//! here too. The form is minidocker's own.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::spec::capabilities::Capability;
 
-/// Allowed to every container, with any arguments.
+/// Calls allowed in every container, with any arguments.
 pub(super) const ALWAYS: &str = "
     accept accept4 access adjtimex alarm bind brk cachestat capget capset chdir chmod chown chown32
     clock_adjtime clock_adjtime64 clock_getres clock_getres_time64 clock_gettime clock_gettime64
@@ -55,10 +55,10 @@ pub(super) const ALWAYS: &str = "
     truncate64 ugetrlimit umask uname unlink unlinkat uretprobe utime utimensat utimensat_time64
     utimes vfork vmsplice wait4 waitid waitpid write writev";
 
-/// Allowed since Linux 4.8, where ptrace cannot bypass a filter.
+/// Calls allowed since Linux 4.8, where ptrace cannot bypass a filter.
 const SINCE_4_8: &str = "process_vm_readv process_vm_writev ptrace";
 
-/// Allowed on some architectures, by docker's names of them.
+/// Calls allowed on some architectures, by docker's names of the architectures.
 const BY_ARCH: &[(&[&str], &str)] = &[
     (&["ppc64le"], "sync_file_range2 swapcontext"),
     (
@@ -71,7 +71,7 @@ const BY_ARCH: &[(&[&str], &str)] = &[
     (&["riscv64"], "riscv_flush_icache"),
 ];
 
-/// Allowed to a container that has the capability.
+/// Calls allowed in a container that has the capability.
 const BY_CAPABILITY: &[(Capability, &str)] = &[
     (Capability::DAC_READ_SEARCH, "open_by_handle_at"),
     (
@@ -98,9 +98,8 @@ const BY_CAPABILITY: &[(Capability, &str)] = &[
     (Capability::PERFMON, "perf_event_open"),
 ];
 
-/// The allowed families of socket(2) from 12 on; all below are allowed. The others leave the namespaces or
-/// reach code that few programs need: `AF_ALG`, `AF_VSOCK`,
-/// `AF_DECnet`.
+/// The allowed families of socket(2) from 12 on; all below 12 are allowed. The others (`AF_ALG`, `AF_VSOCK`,
+/// `AF_DECnet`) reach outside the namespaces or into code that few programs need.
 const FAMILIES: &[u64] = &[
     13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33, 35, 36, 39, 41, 42, 43, 44,
     45,
@@ -109,13 +108,13 @@ const FAMILIES: &[u64] = &[
 /// The arguments of personality(2): Linux or BSD, with or without `UNAME26`, and the query.
 pub(super) const PERSONALITIES: &[u64] = &[0x0, 0x8, 0x20000, 0x20008, 0xffff_ffff];
 
-/// Every `CLONE_NEW*` that clone(2) takes.
+/// Every `CLONE_NEW*` that clone(2) accepts.
 pub(super) const NEW_NAMESPACES: u64 = 0x7e02_0000;
 
 /// Docker's default profile.
 ///
-/// Which rules apply depends on the capabilities of the container. With `CAP_SYS_ADMIN`, for example, the
-/// filter allows mount(2) and leaves the decision to the kernel.
+/// Some rules depend on the capabilities of the container. With `CAP_SYS_ADMIN`, for example, the filter allows
+/// mount(2) and leaves the decision to the kernel.
 #[must_use]
 pub fn docker() -> Arc<SeccompProfile> {
     static PROFILE: LazyLock<Arc<SeccompProfile>> = LazyLock::new(|| Arc::new(build()));
@@ -165,8 +164,9 @@ fn build() -> SeccompProfile {
     }
 }
 
-/// clone(2) without a new namespace, and ENOSYS for clone3(2), whose flags lie in memory that a filter cannot
-/// read: C libraries then use clone(2).
+/// Return rules that allow clone(2) only without new namespaces, and answer clone3(2) with ENOSYS.
+///
+/// The flags of clone3(2) are in memory, which a filter cannot read. On ENOSYS, C libraries use clone(2).
 pub(super) fn no_new_namespaces() -> impl Iterator<Item = Rule> {
     let none = Comparison::MaskedEqual { mask: NEW_NAMESPACES, value: 0 };
     [

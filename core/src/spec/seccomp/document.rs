@@ -1,6 +1,6 @@
-//! A profile as docker's JSON writes it: the keys, and the kinds of their values.
+//! The structure of docker's JSON profiles: the keys and the types of their values.
 //!
-//! serde refuses an unknown key, a repeated key and a value of another kind; `parse` checks the values. A null
+//! serde refuses an unknown key, a repeated key and a value of another type; `parse` checks the values. A null
 //! is the same as a missing key, as in docker.
 
 use std::fmt;
@@ -66,7 +66,7 @@ pub(super) struct JsonGuard {
     pub(super) min_kernel: Option<String>,
 }
 
-/// A struct read from a JSON object only; derived code would also accept an array of the fields' values.
+/// A struct that is read only from a JSON object. Derived code would also accept an array of its fields.
 pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -116,7 +116,7 @@ fn refused(
             OPTION,
             shown,
             format!("it is not a profile in JSON: {error}"),
-            "Give a profile in docker's format, or the path of a file that has one",
+            "Pass a profile in docker's format, or the path of a file that contains one",
         ),
     }
 }

@@ -1,6 +1,6 @@
-//! Error numbers by name, for profiles that were written with names.
+//! Error numbers by name, for profiles that use names.
 
-/// The highest number that the kernel returns for an error: `MAX_ERRNO`.
+/// The highest error number that the kernel returns: `MAX_ERRNO`.
 pub(super) const HIGHEST: u16 = 4095;
 
 macro_rules! errnos {
@@ -25,12 +25,12 @@ errnos! {
     EXFULL
 }
 
-/// The number of the errno called `name`.
+/// Return the number of the errno called `name`.
 pub(super) fn by_name(name: &str) -> Option<u16> {
     ERRNOS.iter().find(|(known, _)| *known == name).map(|&(_, number)| number)
 }
 
-/// Every name.
+/// Return every name.
 pub(super) fn names() -> impl Iterator<Item = &'static str> + Clone {
     ERRNOS.iter().map(|&(name, _)| name)
 }

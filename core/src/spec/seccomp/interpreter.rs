@@ -1,10 +1,10 @@
-//! An interpreter of BPF programs that refuses what the kernel refuses in a seccomp filter.
+//! An interpreter of BPF programs that panics where the kernel would refuse a seccomp filter.
 
 use libc::sock_filter;
 
 use super::Arch;
 
-/// Return the program's answer to this call.
+/// Return the value that the program returns for this call.
 pub(super) fn run(program: &[sock_filter], arch: Arch, number: u32, args: &[u64; 6]) -> u32 {
     assert!((1..=4096).contains(&program.len()), "{} instructions", program.len());
     let mut words = [0; 16];
@@ -32,7 +32,7 @@ pub(super) fn run(program: &[sock_filter], arch: Arch, number: u32, args: &[u64;
             0x25 => at += skip(accumulator > k),
             0x35 => at += skip(accumulator >= k),
             0x06 => return k,
-            code => panic!("no such instruction is written here: {code:#x}"),
+            code => panic!("the assembler never writes instruction {code:#x}"),
         }
     }
 }

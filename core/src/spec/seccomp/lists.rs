@@ -13,25 +13,25 @@ pub struct CallRule {
     pub names: Vec<String>,
     /// What happens to them.
     pub action: Action,
-    /// **All** of these must hold, also those of one argument.
+    /// The conditions. **All** must hold, even several for the same argument.
     pub args: Vec<ArgCondition>,
 }
 
-/// A condition on an argument, as a caller writes it.
+/// A condition on an argument of a [`CallRule`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArgCondition {
     /// Which argument, from 0 to 5.
     pub index: u8,
     /// The comparison.
     pub comparison: Comparison,
-    /// Whether only the low 32 bits are compared: right for an argument that the kernel reads as an `int`.
+    /// Whether only the low 32 bits are compared, as is right for an argument that the kernel reads as an `int`.
     pub low32: bool,
 }
 
 impl SeccompProfile {
-    /// Every call is allowed.
+    /// The profile that allows every call.
     pub const ALLOW_ALL: Self = Self::plain(Action::Allow);
-    /// Every call is refused with EPERM.
+    /// The profile that refuses every call with EPERM.
     pub const DENY_ALL: Self = Self::plain(Action::REFUSE);
 
     const fn plain(default_action: Action) -> Self {
@@ -44,8 +44,9 @@ impl SeccompProfile {
         }
     }
 
-    /// Return this profile with some calls allowed and some refused with EPERM, for any arguments and in place
-    /// of the present rules for them.
+    /// Return this profile with the calls in `allow` allowed and those in `deny` refused with EPERM.
+    ///
+    /// The new rules hold for any arguments, and replace the existing rules for these calls.
     ///
     /// # Errors
     ///
@@ -59,7 +60,7 @@ impl SeccompProfile {
             return Err(SpecError::of_text(
                 "seccomp",
                 both.name(),
-                "it is to be allowed and to be denied",
+                "it is in both allow and deny",
                 "Keep it in one of the two lists",
             ));
         }
@@ -79,7 +80,7 @@ impl SeccompProfile {
     /// # Errors
     ///
     /// An unknown system call, a rule without a name, an argument above 5, an errno above 4,095, a comparison
-    /// that could never hold.
+    /// that can never match.
     pub fn from_calls(default_action: Action, rules: &[CallRule]) -> Result<Self, SpecError> {
         check_action(default_action)?;
         let rules = rules.iter().map(rule).collect::<Result<_, _>>()?;
@@ -120,7 +121,7 @@ fn rule(rule: &CallRule) -> Result<Rule, SpecError> {
             "seccomp",
             "[]",
             "a rule names no system call",
-            "List the calls that the rule is for",
+            "List the calls of the rule",
         ));
     }
     let calls = rule.names.iter().map(|name| call(name)).collect::<Result<_, _>>()?;
@@ -156,7 +157,7 @@ fn condition(arg: &ArgCondition) -> Result<Condition, SpecError> {
         Comparison::MaskedEqual { mask, value } if value & !mask != 0 => {
             return wrong(
                 format!("{value:#x}"),
-                "it has bits outside its mask, so that the rule could never hold",
+                "it has bits outside its mask, so the rule can never match",
                 "Widen the mask, or clear those bits",
             );
         }
@@ -165,8 +166,8 @@ fn condition(arg: &ArgCondition) -> Result<Condition, SpecError> {
     if arg.low32 && value > u64::from(u32::MAX) {
         return wrong(
             format!("{value:#x}"),
-            "it does not fit into the low 32 bits that it is compared with",
-            "Compare all 64",
+            "it does not fit in the low 32 bits, and the rule compares only those",
+            "Compare all 64 bits",
         );
     }
     let width = if arg.low32 { Width::Low32 } else { Width::Full64 };
@@ -179,7 +180,7 @@ fn check_action(action: Action) -> Result<(), SpecError> {
             "seccomp",
             number.to_string(),
             "it is not an errno",
-            "Give one from 1 to 4095",
+            "Give a number from 1 to 4095",
         )),
         _ => Ok(()),
     }

@@ -1,15 +1,14 @@
 //! Seccomp profiles, and the BPF programs that enforce them.
 //!
-//! A [`SeccompProfile`] comes from docker's JSON format ([`SeccompProfile::parse`]), from lists
-//! ([`SeccompProfile::from_calls`]), or is one of the two that are built in ([`docker()`],
-//! [`untrusted()`]). [`compile()`] turns it into a [`Filter`] for one architecture, kernel and set of
-//! capabilities; [`compiled`] does so once per process. Nothing here makes a system call: a plan
-//! installs the program.
+//! A [`SeccompProfile`] comes from docker's JSON format ([`SeccompProfile::parse`]) or from lists
+//! ([`SeccompProfile::from_calls`]), or is built in ([`docker()`], [`untrusted()`]). [`compile()`] turns it
+//! into a [`Filter`] for one architecture, kernel and set of capabilities; [`compiled`] does so once per
+//! process. This module makes no system call: a plan installs the program.
 //!
-//! The program is written by an assembler of this module. `seccompiler` cannot express docker's
-//! format: its filters have one action for whatever matches (docker's list answers some calls with
-//! one errno and some with another), compare system call numbers one after the other, know one
-//! architecture, and let the x32 interface of x86-64 through as unknown numbers.
+//! The module has its own assembler, because `seccompiler` cannot express docker's format. Its filters have
+//! one action for all matching calls (docker's list answers some calls with one errno and some with another),
+//! compare system call numbers one after the other, support one architecture, and treat calls through the x32
+//! interface of x86-64 as unknown numbers.
 
 mod assembler;
 mod cache;
@@ -46,11 +45,11 @@ pub enum Action {
     KillProcess,
     /// Ends the thread with SIGSYS, and the process where it is the only one.
     KillThread,
-    /// Sends SIGSYS with `si_errno` set to this.
+    /// Sends SIGSYS with this value in `si_errno`.
     Trap(u16),
     /// Does not make the call and returns this errno.
     Errno(u16),
-    /// Stops for a tracer, which sees this number; ENOSYS without a tracer.
+    /// Stops for a tracer, which can read this number; without a tracer, fails with ENOSYS.
     Trace(u16),
     /// Makes the call and writes it to the audit log.
     Log,
@@ -61,7 +60,7 @@ pub enum Action {
 impl Action {
     /// `EPERM`: docker's answer where a profile names no errno.
     pub const REFUSE: Self = Self::Errno(libc::EPERM as u16);
-    /// `ENOSYS`: the answer of a kernel without the call.
+    /// `ENOSYS`: the answer of a kernel that does not have the call.
     pub const UNKNOWN: Self = Self::Errno(libc::ENOSYS as u16);
 
     /// Return the value that a filter returns for the action.
@@ -101,13 +100,13 @@ impl Action {
 /// What happens to a call that a filter denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum OnDenied {
-    /// It fails with the profile's errno.
+    /// The call fails with the profile's errno.
     #[default]
     Errno,
     /// The process ends with SIGSYS. A call that the profile answers with ENOSYS still fails, because the
     /// program is meant to fall back.
     Kill,
-    /// It fails with the profile's errno, and the kernel writes it to the audit log.
+    /// The call fails with the profile's errno, and the kernel logs it to the audit log.
     Log,
 }
 
@@ -125,7 +124,7 @@ pub enum Arch {
 }
 
 impl Arch {
-    /// The architecture of this program; `None` where no filter can be compiled for it.
+    /// The architecture of this program; `None` if there are no filters for it.
     pub const NATIVE: Option<Self> = if cfg!(target_arch = "x86_64") {
         Some(Self::X86_64)
     } else if cfg!(target_arch = "aarch64") {
@@ -134,7 +133,7 @@ impl Arch {
         None
     };
 
-    /// The 32-bit interface that a kernel of this architecture also has.
+    /// Return the 32-bit interface that a kernel of this architecture also has.
     #[must_use]
     pub const fn compat(self) -> Option<Self> {
         match self {
@@ -144,7 +143,7 @@ impl Arch {
         }
     }
 
-    /// The value of `seccomp_data.arch`: `AUDIT_ARCH_*`.
+    /// Return the value of `seccomp_data.arch`: `AUDIT_ARCH_*`.
     #[must_use]
     pub const fn audit(self) -> u32 {
         const LITTLE_ENDIAN: u32 = 0x4000_0000;
@@ -196,7 +195,7 @@ impl KernelVersion {
     }
 }
 
-/// What a filter is compiled for.
+/// The machine and container that a filter is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Platform {
     /// The architecture of the kernel: [`Arch::NATIVE`] outside of tests.
@@ -207,7 +206,7 @@ pub struct Platform {
     pub capabilities: CapabilitySet,
 }
 
-/// How an argument is compared; all comparisons are unsigned.
+/// A comparison of an argument; all comparisons are unsigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Comparison {
     /// The argument is this.
@@ -226,15 +225,15 @@ pub enum Comparison {
     MaskedEqual {
         /// The bits that count.
         mask: u64,
-        /// What they must be; no bit outside the mask.
+        /// Their required values; bits outside the mask are 0.
         value: u64,
     },
 }
 
-/// How much of an argument is compared.
+/// The part of an argument that is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Width {
-    /// The low 32 bits: all that the kernel reads of an `int`.
+    /// The low 32 bits, which are all that the kernel reads of an `int`.
     Low32,
     /// The whole register.
     Full64,
@@ -245,14 +244,14 @@ pub enum Width {
 pub struct Condition {
     /// Which argument, from 0 to 5.
     pub index: u8,
-    /// How much of it is compared.
+    /// The part that is compared.
     pub width: Width,
     /// The comparison.
     pub comparison: Comparison,
 }
 
 impl Condition {
-    /// Return whether it holds for these arguments.
+    /// Return whether the condition holds for these arguments.
     #[must_use]
     pub fn holds(&self, args: &[u64; 6]) -> bool {
         let whole = args[usize::from(self.index)];
@@ -284,7 +283,8 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// As docker's `includes`: every kind that is given must fit, and the container have every capability.
+    /// Evaluate docker's `includes`: every given criterion must match, and the container must have every
+    /// capability.
     fn includes(&self, target: &Platform) -> bool {
         let arch = target.arch.docker_name();
         (self.arches.is_empty() || self.arches.iter().any(|name| name == arch))
@@ -292,7 +292,7 @@ impl Guard {
             && self.min_kernel.is_none_or(|oldest| target.kernel >= oldest)
     }
 
-    /// As docker's `excludes`: one kind that fits is enough.
+    /// Evaluate docker's `excludes`: one matching criterion suffices.
     fn excludes(&self, target: &Platform) -> bool {
         let arch = target.arch.docker_name();
         self.arches.iter().any(|name| name == arch)
@@ -308,11 +308,11 @@ pub struct Rule {
     pub calls: Vec<Syscall>,
     /// What happens to them.
     pub action: Action,
-    /// All of these must hold.
+    /// The conditions, all of which must hold.
     pub conditions: Vec<Condition>,
-    /// The targets that the rule is for.
+    /// The targets to which the rule applies.
     pub includes: Guard,
-    /// The targets that the rule is not for.
+    /// The targets to which the rule does not apply.
     pub excludes: Guard,
 }
 
@@ -332,36 +332,38 @@ impl Rule {
     }
 }
 
-/// The numbers of calls newer than the profile. Where the default denies, the filter answers them with
-/// ENOSYS, so that a C library falls back to an older call.
+/// The limit above which call numbers are newer than the profile.
+///
+/// If the default action denies, the filter answers such a call with ENOSYS, and C libraries fall back to an
+/// older call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Horizon {
-    /// Numbers above the highest that a rule names, as in runc for docker's profiles.
+    /// The highest number that a rule names, as in runc for docker's profiles.
     Rules,
-    /// Numbers above the highest in the table of system calls: for short lists.
+    /// The highest number in the table of system calls, for short lists.
     Table,
 }
 
 /// A seccomp policy for any machine.
 ///
-/// Where several rules fit a call, the strictest action wins, in the order that seccomp(2) gives for several
-/// filters; of several errnos, the first one written.
+/// If several rules match a call, the strictest action wins, in the order that seccomp(2) gives for several
+/// filters. Of several errnos, the first one in the profile wins.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SeccompProfile {
-    /// What happens to a call that no rule fits.
+    /// The action for a call that no rule matches.
     pub default_action: Action,
-    /// The 32-bit interfaces that may be used. A call through another one ends the process.
+    /// The allowed 32-bit interfaces. A call through another one ends the process.
     pub compat: Vec<Arch>,
     /// `SECCOMP_FILTER_FLAG_*` for the filter.
     pub flags: u32,
     /// The rules.
     pub rules: Vec<Rule>,
-    /// The numbers that are newer than the profile.
+    /// The limit above which call numbers are newer than the profile.
     pub horizon: Horizon,
 }
 
 impl SeccompProfile {
-    /// Return the action for one call by trying every rule: the meaning of a compiled filter.
+    /// Return the action for one call by testing every rule: the specification of a compiled filter.
     #[must_use]
     pub fn action_for(
         &self,
@@ -391,7 +393,7 @@ impl SeccompProfile {
         target.arch.compat() == Some(arch) && self.compat.contains(&arch)
     }
 
-    /// Return the action for a number that no rule fits.
+    /// Return the action for a number that no rule matches.
     fn default_for(&self, arch: Arch, number: u32) -> Action {
         if !self.default_action.is_permissive() && number > self.highest_known(arch) {
             Action::UNKNOWN
@@ -400,7 +402,7 @@ impl SeccompProfile {
         }
     }
 
-    /// Return the highest number before the [`Horizon`]. ARM's private calls are not part of the sequence.
+    /// Return the number at the [`Horizon`]. ARM's private calls are not part of the sequence.
     fn highest_known(&self, arch: Arch) -> u32 {
         const ARM_PRIVATE: u32 = 0x000f_0000;
         let highest = |calls: &mut dyn Iterator<Item = Syscall>| {

@@ -1,9 +1,9 @@
-//! docker's JSON profile format → [`SeccompProfile`].
+//! The parser of docker's JSON profile format.
 //!
-//! The format is that of docker's `--security-opt seccomp=FILE`, with the two keys that Podman adds
-//! (`errno` and `defaultErrno`, the names of the numbers in `errnoRet` and `defaultErrnoRet`). Docker ignores
-//! an unknown key, an unknown system call and all but the last of two equal keys; here each is an error,
-//! because an ignored rule gives false confidence.
+//! The format is that of docker's `--security-opt seccomp=FILE`, with the two keys that Podman adds: `errno` and
+//! `defaultErrno` name the numbers in `errnoRet` and `defaultErrnoRet`. Docker ignores an unknown key, an
+//! unknown system call and the first of two equal keys. Here each is an error, because an ignored rule gives
+//! false confidence.
 
 use std::fmt::Arguments;
 
@@ -19,7 +19,7 @@ use crate::error::{Remedy, SpecError, Value};
 use crate::spec::capabilities::{self, Capability};
 use crate::spec::nearest::nearest_or;
 
-/// libseccomp's names of actions. `ERRNO` and `TRACE` get the number beside them later.
+/// libseccomp's names of actions. `action` sets the numbers of `ERRNO` and `TRACE`.
 const ACTIONS: &[(&str, Action)] = &[
     ("SCMP_ACT_ALLOW", Action::Allow),
     ("SCMP_ACT_ERRNO", Action::REFUSE),
@@ -31,7 +31,7 @@ const ACTIONS: &[(&str, Action)] = &[
     ("SCMP_ACT_TRAP", Action::Trap(0)),
 ];
 
-/// libseccomp's names of architectures; `None` for those that no filter here has.
+/// libseccomp's names of architectures; `None` for those without filters here.
 const ARCHITECTURES: &[(&str, Option<Arch>)] = &[
     ("SCMP_ARCH_AARCH64", Some(Arch::Aarch64)),
     ("SCMP_ARCH_ARM", Some(Arch::Arm)),
@@ -53,7 +53,7 @@ const ARCHITECTURES: &[(&str, Option<Arch>)] = &[
     ("SCMP_ARCH_S390X", None),
     ("SCMP_ARCH_SH", None),
     ("SCMP_ARCH_SHEB", None),
-    // Every filter refuses it, as kernels without it do: see `SeccompProfile::action_for`.
+    // Every filter refuses x32, as kernels without it do: see `SeccompProfile::action_for`.
     ("SCMP_ARCH_X32", None),
     ("SCMP_ARCH_X86", Some(Arch::X86)),
     ("SCMP_ARCH_X86_64", Some(Arch::X86_64)),
@@ -89,7 +89,7 @@ const FLAGS: &[(&str, u32)] = &[
     ("SECCOMP_FILTER_FLAG_TSYNC", libc::SECCOMP_FILTER_FLAG_TSYNC as u32),
 ];
 
-/// Makes a comparison of `value` and `valueTwo`.
+/// Returns the comparison with `value` and `valueTwo`.
 type Operator = fn(u64, u64) -> Comparison;
 
 const OPERATORS: &[(&str, Operator)] = &[
@@ -103,18 +103,18 @@ const OPERATORS: &[(&str, Operator)] = &[
 ];
 
 impl SeccompProfile {
-    /// Read a profile in docker's JSON format.
+    /// Parse a profile in docker's JSON format.
     ///
     /// # Errors
     ///
-    /// Text that is not JSON or not in the format. The error names the place, the value and the nearest right
+    /// Text that is not JSON or not in the format. The error has the place, the value and the nearest correct
     /// value, if any.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
         profile(&document::read(text)?)
     }
 }
 
-// The functions below take the place of a value in the document, for error messages, and the value.
+// The functions below take a value and `at`, its place in the document for error messages.
 
 fn profile(document: &JsonProfile) -> Result<SeccompProfile, SpecError> {
     let default_action = action(
@@ -144,7 +144,7 @@ fn profile(document: &JsonProfile) -> Result<SeccompProfile, SpecError> {
         return Err(SpecError::of_text(
             OPTION,
             "archMap",
-            "it is there beside architectures",
+            "it is given together with architectures",
             "Keep one of the two",
         ));
     }
@@ -166,7 +166,7 @@ fn profile(document: &JsonProfile) -> Result<SeccompProfile, SpecError> {
     })
 }
 
-/// The 32-bit interface below an architecture that has one.
+/// Return the 32-bit interface of an entry of `archMap`, if its architecture has one.
 fn arch_map(at: Arguments<'_>, Object(map): &Object<JsonArchMap>) -> Result<Vec<Arch>, SpecError> {
     let main = architecture(format_args!("{at}.architecture"), &map.architecture)?;
     let compat = main.and_then(Arch::compat);
@@ -182,8 +182,9 @@ fn architecture(at: Arguments<'_>, name: &str) -> Result<Option<Arch>, SpecError
     one_of(at, "an architecture", name, ARCHITECTURES)
 }
 
-/// Return the action called `name` with its number, which is given as a number or as the name of an errno.
-/// The three stand at these keys of the object at `at`.
+/// Return the action called `name` with its number, given as a number or as the name of an errno.
+///
+/// The three keys are those of the object at `at`.
 fn action(
     at: Arguments<'_>,
     [name_key, number_key, errno_key]: [&str; 3],
@@ -216,12 +217,12 @@ fn action(
     match (action, carried) {
         (Action::Errno(_), Some(errno)) => Ok(Action::Errno(errno as u16)),
         (Action::Trace(_), Some(data)) => Ok(Action::Trace(data as u16)),
-        // Docker writes a zero where no number was given.
+        // Docker writes 0 for a missing number.
         (_, None | Some(0)) => Ok(action),
         (_, Some(number)) => Err(wrong(
             format_args!("{at}{number_key}"),
             number.to_string(),
-            "stands beside an action that returns no errno",
+            "is given for an action that returns no errno",
             "Leave it out, or make the action SCMP_ACT_ERRNO",
         )),
     }
@@ -231,7 +232,7 @@ fn no_listener(at: Arguments<'_>, value: &str) -> SpecError {
     wrong_text(
         at,
         value,
-        "asks for a process outside that decides each call",
+        "needs a process outside that decides each call, which is not supported",
         "Deny the calls, or allow them: SCMP_ACT_ERRNO, SCMP_ACT_LOG or SCMP_ACT_ALLOW",
     )
 }
@@ -242,7 +243,7 @@ fn errno_number(at: Arguments<'_>, name: &str) -> Result<u64, SpecError> {
     })
 }
 
-/// Return the rules of one entry of `syscalls`: several where it compares an argument twice.
+/// Return the rules of one entry of `syscalls`: several if it compares an argument twice.
 fn rules(at: Arguments<'_>, Object(entry): &Object<JsonRule>) -> Result<Vec<Rule>, SpecError> {
     let single = entry.name.as_deref().unwrap_or_default();
     let calls = match (single, entry.names.as_deref().unwrap_or_default()) {
@@ -250,8 +251,8 @@ fn rules(at: Arguments<'_>, Object(entry): &Object<JsonRule>) -> Result<Vec<Rule
             return Err(SpecError::of_text(
                 OPTION,
                 "names",
-                format!("{at} does not have it"),
-                "List the system calls that the rule is for",
+                format!("it is missing from {at}"),
+                "List the system calls of the rule",
             ));
         }
         ("", names) => each(format_args!("{at}.names"), Some(names), |at, name| syscall(at, name))?,
@@ -260,7 +261,7 @@ fn rules(at: Arguments<'_>, Object(entry): &Object<JsonRule>) -> Result<Vec<Rule
             return Err(wrong_text(
                 format_args!("{at}.name"),
                 single,
-                "is there beside names",
+                "is given together with names",
                 "Keep one of the two",
             ));
         }
@@ -282,7 +283,7 @@ fn rules(at: Arguments<'_>, Object(entry): &Object<JsonRule>) -> Result<Vec<Rule
         includes: includes.clone(),
         excludes: excludes.clone(),
     };
-    // runc and docker since 2016: comparisons of one argument are alternatives.
+    // In runc and docker, several comparisons of one argument are alternatives (since 2016).
     let twice = (0..6).any(|index| conditions.iter().filter(|c| c.index == index).count() > 1);
     Ok(if twice {
         conditions.into_iter().map(|condition| rule(vec![condition])).collect()
@@ -307,12 +308,12 @@ fn condition(at: Arguments<'_>, Object(arg): &Object<JsonArg>) -> Result<Conditi
     };
     match comparison {
         Comparison::MaskedEqual { mask, value } if value & !mask != 0 => wrong_second(
-            &format!("has bits outside the mask {mask}, so that the rule could never hold"),
-            "The mask is value, and what it is compared with is valueTwo",
+            &format!("has bits outside the mask {mask}, so the rule can never match"),
+            "Put the mask in value, and the bits to compare with in valueTwo",
         ),
         Comparison::MaskedEqual { .. } => Ok(()),
         _ if second != 0 => wrong_second(
-            &format!("has no meaning beside {}", arg.op),
+            &format!("has no meaning with {}", arg.op),
             "Leave it out, or compare with SCMP_CMP_MASKED_EQ",
         ),
         _ => Ok(()),
@@ -350,7 +351,7 @@ fn capability(at: Arguments<'_>, name: &str) -> Result<Capability, SpecError> {
 
 fn kernel_version(at: Arguments<'_>, text: &str) -> Result<KernelVersion, SpecError> {
     let number = |part: &str| {
-        // `parse` would take a sign.
+        // `parse` would accept a sign.
         part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse().ok()).flatten()
     };
     text.split_once('.')
@@ -368,7 +369,7 @@ fn kernel_version(at: Arguments<'_>, text: &str) -> Result<KernelVersion, SpecEr
         })
 }
 
-/// Call `read` with the place of every item of a list, and the item.
+/// Call `read` with the place and the value of every item of a list, and return the results.
 fn each<T, R>(
     at: Arguments<'_>,
     items: Option<&[T]>,
@@ -399,14 +400,14 @@ fn within(at: Arguments<'_>, number: u64, most: u64) -> Result<u64, SpecError> {
     Err(wrong(at, number.to_string(), "is out of range", remedy))
 }
 
-/// Return the nearest name of `known`, or all of them.
+/// Return a remedy with the nearest of the known names, or with all of them.
 fn nearest_of<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     nearest_or(name, known.clone(), || {
         format!("It is one of {}", known.collect::<Vec<_>>().join(", "))
     })
 }
 
-/// Return an error about the value at `at`: `reason` ends a sentence that begins with the place.
+/// Return an error about the value at `at`; `reason` is the predicate of a sentence about the place.
 fn wrong(
     at: Arguments<'_>,
     value: impl Into<Value>,

@@ -1,4 +1,4 @@
-//! What the parser takes, and what it says of the rest.
+//! Tests of the parser: the profiles that it accepts, and its errors.
 
 use super::{Action, Arch, Comparison, Condition, KernelVersion, SeccompProfile, Width};
 use crate::spec::capabilities::Capability;
@@ -7,18 +7,18 @@ fn refused(text: &str) -> String {
     SeccompProfile::parse(text).unwrap_err().to_string()
 }
 
-/// A profile with this one entry in `syscalls`.
+/// Return a profile with this one entry in `syscalls`.
 fn with_entry(entry: &str) -> String {
     format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{entry}]}}"#)
 }
 
-/// A profile with one rule for read(2) with this argument.
+/// Return a profile with one rule for read(2) that has these `args`.
 fn with_arg(arg: &str) -> String {
     with_entry(&format!(r#"{{"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{arg}]}}"#))
 }
 
 #[test]
-fn a_whole_profile_is_read() {
+fn a_complete_profile_is_parsed() {
     let profile = SeccompProfile::parse(
         r#"{
             "defaultAction": "SCMP_ACT_ERRNO",
@@ -60,7 +60,7 @@ fn a_whole_profile_is_read() {
 }
 
 #[test]
-fn podmans_names_of_errnos_are_read() {
+fn podmans_names_of_errnos_are_parsed() {
     let profile = SeccompProfile::parse(
         r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrno": "ENOSYS", "defaultErrnoRet": 38,
             "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO", "errno": "EACCES"},
@@ -101,7 +101,7 @@ fn comparisons_of_one_argument_are_alternatives_as_in_docker() {
 }
 
 #[test]
-fn an_unknown_name_is_refused_with_its_place_and_the_nearest() {
+fn an_error_about_an_unknown_name_has_its_place_and_the_nearest_name() {
     for (text, message) in [
         (
             r#"{"defaultActoin": "SCMP_ACT_ALLOW"}"#.to_owned(),
@@ -152,14 +152,14 @@ fn an_unknown_name_is_refused_with_its_place_and_the_nearest() {
 }
 
 #[test]
-fn what_is_missing_or_there_twice_is_refused() {
+fn a_missing_or_repeated_key_is_refused() {
     for (text, part) in [
         ("{}".to_owned(), "the profile: missing field `defaultAction`"),
         (r#"{"defaultAction": null}"#.to_owned(), "defaultAction: invalid type: null"),
-        (with_entry(r#"{"action": "SCMP_ACT_LOG"}"#), "\"names\": syscalls[0] does not have it"),
+        (with_entry(r#"{"action": "SCMP_ACT_LOG"}"#), "\"names\": it is missing from syscalls[0]"),
         (
             with_entry(r#"{"names": [], "action": "SCMP_ACT_LOG"}"#),
-            "\"names\": syscalls[0] does not have it",
+            "\"names\": it is missing from syscalls[0]",
         ),
         (with_entry(r#"{"names": ["read"]}"#), "syscalls[0]: missing field `action`"),
         (
@@ -179,7 +179,7 @@ fn what_is_missing_or_there_twice_is_refused() {
             r#"{"defaultAction": "SCMP_ACT_LOG", "architectures": ["SCMP_ARCH_X86"],
                 "archMap": [{"architecture": "SCMP_ARCH_X86_64"}]}"#
                 .to_owned(),
-            "\"archMap\": it is there beside architectures",
+            "\"archMap\": it is given together with architectures",
         ),
     ] {
         let message = refused(&text);
@@ -188,7 +188,7 @@ fn what_is_missing_or_there_twice_is_refused() {
 }
 
 #[test]
-fn a_value_of_another_kind_or_out_of_range_is_refused() {
+fn a_value_of_another_type_or_out_of_range_is_refused() {
     for (text, part) in [
         ("[]".to_owned(), "the profile: invalid type: sequence, expected an object"),
         (String::new(), "is not a profile in JSON"),
@@ -226,7 +226,7 @@ fn a_value_of_another_kind_or_out_of_range_is_refused() {
         ),
         (
             with_arg(r#"{"index": 0, "value": 1, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}"#),
-            "never hold",
+            "never match",
         ),
         (
             with_entry(r#"{"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 4096}"#),
@@ -234,7 +234,7 @@ fn a_value_of_another_kind_or_out_of_range_is_refused() {
         ),
         (
             with_entry(r#"{"names": ["read"], "action": "SCMP_ACT_ALLOW", "errnoRet": 1}"#),
-            "stands beside an action that returns no errno",
+            "is given for an action that returns no errno",
         ),
         (r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#.to_owned(), "a process outside"),
         (
@@ -251,6 +251,6 @@ fn a_value_of_another_kind_or_out_of_range_is_refused() {
         );
         assert!(refused(&with_entry(&entry)).contains("is not a version of Linux"), "{version}");
     }
-    // Deep nesting does not end the stack.
+    // Deep nesting does not overflow the stack.
     assert!(refused(&"[".repeat(100_000)).contains("expected an object"));
 }

@@ -1,4 +1,4 @@
-//! What holds for any profile, whatever is in it.
+//! Properties of any profile.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -124,7 +124,7 @@ fn arb_args() -> impl Strategy<Value = [u64; 6]> {
     [arb_value(), arb_value(), arb_value(), arb_value(), arb_value(), arb_value()]
 }
 
-/// The profile in docker's format.
+/// Return the profile in docker's format.
 fn to_json(profile: &SeccompProfile) -> String {
     let action = |action: Action| match action {
         Action::KillProcess => "\"SCMP_ACT_KILL_PROCESS\"".to_owned(),
@@ -213,8 +213,8 @@ fn to_json(profile: &SeccompProfile) -> String {
     )
 }
 
-/// What docker's format can say: every comparison of 64 bits, and no argument twice.
-fn as_docker_can_say(mut profile: SeccompProfile) -> SeccompProfile {
+/// Reduce a profile to what docker's format can express: 64-bit comparisons, no argument twice.
+fn in_dockers_terms(mut profile: SeccompProfile) -> SeccompProfile {
     profile.horizon = Horizon::Rules;
     for rule in &mut profile.rules {
         rule.conditions.sort_by_key(|condition| condition.index);
@@ -240,24 +240,24 @@ proptest! {
     }
 
     #[test]
-    fn a_profile_in_dockers_format_is_read_back_as_it_was(profile in arb_profile()) {
-        let profile = as_docker_can_say(profile);
+    fn a_profile_in_dockers_format_is_parsed_back_unchanged(profile in arb_profile()) {
+        let profile = in_dockers_terms(profile);
         prop_assert_eq!(SeccompProfile::parse(&to_json(&profile)), Ok(profile));
     }
 
     #[test]
     fn no_text_makes_the_parser_panic(text in any::<String>()) {
-        // A profile has a default action, which no text that is made up happens to have.
+        // A profile needs a default action, which random text does not have.
         prop_assert!(SeccompProfile::parse(&text).is_err());
     }
 
     #[test]
-    fn a_profile_with_a_slip_is_a_profile_or_an_error(
+    fn a_profile_with_one_wrong_character_is_a_profile_or_an_error(
         profile in arb_profile(),
         at in any::<proptest::sample::Index>(),
         with in select("{}[]\",:0-9.eExX \u{e9}\u{0}".chars().collect::<Vec<_>>()),
     ) {
-        let mut text: Vec<char> = to_json(&as_docker_can_say(profile)).chars().collect();
+        let mut text: Vec<char> = to_json(&in_dockers_terms(profile)).chars().collect();
         let place = at.index(text.len());
         text[place] = with;
         if let Err(error) = SeccompProfile::parse(&text.iter().collect::<String>()) {

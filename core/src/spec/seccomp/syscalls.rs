@@ -6,10 +6,10 @@ use std::str::FromStr;
 use super::Arch;
 use crate::spec::nearest::nearest;
 
-/// A name, and its numbers in the order of [`Arch::column`]; `None` where the architecture lacks the call.
+/// A name, and its numbers in the order of [`Arch::column`]; `None` if the architecture lacks the call.
 struct Row(&'static str, [Option<u32>; 4]);
 
-/// Every name that Linux has on any architecture, in the order of the names; the build script writes it.
+/// Every name that Linux has on any architecture, ordered by name. The build script writes this table.
 #[expect(clippy::unreadable_literal, reason = "written by a program")]
 static TABLE: &[Row] = &include!(concat!(env!("OUT_DIR"), "/syscall_table.rs"));
 
@@ -24,7 +24,7 @@ impl Syscall {
         TABLE[usize::from(self.0)].0
     }
 
-    /// Return its number; `None` where the architecture does not have it.
+    /// Return its number; `None` if the architecture lacks the call.
     #[must_use]
     pub fn number(self, arch: Arch) -> Option<u32> {
         TABLE[usize::from(self.0)].1[arch.column()]
@@ -36,7 +36,7 @@ impl Syscall {
         Self::all().find(|call| call.number(arch) == Some(number))
     }
 
-    /// Return every call of the table, in the order of the names.
+    /// Return every call of the table, ordered by name.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..TABLE.len() as u16).map(Self)
     }
@@ -70,7 +70,7 @@ pub struct UnknownSyscall {
 }
 
 impl UnknownSyscall {
-    /// Return what to do about it, as a sentence.
+    /// Return the remedy.
     pub(super) fn remedy(self) -> String {
         self.nearest.map_or_else(
             || "Leave it out; syscalls(2) lists them".to_owned(),
@@ -96,7 +96,7 @@ mod tests {
     use crate::spec::seccomp::Arch;
 
     #[test]
-    fn the_table_is_in_the_order_of_the_names() {
+    fn the_table_is_ordered_by_name() {
         assert!(TABLE.is_sorted_by(|a, b| a.0 < b.0));
     }
 
@@ -133,13 +133,13 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_found_by_number_and_an_unknown_name_by_its_nearest() {
+    fn a_call_is_found_by_number_and_an_unknown_name_has_a_nearest_one() {
         let call = Syscall::from_number(Arch::X86_64, 101).unwrap();
         assert_eq!((call.name(), call.to_string().as_str()), ("ptrace", "ptrace"));
         assert_eq!(Syscall::from_number(Arch::X86_64, 100_000), None);
         assert_eq!("ptarce".parse::<Syscall>().unwrap_err().nearest, Some("ptrace"));
         assert_eq!("qwertyuiop".parse::<Syscall>().unwrap_err().nearest, None);
-        // Known, though not here.
+        // A call of another architecture.
         assert_eq!("swapcontext".parse::<Syscall>().unwrap().number(Arch::X86_64), None);
     }
 }

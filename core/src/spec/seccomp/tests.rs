@@ -1,4 +1,4 @@
-//! What filters mean, by interpreting them.
+//! Tests of compiled filters, by interpreting them.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ fn errno(number: i32) -> u32 {
     Action::Errno(number as u16).value()
 }
 
-/// Every number that either table has on `arch`, their neighbours, and the edges.
+/// Return every number that the table has on `arch`, the number after each, and edge cases.
 fn numbers(arch: Arch) -> impl Iterator<Item = u32> {
     let known = Syscall::all().filter_map(move |call| call.number(arch));
     known.flat_map(|number| [number, number + 1]).chain([
@@ -68,7 +68,7 @@ fn numbers(arch: Arch) -> impl Iterator<Item = u32> {
     ])
 }
 
-/// A filter answers every number of both interfaces as the rules, one by one, say.
+/// Assert that the filter's answer to every number is the action that the rules give, tested one by one.
 pub(super) fn assert_means_its_rules(
     profile: &SeccompProfile,
     target: &Platform,
@@ -83,7 +83,7 @@ pub(super) fn assert_means_its_rules(
             .flat_map(|rule| rule.calls.iter().filter_map(|call| call.number(arch)))
             .collect();
         for number in numbers(arch) {
-            // The arguments of the others are looked at once, to see that nobody else does.
+            // Rules without conditions ignore arguments, so one set of arguments suffices.
             let tried = if conditional.contains(&number) { arguments.len() } else { 1 };
             for args in arguments.iter().rev().take(tried) {
                 assert_eq!(
@@ -116,7 +116,7 @@ fn the_built_in_filters_mean_their_rules_on_every_architecture() {
 }
 
 #[test]
-fn dockers_list_allows_what_programs_need_and_refuses_what_docker_does() {
+fn dockers_list_allows_the_calls_of_programs_and_refuses_those_that_docker_refuses() {
     let filter = Compiled::of(&docker(), CapabilitySet::DOCKER);
     for name in ["read", "execve", "openat", "mmap", "futex", "ptrace", "chroot", "arch_prctl"] {
         assert_eq!(filter.plain(name), ALLOW, "{name}");
@@ -163,11 +163,11 @@ fn dockers_list_follows_the_capabilities() {
         ..target(Arch::X86_64, CapabilitySet::EMPTY)
     };
     let filter = Compiled(compile(&docker(), &old, OnDenied::Errno).unwrap());
-    assert_eq!(filter.plain("ptrace"), EPERM, "before 4.8 ptrace could leave a filter");
+    assert_eq!(filter.plain("ptrace"), EPERM, "before 4.8 ptrace could bypass a filter");
 }
 
 #[test]
-fn no_new_namespace_passes_through_clone() {
+fn clone_cannot_create_a_namespace() {
     for profile in [docker(), untrusted()] {
         let filter = Compiled::of(&profile, CapabilitySet::DOCKER);
         let thread = 0x003d_0f00;
@@ -191,7 +191,7 @@ fn no_new_namespace_passes_through_clone() {
 }
 
 #[test]
-fn dockers_list_refuses_the_families_that_lead_out() {
+fn dockers_list_refuses_the_families_that_reach_outside() {
     let filter = Compiled::of(&docker(), CapabilitySet::DOCKER);
     let socket = |family: i32| filter.call("socket", [family as u64, 1, 0, 0, 0, 0]);
     for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET]
@@ -229,10 +229,10 @@ fn x32_never_passes_and_a_foreign_architecture_ends_the_process() {
 }
 
 #[test]
-fn a_denial_can_kill_or_be_logged_and_enosys_stays() {
+fn a_denial_can_kill_or_be_logged_and_enosys_is_unchanged() {
     let kill = Compiled::denying(&docker(), CapabilitySet::DOCKER, OnDenied::Kill);
     assert_eq!(kill.plain("mount"), KILL);
-    assert_eq!(kill.plain("clone3"), ENOSYS, "a C library goes on with clone");
+    assert_eq!(kill.plain("clone3"), ENOSYS, "a C library falls back to clone");
     assert_eq!(kill.plain("file_getattr"), ENOSYS);
     assert_eq!(kill.plain("read"), ALLOW);
     let log = Compiled::denying(&docker(), CapabilitySet::DOCKER, OnDenied::Log);
@@ -241,7 +241,7 @@ fn a_denial_can_kill_or_be_logged_and_enosys_stays() {
 }
 
 #[test]
-fn the_strictest_of_several_rules_is_taken() {
+fn the_strictest_of_several_rules_wins() {
     let rule = |action, args: &[ArgCondition]| CallRule {
         names: vec!["socket".into()],
         action,
@@ -264,12 +264,12 @@ fn the_strictest_of_several_rules_is_taken() {
         assert_eq!(socket(2), Action::Log.value());
         assert_eq!(socket(1), ALLOW);
         let first = if rules[0].action == Action::Allow { 97 } else { 98 };
-        assert_eq!(socket(38), errno(first), "of two errnos the first written");
+        assert_eq!(socket(38), errno(first), "of two errnos the first one wins");
     }
 }
 
 #[test]
-fn a_short_list_answers_enosys_only_to_what_this_table_does_not_know() {
+fn a_short_list_answers_enosys_only_to_calls_that_the_table_lacks() {
     let filter = Compiled::of(&SeccompProfile::allow(&["read"]).unwrap(), CapabilitySet::EMPTY);
     assert_eq!(filter.plain("read"), ALLOW);
     assert_eq!(filter.plain("mount_setattr"), EPERM);
@@ -332,7 +332,7 @@ fn a_filter_longer_than_the_kernel_takes_is_refused() {
     let profile = SeccompProfile::from_calls(Action::REFUSE, &rules).unwrap();
     let error = compile(&profile, &target, OnDenied::Errno).unwrap_err();
     assert!(error.reason.text().contains("4096"), "{error}");
-    // Long ones that fit have jumps of more than 255 instructions in them.
+    // A long filter that fits contains jumps over more than 255 instructions.
     let profile = SeccompProfile::from_calls(Action::REFUSE, &rules[..300]).unwrap();
     let filter = compile(&profile, &target, OnDenied::Errno).unwrap();
     assert!(filter.program.len() > 2000);

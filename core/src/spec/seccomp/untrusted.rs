@@ -1,27 +1,26 @@
-//! The list for untrusted code.
+//! The profile for untrusted code.
 //!
-//! It is Docker's list without the calls that programs do without that compute, compile, fork and use
-//! sockets, and without the calls through which containers were escaped before. No capability brings
-//! a call back.
+//! It is Docker's list without the calls of past container escapes, and without calls that programs which
+//! compute, compile, fork and use sockets do not need. No capability makes it allow more.
 
 use std::sync::{Arc, LazyLock};
 
 use super::docker::{ALWAYS, no_new_namespaces, personalities};
 use super::{Action, Comparison, Condition, Horizon, Rule, SeccompProfile, Syscall, Width};
 
-/// Calls that Docker allows to every container, and this profile to none. The base is Docker's list without
-/// capabilities, which has no mounts, bpf, setns, unshare, modules or keys; and Docker never allows
-/// keyctl, userfaultfd, `io_uring`, `pivot_root` and kexec.
+/// Calls that Docker allows in every container and this profile refuses. The profile begins with Docker's list
+/// for a container without capabilities, which has no mounts, bpf, setns, unshare, modules or keys. Docker
+/// never allows keyctl, userfaultfd, `io_uring`, `pivot_root` and kexec.
 const NOT_ALLOWED: &str = "
     fanotify_mark io_cancel io_destroy io_getevents io_pgetevents io_pgetevents_time64 io_setup
     io_submit ipc listmount memfd_secret name_to_handle_at process_mrelease remap_file_pages
     socketcall socketpair statmount vmsplice";
 
-/// Allowed beside Docker's list: the thread pointer of x86-64, without which no program starts.
+/// Allowed in addition to Docker's list. It sets the thread pointer of x86-64, without which no program starts.
 const ALSO: &str = "arch_prctl";
 
-/// NUMA policies, which fail as in a kernel without NUMA. `OpenBLAS`, and so numpy, tries them and goes on
-/// without; the profile must not kill it for that.
+/// Calls for NUMA policies, which fail as in a kernel without NUMA. `OpenBLAS`, and so numpy, tries them and
+/// works without them, so the profile must not kill it.
 const NUMA: &str = "
     get_mempolicy mbind migrate_pages move_pages set_mempolicy set_mempolicy_home_node";
 
@@ -34,8 +33,8 @@ const AF_INET: u64 = libc::AF_INET as u64;
 const AF_INET6: u64 = libc::AF_INET6 as u64;
 const AF_NETLINK: u64 = libc::AF_NETLINK as u64;
 
-/// The protocols of internet sockets: the default of the type, ICMP, TCP, UDP, `ICMPv6`. Others load
-/// little-used kernel modules.
+/// The allowed protocols of internet sockets: the default of the type, ICMP, TCP, UDP, `ICMPv6`. Others load
+/// rarely used kernel modules.
 const INTERNET_PROTOCOLS: [u64; 5] = [
     libc::IPPROTO_IP as u64,
     libc::IPPROTO_ICMP as u64,
@@ -44,9 +43,9 @@ const INTERNET_PROTOCOLS: [u64; 5] = [
     libc::IPPROTO_ICMPV6 as u64,
 ];
 
-/// Return the profile for untrusted code, which also has no 32-bit interface.
+/// Return the profile for untrusted code, which has no 32-bit interface.
 ///
-/// Sockets are local ones, those of the usual internet protocols, and `NETLINK_ROUTE`. Another family or
+/// It allows local sockets, sockets of the usual internet protocols, and `NETLINK_ROUTE`. Another family or
 /// protocol fails as in a kernel that does not have it.
 #[must_use]
 pub fn untrusted() -> Arc<SeccompProfile> {
@@ -64,7 +63,7 @@ fn build() -> SeccompProfile {
     rules.extend(personalities());
     rules.extend(no_new_namespaces());
     rules.extend(TERMINAL_INJECTION.map(|request| {
-        // The kernel reads 32 bits, so the filter must ignore the others as well.
+        // The kernel reads 32 bits, so the filter must ignore the others.
         refuse("ioctl", Action::REFUSE).when(vec![low(1, Comparison::Equal(request))])
     }));
     rules.extend(sockets());
@@ -101,7 +100,7 @@ fn sockets() -> Vec<Rule> {
     ]
 }
 
-/// mknod(2) for pipes, sockets and plain files, and not for devices.
+/// Return rules that refuse mknod(2) for devices; pipes, sockets and plain files stay allowed.
 fn devices() -> Vec<Rule> {
     let kinds = [libc::S_IFCHR, libc::S_IFBLK].map(|kind| Comparison::MaskedEqual {
         mask: u64::from(libc::S_IFMT),

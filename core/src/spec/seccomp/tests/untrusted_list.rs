@@ -1,12 +1,12 @@
-//! What the list for untrusted code lets through.
+//! Tests of the list for untrusted code.
 
 use super::{ALLOW, Compiled, ENOSYS, EPERM, errno};
 use crate::spec::capabilities::CapabilitySet;
 use crate::spec::seccomp::{OnDenied, untrusted};
 
 #[test]
-fn untrusted_code_gets_none_of_what_led_out_before() {
-    // Every capability: none of them brings a call back.
+fn untrusted_code_cannot_make_the_calls_of_past_escapes() {
+    // No capability makes the filter allow a call.
     let filter = Compiled::of(&untrusted(), CapabilitySet::up_to(63));
     for name in [
         "unshare",
@@ -65,15 +65,15 @@ fn untrusted_code_gets_none_of_what_led_out_before() {
         assert_eq!(filter.plain(name), EPERM, "{name}");
     }
     assert_eq!(filter.plain("clone3"), ENOSYS);
-    // As by a kernel without NUMA, also where denied calls kill: OpenBLAS asks and does without.
+    // As in a kernel without NUMA, even if denied calls kill: OpenBLAS tries mbind and works without it.
     let set = CapabilitySet::EMPTY;
     assert_eq!(Compiled::denying(&untrusted(), set, OnDenied::Kill).plain("mbind"), ENOSYS);
-    // Newer than the list: as if the kernel were older.
+    // A call newer than the list fails as in an older kernel.
     assert_eq!(filter.plain("open_tree_attr"), ENOSYS);
 }
 
 #[test]
-fn untrusted_code_can_compute_compile_and_talk() {
+fn untrusted_code_can_compute_compile_and_use_sockets() {
     let filter = Compiled::of(&untrusted(), CapabilitySet::EMPTY);
     for name in [
         "execve",
@@ -166,7 +166,7 @@ fn untrusted_code_can_compute_compile_and_talk() {
     );
     for family in [libc::AF_VSOCK, libc::AF_ALG, libc::AF_PACKET, libc::AF_XDP, libc::AF_TIPC] {
         assert_eq!(socket(family, libc::SOCK_DGRAM, 0), errno(libc::EAFNOSUPPORT), "{family}");
-        // What the kernel does not look at does not matter either.
+        // The kernel ignores the high bits, so the filter must too.
         let junk = (7 << 32) | family as u64;
         assert_eq!(filter.call("socket", [junk, 2, 0, 0, 0, 0]), errno(libc::EAFNOSUPPORT));
     }
@@ -174,7 +174,7 @@ fn untrusted_code_can_compute_compile_and_talk() {
 }
 
 #[test]
-fn nothing_is_typed_into_the_terminal_of_another_whatever_stands_in_the_high_bits() {
+fn untrusted_code_cannot_inject_terminal_input_whatever_the_high_bits_are() {
     let filter = Compiled::of(&untrusted(), CapabilitySet::up_to(63));
     for request in [0x5412, 0x541c, 0x5423] {
         for junk in [0, 1 << 32, 0xffff_ffff << 32, 0x8000_0000 << 32] {
@@ -191,7 +191,7 @@ fn nothing_is_typed_into_the_terminal_of_another_whatever_stands_in_the_high_bit
 }
 
 #[test]
-fn untrusted_code_makes_pipes_and_no_devices() {
+fn untrusted_code_can_make_pipes_but_not_devices() {
     let filter = Compiled::of(&untrusted(), CapabilitySet::up_to(63));
     for (kind, answer) in [
         (libc::S_IFCHR, EPERM),
