@@ -1,4 +1,4 @@
-//! Writes the table of system calls, which the crate includes.
+//! Writes the table of system calls that the crate includes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,11 +11,11 @@ fn main() {
     fs::write(table, syscall_table()).expect("OUT_DIR is writable");
 }
 
-/// Returns the rows of `src/spec/seccomp/syscalls.rs`, in the order of their names.
+/// Return the rows of `src/spec/seccomp/syscalls.rs`, ordered by name.
 ///
-/// Names and numbers come from the crate `syscalls`, which is generated from the kernel's own tables.
+/// Names and numbers come from the crate `syscalls`, which is generated from the kernel's tables.
 fn syscall_table() -> String {
-    // The crate's own iterator leaves the last call out.
+    // The crate's own iterator omits the last call.
     macro_rules! calls {
         ($arch:ident) => {{
             use syscalls::$arch::Sysno;
@@ -25,9 +25,9 @@ fn syscall_table() -> String {
                 .collect::<Vec<_>>()
         }};
     }
-    // The architectures that a filter can be compiled for, in the order of `Arch::column`.
+    // The architectures of filters, in the order of `Arch::column`.
     let mut columns = [calls!(x86_64), calls!(x86), calls!(aarch64), calls!(arm)];
-    // Missing from the kernel's table for ARM: a second name, and the private calls of asm/unistd.h.
+    // The kernel's table for ARM lacks a second name and the private calls of asm/unistd.h.
     columns[3].extend([
         ("sync_file_range2", 341),
         ("breakpoint", 0x000f_0001),
@@ -37,7 +37,7 @@ fn syscall_table() -> String {
         ("set_tls", 0x000f_0005),
         ("get_tls", 0x000f_0006),
     ]);
-    // A profile may name the calls of other architectures too.
+    // A profile may also name calls of other architectures.
     let others =
         [calls!(mips), calls!(powerpc), calls!(riscv32), calls!(s390x), calls!(sparc64)].concat();
 

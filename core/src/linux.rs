@@ -1,8 +1,8 @@
-//! The system calls that containers are made of, one by one, for whoever builds a container by hand.
+//! The system calls for building a container by hand.
 //!
-//! They change the calling thread or process, exactly as their manual pages say, and nothing in the
-//! engine uses them: [`nix`] allocates and sets `errno`, which the child between clone and exec must
-//! not do. What [`nix`] has is passed on as it is; what it lacks, or cannot tell truthfully, is here.
+//! Each changes the calling thread or process as its manual page says. The engine uses none of them, because
+//! [`nix`] allocates and sets `errno`, which the child between clone and exec must not do. The module
+//! re-exports the functions of [`nix`], and adds those that it lacks or whose result it cannot represent.
 //!
 //! | Call | Manual page |
 //! |---|---|
@@ -22,7 +22,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "three system calls that nix lacks, or whose result it cannot tell"
+    reason = "three system calls that nix lacks, or whose result it cannot represent"
 )]
 
 use std::ffi::OsStr;
@@ -38,25 +38,25 @@ pub use nix::unistd::{
     pivot_root, setgid, sethostname, setuid,
 };
 
-/// A new time namespace, for the children of the calling process (`time_namespaces(7)`); [`nix`]
-/// does not name it.
+/// A new time namespace for the children of the calling process (`time_namespaces(7)`). [`nix`] lacks this
+/// flag.
 pub const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
 
-/// setns(2) on a descriptor that is only a number, as a foreign language has it.
+/// Call setns(2) with a descriptor that is only a number, as from another language.
 ///
-/// The kernel checks the number; where a descriptor is owned, [`setns`] says more.
+/// The kernel checks the number. With an owned descriptor, use [`setns`].
 ///
 /// # Errors
 ///
-/// `EBADF` for a number that is no open descriptor, and whatever setns(2) lists.
+/// `EBADF` if the number is not an open descriptor, and the errors of setns(2).
 pub fn setns_raw(fd: RawFd, nstype: CloneFlags) -> Result<()> {
-    // SAFETY: setns(2) takes two integers and reads and writes no memory of ours. A number that is
-    // no descriptor, or one of something else, is answered with an error and closes nothing.
+    // SAFETY: setns(2) takes two integers and accesses no memory of this process. For a number that is not
+    // a descriptor of a namespace it returns an error and closes nothing.
     let result = unsafe { libc::setns(fd, nstype.bits()) };
     Errno::result(result).map(drop)
 }
 
-/// setdomainname(2): the NIS domain name of the calling thread's UTS namespace.
+/// Set the NIS domain name of the calling thread's UTS namespace: setdomainname(2).
 ///
 /// # Errors
 ///
@@ -64,25 +64,26 @@ pub fn setns_raw(fd: RawFd, nstype: CloneFlags) -> Result<()> {
 /// the UTS namespace.
 pub fn setdomainname<S: AsRef<OsStr>>(name: S) -> Result<()> {
     let bytes = name.as_ref().as_bytes();
-    // SAFETY: the pointer and the length are those of one live slice, which the call only reads;
-    // it keeps neither, and needs no NUL at the end.
+    // SAFETY: the pointer and the length belong to one live slice. The call only reads it, keeps neither,
+    // and needs no NUL at the end.
     let result = unsafe { libc::setdomainname(bytes.as_ptr().cast(), bytes.len()) };
     Errno::result(result).map(drop)
 }
 
-/// waitpid(2): waits for a change of state of a child, and gives its pid and its wait status as the
-/// kernel wrote it. With `WNOHANG` and no change both are 0.
+/// Wait for a change of state of a child: waitpid(2).
 ///
-/// Unlike [`nix::sys::wait::waitpid`] this can tell of every signal: there, a child that a real-time
-/// signal ended is reaped and then reported as `EINVAL`.
+/// This returns the child's pid and the wait status as the kernel wrote it. With `WNOHANG` and no change,
+/// both are 0.
+///
+/// Unlike [`nix::sys::wait::waitpid`], this can report every signal. nix reaps a child that a real-time signal
+/// ended, and then fails with `EINVAL`.
 ///
 /// # Errors
 ///
-/// `ECHILD` where there is no such child, `EINTR` when a signal handler ran, `EINVAL` for unknown
-/// options.
+/// `ECHILD` if there is no such child, `EINTR` if a signal handler ran, `EINVAL` for unknown options.
 pub fn waitpid(pid: Pid, options: libc::c_int) -> Result<(Pid, libc::c_int)> {
     let mut status = 0;
-    // SAFETY: `status` lives through the call and is written only during it; the other two
+    // SAFETY: `status` outlives the call, and the kernel writes it only during the call. The other two
     // arguments are integers, which the kernel checks.
     let reaped = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, options) };
     Errno::result(reaped).map(|reaped| (Pid::from_raw(reaped), status))
@@ -95,34 +96,34 @@ mod tests {
 
     use super::*;
 
-    /// Runs a shell command line and gives the wait status of the shell.
+    /// Run a shell command line and return the wait status of the shell.
     #[expect(clippy::zombie_processes, reason = "the waitpid under test reaps it")]
     fn status_of(script: &str) -> libc::c_int {
         let child = Command::new("/bin/sh").args(["-c", script]).spawn().expect("sh starts");
         let pid = Pid::from_raw(child.id() as i32);
-        let (reaped, status) = waitpid(pid, 0).expect("our own child");
+        let (reaped, status) = waitpid(pid, 0).expect("a child of this process");
         assert_eq!(reaped, pid);
         status
     }
 
     #[test]
-    fn waitpid_tells_exit_status_and_signal() {
+    fn waitpid_returns_exit_status_and_signal() {
         assert_eq!(libc::WEXITSTATUS(status_of("exit 7")), 7);
         assert_eq!(libc::WTERMSIG(status_of("kill -9 $$")), libc::SIGKILL);
     }
 
     #[test]
-    fn waitpid_tells_of_a_real_time_signal() {
+    fn waitpid_reports_a_real_time_signal() {
         assert_eq!(libc::WTERMSIG(status_of("kill -40 $$")), 40);
     }
 
     #[test]
-    fn waitpid_without_such_a_child_is_echild() {
+    fn waitpid_for_a_process_that_is_not_a_child_is_echild() {
         assert_eq!(waitpid(getpid(), 0), Err(Errno::ECHILD));
     }
 
     #[test]
-    fn setns_refuses_what_is_no_namespace() {
+    fn setns_refuses_a_descriptor_that_is_not_a_namespace() {
         assert_eq!(setns_raw(-1, CloneFlags::empty()), Err(Errno::EBADF));
         let file = File::open("/dev/null").expect("a device that always exists");
         assert_eq!(setns(&file, CloneFlags::empty()), Err(Errno::EINVAL));

@@ -1,5 +1,7 @@
-//! Whatever bytes are asked for arrive: through the encoding of the plan, its relocation, a walk in
-//! shared memory or in the helper, and a real execve(2).
+//! A command receives its arguments and environment unchanged, whatever bytes they contain.
+//!
+//! They pass through the encoding of the plan, its relocation, a walk in shared memory or in the helper,
+//! and a real execve(2).
 
 use std::ffi::CString;
 use std::fs;
@@ -16,8 +18,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use proptest::prelude::*;
 
-/// Starts a shell that waits for its input, and returns what the kernel says of its arguments and of
-/// its environment.
+/// Start a shell that waits for input, and return its arguments and environment as /proc shows them.
 fn started(spec: &Spec, args: &[CString], env: &[CString]) -> (Vec<u8>, Vec<u8>) {
     let text = |text: &str| CString::new(text).expect("no NUL");
     let mut argv = vec![text("sh"), text("-c"), text("echo; read line")];
@@ -25,13 +26,13 @@ fn started(spec: &Spec, args: &[CString], env: &[CString]) -> (Vec<u8>, Vec<u8>)
     let mut command = CommandSpec::new(text("/bin/sh"), argv);
     command.envp = env.iter().cloned().collect();
     let (input, mut answer) = std::io::pipe().expect("a pipe");
-    let (mut said, output) = std::io::pipe().expect("a pipe");
+    let (mut reader, output) = std::io::pipe().expect("a pipe");
     command.stdio = [Some(input.as_raw_fd()), Some(output.as_raw_fd()), None];
-    let host = Host::gather(spec).expect("the host can be looked at");
+    let host = Host::gather(spec).expect("facts about the host");
     let plan = Plan::new(spec, Payload::Command(&command), &host, None).expect("a plan");
     let process = Process::launch(&plan, None, LaunchParams::default()).expect("a container");
-    // The launch is over when the old memory has gone, which is before the new one is complete.
-    said.read_exact(&mut [0]).expect("a line");
+    // The launch returns when the child has left the shared memory, before its new memory is complete.
+    reader.read_exact(&mut [0]).expect("a line");
     let first = process.pid();
     let shell = if spec.init {
         let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children"));
@@ -40,8 +41,8 @@ fn started(spec: &Spec, args: &[CString], env: &[CString]) -> (Vec<u8>, Vec<u8>)
         first
     };
     let found = ["cmdline", "environ"]
-        .map(|file| fs::read(format!("/proc/{shell}/{file}")).expect("a process of our own"));
-    answer.write_all(b"\n").expect("it reads");
+        .map(|file| fs::read(format!("/proc/{shell}/{file}")).expect("a child of this process"));
+    answer.write_all(b"\n").expect("the shell reads");
     let pid = Pid::from_raw(first);
     assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 0)));
     let [args, env] = found;
@@ -68,7 +69,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn arguments_and_environment_arrive_as_they_are(
+    fn arguments_and_environment_arrive_unchanged(
         args in proptest::collection::vec(bytes(), 0..40),
         env in proptest::collection::vec(variable(), 0..20),
         init in any::<bool>(),

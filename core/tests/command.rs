@@ -1,4 +1,4 @@
-//! `Command` holds what `std::process::Command` lets its users expect, in a container.
+//! `Command` behaves like `std::process::Command`, with the command in a container.
 
 use std::error::Error;
 use std::fs::File;
@@ -77,21 +77,22 @@ fn a_stream_leads_to_a_file_or_nowhere() -> Outcome {
 #[test]
 fn a_command_that_does_not_exist_says_which_step_failed() {
     let mut command = Command::new("no-such-program");
-    let error = command.env("PATH", "/usr/bin:/bin").spawn().expect_err("there is none");
+    let error =
+        command.env("PATH", "/usr/bin:/bin").spawn().expect_err("the program does not exist");
     let CommandError::Launch(LaunchError::Spawn(error)) = error else { panic!("{error}") };
     assert_eq!((error.step, error.errno), (Step::Exec, libc::ENOENT));
 }
 
 #[test]
-fn a_wrong_option_is_refused_before_anything_is_made() {
-    let error = Command::new("true").hostname("").spawn().expect_err("a name has a letter");
+fn a_wrong_option_is_refused_before_the_launch() {
+    let error = Command::new("true").hostname("").spawn().expect_err("a hostname is not empty");
     assert!(matches!(&error, CommandError::Spec(error) if error.option == "hostname"), "{error}");
-    let error = Command::new("a\0b").spawn().expect_err("no program has such a name");
+    let error = Command::new("a\0b").spawn().expect_err("a name cannot contain a NUL");
     assert!(matches!(error, CommandError::Spec(_)), "{error}");
 }
 
 #[test]
-fn sigterm_ends_pid_1_and_the_status_tells_sigterm() -> Outcome {
+fn sigterm_ends_pid_1_and_the_status_is_sigterm() -> Outcome {
     let mut child = Command::new("sleep").arg("60").spawn()?;
     child.signal(libc::SIGTERM)?;
     let exit = child.wait()?;
@@ -109,19 +110,19 @@ fn kill_ends_every_process_of_the_container() -> Outcome {
     let mut started = [0_u8; 8];
     pipe.read_exact(&mut started)?;
     child.kill()?;
-    // The grandchild holds the pipe too.
+    // The grandchild had the pipe open too.
     assert_eq!(pipe.read(&mut started)?, 0);
     assert!(!child.wait()?.success());
     Ok(())
 }
 
 #[test]
-fn waits_end_with_the_command_or_with_the_time() -> Outcome {
+fn a_wait_ends_with_the_command_or_at_its_timeout() -> Outcome {
     let mut child = shell("read line").stdin(Stdio::Piped).spawn()?;
     assert!(child.try_wait()?.is_none());
     assert!(child.wait_timeout(Duration::from_millis(10))?.is_none());
     drop(child.stdin.take());
-    let exit = child.wait_timeout(Duration::from_secs(60))?.ok_or("it ended")?;
+    let exit = child.wait_timeout(Duration::from_secs(60))?.ok_or("the command has not ended")?;
     assert_eq!(child.try_wait()?, Some(exit));
     assert!(exit.usage.is_some());
     Ok(())

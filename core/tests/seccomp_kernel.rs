@@ -1,10 +1,10 @@
-//! Filters in the real kernel: each is installed in a forked child, which reports what it saw.
+//! Filters in the real kernel, each installed in a forked child that reports the results of its calls.
 
 #![cfg(target_arch = "x86_64")]
 #![expect(
     unsafe_code,
-    reason = "fork, prctl, seccomp and the calls that must fail have no safe form: a filter cannot \
-              be taken back, so that each needs a process of its own"
+    reason = "fork, prctl, seccomp and the calls that must fail have no safe wrapper; a filter cannot \
+              be removed, so each needs its own process"
 )]
 
 use std::io::Error;
@@ -26,10 +26,10 @@ fn compiled(profile: &SeccompProfile, on_denied: OnDenied) -> Filter {
     compile(profile, &target, on_denied).unwrap()
 }
 
-/// A system call with three arguments and zeros for the others: its result, or the negated errno.
+/// Make a system call with three arguments, then zeros; return its result or the negated errno.
 fn call(number: c_long, args: [u64; 3]) -> c_long {
-    // SAFETY: the tests name calls whose arguments are numbers, null pointers that the kernel checks,
-    // or descriptors; none writes memory of this process.
+    // SAFETY: the arguments of the calls in these tests are numbers, pointers that the kernel checks, or
+    // descriptors. No call writes memory of this process.
     let result = unsafe { libc::syscall(number, args[0], args[1], args[2], 0_u64, 0_u64, 0_u64) };
     if result < 0 {
         -c_long::from(Error::last_os_error().raw_os_error().unwrap_or(0))
@@ -38,20 +38,21 @@ fn call(number: c_long, args: [u64; 3]) -> c_long {
     }
 }
 
-/// Runs `child` in a forked process and returns the wait status. It must only make system calls: the
-/// test program has threads.
+/// Run `child` in a forked process and return the wait status.
+///
+/// The test program has threads, so `child` must make system calls only.
 fn in_child(child: impl FnOnce() -> c_int) -> c_int {
-    // SAFETY: the child makes system calls only (it neither allocates nor takes a lock that another
-    // thread of this program could have held) and ends by _exit.
+    // SAFETY: the child makes only system calls and ends by _exit. It does not allocate, and takes no lock
+    // that another thread of this program could have held.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork: {}", Error::last_os_error());
     if pid == 0 {
         let status = child();
-        // SAFETY: _exit ends this process and runs nothing of the parent's.
+        // SAFETY: _exit ends this process and runs no exit handler of the parent.
         unsafe { libc::_exit(status) };
     }
     let mut status = 0;
-    // SAFETY: `status` lives until the call returns.
+    // SAFETY: `status` outlives the call.
     let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
     assert_eq!(waited, pid);
     status
@@ -59,7 +60,7 @@ fn in_child(child: impl FnOnce() -> c_int) -> c_int {
 
 const SET_MODE_FILTER: u64 = 1;
 
-/// Installs the filter in this process; 0, or the negated errno.
+/// Install the filter in this process; return 0 or the negated errno.
 fn install(filter: &Filter) -> c_long {
     let program = libc::sock_fprog {
         len: filter.program.len() as u16,
@@ -72,7 +73,7 @@ fn install(filter: &Filter) -> c_long {
     call(libc::SYS_seccomp, [SET_MODE_FILTER, filter.flags.into(), &raw const program as u64])
 }
 
-/// What each call answers behind the filter, in the order of the calls.
+/// Assert that each call behind the filter returns the expected value.
 #[track_caller]
 fn assert_answers(filter: &Filter, expected: &[(c_long, [u64; 3], c_long)]) {
     let status = in_child(|| {
@@ -87,7 +88,7 @@ fn assert_answers(filter: &Filter, expected: &[(c_long, [u64; 3], c_long)]) {
     match libc::WEXITSTATUS(status) {
         0 => {}
         255 => panic!("the kernel refuses the filter"),
-        place => panic!("call {} answers otherwise", expected[place as usize - 1].0),
+        place => panic!("call {} returns another value", expected[place as usize - 1].0),
     }
 }
 
@@ -112,8 +113,8 @@ const NO_FD: u64 = u64::MAX;
 const NEW_USER: u64 = libc::CLONE_NEWUSER as u64;
 
 #[test]
-fn without_a_filter_the_same_calls_answer_otherwise() {
-    // The positive control of the tests below.
+fn without_a_filter_the_same_calls_return_other_values() {
+    // The positive control for the tests below.
     let status = in_child(|| {
         let clone3 = call(libc::SYS_clone3, [0, 0, 0]);
         let tiocsti = call(libc::SYS_ioctl, [NO_FD, 0x5412, 0]);
@@ -138,7 +139,7 @@ fn dockers_filter_holds_in_the_kernel() {
             (libc::SYS_socket, [libc::AF_ALG as u64, libc::SOCK_SEQPACKET as u64, 0], EPERM),
             (libc::SYS_close, [NO_FD, 0, 0], EBADF),
             (libc::SYS_ptrace, [libc::PTRACE_TRACEME.into(), 0, 0], 0),
-            // Through the x32 interface, and newer than any kernel.
+            // Calls through the x32 interface, and one newer than any kernel.
             (0x4000_0000 | libc::SYS_close, [NO_FD, 0, 0], ENOSYS),
             (0x4000_0000 + 521, [0, 0, 0], ENOSYS),
             (5000, [0, 0, 0], ENOSYS),
@@ -174,7 +175,7 @@ fn the_untrusted_filter_holds_in_the_kernel() {
 }
 
 #[test]
-fn a_denied_call_kills_where_that_was_asked_for() {
+fn a_denied_call_kills_under_on_denied_kill() {
     let filter = compiled(&untrusted(), OnDenied::Kill);
     assert_killed(&filter, libc::SYS_mount, [0, 0, 0]);
     assert_killed(&filter, libc::SYS_ioctl, [NO_FD, 0x5412 | 1 << 32, 0]);
@@ -223,12 +224,12 @@ fn lists_hold_in_the_kernel() {
 }
 
 #[test]
-fn a_call_of_32_bit_x86_is_answered_for_docker_and_ends_untrusted_code() {
-    /// close(-1), number 6 there, by the gate of 32-bit x86.
+fn a_call_of_32_bit_x86_works_under_docker_and_kills_untrusted_code() {
+    /// Call close(-1), number 6 on 32-bit x86, by the gate `int 0x80`.
     fn close_by_the_gate() -> i64 {
         let result: i64;
-        // SAFETY: int 0x80 makes a system call of 32-bit x86, here close(-1), which touches no
-        // memory. rbx, which LLVM keeps for itself, is put back.
+        // SAFETY: int 0x80 makes a system call of 32-bit x86, here close(-1), which accesses no
+        // memory. The second xchg restores rbx, which LLVM reserves.
         unsafe {
             std::arch::asm!(
                 "xchg {fd}, rbx",
@@ -241,7 +242,7 @@ fn a_call_of_32_bit_x86_is_answered_for_docker_and_ends_untrusted_code() {
         }
         i64::from(result as i32)
     }
-    // A kernel without the gate ends every process that uses it.
+    // A kernel without the gate kills every process that uses it.
     if !libc::WIFEXITED(in_child(|| c_int::from(close_by_the_gate() != EBADF))) {
         return;
     }
@@ -257,9 +258,9 @@ fn a_call_of_32_bit_x86_is_answered_for_docker_and_ends_untrusted_code() {
 }
 
 #[test]
-fn the_kernel_takes_the_bytes_for_landlock() {
+fn the_kernel_accepts_the_structures_for_landlock() {
     let Some(abi) = Abi::probe().unwrap() else {
-        // Nothing to try: the probe has said so.
+        // This kernel has no Landlock.
         return;
     };
     let attr = Handled::files(abi).attr(abi);
@@ -276,8 +277,8 @@ fn the_kernel_takes_the_bytes_for_landlock() {
         }
         let add = |access, is_directory, fd: c_long| {
             let rule = path_beneath(access, abi, is_directory, fd as i32);
-            // Four arguments: the last is a flag that must be 0.
-            // SAFETY: the kernel reads 12 bytes at `rule`, which lives until the call returns.
+            // Four arguments: the last are flags, which must be 0.
+            // SAFETY: the kernel reads 12 bytes at `rule`, which outlives the call.
             unsafe {
                 libc::syscall(
                     libc::SYS_landlock_add_rule,

@@ -1,6 +1,7 @@
-//! Between clone and exec nothing may be allocated or freed: the child shares the memory, and another
-//! thread of the caller's may hold the allocator's lock at that very moment. Here an allocator ends
-//! any process but its own that calls it.
+//! Nothing is allocated or freed between clone and exec.
+//!
+//! The child shares the caller's memory, and a thread of the caller may hold the allocator's lock at that
+//! moment. The allocator of this test kills every process that calls it except the test's own.
 
 #![expect(unsafe_code, reason = "an allocator, and clone(2) for the control")]
 
@@ -24,39 +25,39 @@ struct Trap;
 
 static HOME: AtomicI64 = AtomicI64::new(0);
 
-/// Ends the process unless it is the one that allocated first.
+/// End the process unless it was the first to allocate.
 fn check() {
-    // By the system call, since a library may remember the number, in the memory that is shared.
-    // SAFETY: takes nothing, and cannot fail.
+    // A raw system call: a library may cache the pid in memory, which the child shares.
+    // SAFETY: takes no argument and cannot fail.
     let pid = unsafe { libc::syscall(libc::SYS_getpid) };
     let home = HOME.compare_exchange(0, pid, Ordering::Relaxed, Ordering::Relaxed);
     if home.is_err_and(|home| home != pid) {
         let message = b"a child that shares the caller's memory called the allocator\n";
         // SAFETY: the message is valid for its length.
         unsafe { libc::syscall(libc::SYS_write, 2, message.as_ptr(), message.len()) };
-        // Blocked signals are delivered all the same, and so is one to a PID 1.
-        // SAFETY: an instruction that raises SIGILL, which the kernel forces upon the process.
+        // The kernel forces this SIGILL on the process even if it is blocked, and even on a PID 1.
+        // SAFETY: the instruction does nothing but raise SIGILL.
         unsafe { trap() };
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 unsafe fn trap() -> ! {
-    // SAFETY: does not return.
+    // SAFETY: the instruction raises SIGILL and does not return.
     unsafe { std::arch::asm!("ud2", options(noreturn)) }
 }
 
 #[cfg(target_arch = "aarch64")]
 unsafe fn trap() -> ! {
-    // SAFETY: does not return.
+    // SAFETY: the instruction raises SIGILL and does not return.
     unsafe { std::arch::asm!("udf #0", options(noreturn)) }
 }
 
-// SAFETY: the system's allocator does the work.
+// SAFETY: the system allocator does the work.
 unsafe impl GlobalAlloc for Trap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         check();
-        // SAFETY: the caller's promise is the system allocator's condition.
+        // SAFETY: the caller meets the conditions of the system allocator.
         unsafe { System.alloc(layout) }
     }
 
@@ -70,7 +71,7 @@ unsafe impl GlobalAlloc for Trap {
 #[global_allocator]
 static TRAP: Trap = Trap;
 
-/// One at a time: `waitpid` of one test must not be answered by another.
+/// Lets one test run at a time, so that a `waitpid` never sees a child of another test.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn text(text: &str) -> CString {
@@ -84,7 +85,7 @@ fn command(file: &CStr) -> CommandSpec {
     command
 }
 
-/// What can be asked for by this user, the calls between clone and exec being different ones.
+/// Return specs that any user may launch, each with different calls between clone and exec.
 fn specs() -> Vec<Spec> {
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let row = |outside| IdMap::Rows(vec![IdRow { inside: 0, outside, count: 1 }]);
@@ -108,7 +109,7 @@ fn nothing_is_allocated_between_clone_and_exec() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for spec in specs() {
         let command = command(c"/bin/true");
-        let host = Host::gather(&spec).expect("the host can be looked at");
+        let host = Host::gather(&spec).expect("facts about the host");
         let plan = Plan::new(&spec, Payload::Command(&command), &host, None).expect("a plan");
         let process = Process::launch(&plan, None, LaunchParams::default()).expect("a container");
         let status = waitpid(Pid::from_raw(process.pid()), None);
@@ -121,11 +122,11 @@ fn nothing_is_allocated_by_a_child_that_fails() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for spec in specs() {
         let command = command(c"/bin/true");
-        let host = Host::gather(&spec).expect("the host can be looked at");
+        let host = Host::gather(&spec).expect("facts about the host");
         let plan = Plan::new(&spec, Payload::Command(&command), &host, None).expect("a plan");
         for number in 0..plan.call_count() as u32 {
             let inject = Some((number, libc::EPERM));
-            // A child that trapped has failed at no call: it looks as if it had been killed.
+            // A child that trapped reports no failed call, and its wait status is not 0.
             match Process::launch(&plan, None, LaunchParams { inject, ..LaunchParams::default() }) {
                 Err(LaunchError::Spawn(error)) => assert_eq!(error.errno, libc::EPERM),
                 Err(error) => panic!("{error}"),
@@ -139,7 +140,7 @@ fn nothing_is_allocated_by_a_child_that_fails() {
 }
 
 #[test]
-fn a_child_that_does_allocate_is_noticed() {
+fn a_child_that_allocates_is_caught() {
     extern "C" fn allocate(_: *mut c_void) -> c_int {
         drop(std::hint::black_box(Box::new(1)));
         0
@@ -148,7 +149,7 @@ fn a_child_that_does_allocate_is_noticed() {
     let mut stack = vec![0_u128; 4096];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     let top = stack.as_mut_ptr_range().end.cast();
-    // SAFETY: the stack is nobody else's, and CLONE_VFORK keeps it until the child has ended.
+    // SAFETY: only the child uses this stack, and CLONE_VFORK keeps it alive until the child has ended.
     let pid = unsafe { libc::clone(allocate, top, flags, std::ptr::null_mut()) };
     assert!(pid > 0);
     let pid = Pid::from_raw(pid);

@@ -1,5 +1,4 @@
-//! Descriptors of the caller's, all close-on-exec and none of them below 3, where standard input,
-//! output and error are set up.
+//! Descriptors in the calling process: all are close-on-exec, and above the three standard streams.
 
 use std::ffi::CStr;
 use std::io;
@@ -12,24 +11,24 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec, write};
 use rustix::process::{Pid, PidfdFlags, pidfd_open as open_pidfd};
 use rustix::time::Timespec;
 
-/// The descriptor, or a copy of it that is above 2 where the caller had closed one of those.
+/// Return the descriptor, or a copy above 2 if it is 0, 1 or 2 (the caller had closed that stream).
 pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     use std::os::fd::AsRawFd;
     if fd.as_raw_fd() > 2 { Ok(fd) } else { Ok(fcntl_dupfd_cloexec(&fd, 3)?) }
 }
 
-/// A pidfd of the process `pid`, `pidfd_open(2)`.
+/// Return a pidfd of the process `pid`: `pidfd_open(2)`.
 pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     let pid = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(Errno::SRCH)?;
     above_stdio(open_pidfd(pid, PidfdFlags::empty())?)
 }
 
-/// Whether the process behind a pidfd has not ended yet.
+/// Return whether the process behind a pidfd is still running.
 pub(crate) fn is_alive(pidfd: BorrowedFd<'_>) -> bool {
     !is_readable(pidfd, Duration::ZERO).unwrap_or(true)
 }
 
-/// Waits until `fd` can be read or has been hung up, for `time` at most, or until a signal comes.
+/// Wait until `fd` is readable or hung up, until `time` has passed, or until a signal arrives.
 pub(crate) fn is_readable(fd: BorrowedFd<'_>, time: Duration) -> io::Result<bool> {
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
     let timeout =
@@ -41,7 +40,7 @@ pub(crate) fn is_readable(fd: BorrowedFd<'_>, time: Duration) -> io::Result<bool
     }
 }
 
-/// Whether the other end of a socket is gone.
+/// Return whether the other end of a socket is closed.
 pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(&socket, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -55,12 +54,12 @@ pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
     fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL)
 }
 
-/// A memfd with `content`.
+/// Return a memfd with `content`.
 pub(crate) fn memfd(name: &CStr, content: &[u8], executable: bool) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let kind = if executable { MemfdFlags::EXEC } else { MemfdFlags::NOEXEC_SEAL };
     let fd = match memfd_create(name, flags | kind) {
-        // Before Linux 6.3 every memfd was executable, and nobody had to say so.
+        // Before Linux 6.3 every memfd was executable and these flags did not exist.
         Err(Errno::INVAL) => memfd_create(name, flags)?,
         result => result?,
     };
@@ -76,13 +75,13 @@ pub(crate) fn memfd(name: &CStr, content: &[u8], executable: bool) -> io::Result
     Ok(fd)
 }
 
-/// Nobody can change what the memfd holds any more.
+/// Seal a memfd, so that its content cannot change any more.
 pub(crate) fn seal(fd: impl AsFd) -> io::Result<()> {
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
     Ok(fcntl_add_seals(fd, seals)?)
 }
 
-/// Two connected sockets that keep messages apart.
+/// Return two connected sockets that preserve message boundaries.
 pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     let kind = SocketType::SEQPACKET;
@@ -90,7 +89,7 @@ pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((above_stdio(one)?, above_stdio(other)?))
 }
 
-/// Two connected sockets that carry bytes.
+/// Return two connected stream sockets.
 pub(crate) fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     let kind = SocketType::STREAM;
@@ -98,7 +97,7 @@ pub(crate) fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((above_stdio(one)?, above_stdio(other)?))
 }
 
-/// A pipe: the end to read from, and the end to write to. Neither waits for the other.
+/// Return the read end and the write end of a non-blocking pipe.
 pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     use rustix::pipe::{PipeFlags, pipe_with};
     let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;

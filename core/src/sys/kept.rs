@@ -1,12 +1,13 @@
-//! Descriptors that are kept between uses, and verified before each.
+//! Descriptors that stay open between uses and are verified before each use.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::fs::fstat;
 
-/// A descriptor that is known to be the one that was opened: a daemon closes descriptors that it does
-/// not know, and its next open(2) gets the number.
+/// A descriptor that can tell whether its number still refers to the same file.
+///
+/// Daemons close descriptors that they do not know, and a later open(2) reuses the number.
 #[derive(Debug)]
 pub(crate) struct KeptFd {
     fd: Option<OwnedFd>,
@@ -20,10 +21,10 @@ impl KeptFd {
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_ref().expect("only taken when it is dropped").as_fd()
+        self.fd.as_ref().expect("the descriptor is taken only on drop").as_fd()
     }
 
-    /// Whether the number still means what was opened.
+    /// Return whether the number still refers to the file that was opened.
     pub(crate) fn is_ours(&self) -> bool {
         identity(self.fd()).is_ok_and(|found| found == self.identity)
     }
@@ -36,13 +37,13 @@ impl KeptFd {
 impl Drop for KeptFd {
     fn drop(&mut self) {
         if !self.is_ours() {
-            // It belongs to other code by now, which closes it.
+            // Leave the number open: it now belongs to other code.
             let _ = self.fd.take().map(IntoRawFd::into_raw_fd);
         }
     }
 }
 
-/// The device and the inode, which tell a file from every other one.
+/// Return the device and the inode, which identify a file.
 fn identity(fd: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
     let found = fstat(fd)?;
     Ok((found.st_dev, found.st_ino))

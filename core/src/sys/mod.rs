@@ -1,4 +1,4 @@
-//! The few system calls that neither `nix` nor `rustix` offers for any number a caller may name.
+//! System calls for which `nix` and `rustix` do not accept every value that a caller may pass.
 
 #![expect(unsafe_code, reason = "foreign system calls without a safe wrapper")]
 
@@ -12,76 +12,76 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// Whether /proc is one that shows this process.
+/// Return whether /proc shows this process.
 pub(crate) fn has_own_proc() -> bool {
     std::fs::read_link("/proc/self")
         .is_ok_and(|pid| pid.as_os_str() == OsStr::new(&std::process::id().to_string()))
 }
 
-/// kill(2). Real-time signals have no name in `nix`.
+/// Call kill(2), with any signal: `nix` has no real-time signals.
 pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {
-    // SAFETY: takes two numbers, which the kernel checks; no memory of ours is involved.
+    // SAFETY: takes two numbers, which the kernel checks, and accesses no memory of this process.
     check(unsafe { libc::kill(pid, signal) })
 }
 
-/// `pidfd_send_signal(2)`, with every signal.
+/// Call `pidfd_send_signal(2)`, with any signal.
 pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let none = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: without information about the signal the kernel makes up that of kill(2).
+    // SAFETY: the siginfo pointer may be null; the kernel then fills in siginfo as for kill(2).
     let result =
         unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) };
     check(result as i32)
 }
 
-/// The version of Landlock in this kernel: `landlock_create_ruleset(2)`, which then makes none.
+/// Return the version of Landlock in this kernel; `landlock_create_ruleset(2)` then creates no ruleset.
 pub(crate) fn landlock_version() -> io::Result<i64> {
     const VERSION: libc::c_uint = 1;
     let none = std::ptr::null::<libc::c_void>();
-    // SAFETY: asked for the version, the kernel wants a null pointer and the size 0, reads no memory
-    // and opens nothing.
+    // SAFETY: with this flag the kernel expects a null pointer and the size 0, accesses no memory and
+    // opens nothing.
     let version =
         unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0_usize, VERSION) };
     if version >= 0 { Ok(version) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The environment that execve(2) would be given: lines one after the other, each with its NUL.
+/// Return the environment of this process: its lines in sequence, each with its NUL.
 pub(crate) fn environment() -> Vec<u8> {
     unsafe extern "C" {
         static mut environ: *const *const libc::c_char;
     }
     let mut lines = Vec::with_capacity(4096);
-    // SAFETY: a word of the C library's. Whoever changes it, or what it points to, sees to it that no other
-    // thread is here meanwhile: see `Environment::of_caller`.
+    // SAFETY: a variable of the C library. Code that changes it, or the memory that it points to, must ensure
+    // that no other thread reads it meanwhile: see `Environment::of_caller`.
     let mut place = unsafe { environ };
     // Null after clearenv(3).
     while !place.is_null() {
-        // SAFETY: not past the null pointer that ends the list.
+        // SAFETY: `place` is not past the null pointer that ends the list.
         let line = unsafe { *place };
         if line.is_null() {
             break;
         }
-        // SAFETY: the list is one of strings.
+        // SAFETY: every pointer before the null pointer is a string.
         let line = unsafe { std::ffi::CStr::from_ptr(line) };
         lines.extend_from_slice(line.to_bytes_with_nul());
-        // SAFETY: the line was not the null pointer, so there is another word.
+        // SAFETY: the line was not the null pointer, so another pointer follows.
         place = unsafe { place.add(1) };
     }
     lines
 }
 
-/// CPU time and memory of a process that has ended: wait4(2).
+/// The CPU time and memory that a process used until it ended, as from wait4(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Time in user mode, of the process and of the children that it waited for.
+    /// The time in user mode of the process and of the children that it waited for.
     pub user: Duration,
-    /// Time in the kernel, likewise.
+    /// The time in the kernel of the same processes.
     pub system: Duration,
-    /// The largest resident set in bytes. `None` where the kernel cannot tell it from the caller's: a child
-    /// that shares its caller's memory until it executes a program starts with the caller's peak.
+    /// The largest resident set in bytes. `None` if it may be the caller's: a child that shares its caller's
+    /// memory until it executes a program starts with the caller's peak.
     pub peak: Option<u64>,
 }
 
-/// Wait for the end of the child `pid` without reaping it. `None` if it still runs and `block` is false.
+/// Wait for the end of the child `pid` without reaping it; `None` if it still runs and `block` is false.
 pub(crate) fn wait_without_reaping(
     pid: i32,
     block: bool,
@@ -94,9 +94,9 @@ pub(crate) fn reap(pid: i32) -> io::Result<()> {
     waitid(pid, libc::WEXITED | libc::WNOHANG).map(drop)
 }
 
-/// The kernel's waitid(2), which returns the usage too.
+/// Call the kernel's waitid(2), which also returns the usage.
 fn waitid(pid: i32, flags: i32) -> io::Result<Option<(ExitStatus, Usage)>> {
-    // SAFETY: plain numbers, for which all zeros is a value.
+    // SAFETY: the structure consists of integers, for which all zeros is a valid value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: likewise.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -130,22 +130,23 @@ fn usage_of(usage: &libc::rusage) -> Usage {
     }
 }
 
-/// The largest resident set of this process so far, in bytes.
+/// Return the largest resident set of this process so far, in bytes.
 pub(crate) fn own_peak() -> u64 {
-    // SAFETY: plain numbers, for which all zeros is a value.
+    // SAFETY: the structure consists of integers, for which all zeros is a valid value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes to the structure, which lives on this stack.
     unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
     usage_of(&usage).peak.unwrap_or_default()
 }
 
-/// The soft and the hard limit of this process: `prlimit64(2)`, by number, since the C libraries do not
-/// agree on the type of the resource.
+/// Return the soft and the hard limit of this process: `prlimit64(2)`.
+///
+/// The resource is a number, because the C libraries disagree on its type.
 pub(crate) fn resource_limit(resource: u32) -> io::Result<(u64, u64)> {
     let mut limits = [0_u64; 2];
     let none = std::ptr::null::<u64>();
-    // SAFETY: asked for no change, the kernel writes `struct rlimit64`, two 64-bit numbers, to
-    // `limits`, which lives until the call returns.
+    // SAFETY: without new limits, the kernel only writes `struct rlimit64`, two 64-bit numbers, to
+    // `limits`, which outlives the call.
     let result =
         unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, none, limits.as_mut_ptr()) };
     check(result as i32).map(|()| (limits[0], limits[1]))
