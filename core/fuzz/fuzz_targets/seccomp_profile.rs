@@ -1,5 +1,5 @@
-//! Any text is a profile or an error that says what is wrong, and any profile a filter that the
-//! kernel would take, or an error that says that it is too long.
+//! Any text parses as a profile or gives an error with a reason and a remedy. Any profile compiles to a
+//! filter that the kernel accepts, or gives an error because the filter would be too long.
 
 #![no_main]
 
@@ -12,7 +12,7 @@ fuzz_target!(|text: &str| {
         Ok(profile) => profile,
         Err(error) => {
             assert_eq!(error.option, "seccomp");
-            assert!(!error.reason.is_empty() && !error.remedy.is_empty());
+            assert!(!error.reason.text().is_empty() && !error.remedy.text().is_empty());
             return;
         }
     };
@@ -26,7 +26,7 @@ fuzz_target!(|text: &str| {
             let Ok(filter) = compile(&profile, &target, on_denied) else { continue };
             let program = filter.program;
             assert!((1..=4096).contains(&program.len()));
-            // Every jump stays inside, and the last instruction ends the program.
+            // Every jump stays inside the program, and the last instruction returns.
             for (at, instruction) in program.iter().enumerate() {
                 let farthest = match instruction.code {
                     0x05 => instruction.k as usize,
