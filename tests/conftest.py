@@ -1,4 +1,4 @@
-"""Fixtures for all tests; the rules that all keep are in support/rules.py."""
+"""Fixtures for all tests; support/rules.py has the rules of the suite."""
 
 import os
 import signal
@@ -18,12 +18,13 @@ from support.survivors import Survivors
 
 pytest_plugins = ["support.rules", "pytester"]
 
-# Containers make examples slow to judge by the clock, and the plain user cannot write in the clone.
+# Starting a container takes too long for Hypothesis's deadline. The plain user cannot write its
+# database in the clone.
 settings.register_profile("minidocker", deadline=None, database=None)
 settings.load_profile("minidocker")
 
-# A shell ignores the first two in what it starts in the background, nohup the third, and that is
-# inherited. Xdist's workers have this file too.
+# Processes inherit ignored signals: a shell ignores the first two in its background jobs, nohup the
+# third. Xdist's workers load this file too.
 for number, default in (
     (signal.SIGINT, signal.default_int_handler),
     (signal.SIGQUIT, signal.SIG_DFL),
@@ -40,15 +41,15 @@ def pytest_configure() -> None:
 
 @pytest.fixture
 def runs(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runs:
-    """Run pytest on a file of tests, in a process of its own: ``runs(source, "-x", ...)``."""
+    """Run pytest on a file of tests in a separate process: ``runs(source, "-x", ...)``."""
     return Runs(pytester, monkeypatch)
 
 
 @pytest.fixture(scope="session")
 def noop() -> Iterator[Path]:
-    """A static program that ends at once with status 0, where every user may run it."""
+    """A static program that exits with status 0 at once, in a directory open to every user."""
     with tempfile.TemporaryDirectory(prefix="minidocker-noop-") as directory:
-        # pytest's own temporary directories are closed to other users, and so to `user=` inside.
+        # Only their owner may enter the directories of tmp_path; a command with `user=` may not.
         Path(directory).chmod(0o755)
         program = compile_noop(Path(directory))
         program.chmod(0o755)
@@ -56,22 +57,22 @@ def noop() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def _what_is_kept_per_process(noop: Path) -> None:
-    """Run one container, so that the few descriptors kept per process are there already."""
+def _first_container(noop: Path) -> None:
+    """Run one container, which opens the few descriptors that the process keeps."""
     minidocker.run([noop], check=True)
 
 
 @pytest.fixture(scope="session")
-def template(_what_is_kept_per_process: None) -> None:
-    """Spawn one function, so that the template process, which is kept, is there already."""
+def template(_first_container: None) -> None:
+    """Spawn one function, which starts the template process that this process keeps."""
     minidocker.isolated(method="spawn")(os.getpid)()
 
 
 @pytest.fixture
-def leaks(_what_is_kept_per_process: None) -> Iterator[Holdings]:
+def leaks(_first_container: None) -> Iterator[Holdings]:
     """Fail the test if it leaves a descriptor, a child, a zombie, a mount or a thread behind.
 
-    `leaks.assert_unchanged()` asks the same at any point of the test.
+    `leaks.assert_unchanged()` checks the same at any point of the test.
     """
     before = Holdings.now()
     yield before

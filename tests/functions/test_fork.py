@@ -116,7 +116,7 @@ import ctypes, subprocess, sys, minidocker
 library = ctypes.CDLL(sys.argv[1])
 library.install(0, 0)
 minidocker.call(int)  # what is started once in a process is there now
-library.let_the_copy_go_first(500_000)
+library.delay_the_parent(500_000)
 with subprocess.Popen([sys.executable, "-c", sys.argv[2]], stdout=subprocess.PIPE) as killer:
     killer.stdout.readline()
     try:

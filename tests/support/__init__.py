@@ -1,1 +1,1 @@
-"""What the tests share: nothing here is a test."""
+"""Helpers that the tests share; this package has no tests."""

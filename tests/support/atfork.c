@@ -1,4 +1,4 @@
-/* A library whose at-fork handlers start threads, and one whose handlers count. */
+/* A library whose at-fork handlers count their calls and, if asked, start threads. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,8 +43,8 @@ void install(int threads_in_child, int threads_in_parent) {
     pthread_atfork(prepare, parent, child);
 }
 
-/* Whatever the copy does, it has done it when the process that made it goes on. */
-void let_the_copy_go_first(int microseconds) { slow_in_parent = microseconds; }
+/* Delay the parent after fork, so that the child's handlers run first. */
+void delay_the_parent(int microseconds) { slow_in_parent = microseconds; }
 
 static void *hammer(void *unused) {
     FILE *null = fopen("/dev/null", "w");

@@ -1,7 +1,7 @@
-"""Attempts to get out of a container, and whether they did.
+"""Attempts to escape from a container, and their outcomes.
 
-An attempt is a Python program that runs inside. It says of each thing that it tries whether that
-succeeded (`escaped`) or was refused (`held`), so that a program that died early proves nothing.
+An attempt is a Python program that runs inside. It reports each action as `escaped` (it succeeded)
+or `held` (the kernel refused it), so a program that dies early proves nothing.
 """
 
 import ctypes
@@ -53,7 +53,7 @@ def held(what, why=""):
     print("held:", what, why, flush=True)
 
 def attempt(what, act, *args):
-    # Whatever the kernel refuses is held, and nothing else is.
+    # Only a refusal by the kernel counts as held.
     try:
         act(*args)
     except OSError as error:
@@ -62,7 +62,7 @@ def attempt(what, act, *args):
         escaped(what)
 
 def reaches(what, *args):
-    # Whether a call is made at all: by a filter it is refused with one of these.
+    # A seccomp filter refuses with one of these two errors; any other means the call got through.
     try:
         call(what, *args)
     except OSError as error:
@@ -82,7 +82,7 @@ def opens(path, flags):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an attempt has said."""
+    """The report of an attempt."""
 
     escaped: list[str]
     held: list[str]
@@ -93,7 +93,7 @@ class Outcome:
 
 
 def interpreter() -> str:
-    """A Python that is there in every profile: not one in a home or in /tmp."""
+    """Return a Python that every profile shows: one below /usr, not in a home or in /tmp."""
     for candidate in (sys._base_executable, "/usr/bin/python3"):  # type: ignore[attr-defined]
         real = Path(candidate).resolve()
         if real.exists() and real.is_relative_to("/usr"):
@@ -102,7 +102,7 @@ def interpreter() -> str:
 
 
 def landlock_abi() -> int:
-    """The version of the kernel's Landlock; 0 where there is none."""
+    """Return the version of the kernel's Landlock ABI; 0 without Landlock."""
     create_ruleset, version = 444, 1
     answer = ctypes.CDLL(None).syscall(
         ctypes.c_long(create_ruleset), None, ctypes.c_long(0), ctypes.c_long(version)
@@ -111,7 +111,7 @@ def landlock_abi() -> int:
 
 
 def python_root(directory: Path) -> dict[str, Any]:
-    """Options for a root of its own, with the host's /usr in it, so that attempts run there."""
+    """Return options for a separate root that has the host's /usr, so that Python runs there."""
     for name in ("etc", "usr", "tmp", "var/tmp", "run", "root", "dev", "proc", "sys", "home"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     for name in ("bin", "lib", "lib64", "sbin"):
@@ -122,20 +122,20 @@ def python_root(directory: Path) -> dict[str, Any]:
 
 
 def apart(profile: str, directory: Path) -> dict[str, Any]:
-    """Options with which the host's files are not the container's.
+    """Return options that give the container files of its own instead of the host's.
 
-    "untrusted" has a view of its own; under "docker" it takes a root file system, as there.
+    "untrusted" makes a root by itself; "docker" needs a root file system, as docker does.
     """
     return {} if profile == "untrusted" else python_root(directory)
 
 
 def program(code: str) -> list[str]:
-    """The command line of an attempt."""
+    """Return the command line of an attempt."""
     return [interpreter(), "-I", "-S", "-c", PRELUDE + code]
 
 
 def attack(code: str, *, start: Any = minidocker.run, **options: Any) -> Outcome:
-    """Make an attempt in a container; `start` is what runs it."""
+    """Make an attempt in a container that `start` runs."""
     options.setdefault("env", {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
     done = start(program(code), capture_output=True, text=True, timeout=60, **options)
     lines = done.stdout.splitlines()
@@ -147,14 +147,14 @@ def attack(code: str, *, start: Any = minidocker.run, **options: Any) -> Outcome
 
 
 def assert_held(code: str, **options: Any) -> None:
-    """Fail unless everything that the attempt tries is refused, and something is tried."""
+    """Fail unless the attempt tries something and the kernel refuses all of it."""
     outcome = attack(code, **options)
     assert not outcome.escaped, str(outcome)
     assert outcome.held, str(outcome)
 
 
 def assert_escapes(code: str, **options: Any) -> None:
-    """The positive control: fail unless everything that the attempt tries succeeds."""
+    """Fail unless the attempt tries something and all of it succeeds: the positive control."""
     outcome = attack(code, **options)
     assert outcome.escaped, str(outcome)
     assert not outcome.held, str(outcome)

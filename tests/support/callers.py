@@ -1,4 +1,4 @@
-"""A Python process that uses minidocker and can be killed: the caller, as an experiment."""
+"""A separate Python process that uses minidocker, so that a test can kill the caller."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ import minidocker
 from minidocker import NamespaceOptions
 
 PR_SET_CHILD_SUBREAPER = 36
-# Orphans come here, so that the watchdog can be told from those of other callers.
+# The caller's watchdog becomes its child, which tells it from the watchdogs of other callers.
 assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 def say(*words):
@@ -24,7 +24,7 @@ def say(*words):
 
 
 class Caller(subprocess.Popen[str]):
-    """A child that runs a script with minidocker imported, and is killed at the end of the test."""
+    """A child process that runs a script with minidocker imported."""
 
     def __init__(self, script: str, *arguments: Any, **options: Any) -> None:
         command = [sys.executable, "-c", PRELUDE + script, *map(str, arguments)]
@@ -33,21 +33,21 @@ class Caller(subprocess.Popen[str]):
         )
 
     def line(self) -> str:
-        """The next line that the script says."""
+        """Return the next line of the script's output."""
         assert self.stdout is not None
         line = self.stdout.readline()
         assert line, f"the script ended with {self.wait()}"
         return line.strip()
 
     def kill9(self) -> None:
-        """Kill it as the kernel's out-of-memory killer would."""
+        """Kill the caller as the kernel's out-of-memory killer would."""
         self.send_signal(signal.SIGKILL)
         self.wait()
 
 
 @contextlib.contextmanager
 def calling(script: str, *arguments: Any, **options: Any) -> Iterator[Caller]:
-    """Run a script as a caller of its own; whatever happens, it is gone afterwards."""
+    """Run a script as a separate caller, and kill it at the end of the block."""
     caller = Caller(script, *arguments, **options)
     try:
         yield caller
@@ -60,7 +60,7 @@ def calling(script: str, *arguments: Any, **options: Any) -> Iterator[Caller]:
 
 
 def watchdogs_of(caller: int) -> list[int]:
-    """The watchdogs of a caller that orphans come to."""
+    """Return the pids of a caller's watchdogs; the caller must be a subreaper."""
     found = []
     for process in Path("/proc").iterdir():
         if not process.name.isdecimal():
@@ -74,7 +74,7 @@ def watchdogs_of(caller: int) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs: there, and not a zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -83,6 +83,6 @@ def is_alive(pid: int) -> bool:
 
 
 def descriptors_of(pid: int) -> dict[int, str]:
-    """Number to what it is, of each descriptor of a process."""
+    """Return the open descriptors of a process: number to target."""
     directory = f"/proc/{pid}/fd"
     return {int(number): os.readlink(f"{directory}/{number}") for number in os.listdir(directory)}

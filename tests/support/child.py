@@ -1,4 +1,4 @@
-"""Run a test's function in a forked child, so that what it changes is changed there only."""
+"""Run a test's function in a forked child, so that its side effects stay there."""
 
 import os
 import pickle
@@ -15,14 +15,13 @@ T = TypeVar("T")
 
 
 def in_child(function: Callable[..., T], *arguments: object) -> T:
-    """Call `function` in a forked child; give back its value, or raise its exception here.
+    """Call `function` in a forked child; return its value, or raise its exception here.
 
-    The child has one thread, whatever threads the test runner has. What is returned or raised
-    comes back through pickle.
+    The child has one thread, even if the test runner has more. The value or exception is pickled.
     """
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        # From Python 3.12 on: the runner has threads, of which the child needs none.
+        # Python 3.12 and later warn that the runner has threads; the child does not need them.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
@@ -42,7 +41,7 @@ def in_child(function: Callable[..., T], *arguments: object) -> T:
 
 
 def raised_by(function: Callable[..., object], *arguments: object) -> OSError:
-    """Call `function` in a forked child, which has to raise an OSError; give back that."""
+    """Call `function` in a forked child, and return the OSError that it must raise."""
     try:
         value = in_child(function, *arguments)
     except OSError as error:
@@ -52,21 +51,21 @@ def raised_by(function: Callable[..., object], *arguments: object) -> OSError:
 
 def _answer(writer: int, function: Callable[..., Any], *arguments: object) -> NoReturn:
     try:
-        # A child that hangs is ended by SIGALRM, and its test fails.
+        # SIGALRM ends a child that hangs, and its test fails.
         signal.alarm(120)
         try:
             answer = pickle.dumps((False, function(*arguments)))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised in the parent
+        except BaseException as error:  # noqa: BLE001 - the parent raises it again
             answer = pickle.dumps((True, error))
         with open(writer, "wb") as pipe:
             pipe.write(answer)
     finally:
-        # Nothing of the test runner may go on in the child.
+        # The child must not run the test runner's own code.
         os._exit(0)
 
 
 def unshare_as_root(flags: CloneFlags) -> None:
-    """Make a user namespace, and what `flags` say, in this process, and become its root."""
+    """Unshare a user namespace and the namespaces in `flags`, and become root there."""
     uid, gid = os.geteuid(), os.getegid()
     linux.unshare(CloneFlags.NEWUSER | flags)
     own = Path("/proc/self")

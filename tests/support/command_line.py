@@ -1,4 +1,4 @@
-"""Run the command line as a user does: as a process, or as a job at a terminal."""
+"""Run the command line as users do: as a process, or as a job at a terminal."""
 
 import fcntl
 import os
@@ -18,8 +18,8 @@ from typing import Any, Self
 CLI = (sys.executable, "-m", "minidocker")
 TIMEOUT = 60.0
 
-#: A command that prints "ready" and then waits, without a handler for any signal. Not a shell that
-#: executes sleep: a signal that it catches on the way is lost when it is PID 1.
+#: A command that prints "ready" and then waits, with no signal handlers. A shell that executes
+#: sleep would not do: as PID 1 it loses a signal that arrives before the exec.
 READY_THEN_SLEEP = (
     *(sys.executable, "-I", "-S", "-c"),
     (
@@ -30,7 +30,7 @@ READY_THEN_SLEEP = (
 
 
 def captured(command: Sequence[str], **options: Any) -> "subprocess.CompletedProcess[Any]":
-    """Run a command to its end. Text is captured; `options` are subprocess.run's."""
+    """Run a command to its end and capture its output as text; `options` are subprocess.run's."""
     options = {"capture_output": True, "text": True, "timeout": TIMEOUT, "check": False, **options}
     return subprocess.run(command, **options)  # noqa: PLW1510 - it is among the options
 
@@ -57,12 +57,12 @@ class Window:
         self.status: int | None = None
         master, slave = pty.openpty()
         self.master = master
-        # The terminal can be looked at after the program has left it.
+        # An open slave keeps the terminal's attributes readable after the program has exited.
         self.slave = slave
         self.resize(rows, columns)
         self.attributes_before = termios.tcgetattr(slave)
         self.process = subprocess.Popen(
-            # A shell takes the terminal, since only a session leader without one can.
+            # The program needs a controlling terminal, and only a session leader can take one.
             [sys.executable, "-c", _TAKE_TERMINAL, *program],
             stdin=slave,
             stdout=slave,
@@ -95,7 +95,7 @@ class Window:
         os.write(self.master, text.encode() if isinstance(text, str) else text)
 
     def expect(self, pattern: str, timeout: float = TIMEOUT) -> "re.Match[bytes]":
-        """Wait until the output has `pattern`, and take the output up to its end."""
+        """Wait until the output matches `pattern`, and consume it up to the end of the match."""
         wanted = re.compile(pattern.encode(), re.DOTALL)
         deadline = time.monotonic() + timeout
         while True:
@@ -114,7 +114,7 @@ class Window:
         return bool(ready)
 
     def wait(self, timeout: float = TIMEOUT) -> int:
-        """Wait for the program to end, reading all that it writes, and return its exit status."""
+        """Wait for the program to end, reading its output, and return its exit status."""
         deadline = time.monotonic() + timeout
         while self.process.poll() is None:
             if time.monotonic() > deadline:
@@ -128,12 +128,12 @@ class Window:
 
     @property
     def attributes(self) -> list[Any]:
-        """The modes of the terminal (termios.tcgetattr)."""
+        """The attributes of the terminal, as termios.tcgetattr returns them."""
         return termios.tcgetattr(self.slave)
 
     @property
     def is_raw(self) -> bool:
-        """Whether keys go through one by one and unchanged."""
+        """Whether the terminal passes keys on one by one and unchanged."""
         return not self.attributes[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
 
 

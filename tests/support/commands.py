@@ -14,21 +14,21 @@ MODES: dict[str, dict[str, Any]] = {
     "without_pid": {"namespaces": NamespaceOptions.all().without_pid()},
     "none": {"namespaces": NamespaceOptions.none()},
 }
-"""Whether the command is PID 1, has an init above it, or only a session of its own."""
+"""The command is PID 1, runs under an init, or has only a session of its own."""
 
 
 def python(code: str, *args: str) -> list[str]:
-    """A command that runs Python code, in an interpreter that starts quickly."""
+    """Return a command that runs Python code, in an interpreter that starts quickly."""
     return [sys.executable, "-I", "-S", "-c", code, *args]
 
 
 def sh(script: str, *args: str) -> list[str]:
-    """A command that runs a shell script, whose `$1` and so on are `args`."""
+    """Return a command that runs a shell script with `args` as `$1`, `$2` and so on."""
     return ["sh", "-c", script, "sh", *args]
 
 
 def read_line(pipe: IO[Any], timeout: float = 20.0) -> Any:
-    """Read a line from an unbuffered pipe; fail if none comes in time."""
+    """Read a line from an unbuffered pipe; fail if none arrives in time."""
     line = b""
     deadline = time.monotonic() + timeout
     while not line.endswith(b"\n"):

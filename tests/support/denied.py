@@ -1,4 +1,4 @@
-"""Deny system calls to this process, as the filter of the container around it would."""
+"""Deny system calls to this process, as the seccomp filter of an outer container would."""
 
 import ctypes
 import os
@@ -30,9 +30,9 @@ NUMBERS = {
 
 
 def deny(name: str, errno: int) -> None:
-    """Have a system call fail with an error number from now on, here and in every child."""
+    """Make a system call fail with `errno` from now on, in this process and its children."""
     number = NUMBERS[platform.machine()][name]
-    # The classic BPF program: load the number, compare, and return one of two verdicts.
+    # A classic BPF program: load the call's number, compare it, and return one of two actions.
     program = b"".join(
         struct.pack("HBBI", *instruction)
         for instruction in (

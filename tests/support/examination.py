@@ -1,4 +1,4 @@
-"""A doctor in made-up surroundings: for what cannot be broken here."""
+"""Doctor runs in made-up surroundings, for faults that a test cannot cause on this machine."""
 
 import errno
 from typing import Any
@@ -8,12 +8,12 @@ from minidocker._doctor.checks import CHECKS, Examination
 from minidocker._doctor.report import Report
 from minidocker._doctor.surroundings import Surroundings
 
-#: What the kernel answers to calls that can never be right, where that is not EINVAL.
+#: The kernel's error for deliberately invalid calls, where that is not EINVAL.
 _UNFILTERED = {"filter-mount": errno.EFAULT, "filter-setns": errno.EBADF}
 
 
 def broken(*, refuse: dict[str, Failure], **facts: Any) -> Examination:
-    """An examination in surroundings that are made up, where the probes in `refuse` fail."""
+    """Return an examination of made-up surroundings where the probes in `refuse` fail."""
 
     def probe(name: str, _user_namespace: bool, _path: bytes | None) -> Failure | None:
         if name.startswith("filter-"):
@@ -24,7 +24,7 @@ def broken(*, refuse: dict[str, Failure], **facts: Any) -> Examination:
 
 
 def examined(examination: Examination, *names: str) -> Report:
-    """The report of the checks of these names alone."""
+    """Return the report of only the checks with these names."""
     for check in CHECKS:
         if check.name in names:
             examination.make(check)
@@ -32,5 +32,5 @@ def examined(examination: Examination, *names: str) -> Report:
 
 
 def refused(call: str, number: int) -> Failure:
-    """The failure of a call with an error number."""
+    """Return the failure of a call with an error number."""
     return Failure("refused", call, number, None)

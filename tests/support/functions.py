@@ -1,4 +1,4 @@
-"""Functions that tests call in containers: here, so that a clean interpreter can import them."""
+"""Functions that tests call in containers, in a module that a clean interpreter can import."""
 
 import os
 import resource
@@ -24,7 +24,7 @@ class OwnError(Exception):
 
 
 class NeedsAKeyword(Exception):
-    """Pickles, and then does not unpickle."""
+    """An exception that can be pickled but not unpickled."""
 
     def __init__(self, *, needed: str) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ def add(one: Any, other: Any = 1, *, more: Any = 0) -> Any:
 
 
 def where() -> tuple[int, int, str]:
-    """Own pid, parent's pid, hostname."""
+    """Return the pid, the parent's pid and the hostname."""
     return os.getpid(), os.getppid(), socket.gethostname()
 
 
@@ -57,7 +57,7 @@ def leave_at_once(code: int) -> NoReturn:
 
 
 def die(number: int) -> None:
-    # A handler of the test runner's, faulthandler's for one, would write its report first.
+    # A handler of the test runner, such as faulthandler's, would write a report first.
     if number not in (signal.SIGKILL, signal.SIGSTOP):
         signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
@@ -65,12 +65,12 @@ def die(number: int) -> None:
 
 
 def sleep_marked(seconds: float, mark: str) -> None:
-    """Sleep, with a child that can be found by its arguments."""
+    """Sleep in a child whose arguments contain `mark`."""
     subprocess.run(["sh", "-c", f": {mark}; sleep {seconds}"], check=True)
 
 
 def wait_for(path: str) -> None:
-    """Wait until there is a file, which the test makes when it has seen enough."""
+    """Wait until the test creates a file."""
     wait_until(Path(path).exists)
 
 

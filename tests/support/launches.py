@@ -1,4 +1,4 @@
-"""Commands that are started in ways of which the public API knows nothing."""
+"""Start commands with launch options that the public API does not have."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ RUN = ("input", "capture_output", "check")
 
 
 def run_by(launch: Launch, args: Any, **options: Any) -> CompletedProcess[Any]:
-    """`minidocker.run` of a command, started by another launch than the plain one."""
+    """Run a command as `minidocker.run` does, with this launch."""
     own = {name: options.pop(name) for name in RUN if name in options}
     return complete(launch, args, options, **own)
 
 
 def start_by(launch: Launch, args: Any, **options: Any) -> Popen[Any]:
-    """`minidocker.Popen` of a command, likewise."""
+    """Start a command as `minidocker.Popen` does, with this launch."""
     return process.start(launch, args, options)

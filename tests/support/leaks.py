@@ -1,4 +1,4 @@
-"""What a process holds: descriptors, children, mounts and threads, before and after."""
+"""The descriptors, children, mounts and threads of a process, to compare before and after."""
 
 import os
 from dataclasses import dataclass, fields
@@ -9,19 +9,19 @@ from support.waiting import DEADLINE, wait_while
 
 
 def _open_descriptors() -> frozenset[str]:
-    """Each open descriptor of this process as `number -> what it is`, but for the listing's own."""
+    """Return each open descriptor of this process as `number -> target`."""
     found = set()
     for number in os.listdir("/proc/self/fd"):
         try:
             found.add(f"{number} -> {os.readlink(f'/proc/self/fd/{number}')}")
         except FileNotFoundError:
-            # The descriptor that the listing was read from, which is closed by now.
+            # The listing includes its own descriptor, which is closed by now.
             continue
     return frozenset(found)
 
 
 def _children() -> frozenset[str]:
-    """Each child of this process, dead ones that nobody has waited for included."""
+    """Return each child of this process, zombies included."""
     found = set()
     for process in Path("/proc").iterdir():
         if not process.name.isdecimal():
@@ -33,13 +33,13 @@ def _children() -> frozenset[str]:
         command, _, rest = stat.partition("(")[2].rpartition(")")
         state, parent = rest.split()[:2]
         if int(parent) == os.getpid():
-            # Whether one that lives happens to run or to sleep is no difference.
+            # Ignore the difference between a running and a sleeping child.
             found.add(f"{process.name} ({command})" + (" Z" if state == "Z" else ""))
     return frozenset(found)
 
 
 def _threads() -> frozenset[str]:
-    """The id of each thread of this process, those that Python did not start included."""
+    """Return the id of each thread of this process, including those that Python did not start."""
     return frozenset(os.listdir("/proc/self/task"))
 
 
@@ -49,7 +49,7 @@ def _pid(child: str) -> str:
 
 @dataclass(frozen=True)
 class Holdings:
-    """What this process holds at one moment."""
+    """The resources of this process at one moment."""
 
     descriptors: frozenset[str]
     children: frozenset[str]
@@ -58,15 +58,15 @@ class Holdings:
 
     @classmethod
     def now(cls) -> "Holdings":
-        """Look."""
+        """Return the present resources of this process."""
         return cls(_open_descriptors(), _children(), frozenset(own_mounts()), _threads())
 
     def differences(self, later: "Holdings") -> dict[str, dict[str, list[str]]]:
-        """For each kind that is not as it was: what was gained and what was lost."""
+        """Return what was gained and what was lost, for each kind that has changed."""
         found: dict[str, dict[str, list[str]]] = {}
         for field in fields(self):
             before, after = getattr(self, field.name), getattr(later, field.name)
-            # A child that was there before, a template process for one, may end meanwhile.
+            # An earlier child, such as a template process, may end in the meantime.
             if field.name == "children" and {_pid(child) for child in after} <= {
                 _pid(child) for child in before
             }:
@@ -79,9 +79,9 @@ class Holdings:
         return found
 
     def assert_unchanged(self, grace: float = DEADLINE) -> None:
-        """Fail if this process holds anything else than it did.
+        """Fail if the resources of this process have changed.
 
-        A thread that has been joined may be in /proc for a moment more, so a difference counts when
-        it lasts for `grace` seconds.
+        A joined thread may stay in /proc for a moment, so a difference must last for `grace`
+        seconds to count.
         """
         wait_while(lambda: self.differences(Holdings.now()), grace)

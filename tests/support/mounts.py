@@ -11,8 +11,8 @@ CAP_SYS_ADMIN = 21
 def unshare_mounts() -> None:
     """Give a process that may mount a mount namespace of its own.
 
-    Its mounts are shared, as systemd has them, so that those of a container that does not make its
-    own private show here. They propagate neither to the machine nor from it.
+    Its mounts are shared, as under systemd. The mounts of a container that fails to make its own
+    private therefore appear here. Nothing propagates to or from the machine.
     """
     if may_mount():
         linux.unshare(CloneFlags.NEWNS)
@@ -21,16 +21,16 @@ def unshare_mounts() -> None:
 
 
 def may_mount() -> bool:
-    """Whether this process may mount, capabilities(7)."""
+    """Return whether this process has CAP_SYS_ADMIN, capabilities(7)."""
     rows = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
     effective = next(row[1] for row in rows if row[0] == "CapEff:")
     return bool(int(effective, 16) >> CAP_SYS_ADMIN & 1)
 
 
 def own_mounts() -> list[str]:
-    """The rows of the mount table that this process or its containers may have changed.
+    """Return the rows of the mount table that this process or its containers may have changed.
 
-    Without CAP_SYS_ADMIN there are none: the kernel refuses such a process every mount, and lets
-    none propagate from the user namespaces below to its own.
+    Without CAP_SYS_ADMIN there are none: the kernel refuses every mount of such a process, and
+    propagates none to it from the user namespaces below.
     """
     return Path("/proc/self/mountinfo").read_text().splitlines() if may_mount() else []

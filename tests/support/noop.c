@@ -1,4 +1,4 @@
-/* The smallest program: it ends at once with status 0, needs no C library and no other file. */
+/* The smallest program: it exits with status 0 at once, and needs no C library and no other file. */
 
 void _start(void) {
 #if defined(__x86_64__)
@@ -8,7 +8,7 @@ void _start(void) {
     register long status __asm__("x0") = 0;
     __asm__ volatile("svc 0" : : "r"(number), "r"(status) : "memory");
 #else
-#error "exit_group is not written down for this architecture"
+#error "no exit_group for this architecture"
 #endif
     __builtin_unreachable();
 }

@@ -1,4 +1,4 @@
-"""A static program that does nothing, so that what is watched is the container alone."""
+"""A static program that does nothing, so that tests observe only the container."""
 
 import subprocess
 from pathlib import Path

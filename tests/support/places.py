@@ -1,4 +1,4 @@
-"""Where the tests and the repository are."""
+"""The directories of the tests and of the repository."""
 
 from pathlib import Path
 

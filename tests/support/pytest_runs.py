@@ -1,4 +1,4 @@
-"""Runs of pytest, each a process of its own, that use the plugin."""
+"""Run pytest with the plugin, each time in a separate process."""
 
 import re
 from collections.abc import Iterable
@@ -7,23 +7,23 @@ import pytest
 
 
 class Runs:
-    """Makes test files and runs pytest on them.
+    """A callable that writes a test file and runs pytest on it.
 
     Args:
-        pytester: pytest's own.
-        monkeypatch: pytest's own.
+        pytester: pytest's fixture of that name.
+        monkeypatch: pytest's fixture of that name.
     """
 
     def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pytester = pytester
-        # No plugin but those that a test names, whatever is installed: faster, and the same here
-        # as anywhere.
+        # Load only the plugins that a test names, and not all that are installed: that is faster,
+        # and the same on every machine.
         monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
         monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
         monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
-        # Else what Python writes to a pipe comes later than what a test writes to its descriptor.
+        # Without a buffer, Python's output keeps its order with direct writes to the descriptor.
         monkeypatch.setenv("PYTHONUNBUFFERED", "1")
-        # Each run would compile the package anew where it cannot write beside it.
+        # Where the package's directory is read-only, each run would compile the package again.
         monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(pytester.path.parent / "pycache"))
 
@@ -33,10 +33,10 @@ class Runs:
         """Run pytest on a file of tests.
 
         Args:
-            source: the file.
-            *args: more arguments of pytest.
-            plugins: plugins beside this one.
-            plugin: whether this one is there.
+            source: The file's content.
+            *args: More arguments of pytest.
+            plugins: Plugins to load besides minidocker's.
+            plugin: Whether to load minidocker's.
         """
         path = self.pytester.makepyfile(source)
         names = [*(["minidocker"] if plugin else []), *plugins]
@@ -46,13 +46,13 @@ class Runs:
 
 
 def same(text: str) -> str:
-    """What a run has written, without what differs between any two."""
+    """Return the output of a run with the parts that differ from run to run replaced."""
     text = re.sub(r"\b\d+\.\d+s", "TIMEs", text)
     text = re.sub(r"\bin \d+(\.\d+)? ?s(econds)?", "in TIME", text)
     text = re.sub(r"0x[0-9a-f]{6,}", "ADDRESS", text)
     text = re.sub(r'\b(time|timestamp|hostname)="[^"]*"', r'\1="-"', text)
     text = re.sub(r"pytest-of-\S+", "BASETEMP", text)
-    # The slowest first: sorted by what is left out.
+    # pytest sorts these lines by the times that are replaced above.
     lines = text.splitlines()
     durations = [line for line in lines if re.match(r"TIMEs (setup|call|teardown)", line)]
     return "\n".join([*(line for line in lines if line not in durations), *sorted(durations)])

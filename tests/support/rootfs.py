@@ -1,4 +1,4 @@
-"""A root file system of one program, made where a test wants it."""
+"""A root file system that has only busybox."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ FILES = ("etc/hosts", "etc/hostname", "etc/resolv.conf")
 
 
 def make_rootfs(directory: Path, *, mount_points: bool = True) -> Path:
-    """Make a busybox root in `directory`: its programs, and mount points if wanted."""
+    """Make a busybox root in `directory`, with or without mount points."""
     program = shutil.which("busybox")
     if program is None:
         pytest.skip("no busybox: install busybox-static")
@@ -33,7 +33,7 @@ def make_rootfs(directory: Path, *, mount_points: bool = True) -> Path:
 
 
 def snapshot(directory: Path) -> dict[str, tuple[int, int, int]]:
-    """What is in a directory: mode, size and time of change of each path."""
+    """Return the mode, size and modification time of each path below a directory."""
     found = {}
     for path in sorted(directory.rglob("*")):
         status = path.lstat()

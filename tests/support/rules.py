@@ -1,11 +1,11 @@
 """The rules of the suite.
 
-It runs twice, as root and as a plain user. What can only be tried as one of them is marked
-`root` or `plain` and is left out of the other run.
+The suite runs twice, as root and as a plain user. A test that makes sense for only one of them is
+marked `root` or `plain`, and the other run leaves it out.
 
-On a user's machine a test skips where the kernel forbids what it needs. On CI (CI=true) everything
-is there, and a skip would hide that it no longer is: it is a failure, unless the test is marked
-`may_skip_in_ci`. Each of the three markers gives its reason.
+On a user's machine a test skips where the kernel forbids something that it needs. CI (CI=true) has
+everything, so there a skip is a failure, unless the test is marked `may_skip_in_ci`. Each of the
+three markers needs a reason.
 """
 
 import os
@@ -30,7 +30,7 @@ def _reason(longrepr: object) -> str:
 def _refuse(report: pytest.TestReport | pytest.CollectReport) -> None:
     report.longrepr = (
         f"skipped, and CI={os.environ['CI']} makes that a failure: {_reason(report.longrepr)}\n"
-        f"Remedy: give CI what the test needs, or mark the test {JUSTIFIED}(reason=...)."
+        f"Remedy: provide what the test needs, or mark the test {JUSTIFIED}(reason=...)."
     )
     report.outcome = "failed"
 
@@ -49,7 +49,7 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Turn the skip of a whole module into a failure in CI."""
+    """Turn a skip of a whole module into a failure in CI."""
     report = yield
     if report.skipped and _in_ci():
         _refuse(report)
@@ -57,7 +57,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is for the other user, and ask each such marker for its reason."""
+    """Deselect the other user's tests, and refuse a marker without a reason."""
     other = "plain" if os.geteuid() == 0 else "root"
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []

@@ -1,4 +1,4 @@
-"""Containers of every kind, for tests that have to hold for each of them."""
+"""Containers of every kind, for tests that must hold for all of them."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from minidocker import NamespaceOptions, _core
 
 ALL = NamespaceOptions.all()
 
-EVERYBODYS: dict[str, dict[str, Any]] = {
+FOR_ANY_USER: dict[str, dict[str, Any]] = {
     "all": {},
     "init": {"init": True},
     "names": {"hostname": "lab", "domainname": "example.org"},
@@ -28,7 +28,7 @@ EVERYBODYS: dict[str, dict[str, Any]] = {
     "subordinate user": {"uid_map": "auto", "gid_map": "auto", "user": 1, "group": 1},
 }
 
-ROOTS: dict[str, dict[str, Any]] = {
+FOR_ROOT: dict[str, dict[str, Any]] = {
     "user": {"user": "nobody", "group": "nogroup", "extra_groups": [1, 2]},
     "user with init": {"user": "nobody", "init": True},
     "user on the host": {"namespaces": NamespaceOptions.none(), "user": "nobody"},
@@ -37,7 +37,7 @@ ROOTS: dict[str, dict[str, Any]] = {
     "other root": {"uid_map": [(0, 100_000, 10)], "gid_map": [(0, 100_000, 10)]},
 }
 
-PLAINS: dict[str, dict[str, Any]] = {
+FOR_PLAIN_USER: dict[str, dict[str, Any]] = {
     "one row": {"user": 1234, "group": 1234},
     "one row with init": {"user": 1234, "init": True},
 }
@@ -45,15 +45,15 @@ PLAINS: dict[str, dict[str, Any]] = {
 
 def _here() -> dict[str, dict[str, Any]]:
     root = os.geteuid() == 0
-    specs = EVERYBODYS | (ROOTS if root else PLAINS)
+    specs = FOR_ANY_USER | (FOR_ROOT if root else FOR_PLAIN_USER)
     if root and not has_subordinate_ids():
-        # Root seldom has rows in /etc/subuid, and can map what it likes anyway.
+        # Root seldom has rows in /etc/subuid, and may map any ids anyway.
         specs = {name: spec for name, spec in specs.items() if not name.startswith("subordinate")}
     return specs
 
 
 def has_subordinate_ids() -> bool:
-    """Whether /etc/subuid has a row for this user."""
+    """Return whether /etc/subuid has a row for this user."""
     names = {str(os.geteuid()), os.environ.get("USER", "")}
     try:
         rows = Path("/etc/subuid").read_text().splitlines()
@@ -63,11 +63,11 @@ def has_subordinate_ids() -> bool:
 
 
 HERE = _here()
-"""What can be asked for here: name to keywords of `minidocker.run`."""
+"""The containers that this user can make: name to keywords of `minidocker.run`."""
 
 
 def call_counts(arguments: list[Any], **options: Any) -> Iterator[int]:
-    """The numbers of the calls that the container's plan makes, for ``_inject``."""
+    """Return the numbers of the calls in the container's plan, for `Launch.inject`."""
     launched: list[tuple[Any, ...]] = []
     spawn = _core.spawn
 

@@ -1,6 +1,6 @@
-"""Broken surroundings, made for real: a container in which something is wrong, and a doctor in it.
+"""Really broken surroundings: containers that lack something, with a doctor inside.
 
-The functions below run inside; `report_in` is what a test calls.
+A test calls `report_in` with one of the functions below, which runs inside.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ from support.places import TESTS
 
 
 class Found:
-    """The report of a doctor who was somewhere else."""
+    """The report of a doctor that ran in another process."""
 
     def __init__(self, report: dict[str, Any]) -> None:
         self.report = report
@@ -37,13 +37,13 @@ class Found:
 
     @property
     def not_working(self) -> set[str]:
-        """The names of all rows that do not work, other users' control groups left out."""
+        """The names of all rows that do not work, except those of control groups."""
         found = {name for name, row in self.rows.items() if row["status"] != "works"}
         return {name for name in found if not name.startswith("cgroup-")}
 
 
 def report_in(surroundings: Callable[..., None], *arguments: str, **options: Any) -> Found:
-    """Make `surroundings` in a container of its own, and ask a doctor there."""
+    """Set up `surroundings` in a new container, and return the report of a doctor there."""
     code = (
         f"import sys; sys.path.insert(0, {str(TESTS)!r}); "
         "from support.surroundings import main; main()"
@@ -55,8 +55,8 @@ def report_in(surroundings: Callable[..., None], *arguments: str, **options: Any
 
 
 def main() -> None:
-    """Make the surroundings that the command line names, and print what the doctor finds there."""
-    # What is imported late could be out of reach by then.
+    """Set up the surroundings that the command line names, and print the doctor's report."""
+    # The surroundings may make the package's files unreachable: import them first.
     importlib.import_module("minidocker._doctor.checks")
     name, *arguments = sys.argv[1:]
     globals()[name](*arguments)
@@ -64,33 +64,33 @@ def main() -> None:
 
 
 def unbroken() -> None:
-    """A container as it is."""
+    """Change nothing."""
 
 
 def masked_proc(target: str) -> None:
-    """Something is mounted over a part of /proc, as docker does."""
+    """Mount a tmpfs over a part of /proc, as docker does."""
     linux.mount("tmpfs", target, "tmpfs")
 
 
 def read_only(target: str) -> None:
-    """A mount that is read-only, as docker's /sys is."""
+    """Remount `target` read-only, as docker does with /sys."""
     linux.mount(None, target, None, MountFlags.REMOUNT | MountFlags.BIND | MountFlags.RDONLY)
 
 
 def sysctl(name: str, value: str) -> None:
-    """A kernel parameter of the container's own namespaces."""
+    """Set a kernel parameter of the container's own namespaces."""
     Path("/proc/sys", name.replace(".", "/")).write_text(value)
 
 
 def chroot_to_mount(directory: str) -> None:
-    """A chroot to a mount point: everything is there."""
+    """Change the root to a mount point that shows all of the host."""
     linux.mount("/", directory, None, MountFlags.BIND | MountFlags.REC)
     linux.chroot(directory)
     os.chdir("/")
 
 
 def chroot_to_directory(directory: str) -> None:
-    """A chroot to a plain directory, with a /proc."""
+    """Change the root to a directory that has a /proc and is not a mount point."""
     proc = Path(directory, "proc")
     proc.mkdir()
     linux.mount("proc", proc, "proc")
@@ -99,19 +99,19 @@ def chroot_to_directory(directory: str) -> None:
 
 
 def chroot_to_nothing(directory: str) -> None:
-    """A chroot to an empty directory."""
+    """Change the root to an empty directory."""
     linux.chroot(directory)
     os.chdir("/")
 
 
 def unmapped() -> None:
-    """A user namespace that nobody has written maps for."""
+    """Enter a user namespace that has no maps."""
     linux.unshare(CloneFlags.NEWUSER)
 
 
 def file_over(target: str, content: str) -> None:
-    """A file with another content."""
-    # The file itself can go once it is bound.
+    """Bind a file with `content` over `target`."""
+    # The bound file survives the removal of its name.
     with tempfile.NamedTemporaryFile("w", suffix=".bound") as file:
         file.write(content)
         file.flush()
@@ -119,13 +119,13 @@ def file_over(target: str, content: str) -> None:
 
 
 def subordinate_rows_of_root() -> None:
-    """Rows of /etc/subuid and /etc/subgid that give root ids of its own."""
+    """Give root rows in /etc/subuid and /etc/subgid."""
     for file in ("/etc/subuid", "/etc/subgid"):
         file_over(file, "root:100000:65536\n")
 
 
 def nothing_left() -> None:
-    """No user namespace, and no privilege that could do without one."""
+    """Forbid user namespaces, and drop the privileges that would replace one."""
     sysctl("user.max_user_namespaces", "0")
     os.setresgid(1, 1, 1)
     os.setresuid(1, 1, 1)
@@ -146,7 +146,7 @@ _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 
 
 def _answer(number: int, action: int, flags: int = 0) -> list[tuple[int, int, int, int]]:
-    """Instructions that answer one call, where its first argument has one of `flags`."""
+    """Return BPF instructions that answer one call, if its first argument has one of `flags`."""
     if not flags:
         return [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, action)]
     return [
@@ -173,7 +173,7 @@ def _install(answers: list[tuple[int, int, int, int]]) -> None:
 
 
 def filtered_as_docker_does() -> None:
-    """EPERM for namespaces and mounts, ENOSYS for clone3."""
+    """Answer EPERM to namespaces and mounts, and ENOSYS to clone3(2)."""
     eperm = _ERRNO | 1
     _install(
         [
@@ -187,12 +187,12 @@ def filtered_as_docker_does() -> None:
 
 
 def filter_of_mounts() -> None:
-    """Namespaces may be made, but nothing may be mounted."""
+    """Allow namespaces, and refuse mounts."""
     _install(_answer(_NUMBERS["mount"], _ERRNO | 1))
 
 
 def filter_that_kills() -> None:
-    """A process that asks for a new namespace, or for Landlock, is killed."""
+    """Kill a process that asks for a new namespace or for Landlock."""
     _install(
         [
             *_answer(_NUMBERS["clone"], _KILL_PROCESS, _NAMESPACES),
@@ -203,5 +203,5 @@ def filter_that_kills() -> None:
 
 
 def filter_of_pidfds() -> None:
-    """A filter that is older than pidfds."""
+    """Answer ENOSYS to pidfd_open(2), as a filter older than that call does."""
     _install(_answer(_PIDFD_OPEN, _ERRNO | 38))

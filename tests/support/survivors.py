@@ -1,4 +1,4 @@
-"""Find what a container left running by a mark that its processes inherit."""
+"""Find processes that a container left running, by a mark that they inherit."""
 
 import os
 import signal
@@ -11,11 +11,11 @@ VARIABLE = "MINIDOCKER_TEST_MARK"
 
 
 class Survivors:
-    """The processes that carry a mark of their own, in the environment or among the arguments.
+    """The processes that carry a unique mark in their environment or arguments.
 
-    Give `env` to a container's command and all that it starts carries the mark. A process that
-    cleared its environment, or that a plain user may not look into (one that is not dumpable),
-    is found by its arguments alone: put `mark` among them.
+    Start a container's command with `env`, and its descendants inherit the mark. A process without
+    that environment, or one that is not dumpable and hence closed to a plain user, shows only its
+    arguments: put `mark` among them.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Survivors:
         return {**os.environ, VARIABLE: self.mark}
 
     def find(self) -> dict[int, str]:
-        """The marked processes that live, but for this one: host pid to command line."""
+        """Return the other living processes with the mark: host pid to command line."""
         mark = self.mark.encode()
         found = {}
         for process in Path("/proc").iterdir():
@@ -39,18 +39,18 @@ class Survivors:
         return found
 
     def wait_until_found(self) -> dict[int, str]:
-        """What `find` finds, as soon as it finds something.
+        """Wait until `find` finds a process, and return its result.
 
-        A process has executed its command a moment before it shows the arguments.
+        A process shows its arguments a moment after it has executed its command.
         """
         return wait_until(self.find)
 
     def wait_until_gone(self, timeout: float = DEADLINE) -> None:
-        """Fail if a marked process lives on for `timeout` seconds."""
+        """Fail if a marked process is still alive after `timeout` seconds."""
         wait_while(self.find, timeout)
 
     def kill(self) -> None:
-        """Kill whatever is left, so that a failed test does not disturb the next."""
+        """Kill the remaining processes, so that a failed test does not disturb the next."""
         for pid in self.find():
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -59,7 +59,7 @@ class Survivors:
 
 
 def _read(path: Path) -> bytes:
-    """The content, or nothing where the process is gone, a zombie, or closed to this user."""
+    """Return the content; empty if the process is gone, a zombie, or closed to this user."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""Wait for a state, however busy the machine is."""
+"""Wait for states instead of times, so that a busy machine does not fail a test."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from typing import IO, Any, TypeVar
 
 T = TypeVar("T")
 
-#: Seconds. A state that takes longer does not come: only a failing test waits for so long.
+#: Seconds after which a wait fails; only a failing test waits this long.
 DEADLINE = 30.0
 
 
@@ -34,7 +34,7 @@ def wait_while(condition: Callable[[], object], timeout: float = DEADLINE) -> No
 
 
 def state_of(pid: int) -> str:
-    """The state of a process, proc_pid_stat(5): S sleeps, T is stopped."""
+    """Return the state of a process, proc_pid_stat(5): S is sleeping, T is stopped."""
     return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
 
 
@@ -44,9 +44,9 @@ def wait_for_state(pid: int, *states: str) -> None:
 
 
 def descendants_of(pid: int) -> dict[int, list[str]]:
-    """The processes below one: pid to command line."""
+    """Return the descendants of a process: pid to command line."""
     found = {}
-    # Each may end meanwhile.
+    # Any of them may end in the meantime.
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             line = Path(f"/proc/{child}/cmdline").read_text(errors="replace")
@@ -56,7 +56,7 @@ def descendants_of(pid: int) -> dict[int, list[str]]:
 
 
 def wait_for_descendant(pid: int, *command: str) -> int:
-    """Wait until a process below one runs `command`, and return its pid."""
+    """Wait until a descendant of a process runs `command`, and return its pid."""
 
     def runs() -> list[int]:
         return [found for found, line in descendants_of(pid).items() if line == [*command]]
@@ -65,7 +65,7 @@ def wait_for_descendant(pid: int, *command: str) -> int:
 
 
 def is_full(pipe: IO[Any]) -> bool:
-    """Whether whoever writes to a pipe that is read here has to wait."""
+    """Return whether a pipe is full, given its read end: a writer would block."""
     writer = os.open(f"/proc/self/fd/{pipe.fileno()}", os.O_WRONLY | os.O_NONBLOCK)
     try:
         return not select.select([], [writer], [], 0)[1]
