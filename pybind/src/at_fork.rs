@@ -1,6 +1,6 @@
-//! What an interpreter has to be told before and after it is forked.
+//! The functions that an interpreter has to call before and after a fork.
 //!
-//! All `unsafe` of this crate is here: the three functions for that have no safe binding in PyO3.
+//! All `unsafe` of this crate is here: the three functions have no safe binding in PyO3.
 
 #![expect(unsafe_code, reason = "PyOS_BeforeFork and its companions have no safe binding")]
 

@@ -240,7 +240,7 @@ fn spawn(
     Ok(process)
 }
 
-/// Launches off the interpreter's lock, looking for signals now and then.
+/// Launches detached, and looks for signals now and then.
 pub(crate) fn launched<T>(
     py: Python<'_>,
     timeout: Option<f64>,
@@ -257,7 +257,7 @@ where
     let mut interruption = None;
     let launched = py.detach(|| {
         let mut interrupted = || {
-            // Without an interpreter, which is being finalized, nobody wants the container any more.
+            // Give up while the interpreter is being finalized: no code is left that could use the container.
             #[expect(clippy::redundant_closure_for_method_calls, reason = "not general enough")]
             let checked = Python::try_attach(|py| py.check_signals());
             interruption = checked.map(Result::err);
@@ -279,7 +279,7 @@ create_exception!(
     "The timeout of `spawn`, which no handler of the caller's can have raised."
 );
 
-/// The exception for a launch that lacks what the caller has to give it, a pipe for example.
+/// The exception for a launch that fails before it begins, because no pipe can be made for example.
 #[pyfunction]
 fn prepare_error(py: Python<'_>, errno: i32) -> Py<PyAny> {
     errors::spawn_error(py, &SpawnError::new(Step::Prepare, errno)).into_value(py).into_any()
@@ -317,14 +317,14 @@ fn call_count(
     Ok(make_plan(py, &spec.0, payload(command), enter)?.0.call_count())
 }
 
-/// Takes note of descriptors that copies of this process, made for other calls, have to close.
+/// Records descriptors that copies of this process, made for other calls, have to close.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "PyO3 hands over what it extracted by value")]
 fn hold(py: Python<'_>, fds: Vec<RawFd>) {
     py.detach(|| caller::hold(&fds));
 }
 
-/// Closes descriptors that were noted.
+/// Closes descriptors that [`hold`] recorded.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "PyO3 hands over what it extracted by value")]
 fn release(py: Python<'_>, fds: Vec<RawFd>) {
@@ -348,7 +348,7 @@ fn register_at_fork(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Before a fork: what is kept for this process stays as it is until one of the next two.
+/// Before a fork: locks what is kept for this process until one of the next two is called.
 #[pyfunction]
 fn before_fork(py: Python<'_>) {
     // Another thread may be starting the watchdog; it needs no interpreter for that.
@@ -367,7 +367,7 @@ fn after_fork_in_child() {
     caller::after_fork_in_child();
 }
 
-/// How long the main thread waits until it looks whether a signal came.
+/// How long the main thread waits between two looks for signals.
 const SLICE: Duration = Duration::from_millis(100);
 
 /// The first process of a container.
@@ -375,9 +375,9 @@ const SLICE: Duration = Duration::from_millis(100);
 pub(crate) struct Process(pub(crate) process::Process);
 
 impl Process {
-    /// Waits for the end, and runs handlers of signals. One that comes right before a blocking call does
-    /// not interrupt it, and another thread may have taken it: then wait(2) would return when the
-    /// container ends by itself, and Ctrl-C would be of no use.
+    /// Waits for the end, and runs handlers of signals. A signal that arrives right before a blocking call, or
+    /// that another thread receives, does not interrupt the call: a blocking wait(2) would ignore Ctrl-C
+    /// until the container ends by itself.
     fn await_end(&self, py: Python<'_>) -> PyResult<()> {
         // Without a descriptor, or a process, there is nothing to do but to call wait(2).
         let Ok(watch) = self.0.watch() else { return Ok(()) };

@@ -55,7 +55,7 @@ pub(crate) fn spawn_error(py: Python<'_>, error: &SpawnError) -> PyErr {
     make().unwrap_or_else(|failure| failure)
 }
 
-/// `OSError` with errno, which Python makes `ProcessLookupError` and the like of.
+/// `OSError` with errno, from which Python picks a subclass such as `ProcessLookupError`.
 pub(crate) fn os_error(py: Python<'_>, error: &io::Error) -> PyErr {
     let Some(errno) = error.raw_os_error() else { return PyOSError::new_err(error.to_string()) };
     let text = py.import("os").and_then(|os| os.call_method1("strerror", (errno,)));

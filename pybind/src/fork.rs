@@ -17,8 +17,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// Forks this process into a new container. Returns twice, and says whether in the caller. There the
 /// container becomes `owner._process` and a descriptor of it `owner._pidfd`, -1 where there is none left;
-/// `owner.channel` is, on either side, a stream socket to the other. All are set, and noted as `hold`
-/// does, before any handler of a signal can run in Python and raise.
+/// `owner.channel` is, on either side, a stream socket to the other. All are set, and recorded as by `hold`,
+/// before any handler of a signal can run in Python and raise.
 #[pyfunction]
 #[pyo3(signature = (spec, command, owner, *, timeout=None, trace=None, inject=None))]
 fn fork(

@@ -1,7 +1,7 @@
 //! The single system calls of `minidocker_core::linux`, as flat functions of `minidocker._core`.
 //!
-//! Flags come as plain integers and go to the kernel as they are: it, and not this layer, says which
-//! ones it knows. Whatever may wait (for a disk, a network file system, a child) is called detached.
+//! Flags are plain integers, and the kernel, not this layer, decides which ones it knows. A call that may
+//! wait (for a disk, a network file system, a child) is made detached.
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands over what it extracted by value")]
 

@@ -14,7 +14,7 @@ use crate::step::Step;
 pub(crate) struct Ids {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    /// Whether that takes setresuid(2): the caller is not mapped to it already.
+    /// Whether that takes setresuid(2), because the caller is not mapped to these ids.
     pub(crate) change: bool,
 }
 
@@ -42,15 +42,15 @@ pub(crate) fn parse_rows(text: &str) -> Vec<IdRow> {
         .collect()
 }
 
-/// The rows of the caller's own user and group map. A map is written once for a user namespace, so
-/// they are read once for each that the caller is in: opening them is slow, and on the path of every
-/// launch by root.
+/// The rows of the caller's own user and group map. A map is written once in the life of its user namespace,
+/// so the rows are read once for each namespace that the caller is in: opening the files is slow, and every
+/// launch by root needs them.
 pub(super) fn own_maps() -> Result<(Vec<IdRow>, Vec<IdRow>), SpawnError> {
     /// The user namespace's inode, and the rows.
     type Known = (u64, Vec<IdRow>, Vec<IdRow>);
     static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
     let namespace = fs::metadata("/proc/self/ns/user").map(|found| found.ino()).ok();
-    // A forked child may have inherited the lock from a thread that held it: nobody waits for it.
+    // Never wait for the lock: a forked child may have inherited it from a thread that held it.
     let known = KNOWN.try_lock();
     if let (Some(namespace), Ok(Some((of, uids, gids)))) = (namespace, known.as_deref())
         && *of == namespace

@@ -52,7 +52,7 @@ pub struct Host {
     pub sys: bool,
     /// Whether something is mounted on /sys/fs/cgroup.
     pub sys_cgroup: bool,
-    /// Whether other processes of the same user may look into the caller (`PR_GET_DUMPABLE`).
+    /// Whether other processes of the same user may trace the caller (`PR_GET_DUMPABLE`).
     pub dumpable: bool,
     /// The caller's process id.
     pub pid: u32,
@@ -67,10 +67,10 @@ pub struct Host {
     pub limits: Vec<Ulimit>,
     /// The caller's home directories; only looked up where a profile hides them.
     pub homes: Vec<CString>,
-    /// The terminal that the command's standard input is, by its path; only for a root of its own.
+    /// The path of the terminal that is the command's standard input; only for a root of its own.
     pub terminal: Option<CString>,
-    /// What the container's files are made of, or what is wrong with them; `None` where they are the
-    /// host's own.
+    /// What the container's files are made of, or what is wrong with them; `None` if the container sees the
+    /// host's files.
     pub(crate) files: Option<Box<Result<Files, SpecError>>>,
 }
 
@@ -83,12 +83,12 @@ pub struct Kernel {
     pub version: KernelVersion,
     /// Its Landlock.
     pub landlock: Option<Abi>,
-    /// How many processors tell about their throttling; none does in most virtual machines.
+    /// How many processors have counters of their throttling; in most virtual machines none has.
     pub throttled_cpus: u16,
 }
 
 impl Default for Kernel {
-    /// One that can do as little as a supported one may.
+    /// The oldest kernel that is supported.
     fn default() -> Self {
         let last_capability = CapabilitySet::NEWEST.bit();
         let version = KernelVersion { major: 5, minor: 11 };
@@ -97,7 +97,7 @@ impl Default for Kernel {
 }
 
 impl Kernel {
-    /// The running one, asked once in the life of this process.
+    /// The running kernel, asked once in the life of this process.
     #[must_use]
     pub fn running() -> Self {
         static RUNNING: OnceLock<Kernel> = OnceLock::new();
@@ -112,7 +112,7 @@ impl Kernel {
                     .and_then(|text| text.trim().parse().ok())
                     .unwrap_or(fallback.last_capability),
                 version: version.unwrap_or(fallback.version),
-                // Where a filter around the caller refuses the question, it refuses the rest too.
+                // A filter around the caller that refuses this call refuses the others of Landlock too.
                 landlock: Abi::probe().unwrap_or(None),
                 throttled_cpus: throttled_cpus(),
             }
@@ -121,12 +121,12 @@ impl Kernel {
 }
 
 impl Host {
-    /// Gathers what `spec` makes necessary.
+    /// Gathers the facts that a plan for `spec` needs.
     ///
     /// # Errors
     ///
-    /// [`SpawnError`] with [`Step::Prepare`] where a file is there and cannot be read, for want of a
-    /// descriptor for example: a plan that took it for absent would make another container.
+    /// [`SpawnError`] with [`Step::Prepare`] if a file exists but cannot be read, because no descriptor is
+    /// left for example. A plan that took the file for absent would make another container.
     pub fn gather(spec: &Spec) -> Result<Self, SpawnError> {
         let uid = nix::unistd::geteuid().as_raw();
         let gid = nix::unistd::getegid().as_raw();
@@ -199,7 +199,7 @@ impl Host {
         })
     }
 
-    /// Also looks at what `payload` makes necessary.
+    /// Adds the facts that a plan for `payload` needs.
     #[must_use]
     pub fn with(mut self, payload: Payload<'_>) -> Self {
         if let Payload::Command(command) = payload
@@ -215,12 +215,12 @@ impl Host {
     }
 }
 
-/// What a new UTS namespace begins with.
+/// The host name that a new UTS namespace begins with.
 fn hostname() -> Vec<u8> {
     nix::unistd::gethostname().map_or_else(|_| b"localhost".to_vec(), OsStringExt::into_vec)
 }
 
-/// The content of a file; `None` where there is none for this caller.
+/// The content of a file; `None` if it does not exist or the caller may not read it.
 fn read_bytes(path: &str) -> Result<Option<Vec<u8>>, SpawnError> {
     match fs::read(path) {
         Ok(content) => Ok(Some(content)),
@@ -231,7 +231,7 @@ fn read_bytes(path: &str) -> Result<Option<Vec<u8>>, SpawnError> {
     }
 }
 
-/// The same as text. What is no UTF-8, in a comment or another user's row, is of no account.
+/// The same as text. Ignores invalid UTF-8 (comments, other users' rows).
 fn read(path: &str) -> Result<Option<String>, SpawnError> {
     let content = read_bytes(path)?;
     Ok(content.map(|content| String::from_utf8_lossy(&content).into_owned()))
@@ -251,7 +251,8 @@ fn throttled_cpus() -> u16 {
 /// The home directories of the caller, by its environment and by its account, that are not the
 /// system's own.
 fn homes(uid: u32) -> Vec<CString> {
-    /// The account's, looked up once for each user that this process has been: that may ask a server.
+    /// The home of the account, looked up once for each user that this process has been: the lookup may ask
+    /// a server.
     static KNOWN: Mutex<Option<(u32, Option<PathBuf>)>> = Mutex::new(None);
     let account =
         || nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|account| account.dir);

@@ -1,7 +1,7 @@
-//! Existing containers: the process whose namespaces are entered.
+//! Existing containers: the process whose namespaces a launch enters.
 //!
-//! Entering never shares the caller's memory: a process inside could trace the one that enters, and
-//! read the caller through it. The sealed helper enters instead (see `plan`, stage `WALK`).
+//! The process that enters never shares the caller's memory: a process inside could trace it, and read the
+//! caller through it. The sealed helper enters instead (see `plan`, stage `WALK`).
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -26,8 +26,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// The process that a launch enters: `enter`, all of its namespaces; else the one whose network
-    /// `spec` asks for, with the user namespace that owns it.
+    /// The process that a launch enters: `enter` with all of its namespaces, or the process whose network
+    /// `spec` asks for, with the user namespace that owns the network.
     ///
     /// # Errors
     ///
@@ -45,10 +45,10 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// [`SpawnError`] with [`Step::Target`] where the process has ended, or belongs to somebody else.
+    /// [`SpawnError`] with [`Step::Target`] if the process has ended, or belongs to another user.
     pub fn open(pid: i32) -> Result<Self, SpawnError> {
         let failed = |error: &std::io::Error| SpawnError::from_io(Step::Target, error);
-        // First of all: from here on the pid cannot come to mean another process unnoticed.
+        // Open the pidfd first: from here on a reuse of the pid is noticed.
         let pidfd = fd::pidfd_open(pid).map_err(|error| failed(&error))?;
         let read = |error: ReadError| SpawnError::new(Step::Target, error.errno());
         let theirs = of_process(pid.unsigned_abs()).map_err(read)?;
@@ -86,8 +86,8 @@ impl Target {
         self.pidfd.as_raw_fd()
     }
 
-    /// Who the one that enters is at first: root inside if there is one, else what the caller is
-    /// mapped to, else the command's user. `None` where the user namespace is not entered.
+    /// The ids of the helper after it has entered: root inside if root is mapped, else the id that the caller
+    /// is mapped to, else the command's user. `None` if the user namespace is not entered.
     pub(crate) fn ids(&self, host: &Host, command: Option<&CommandSpec>) -> Option<Ids> {
         if !self.kinds.contains(Kind::User) {
             return None;

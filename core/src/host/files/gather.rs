@@ -1,4 +1,4 @@
-//! Works out where everything goes, mount by mount, in the order in which it is done.
+//! Works out where each mount goes, in the order in which they are made.
 
 use std::ffi::CString;
 use std::io;
@@ -195,7 +195,7 @@ impl<'a> Gatherer<'a> {
         let mut found = Vec::new();
         for (name, content, required) in files {
             let Some(content) = content else { continue };
-            // A file in the way, or a loop of links: the root has its reasons.
+            // Leave the file out if a file is in the way or the links loop: the root is made so.
             let Ok(spot) = self.view.locate([b"etc", name.as_bytes()]) else { continue };
             if spot.directory != Some(true) && (required || self.may_have(&spot)) {
                 self.need(&spot, false);
@@ -205,9 +205,8 @@ impl<'a> Gatherer<'a> {
         found
     }
 
-    /// Whether a file that nobody asked for can be put there without taking anything away: a
-    /// directory that gets a mount point it lacks is the container's own afterwards, and what is then
-    /// added to it goes with the container.
+    /// Whether a file that no option asked for can be put there without a loss. A directory that gets a
+    /// missing mount point is assembled, so what the container then writes to it ends with the container.
     fn may_have(&self, spot: &Spot) -> bool {
         let layer = &self.view.layers[spot.layer];
         let Backing::Host(top) = &layer.backing else { return true };
@@ -229,7 +228,7 @@ impl<'a> Gatherer<'a> {
             })
     }
 
-    /// Notes a mount point that a rootfs may lack, for a directory or a file.
+    /// Records a mount point that a rootfs may lack, for a directory or a file.
     fn need(&mut self, spot: &Spot, directory: bool) {
         if !spot.is_missing() {
             return;
@@ -242,9 +241,9 @@ impl<'a> Gatherer<'a> {
         self.view.make(spot, directory);
     }
 
-    /// Whether a mount point can simply be made, since its directory is the container's own. In an overlay
-    /// that is so where root inside may write: not in a directory whose owner has no id inside, and
-    /// a plain caller's container has but the caller's.
+    /// Whether a mount point can simply be made, because its directory is the container's own. In an overlay
+    /// root inside has to be able to write there, so the owner of the directory needs an id inside; in a
+    /// plain caller's container the caller alone has one.
     fn may_make(&self, spot: &Spot) -> bool {
         let layer = &self.view.layers[spot.layer];
         match &layer.backing {
@@ -269,7 +268,7 @@ impl<'a> Gatherer<'a> {
         }
     }
 
-    /// Where one of the specification's mounts goes. Layers before `first` are not its own.
+    /// Where a mount of the specification goes. The layers before `first` come from the root and the profile.
     pub(super) fn mount(
         &mut self,
         mount: &Mount,
@@ -308,8 +307,8 @@ impl<'a> Gatherer<'a> {
         Ok((spot, kind))
     }
 
-    /// A place, with what is to be made there if its directory is the container's own. What kernel file
-    /// systems have in them nobody knows before; nothing can be made there.
+    /// A place, with the mount points to make there if its directory is the container's own. In a file system
+    /// of the kernel nothing can be made, and its entries are unknown before it is mounted.
     fn place(&self, spot: &Spot, directory: bool) -> Place {
         let mut make = Vec::new();
         if spot.is_missing() && self.may_make(spot) {

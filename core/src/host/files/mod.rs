@@ -1,5 +1,5 @@
-//! Facts about the files that a container gets: where each of its mounts goes, what is missing there,
-//! and what the root has to be put together from. Gathered only for a specification that asks.
+//! Facts about the files that a container gets: where each of its mounts goes, which mount points are
+//! missing, and what the root is assembled from. Gathered only if the specification changes the files.
 
 mod gather;
 mod mountinfo;
@@ -20,7 +20,7 @@ use crate::error::{Reason, ReasonKind, Remedy, SpecError};
 use crate::spec::namespaces::Kind;
 use crate::spec::{Mount, MountKind, MountOptions, Overlay, Spec};
 
-/// The host's devices that everybody may use, and every container has: their names in /dev, and their paths.
+/// The devices that every container with a /dev of its own has: their names in /dev, and their paths.
 pub(crate) const DEVICES: [(&CStr, &CStr); 6] = [
     (c"null", c"/dev/null"),
     (c"zero", c"/dev/zero"),
@@ -33,7 +33,7 @@ pub(crate) const DEVICES: [(&CStr, &CStr); 6] = [
 /// What the container's root is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Root {
-    /// The host's own stays.
+    /// The root of the host.
     Host,
     /// The directory is bound.
     Directory,
@@ -68,18 +68,18 @@ pub(crate) struct Make {
 pub(crate) struct Place {
     /// Relative to the root, without links.
     pub(crate) path: CString,
-    /// Mount points to be made just before.
+    /// Mount points to make right before.
     pub(crate) make: Vec<Make>,
 }
 
-/// A mount of the specification's, as it is made on this machine.
+/// A mount of the specification, resolved on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ResolvedMount {
     /// What is mounted; paths outside are without links.
     pub(crate) kind: MountKind,
     pub(crate) options: MountOptions,
     pub(crate) place: Place,
-    /// Directories of what was mounted to be replaced just after.
+    /// Directories in the mount to replace right after.
     pub(crate) patches: Vec<Patch>,
 }
 
@@ -122,7 +122,7 @@ pub(crate) struct Files {
     pub(crate) directories: Vec<OuterDirectory>,
 }
 
-/// What the gatherer needs to know of the host beside its files.
+/// Facts about the host that are not about its files.
 pub(crate) struct HostContext<'a> {
     /// Whether /sys, /dev/shm and /dev/mqueue will be mounted afresh on the host's root.
     pub(crate) sys: bool,
@@ -135,7 +135,7 @@ pub(crate) struct HostContext<'a> {
 }
 
 impl Files {
-    /// Whether a specification asks for anything that needs these facts.
+    /// Whether a plan for `spec` needs these facts.
     pub(crate) fn wanted(spec: &Spec) -> bool {
         spec.rootfs.is_some()
             || !spec.mounts.is_empty()

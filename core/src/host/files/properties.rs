@@ -1,5 +1,5 @@
-//! What holds for any root and any path in it: where a path is said to lead is where the kernel goes,
-//! and never outside.
+//! A property of any root and any path in it: the view resolves a path as the kernel does, and never
+//! outside of the root.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};

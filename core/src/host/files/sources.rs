@@ -1,4 +1,4 @@
-//! What is outside: the directories and files that are mounted.
+//! The directories and files outside that are mounted.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs;
@@ -33,7 +33,7 @@ pub(super) fn directory(option: &'static str, path: &CStr) -> Result<PathBuf, Sp
     }
 }
 
-/// The upper directory below the directory that keeps a layer; the launch makes what is missing.
+/// The upper directory below the directory that keeps a layer; the launch creates missing directories.
 pub(super) fn layer(
     option: &'static str,
     layer: &Path,

@@ -1,4 +1,4 @@
-//! Directories that are put together for the container: what has to be where in them.
+//! Assembled directories: which entry goes where.
 //!
 //! A directory lacks a mount point, and must not get one on the host; or an overlay cannot cover it,
 //! since something is mounted below it. Such a directory is *assembled*: a directory of the
@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 
 use super::mountinfo::{self, MountPoint};
 
-/// A directory with more entries is not assembled: each of them costs a few system calls.
+/// The most entries of a directory that is assembled: each entry costs a few system calls.
 const MOST_ENTRIES: usize = 2048;
 
-/// A file beside a mount point is copied into an overlay up to this size, and else shown read-only.
+/// The largest file that is copied into an overlay; a larger file is bound read-only.
 const LARGEST_COPY: u64 = 4 << 20;
 
-/// File systems that are the kernel's own face: their files are not data that could be copied.
+/// File systems that show the kernel's state: their files cannot be copied.
 const KERNELS_OWN: [&str; 21] = [
     "autofs",
     "binfmt_misc",
@@ -45,7 +45,7 @@ const KERNELS_OWN: [&str; 21] = [
     "tracefs",
 ];
 
-/// File systems that no overlay can lie on: their names do not tell upper from lower case.
+/// File systems that an overlay refuses because their names ignore case.
 const NOT_BELOW_AN_OVERLAY: [&str; 6] = ["exfat", "hfs", "hfsplus", "msdos", "ntfs", "vfat"];
 
 /// Mode and owner of a file.
@@ -63,8 +63,8 @@ impl Owner {
     /// An empty file made for the container.
     pub(crate) const FILE: Self = Self { mode: 0o644, uid: 0, gid: 0 };
 
-    /// An empty file that something is bound on. Nobody makes such a file for anything else, so that it
-    /// does not count as a change in a layer that is kept.
+    /// An empty file that something is bound on. Its mode is unusual, so that a comparison of a kept layer
+    /// can tell it from a file that the container wrote.
     pub(crate) const MOUNT_POINT: Self = Self { mode: 0, uid: 0, gid: 0 };
 
     pub(super) fn of(found: &Metadata) -> Self {
@@ -211,7 +211,7 @@ impl Coverer<'_> {
             }
             return match self.entries(outer, inner, binds) {
                 Ok(entries) => Ok(Some(Node::Assembled { owner, made, entries })),
-                // Whoever cannot list it does not see what is mounted below it either.
+                // A caller that cannot list the directory does not see the mounts below it either.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     binds.push(inner.to_owned());
                     Ok(Some(bind(true)))
@@ -243,7 +243,7 @@ fn list(directory: &Path) -> io::Result<Vec<(std::ffi::OsString, Metadata)>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        // What is gone since, or cannot be looked at (a dead FUSE mount), is not shown.
+        // Leave out an entry that is gone, or that stat(2) fails for (a dead FUSE mount).
         let Ok(found) = entry.metadata() else { continue };
         entries.push((entry.file_name(), found));
         if entries.len() > MOST_ENTRIES {

@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// As many links as the kernel follows.
+/// The most symbolic links that the kernel follows in one path.
 const MOST_LINKS: usize = 40;
 
 /// What a mounted layer shows.
@@ -23,7 +23,7 @@ pub(super) enum Backing {
     Overlaid(PathBuf),
     /// A directory of the container's own, empty at first.
     Own,
-    /// One of the kernel's file systems: what is in it is not known before.
+    /// A file system of the kernel: its entries are unknown before it is mounted.
     Kernel,
     /// A file.
     File,
@@ -47,7 +47,7 @@ pub(super) struct Spot {
     pub(super) layer: usize,
     /// How much of the path is there: the length of the deepest directory's.
     existing: usize,
-    /// Whether it is a directory; `None` where it does not exist or nobody can tell yet.
+    /// Whether it is a directory; `None` if it does not exist or is not known yet.
     pub(super) directory: Option<bool>,
 }
 
@@ -189,13 +189,13 @@ impl View {
             Ok(found) if found.is_symlink() => Ok(Found::Link(std::fs::read_link(&outside)?)),
             Ok(_) => Ok(Found::File),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Missing),
-            // Root inside may be able to look where the caller is not.
+            // Root inside may be able to search directories that the caller is not.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Found::Unknown),
             Err(error) => Err(error),
         }
     }
 
-    /// Says that a mount point will be made there.
+    /// Records that a mount point will be made there.
     pub(super) fn make(&mut self, spot: &Spot, directory: bool) {
         let mut way = spot.existing().to_owned();
         if let Ok(missing) = spot.path.strip_prefix(spot.existing()) {
