@@ -30,7 +30,7 @@ macro_rules! steps {
 }
 
 steps! {
-    /// Descriptors, pipes and memory of the caller's, before anything is created.
+    /// Descriptors, pipes and memory of the caller, before anything is created.
     Prepare = "prepare": "prepare the launch",
     /// The sealed memfd with the helper program.
     Helper = "helper": "make the helper program ready",

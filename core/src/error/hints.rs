@@ -1,11 +1,11 @@
-//! What helps where the kernel refuses a step.
+//! Remedies for steps that the kernel refuses.
 
 use super::remedy::{Remedy, Setting};
 use crate::step::Step;
 
-/// Returns one remedy: what helps for the errors that people meet, where to look for the others.
+/// Returns a remedy: what to do about a common error, where to look for any other.
 pub(super) fn hint(step: Step, errno: i32) -> Remedy {
-    // What is spelled differently in each language comes first.
+    // Remedies with a setting, which each language spells in a way of its own.
     match (step, errno) {
         (Step::MountProc, libc::EPERM) => Remedy::with(
             "Something hides parts of the caller's /proc (docker does): start that container with \
@@ -53,15 +53,16 @@ pub(super) fn hint(step: Step, errno: i32) -> Remedy {
 const fn common(step: Step, errno: i32) -> &'static str {
     match (step, errno) {
         (Step::Clone, libc::EPERM) => {
-            "A caller without privileges needs a new user namespace, and the system must allow one: `minidocker doctor` tells what forbids it"
+            "A caller without privileges needs a new user namespace, and the system must allow one: \
+             `minidocker doctor` tells what forbids it"
         }
         (Step::Clone, libc::ENOSPC) => {
             "A limit of /proc/sys/user/max_*_namespaces (or the nesting depth of 32) is reached: \
-                 raise it with sysctl, or end containers that are no longer needed"
+             raise it with sysctl, or end containers that are no longer needed"
         }
         (Step::Clone | Step::Fork | Step::ForkCaller | Step::Watchdog, libc::EAGAIN) => {
             "The limit of processes (RLIMIT_NPROC, or the cgroup's pids.max) is reached: end some \
-                 or raise it"
+             or raise it"
         }
         (Step::ForkCaller, errno) => whatever_the_step(errno),
         (Step::Clone | Step::Fork, libc::ENOMEM) => {
@@ -75,21 +76,21 @@ const fn common(step: Step, errno: i32) -> &'static str {
         }
         (Step::Watchdog, libc::ETOOMANYREFS) => {
             "The user's processes are sending as many descriptors as one may have open (RLIMIT_NOFILE): \
-                 raise it (ulimit -n), or try again when fewer containers are being started"
+             raise it (ulimit -n), or try again when fewer containers are being started"
         }
         (Step::Helper | Step::ExecHelper, libc::EACCES) => {
             "Executing from a memfd is forbidden: set vm.memfd_noexec to 0 or 1"
         }
         (Step::IdMaps, libc::EPERM | libc::EACCES) => {
             "Ids other than one's own need root, or rows in /etc/subuid and /etc/subgid and the \
-                 programs newuidmap and newgidmap (package uidmap)"
+             programs newuidmap and newgidmap (package uidmap)"
         }
         (Step::IdMaps, libc::EINVAL) => {
             "The rows overlap, or map ids that the caller's own user namespace does not have"
         }
         (Step::IdMaps, libc::ENOENT) => {
             "Mount /proc in the caller's own PID namespace, and install newuidmap and newgidmap \
-                 (package uidmap) for subordinate ids"
+             (package uidmap) for subordinate ids"
         }
         (
             Step::PrivateMounts
@@ -101,7 +102,7 @@ const fn common(step: Step, errno: i32) -> &'static str {
             libc::EPERM | libc::EACCES,
         ) => {
             "The user namespace carries no capabilities here (AppArmor's restriction of \
-                 unprivileged user namespaces does that): `minidocker doctor` tells what forbids it"
+             unprivileged user namespaces does that): `minidocker doctor` tells what forbids it"
         }
         (Step::Enter | Step::Target, libc::EPERM | libc::EACCES) => {
             "Only root, or the user who started the container, can enter it"
@@ -123,7 +124,7 @@ const fn common(step: Step, errno: i32) -> &'static str {
         }
         (Step::Exec, libc::EACCES) => {
             "It has to be a file that the user inside may execute (chmod +x), and the directories of PATH \
-                 such that it may search them"
+             such that it may search them"
         }
         (Step::Exec, libc::ENOEXEC) => {
             "Not a program of this machine: a script needs a first line such as #!/bin/sh"
@@ -151,7 +152,7 @@ const fn about_confinement(step: Step, errno: i32) -> &'static str {
     match (step, errno) {
         (Step::Exec, libc::EPERM) => {
             "The file has a capability (getcap(8)) that the container may not have: give it with \
-                 cap_add, or execute a copy of the file"
+             cap_add, or execute a copy of the file"
         }
         (Step::Ulimits, libc::EPERM) => {
             "Only root outside raises a hard limit: give one at or below the caller's own (ulimit -Ha)"
@@ -170,7 +171,7 @@ const fn about_files(step: Step, errno: i32) -> &'static str {
     match (step, errno) {
         (Step::Overlay | Step::MountSource, libc::EINVAL) => {
             "An overlay refuses a directory with something mounted below it, a layer that is itself \
-                 on an overlay, and file systems whose names ignore case: pass another directory"
+             on an overlay, and file systems whose names ignore case: pass another directory"
         }
         (Step::Overlay | Step::MountSource, libc::EACCES) => {
             "The caller has to be able to write to the directory of an overlay: pass another one"
@@ -189,7 +190,7 @@ const fn about_files(step: Step, errno: i32) -> &'static str {
         }
         (Step::Mount | Step::ReadOnly | Step::MakeRoot | Step::MountSource, libc::EPERM) => {
             "The namespace that it belongs to has to be new too (proc: pid, sysfs: net, mqueue: ipc), \
-                 and mounts of the host's keep their restrictions"
+             and mounts of the host's keep their restrictions"
         }
         _ => about_values(step, errno),
     }
@@ -208,7 +209,7 @@ const fn whatever_the_step(errno: i32) -> &'static str {
         }
         libc::ENOSYS => {
             "This kernel, or a seccomp filter around the caller, lacks the call: `minidocker doctor` \
-                 tells which"
+             tells which"
         }
         libc::EPERM | libc::EACCES => "`minidocker doctor` tells what forbids it here",
         _ => "`minidocker explain` shows the calls, and `minidocker doctor` what works here",

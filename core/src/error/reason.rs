@@ -6,9 +6,9 @@ use std::fmt;
 /// The value of an option, as far as an error shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// A switch that is on or off.
+    /// A switch, on or off.
     Flag(bool),
-    /// A word that has a meaning of its own, such as `auto`.
+    /// A word with a meaning of its own, such as `auto`.
     Word(&'static str),
     /// Anything else, as text: a string is in quotes.
     Shown(String),

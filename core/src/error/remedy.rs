@@ -1,4 +1,4 @@
-//! What to do about an error, in words of no language.
+//! What to do about an error, in neutral words.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,7 +25,7 @@ pub enum Setting {
     HostNetwork,
     /// Start a new program instead of a copy of the caller.
     NewProgram,
-    /// The option with this name; the sentence says what to do about it.
+    /// The option with this name; the sentence says how to change it.
     Option(&'static str),
 }
 

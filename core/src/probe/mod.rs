@@ -1,10 +1,9 @@
-//! What works here, found by trying it: each probe is a few system calls, made by a child that then ends.
+//! Probes of what works here: each is a few system calls, made by a child that then ends.
 //!
-//! Where a probe tries a step of a launch it makes the very calls of the plan, and the other steps do
-//! not happen, so that what is broken in one place does not show everywhere. The child shares the
-//! caller's memory and walks a program, as every launch's child does, so a probe is as quick as a
-//! launch, whatever the caller's size and however many threads it has. Nothing of the caller changes,
-//! and what a probe makes is gone with its child.
+//! A probe of a step makes the calls that the plan has for that step, and leaves the other steps out, so that
+//! one broken step does not fail every probe. The child shares the caller's memory and walks a program, as the
+//! child of every launch does, so a probe is as quick as a launch, whatever the caller's size and number of
+//! threads. A probe changes nothing in the caller, and everything that it makes ends with its child.
 
 mod trial;
 
@@ -97,7 +96,7 @@ probes! {
     Seccomp = "seccomp",
     /// A Landlock domain that handles one right.
     Landlock = "landlock",
-    /// A wait for nothing: what a step that hangs looks like.
+    /// A wait without end: what a step that hangs looks like.
     Forever = "forever",
     /// A directory, made and removed: a control group, where the path is below one.
     Directory = "directory",
@@ -129,7 +128,7 @@ pub struct ProbeOptions {
     pub user_namespace: bool,
     /// What [`Probe::Directory`] makes.
     pub path: Option<CString>,
-    /// When to give up.
+    /// How long the child may take.
     pub timeout: Duration,
 }
 
@@ -139,21 +138,21 @@ impl Default for ProbeOptions {
     }
 }
 
-/// What came of a probe.
+/// The result of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Every call was made.
     Works,
     /// A call failed.
     Refused {
-        /// The call with its arguments, or what was being done.
+        /// The call with its arguments, or the step.
         call: String,
         /// Its error number.
         errno: i32,
         /// The file that it was about.
         filename: Option<PathBuf>,
     },
-    /// It could not even be begun.
+    /// It could not begin.
     Impossible {
         /// Why.
         reason: String,
@@ -214,7 +213,7 @@ impl Probe {
             (None, Some(status)) if libc::WIFSIGNALED(status) => {
                 Answer::Killed { signal: libc::WTERMSIG(status) }
             }
-            // It executed something else, as only this one does; somebody else may have reaped it.
+            // The child executed another program, as only this probe does; another wait(2) may have reaped it.
             (None, _) if self == Self::MemfdExec => Answer::Works,
             (None, _) => Answer::Killed { signal: libc::SIGKILL },
         }

@@ -1,5 +1,5 @@
-//! The system calls of each probe: those of a plan, of which the steps in question are kept, and those
-//! that no plan makes by itself.
+//! The system calls of each probe: those of a plan for the steps in question, and those that no plan makes by
+//! itself.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{IdMap, Payload, Spec, TimeOffset};
 use crate::step::Step;
 
-/// What the calls of no plan are filed under.
+/// The step of calls that are in no plan.
 const STEP: Step = Step::Prepare;
 
 macro_rules! numbers {
@@ -42,10 +42,10 @@ numbers! {
     SECCOMP = SYS_seccomp,
 }
 
-/// A directory to mount over. A container cannot start without it, so it is there where anything is.
+/// A directory to mount over, which exists wherever a container can start.
 const BASE: &std::ffi::CStr = c"/proc";
 
-/// What a probe's child does, and how it comes to be.
+/// The clone of a probe's child, and the calls that the child makes.
 pub(crate) struct Trial {
     pub(crate) flags: u64,
     pub(crate) maps: Option<ids::IdMaps>,
@@ -57,7 +57,7 @@ impl Trial {
     ///
     /// # Errors
     ///
-    /// The answer, where it is known without a try: that the caller has no subordinate ids.
+    /// The answer, if it is known without a try: the caller has no subordinate ids.
     pub(crate) fn new(probe: Probe, options: &ProbeOptions) -> Result<Self, Answer> {
         let mut trial = Self::of_plan(probe, options.user_namespace)?;
         trial.add(probe, options);
@@ -262,7 +262,7 @@ fn overlay(sequence: &mut Sequence) {
     let (overlay, merged) = (c"overlay", c"merged");
     mount(sequence, STEP, Some(overlay), merged, Some(overlay), Arg::Int(0), Some(LAYERS));
     create(sequence, c"merged/new");
-    // A whiteout: what the layer has to be able to remember.
+    // The layer has to be able to hold a whiteout.
     let file = c"merged/file";
     let name = sequence.text(file);
     sequence.call(STEP, number::UNLINKAT, [at_cwd(), name, Arg::Int(0)]).about(file);
@@ -299,7 +299,7 @@ fn resolve_in_root(sequence: &mut Sequence) {
     sequence.call(STEP, OPENAT2, [at_cwd(), path, how, size]);
 }
 
-/// Signal 0, which only asks, through a pidfd of the child itself.
+/// Signal 0, which only checks, through a pidfd of the child itself.
 fn signal_self(sequence: &mut Sequence, flags: Arg) {
     let (pid, pidfd) = (sequence.cell(), sequence.cell());
     sequence.call(STEP, number::GETPID, []).into(pid);
