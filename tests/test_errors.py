@@ -31,7 +31,7 @@ from minidocker import (
     SpecError,
     UnsupportedPlatformError,
 )
-from minidocker._errors import spawn_error, unknown_option
+from minidocker._errors import spawn_error, spelled, unknown_option
 
 WAYS = [
     *(
@@ -279,6 +279,10 @@ def test_what_the_engine_refuses_is_said_as_python_writes_it(options, words):
     with pytest.raises(SpecError) as refused:
         minidocker.run(["true"], **options)
     assert str(refused.value).endswith(f". {words}")
+
+
+def test_a_setting_without_a_spelling_keeps_its_neutral_words():
+    assert spelled("Or {}", "of-tomorrow", "wait", None) == "Or wait"
 
 
 def test_the_engine_shows_flags_and_words_as_python_writes_them():

@@ -368,12 +368,13 @@ def spelled(text: str, setting: str, neutral: str, about: str | None) -> str:
 
     Args:
         text: a sentence with ``{}`` where the setting goes.
-        setting: the name of the setting, a key of ``_SETTINGS``.
+        setting: the name of the setting; one that ``_SETTINGS`` lacks keeps its neutral words.
         neutral: the setting in the engine's words.
         about: the kind of namespace or the option that the setting is about.
     """
     name = _OPTIONS.get(about or "", about)
-    remedy = text.replace("{}", _SETTINGS[setting].format(neutral=neutral, name=name), 1)
+    spelling = _SETTINGS.get(setting, "{neutral}").format(neutral=neutral, name=name)
+    remedy = text.replace("{}", spelling, 1)
     return remedy[:1].upper() + remedy[1:]
 
 
