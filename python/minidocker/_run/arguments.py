@@ -64,11 +64,11 @@ def stdio(*streams: int) -> tuple[int, int, int]:
     Raises:
         SpecError: one is a negative number that means nothing.
     """
-    for option, fd in zip(_STREAMS, streams, strict=True):
-        # -1 was PIPE, which is a descriptor by now, or stands for None.
-        if fd < -1:
-            reason = "it is no open descriptor: give a file, a descriptor, PIPE or DEVNULL"
-            raise SpecError(reason, option=option, value=fd)
+    # -1 was PIPE, which is a descriptor by now, or stands for None.
+    if min(streams) < -1:
+        option, fd = next(pair for pair in zip(_STREAMS, streams, strict=True) if pair[1] < -1)
+        reason = "it is no open descriptor: give a file, a descriptor, PIPE or DEVNULL"
+        raise SpecError(reason, option=option, value=fd)
     stdin, stdout, stderr = streams
     return stdin, stdout, stderr
 
@@ -79,7 +79,7 @@ def descriptors(pass_fds: Iterable[Any]) -> list[int]:
     Raises:
         SpecError: one of them cannot be a descriptor.
     """
-    numbers = sorted(int(fd) for fd in pass_fds)
+    numbers = sorted(map(int, pass_fds))
     for fd in numbers:
         if not 0 <= fd <= _LARGEST:
             reason = f"{fd} is no descriptor: give numbers of open files"

@@ -86,6 +86,7 @@ _GIVEN = operator.itemgetter(
 with the versions of Python."""
 
 _INHERITED = (-1, -1, -1)
+_NO_PIPES = (-1,) * 6
 
 
 class Popen(subprocess.Popen[AnyStr]):
@@ -218,15 +219,13 @@ class Popen(subprocess.Popen[AnyStr]):
         if preexec_fn is not None:
             reason = "no Python may run between clone and exec: do it in the command instead"
             raise SpecError(reason, option="preexec_fn", value=preexec_fn)
-        user, group = accounts.resolve(
-            self._spec.user if user is None else user,
-            group,
-            entered=entered,
-            rootfs=self._spec.rootfs,
-        )
-        extra_groups = accounts.named_groups(
-            extra_groups, entered=entered, rootfs=self._spec.rootfs
-        )
+        if user is None:
+            user = self._spec.user
+        # Most commands name nobody, and each look-up takes time that a plain run would notice.
+        if not (user is None and group is None and extra_groups is None):
+            where: dict[str, Any] = {"entered": entered, "rootfs": self._spec.rootfs}
+            user, group = accounts.resolve(user, group, **where)
+            extra_groups = accounts.named_groups(extra_groups, **where)
         if process_group is not None and process_group < 0:
             reason = "there is no such group: pass 0 for one of the command's own, or a group's id"
             raise SpecError(reason, option="process_group", value=process_group)
@@ -243,9 +242,11 @@ class Popen(subprocess.Popen[AnyStr]):
             self._end_alone()
             raise
 
-    def _get_handles(self, *given: Any) -> tuple[int, ...]:
+    def _get_handles(self, stdin: Any, stdout: Any, stderr: Any) -> tuple[int, ...]:
+        if stdin is None and stdout is None and stderr is None:
+            return _NO_PIPES
         try:
-            return super()._get_handles(*given)  # type: ignore[misc, no-any-return]
+            return super()._get_handles(stdin, stdout, stderr)  # type: ignore[misc, no-any-return]
         except OSError as error:
             # The pipes are a part of the launch, and have its remedy.
             if error.errno in (errno.EMFILE, errno.ENFILE):
@@ -269,16 +270,16 @@ class Popen(subprocess.Popen[AnyStr]):
             envp=None if env is None else arguments.environment(env),
             cwd=None if cwd is None else os.fsencode(cwd),
             stdio=stdio,
-            pass_fds=arguments.descriptors(pass_fds),
+            pass_fds=() if pass_fds == () else arguments.descriptors(pass_fds),
             close_fds=bool(close_fds),
             restore_signals=bool(restore_signals),
             umask=umask if umask >= 0 else None,
             new_session=start_new_session,
             process_group=process_group if process_group >= 0 else None,
             terminal=self._launch.terminal,
-            user=accounts.single("user", uid),
-            group=accounts.single("group", gid),
-            groups=accounts.groups(gids),
+            user=None if uid is None else accounts.single("user", uid),
+            group=None if gid is None else accounts.single("group", gid),
+            groups=None if gids is None else accounts.groups(gids),
         )
         self._start(command, executable, cwd)
         if stdio != _INHERITED:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["complete", "run"]
 
 PIPE = subprocess.PIPE
+_PLAIN = Launch()
 _OWN_KEYWORDS = ("spec", "input", "capture_output", "timeout", "check")
 _INIT = Popen.__init__.__code__
 _KEYWORDS = FIELDS.union(
@@ -80,7 +81,7 @@ def run(
     if spec is not None:
         options["spec"] = spec
     return complete(
-        Launch(timeout=timeout), args, options,
+        _PLAIN if timeout is None else Launch(timeout=timeout), args, options,
         input=input, capture_output=capture_output, check=check,
     )  # fmt: skip
 
