@@ -62,7 +62,7 @@ impl Seccomp {
     ///
     /// # Errors
     ///
-    /// An unknown system call, one in both lists, a malformed document, and a list of calls to allow where
+    /// An unknown system call, one in both lists, a malformed document, and a list of calls to allow if
     /// `base` allows every call.
     pub fn adjusted<S: AsRef<str>>(
         profile: Profile,

@@ -43,7 +43,7 @@ use crate::spec::capabilities::{Capability, CapabilitySet};
 pub enum Action {
     /// Ends the process with SIGSYS.
     KillProcess,
-    /// Ends the thread with SIGSYS, and the process where it is the only one.
+    /// Ends the thread with SIGSYS, and with the last thread the process.
     KillThread,
     /// Sends SIGSYS with this value in `si_errno`.
     Trap(u16),
@@ -58,7 +58,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// `EPERM`: docker's answer where a profile names no errno.
+    /// `EPERM`: docker's answer if a profile names no errno.
     pub const REFUSE: Self = Self::Errno(libc::EPERM as u16);
     /// `ENOSYS`: the answer of a kernel that does not have the call.
     pub const UNKNOWN: Self = Self::Errno(libc::ENOSYS as u16);
