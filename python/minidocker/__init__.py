@@ -1,7 +1,8 @@
 """Run a command, or a Python function, in Linux namespaces of its own.
 
-Each name is imported from its module when it is first asked for: pytest imports this package in
-every run, for the sake of `minidocker.pytest_plugin`, and a command line is started often.
+Importing this package imports none of its modules; the first access to a name imports the module
+that defines it. pytest imports the package in every run, because of `minidocker.pytest_plugin`, and
+the command line has to start quickly.
 """
 
 import importlib as _importlib
@@ -137,14 +138,14 @@ if not _TYPE_CHECKING:
 
 
 def load_ipython_extension(ipython: "_InteractiveShell") -> None:
-    """Register the magics: what ``%load_ext minidocker`` calls; see `minidocker.jupyter`."""
+    """Register the magics. ``%load_ext minidocker`` calls this; see `minidocker.jupyter`."""
     from minidocker import jupyter  # noqa: PLC0415 - only a notebook needs it
 
     jupyter.load_ipython_extension(ipython)
 
 
 def unload_ipython_extension(ipython: "_InteractiveShell") -> None:
-    """Take the magics away again: what ``%unload_ext minidocker`` calls."""
+    """Remove the magics. ``%unload_ext minidocker`` calls this."""
     from minidocker import jupyter  # noqa: PLC0415 - only a notebook needs it
 
     jupyter.unload_ipython_extension(ipython)

@@ -1,4 +1,4 @@
-# The compiled half of minidocker: private. Everything public is in the package above it.
+# The compiled half of minidocker. It is private; the package above it has the public names.
 
 import os
 from collections.abc import Sequence
@@ -44,7 +44,8 @@ __all__ = [
 
 __version__: str
 
-# The single system calls (pybind/src/linux.rs). Flags are plain integers; errors are OSError.
+# The system calls of minidocker.linux (pybind/src/linux.rs). Flags are plain integers; errors are
+# OSError.
 
 def unshare(flags: int) -> None: ...
 def setns(fd: int, nstype: int) -> None: ...
@@ -76,11 +77,11 @@ def execv(
 ) -> None: ...
 def waitpid(pid: int, options: int) -> tuple[int, int]: ...
 
-# The namespaces that a process is in (pybind/src/namespaces.rs).
+# The namespaces of a process (pybind/src/namespaces.rs).
 
 def read_namespaces(pid: int | None) -> dict[str, int]: ...
 
-# Containers (pybind/src/container.rs). SpecError and SpawnError are those of the package.
+# Containers (pybind/src/container.rs). They raise the package's SpecError and SpawnError.
 
 @final
 class Confine:
@@ -182,7 +183,7 @@ def hold(fds: Sequence[int]) -> None: ...
 def release(fds: Sequence[int]) -> None: ...
 def register_at_fork() -> None: ...
 
-# What works here (pybind/src/probe.rs).
+# The trials of the doctor (pybind/src/probe.rs).
 
 def probe(
     name: str,

@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions.
+"""The exceptions that minidocker raises.
 
 ::
 
@@ -7,22 +7,22 @@
     ├── SpawnError(OSError)                     the kernel refused; nothing is left behind
     │   ├── CommandNotFound(FileNotFoundError)  the command itself
     │   ├── PathNotFound(FileNotFoundError)     any other path: cwd, a mount source, the root
-    │   ├── NotADirectory(NotADirectoryError)   a path, or a part of one, that is no directory
+    │   ├── NotADirectory(NotADirectoryError)   a path, or a part of one, is not a directory
     │   └── PermissionDenied(PermissionError)
-    ├── CallError                               a function gave neither a value nor an exception
+    ├── CallError                               a function returned no value and raised nothing
     │   ├── CallExited                          it ended the interpreter: sys.exit(), os._exit()
     │   ├── CallKilled                          a signal ended it
     │   ├── CallLimitExceeded                   a resource limit ended it
-    │   ├── CallTimeout(TimeoutError)           the time was up
-    │   ├── CallResultError                     what it gave cannot be brought back
-    │   └── CallFailed                          its exception, as text: with ``result="json"``
-    ├── NotReady(TimeoutError)                  a server, a line or a file did not come in time
-    ├── BrokenContainer(BrokenExecutor)         the container of a task ended: in ``executor.py``
+    │   ├── CallTimeout(TimeoutError)           it ran longer than its timeout
+    │   ├── CallResultError                     its value or exception cannot be transferred
+    │   └── CallFailed                          its exception as text, with ``result="json"``
+    ├── NotReady(TimeoutError)                  a server, a line or a file did not appear in time
+    ├── BrokenContainer(BrokenExecutor)         a task's container ended (in ``executor.py``)
     └── UnsupportedPlatformError(NotImplementedError)
 
-Each but `CallError` is also the built-in exception that `subprocess` raises in its place, so that
-code written for `subprocess` keeps working. All of them can be pickled and copied with all their
-attributes.
+Each class except `CallError` also derives from the built-in exception that `subprocess` raises for
+the same failure, so code written for `subprocess` keeps working. All of them can be pickled and
+copied, and keep their attributes.
 """
 
 from __future__ import annotations
@@ -64,16 +64,16 @@ _short.maxstring = _short.maxother = 60
 
 
 class Error(Exception):
-    """The base of every exception that minidocker itself raises."""
+    """The base class of the exceptions of minidocker."""
 
 
 class SpecError(Error, ValueError):
-    """What was asked for is wrong on any machine; nothing was created.
+    """An option that is wrong on any machine; nothing was created.
 
     Args:
-        args: the reason, one sentence with what to do instead.
-        option: the option that is wrong, by the name of its keyword.
-        value: the value that it had; None where there is none to show.
+        args: the reason and the remedy, in one sentence.
+        option: the keyword of the wrong option.
+        value: the value of the option; None if there is no value to show.
     """
 
     option: str | None
@@ -102,9 +102,10 @@ class SpecError(Error, ValueError):
 
 
 class _Value:
-    """Carries the value of a SpecError, which may be anything, a lambda for one, through pickle.
+    """The value of a SpecError while the exception is pickled.
 
-    What cannot be pickled arrives as its repr: the exception must reach the other process anyway.
+    The value may be any object. One that pickle rejects, such as a lambda, is replaced by its repr,
+    because the exception must reach the other process in any case.
     """
 
     def __init__(self, value: Any) -> None:
@@ -122,13 +123,13 @@ class _Value:
 
 
 class SpawnError(Error, OSError):
-    """The kernel refused a step of starting or entering a container; nothing is left behind.
+    """The kernel refused a step while a container was started or entered; nothing is left behind.
 
     ``errno``, ``strerror`` and ``filename`` are those of :class:`OSError`.
 
     Args:
         args: errno, its text and the file name, as for :class:`OSError`.
-        step: the short name of the step that failed, as :func:`minidocker.explain` has it.
+        step: the short name of the failed step, as :func:`minidocker.explain` shows it.
         hint: one remedy.
         doing: what the step does, in words that follow "cannot".
     """
@@ -151,7 +152,7 @@ class SpawnError(Error, OSError):
     def __str__(self) -> str:
         doing = self._doing or self.step or "start the container"
         parts = [f"cannot {doing}"]
-        # Words such as "mount proc on /proc" name the file already.
+        # A description such as "mount proc on /proc" already names the file.
         if self.filename is not None and _text(self.filename) not in doing.split():
             parts[0] += f" {self.filename!r}"
         if self.errno is not None:
@@ -171,20 +172,20 @@ class PathNotFound(SpawnError, FileNotFoundError):
 
 
 class NotADirectory(SpawnError, NotADirectoryError):
-    """A path that has to be a directory, or a part of a path, is something else."""
+    """A path that must be a directory, or a parent in a path, is not a directory."""
 
 
 class PermissionDenied(SpawnError, PermissionError):
-    """The caller may not do a step, or may not execute the command."""
+    """The caller lacks the permission for a step, or for executing the command."""
 
 
 class CallError(Error):
-    """A function that was called in a container gave neither a value nor an exception.
+    """A function called in a container returned no value and raised no exception.
 
     Args:
-        args: what happened, one sentence.
-        stdout: what it had written to its standard output, where that was captured.
-        stderr: likewise for standard error.
+        args: what happened, in one sentence.
+        stdout: the captured standard output; None if it was not captured.
+        stderr: the captured standard error; None if it was not captured.
     """
 
     stdout: bytes | str | None
@@ -216,10 +217,10 @@ class CallExited(CallError):
 
 
 class CallKilled(CallError):
-    """A signal ended the function: a crash, the kernel short of memory, or somebody's kill(2).
+    """A signal ended the function: a crash, the kernel's OOM killer, or kill(2).
 
     Attributes:
-        signal: its number; see signal(7).
+        signal: the number of the signal; see signal(7).
     """
 
     def __init__(
@@ -233,7 +234,7 @@ class CallLimitExceeded(CallError):
     """The kernel ended the function because a resource limit was reached.
 
     Attributes:
-        limit: which, by its name in getrlimit(2): ``"RLIMIT_CPU"``.
+        limit: the limit, by its name in getrlimit(2): ``"RLIMIT_CPU"``.
     """
 
     def __init__(
@@ -244,10 +245,10 @@ class CallLimitExceeded(CallError):
 
 
 class CallTimeout(CallError, TimeoutError):
-    """The function had not ended when its time was up; its whole container was ended.
+    """The function ran longer than its timeout, and its whole container was ended.
 
     Attributes:
-        timeout: how long it had, in seconds.
+        timeout: the timeout in seconds.
     """
 
     def __init__(
@@ -258,14 +259,14 @@ class CallTimeout(CallError, TimeoutError):
 
 
 class CallResultError(CallError):
-    """What the function gave cannot be brought back: no pickle, no JSON, or larger than allowed."""
+    """The value or exception cannot be transferred: not pickle, not JSON, or too large."""
 
 
 class CallFailed(CallError):
-    """The function raised an exception, of which ``result="json"`` brings back the text alone.
+    """The function raised an exception, and ``result="json"`` transferred its text only.
 
-    The remote traceback is its ``__cause__``. All of it comes from inside, and says what the code
-    inside wants it to say.
+    Its ``__cause__`` is the remote traceback. Everything here comes from the container, so the code
+    inside controls what it says.
 
     Attributes:
         type: the name of the exception's class, with its module.
@@ -275,7 +276,7 @@ class CallFailed(CallError):
     def __init__(
         self,
         *args: object,
-        type: str | None = None,  # noqa: A002 - what everybody calls it
+        type: str | None = None,  # noqa: A002 - the usual name of an exception's class
         message: str | None = None,
         **output: bytes | str | None,
     ) -> None:
@@ -285,14 +286,14 @@ class CallFailed(CallError):
 
 
 class NotReady(Error, TimeoutError):
-    """What is waited for has not come: the time was up, or what should do it has ended.
+    """A server, a line or a file did not appear before the timeout, or its process ended.
 
-    Its text has the output so far.
+    The message contains the output so far.
     """
 
 
 class UnsupportedPlatformError(Error, NotImplementedError):
-    """Namespaces are a thing of Linux. Importing minidocker works elsewhere, running does not."""
+    """This machine does not run Linux: minidocker can be imported here, but runs nothing."""
 
 
 def spawn_error(
@@ -304,16 +305,16 @@ def spawn_error(
     doing: str | None = None,
     command: bool = False,
 ) -> SpawnError:
-    """Return the exception for a step that the kernel refused, of the class that its errno means.
+    """Return the exception for a step that the kernel refused; the errno decides its class.
 
     Args:
         errno: the error number, from :mod:`errno`.
-        filename: the file that the step was about.
+        filename: the file that the step used.
         step: the short name of the step: ``"mount-proc"``.
         hint: one remedy, without a full stop.
-        doing: what was tried, in words that follow "cannot": ``"mount a fresh proc"``.
-        command: whether the step is the execution of the command itself, so that "no such file" is
-            a :class:`CommandNotFound`.
+        doing: what the step does, in words that follow "cannot": ``"mount a fresh proc"``.
+        command: whether the step executes the command itself, which makes ``ENOENT`` a
+            :class:`CommandNotFound`.
     """
     chosen: type[SpawnError]
     match errno:
@@ -331,13 +332,13 @@ def spawn_error(
     return chosen(*arguments, filename, step=step, hint=hint, doing=doing)
 
 
-# The engine's names of options that have another name in Python.
+# The engine's name of an option -> its name in Python, where the two differ.
 _OPTIONS = {
     "groups": "extra_groups",
     "new_session": "start_new_session",
     "working_directory": "cwd",
 }
-# What the engine advises in neutral words, as Python writes it.
+# How Python writes each setting that a remedy of the engine names.
 _SETTINGS = {
     "new-namespace": "{neutral}: NamespaceOptions.with_{name}()",
     "shared-namespace": "{neutral}: NamespaceOptions.all().without_{name}()",
@@ -355,9 +356,9 @@ def spec_error(
     Args:
         option: the engine's name of the option.
         value: the value, if it is a flag or a word.
-        shown: any other value as text.
-        reason: why that cannot be.
-        remedy: one thing to do about it.
+        shown: any other value, as text.
+        reason: why the engine refused it.
+        remedy: one thing to do instead.
     """
     given = value if shown is None else _Shown(shown)
     return SpecError(f"{reason}. {remedy}", option=_OPTIONS.get(option, option), value=given)
@@ -370,7 +371,7 @@ def spelled(text: str, setting: str, neutral: str, about: str | None) -> str:
         text: a sentence with ``{}`` where the setting goes.
         setting: the name of the setting; one that ``_SETTINGS`` lacks keeps its neutral words.
         neutral: the setting in the engine's words.
-        about: the kind of namespace or the option that the setting is about.
+        about: the kind of namespace, or the option, that the setting changes.
     """
     name = _OPTIONS.get(about or "", about)
     spelling = _SETTINGS.get(setting, "{neutral}").format(neutral=neutral, name=name)
@@ -379,7 +380,7 @@ def spelled(text: str, setting: str, neutral: str, about: str | None) -> str:
 
 
 class _Shown(str):
-    """A value that the engine has already put in words: its repr is itself."""
+    """A value that the engine has formatted: its repr is its text."""
 
     __slots__ = ()
 
@@ -388,7 +389,7 @@ class _Shown(str):
 
 
 def unknown_option(name: str, value: Any, known: Iterable[str]) -> SpecError:
-    """Return the exception for a keyword that is no option, with the nearest one that is."""
+    """Return the exception for an unknown keyword; it suggests the most similar option."""
     options = sorted(known)
     nearest = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     advice = f"did you mean {nearest[0]!r}?" if nearest else f"the options are {', '.join(options)}"

@@ -1,7 +1,7 @@
 """`run` and `create_subprocess_exec` for asyncio, with the meaning of `asyncio.subprocess`.
 
-A container's end is told to the event loop by a pidfd: no thread, no handler of SIGCHLD.
-Cancelling, a timeout or any other exception in `run` ends the whole container and reaps it.
+The event loop watches a pidfd for the end of a container, without a thread or a SIGCHLD handler.
+A cancellation, a timeout or any other exception in `run` ends the whole container and reaps it.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ __all__ = ["create_subprocess_exec", "create_subprocess_shell", "run"]
 
 _LIMIT = 2**16
 _CHUNK = 2**16
-# How soon to look again when another thread is just reaping the process.
+# Seconds until the next poll while another thread reaps the process.
 _AGAIN = 0.001
-# What asyncio's streams, which carry bytes, have no use for.
+# asyncio's streams carry bytes, so these keywords are refused.
 _TEXT = ("text", "universal_newlines", "encoding", "errors")
 
 
 class _Transport(asyncio.base_subprocess.BaseSubprocessTransport):
-    """asyncio's transport, around a `Popen` of this package."""
+    """asyncio's transport for a `Popen` of this package."""
 
     _loop: asyncio.AbstractEventLoop
     _proc: Popen[bytes]
@@ -62,17 +62,17 @@ class _Transport(asyncio.base_subprocess.BaseSubprocessTransport):
         )
         try:
             self._pidfd = os.pidfd_open(self._proc.pid)
-            self._loop.add_reader(self._pidfd, self._look)
+            self._loop.add_reader(self._pidfd, self._reap)
         except BaseException:
             self._proc._end()
             self._close_pidfd()
             raise
 
-    def _look(self) -> None:
-        """The process has ended: reap it and tell the protocol."""
+    def _reap(self) -> None:
+        """Reap the process, which has ended, and notify the protocol."""
         returncode = self._proc.poll()
         if returncode is None:
-            self._loop.call_later(_AGAIN, self._look)
+            self._loop.call_later(_AGAIN, self._reap)
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
             self._close_pidfd()
@@ -80,7 +80,7 @@ class _Transport(asyncio.base_subprocess.BaseSubprocessTransport):
             self._process_exited(returncode)
 
     def are_pipes_connected(self) -> bool:
-        """Whether every pipe has its transport, which only then can be closed."""
+        """Return whether every pipe has its transport; only then can this one be closed."""
         return all(pipe is not None for pipe in self._pipes.values())
 
     def _close_pidfd(self) -> None:
@@ -105,12 +105,16 @@ async def create_subprocess_exec(
         *args: its arguments.
         stdin: as for `subprocess.Popen`; ``PIPE`` makes it an `asyncio.StreamWriter`.
         stdout: as for `subprocess.Popen`; ``PIPE`` makes it an `asyncio.StreamReader`.
-        stderr: likewise.
-        limit: how many bytes a reader buffers.
+        stderr: as for ``stdout``.
+        limit: the size of a reader's buffer, in bytes.
         **options: the keywords of `Popen`, ``spec`` and the fields of `Spec`.
 
+    Returns:
+        the running process, an `asyncio.subprocess.Process`.
+
     Raises:
-        SpecError: wrong on any machine, ``text`` and its like included: asyncio's streams carry
+        SpecError: an option is wrong on any machine; nothing was created. ``text``, ``encoding``,
+            ``errors`` and ``universal_newlines`` are refused, because asyncio's streams carry
             bytes.
         SpawnError: the kernel refused a step; nothing is left.
     """
@@ -126,7 +130,20 @@ async def create_subprocess_shell(
     limit: int = _LIMIT,
     **options: Unpack[StreamlessOptions],
 ) -> asyncio.subprocess.Process:
-    """Run a line of shell in a new container, as `asyncio.create_subprocess_shell` does."""
+    """Start a shell command in a new container, as `asyncio.create_subprocess_shell` does.
+
+    Args:
+        cmd: the command line that ``/bin/sh -c`` runs.
+        stdin: as for `create_subprocess_exec`.
+        stdout: as for `create_subprocess_exec`.
+        stderr: as for `create_subprocess_exec`.
+        limit: the size of a reader's buffer, in bytes.
+        **options: the keywords of `Popen`, ``spec`` and the fields of `Spec`.
+
+    Raises:
+        SpecError: an option is wrong on any machine; nothing was created.
+        SpawnError: the kernel refused a step; nothing is left.
+    """
     streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
     return await _create(cmd, True, limit, {**streams, **options})
 
@@ -136,7 +153,7 @@ async def _create(
 ) -> asyncio.subprocess.Process:
     for name in _TEXT:
         if options.get(name):
-            reason = "the streams of asyncio carry bytes: decode them, or use minidocker.aio.run"
+            reason = "asyncio's streams carry bytes: decode them, or use minidocker.aio.run"
             raise SpecError(reason, option=name, value=options[name])
     loop = asyncio.get_running_loop()
     protocol = asyncio.subprocess.SubprocessStreamProtocol(limit=limit, loop=loop)
@@ -156,7 +173,7 @@ async def _create(
     try:
         await connected
     except BaseException:
-        # The pipes are still being connected; whichever are not yet would be afterwards.
+        # The event loop still connects the pipes, so _end() has to wait for it.
         await _end(transport)
         raise
     return asyncio.subprocess.Process(transport, protocol, loop)
@@ -193,11 +210,25 @@ async def run(
 
     Cancelling the task that awaits it ends the whole container and reaps it.
 
+    Args:
+        args: the command: a sequence of arguments, or with ``shell=True`` a string.
+        spec: the container; a field of `Spec` given as a keyword overrides that one field.
+        input: the standard input of the command, bytes or text.
+        capture_output: whether to collect standard output and standard error.
+        timeout: seconds until the whole container is ended.
+        check: whether a return code other than 0 raises an exception.
+        text: whether the output is decoded, as for `subprocess.run`.
+        universal_newlines: the older name of ``text``.
+        encoding: the encoding of input and output.
+        errors: how errors of encoding and decoding are handled.
+        shell: whether ``/bin/sh -c`` runs ``args``.
+        **options: the keywords of `subprocess.Popen` and the fields of `Spec`.
+
     Raises:
-        SpecError: wrong on any machine; nothing was created.
+        SpecError: an option is wrong on any machine; nothing was created.
         SpawnError: the kernel refused a step; nothing is left.
-        subprocess.TimeoutExpired: the time was up; with the output so far.
-        subprocess.CalledProcessError: with ``check``.
+        subprocess.TimeoutExpired: the timeout expired; the exception has the output so far.
+        subprocess.CalledProcessError: the return code is not 0, and ``check`` is true.
     """
     if input is not None:
         if options.get("stdin") is not None:
@@ -251,7 +282,7 @@ async def _communicate(
     async def feed() -> None:
         if process.stdin is None:
             return
-        # A command that does not want its input to the end is no error, as in subprocess.
+        # As in subprocess, it is not an error if the command does not read all of its input.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             process.stdin.write(data or b"")
             await process.stdin.drain()
@@ -274,7 +305,7 @@ async def _communicate(
 async def _end(transport: _Transport) -> None:
     """End the whole container and reap it, even if this task is cancelled once more.
 
-    The pipes are the transport's to close: their descriptors are in the event loop.
+    The transport closes the pipes, because the event loop watches their descriptors.
     """
     popen = transport._proc
 
@@ -288,7 +319,7 @@ async def _end(transport: _Transport) -> None:
             await (asyncio.sleep(0) if ending.done() else asyncio.shield(ending))
     ending.result()
     transport.close()
-    # The pipes close in the loop's next round, which may be its last.
+    # The transport closes the pipes in the next iteration of the loop, which may be its last.
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 

@@ -1,7 +1,7 @@
-"""The system calls that containers are made of, one by one.
+"""The system calls that make a container, one function each.
 
-They do what their manual pages say to the **calling** process (or thread), nothing more and nothing
-less, and take the parameter names of the manual pages as keywords::
+Each does to the **calling** process (or thread) exactly what its manual page says, and takes the
+manual page's parameter names as keywords::
 
     from minidocker import linux
     from minidocker.linux import CloneFlags
@@ -13,17 +13,17 @@ less, and take the parameter names of the manual pages as keywords::
         linux.execv("/bin/hostname", ["hostname"])
     linux.waitpid(pid).returncode
 
-Every call raises :class:`OSError` with ``errno``, of the subclass that Python has for it
-(:class:`PermissionError`, :class:`FileNotFoundError`, …), and with ``filename`` where the call is
-about a path. A note on the exception shows the call with its arguments and, for the failures that
-people meet most, what to do.
+A call that fails raises :class:`OSError` with ``errno``, in the subclass that Python has for that
+errno (:class:`PermissionError`, :class:`FileNotFoundError`, …). ``filename`` is set if the call
+takes a path. A note on the exception shows the call with its arguments and, for common failures,
+the remedy.
 
 Paths and strings are :class:`str` (encoded with ``surrogateescape``, as :func:`os.fsencode` does),
-:class:`bytes` or :class:`os.PathLike`; one with a NUL in it is a :class:`ValueError`. Calls that
-may wait let other threads run.
+:class:`bytes` or :class:`os.PathLike`; one that contains a NUL raises :class:`ValueError`. A call
+that may block lets other threads run.
 
-To run something in a container use :func:`minidocker.run`: it does all of this in a new process,
-and changes nothing in yours.
+To run a command in a container use :func:`minidocker.run`. It makes these calls in a new process
+and changes nothing in the calling one.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ else:
     class _Absent:
         def __getattr__(self, name: str) -> object:
             raise UnsupportedPlatformError(
-                f"{name} is a system call of Linux, and this is {sys.platform}: "
-                "use a Linux machine, a virtual one or WSL 2"
+                f"{name} is a Linux system call, and this machine runs {sys.platform}: "
+                "use Linux, a virtual machine or WSL 2"
             )
 
     _core = _Absent()
@@ -87,18 +87,18 @@ class _HasFileno(Protocol):
 
 
 class WaitResult(NamedTuple):
-    """What :func:`waitpid` tells: the tuple of :func:`os.waitpid`, with the meaning at hand."""
+    """The result of :func:`waitpid`: the tuple of :func:`os.waitpid`, and ``returncode``."""
 
     pid: int
-    """The child that changed state; 0 where ``WNOHANG`` was given and none did."""
+    """The child that changed state; 0 if ``WNOHANG`` was given and no child did."""
     status: int
-    """The wait status, as ``os.WIFEXITED()`` and its like read it."""
+    """The wait status, for ``os.WIFEXITED()`` and the related functions."""
 
     @property
     def returncode(self) -> int | None:
-        """Return the exit status, or minus the signal that ended the child, as subprocess tells it.
+        """Return the exit status, or minus the number of the signal that ended the child.
 
-        None for a child that has not ended: nothing to wait for yet, or stopped, or continued.
+        None if no child has ended: none changed state, or one was stopped or continued.
         """
         if self.pid == 0 or os.WIFSTOPPED(self.status) or os.WIFCONTINUED(self.status):
             return None
@@ -110,22 +110,22 @@ def unshare(flags: int) -> None:
 
     See unshare(2).
 
-    A new PID or time namespace is for the children made afterwards: the caller itself stays.
+    Only children created later enter a new PID or time namespace; the caller stays in its own.
 
-    ``NEWUSER`` is ``EINVAL`` in a process with more than one thread. The threads of a process share
-    memory, and with it whatever one of them may do, so all of them have to be in one user namespace
-    (the flag implies ``CLONE_THREAD``), and the kernel does not move one thread out. A Jupyter
-    kernel always has several threads, and so has whoever imported numpy: call it in the child of
-    a :func:`fork`, which has just one.
+    ``NEWUSER`` fails with ``EINVAL`` in a process with more than one thread. Threads share their
+    memory and so their privileges; all of them must be in the same user namespace (the flag implies
+    ``CLONE_THREAD``), and the kernel does not move a single thread. A Jupyter kernel always has
+    several threads, and so has a process that imported numpy: call this in the child of a
+    :func:`fork`, which has one thread.
 
     Args:
-        flags: :class:`CloneFlags` to make new.
+        flags: the :class:`CloneFlags` of the new namespaces.
 
     Raises:
-        PermissionError: without ``CAP_SYS_ADMIN``. ``NEWUSER`` needs none, and gives it for every
-            other flag of the same call.
-        OSError: ``EINVAL`` for unknown flags or more than one thread, see above; ``ENOSPC`` where
-            ``/proc/sys/user/max_*_namespaces`` or the depth of nesting is reached.
+        PermissionError: the caller lacks ``CAP_SYS_ADMIN``. ``NEWUSER`` does not need it, and
+            grants it for the other flags of the same call.
+        OSError: ``EINVAL`` for unknown flags or more than one thread (see above); ``ENOSPC`` if the
+            limit in ``/proc/sys/user/max_*_namespaces`` or the depth of nesting is reached.
     """
     _call(_core.unshare, flags)
 
@@ -136,15 +136,16 @@ def setns(fd: int | _HasFileno, nstype: int = 0) -> None:
     See setns(2).
 
     Args:
-        fd: an open ``/proc/PID/ns/*`` file, or a pidfd; a number or anything with ``fileno()``.
-        nstype: for a namespace file the kind that it has to be, 0 for any; for a pidfd the
+        fd: an open ``/proc/PID/ns/*`` file, or a pidfd; an int or an object with ``fileno()``.
+        nstype: for a namespace file its expected kind, or 0 for any kind; for a pidfd the
             :class:`CloneFlags` of all namespaces to join.
 
     Raises:
-        PermissionError: without ``CAP_SYS_ADMIN`` in the user namespace that owns the one to join,
-            or for a user namespace that the caller is in already or has left.
-        OSError: ``EINVAL`` for a descriptor of something else, or for a user or mount namespace in
-            a process with more than one thread (see :func:`unshare`); ``EBADF`` for a closed one.
+        PermissionError: the caller lacks ``CAP_SYS_ADMIN`` in the user namespace to join, or in the
+            one that owns the namespace to join.
+        OSError: ``EINVAL`` for another kind of descriptor, for the user namespace that the caller
+            is already in, or for a user or mount namespace in a process with more than one thread
+            (see :func:`unshare`); ``EBADF`` for a closed descriptor.
     """
     _call(_core.setns, fd if isinstance(fd, int) else fd.fileno(), nstype)
 
@@ -154,12 +155,12 @@ def chroot(path: StrOrBytesPath) -> None:
 
     See chroot(2).
 
-    The working directory stays where it was, and the old root stays mounted: root inside can
-    get out again. :func:`pivot_root` is what confines.
+    The working directory does not change, and the old root stays mounted, so a process with
+    ``CAP_SYS_CHROOT`` can escape. :func:`pivot_root` prevents that.
 
     Raises:
-        PermissionError: without ``CAP_SYS_CHROOT``.
-        OSError: as for any path, with ``filename``.
+        PermissionError: the caller lacks ``CAP_SYS_CHROOT``.
+        OSError: the path does not resolve to a directory; with ``filename``.
     """
     _call(_core.chroot, path)
 
@@ -170,7 +171,7 @@ def chdir(path: StrOrBytesPath) -> None:
     See chdir(2).
 
     Raises:
-        OSError: as for any path, with ``filename``.
+        OSError: the path does not resolve to a directory; with ``filename``.
     """
     _call(_core.chdir, path)
 
@@ -182,28 +183,29 @@ def mount(
     mountflags: int = 0,
     data: str | bytes | None = None,
 ) -> None:
-    """Mount a file system, bind a directory elsewhere, or change a mount.
+    """Mount a file system, bind a file or directory, or change a mount.
 
     See mount(2).
 
     Args:
-        source: a device, a directory to bind, or any name for file systems that have none.
-        target: where it is to be seen.
-        filesystemtype: ``"proc"``, ``"tmpfs"``, …, None for ``BIND``, ``MOVE`` and changes.
+        source: a device, a file or directory to bind, or any name for a file system without a
+            device.
+        target: the mount point.
+        filesystemtype: ``"proc"``, ``"tmpfs"``, …; None for ``BIND``, ``MOVE`` and changes.
         mountflags: :class:`MountFlags`.
         data: options of the file system: ``"size=16m,mode=755"``.
 
     Raises:
-        PermissionError: without ``CAP_SYS_ADMIN`` in the user namespace that owns the mount
-            namespace, or for a file system that may not be mounted there.
-        OSError: with ``target`` as ``filename``; what is missing may be ``source`` all the same,
-            which the kernel does not tell apart.
+        PermissionError: the caller lacks ``CAP_SYS_ADMIN`` in the user namespace that owns the
+            mount namespace, or the file system may not be mounted there.
+        OSError: with ``target`` as ``filename``. For ``ENOENT`` the missing path may also be
+            ``source``; the kernel does not distinguish the two.
     """
     _call(_core.mount, source, target, filesystemtype, mountflags, data)
 
 
 def umount2(target: StrOrBytesPath, flags: int = 0) -> None:
-    """Unmount what is mounted at ``target``.
+    """Unmount the topmost mount at ``target``.
 
     See umount2(2).
 
@@ -212,8 +214,8 @@ def umount2(target: StrOrBytesPath, flags: int = 0) -> None:
         flags: :class:`UmountFlags`.
 
     Raises:
-        OSError: with ``filename``; ``EBUSY`` while it is in use, ``EINVAL`` where nothing is
-            mounted or the mount came locked with a less privileged mount namespace.
+        OSError: with ``filename``; ``EBUSY`` if the mount is in use; ``EINVAL`` if ``target`` is
+            not a mount point, or if the mount is locked (mount_namespaces(7)).
     """
     _call(_core.umount2, target, flags)
 
@@ -223,16 +225,18 @@ def pivot_root(new_root: StrOrBytesPath, put_old: StrOrBytesPath) -> None:
 
     See pivot_root(2).
 
-    The old root is then at ``put_old``, to be unmounted. ``pivot_root(".", ".")`` in the new root
-    puts the old one on top of it, and ``umount2(".", UmountFlags.DETACH)`` takes it away.
+    The old root moves to ``put_old``, where the caller unmounts it. ``pivot_root(".", ".")`` in the
+    new root stacks the old one on top of it, and ``umount2(".", UmountFlags.DETACH)`` removes it.
 
     Args:
         new_root: the mount point that becomes ``/``.
-        put_old: a directory at or below it.
+        put_old: a directory at or below ``new_root``.
 
     Raises:
-        OSError: with ``new_root`` as ``filename``; ``EINVAL`` where it is no mount point, or its
-            parent mount is shared; ``EBUSY`` where it is on the root's own mount.
+        PermissionError: the caller lacks ``CAP_SYS_ADMIN`` in the user namespace that owns the
+            mount namespace.
+        OSError: with ``new_root`` as ``filename``; ``EINVAL`` if it is not a mount point, or if its
+            parent mount is shared; ``EBUSY`` if it is on the mount of the current root.
     """
     _call(_core.pivot_root, new_root, put_old)
 
@@ -268,7 +272,7 @@ def setdomainname(name: str | bytes) -> None:
 
 
 def getpid() -> int:
-    """Return the caller's process id, as its own PID namespace has it.
+    """Return the caller's process id in its own PID namespace.
 
     See getpid(2).
     """
@@ -276,7 +280,7 @@ def getpid() -> int:
 
 
 def getppid() -> int:
-    """Return the process id of the parent, 0 where it is outside the PID namespace.
+    """Return the parent's process id, or 0 if the parent is outside the PID namespace.
 
     See getppid(2).
     """
@@ -284,7 +288,7 @@ def getppid() -> int:
 
 
 def getuid() -> int:
-    """Return the real user id, 65534 (the overflow id) without a map in the user namespace.
+    """Return the real user id, or 65534 (the overflow id) if the user namespace does not map it.
 
     See getuid(2).
     """
@@ -292,7 +296,7 @@ def getuid() -> int:
 
 
 def getgid() -> int:
-    """Return the real group id, 65534 (the overflow id) without a map in the user namespace.
+    """Return the real group id, or 65534 (the overflow id) if the user namespace does not map it.
 
     See getgid(2).
     """
@@ -300,69 +304,71 @@ def getgid() -> int:
 
 
 def setuid(uid: int) -> None:
-    """Set the user ids of the calling process, all threads of it.
+    """Set the user ids of all threads of the calling process.
 
     See setuid(2).
 
-    Without ``CAP_SETUID`` only the effective one, to the real or the saved one.
+    Without ``CAP_SETUID`` it sets the effective user id only, to the real or the saved one.
 
     Raises:
-        PermissionError: for any other id without that capability.
+        PermissionError: the caller lacks ``CAP_SETUID``, and ``uid`` is another id.
         OSError: ``EINVAL`` for an id that the user namespace does not map.
-        OverflowError: for a number that is no 32-bit id.
+        OverflowError: ``uid`` does not fit into 32 bits.
     """
     _call(_core.setuid, uid)
 
 
 def setgid(gid: int) -> None:
-    """Set the group ids of the calling process, all threads of it.
+    """Set the group ids of all threads of the calling process.
 
     See setgid(2).
 
-    Supplementary groups stay; :func:`os.setgroups` drops them. Do both before :func:`setuid`.
+    Supplementary groups do not change; :func:`os.setgroups` drops them. Do both before
+    :func:`setuid`.
 
     Raises:
-        PermissionError: for an id that is not one's own without ``CAP_SETGID``.
+        PermissionError: the caller lacks ``CAP_SETGID``, and ``gid`` is neither its real nor its
+            saved id.
         OSError: ``EINVAL`` for an id that the user namespace does not map.
-        OverflowError: for a number that is no 32-bit id.
+        OverflowError: ``gid`` does not fit into 32 bits.
     """
     _call(_core.setgid, gid)
 
 
 def fork() -> int:
-    """Make a copy of the calling process with this thread only.
+    """Make a copy of the calling process that has the calling thread only.
 
     See fork(2).
 
-    It is :func:`os.fork`: the interpreter's own at-fork functions run on both sides, without which
-    the child could not go on in Python.
+    It is :func:`os.fork`, because the child can run Python only after the interpreter's own at-fork
+    functions.
 
     Returns:
-        the pid of the child, and 0 in the child.
+        the pid of the child in the parent, and 0 in the child.
 
     Raises:
-        OSError: ``EAGAIN`` where a limit of processes is reached; ``ENOMEM``, also where PID 1 of
-            the PID namespace that :func:`unshare` made for children has ended.
+        OSError: ``EAGAIN`` if a limit on the number of processes is reached; ``ENOMEM`` if there is
+            no memory, or if PID 1 of the PID namespace that :func:`unshare` made has ended.
     """
     if not hasattr(os, "fork"):
-        raise UnsupportedPlatformError(f"there is no fork on {sys.platform}: use a Linux machine")
+        raise UnsupportedPlatformError(f"{sys.platform} has no fork(2): use Linux")
     return os.fork()
 
 
 def execv(pathname: StrOrBytesPath, argv: Sequence[StrOrBytesPath]) -> None:
-    """Replace the program of the calling process. It returns only by an exception.
+    """Replace the program of the calling process; return only by an exception.
 
     See exec(3).
 
-    Buffered output is not flushed, as with :func:`os.execv`; the environment stays the same.
+    As with :func:`os.execv`, buffered output is not flushed. The environment does not change.
 
     Args:
-        pathname: the program; ``PATH`` is not searched.
-        argv: all arguments, the first of which is the program's name for itself.
+        pathname: the path of the program; ``PATH`` is not searched.
+        argv: all arguments, beginning with ``argv[0]``, the program's own name.
 
     Raises:
-        ValueError: for an empty ``argv``.
-        OSError: with ``filename``.
+        ValueError: ``argv`` is empty.
+        OSError: the program cannot be executed; with ``filename``.
     """
     if len(argv) == 0:
         raise ValueError("argv is empty: its first item is the program's own name")
@@ -375,15 +381,16 @@ def waitpid(pid: int, options: int = 0) -> WaitResult:
     See waitpid(2).
 
     Args:
-        pid: a child, -1 for any, 0 for any of the caller's process group, -N for any of group N.
+        pid: the pid of a child; -1 for any child, 0 for any child in the caller's process group,
+            -N for any child in process group N.
         options: ``os.WNOHANG``, ``os.WUNTRACED``, ``os.WCONTINUED``.
 
     Returns:
-        pid and status, as :func:`os.waitpid`, and ``.returncode`` as in subprocess. A signal
-        handler that raises ends the wait.
+        pid and status, as from :func:`os.waitpid`, with ``.returncode`` as in `subprocess`. An
+        exception from a signal handler ends the wait.
 
     Raises:
-        ChildProcessError: where the caller has no such child.
+        ChildProcessError: the caller has no such child.
     """
     return WaitResult(*_call(_core.waitpid, pid, options))
 
@@ -396,7 +403,10 @@ _NEEDS_ADMIN = (
     "process first"
 )
 _64_BYTES = "a name has at most 64 bytes"
-_NO_ID = "the user namespace has no such id: write /proc/PID/uid_map and gid_map from outside first"
+_NO_ID = (
+    "the user namespace does not map this id: write /proc/PID/uid_map and gid_map from outside "
+    "first"
+)
 
 _REMEDIES = {
     ("unshare", errno.EPERM): (
@@ -409,11 +419,12 @@ _REMEDIES = {
     ),
     ("unshare", errno.ENOSPC): "raise the limit in /proc/sys/user/max_*_namespaces",
     ("setns", errno.EPERM): (
-        "join the user namespace that owns this one first, and none that the caller is in already"
+        "first join the user namespace that owns this one; the caller cannot join a user "
+        "namespace again that it left"
     ),
     ("setns", errno.EINVAL): (
-        "fd has to be a namespace of kind nstype, or a pidfd with nstype; and a user or mount "
-        "namespace cannot be joined by one thread of several: call it in the child of a fork"
+        "fd must be a namespace of kind nstype, or a pidfd with nstype; a process with several "
+        "threads cannot join a user or mount namespace: call setns in the child of a fork"
     ),
     ("chroot", errno.EPERM): (
         "it needs CAP_SYS_CHROOT; as a plain user call unshare(CloneFlags.NEWUSER) first"
@@ -425,33 +436,35 @@ _REMEDIES = {
     ("mount", errno.ENOENT): "either source or target does not exist",
     ("mount", errno.ENODEV): "the kernel has no such file system; /proc/filesystems lists them",
     ("mount", errno.EINVAL): (
-        "source may not be bound (add MountFlags.REC where mounts below it are locked), or target "
-        "is no mount point, or data has an unknown option"
+        "source cannot be bound (add MountFlags.REC if mounts below it are locked), target is not "
+        "a mount point, or data has an unknown option"
     ),
     ("umount2", errno.EPERM): _NEEDS_ADMIN,
-    ("umount2", errno.EINVAL): "target is no mount point of this namespace, or is locked in it",
-    ("umount2", errno.EBUSY): "something uses it still: end that, or pass UmountFlags.DETACH",
+    ("umount2", errno.EINVAL): "target is not a mount point of this namespace, or it is locked",
+    ("umount2", errno.EBUSY): (
+        "the mount is in use: end the processes that use it, or pass UmountFlags.DETACH"
+    ),
     ("pivot_root", errno.EPERM): _NEEDS_ADMIN,
     ("pivot_root", errno.EINVAL): (
-        "new_root has to be a mount point (bind it onto itself), put_old at or below it, and the "
-        "mounts private (MountFlags.REC | MountFlags.PRIVATE on /)"
+        "new_root must be a mount point (bind it onto itself), put_old must be at or below it, and "
+        "the mounts must be private (MountFlags.REC | MountFlags.PRIVATE on /)"
     ),
     ("pivot_root", errno.EBUSY): "new_root is on the mount of the root: bind it onto itself first",
     ("sethostname", errno.EPERM): _NEEDS_ADMIN,
     ("sethostname", errno.EINVAL): _64_BYTES,
     ("setdomainname", errno.EPERM): _NEEDS_ADMIN,
     ("setdomainname", errno.EINVAL): _64_BYTES,
-    ("setuid", errno.EPERM): "only with CAP_SETUID can a process become another user",
+    ("setuid", errno.EPERM): "a process needs CAP_SETUID to become another user",
     ("setuid", errno.EINVAL): _NO_ID,
-    ("setgid", errno.EPERM): "only with CAP_SETGID can a process become another group",
+    ("setgid", errno.EPERM): "a process needs CAP_SETGID to change to another group",
     ("setgid", errno.EINVAL): _NO_ID,
-    ("execv", errno.ENOENT): "the program, or the interpreter that it names, does not exist",
+    ("execv", errno.ENOENT): "the program, or the interpreter in its #! line, does not exist",
     (
         "execv",
         errno.EACCES,
-    ): "it has to be a regular file with its x bit set, on a mount without NOEXEC",
-    ("execv", errno.ENOEXEC): "it is no program: a script begins with #! and its interpreter",
-    ("waitpid", errno.ECHILD): "the caller has no such child, or has waited for it already",
+    ): "it must be a regular file with the x bit set, on a mount without NOEXEC",
+    ("execv", errno.ENOEXEC): "it is not a program: begin a script with #! and its interpreter",
+    ("waitpid", errno.ECHILD): "the caller has no such child, or has already waited for it",
 }
 
 

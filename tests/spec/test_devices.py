@@ -67,11 +67,11 @@ def test_the_command_line_has_it():
     [
         ("/dev/zero", "give a list"),
         ([3], "it is a int"),
-        (["/dev/zero:/dev/a:/dev/b"], "with colons between"),
-        (["/dev/zero::rwm"], "with colons between"),
+        (["/dev/zero:/dev/a:/dev/b"], "it has the wrong form"),
+        (["/dev/zero::rwm"], "it has the wrong form"),
         (["/dev/zero:/dev/nil:r"], "control group"),
         (["/dev/no-such-device"], "No such file"),
-        (["/etc/passwd"], "is no device"),
+        (["/etc/passwd"], "is not a device"),
         (["/dev/zero:relative"], "relative"),
     ],
 )

@@ -347,7 +347,7 @@ def test_a_tmpfs_can_be_a_mount_as_well():
     [
         ({"target": 3, "source": "/"}, "give a path"),
         ({"target": "/mnt", "type": "bnid"}, "did you mean 'bind'"),
-        ({"target": "/mnt", "type": "volume", "source": "x"}, "there are bind, tmpfs"),
+        ({"target": "/mnt", "type": "volume", "source": "x"}, "the types are bind, tmpfs"),
         ({"target": "/mnt"}, "a bind needs a source, or content"),
         ({"target": "/mnt", "source": "/", "content": "x"}, "give one"),
         ({"target": "/mnt", "type": "tmpfs", "content": "x"}, "give one"),
@@ -357,7 +357,7 @@ def test_a_tmpfs_can_be_a_mount_as_well():
         ({"target": "/mnt", "source": "/", "mode": 0o755}, "a mode is for a tmpfs"),
         ({"target": "/mnt", "source": "/", "upper": "/x"}, "upper is for a mount of type overlay"),
         ({"target": "/mnt", "type": "tmpfs", "size": "64q"}, "'64m'"),
-        ({"target": "/mnt", "type": "tmpfs", "size": 0}, "is no size"),
+        ({"target": "/mnt", "type": "tmpfs", "size": 0}, "is not a size"),
         ({"target": "/mnt", "type": "tmpfs", "mode": "755"}, "0o755"),
         ({"target": "/mnt", "source": "/", "read_only": "yes"}, "not True or False"),
         ({"target": "/mnt", "content": 3}, "give bytes or a str"),

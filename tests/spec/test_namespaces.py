@@ -93,7 +93,7 @@ def test_a_value_cannot_be_changed():
 
 @pytest.mark.parametrize("value", [1, 0, None, "yes"])
 def test_only_true_and_false_say_whether_a_namespace_is_new(value):
-    with pytest.raises(SpecError, match="neither True") as caught:
+    with pytest.raises(SpecError, match="it is not a bool") as caught:
         NamespaceOptions(uts=value)
     assert (caught.value.option, caught.value.value) == ("uts", value)
 

@@ -1,1 +1,1 @@
-"""What is asked for: pure data, checked where it is wrong on any machine."""
+"""The request as pure data; it refuses what is wrong on any machine."""

@@ -1,4 +1,4 @@
-"""Names of users and groups, as the inside knows them."""
+"""The ids of users and groups, looked up in the container's own files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NO_ID = 2**32 - 1
-"""(gid_t) -1, which means nobody."""
+"""(uid_t) -1: the system calls take it as "do not change this id"."""
 
 
 _Path = str | os.PathLike[str]
@@ -31,21 +31,21 @@ def resolve(
     Args:
         user: an id, a name, or ``"user:group"``.
         group: an id or a name.
-        entered: the pid of a container whose files the names are looked up in.
-        rootfs: the directory that will be the container's root, where they are looked up otherwise.
+        entered: the pid of the container to enter; names are looked up in its files.
+        rootfs: the container's future root; names are looked up there if ``entered`` is None.
 
     Raises:
-        SpecError: ``"user:group"`` and another ``group``; a name that does not exist inside; a
-            number that is too large.
+        SpecError: both ``"user:group"`` and ``group`` are given, a name does not exist inside, or a
+            number is too large.
     """
     if isinstance(user, str):
         name, colon, rest = user.partition(":")
         if colon:
             if group is not None:
-                reason = f"the group is {group!r} too: give it once"
+                reason = f"the option group is also given, as {group!r}: name the group once"
                 raise SpecError(reason, option="user", value=user)
             if not name or not rest:
-                reason = "a part of it is empty: give user:group, or the user alone"
+                reason = "the user or the group is empty: give user:group, or the user alone"
                 raise SpecError(reason, option="user", value=user)
             user, group = name, rest
         user = _number("user", user)
@@ -59,14 +59,14 @@ def resolve(
 
 
 def ids(user: int | str | None, *, rootfs: _Path | None = None) -> tuple[int | None, int | None]:
-    """Return the ids of a `Spec`'s user, and of the group that it may name.
+    """Return the uid of a `Spec`'s user, and the gid of the group if ``user`` names one.
 
     Args:
         user: an id, a name, or ``"user:group"``.
-        rootfs: the directory that will be the container's root, where names are looked up.
+        rootfs: the container's future root; names are looked up there.
 
     Raises:
-        SpecError: a name that does not exist inside.
+        SpecError: a name does not exist inside.
     """
     own, group = resolve(user, None, entered=None, rootfs=rootfs)
     return (
@@ -93,12 +93,12 @@ def named_groups(extra_groups: Any, *, entered: int | None, rootfs: _Path | None
     """Return ``extra_groups`` for `subprocess.Popen`, which looks up names in the caller's files.
 
     Args:
-        extra_groups: ids and names, as the user gave them.
-        entered: the pid of a container whose files the names are looked up in instead.
-        rootfs: the directory that will be the container's root, likewise.
+        extra_groups: the ids and names that the caller gave.
+        entered: the pid of the container to enter; names are looked up in its files instead.
+        rootfs: the container's future root; names are looked up there if ``entered`` is None.
 
     Raises:
-        SpecError: a name that does not exist inside.
+        SpecError: a name does not exist inside.
     """
     root = _root(entered, rootfs)
     if root is None or extra_groups is None or isinstance(extra_groups, str):
@@ -107,26 +107,26 @@ def named_groups(extra_groups: Any, *, entered: int | None, rootfs: _Path | None
 
 
 def single(option: str, number: int | None) -> int | None:
-    """Return an id unless it is the one that means nobody; the engine refuses larger ones.
+    """Return an id unless it is (uid_t) -1, which is not an id; the engine refuses larger numbers.
 
     Raises:
-        SpecError: it is that one.
+        SpecError: it is (uid_t) -1.
     """
     if number == _NO_ID:
-        reason = f"that number means that nobody is meant: give one up to {_NO_ID - 1}"
+        reason = f"it is (uid_t) -1, which is not an id: give a number up to {_NO_ID - 1}"
         raise SpecError(reason, option=option, value=number)
     return number
 
 
 def groups(gids: list[int] | None) -> list[int] | None:
-    """Return supplementary groups as they are, if they can be ids.
+    """Return supplementary groups unchanged if all of them are valid ids.
 
     Raises:
-        SpecError: one of them cannot.
+        SpecError: one of them is not a valid id.
     """
     for gid in gids or ():
         if not 0 <= gid < _NO_ID:
-            reason = f"{gid} is no group's id: give numbers from 0 to {_NO_ID - 1}"
+            reason = f"{gid} is not a group id: give numbers from 0 to {_NO_ID - 1}"
             raise SpecError(reason, option="extra_groups", value=gids)
     return gids
 
@@ -135,7 +135,7 @@ def _number(option: str, name: str) -> int | str:
     if not (name.isascii() and name.isdigit()):
         return name
     if int(name) > _NO_ID:
-        reason = f"it is no id: the largest is {_NO_ID - 1}"
+        reason = f"it is not an id: give a number up to {_NO_ID - 1}"
         raise SpecError(reason, option=option, value=name)
     return int(name)
 
@@ -152,7 +152,7 @@ def _lookup(option: str, name: int | str | None, file: str, root: _Path) -> int 
 
 
 def _read(file: str, path: _Path) -> list[str]:
-    """The lines of a file in a container's /etc, which no symbolic link leads out of."""
+    """Return the lines of a file in a container's /etc, without following symbolic links."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         root = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -168,5 +168,5 @@ def _read(file: str, path: _Path) -> list[str]:
         finally:
             os.close(root)
     except OSError:
-        # The container has no such file that the caller may read: then it has no names either.
+        # Without a file that the caller may read, the container has no names.
         return []

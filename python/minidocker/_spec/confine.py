@@ -1,4 +1,4 @@
-"""What confines a container: the system call filter, and how docker's options are written."""
+"""The confinement options: the system call filter, and docker's notation of the others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BARE: dict[str, object] = {
     "ulimits": (),
 }
 OPTIONS = tuple(_BARE)
-"""The fields of `Spec` that belong to a process, whichever container it enters."""
+"""The fields of `Spec` that belong to a process and not to the container that it enters."""
 
 _BASES = ("profile", "allow", "deny")
 _ON_DENIED = ("errno", "kill", "log")
@@ -39,26 +39,26 @@ _LIMIT_KEYS = {"name": "name", "soft": "soft", "hard": "hard"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Seccomp:
-    """A system call filter, seccomp(2), by lists.
+    """A system call filter (seccomp(2)), given as lists of names.
 
     ::
 
-        Seccomp(deny=["ptrace"])                       # the profile's filter, and no ptrace(2)
-        Seccomp(base="deny", allow=["read", "write"])  # nothing else
-        Seccomp(on_denied="kill")                      # the profile's filter, which then kills
+        Seccomp(deny=["ptrace"])                       # the profile's filter, without ptrace(2)
+        Seccomp(base="deny", allow=["read", "write"])  # these two calls only
+        Seccomp(on_denied="kill")                      # the profile's filter; a denied call kills
 
     Args:
-        allow: names of system calls that are allowed, whatever ``base`` says of them.
-        deny: names of system calls that are denied, whatever ``base`` says of them.
-        base: what holds for every other call: ``"profile"``: what the container's profile says
+        allow: names of system calls to allow, regardless of ``base``.
+        deny: names of system calls to deny, regardless of ``base``.
+        base: the rule for every other call: ``"profile"`` for the rule of the container's profile
             (``"namespaces"`` allows all); ``"allow"``; ``"deny"``; or a filter in docker's JSON
             format, as a mapping or as the path of a file.
-        on_denied: what a denied call gets: ``"errno"``: it fails, with EPERM unless the filter says
-            otherwise; ``"kill"``: SIGSYS ends the process; ``"log"``: it fails, and the kernel
-            writes it to its audit log.
+        on_denied: the effect of a denied call: ``"errno"``: it fails, with EPERM unless the filter
+            names another errno; ``"kill"``: SIGSYS ends the process; ``"log"``: it fails, and the
+            kernel records it in the audit log.
 
     Raises:
-        SpecError: a value of the wrong kind. Names are looked up when a container is made of it.
+        SpecError: a value has the wrong type. Names are checked when a container uses the filter.
     """
 
     allow: Sequence[str] = ()
@@ -71,22 +71,23 @@ class Seccomp:
             check_names("seccomp", getattr(self, option))
         base: object = self.base
         if not isinstance(base, str | Mapping | os.PathLike):
-            _wrong("seccomp", base, "base is 'profile', 'allow', 'deny' or docker's format")
+            advice = "give 'profile', 'allow', 'deny' or a filter in docker's format as base"
+            _wrong("seccomp", base, advice)
         if self.on_denied not in _ON_DENIED:
             reason = f"on_denied is {self.on_denied!r}: give 'errno', 'kill' or 'log'"
             raise SpecError(reason, option="seccomp", value=self)
 
 
 def check(given: Mapping[str, Any]) -> None:
-    """Refuse values of the wrong kind.
+    """Refuse values of the wrong type.
 
     Args:
         given: a value for each of `OPTIONS`.
 
     Raises:
-        SpecError: for the first of them.
+        SpecError: a value has the wrong type; for the first such value.
     """
-    # On the path of every run.
+    # Every run comes here, so the defaults take a short way.
     if given == _BARE:
         return
     if not isinstance(given["profile"], str):
@@ -102,13 +103,13 @@ def check(given: Mapping[str, Any]) -> None:
 
 
 def core(given: Mapping[str, Any]) -> _core.Confine | None:
-    """Return the same for the engine; None where there is nothing but namespaces.
+    """Return the options for the engine, or None if all of them have their defaults.
 
     Args:
         given: a value for each of `OPTIONS`.
 
     Raises:
-        SpecError: a name that does not exist, a malformed filter.
+        SpecError: a name does not exist, or a filter is malformed.
     """
     if given == _BARE:
         return None
@@ -122,18 +123,18 @@ def core(given: Mapping[str, Any]) -> _core.Confine | None:
             ulimits=_limits(given["ulimits"]),
         )
     except SpecError:
-        # The engine does not know of the file that a filter came from.
+        # The engine gets the text of a filter, so it cannot name the file.
         _check_file(given["seccomp"])
         raise
 
 
 def check_names(option: str, names: object) -> None:
-    """Refuse what is not a sequence of names."""
+    """Refuse anything but a list or a set of names."""
     if isinstance(names, str | bytes) or not isinstance(names, Sequence | frozenset | set):
         _wrong(option, names, "give a list of names")
     for name in names:
         if not isinstance(name, str):
-            raise SpecError(f"{name!r} is no name: give a str", option=option, value=names)
+            raise SpecError(f"{name!r} is not a name: give a str", option=option, value=names)
 
 
 _Filter = tuple[str, str | None, list[str], list[str], str]
@@ -153,7 +154,7 @@ def _filter(seccomp: Seccomp | SeccompDocument | None) -> _Filter | None:
 
 
 def _document(source: SeccompDocument) -> str:
-    """The text of a filter in docker's format."""
+    """Return the text of a filter in docker's format."""
     if isinstance(source, Mapping):
         try:
             return json.dumps(source)
@@ -168,7 +169,7 @@ def _document(source: SeccompDocument) -> str:
 
 
 def _check_file(seccomp: Seccomp | SeccompDocument | None) -> None:
-    """Say of a file that is no JSON that it is the file, once the engine has refused a filter."""
+    """Raise an error that names the file if the refused filter came from a file without JSON."""
     source = seccomp.base if isinstance(seccomp, Seccomp) else seccomp
     if not isinstance(source, str | os.PathLike) or source in (*_BASES, "unconfined"):
         return
@@ -188,7 +189,7 @@ _Row = tuple[str, int | None, int | None]
 
 
 def _limits(ulimits: object) -> list[_Row]:
-    """The limits as rows: name, soft, hard."""
+    """Return the limits as rows of name, soft, hard."""
     if isinstance(ulimits, Mapping):
         rows = [_row(ulimits, name, limit) for name, limit in ulimits.items()]
     elif isinstance(ulimits, Iterable) and not isinstance(ulimits, str | bytes):
@@ -199,7 +200,7 @@ def _limits(ulimits: object) -> list[_Row]:
     seen = set()
     for name, _, _ in rows:
         if name in seen:
-            raise SpecError(f"{name!r} is there twice: give it once", option="ulimits")
+            raise SpecError(f"{name!r} is given twice: give it once", option="ulimits")
         seen.add(name)
     return rows
 
@@ -210,15 +211,18 @@ def _row(whole: object, name: object, limit: object) -> _Row:
 
 
 def _docker_row(whole: object, limit: object) -> _Row:
-    """A row of docker-py: ``{"name": …, "soft": …, "hard": …}``; its own class has capitals."""
+    """Check a row of docker-py: ``{"name": …, "soft": …, "hard": …}``.
+
+    docker-py's class ``Ulimit`` is a mapping whose keys begin with capitals.
+    """
     if not isinstance(limit, Mapping):
         advice = '{"name": "nofile", "soft": 1024, "hard": 2048}'
-        raise SpecError(f"{limit!r} is no limit: give {advice}", option="ulimits", value=whole)
+        raise SpecError(f"{limit!r} is not a limit: give {advice}", option="ulimits", value=whole)
     values: dict[str, Any] = {}
     for key, value in limit.items():
         known = _LIMIT_KEYS.get(key.lower() if isinstance(key, str) else key)
         if known is None:
-            reason = f"{key!r} is no key of a limit: the keys are name, soft and hard"
+            reason = f"{key!r} is not a key of a limit: the keys are name, soft and hard"
             raise SpecError(reason, option="ulimits", value=whole)
         values[known] = value
     return _checked(whole, values.get("name"), values.get("soft"), values.get("hard"))
@@ -226,13 +230,13 @@ def _docker_row(whole: object, limit: object) -> _Row:
 
 def _checked(whole: object, name: object, soft: object, hard: object) -> _Row:
     if not isinstance(name, str):
-        reason = f"{name!r} is no name: give one such as 'nofile'"
+        reason = f"{name!r} is not a name: give one such as 'nofile'"
         raise SpecError(reason, option="ulimits", value=whole)
     for value in (soft, hard):
         if value is None:
             continue
         if type(value) is not int or not -(2**63) <= value < 2**63:
-            reason = f"{value!r} is no limit: give an int, -1 for none"
+            reason = f"{value!r} is not a limit: give an int, or -1 for no limit"
             raise SpecError(reason, option="ulimits", value=whole)
     return name, soft, hard  # type: ignore[return-value]
 

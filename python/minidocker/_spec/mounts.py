@@ -1,4 +1,4 @@
-"""The files that a container sees: what is mounted where."""
+"""The mounts of a container: the options `mounts`, `tmpfs` and `devices`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from minidocker._errors import SpecError
 __all__ = ["Mount", "MountType", "Path", "device_mounts", "tmpfs_mounts"]
 
 Path = str | os.PathLike[str]
-"""A path, as `os.fspath` takes it."""
+"""A path of str, as `os.fspath` accepts it."""
 
 MountType = Literal["bind", "tmpfs", "overlay", "proc", "sysfs", "devpts", "mqueue"]
 
@@ -27,28 +27,28 @@ _MODES = {"tmpfs": 0o1777, "bind": 0o644}
 
 @dataclasses.dataclass(frozen=True)
 class Mount:
-    """One mount of a container's.
+    """One mount of a container; mount(2).
 
     Args:
-        target: an absolute path inside. A mount point that is missing is made inside only.
-        source: what is mounted: for ``"bind"`` a file or directory outside, with everything that is
-            mounted below it; for ``"overlay"`` a directory, or several with the uppermost first.
-        type: ``"bind"``; ``"tmpfs"``, empty and in memory; ``"overlay"``, copy-on-write;
-            ``"proc"``, ``"sysfs"``, ``"devpts"``, ``"mqueue"``, those of the container.
-        read_only: whether nobody inside can write to it, or to what is mounted below it.
-        content: what a file at ``target`` contains, in place of a source.
-        upper: for ``"overlay"`` the directory outside that keeps the writes; without it they go
-            with the container.
-        size: for ``"tmpfs"`` the most bytes that it holds, or a text such as ``"64m"``; by default
+        target: an absolute path inside. A missing mount point is created inside only.
+        source: for ``"bind"`` a file or directory outside, with every mount below it; for
+            ``"overlay"`` one directory, or several with the uppermost first.
+        type: ``"bind"``; ``"tmpfs"``, empty and in memory; ``"overlay"``, copy-on-write; or one of
+            the container's own ``"proc"``, ``"sysfs"``, ``"devpts"``, ``"mqueue"``.
+        read_only: whether the mount and every mount below it are read-only.
+        content: the content of a file at ``target``, in place of a source.
+        upper: for ``"overlay"`` the directory outside that keeps the writes; without it the writes
+            are discarded with the container.
+        size: for ``"tmpfs"`` its maximum size in bytes, or a text such as ``"64m"``; by default
             half of the memory.
         mode: the permissions of a tmpfs (by default 0o1777) or of a file given as ``content``
-            (0o644).
-        options: more options as mount(8) has them, separated by commas. Flags for every type:
-            ``ro``, ``rw``, ``exec``, ``noexec``, ``suid``, ``nosuid``, ``dev``, ``nodev``. A tmpfs
-            is ``nosuid,nodev,noexec`` unless it is told otherwise, as in docker.
+            (by default 0o644).
+        options: more options of mount(8), separated by commas. Flags for every type: ``ro``,
+            ``rw``, ``exec``, ``noexec``, ``suid``, ``nosuid``, ``dev``, ``nodev``. As in docker, a
+            tmpfs is ``nosuid,nodev,noexec`` by default.
 
     Raises:
-        SpecError: a value of the wrong kind, or values that contradict each other.
+        SpecError: a value has the wrong type, or values contradict each other.
     """
 
     target: Path
@@ -66,7 +66,7 @@ class Mount:
         _is_path(self, "the target", self.target)
         if self.type not in _TYPES:
             near = difflib.get_close_matches(str(self.type), _TYPES, n=1, cutoff=0.5)
-            remedy = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_TYPES)}"
+            remedy = f"did you mean {near[0]!r}?" if near else f"the types are {', '.join(_TYPES)}"
             _wrong(self, f"there is no type {self.type!r}: {remedy}")
         if self.read_only is not True and self.read_only is not False:
             _wrong(self, f"read_only={self.read_only!r} is not True or False")
@@ -87,7 +87,7 @@ class Mount:
     def _check_source(self) -> None:
         if self.content is not None:
             if self.type != "bind" or self.source is not None:
-                _wrong(self, "content takes the place of a source and of another type: give one")
+                _wrong(self, "content excludes a source and every type but bind: give one of them")
             if not isinstance(self.content, bytes | str):
                 _wrong(self, f"content is a {type(self.content).__name__}: give bytes or a str")
         elif self.type == "bind":
@@ -97,7 +97,7 @@ class Mount:
         elif self.type == "overlay":
             sources = self._sources()
             if not sources:
-                _wrong(self, "an overlay needs a source: give the directory that it lies on")
+                _wrong(self, "an overlay needs a source: give its lower directory")
             for source in sources:
                 _is_path(self, "the source", source)
         else:
@@ -118,13 +118,13 @@ class Mount:
         return list(self.source)
 
     def _bytes(self) -> int | None:
-        """The size in bytes."""
+        """Return the size in bytes."""
         size = self.size
         if size is None or (type(size) is int and size > 0):
             return size
         found = _SIZE.fullmatch(size.strip()) if isinstance(size, str) else None
         if found is None or int(found[1]) == 0:
-            _wrong(self, f"size={size!r} is no size: give bytes, or a text such as '64m'")
+            _wrong(self, f"size={size!r} is not a size: give bytes, or a text such as '64m'")
         return int(found[1]) * _UNITS[found[2].lower()]
 
     def _for_core(self, option: str) -> _CoreMount:
@@ -145,7 +145,7 @@ class Mount:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _CoreMount:
-    """A `Mount` in the engine's terms."""
+    """A `Mount` as the engine takes it."""
 
     option: str
     target: bytes
@@ -171,14 +171,14 @@ def _is_path(mount: Mount, name: str, value: object) -> None:
 
 
 def tmpfs_mounts(tmpfs: object) -> list[Mount]:
-    """The mounts that the option ``tmpfs`` asks for.
+    """Return the mounts of the option ``tmpfs``.
 
     Args:
-        tmpfs: a mapping from paths inside to options as mount(8) has them; or paths, each alone or
-            followed by a colon and its options, as in docker-py.
+        tmpfs: a mapping from paths inside to options of mount(8); or paths, each alone or followed
+            by a colon and its options, as in docker-py.
 
     Raises:
-        SpecError: something else.
+        SpecError: a value has the wrong type.
     """
     if tmpfs is None:
         return []
@@ -202,15 +202,16 @@ def tmpfs_mounts(tmpfs: object) -> list[Mount]:
 
 
 def device_mounts(devices: object, *, look: bool = True) -> list[Mount]:
-    """The mounts that the option ``devices`` asks for.
+    """Return the mounts of the option ``devices``.
 
     Args:
-        devices: ``"/dev/fuse"`` or ``"/dev/fuse:/dev/inside"``, each perhaps followed by
+        devices: ``"/dev/fuse"`` or ``"/dev/fuse:/dev/inside"``, each optionally followed by
             ``":rwm"``, as in docker-py.
-        look: whether each has to be a device here, now.
+        look: whether to check that each path is a device of this machine.
 
     Raises:
-        SpecError: something else, what is no device, or permissions that nothing would enforce.
+        SpecError: a value has the wrong type, a path is not a device, or permissions are given that
+            nothing enforces.
     """
     if isinstance(devices, str | bytes) or not isinstance(devices, Sequence):
         reason = f"it is a {type(devices).__name__}: give a list of paths such as '/dev/fuse'"
@@ -228,17 +229,17 @@ def _device_mount(device: object, *, look: bool) -> Mount:
     permissions = rest.pop() if rest and "/" not in rest[-1] else "rwm"
     target = rest.pop(0) if rest else source
     if rest or not source or not target:
-        wrong("give a path, a path outside and one inside, or these and 'rwm', with colons between")
+        wrong("it has the wrong form: give 'outside' or 'outside:inside', optionally with ':rwm'")
     if set(permissions) != set("rwm"):
         wrong(
-            f"permissions {permissions!r} would need a control group that keeps them: leave them"
-            " out, and set the device file's mode"
+            f"nothing here enforces the permissions {permissions!r}: leave them out, and set the"
+            " device file's mode"
         )
     if look:
         try:
             mode = os.stat(source).st_mode
         except OSError as error:
-            wrong(f"{error.strerror}: give a device that is there outside")
+            wrong(f"{error.strerror}: give a device that exists outside")
         if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
-            wrong(f"{source} is no device: give a device, or use mounts for files and directories")
+            wrong(f"{source} is not a device: give one, or use mounts for files and directories")
     return Mount(target, source, options="dev")

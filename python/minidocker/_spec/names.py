@@ -1,4 +1,4 @@
-"""The kinds of namespace and the profiles, by name: nothing else in the package lists them."""
+"""The names of the kinds of namespace and of the profiles."""
 
 from typing import Literal, get_args
 

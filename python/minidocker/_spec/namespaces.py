@@ -1,4 +1,4 @@
-"""Which namespaces a container gets of its own."""
+"""The choice of a container's new namespaces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NamespaceOptions"]
 
-# clone(2) calls mount namespaces NEWNS: they were the first.
+# clone(2) calls a mount namespace NEWNS, because it was the first kind.
 _FLAGS = {kind: CloneFlags["NEWNS" if kind == "mount" else f"NEW{kind.upper()}"] for kind in KINDS}
 
 _IN_ALL: dict[Kind, bool] = {kind: kind != "time" for kind in KINDS}
@@ -23,7 +23,7 @@ _IN_ALL: dict[Kind, bool] = {kind: kind != "time" for kind in KINDS}
 
 @functools.lru_cache(maxsize=256)
 def _flags(options: NamespaceOptions) -> CloneFlags:
-    # Remembered, since every start of a container asks and enum's operators are slow.
+    # Every launch needs the flags, and the operators of enum are slow, so they are cached.
     flags = CloneFlags(0)
     for kind in options:
         flags |= _FLAGS[kind]
@@ -47,15 +47,15 @@ class NamespaceOptions:
     time      the clocks that count since the machine was started       time_namespaces(7)
     ========  ========================================================  =====================
 
-    ``NamespaceOptions()`` is :meth:`all`, and a keyword changes that one kind, so that
-    what nobody mentioned stays isolated: ``NamespaceOptions(net=False)`` shares the network and
-    nothing else. To begin with nothing, ``NamespaceOptions.none().with_uts()``.
+    ``NamespaceOptions()`` equals :meth:`all`. A keyword changes one kind and leaves the others
+    isolated: ``NamespaceOptions(net=False)`` shares the network and nothing else. Begin with
+    :meth:`none` to share the rest instead: ``NamespaceOptions.none().with_uts()``.
 
-    A value can be iterated over (the names of the kinds that are new, in the order above),
-    compared, hashed and pickled; no method changes it.
+    A value is immutable. It can be compared, hashed and pickled; iterating over it yields the names
+    of the new kinds in the order above.
 
     Raises:
-        SpecError: for anything but True and False.
+        SpecError: a value is neither True nor False.
     """
 
     pid: bool = True
@@ -72,14 +72,14 @@ class NamespaceOptions:
             value = getattr(self, kind)
             if not isinstance(value, bool):
                 raise SpecError(
-                    "neither True (a new namespace) nor False (the caller's)",
+                    "it is not a bool: give True (a new namespace) or False (the caller's)",
                     option=kind,
                     value=value,
                 )
 
     @classmethod
     def all(cls) -> Self:
-        """Return the seven: pid, net, mount, uts, ipc, user, cgroup. Time is asked for by name."""
+        """Return the seven kinds pid, net, mount, uts, ipc, user and cgroup; not time."""
         return cls()
 
     @classmethod
@@ -96,7 +96,7 @@ class NamespaceOptions:
         return (kind for kind in KINDS if getattr(self, kind))
 
     def __repr__(self) -> str:
-        # An expression that gives the value back, from whichever end is nearer.
+        # An expression for the value, beginning with none() or all(), whichever is shorter.
         name = type(self).__name__
         from_none = [f".with_{kind}()" for kind in self]
         from_all = [

@@ -1,4 +1,4 @@
-"""The types that options are made of, and the keywords that stand beside them."""
+"""The types of options, and the keywords that a command takes beside them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ SUBPROCESS_KEYWORDS = (
     "group", "pass_fds", "pipesize", "preexec_fn", "process_group", "restore_signals", "shell",
     "start_new_session", "stderr", "stdin", "stdout", "text", "umask", "universal_newlines", "user",
 )  # fmt: skip
-"""The keywords that a command takes beside those of `Spec`: what a wrong one may have meant."""
+"""The keywords of a command that are not fields of `Spec`; suggestions for an unknown keyword."""
 
 Row = tuple[int, int, int]
 IdMap = Sequence[Row] | Literal["auto"]
 
 
 class HasPid(Protocol):
-    """A process, or a container: what has a ``pid``."""
+    """A process or container: an object with a ``pid``."""
 
     @property
     def pid(self) -> int:
-        """The process id, as the caller's PID namespace has it."""
+        """The process id in the caller's PID namespace."""

@@ -1,4 +1,4 @@
-"""What is asked for: every isolation option of a container, in one frozen value."""
+"""`Spec`: every isolation option of a container, in one immutable value."""
 
 from __future__ import annotations
 
@@ -33,58 +33,58 @@ _ID_LIMIT = 2**32 - 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec:
-    """A container: every isolation option.
+    """The isolation options of a container.
 
-    One description serves `run`, `Popen`, `Container` and all the others. A keyword given beside
-    ``spec=`` overrides that one field.
+    `run`, `Popen`, `Container`, `call` and the other functions all take a `Spec`. A keyword given
+    beside ``spec=`` overrides that one field.
 
     Args:
-        namespaces: which namespaces are new; by default the seven of namespaces(7), not time.
-        hostname: set in the new UTS namespace, 1 to 64 bytes. With a new mount namespace the name
-            resolves inside.
-        domainname: the NIS domain name, likewise.
-        user: who the command is inside: an id, a name, or ``"user:group"``. By default root inside.
-            A plain caller without a map gets the one row user → caller, and its capabilities end
-            at exec.
+        namespaces: the new namespaces; by default the seven of namespaces(7) without time.
+        hostname: the host name in the new UTS namespace, 1 to 64 bytes. With a new mount namespace
+            the name resolves inside.
+        domainname: the NIS domain name in the new UTS namespace, 1 to 64 bytes.
+        user: the command's user inside: an id, a name, or ``"user:group"``; by default root.
+            Without a map, a plain caller gets the one row user → caller, and execve(2) drops the
+            capabilities of a user other than root.
         uid_map: rows ``(inside, outside, count)`` as in user_namespaces(7), or ``"auto"``: the
-            caller, then its subordinate ids, through newuidmap(1). By default a plain caller is
-            root inside, and a root caller keeps every id that it has.
-        gid_map: the same for groups.
-        network: ``"none"``: a stack of its own, loopback up; ``"host"``: the caller's; or a
-            container, whose network (and the user namespace that owns it) is shared. By default
-            ``"none"`` where the network namespace is new, else ``"host"``.
-        rootfs: a directory outside that becomes ``/`` through pivot_root(2), with a /proc, /sys and
-            minimal /dev of its own, and /etc/hosts, /etc/hostname and /etc/resolv.conf that fit.
-            Nothing is made or changed in it for that. By default the host's files.
-        mounts: what is mounted inside, in the order given.
-        tmpfs: paths inside that are empty and in memory: a mapping to their options
+            caller and then its subordinate ids, through newuidmap(1). By default a plain caller is
+            root inside, and a root caller keeps all its ids.
+        gid_map: the same for groups, through newgidmap(1).
+        network: ``"none"``: a network stack of its own with loopback up; ``"host"``: the caller's
+            network; or a container whose network (and the user namespace that owns it) is shared.
+            By default ``"none"`` if the network namespace is new, else ``"host"``.
+        rootfs: a directory outside that becomes ``/`` through pivot_root(2), with its own /proc,
+            /sys and minimal /dev, and with matching /etc/hosts, /etc/hostname and /etc/resolv.conf.
+            The directory itself is not changed for this. By default the host's files.
+        mounts: the mounts inside, made in this order.
+        tmpfs: paths inside that get an empty file system in memory: a mapping to options
             (``"size=64m"``), or paths, as in docker-py. They are mounted before `mounts`.
-        read_only: whether the root is read-only, with everything below it but /proc, /dev and what
-            `mounts` and `tmpfs` add.
-        overlay: True: writes to the root go to a layer in memory, which is thrown away. A
-            directory: they are kept there, for the next container and for `changes`.
-        profile: where the options below begin. ``"namespaces"``: every capability of its own user
-            namespace, no filter, no new privileges. ``"docker"``: what Docker gives a container
-            that asks for nothing. ``"untrusted"``: for code that nobody trusts.
-        cap_add: names of capabilities, capabilities(7), that come to those of the profile;
-            ``"ALL"`` is every one.
-        cap_drop: names of capabilities that go from those of the profile.
-        no_new_privileges: whether set-user-ID programs and file capabilities raise nothing
-            (``PR_SET_NO_NEW_PRIVS``, prctl(2)). None: as the profile has it.
+        read_only: whether the root and every mount below it are read-only, except /proc, /dev,
+            `mounts` and `tmpfs`.
+        overlay: True: writes to the root go to a layer in memory that is discarded. A directory:
+            it keeps the writes, for the next container and for `changes`.
+        profile: the defaults of the options below. ``"namespaces"``: every capability of the
+            container's user namespace, no filter, ``no_new_privileges``. ``"docker"``: Docker's own
+            defaults. ``"untrusted"``: for running untrusted code.
+        cap_add: names of capabilities (capabilities(7)) to add to those of the profile; ``"ALL"``
+            means all of them.
+        cap_drop: names of capabilities to remove from those of the profile.
+        no_new_privileges: whether execve(2) ignores set-user-ID bits and file capabilities
+            (``PR_SET_NO_NEW_PRIVS``, prctl(2)). None: the setting of the profile.
         seccomp: a `Seccomp`; a filter in docker's JSON format, as a mapping or as the path of a
-            file; or ``"unconfined"``. None: that of the profile.
-        ulimits: resource limits, getrlimit(2): ``{"nofile": 1024, "core": (0, -1)}`` (one value for
-            both, or soft and hard; -1 is no limit), or rows as docker-py has them.
-        devices: devices of the host's that are there inside, as in docker-py: ``"/dev/fuse"``, or
-            ``"/dev/fuse:/dev/inside"``. Who may open one is said by its file's owner and mode.
-        init: False: the command itself is PID 1. True: a tiny init is, reaping orphans, forwarding
-            signals and reporting the command's own status.
-        die_with_parent: whether the container ends when the Python process does, however it ends.
-        time_offsets: seconds that the clocks of a new time namespace are ahead, by ``"monotonic"``
-            and ``"boottime"``.
+            file; or ``"unconfined"``. None: the filter of the profile.
+        ulimits: resource limits (getrlimit(2)): ``{"nofile": 1024, "core": (0, -1)}`` (one value
+            for both, or soft and hard; -1 means no limit), or rows as in docker-py.
+        devices: devices of the host that exist inside too, as in docker-py: ``"/dev/fuse"``, or
+            ``"/dev/fuse:/dev/inside"``. The owner and mode of the file decide who may open one.
+        init: False: the command itself is PID 1. True: a tiny init is PID 1; it reaps orphans,
+            forwards signals and reports the command's own status.
+        die_with_parent: whether the container ends when the Python process ends for any reason.
+        time_offsets: offsets in seconds of the clocks ``"monotonic"`` and ``"boottime"`` in a new
+            time namespace; time_namespaces(7).
 
     Raises:
-        SpecError: a value of the wrong kind, or options that contradict each other.
+        SpecError: a value has the wrong type, or options contradict each other.
     """
 
     namespaces: NamespaceOptions = _ALL
@@ -111,7 +111,7 @@ class Spec:
     time_offsets: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        # On the path of every run: what was left at its default is not looked at twice.
+        # Every run comes here, so options that have their defaults take a short way.
         if not isinstance(self.namespaces, NamespaceOptions):
             _wrong("namespaces", self.namespaces, "give a NamespaceOptions")
         if not (self.hostname is None or isinstance(self.hostname, str)):
@@ -148,7 +148,7 @@ class Spec:
             _wrong("mounts", mounts, "give a sequence of minidocker.Mount")
         for mount in mounts:
             if not isinstance(mount, Mount):
-                reason = f"{mount!r} is no minidocker.Mount"
+                reason = f"{mount!r} is not a Mount: give a sequence of minidocker.Mount"
                 raise SpecError(reason, option="mounts", value=mounts)
         tmpfs_mounts(self.tmpfs)
         device_mounts(self.devices, look=False)
@@ -160,12 +160,12 @@ class Spec:
         """Return ``spec`` with ``options`` in place of its fields.
 
         Args:
-            spec: by default `Spec` as it is.
+            spec: None means ``Spec()``.
             options: fields, by name.
-            others: what may be given where these options were, and could have been meant.
+            others: other keywords of the caller, to suggest for an unknown option.
 
         Raises:
-            SpecError: an option that does not exist, with the nearest name that does.
+            SpecError: an option does not exist; the message suggests the most similar name.
         """
         if spec is not None and not isinstance(spec, Spec):
             _wrong("spec", spec, "give a minidocker.Spec")
@@ -182,7 +182,7 @@ class Spec:
         return dataclasses.replace(spec, **options)
 
     def core(self) -> _core.Spec:
-        """The same for the engine; made once, since a value never changes."""
+        """Return the options for the engine, cached because a `Spec` is immutable."""
         made: _core.Spec | None = self.__dict__.get("_made")
         if made is not None:
             return made
@@ -213,12 +213,12 @@ class Spec:
         return made
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is private was made of the rest.
+        # Private attributes are caches of the fields.
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
 
 
 class CommandOptions(TypedDict, total=False):
-    """The fields of `Spec` that belong to a command, whichever container it enters."""
+    """The fields of `Spec` that belong to a command and not to the container that it enters."""
 
     user: int | str | None
     profile: Profile
@@ -274,10 +274,10 @@ def _check_map(option: str, rows: object) -> None:
         _wrong(option, rows, advice)
     for row in rows:
         if not isinstance(row, Sequence) or len(row) != 3:
-            raise SpecError(f"{row!r} is no row: {advice}", option=option, value=rows)
+            raise SpecError(f"{row!r} is not a row: {advice}", option=option, value=rows)
         for number in row:
             if type(number) is not int or not 0 <= number <= _ID_LIMIT:
-                reason = f"{number!r} is no id or count: give integers from 0 to {_ID_LIMIT}"
+                reason = f"{number!r} is not an id or count: give integers from 0 to {_ID_LIMIT}"
                 raise SpecError(reason, option=option, value=rows)
 
 
@@ -286,13 +286,13 @@ def _check_offsets(offsets: object) -> None:
         _wrong("time_offsets", offsets, 'give {"monotonic": seconds, "boottime": seconds}')
     for clock, seconds in offsets.items():
         if clock not in _CLOCKS:
-            reason = f"{clock!r} is no clock that can be set: give 'monotonic' or 'boottime'"
+            reason = f"{clock!r} is not a clock with an offset: give 'monotonic' or 'boottime'"
             raise SpecError(reason, option="time_offsets", value=offsets)
         if not isinstance(seconds, int | float) or isinstance(seconds, bool):
-            reason = f"{seconds!r} is no number of seconds"
+            reason = f"{seconds!r} is not a number: give seconds"
             raise SpecError(reason, option="time_offsets", value=offsets)
         if not abs(seconds) < 2**33:
-            reason = f"{seconds!r} seconds is further than the kernel's clocks go"
+            reason = f"{seconds!r} seconds is out of the kernel's range: give less than 2**33"
             raise SpecError(reason, option="time_offsets", value=offsets)
 
 
@@ -303,7 +303,7 @@ def _rows(rows: IdMap | None) -> list[Row] | str | None:
 
 
 def _timespec(seconds: float) -> tuple[int, int]:
-    """Whole seconds, rounded down, and the nanoseconds above them."""
+    """Return the seconds rounded down, and the remaining nanoseconds."""
     nanoseconds = seconds * 10**9 if isinstance(seconds, int) else round(seconds * 10**9)
     return divmod(nanoseconds, 10**9)
 
@@ -311,11 +311,11 @@ def _timespec(seconds: float) -> tuple[int, int]:
 FIELDS = frozenset(field.name for field in dataclasses.fields(Spec))
 _DEFAULT = Spec()
 
-# Values that never change, so that what is made of them can be kept.
+# Immutable types: a Spec of such values can be cached.
 _PLAIN = frozenset({str, int, bool, type(None), NamespaceOptions})
 
 
 @functools.lru_cache(maxsize=64)
 def _of_plain(options: tuple[tuple[str, Any], ...], types: tuple[type, ...]) -> Spec:  # noqa: ARG001
-    """A `Spec` of plain values, which scripts ask for again and again. Types tell 1 from True."""
+    """Return a cached `Spec` of immutable values; ``types`` distinguishes 1 from True."""
     return Spec(**dict(options))
