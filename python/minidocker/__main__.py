@@ -19,10 +19,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command line and return its exit status.
 
     Args:
-        argv: the words after ``minidocker``; None for those of this process.
+        argv: the words after ``minidocker``; by default those of this process.
 
-    The status is the command's own; 128+n when signal n ended it; 125 when minidocker itself
-    failed, 126 when the command could not be run, 127 when it was not found.
+    The status is the command's own; 128+n if signal n ended the command; 125 if minidocker itself
+    failed; 126 if the command could not be executed; 127 if it was not found.
     """
     _open_standard_streams()
     try:
@@ -31,22 +31,22 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # The reader of our own output has gone. The interpreter flushes again when it exits.
+        # The reader of our own output has closed it. The interpreter flushes again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
         return _BROKEN_PIPE
     return status
 
 
 def _open_standard_streams() -> None:
-    """Put /dev/null where the caller closed a standard stream.
+    """Open /dev/null in place of each standard stream that the caller closed.
 
-    Otherwise the next file that is opened would become the command's input or output.
+    Otherwise the next opened file would become the command's input or output.
     """
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # open(2) returns the lowest free number: fd
             stream = os.fdopen(fd, "r" if fd == 0 else "w", closefd=False)
             setattr(sys, name, stream)
 

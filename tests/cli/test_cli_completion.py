@@ -104,7 +104,7 @@ def test_an_unknown_shell_is_refused():
     done = cli("completion", "tcsh")
     assert done.returncode == 125
     assert done.stderr == (
-        "minidocker: completion: unknown shell 'tcsh'; there is bash, zsh, fish\n"
+        "minidocker: completion: unknown shell 'tcsh'; the shells are bash, zsh, fish\n"
     )
 
 

@@ -143,7 +143,7 @@ def test_somebody_elses_process_is_refused_with_the_remedy():
     done = cli("exec", "1", "true")
     assert done.returncode == 125
     assert done.stderr == (
-        "minidocker: exec: process 1 belongs to another user; ask as that user or as root\n"
+        "minidocker: exec: process 1 belongs to another user; run this as that user or as root\n"
     )
 
 

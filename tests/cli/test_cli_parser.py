@@ -103,7 +103,7 @@ def test_a_letter_takes_a_truth_value():
         (
             ["--init=maybe", "x"],
             (
-                "run: --init is a flag: give it alone, or as --init=true or --init=false, not "
+                "run: --init is a flag; give it alone, or as --init=true or --init=false, not "
                 "with the value 'maybe'"
             ),
         ),

@@ -359,7 +359,7 @@ def test_root_can_share_its_user_namespace():
 def test_an_option_for_a_namespace_that_was_asked_for_contradicts_it():
     done = cli("run", "--namespaces", "pid,user", "--pid", "host", "true")
     assert done.returncode == 125
-    assert "--namespaces asks for a new pid namespace and --pid host" in done.stderr
+    assert "--namespaces requests a new pid namespace and --pid host" in done.stderr
 
 
 def test_the_network_is_loopback_only_or_the_callers():

@@ -1,17 +1,20 @@
 """The command line: ``minidocker`` and ``python -m minidocker``.
 
 ==================  ======================================================================
-``parser``          options, commands and how a command line is read (docker's rules)
-``options``         the one table of options: drives parsing, help, completion and the manual
+``parser``          the types of options and commands, and the parser (docker's rules)
+``options``         the one table of options, for parser, help, completion and manual
 ``values``          option values: id map rows, environment files, networks, …
-``request``         what was asked for, as keywords of :class:`minidocker.Popen`
-``usage``           ``--help``
+``confinement``     option values: mounts, capabilities, resource limits, …
+``request``         from a parsed command line to keywords of :class:`minidocker.Popen`
+``usage``           the text of ``--help``
 ``reference``       the option tables of ``docs/cli.md``
-``completion``      what a shell may offer next
+``completion``      candidates for a shell's completion
+``launch``          starts a command and supervises it
 ``terminal``        pseudo terminals
 ``supervise``       waits for a command, forwards signals
+``errors``          error messages and exit statuses
 ``commands``        one module for each subcommand
 ==================  ======================================================================
 
-Everything is imported when it is needed, because a command line is started often.
+Modules are imported only when needed: users start a command line often, so it must start fast.
 """

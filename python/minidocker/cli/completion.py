@@ -1,11 +1,10 @@
-"""What a shell may offer for the word under the cursor.
+"""Completion candidates for the word under the cursor.
 
-The three scripts only carry words: they ask ``minidocker __complete WORD...`` (the last word is the
-one to complete, possibly empty), so an option that is added to the table is offered at once. The
-answer is one candidate a line, with its description behind a tab, and a last line that says what
-the shell has to add itself: ``:files PREFIX``, ``:directories PREFIX`` (PREFIX is the part of the
-word before the path, such as ``--env-file=``), ``:command N`` (another command line begins at word
-N) or ``:nothing``.
+The three shell scripts know no options. They run ``minidocker __complete WORD...``, where the last
+word, possibly empty, is the one to complete. The output is one candidate a line, followed by a tab
+and its description where it has one. The last line is a directive that tells the shell what to add:
+``:files PREFIX``, ``:directories PREFIX`` (PREFIX is the part of the word before the path, such as
+``--env-file=``), ``:command N`` (another command line begins at word N) or ``:nothing``.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from minidocker.cli.parser import Command, Option
 
-#: Shells that there is a script for.
+#: Shells for which there is a script.
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -34,14 +33,14 @@ def script(shell: str) -> str:
 
 def answer(words: list[str]) -> int:
     """Print the candidates for the last of ``words`` and return 0."""
-    candidates, rest = complete(words)
+    candidates, directive = complete(words)
     lines = [f"{word}\t{text}" if text else word for word, text in candidates]
-    sys.stdout.write("".join(f"{line}\n" for line in (*lines, f":{rest}")))
+    sys.stdout.write("".join(f"{line}\n" for line in (*lines, f":{directive}")))
     return 0
 
 
 def complete(words: list[str]) -> tuple[list[tuple[str, str]], str]:
-    """Return candidates with their descriptions, and what the shell has to add itself."""
+    """Return candidates with their descriptions, and the directive for the shell."""
     *before, word = words or [""]
     if not before:
         commands = [(command.name, command.summary) for command in COMMANDS.values()]
@@ -66,7 +65,7 @@ def _in_command(
         if not current.startswith("-") or current == "-":
             break
         position += 1
-        option = _option_that_wants_a_value(table, current)
+        option = _option_awaiting_value(table, current)
         if option is not None:
             if position == len(before):
                 return _values(option, word, "")
@@ -80,7 +79,7 @@ def _in_command(
     return _operand(command, before[position:], word, position)
 
 
-def _option_that_wants_a_value(table: dict[str, tuple[Option, bool]], word: str) -> Option | None:
+def _option_awaiting_value(table: dict[str, tuple[Option, bool]], word: str) -> Option | None:
     """Return the option whose value is the word after ``word``."""
     if word.startswith("--"):
         option, _ = table.get(word, (None, False))
@@ -131,7 +130,7 @@ def _values(option: Option, word: str, prefix: str) -> tuple[list[tuple[str, str
         start = next((choice for choice in option.words if choice.endswith(":")), "")
         if word.startswith(start):
             choices += [(f"{start}{pid}", text) for pid, text in _containers()]
-    # NAMESPACES is a list: the last item is being typed, the others stand.
+    # The value is a list: only its last item is being typed.
     if option.metavar and "," in option.metavar and "," in word:
         done, _, word = word.rpartition(",")
         prefix += f"{done},"

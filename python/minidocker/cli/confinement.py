@@ -1,6 +1,6 @@
-"""Values of the options about files and confinement: from docker's notations to minidocker's.
+"""Values of the options for files and confinement: from docker's notation to minidocker's.
 
-As in :mod:`minidocker.cli.values`, a :exc:`ValueError` says what is wrong with the text.
+As in :mod:`minidocker.cli.values`, a :exc:`ValueError` names what is wrong with the text.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ CAPABILITIES = (
     "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME",
     "SYS_TTY_CONFIG", "WAKE_ALARM",
 )  # fmt: skip
-"""capabilities(7), for completion; the engine knows those of the running kernel."""
+"""The names in capabilities(7), for completion; the core checks against the running kernel."""
 
 ULIMITS = (
     "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc",
     "rss", "rtprio", "rttime", "sigpending", "stack",
 )  # fmt: skip
-"""getrlimit(2), for completion."""
+"""The names in getrlimit(2), for completion."""
 
 MOUNT_KEYS = ("type", "source", "target", "upper", "options", "tmpfs-size", "tmpfs-mode")
-"""Keys of ``--mount`` that take a value, for completion."""
+"""The keys of ``--mount`` that take a value, for completion."""
 
-# Key of --mount to keyword of `minidocker.Mount`; docker's own synonyms.
+# From a key of --mount, with docker's synonyms, to a keyword of `minidocker.Mount`.
 _KEYS = {
     "type": "type",
     "source": "source",
@@ -58,7 +58,7 @@ def volume(text: str) -> Mount:
         raise ValueError("expected SOURCE:TARGET, or SOURCE:TARGET:ro")
     source, target = words[:2]
     if "/" not in source and source not in (".", ".."):
-        raise ValueError(f"there are no named volumes: for a directory here, write ./{source}")
+        raise ValueError(f"minidocker has no named volumes; for a directory here, write ./{source}")
     options = [word for word in words[2].split(",") if word] if len(words) == 3 else []
     rest = [word for word in options if word not in ("ro", "rw")]
     return _mount(
@@ -83,26 +83,26 @@ def mount(text: str) -> Mount:
             raise ValueError(f"unknown key {key!r}; {hint}")
         if name == "read_only":
             if value.lower() not in _SWITCHES:
-                raise ValueError(f"{key} is a flag: give it alone, not with the value {value!r}")
+                raise ValueError(f"{key} is a flag; give it alone, not with the value {value!r}")
             chosen[name] = _SWITCHES[value.lower()]
         elif not equals or not value:
             raise ValueError(f"{key} needs a value, as in {key}=…")
         elif name == "mode":
             chosen[name] = _octal(value)
         elif name in chosen and name != "source":
-            raise ValueError(f"{key} is there twice")
+            raise ValueError(f"{key} is given twice")
         elif name == "source":
-            # An overlay may lie on several, the uppermost first.
+            # An overlay takes several lower directories, the uppermost first.
             chosen.setdefault(name, []).append(os.path.abspath(value))
         else:
             chosen[name] = os.path.abspath(value) if name == "upper" else value
     if "target" not in chosen:
         raise ValueError("target is missing, as in type=bind,source=/srv/data,target=/data")
     if chosen.get("type") == "volume":
-        raise ValueError("there are no volumes: give type=bind with a directory as the source")
+        raise ValueError("minidocker has no volumes; give type=bind with a directory as the source")
     sources = chosen.pop("source", [])
     if len(sources) > 1 and chosen.get("type") != "overlay":
-        raise ValueError("source is there twice")
+        raise ValueError("source is given twice")
     if sources:
         chosen["source"] = sources if len(sources) > 1 else sources[0]
     return _mount(**chosen)
@@ -112,7 +112,7 @@ def _octal(text: str) -> int:
     try:
         return int(text, 8)
     except ValueError:
-        raise ValueError(f"tmpfs-mode={text} is no octal number such as 1777") from None
+        raise ValueError(f"tmpfs-mode={text} is not an octal number such as 1777") from None
 
 
 def _mount(**chosen: Any) -> Mount:
@@ -134,12 +134,12 @@ def tmpfs(text: str) -> tuple[str, str]:
 
 
 def store_overlay(parsed: Parsed, directory: Any) -> None:
-    """Keep the writes in a directory, whether or not --overlay is given too."""
+    """Store the directory that keeps the writes; it overrides --overlay."""
     parsed.keywords["overlay"] = os.path.abspath(directory)
 
 
 def store_overlay_flag(parsed: Parsed, value: Any) -> None:
-    """Throw the writes away, unless --overlay-dir says where they go."""
+    """Store whether the root is an overlay, unless --overlay-dir was given before."""
     if not isinstance(parsed.keywords.get("overlay"), str):
         parsed.keywords["overlay"] = value
 
@@ -147,7 +147,7 @@ def store_overlay_flag(parsed: Parsed, value: Any) -> None:
 def security_option(text: str) -> tuple[str, Any]:
     """Read ``seccomp=FILE``, ``seccomp=unconfined`` or ``no-new-privileges[=BOOLEAN]``."""
     name, sign, value = text, "", ""
-    # Docker takes a colon too, its older form.
+    # Docker also accepts its older form with a colon.
     if "=" in text or ":" in text:
         sign = min((sign for sign in "=:" if sign in text), key=text.index)
         name, _, value = text.partition(sign)
@@ -162,12 +162,12 @@ def security_option(text: str) -> tuple[str, Any]:
             )
         return "seccomp", value if value == "unconfined" else os.path.abspath(value)
     if name in ("apparmor", "label", "systempaths"):
-        raise ValueError(f"{name} is docker's, and minidocker does not set it: leave it out")
+        raise ValueError(f"minidocker does not support {name}; leave it out")
     raise ValueError("expected seccomp=FILE, seccomp=unconfined or no-new-privileges")
 
 
 def store_security_option(parsed: Parsed, value: Any) -> None:
-    """Store what one ``--security-opt`` says as a keyword."""
+    """Store the value of one ``--security-opt`` as a keyword."""
     name, content = value
     parsed.keywords[name] = content
 
@@ -188,4 +188,4 @@ def _limit(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no number, -1 or unlimited") from None
+        raise ValueError(f"{text!r} is not a number, -1 or unlimited") from None

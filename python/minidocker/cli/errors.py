@@ -1,4 +1,4 @@
-"""One line on standard error, and docker's exit statuses."""
+"""Error messages on standard error, and docker's exit statuses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from minidocker.cli.parser import UsageError
 
 #: minidocker itself failed: a wrong option, or the kernel refused to make the container.
 FAILED = 125
-#: The command exists and could not be run.
+#: The command exists but could not be executed.
 NOT_EXECUTABLE = 126
 #: The command was not found.
 NOT_FOUND = 127
@@ -17,13 +17,12 @@ NOT_FOUND = 127
 def complain(message: str) -> None:
     """Print ``minidocker: message`` on standard error, as one line."""
     line = " ".join(message.split("\n"))
-    # A terminal in raw mode needs the carriage return, and nothing else minds it.
     sys.stderr.write(f"minidocker: {line}\n")
     sys.stderr.flush()
 
 
 def report(error: Exception) -> int:
-    """Print an error of minidocker or of the kernel and return the exit status for it."""
+    """Print the message of an error and return the exit status for it."""
     complain(str(error) or type(error).__name__)
     return _status(error)
 

@@ -1,4 +1,4 @@
-"""Start a command with the streams that ``-i`` and ``-t`` ask for, and see it through."""
+"""Start a command with the streams that ``-i`` and ``-t`` select, and wait for it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ def launch(
     """Start a command, wait for it, and return its return code (negative for a signal).
 
     Args:
-        start: starts the command, given how, and the keywords of its streams.
-        settings: of the command line: ``interactive``, ``tty``, ``timeout``.
-        trace: a descriptor that each step is written to when it is done.
+        start: a function that starts the command. Its arguments are the launch parameters and the
+            keywords of the command's streams.
+        settings: the settings ``interactive``, ``tty`` and ``timeout`` of the command line.
+        trace: a descriptor to which the child writes each finished step.
         new_pid_namespace: see :class:`~minidocker.cli.supervise.Supervisor`.
-        is_pid_1: the same.
+        is_pid_1: see :class:`~minidocker.cli.supervise.Supervisor`.
     """
     terminal = terminal_for(settings)
     try:
         with Signals() as signals:
-            # The command is in a session of its own, so signals of the caller's terminal reach it
-            # once: from here.
+            # The command has a session of its own, so the caller's terminal does not signal it.
+            # The supervisor forwards each signal, so the command receives it once.
             how = Launch(trace=trace, terminal=terminal is not None)
             process = start(how, streams_for(settings, terminal))
             signals.started = True
@@ -54,7 +55,7 @@ def launch(
 
 
 def terminal_for(settings: dict[str, Any]) -> Terminal | None:
-    """Return a new terminal if ``-t`` was given."""
+    """Return a new terminal, or None without ``-t``."""
     if not settings.get("tty"):
         return None
     from minidocker.cli.terminal import Terminal
@@ -63,7 +64,7 @@ def terminal_for(settings: dict[str, Any]) -> Terminal | None:
 
 
 def streams_for(settings: dict[str, Any], terminal: Terminal | None) -> dict[str, Any]:
-    """Return the keywords of :class:`minidocker.Popen` that are about its streams."""
+    """Return the keywords of :class:`minidocker.Popen` for the command's standard streams."""
     if terminal is not None:
         slave = terminal.slave
         return {"stdin": slave, "stdout": slave, "stderr": slave}

@@ -1,7 +1,7 @@
 """The one table of options.
 
-To add an option, add one row. Parsing, ``--help``, completion and the tables of ``docs/cli.md``
-follow from it (``python -m minidocker.cli.reference docs/cli.md`` writes them).
+To add an option, add one row. Parser, ``--help`` and completion read this table, and
+``python -m minidocker.cli.reference docs/cli.md`` writes the tables of the manual from it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from minidocker.cli.parser import (
     setting_items,
 )
 
-#: How the command is run: options of ``run``, ``exec`` and ``explain``.
+#: Options for the command's user, directory and environment, of ``run``, ``exec`` and ``explain``.
 _COMMAND_OPTIONS = (
     Option(
         "--clearenv",
@@ -52,7 +52,7 @@ _COMMAND_OPTIONS = (
         convert=values.user,
         store=keyword("user"),
         complete="user",
-        summary="Be this user inside (default: root)",
+        summary="Run the command as this user (default: root)",
         example="minidocker run --user 1000 id",
     ),
     Option(
@@ -61,12 +61,12 @@ _COMMAND_OPTIONS = (
         metavar="PATH",
         store=keyword("cwd"),
         complete="directory",
-        summary="Start in this directory inside (default: the caller's, else /)",
+        summary="Start in this directory of the container (default: the caller's, else /)",
         example="minidocker run --workdir /usr pwd",
     ),
 )
 
-#: What standard input and output are: options of ``run``, ``exec`` and ``explain``.
+#: Options for standard input and output, of ``run``, ``exec`` and ``explain``.
 _STREAM_OPTIONS = (
     Option(
         "-i",
@@ -84,14 +84,14 @@ _STREAM_OPTIONS = (
     ),
 )
 
-#: What the command is not allowed: options of ``run``, ``exec`` and ``explain``.
+#: Options that confine the command, of ``run``, ``exec`` and ``explain``.
 _CONFINEMENT_OPTIONS = (
     Option(
         "--cap-add",
         metavar="CAPABILITY",
         store=keyword_items("cap_add"),
         words=confinement.CAPABILITIES,
-        summary="Add a capability to those of the profile; ALL is every one",
+        summary="Add a capability to those of the profile; ALL adds every one",
         example="minidocker run --profile docker --cap-add NET_ADMIN ip link add type dummy",
     ),
     Option(
@@ -99,7 +99,7 @@ _CONFINEMENT_OPTIONS = (
         metavar="CAPABILITY",
         store=keyword_items("cap_drop"),
         words=confinement.CAPABILITIES,
-        summary="Drop a capability of the profile's; ALL is every one",
+        summary="Drop a capability of the profile; ALL drops every one",
         example="minidocker run --cap-drop ALL grep Cap /proc/self/status",
     ),
     Option(
@@ -107,8 +107,8 @@ _CONFINEMENT_OPTIONS = (
         metavar="|".join(PROFILES),
         store=keyword("profile"),
         words=PROFILES,
-        summary="What confines it: namespaces only (default), what docker gives a container, or "
-        "what is fit for code that nobody trusts",
+        summary="Confine the command by namespaces only (default), as docker confines a container, "
+        "or as untrusted code needs it",
         example="minidocker run --profile untrusted id",
     ),
     Option(
@@ -117,8 +117,9 @@ _CONFINEMENT_OPTIONS = (
         convert=confinement.security_option,
         store=confinement.store_security_option,
         words=("no-new-privileges", "seccomp=unconfined", "seccomp="),
-        summary="seccomp=FILE is a system call filter in docker's JSON format, seccomp=unconfined "
-        "none; no-new-privileges[=false] is whether setuid programs raise nothing",
+        summary="seccomp=FILE sets a system call filter in docker's JSON format, "
+        "seccomp=unconfined removes it; no-new-privileges[=false] sets whether setuid programs "
+        "gain no privileges",
         example="minidocker run --profile docker --security-opt no-new-privileges id",
     ),
     Option(
@@ -127,19 +128,19 @@ _CONFINEMENT_OPTIONS = (
         convert=confinement.ulimit,
         store=keyword_mapping("ulimits"),
         words=tuple(f"{name}=" for name in confinement.ULIMITS),
-        summary="Set a resource limit; -1 is none",
+        summary="Set a resource limit; -1 means no limit",
         example="minidocker run --ulimit nofile=64:128 sh -c 'ulimit -n'",
     ),
 )
 
-#: The files that the container sees: options of ``run`` and ``explain``.
+#: Options for the container's files, of ``run`` and ``explain``.
 _FILE_OPTIONS = (
     Option(
         "--device",
         metavar="DEVICE[:TARGET]",
         store=keyword_items("devices"),
         complete="file",
-        summary="Show a device of the host's inside, under its own name or another one",
+        summary="Show a device of the host in the container, under its own name or another one",
         example="minidocker run --profile docker --device /dev/fuse ls /dev",
     ),
     Option(
@@ -155,7 +156,7 @@ _FILE_OPTIONS = (
     Option(
         "--overlay",
         store=confinement.store_overlay_flag,
-        summary="Let writes to the root go to a layer in memory, which is thrown away",
+        summary="Write changes of the root to a layer in memory, which is thrown away",
         example="minidocker run --overlay touch /etc/never-seen-again",
     ),
     Option(
@@ -163,14 +164,14 @@ _FILE_OPTIONS = (
         metavar="DIRECTORY",
         store=confinement.store_overlay,
         complete="directory",
-        summary="Keep what is written to the root in this directory, for the next container",
+        summary="Keep changes of the root in this directory, for the next container",
         example="minidocker run --overlay-dir ./layer touch /etc/kept",
     ),
     Option(
         "--read-only",
         store=keyword("read_only"),
-        summary="Make the root read-only, with all below it but what --volume, --mount and --tmpfs "
-        "add",
+        summary="Make the root and all below it read-only, except what --volume, --mount and "
+        "--tmpfs add",
         example="minidocker run --read-only --tmpfs /tmp touch /tmp/here",
     ),
     Option(
@@ -186,7 +187,7 @@ _FILE_OPTIONS = (
         metavar="TARGET[:OPTIONS]",
         convert=confinement.tmpfs,
         store=keyword_mapping("tmpfs"),
-        summary="Mount an empty directory in memory there",
+        summary="Mount an empty directory in memory at TARGET",
         example="minidocker run --tmpfs /srv:size=64m,mode=700 df /srv",
     ),
     Option(
@@ -196,12 +197,12 @@ _FILE_OPTIONS = (
         convert=confinement.volume,
         store=keyword_items("mounts"),
         complete="directory",
-        summary="Mount a file or directory of the caller's there; ro makes it read-only",
+        summary="Mount a file or directory of the host at TARGET; ro makes it read-only",
         example="minidocker run -v /usr/share:/data:ro ls /data",
     ),
 )
 
-#: The container itself: options of ``run`` and ``explain``.
+#: Options for the container itself, of ``run`` and ``explain``.
 _CONTAINER_OPTIONS = (
     Option(
         "--cgroupns",
@@ -246,7 +247,7 @@ _CONTAINER_OPTIONS = (
     Option(
         "--init",
         store=keyword("init"),
-        summary="Run a tiny init as process 1, which reaps orphans and forwards signals",
+        summary="Run a tiny init as PID 1, which reaps orphans and forwards signals",
         example="minidocker run --init ps -ef",
     ),
     Option(
@@ -264,8 +265,8 @@ _CONTAINER_OPTIONS = (
         convert=values.namespaces,
         store=setting("namespaces"),
         words=("all", "none", *KINDS),
-        summary=f"Which namespaces are new: {', '.join(KINDS)}; all is "
-        "the first seven (default), none is none of them",
+        summary=f"Create these namespaces: {', '.join(KINDS)}; all stands for the first seven "
+        "(default), none for none of them",
         example="minidocker run --namespaces uts,user --hostname lab hostname",
     ),
     Option(
@@ -275,7 +276,7 @@ _CONTAINER_OPTIONS = (
         store=setting("network"),
         words=("none", "host", "container:"),
         complete="container",
-        summary="Network: a stack of its own with loopback only (none, the default), the caller's, "
+        summary="Network: a new stack with loopback only (none, the default), the caller's (host), "
         "or that of another container",
         example="minidocker run --network host ip addr",
     ),
@@ -326,12 +327,12 @@ _CONTAINER_OPTIONS = (
     ),
 )
 
-#: Options of ``run`` only.
+#: Options only of ``run``.
 _RUN_OPTIONS = (
     Option(
         "--explain",
         store=setting("explain"),
-        summary="Print each step on standard error as it is done, and the exit status",
+        summary="Print each finished step, and the exit status, on standard error",
         example="minidocker run --explain --hostname lab true",
     ),
     Option(
@@ -370,7 +371,7 @@ _COMMANDS = (
     ),
     Command(
         "exec",
-        "Run a command in a container that runs already; PID is any process in it",
+        "Run a command in a running container; PID is any process in it",
         _sorted(_COMMAND_OPTIONS, _STREAM_OPTIONS, _CONFINEMENT_OPTIONS),
         operands="PID COMMAND [ARG ...]",
         fewest=2,
@@ -379,7 +380,7 @@ _COMMANDS = (
     ),
     Command(
         "ps",
-        "List the containers that are visible here, whoever started them",
+        "List the visible containers, whichever program started them",
         (
             Option(
                 "--json",
@@ -404,7 +405,7 @@ _COMMANDS = (
     ),
     Command(
         "inspect",
-        "Print what is known of the container of a process, as JSON",
+        "Print a description of the container of a process, as JSON",
         (),
         operands="PID",
         fewest=1,
@@ -412,7 +413,7 @@ _COMMANDS = (
     ),
     Command(
         "explain",
-        "Print what run would do, call by call, and do nothing",
+        "Print the system calls that run would make, and make none",
         _sorted(
             _COMMAND_OPTIONS,
             _STREAM_OPTIONS,
@@ -435,7 +436,7 @@ _COMMANDS = (
     ),
     Command(
         "doctor",
-        "Try what works on this machine; exit status 1 if something essential does not",
+        "Test what works on this machine; exit status 1 if something essential does not",
         (),
     ),
     Command(

@@ -1,15 +1,15 @@
-"""How a command line is read.
+"""The command line parser.
 
-The rules are docker's: options end at the first operand, so that the options of COMMAND need no
-``--`` before them; ``--`` ends them too; one-letter flags combine (``-it``); values come as
-``--name value``, ``--name=value``, ``-n value``, ``-nvalue`` or ``-n=value``; a flag may be given a
-truth value (``--init=false``); names are never abbreviated.
+The rules are docker's. Options end at the first operand, so the options of COMMAND need no ``--``
+before them; ``--`` ends them too. One-letter flags combine (``-it``). A value is written as
+``--name value``, ``--name=value``, ``-n value``, ``-nvalue`` or ``-n=value``. A flag may have a
+truth value (``--init=false``). Names are never abbreviated.
 
-:mod:`argparse` cannot follow them. It refuses a value that begins with a dash (``--name -x``) and a
-flag with a truth value, it takes options after the first operand unless that is ``REMAINDER``, and
-then it leaves ``--`` among the operands. Completion and the tables of the manual read the same rows
-as the parser does, and could only read argparse's private attributes. And its import takes longer
-than that of this parser and its table, in a program that is started often.
+:mod:`argparse` cannot follow these rules. It refuses a value that begins with a dash
+(``--name -x``) and a flag with a truth value. It takes options after the first operand unless that
+is ``REMAINDER``, and then it leaves ``--`` among the operands. Completion and the tables of the
+manual read the parser's own rows; with argparse they would have to read private attributes. Also,
+importing argparse takes longer than importing this parser and its table.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _TRUTH = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": F
 
 
 class UsageError(Exception):
-    """A command line that cannot be meant. The message is one line and names what to change."""
+    """A wrong command line. The message is one line and names what to change."""
 
 
 class Parsed:
-    """A command line that was read.
+    """A parsed command line.
 
     Attributes:
         command: the subcommand.
-        keywords: keywords for :class:`minidocker.Popen`, as far as one option gives them.
-        settings: everything else that options said, by name.
+        keywords: the keywords of :class:`minidocker.Popen` that one option alone determines.
+        settings: the values of all other options, by name.
         operands: the words after the options.
     """
 
@@ -47,15 +47,16 @@ class Option:
     """One row of the table of options.
 
     Args:
-        names: the long name, with the one-letter name before it where there is one.
-        store: puts the converted value where it belongs; see :func:`keyword` and its neighbours.
+        names: the long name, preceded by the one-letter name if there is one.
+        store: stores the converted value; see :func:`keyword` and the functions after it.
         summary: one sentence without a full stop, for ``--help`` and the manual.
-        example: a whole command line that uses it; ``docs/cli.md`` shows it.
-        metavar: name of the value; None for a flag.
-        convert: from text to value; a :exc:`ValueError` that it raises becomes a usage error.
-        words: the values, or beginnings of values, that completion offers.
-        complete: what else completion offers: ``"file"``, ``"directory"``, ``"user"``,
-            ``"variable"`` or ``"container"`` (which comes after a word ending in a colon, if any).
+        example: a whole command line with this option, for the manual.
+        metavar: the name of the value; None for a flag.
+        convert: converts text to a value; its :exc:`ValueError` becomes a usage error.
+        words: values, or beginnings of values, that completion offers.
+        complete: the kind of further words that completion offers: ``"file"``, ``"directory"``,
+            ``"user"``, ``"variable"`` or ``"container"`` (a PID, after a word of ``words`` that
+            ends in a colon if there is one).
         negatable: whether ``--no-NAME`` is an option too.
     """
 
@@ -88,7 +89,7 @@ class Option:
 
     @property
     def spelling(self) -> str:
-        """All names and the value, as help and manual show them."""
+        """All names and the metavar, as help and manual show them."""
         names = list(self.names)
         if self.negatable:
             names[-1] = f"--[no-]{self.long[2:]}"
@@ -101,12 +102,12 @@ class Command:
     Args:
         name: its word on the command line.
         summary: one sentence for ``--help``.
-        operands: how usage shows them, such as ``"COMMAND [ARG ...]"``.
-        fewest: how many operands it needs.
-        most: how many it takes; None for any number.
         options: its rows of the table.
-        execs: position of the operand at which another command line begins, for completion.
-        invocation: how it is called; by default as a subcommand of ``minidocker``.
+        operands: the operands in the usage line, such as ``"COMMAND [ARG ...]"``.
+        fewest: the smallest number of operands.
+        most: the largest number of operands; None for any number.
+        execs: the position of the operand that begins another command line, for completion.
+        invocation: the words that invoke it; by default ``minidocker`` and the name.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class Command:
         return " ".join(word for word in words if word)
 
     def spellings(self) -> dict[str, tuple[Option, bool]]:
-        """Return every name on the command line to its option and whether it negates it."""
+        """Map each name on the command line to its option and whether the name negates it."""
         table = {}
         for option in self.options:
             for name in option.names:
@@ -155,8 +156,8 @@ def parse(command: Command, arguments: list[str]) -> Parsed:
     """Read the words after the subcommand.
 
     Raises:
-        UsageError: the first thing that is wrong.
-        HelpRequested: ``--help`` came first.
+        UsageError: the words are wrong; the message names the first error.
+        HelpRequested: ``--help`` comes before the first error.
     """
     parsed = Parsed(command)
     table = command.spellings()
@@ -229,7 +230,7 @@ def _convert_and_store(parsed: Parsed, option: Option, name: str, text: str) -> 
     try:
         option.store(parsed, option.convert(text))
     except (ValueError, OSError) as error:
-        # A relative path, for one, where the working directory has been removed.
+        # OSError: for example, a relative path after the working directory was removed.
         raise UsageError(
             f"{parsed.command.name}: invalid value {text!r} for {name}: {error}"
         ) from error
@@ -240,7 +241,7 @@ def _truth(command: Command, name: str, text: str) -> bool:
         return _TRUTH[text.lower()]
     except KeyError:
         raise UsageError(
-            f"{command.name}: {name} is a flag: give it alone, or as {name}=true or {name}=false, "
+            f"{command.name}: {name} is a flag; give it alone, or as {name}=true or {name}=false, "
             f"not with the value {text!r}"
         ) from None
 
@@ -250,7 +251,7 @@ def _unknown(
 ) -> str:
     import difflib
 
-    # Single letters are all alike, so only a long name has a nearest one.
+    # Any two single letters are equally near, so only a long name has a nearest one.
     near = difflib.get_close_matches(name, [*table, "--help"], 1) if name.startswith("--") else []
     remedy = f"did you mean {near[0]}?" if near else f"see {command.invocation} --help"
     return f"{command.name}: unknown option {name}{inside}; {remedy}"
@@ -267,7 +268,7 @@ def _check_operands(parsed: Parsed) -> None:
 
 
 def keyword(name: str) -> Callable[[Parsed, Any], None]:
-    """Store the value as a keyword of :class:`minidocker.Popen`; the last one counts."""
+    """Store the value as a keyword of :class:`minidocker.Popen`; the last value counts."""
 
     def store(parsed: Parsed, value: Any) -> None:
         parsed.keywords[name] = value
@@ -295,7 +296,7 @@ def keyword_mapping(name: str) -> Callable[[Parsed, Any], None]:
 
 
 def setting(name: str) -> Callable[[Parsed, Any], None]:
-    """Store the value as a setting of the command line itself; the last one counts."""
+    """Store the value as a setting of the command line itself; the last value counts."""
 
     def store(parsed: Parsed, value: Any) -> None:
         parsed.settings[name] = value

@@ -1,7 +1,7 @@
-"""The option tables of the manual, from the table of options.
+"""The option tables of the manual, made from the table of options.
 
-``python -m minidocker.cli.reference docs/cli.md`` replaces what stands between
-``<!-- options: COMMAND -->`` and ``<!-- end -->`` in the file; a test compares the two.
+``python -m minidocker.cli.reference docs/cli.md`` replaces the text between
+``<!-- options: COMMAND -->`` and ``<!-- end -->`` in the file. A test checks that it is current.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BLOCK = re.compile(r"(<!-- options: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def updated(text: str) -> str:
-    """Return a manual with the tables of options as they are now."""
+    """Return the text of a manual with current tables of options."""
     return _BLOCK.sub(lambda block: block[1] + markdown(COMMANDS[block[2]]) + block[3], text)
 
 
@@ -45,7 +45,7 @@ def _cell(text: str) -> str:
 
 
 def main(paths: list[str]) -> None:
-    """Bring the named files up to date."""
+    """Update the option tables in the named files."""
     for path in paths:
         with open(path, encoding="utf-8") as file:
             text = file.read()

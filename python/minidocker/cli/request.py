@@ -1,4 +1,4 @@
-"""From a command line that was read to keywords of :class:`minidocker.Popen`."""
+"""From a parsed command line to keywords of :class:`minidocker.Popen`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def keywords(parsed: Parsed) -> dict[str, Any]:
 
     Raises:
         UsageError: two options contradict each other.
-        minidocker.Error: ``--network container:PID`` names no container, ``--user`` nobody.
+        minidocker.Error: the process of ``--network container:PID`` is in no container, or the name
+            in ``--user`` does not exist.
     """
     chosen = dict(parsed.keywords)
     environment = _environment(parsed.settings)
@@ -31,7 +32,7 @@ def keywords(parsed: Parsed) -> dict[str, Any]:
     if network is not None:
         chosen["network"] = _network(network)
     if "user" in chosen and parsed.command.name != "exec":
-        # For a name that does not exist subprocess has its own exception.
+        # Resolve names here: subprocess would raise its own exception for an unknown name.
         from minidocker._spec import accounts
 
         user, group = accounts.ids(chosen["user"], rootfs=chosen.get("rootfs"))
@@ -42,7 +43,7 @@ def keywords(parsed: Parsed) -> dict[str, Any]:
 
 
 def _environment(settings: dict[str, Any]) -> dict[str, str] | None:
-    """Return the command's environment, or None for the caller's unchanged."""
+    """Return the command's environment, or None to inherit the caller's unchanged."""
     rows = [row for file in settings.get("env_file", ()) for row in file]
     rows += settings.get("env", ())
     if not rows and not settings.get("clearenv"):
@@ -50,7 +51,7 @@ def _environment(settings: dict[str, Any]) -> dict[str, str] | None:
     environment = {} if settings.get("clearenv") else dict(os.environ)
     for name, value in rows:
         if value is None:
-            # The caller has no such variable, so the command gets none either, as in docker.
+            # The caller does not have the variable, so the command does not get it, as in docker.
             environment.pop(name, None)
         else:
             environment[name] = value
@@ -58,7 +59,7 @@ def _environment(settings: dict[str, Any]) -> dict[str, str] | None:
 
 
 def _namespaces(parsed: Parsed) -> NamespaceOptions | None:
-    """Return which namespaces are new, or None where no option speaks of them."""
+    """Return which namespaces are new, or None if no option selects them."""
     settings = parsed.settings
     shared = [kind for kind in KINDS if f"share_{kind}" in settings]
     wants_time = "time_offsets" in parsed.keywords
@@ -72,8 +73,8 @@ def _namespaces(parsed: Parsed) -> NamespaceOptions | None:
         for kind in shared:
             if written_out and kind in kinds:
                 raise UsageError(
-                    f"{parsed.command.name}: --namespaces asks for a new {kind} namespace and "
-                    f"--{_flag(kind)} host for the caller's; leave one of them out"
+                    f"{parsed.command.name}: --namespaces requests a new {kind} namespace and "
+                    f"--{_flag(kind)} host the caller's; leave one of them out"
                 )
         options = NamespaceOptions.none()
         for kind in kinds:
@@ -84,7 +85,7 @@ def _namespaces(parsed: Parsed) -> NamespaceOptions | None:
 
 
 def _flag(kind: str) -> str:
-    """Return the name that docker gave to the option for a kind of namespace."""
+    """Return docker's name of the option for a kind of namespace."""
     return {"user": "userns", "cgroup": "cgroupns"}.get(kind, kind)
 
 
@@ -96,15 +97,15 @@ def _network(text: str) -> Any:
 
 
 def attached(pid: int, what: str) -> AttachedContainer:
-    """Return the container that a process is in.
+    """Return the container of a process.
 
     Args:
         pid: the process.
-        what: who asks for it, for the message.
+        what: the command or option that names the process, for the error message.
 
     Raises:
-        UsageError: there is no such process, or the caller may not look into it.
-        minidocker.SpecError: it is in no container.
+        UsageError: there is no such process, or the caller may not inspect it.
+        minidocker.SpecError: the process is in no container.
     """
     from minidocker._run.attach import attach
 
@@ -114,5 +115,5 @@ def attached(pid: int, what: str) -> AttachedContainer:
         raise UsageError(f"{what}: no process {pid} is alive here; see minidocker ps") from None
     except PermissionError:
         raise UsageError(
-            f"{what}: process {pid} belongs to another user; ask as that user or as root"
+            f"{what}: process {pid} belongs to another user; run this as that user or as root"
         ) from None

@@ -1,7 +1,7 @@
-"""Wait for a command: forward signals to it, keep time, and serve its terminal.
+"""Supervision of a command: forwards signals, enforces the timeout and serves the terminal.
 
-One loop waits for everything at once: the command's end (a pidfd), signals (the wake-up descriptor
-of :mod:`signal`), the terminal, the time limit.
+One loop waits for all events: the end of the command (a pidfd), signals (the wake-up descriptor of
+:mod:`signal`), the terminal and the timeout.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
     from minidocker.cli.terminal import Terminal
 
-# Not forwarded: what cannot be caught; what the kernel sends for a fault of this very process; the
-# end of children; SIGPIPE, which the interpreter ignores; SIGTTIN and SIGTTOU, which stop a job in
-# the background and are right to; SIGURG, which is about sockets of this process; limits of this
-# process. SIGWINCH is about the caller's terminal: the command hears of it through its own.
+# Signals that are not forwarded. SIGKILL and SIGSTOP cannot be caught. The kernel sends SIGSEGV to
+# SIGSYS for a fault of this process, SIGCHLD and SIGURG for its children and sockets, and SIGXCPU
+# and SIGXFSZ for its limits. The interpreter ignores SIGPIPE. SIGTTIN and SIGTTOU must stop this
+# process when it is a background job. SIGWINCH is forwarded in another way: the supervisor resizes
+# the command's terminal, which sends one.
 _KEPT = {
     signal.SIGKILL,
     signal.SIGSTOP,
@@ -48,22 +49,22 @@ _KEPT = {
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 _HANGUP_PAUSE = 0.5
-"""Seconds after which a shell that lives on after SIGTERM is told once more."""
-# As in docker: who asks three times does not want to wait for the command's consent.
+"""Seconds between two SIGHUPs to a shell that is still alive after SIGTERM."""
+# As in docker, the third SIGINT or SIGTERM kills the command.
 _PATIENCE = 3
-# How often, and how many seconds apart, a blocked signal is looked at.
-_BLOCKED_LOOKS, _BLOCKED_PAUSE = 10, 0.001
-# Seconds that a command has for leaving after its terminal was hung up.
+# Number of checks whether a signal is still blocked, and the seconds between them.
+_BLOCKED_CHECKS, _BLOCKED_PAUSE = 10, 0.001
+# Seconds between the hangup of its terminal and the SIGKILL to the command.
 _HANGUP_GRACE = 2.0
 
 
 class Signals:
-    """Signals to this process, from before the command is started until it has ended.
+    """Signals to this process, from before the command starts until it has ended.
 
-    They are collected and can be waited for as a descriptor. A signal that was ignored when
-    minidocker was started (``nohup``, a job of a script) stays ignored. While the command is being
-    started nothing can be forwarded yet, so a second signal breaks that off
-    (:exc:`KeyboardInterrupt`).
+    Signals are collected, and a descriptor becomes readable when one arrives. A signal that was
+    ignored when minidocker started (``nohup``, a job of a script) stays ignored. No signal can be
+    forwarded before the command has started, so a second SIGINT or SIGTERM then raises
+    :exc:`KeyboardInterrupt`.
     """
 
     def __init__(self) -> None:
@@ -94,11 +95,11 @@ class Signals:
                 raise KeyboardInterrupt
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when a signal has come."""
+        """Return a descriptor that is readable after a signal has arrived."""
         return self._receiver
 
     def take(self) -> bytes:
-        """Return the numbers of the signals that have come since the last call."""
+        """Return the numbers of the signals that arrived since the last call."""
         try:
             return os.read(self._receiver, 4096)
         except BlockingIOError:
@@ -106,17 +107,17 @@ class Signals:
 
 
 class Supervisor:
-    """The wait for one command.
+    """The supervisor of one command.
 
     Args:
         process: the command.
-        signals: entered before the command was started.
-        terminal: its terminal, if it has one.
-        new_pid_namespace: whether the container ends with ``process``. Then signals go to that
-            alone, as in docker; otherwise to its process group, as a terminal would send them.
-        is_pid_1: whether the command itself is PID 1 of a new PID namespace, so that the kernel
-            keeps from it signals that it does not handle.
-        timeout: seconds after which it is killed.
+        signals: a context that was entered before the command started.
+        terminal: the command's terminal, if it has one.
+        new_pid_namespace: whether the container ends with ``process``. If so, signals go to this
+            process alone, as in docker; otherwise to its process group, as a terminal sends them.
+        is_pid_1: whether the command itself is PID 1 of a new PID namespace. The kernel drops
+            signals to PID 1 for which it has no handler.
+        timeout: seconds after which the command is killed.
     """
 
     def __init__(
@@ -139,16 +140,16 @@ class Supervisor:
         self._ended = False
         self._hung_up = False
         self._hang_up_again: float | None = None
-        # A command that is PID 1 gets no SIGPIPE, so a loop of a shell would run on for ever after
-        # its reader has left. It is sent from here when the reader leaves.
+        # The kernel sends no SIGPIPE to PID 1, so a shell loop would run forever after its reader
+        # closed the pipe. The supervisor sends the signal instead.
         self._watches_reader = is_pid_1 and terminal is None and _is_pipe(1)
         if terminal is not None and is_pid_1:
-            terminal.on_key = self._key
+            terminal.on_key = self._signal_pid_1
 
     def wait(self) -> int:
         """Wait for the end of the command and of its output, and return its return code.
 
-        Whatever else ends the wait kills the command.
+        Any exception kills the command.
         """
         pidfd = os.pidfd_open(self._process.pid)
         try:
@@ -162,7 +163,7 @@ class Supervisor:
             os.close(pidfd)
             if self._terminal is not None:
                 self._terminal.leave()
-            # All that is left is a zombie, and that does not take long.
+            # The command has ended or was killed, so this wait is short.
             returncode = self._process.wait()
         return returncode
 
@@ -201,7 +202,7 @@ class Supervisor:
             now = time.monotonic()
             seconds.extend(max(0.0, moment - now) for moment in moments if moment is not None)
         due = [second for second in seconds if second is not None]
-        # Rounded up, so that the loop does not turn during the last fraction of a millisecond.
+        # Round up, or the loop would spin during the last fraction of a millisecond.
         return math.ceil(min(due) * 1000) if due else None
 
     def _serve(self, terminal: Terminal, ready: dict[int, int]) -> None:
@@ -210,7 +211,7 @@ class Supervisor:
         try:
             terminal.handle(ready)
         except Hangup:
-            # What a terminal's window does when it is closed.
+            # A terminal window sends the same signals when it is closed.
             terminal.discard()
             self._hung_up = True
             self._deadline = time.monotonic() + _HANGUP_GRACE
@@ -218,7 +219,7 @@ class Supervisor:
             self._send(signal.SIGCONT)
 
     def _give_up(self) -> None:
-        """Kill what did not end in time."""
+        """Kill the command at the deadline, unless it has ended."""
         self._deadline = None
         if self._ended:
             return
@@ -235,7 +236,7 @@ class Supervisor:
         elif signum == signal.SIGCONT:
             self._continue()
         elif self._ended:
-            # Only output is left, and somebody does not want to wait until it is read.
+            # Only output is left, and the user does not want to wait until it is read.
             if self._terminal is not None and signum in (*_ENDING, signal.SIGHUP, signal.SIGQUIT):
                 self._terminal.discard()
         else:
@@ -245,27 +246,27 @@ class Supervisor:
                 return
             self._send(signum)
             if self._terminal is not None and signum == signal.SIGTERM:
-                # Interactive shells ignore SIGTERM; what ends them is that their terminal is gone.
+                # An interactive shell ignores SIGTERM; only the hangup of its terminal ends it.
                 self._hang_up()
 
     def _hang_up(self) -> None:
-        """Say that the terminal is gone, and again after a while.
+        """Send the signals of a terminal's hangup, and schedule them again.
 
-        A shell that is about to wait for a key takes note of the signal, and waits all the same.
+        A shell that is about to wait for a key records the first SIGHUP and still waits.
         """
         self._send(signal.SIGHUP)
         self._send(signal.SIGCONT)
         self._hang_up_again = time.monotonic() + _HANGUP_PAUSE
 
     def _stop(self) -> None:
-        """Stop with the command, as one job of the caller's shell, and go on with it."""
+        """Stop the command and this process, as one job of a shell; continue both afterwards."""
         self._send(signal.SIGTSTP)
         if self._terminal is not None:
             self._terminal.leave()
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, handler)
-        # In an orphaned process group nothing stops and no SIGCONT comes.
+        # SIGTSTP does not stop an orphaned process group, so no SIGCONT follows.
         self._continue()
 
     def _continue(self) -> None:
@@ -274,18 +275,17 @@ class Supervisor:
             self._terminal.enter()
         self._send(signal.SIGCONT)
 
-    def _key(self, signum: int) -> None:
-        r"""Make Ctrl-C and Ctrl-\ work on a command that is PID 1.
+    def _signal_pid_1(self, signum: int) -> None:
+        r"""Send the signal of Ctrl-C or Ctrl-\ to a command that is PID 1.
 
-        The terminal has sent the signal, and if PID 1 does not handle it the kernel has thrown it
-        away.
+        The terminal has already sent it, but the kernel drops a signal that PID 1 does not handle.
         """
         pid = self._process.pid
         if self._terminal is None or self._terminal.foreground() != pid:
             return
         from minidocker._inspect import proc
 
-        for _ in range(_BLOCKED_LOOKS):
+        for _ in range(_BLOCKED_CHECKS):
             try:
                 fields = proc.status(pid)
             except ProcessLookupError:
@@ -298,12 +298,12 @@ class Supervisor:
             if not blocked:
                 self._send(signum)
                 return
-            # A shell blocks all signals for a moment, and then loses this one; somebody who reads
-            # signals from a descriptor blocks it for good, and has got it.
+            # A shell blocks all signals for a moment, and the kernel may have dropped this one; a
+            # program with a signalfd blocks it permanently, and will read it.
             time.sleep(_BLOCKED_PAUSE)
 
     def _send(self, signum: int) -> None:
-        """Send a signal to the command; once it has ended there is nobody to send it to."""
+        """Send a signal to the command, unless it has ended."""
         if self._ended:
             return
         try:

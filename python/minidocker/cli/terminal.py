@@ -1,10 +1,9 @@
-"""Pseudo terminals: what ``-t`` gives the command, and what happens to the caller's own meanwhile.
+"""Pseudo terminals for ``-t``.
 
-The command's end is an ordinary terminal; with a session of its own it is also the controlling one,
-so that a shell inside has job control. The caller's terminal, if there is one and ``-i`` was given,
-is in raw mode as long as the command runs: every key goes through, and the command's terminal gives
-it its meaning. Nothing here blocks but on the caller's own output, and that only when several
-processes fill it at once.
+The command's end is an ordinary terminal. The command has a session of its own and this is its
+controlling terminal, so a shell inside has job control. With ``-i``, the caller's terminal is in
+raw mode while the command runs: every key is passed on, and the command's terminal interprets it.
+Only a write to the caller's output can block, and only if several processes fill it at once.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CHUNK = 65536
-# A pipe that is ready takes this much without blocking (PIPE_BUF).
+# PIPE_BUF: a pipe that is ready accepts this many bytes without blocking.
 _OUTPUT_CHUNK = 4096
 _DEFAULT_SIZE = (24, 80)
-# Seconds between looks at whether end of file was read: soon at first, hardly ever later.
+# Seconds between checks whether the command read the end of file: short at first, then longer.
 _FIRST_EOF_PAUSE, _LAST_EOF_PAUSE = 0.01, 1.0
 _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
@@ -34,7 +33,7 @@ _LFLAG, _CC = 3, 6
 
 
 class Hangup(Exception):
-    """Nobody reads the caller's output any more."""
+    """The reader of the caller's output has closed it."""
 
 
 class Terminal:
@@ -44,9 +43,9 @@ class Terminal:
         interactive: whether the caller's standard input is passed on.
 
     Attributes:
-        slave: the command's end; it stays open here until :meth:`finish`, so that a command which
-            closes it and opens ``/dev/tty`` later finds it alive.
-        drained: whether everything that the command wrote was passed on.
+        slave: the command's end. It stays open here until :meth:`finish`: a command may close it
+            and open ``/dev/tty`` later.
+        drained: whether all of the command's output was passed on.
     """
 
     def __init__(self, *, interactive: bool) -> None:
@@ -57,12 +56,12 @@ class Terminal:
         self._saved: list[Any] | None = None
         self._to_command = b""
         self._to_caller = b""
-        # When to type end of file again; None as long as there is input.
+        # When to type end of file again; None while there is input.
         self._next_eof: float | None = None
         self._eof_pause = _FIRST_EOF_PAUSE
         self._slave_open = True
         self.drained = False
-        #: Called with the signal that the command's terminal made of a key.
+        #: Called with the signal that the command's terminal sent for a key.
         self.on_key: Callable[[int], None] | None = None
         os.set_blocking(self._master, False)
         if self._caller is not None:
@@ -70,7 +69,7 @@ class Terminal:
         self.resize()
 
     def resize(self) -> None:
-        """Give the command's terminal the size of the caller's."""
+        """Set the size of the command's terminal to that of the caller's."""
         if self._caller is None:
             size = struct.pack("HHHH", *_DEFAULT_SIZE, 0, 0)
         else:
@@ -80,7 +79,7 @@ class Terminal:
     def enter(self) -> None:
         """Put the caller's terminal into raw mode.
 
-        In the background the kernel stops this process here (SIGTTOU) until it comes to the front.
+        The kernel stops a background process here (SIGTTOU) until it is in the foreground.
         """
         if self._raw_fd is None:
             return
@@ -90,7 +89,7 @@ class Terminal:
         termios.tcsetattr(self._raw_fd, termios.TCSADRAIN, _raw(attributes))
 
     def leave(self) -> None:
-        """Give the caller's terminal back as it was, unless it is somebody else's by now."""
+        """Restore the caller's terminal, unless another process group is now in its foreground."""
         if self._raw_fd is None or self._saved is None:
             return
         saved, self._saved = self._saved, None
@@ -98,11 +97,11 @@ class Terminal:
             if os.tcgetpgrp(self._raw_fd) == os.getpgrp():
                 termios.tcsetattr(self._raw_fd, termios.TCSADRAIN, saved)
         except (OSError, termios.error):
-            # The terminal itself has gone (its window was closed), and its modes with it.
+            # The terminal no longer exists: its window was closed.
             return
 
     def finish(self) -> None:
-        """Close the command's end: after what is still under way comes the end of the output."""
+        """Close the command's end, so that its output ends after what is still buffered."""
         self._input = self._next_eof = None
         self._to_command = b""
         if self._slave_open:
@@ -110,7 +109,7 @@ class Terminal:
             os.close(self.slave)
 
     def close(self) -> None:
-        """Give the caller's terminal back and hang up the command's."""
+        """Restore the caller's terminal and hang up the command's."""
         self.leave()
         self.finish()
         if self._master >= 0:
@@ -118,14 +117,14 @@ class Terminal:
             self._master = -1
 
     def discard(self) -> None:
-        """Forget all output that was not passed on yet."""
+        """Discard all output that was not passed on yet."""
         self._to_caller = b""
         self.drained = True
 
     def timeout(self) -> float | None:
-        """Return after how many seconds :meth:`handle` is due whatever happens, None for never."""
+        """Return the seconds until :meth:`handle` is due without an event, None for never."""
         if not self._slave_open:
-            # What is left can be read without waiting, but has to be taken first.
+            # The rest can be read without waiting, once the caller took the pending output.
             return None if self._to_caller else 0.0
         if self._next_eof is None:
             return None
@@ -139,7 +138,7 @@ class Terminal:
             return 0
 
     def register(self, poll: select.poll) -> None:
-        """Say what there is to wait for."""
+        """Register the descriptors and events to wait for."""
         events = select.POLLOUT if self._to_command else 0
         if not self._to_caller and not self.drained:
             events |= select.POLLIN
@@ -151,10 +150,10 @@ class Terminal:
             poll.register(self._input, select.POLLIN)
 
     def handle(self, ready: dict[int, int]) -> None:
-        """Move what can be moved.
+        """Pass on input and output as far as the descriptors are ready.
 
         Raises:
-            Hangup: nobody reads the caller's output any more.
+            Hangup: the reader of the caller's output has closed it.
         """
         if self._to_caller and 1 in ready:
             self._write_to_caller()
@@ -171,10 +170,10 @@ class Terminal:
         try:
             self._to_caller = os.read(self._master, _CHUNK)
         except BlockingIOError:
-            # Before it says so, the kernel passes on all that was written to the other end.
+            # The kernel reports this only after all data written to the other end was read.
             self.drained = not self._slave_open
         except OSError:
-            # EIO: the other end was closed everywhere, and everything was read.
+            # EIO: every process has closed the other end, and all data was read.
             self.drained = True
 
     def _write_to_caller(self) -> None:
@@ -198,7 +197,7 @@ class Terminal:
         except BlockingIOError:
             return
         except OSError:
-            data = b""  # EIO: a terminal that was hung up
+            data = b""  # EIO: the terminal was hung up
         if data:
             self._to_command = data
         else:
@@ -206,11 +205,11 @@ class Terminal:
             self._next_eof = time.monotonic()
 
     def _type_end_of_file(self) -> None:
-        """Type the key for end of file if all input was read.
+        """Type the key for end of file if the command has read all input.
 
-        A terminal has no end: the key means one to whoever reads at that moment (termios(3), VEOF),
-        and is lost when a shell changes the mode of the terminal before it reads on. So that there
-        is an end for every reader, as a file has it, the key is typed again whenever it was read.
+        A terminal has no end of file: the key ends only the current read (termios(3), VEOF), and it
+        is lost when a shell changes the terminal's mode before it reads on. Typing the key again
+        after each read gives every reader an end of file, as a file does.
         """
         self._next_eof = time.monotonic() + self._eof_pause
         self._eof_pause = min(2 * self._eof_pause, _LAST_EOF_PAUSE)
@@ -227,14 +226,14 @@ class Terminal:
         except BlockingIOError:
             return
         except OSError:
-            # EIO: nobody has the other end open, so nobody will read this.
+            # EIO: no process has the other end open, so this input has no reader.
             self._to_command = b""
             return
         sent, self._to_command = self._to_command[:written], self._to_command[written:]
         if self.on_key is not None and self._slave_open:
-            self._tell_keys(sent, self.on_key)
+            self._report_keys(sent, self.on_key)
 
-    def _tell_keys(self, sent: bytes, on_key: Callable[[int], None]) -> None:
+    def _report_keys(self, sent: bytes, on_key: Callable[[int], None]) -> None:
         attributes = termios.tcgetattr(self.slave)
         if not attributes[_LFLAG] & termios.ISIG:
             return
@@ -245,7 +244,7 @@ class Terminal:
 
 
 def _raw(attributes: list[Any]) -> list[Any]:
-    """Return terminal attributes in raw mode (cfmakeraw(3)); the tty module has it since 3.12."""
+    """Return terminal attributes in raw mode, as cfmakeraw(3) and, since Python 3.12, tty do."""
     iflag, oflag, cflag, lflag, *speeds, control = attributes
     control = list(control)
     iflag &= ~(

@@ -1,4 +1,4 @@
-"""``--help``, from the table of options."""
+"""The text of ``--help``, made from the table of options."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def command_help(command: Command) -> str:
     """Return the text of ``minidocker COMMAND --help``."""
     rows = [(option.spelling, option.summary) for option in command.options]
     rows.append(("--help", "Print this"))
-    # Docker's layout: long names line up whether or not a letter comes before them.
+    # Docker's layout: long names are aligned, with or without a one-letter name before them.
     lines = (_row(names if names[1] != "-" else f"    {names}", text) for names, text in rows)
     return f"Usage: {command.usage}\n\n{command.summary}\n\nOptions:\n{''.join(lines)}"
 

@@ -1,6 +1,6 @@
-"""Values of options: from the text of the command line to what :class:`minidocker.Popen` takes.
+"""Values of options: from the text of the command line to arguments of :class:`minidocker.Popen`.
 
-A :exc:`ValueError` says what is wrong with the text, in words that fit behind
+The message of a :exc:`ValueError` names what is wrong with the text and completes
 ``invalid value 'text' for --option:``.
 """
 
@@ -45,7 +45,7 @@ def user(text: str) -> str:
 
 
 def host(text: str) -> str:
-    """Accept ``host`` only: a namespace is new, or it is the caller's."""
+    """Accept only ``host``: a namespace is either new or the caller's."""
     if text != "host":
         raise ValueError("expected host (without the option the namespace is new)")
     return text
@@ -62,7 +62,7 @@ def network(text: str) -> str:
 
 
 def namespaces(text: str) -> tuple[tuple[str, ...], bool]:
-    """Read a list of kinds. Return the kinds, and whether each of them was written out."""
+    """Read a list of kinds. Return the kinds, and whether each of them was named."""
     if text == "all":
         return KINDS[:-1], False
     if text == "none":
@@ -94,7 +94,7 @@ def id_row(text: str) -> str | tuple[int, int, int]:
 
 
 def id_rows(name: str) -> Callable[[Parsed, Any], None]:
-    """Collect id map rows as a keyword; ``auto`` stands alone."""
+    """Collect id map rows as a keyword; ``auto`` excludes rows."""
 
     def store(parsed: Parsed, value: Any) -> None:
         rows = parsed.keywords.get(name)
@@ -134,8 +134,8 @@ def variable(text: str) -> tuple[str, str | None]:
 def environment_file(path: str) -> list[tuple[str, str | None]]:
     """Read a file in docker's format.
 
-    One ``NAME=VALUE`` or ``NAME`` a line, values taken as they are; empty lines and lines that
-    begin with ``#`` are left out.
+    Each line is ``NAME=VALUE`` or ``NAME``, with the value taken literally. Empty lines and lines
+    that begin with ``#`` are skipped.
     """
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:

@@ -16,6 +16,6 @@ def main(parsed: Parsed) -> int:
     """Print the script and return 0."""
     (shell,) = parsed.operands
     if shell not in SHELLS:
-        raise UsageError(f"completion: unknown shell {shell!r}; there is {', '.join(SHELLS)}")
+        raise UsageError(f"completion: unknown shell {shell!r}; the shells are {', '.join(SHELLS)}")
     sys.stdout.write(script(shell))
     return 0

@@ -1,4 +1,4 @@
-"""``minidocker doctor``: what works on this machine."""
+"""``minidocker doctor``: a report on what works on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COLOURS = {"ok": 32, "FAIL": 31, "--": 33}
 
 
 def _coloured(text: str) -> str:
-    """The report with its marks in green, red and yellow."""
+    """Return the report with its marks in green, red and yellow."""
 
     def colour(mark: re.Match[str]) -> str:
         return f"\x1b[{_COLOURS[mark[0]]}m{mark[0]}\x1b[0m"

@@ -1,4 +1,4 @@
-"""``minidocker exec``: a command in a container that runs already."""
+"""``minidocker exec``: a command in a running container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``minidocker explain``: what ``run`` would do, without doing it."""
+"""``minidocker explain``: the plan of ``run``, without a container."""
 
 from __future__ import annotations
 

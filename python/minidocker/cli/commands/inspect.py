@@ -1,4 +1,4 @@
-"""``minidocker inspect``: what is known of the container of a process, as JSON."""
+"""``minidocker inspect``: a description of the container of a process, as JSON."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ def main(parsed: Parsed) -> int:
 
 
 def of(operand: str) -> dict[str, Any]:
-    """Return what is known of the container of a process, whose PID is given as a word.
+    """Return a description of the container of the process with the PID ``operand``.
 
     Raises:
-        UsageError: it is no PID, there is no such process, or it belongs to somebody else.
+        UsageError: the operand is not a PID, there is no such process, or it belongs to another
+            user.
     """
     try:
         pid = process_id(operand)
@@ -39,16 +40,16 @@ def of(operand: str) -> dict[str, Any]:
     except PermissionError as error:
         raise UsageError(
             f"inspect: process {pid} belongs to another user ({error.strerror}); "
-            "ask as that user or as root"
+            "run this as that user or as root"
         ) from error
 
 
 def describe(pid: int) -> dict[str, Any]:
-    """Return everything that ``/proc`` and the UTS namespace of ``pid`` say about its container.
+    """Describe the container of ``pid`` from ``/proc`` and the process's UTS namespace.
 
     Raises:
         ProcessLookupError: there is no such process, or it has just ended.
-        PermissionError: the caller may not look into it.
+        PermissionError: the caller may not inspect it.
     """
     inodes = proc.namespace_inodes(pid)
     own = proc.namespace_inodes()
@@ -77,6 +78,6 @@ def describe(pid: int) -> dict[str, Any]:
 
 def _processes(pid: int, inodes: dict[str, int], own: dict[str, int]) -> list[proc.Process]:
     if inodes["pid"] == own["pid"]:
-        # With the caller's PID namespace nothing says which of its processes belong together.
+        # In the caller's PID namespace nothing shows which processes belong to the container.
         return [proc.Process(pid, pid, proc.command(pid))]
     return proc.processes_in(inodes["pid"])

@@ -1,4 +1,4 @@
-"""``minidocker ps``: the containers that are visible here, whoever started them."""
+"""``minidocker ps``: the visible containers, whichever program started them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _as_json(found: list[proc.FoundContainer]) -> list[dict[str, object]]:
 
 
 def rows(found: list[proc.FoundContainer]) -> list[tuple[str, ...]]:
-    """Return the rows of the table, each with a cell for each word of ``HEADER``."""
+    """Return the rows of the table, each with one cell for each word of ``HEADER``."""
     names = hostnames_of(row.pid for row in found)
     return [
         (
@@ -74,7 +74,7 @@ def _user(uid: int) -> str:
 
 
 def _width() -> int | None:
-    """Return the width of the terminal on standard output, None where it is something else."""
+    """Return the width of the terminal on standard output, None if it is not a terminal."""
     try:
         return os.get_terminal_size(1).columns or None
     except OSError:
@@ -82,7 +82,7 @@ def _width() -> int | None:
 
 
 def table(rows: list[tuple[str, ...]], width: int | None) -> str:
-    """Return rows as a table with a header, the last column cut at ``width`` columns."""
+    """Return rows as a table with a header, with lines cut at ``width`` columns."""
     lines = [HEADER, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER) - 1)]
     text = ""
@@ -93,7 +93,7 @@ def table(rows: list[tuple[str, ...]], width: int | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the largest two units that it has: ``3d 4h``, ``5m 06s``, ``7s``."""
+    """Return a time in its two largest units: ``3d 4h``, ``5m 06s``, ``7s``."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)

@@ -1,7 +1,7 @@
 # bash completion for minidocker: eval "$(minidocker completion bash)"
 
 _minidocker() {
-    # bash has split the line at = and : as well; words are what blanks separate.
+    # COMP_WORDS is split at = and : as well; join its parts into words between blanks.
     local rest=${COMP_LINE:0:COMP_POINT} trimmed part i
     local -a words=() starts=()
     for ((i = 0; i <= COMP_CWORD; i++)); do
@@ -17,7 +17,7 @@ _minidocker() {
         rest=${trimmed#"$part"}
     done
     local word=${words[${#words[@]}-1]}
-    # What bash will not replace: up to the last of its own separators.
+    # Bash replaces only the part of the word after its last separator.
     local kept=${word%"${word##*[=:]}"}
     [[ $COMP_WORDBREAKS == *:* ]] || kept=${word%"${word##*=}"}
 
