@@ -1,4 +1,4 @@
-"""The check of the sources' shape finds what it is there for, and says where."""
+"""scripts/check_structure.py finds each kind of fault, and names the line."""
 
 import importlib.util
 from pathlib import Path
@@ -13,7 +13,7 @@ _spec.loader.exec_module(check)
 
 @pytest.fixture
 def sources(tmp_path):
-    """Return a function that writes files and returns what is wrong with them."""
+    """Return a function that writes files and returns the faults that the check finds."""
 
     def findings(files):
         for layer in check.LAYERS:
@@ -28,7 +28,7 @@ def sources(tmp_path):
     return findings
 
 
-def test_imports_that_point_down_are_right(sources):
+def test_imports_of_lower_layers_are_allowed(sources):
     assert sources({"core/src/plan.rs": "use crate::{host::A, spec::{self, B}};\n"}) == []
 
 
@@ -46,12 +46,12 @@ def test_an_import_of_a_higher_layer_is_found_with_its_line(sources, line):
     assert found.startswith("core/src/host.rs:3: host imports plan")
 
 
-def test_what_a_comment_or_a_text_names_is_no_import(sources):
+def test_a_name_in_a_comment_or_string_is_not_an_import(sources):
     text = '//! See [`crate::plan`].\nconst A: &str = "crate::plan::B";\n'
     assert sources({"core/src/host.rs": text}) == []
 
 
-def test_a_name_that_is_passed_on_counts_as_an_import_of_where_it_is_defined(sources):
+def test_an_import_of_a_re_exported_name_counts_for_the_defining_module(sources):
     files = {
         "core/src/plan.rs": "mod a;\nmod b;\npub use a::A;\n",
         "core/src/plan/a.rs": "use super::b::B;\n",
@@ -78,7 +78,7 @@ def test_a_module_without_a_layer_is_found(sources):
     assert "the module more" in found
 
 
-def test_a_type_name_is_defined_once_but_for_associated_types(sources):
+def test_a_type_name_must_be_unique_except_for_associated_types(sources):
     files = {
         "core/src/plan.rs": "impl Iterator for A {\n    type Item = u8;\n}\nstruct Made;\n",
         "core/src/spec.rs": "impl Iterator for B {\n    type Item = u8;\n}\n\nenum Made {}\n",

@@ -1,4 +1,4 @@
-"""The exception tree: caught as subprocess's, whole after pickle and copy, one good sentence."""
+"""The exceptions: their bases, their messages, and copies that lose nothing."""
 
 import copy
 import errno
@@ -95,7 +95,7 @@ def test_each_error_is_also_the_builtin_that_subprocess_would_raise(error, bases
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", [NotReady, BrokenContainer])
-def test_an_error_that_has_only_its_words_arrives_with_them(kind, way):
+def test_an_error_with_only_a_message_survives_pickle_and_copy(kind, way):
     again = way(kind("why"))
     assert (type(again), again.args) == (kind, ("why",))
 
@@ -131,7 +131,7 @@ def test_the_class_follows_from_the_errno(number, command, chosen):
 
 
 @given(spawn_errors)
-def test_the_class_is_the_one_that_python_has_for_the_errno_where_there_is_one(error):
+def test_the_class_derives_from_pythons_own_class_for_the_errno(error):
     plain = type(OSError(error.errno, "text"))
     if plain in (FileNotFoundError, NotADirectoryError, PermissionError):
         assert isinstance(error, plain)
@@ -159,7 +159,7 @@ def test_a_spawn_error_is_one_sentence_with_its_remedy():
         ({"time_offsets": {"boottime": -1e9}}, "time", "a smaller offset"),
     ],
 )
-def test_a_remedy_is_about_what_was_wrong(options, step, remedy):
+def test_the_remedy_fits_the_failure(options, step, remedy):
     options = {"args": ["true"], **options}
     if "time_offsets" in options:
         options["namespaces"] = NamespaceOptions.all().with_time()
@@ -169,7 +169,7 @@ def test_a_remedy_is_about_what_was_wrong(options, step, remedy):
     assert remedy in str(caught.value)
 
 
-def test_a_file_that_the_step_does_not_name_is_shown():
+def test_the_message_has_a_file_that_the_step_does_not_name():
     error = spawn_error(errno.ENOENT, b"/a\xff", "execute the command", command=True)
     assert str(error) == (
         "cannot execute the command b'/a\\xff': No such file or directory (errno 2)"
@@ -179,7 +179,7 @@ def test_a_file_that_the_step_does_not_name_is_shown():
 
 
 @given(spawn_errors)
-def test_a_spawn_error_tells_everything_it_knows(error):
+def test_the_message_of_a_spawn_error_has_all_its_attributes(error):
     message = str(error)
     assert f"{os.strerror(error.errno)} (errno {error.errno})" in message
     for known in (error.step, error.hint):
@@ -192,14 +192,14 @@ def test_a_spawn_error_tells_everything_it_knows(error):
 
 @pytest.mark.parametrize("again", WAYS)
 @given(error=spawn_errors)
-def test_a_spawn_error_comes_back_whole(again, error):
+def test_a_spawn_error_survives_pickle_and_copy(again, error):
     error.add_note("a note")
     other = again(error)
     assert state(other) == state(error)
     assert other.__notes__ == ["a note"]
 
 
-def test_a_spawn_error_of_words_only_still_reads_well():
+def test_a_spawn_error_with_only_a_message_is_a_sentence():
     assert str(SpawnError("no descriptors left")) == (
         "cannot start the container: no descriptors left"
     )
@@ -227,7 +227,7 @@ def test_a_spec_error_without_an_option_is_its_reason():
 
 @pytest.mark.parametrize("again", WAYS)
 @given(reason=st.text(max_size=20), option=texts, value=st.none() | st.lists(st.integers()))
-def test_a_spec_error_comes_back_whole(again, reason, option, value):
+def test_a_spec_error_survives_pickle_and_copy(again, reason, option, value):
     error = SpecError(reason, option=option, value=value)
     error.add_note("a note")
     other = again(error)
@@ -237,25 +237,25 @@ def test_a_spec_error_comes_back_whole(again, reason, option, value):
     assert other.__notes__ == ["a note"]
 
 
-def test_a_spec_error_reaches_the_other_process_whatever_its_value_is():
+def test_a_spec_error_can_be_pickled_even_if_its_value_cannot():
     error = SpecError("refused", option="preexec_fn", value=lambda: None)
     other = pickle.loads(pickle.dumps(error))
     assert "<function" in other.value
     assert other.option == "preexec_fn"
     assert pickle.loads(pickle.dumps(other)).value == other.value
-    # Within one process nothing has to be given up.
+    # A copy within one process keeps the value itself.
     assert copy.copy(error).value is error.value
     assert copy.deepcopy(error).value is error.value
 
 
 @pytest.mark.parametrize("again", WAYS)
 @pytest.mark.parametrize("kind", [Error, UnsupportedPlatformError])
-def test_the_other_errors_come_back_whole(again, kind):
+def test_the_other_errors_survive_pickle_and_copy(again, kind):
     other = again(kind("why"))
     assert (type(other), other.args) == (kind, ("why",))
 
 
-# --- what the engine refuses, in Python's words ------------------------------------------------
+# --- refusals by the core, in Python's words ---------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_the_other_errors_come_back_whole(again, kind):
         ),
     ],
 )
-def test_what_the_engine_refuses_is_said_as_python_writes_it(options, words):
+def test_a_refusal_by_the_core_has_a_remedy_in_python_syntax(options, words):
     with pytest.raises(SpecError) as refused:
         minidocker.run(["true"], **options)
     assert str(refused.value).endswith(f". {words}")
@@ -285,7 +285,7 @@ def test_a_setting_without_a_spelling_keeps_its_neutral_words():
     assert spelled("Or {}", "of-tomorrow", "wait", None) == "Or wait"
 
 
-def test_the_engine_shows_flags_and_words_as_python_writes_them():
+def test_a_refusal_by_the_core_shows_values_in_python_syntax():
     with pytest.raises(SpecError, match=r"^read_only=True: ") as refused:
         minidocker.run(["true"], read_only=True, overlay=True)
     assert refused.value.value is True
@@ -309,14 +309,14 @@ KNOWN = ["hostname", "domainname", "network", "namespaces", "read_only", "tmpfs"
         ("net", "network"),
     ],
 )
-def test_an_unknown_option_gets_the_nearest_name(name, nearest):
+def test_the_error_for_an_unknown_option_suggests_the_nearest_name(name, nearest):
     error = unknown_option(name, "x", KNOWN)
     assert type(error) is SpecError
     assert (error.option, error.value) == (name, "x")
     assert str(error) == f"{name}='x': unknown option: did you mean {nearest!r}?"
 
 
-def test_an_unknown_option_with_nothing_near_gets_the_list():
+def test_the_error_for_an_unknown_option_lists_all_options_if_none_is_near():
     assert str(unknown_option("zzz", 1, KNOWN)) == (
         "zzz=1: unknown option: the options are "
         "domainname, hostname, namespaces, network, read_only, tmpfs"

@@ -1,4 +1,4 @@
-"""The examples run, and what they show is true."""
+"""The examples run, and their claims hold."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from support.places import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
 
-# Those that do nothing without arguments, with what they are to print.
+# Examples that need arguments: script to arguments and expected output.
 ARGUMENTS = {"runner.py": (["lab", "uname", "-n"], r"lab\n")}
 
 
@@ -30,10 +30,10 @@ def run(script, *arguments, **options):
 
 
 @pytest.mark.parametrize("script", scripts(), ids=lambda path: path.name)
-def test_an_example_shows_what_it_says(script, tmp_path):
-    # From another directory: an example may need nothing of where it is started.
+def test_every_claim_of_an_example_holds(script, tmp_path):
     arguments, expected = ARGUMENTS.get(script.name, ([], r".*^  ok  .*"))
-    # Nor does it need a home; Ray keeps there the token by which its processes know each other.
+    # An example must not depend on its working directory or on files in the home. (Ray writes the
+    # token there that its processes share.)
     done = run(script, *arguments, cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)})
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert re.fullmatch(expected, done.stdout, re.DOTALL | re.MULTILINE)
@@ -41,12 +41,12 @@ def test_an_example_shows_what_it_says(script, tmp_path):
 
 
 @pytest.mark.parametrize("script", scripts(), ids=lambda path: path.name)
-def test_an_example_can_be_started_by_its_name(script):
+def test_an_example_is_an_executable_script(script):
     assert os.access(script, os.X_OK)
     assert script.read_text().startswith("#!/usr/bin/env python3\n")
 
 
-def test_an_example_fails_when_what_it_shows_is_not_true(tmp_path):
+def test_an_example_fails_if_a_claim_does_not_hold(tmp_path):
     script = tmp_path / "untrue.py"
     script.write_text(
         "import sys; from both_sides import BothSides\n"
@@ -59,7 +59,7 @@ def test_an_example_fails_when_what_it_shows_is_not_true(tmp_path):
     assert "  ok  it holds\n  NO  it does not\n" in done.stdout
 
 
-def test_columns_line_up_whatever_the_width_of_their_letters(tmp_path):
+def test_columns_line_up_with_wide_characters(tmp_path):
     script = tmp_path / "wide.py"
     script.write_text(
         "from both_sides import BothSides\n"
@@ -78,11 +78,11 @@ def test_columns_line_up_whatever_the_width_of_their_letters(tmp_path):
         (["no-such-command"], 127),
     ],
 )
-def test_the_runner_exits_as_its_command_does(command, status):
+def test_the_runner_has_the_exit_status_of_its_command(command, status):
     assert run("runner.py", "lab", *command).returncode == status
 
 
-def test_the_runner_says_how_it_is_used():
+def test_the_runner_prints_its_usage():
     done = run("runner.py", "lab")
     assert done.returncode == 2
     assert "runner.py HOSTNAME COMMAND" in done.stderr

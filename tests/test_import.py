@@ -1,4 +1,4 @@
-"""Importing the package: what it does to the process, and that it may be done again."""
+"""Importing the package, once and a second time."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ for name in [name for name in sys.modules if name.startswith("minidocker.")]:
 
 
 @pytest.mark.parametrize("again", [REMOVED, RELOADED], ids=["removed", "reloaded"])
-def test_after_a_second_import_a_process_still_forks(again):
+def test_a_process_can_fork_after_a_second_import(again):
     code = (
         "import importlib, os, sys, minidocker\n"
         "minidocker.run(['true'], check=True)\n"
@@ -48,7 +48,7 @@ def test_after_a_second_import_a_process_still_forks(again):
     assert done.stdout == "7\n"
 
 
-def test_the_modules_that_people_name_are_attributes_of_the_package():
+def test_the_public_modules_are_attributes_of_the_package():
     code = "import minidocker; print(minidocker.aio.run, minidocker.linux.unshare)"
     done = subprocess.run(
         python(f"import sys; sys.path[:] = {sys.path!r}\n{code}"),

@@ -1,4 +1,4 @@
-"""The plain user's run is what it says: no privilege, and a machine like any other."""
+"""The plain user's run really has no privileges, and can make user namespaces."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.plain(reason="looks at the plain user's own process")
 
 
-def test_the_plain_user_has_no_capability_and_can_gain_some_by_setuid_programs_only():
+def test_the_plain_user_has_no_capabilities_and_may_run_setuid_programs():
     rows = dict(row.split(":\t", 1) for row in Path("/proc/self/status").read_text().splitlines())
     held = {name: int(rows[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")}
     assert set(held.values()) == {0}
@@ -18,7 +18,7 @@ def test_the_plain_user_has_no_capability_and_can_gain_some_by_setuid_programs_o
     assert 0 not in os.getgroups()
 
 
-def test_the_plain_user_can_read_nothing_that_is_roots_own():
+def test_the_plain_user_cannot_read_roots_files():
     with pytest.raises(PermissionError):
         Path("/etc/shadow").read_bytes()
     with pytest.raises(PermissionError):
@@ -26,7 +26,7 @@ def test_the_plain_user_can_read_nothing_that_is_roots_own():
 
 
 @pytest.mark.parametrize("kind", ["proc", "sysfs"])
-def test_a_user_namespace_of_the_plain_user_can_mount_a_fresh(kind, tmp_path):
+def test_the_plain_user_can_mount_in_a_user_namespace(kind, tmp_path):
     flags = ["--user", "--map-root-user", "--mount", "--pid", "--net", "--fork"]
     subprocess.run(["unshare", *flags, "mount", "-t", kind, kind, tmp_path], check=True)
     assert list(tmp_path.iterdir()) == []

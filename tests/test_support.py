@@ -1,4 +1,4 @@
-"""The tests' own tools notice what they are there to notice."""
+"""The fixtures and rules of the suite notice each kind of fault."""
 
 import os
 import subprocess
@@ -104,7 +104,7 @@ def test_the_mounts_of_another_program_are_not_noticed(tmp_path):
 
 def test_a_process_that_outlives_its_parent_is_found_by_its_environment():
     survivors = Survivors()
-    # What has said something has been executed: while it is, the kernel shows no arguments.
+    # During execve(2) the kernel shows no arguments; a line of output means that it has finished.
     script = "import time; print(flush=True); time.sleep(60)"
     shell = ["sh", "-c", '"$0" -c "$1" & :', sys.executable, script]
     with subprocess.Popen(shell, env=survivors.env, stdout=subprocess.PIPE) as parent:
@@ -119,7 +119,7 @@ def test_a_process_that_outlives_its_parent_is_found_by_its_environment():
 
 def test_a_process_with_an_empty_environment_is_found_by_its_arguments():
     survivors = Survivors()
-    # The kernel shows no arguments yet when Popen learns that the program has been executed.
+    # Popen may return before the kernel shows the arguments, so wait for a line of output.
     script = "import sys; print(flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, survivors.mark]
     with subprocess.Popen(command, env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
@@ -131,7 +131,7 @@ def test_a_process_with_an_empty_environment_is_found_by_its_arguments():
 
 def test_the_noop_program_is_static_and_ends_with_0(noop):
     assert subprocess.run([noop], env={}, check=True).returncode == 0
-    # PT_INTERP names the dynamic linker, and a static program has none.
+    # PT_INTERP names the dynamic linker; a static program has no such header.
     headers = subprocess.run(["readelf", "-l", noop], capture_output=True, text=True, check=True)
     assert "INTERP" not in headers.stdout
 
@@ -147,7 +147,7 @@ SKIPPING = """
         pass
 
     @pytest.mark.may_skip_in_ci(reason="the tests' own example")
-    def test_skips_with_leave():
+    def test_skips_with_a_justification():
         pytest.skip("there is no such machine")
 
     @pytest.mark.xfail(reason="not a skip")
@@ -177,9 +177,7 @@ def run(project, *arguments):
         ("", {"skipped": 3, "xfailed": 1}),
     ],
 )
-def test_a_skip_is_a_failure_in_ci_only_and_unless_it_is_justified(
-    project, monkeypatch, ci, outcomes
-):
+def test_a_skip_without_justification_is_a_failure_in_ci(project, monkeypatch, ci, outcomes):
     monkeypatch.setenv("CI", ci)
     result = run(project, project.makepyfile(SKIPPING))
     assert result.parseoutcomes() == outcomes
@@ -195,7 +193,7 @@ def test_the_skip_of_a_whole_module_is_a_failure_in_ci(project, monkeypatch):
     assert result.parseoutcomes() == {"errors": 1}
 
 
-def test_a_test_for_the_other_user_is_left_out(project):
+def test_a_test_for_the_other_user_is_deselected(project):
     module = project.makepyfile("""
         import os, pytest
 
@@ -210,7 +208,7 @@ def test_a_test_for_the_other_user_is_left_out(project):
     assert run(project, module).parseoutcomes() == {"passed": 1, "deselected": 1}
 
 
-def test_a_marker_without_its_reason_is_refused(project):
+def test_a_marker_without_a_reason_is_refused(project):
     module = project.makepyfile("import pytest\n\n@pytest.mark.root\ndef test_it(): pass")
     result = run(project, module)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
