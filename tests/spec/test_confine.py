@@ -1,4 +1,4 @@
-"""What confines a command: profiles, capabilities, the filter, limits; seen from inside."""
+"""Confinement, seen from inside: profiles, capabilities, the seccomp filter, limits."""
 
 import errno
 import json
@@ -21,7 +21,7 @@ CHOWN, NET_ADMIN, SYS_ADMIN = (1 << bit for bit in (0, 12, 21))
 EVERY = (1 << int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1) - 1
 ROOT = os.geteuid() == 0
 
-# Prints what each system call answers: its errno, or 0.
+# Makes each system call, and prints its errno or 0.
 ASK = """
 import ctypes, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -40,7 +40,7 @@ def run(*args, **options):
 
 
 def status(start=minidocker.run, **options):
-    """The fields of /proc/self/status inside."""
+    """Return the fields of /proc/self/status inside."""
     done = start(
         ["cat", "/proc/self/status"], capture_output=True, text=True, check=True, **options
     )
@@ -48,13 +48,13 @@ def status(start=minidocker.run, **options):
 
 
 def capabilities(**options):
-    """The inheritable, permitted, effective, bounding and ambient set of a command inside."""
+    """Return a command's inheritable, permitted, effective, bounding and ambient set."""
     fields = status(**options)
     return tuple(int(fields[f"Cap{name}"], 16) for name in ("Inh", "Prm", "Eff", "Bnd", "Amb"))
 
 
 def answers(*calls, **options):
-    """What system calls answer inside, given as numbers."""
+    """Return the errno, or 0, of each system call inside; a call is a sequence of numbers."""
     lines = [" ".join(map(str, call)) for call in calls]
     return [int(word) for word in run(sys.executable, "-c", ASK, *lines, **options).stdout.split()]
 
@@ -67,19 +67,19 @@ def answers(*calls, **options):
     ("profile", "sets", "no_new_privileges", "filters"),
     [("namespaces", EVERY, 1, 0), ("docker", DOCKER, 0, 2), ("untrusted", 0, 1, 2)],
 )
-def test_a_profile_says_what_a_command_may(profile, sets, no_new_privileges, filters, init):
+def test_a_profile_sets_a_commands_rights(profile, sets, no_new_privileges, filters, init):
     fields = status(profile=profile, init=init)
     found = [int(fields[f"Cap{name}"], 16) for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")]
     assert found == [0, sets, sets, sets, 0]
     assert int(fields["NoNewPrivs"]) == no_new_privileges
     assert int(fields["Seccomp"]) == filters
-    # Nothing of it reaches the caller.
+    # The caller stays unconfined.
     own = Path("/proc/self/status").read_text()
     assert "Seccomp:\t0" in own
     assert "NoNewPrivs:\t0" in own
 
 
-def test_what_confines_a_container_confines_what_enters_it():
+def test_a_command_that_enters_a_container_is_confined_like_it():
     with minidocker.Container(profile="untrusted") as box:
         assert status(box.run)["Seccomp"] == "2"
         assert capabilities(start=box.run) == (0, 0, 0, 0, 0)
@@ -90,7 +90,7 @@ def test_what_confines_a_container_confines_what_enters_it():
         attached.close()
 
 
-def test_the_caller_and_its_session_are_out_of_reach_of_a_confined_command():
+def test_a_confined_command_is_in_a_session_of_its_own():
     for profile in ("docker", "untrusted"):
         done = run("sh", "-c", "echo $$; ps -o sid= -p $$", profile=profile)
         pid, session = done.stdout.split()
@@ -123,7 +123,7 @@ def test_capabilities_are_added_and_dropped_in_every_set(options, expected):
     assert capabilities(**options) == (0, expected, expected, expected, 0)
 
 
-def test_a_dropped_capability_is_missed_where_it_was_needed():
+def test_a_command_fails_without_a_capability_that_it_needs():
     assert run("hostname", "lab").returncode == 0
     with pytest.raises(subprocess.CalledProcessError):
         run("hostname", "lab", cap_drop=["SYS_ADMIN"])
@@ -131,14 +131,14 @@ def test_a_dropped_capability_is_missed_where_it_was_needed():
 
 @pytest.mark.root(reason="needs ids that are not the caller's")
 @pytest.mark.parametrize("no_new_privileges", [True, False])
-def test_who_is_not_root_inside_has_no_capability(no_new_privileges):
+def test_a_user_other_than_root_has_no_capability(no_new_privileges):
     sets = capabilities(profile="docker", user=1234, no_new_privileges=no_new_privileges)
     assert sets == (0, 0, 0, DOCKER, 0)
 
 
-@pytest.mark.root(reason="gives a capability to be inherited")
-def test_inherited_and_ambient_capabilities_do_not_come_in():
-    # CVE-2022-27650: what is inheritable comes back with a file that has it.
+@pytest.mark.root(reason="only root has capabilities to pass on")
+def test_a_command_gets_no_inheritable_or_ambient_capabilities():
+    # CVE-2022-27650: a process regains an inheritable capability from a file that has it too.
     script = (
         "import minidocker, sys; shared = minidocker.NamespaceOptions.all().without_user();"
         "words = ['grep', '^Cap', '/proc/self/status'];"
@@ -157,7 +157,7 @@ def test_inherited_and_ambient_capabilities_do_not_come_in():
         lines = subprocess.check_output([*words, repr(options)], text=True).splitlines()
         return {line.split(":")[0]: int(line.split()[1], 16) for line in lines}
 
-    assert sets({})["CapAmb"] != 0, "the positive control: they do come in without a profile"
+    assert sets({})["CapAmb"] != 0, "the positive control: without a profile they are inherited"
     docker = sets({"profile": "docker"})
     assert (docker["CapInh"], docker["CapAmb"], docker["CapBnd"]) == (0, 0, DOCKER)
 
@@ -166,7 +166,7 @@ def test_inherited_and_ambient_capabilities_do_not_come_in():
 
 
 @x86_64
-def test_a_denied_call_fails_and_the_others_do_not():
+def test_only_a_denied_call_fails():
     filtered = {"seccomp": Seccomp(deny=["getcpu", "umask"])}
     assert answers((GETCPU, 0, 0, 0), (UMASK, 0o22)) == [0, 0]
     assert answers((GETCPU, 0, 0, 0), (UMASK, 0o22), **filtered) == [errno.EPERM] * 2
@@ -212,7 +212,7 @@ def test_a_filter_in_dockers_format(form, tmp_path):
 
 
 @x86_64
-def test_a_denied_call_kills_where_that_was_asked_for():
+def test_on_denied_decides_whether_a_denied_call_kills():
     words = [sys.executable, "-c", ASK, f"{GETCPU} 0 0 0"]
     for options in (
         {"seccomp": Seccomp(deny=["getcpu"], on_denied="kill")},
@@ -224,13 +224,13 @@ def test_a_denied_call_kills_where_that_was_asked_for():
     assert answers((GETCPU, 0, 0, 0), **log) == [errno.EPERM]
 
 
-def test_nothing_but_what_is_listed(noop):
+def test_a_filter_with_the_base_deny_allows_only_the_listed_calls(noop):
     only = Seccomp(base="deny", allow=["execve", "exit", "exit_group"], on_denied="kill")
     assert minidocker.run([noop], seccomp=only).returncode == 0
     assert minidocker.run(["true"], seccomp=only).returncode == -signal.SIGSYS
 
 
-def test_a_command_that_does_not_exist_is_said_behind_a_filter():
+def test_a_command_that_does_not_exist_is_reported_under_a_filter():
     for init in (False, True):
         with pytest.raises(minidocker.CommandNotFound):
             run("no-such-command", profile="untrusted", init=init)
@@ -287,7 +287,7 @@ print(number)
 """
 
 
-@pytest.mark.plain(reason="the kernel holds root's id to no number of processes")
+@pytest.mark.plain(reason="root is exempt from RLIMIT_NPROC")
 def test_a_fork_bomb_ends_at_the_limit_of_processes():
     assert int(run(sys.executable, "-c", FORK, profile="docker", ulimits={"nproc": 20}).stdout) < 25
 
@@ -323,20 +323,20 @@ def test_a_fork_bomb_ends_at_the_limit_of_processes():
         ({"ulimits": 3}, "ulimits", "it is a int"),
     ],
 )
-def test_what_is_wrong_is_named_before_anything_is_made(options, option, words, leaks):
+def test_a_wrong_option_is_named_before_the_launch(options, option, words, leaks):
     with pytest.raises(SpecError) as caught:
         run("true", **options)
     assert caught.value.option == option
     assert words in str(caught.value)
 
 
-def test_a_seccomp_with_a_wrong_value_is_refused_where_it_is_made():
+def test_the_constructor_of_seccomp_refuses_a_wrong_value():
     for options in ({"on_denied": "warn"}, {"base": 3}, {"deny": "ptrace"}):
         with pytest.raises(SpecError):
             Seccomp(**options)
 
 
-def test_a_spec_with_all_of_it_is_a_value():
+def test_a_spec_with_every_confining_option_can_be_pickled():
     spec = minidocker.Spec(
         profile="docker",
         cap_add=["NET_ADMIN"],
@@ -353,7 +353,7 @@ def test_a_spec_with_all_of_it_is_a_value():
 # --- the plan ------------------------------------------------------------------------------------
 
 
-def test_the_default_profile_costs_no_call():
+def test_the_default_profile_adds_no_calls():
     plan = minidocker.explain(["/bin/true"])
     steps = [call.step for call in plan]
     assert {"capabilities", "seccomp", "landlock", "ulimits"}.isdisjoint(steps)

@@ -1,4 +1,4 @@
-"""Profiles together with the options about files: what each leaves of the other."""
+"""Profiles combined with the options for files: mounts, tmpfs, overlays, roots, devices."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ NAME = f"minidocker-test-{os.getpid()}"
 
 
 def sh(script, **options):
-    """What a script prints, errors included, behind the exit status."""
+    """Return the output of a script, followed by its error messages."""
     options.setdefault("cwd", "/")
     done = minidocker.run(["/bin/sh", "-c", script], capture_output=True, text=True, **options)
     return done.stdout + done.stderr
@@ -24,7 +24,7 @@ def sh(script, **options):
 
 @pytest.fixture
 def data(tmp_path):
-    """A directory with a file, that everybody may look at and root inside may write."""
+    """A directory with a file that every user may read, and root inside may write."""
     directory = tmp_path / "data"
     directory.mkdir()
     (directory / "file").write_text("outside\n")
@@ -37,26 +37,26 @@ def root(tmp_path):
 
 
 @BOTH
-def test_a_mount_shows_through_and_is_writable_unless_it_is_read_only(profile, data):
+def test_a_mount_is_visible_and_is_writable_unless_it_is_read_only(profile, data):
     script = "cat /srv/in/file; echo inside > /srv/in/new && echo written"
     assert sh(script, profile=profile, mounts=[Mount("/srv/in", data)]) == "outside\nwritten\n"
     assert (data / "new").read_text() == "inside\n"
     (data / "new").unlink()
-    said = sh(script, profile=profile, mounts=[Mount("/srv/in", data, read_only=True)])
-    assert said.startswith("outside\n")
-    assert "written" not in said
+    output = sh(script, profile=profile, mounts=[Mount("/srv/in", data, read_only=True)])
+    assert output.startswith("outside\n")
+    assert "written" not in output
     assert not (data / "new").exists()
 
 
 @BOTH
-def test_one_file_of_the_callers_can_be_writable(profile, data):
+def test_a_single_file_of_the_caller_can_be_writable(profile, data):
     target = f"/srv/{NAME}"
-    said = sh(
+    output = sh(
         f"cat {target}; echo inside > {target}; ls /srv",
         profile=profile,
         mounts=[Mount(target, data / "file")],
     )
-    assert said.splitlines()[0] == "outside"
+    assert output.splitlines()[0] == "outside"
     assert (data / "file").read_text() == "inside\n"
 
 
@@ -64,34 +64,34 @@ def test_a_mount_in_a_hidden_home_shows_nothing_else_of_it(data):
     home = os.path.expanduser("~")
     mounts = [Mount(f"{home}/deep/in", data, read_only=True)]
     script = f"cat {home}/deep/in/file; ls -A {home} {home}/deep; touch {home}/x {home}/deep/x"
-    said = sh(script, profile="untrusted", mounts=mounts)
-    assert said.startswith("outside\n")
-    listed = said.split(f"{home}:\n")[1]
+    output = sh(script, profile="untrusted", mounts=mounts)
+    assert output.startswith("outside\n")
+    listed = output.split(f"{home}:\n")[1]
     assert listed.startswith(f"deep\n\n{home}/deep:\nin\n")
     assert listed.count("Read-only file system") + listed.count("Permission denied") == 2
 
 
 @BOTH
-def test_content_and_tmpfs_are_there_beside_a_profile(profile):
-    said = sh(
+def test_content_and_tmpfs_work_with_a_profile(profile):
+    output = sh(
         f"cat /mnt/{NAME}/hello; echo x > /mnt/{NAME}/scratch/y && cat /mnt/{NAME}/scratch/y",
         profile=profile,
         mounts=[Mount(f"/mnt/{NAME}/hello", content="hello\n", read_only=True)],
         tmpfs=[f"/mnt/{NAME}", f"/mnt/{NAME}/scratch"],
     )
-    assert said == "hello\nx\n"
+    assert output == "hello\nx\n"
 
 
 @BOTH
 @pytest.mark.parametrize("kept", [False, True])
-def test_an_overlay_takes_the_writes_under_a_profile(profile, kept, tmp_path):
+def test_an_overlay_takes_the_writes_with_a_profile(profile, kept, tmp_path):
     layer = tmp_path / "layer"
     layer.mkdir()
     script = f"echo x > /etc/{NAME}; rm /etc/hostname; cat /etc/{NAME}; ls -A /root"
-    said = sh(script, profile=profile, overlay=layer if kept else True)
-    assert said.splitlines()[0] == "x"
+    output = sh(script, profile=profile, overlay=layer if kept else True)
+    assert output.splitlines()[0] == "x"
     if profile == "untrusted":
-        assert said == "x\n", "homes are hidden over an overlay too"
+        assert output == "x\n", "an overlay must not show homes"
     assert not Path("/etc", NAME).exists()
     if kept:
         assert f"/etc/{NAME}" in changes(layer).added
@@ -105,10 +105,10 @@ def test_docker_writes_to_its_root_and_untrusted_does_not(root):
     (root / "root/new").unlink()
     (root / "tmp/new").unlink()
     before = snapshot(root)
-    said = sh(script, rootfs=root, profile="untrusted")
-    assert "Read-only file system" in said
-    assert "new\n" in said
-    assert snapshot(root) == before, "its /tmp is private"
+    output = sh(script, rootfs=root, profile="untrusted")
+    assert "Read-only file system" in output
+    assert "new\n" in output
+    assert snapshot(root) == before, "untrusted code wrote to the root's own files"
 
 
 def test_an_overlay_over_a_root_lets_untrusted_code_write(root):
@@ -121,17 +121,17 @@ def test_an_overlay_over_a_root_lets_untrusted_code_write(root):
 
 
 @BOTH
-def test_read_only_holds_beside_a_profile(profile, root):
+def test_read_only_holds_with_a_profile(profile, root):
     options = {"profile": profile, "read_only": True, "tmpfs": ["/mnt"]}
-    said = sh(f"touch /var/{NAME} && echo written; echo x > /mnt/y && cat /mnt/y", **options)
-    assert "written" not in said
-    assert "x\n" in said
-    said = sh("touch /root/x && echo written", rootfs=root, profile=profile, read_only=True)
-    assert "written" not in said
+    output = sh(f"touch /var/{NAME} && echo written; echo x > /mnt/y && cat /mnt/y", **options)
+    assert "written" not in output
+    assert "x\n" in output
+    output = sh("touch /root/x && echo written", rootfs=root, profile=profile, read_only=True)
+    assert "written" not in output
 
 
 @BOTH
-def test_devices_are_there_in_a_root_and_on_the_hosts(profile, root):
+def test_dev_has_the_usual_devices_with_and_without_a_root(profile, root):
     script = (
         "echo x > /dev/null && head -c4 /dev/zero | wc -c; head -c4 /dev/urandom | wc -c; "
         "ls /dev; ls -l /dev/ptmx"
@@ -182,7 +182,7 @@ def test_a_failure_at_any_step_leaves_nothing_of_a_confined_root(
     ],
 )
 @BOTH
-def test_bad_input_is_refused_beside_a_profile_too(profile, options, option, words, leaks):
+def test_bad_input_is_refused_with_a_profile_too(profile, options, option, words, leaks):
     with pytest.raises(minidocker.SpecError) as caught:
         minidocker.run(["/bin/true"], profile=profile, **options)
     assert caught.value.option == option
@@ -190,7 +190,7 @@ def test_bad_input_is_refused_beside_a_profile_too(profile, options, option, wor
 
 
 @BOTH
-def test_a_root_without_the_command_says_so(profile, root, leaks):
+def test_a_command_that_is_missing_in_the_root_is_reported(profile, root, leaks):
     with pytest.raises(minidocker.CommandNotFound) as caught:
         minidocker.run(["/bin/no-such"], profile=profile, rootfs=root)
     assert caught.value.filename == "/bin/no-such"

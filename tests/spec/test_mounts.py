@@ -1,4 +1,4 @@
-"""Mounts and tmpfs: what is mounted inside, seen from both sides."""
+"""The options `mounts` and `tmpfs`, seen from both sides."""
 
 import os
 import pickle
@@ -16,7 +16,7 @@ from support.rootfs import make_rootfs, snapshot
 
 @pytest.fixture
 def data(tmp_path):
-    """A directory outside with a file, and a directory with another one."""
+    """A directory outside with a file, and a subdirectory with another file."""
     (tmp_path / "data/below").mkdir(parents=True)
     (tmp_path / "data/file").write_text("outside\n")
     (tmp_path / "data/below/deep").write_text("deep\n")
@@ -34,7 +34,7 @@ def output(script, **options):
 
 
 def mounted_at(path, **options):
-    """The mount points at and below a path inside: their options and types."""
+    """Return the mount points at and below a path inside: path to options and type."""
     rows = (line.split() for line in output("cat /proc/self/mountinfo", **options).splitlines())
     return {
         row[4]: (row[5].split(","), row[row.index("-") + 1])
@@ -46,7 +46,7 @@ def mounted_at(path, **options):
 # --- binds ------------------------------------------------------------------------------------
 
 
-def test_a_bind_is_the_directory_itself(data):
+def test_a_bind_shows_the_directory_itself(data):
     target = "/mnt"
     assert output(f"cat {target}/file; echo new > {target}/made", mounts=[Mount(target, data)]) == (
         "outside"
@@ -55,12 +55,12 @@ def test_a_bind_is_the_directory_itself(data):
     assert not os.listdir("/mnt") or "file" not in os.listdir("/mnt")
 
 
-def test_a_file_is_bound_on_a_file(data):
+def test_a_file_can_be_bound_on_a_file(data):
     assert output("cat /etc/passwd", mounts=[Mount("/etc/passwd", data / "file")]) == "outside"
     assert "root" in Path("/etc/passwd").read_text()
 
 
-def test_a_missing_mount_point_is_made_inside_only(data, tmp_path):
+def test_a_missing_mount_point_is_made_only_inside(data, tmp_path):
     before = set(os.listdir("/"))
     here = tmp_path / "host/one/two"
     for target in ("/no-such-directory", "/no/such/directory", here, "/usr/no-such/directory"):
@@ -82,7 +82,7 @@ def test_a_missing_mount_point_for_a_file_is_a_file(data):
     )
 
 
-def test_what_stands_beside_a_missing_mount_point_is_the_hosts(data):
+def test_the_siblings_of_a_missing_mount_point_are_the_hosts_files(data):
     (data / "link").symlink_to("file")
     mounts = [Mount(data / "missing/point", data / "below")]
     script = (
@@ -97,7 +97,7 @@ def test_what_stands_beside_a_missing_mount_point_is_the_hosts(data):
 def test_read_only_holds_for_the_whole_subtree(data):
     inner = [Mount("/mnt", data), Mount("/mnt/below", type="tmpfs")]
     with minidocker.Container(mounts=inner) as box:
-        # What is mounted below a bound directory comes with it, and is read-only with it.
+        # A bind includes the mounts below the directory, and makes them read-only too.
         box.run(["/bin/sh", "-c", "touch /mnt/below/writable"], check=True)
         script = "mount --rbind /mnt /srv && mount -o bind /mnt /opt"
         box.run(["/bin/sh", "-c", script], check=True)
@@ -147,7 +147,7 @@ def test_flags_hold_for_a_bind(data):
     )
 
 
-def test_a_source_is_the_hosts_whatever_is_mounted_inside(data, tmp_path):
+def test_a_source_is_the_hosts_even_if_a_mount_covers_it_inside(data, tmp_path):
     mark = Path(f"/dev/shm/minidocker-mounts-{os.getpid()}")
     mark.write_text("shared memory of the host\n")
     try:
@@ -159,7 +159,7 @@ def test_a_source_is_the_hosts_whatever_is_mounted_inside(data, tmp_path):
     assert output(f"ls {data}; cat /mnt/file", mounts=mounts) == "outside"
 
 
-def test_a_source_is_found_from_the_callers_directory(data, monkeypatch):
+def test_a_relative_source_starts_at_the_callers_directory(data, monkeypatch):
     monkeypatch.chdir(data)
     assert output("cat /mnt/deep", mounts=[Mount("/mnt", "below")]) == "deep"
 
@@ -167,7 +167,7 @@ def test_a_source_is_found_from_the_callers_directory(data, monkeypatch):
 # --- order and overlap ------------------------------------------------------------------------
 
 
-def test_mounts_are_done_in_the_order_given(data, tmp_path):
+def test_mounts_are_made_in_the_given_order(data, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "theirs").touch()
@@ -185,7 +185,7 @@ def test_mounts_are_done_in_the_order_given(data, tmp_path):
     assert os.listdir(other) == ["theirs"]
 
 
-def test_a_mount_point_is_made_in_what_was_mounted_before(data):
+def test_a_mount_point_is_made_in_an_earlier_mount(data):
     mounts = [Mount("/mnt", data), Mount("/mnt/no/such", type="tmpfs", options="exec")]
     assert output("touch /mnt/no/such/x; ls /mnt /mnt/no", mounts=mounts)
     assert sorted(os.listdir(data)) == ["below", "file"]
@@ -200,7 +200,7 @@ def test_a_mount_that_hides_an_earlier_one_is_refused(data, leaks):
         mounts = [Mount("/mnt/below", data), Mount(second, data)]
         with pytest.raises(SpecError, match="would hide what is mounted at /mnt/below before"):
             output("true", mounts=mounts)
-    # A link that leads to the same place is the same place.
+    # A target behind a symbolic link is compared after the link is resolved.
     (data / "link").symlink_to("below")
     mounts = [Mount(data / "below", data), Mount(data / "link", data)]
     with pytest.raises(SpecError, match="would hide"):
@@ -210,7 +210,7 @@ def test_a_mount_that_hides_an_earlier_one_is_refused(data, leaks):
 # --- links ------------------------------------------------------------------------------------
 
 
-def test_a_target_behind_a_link_is_where_the_link_leads_inside(tmp_path, data):
+def test_a_link_in_a_target_is_resolved_inside(tmp_path, data):
     rootfs = make_rootfs(tmp_path / "root")
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -232,7 +232,7 @@ def test_a_target_behind_a_link_is_where_the_link_leads_inside(tmp_path, data):
     assert not os.path.exists(f"/tmp/{name}")
 
 
-def test_no_magic_link_leads_out_of_a_root(tmp_path, data):
+def test_a_magic_link_does_not_lead_out_of_a_root(tmp_path, data):
     rootfs = make_rootfs(tmp_path / "root")
     (rootfs / "trap").symlink_to("/proc/1/root")
     with pytest.raises(minidocker.SpawnError) as caught:
@@ -244,7 +244,7 @@ def test_no_magic_link_leads_out_of_a_root(tmp_path, data):
 # --- other types ------------------------------------------------------------------------------
 
 
-def test_a_file_is_given_in_place():
+def test_content_makes_a_file():
     mounts = [
         Mount("/etc/passwd", content="inside:x:0:0::/:/bin/sh\n"),
         Mount("/no-such/script", content=b"#!/bin/sh\necho ran\n", mode=0o755),
@@ -262,7 +262,7 @@ def test_a_file_is_given_in_place():
     assert output("echo more >> /etc/passwd; wc -l < /etc/passwd", mounts=mounts) == "2"
 
 
-def test_a_file_given_in_place_ignores_the_callers_umask():
+def test_the_mode_of_content_ignores_the_callers_umask():
     before = os.umask(0o077)
     try:
         mounts = [Mount("/no-such", content="x", mode=0o644)]
@@ -281,7 +281,7 @@ def test_kernel_file_systems_are_the_containers(tmp_path):
     script = "cat /srv/p/1/comm; ls /srv/s/class/net; ls /srv/t; ls /srv/q | wc -l"
     assert output(script, mounts=mounts).split() == ["sh", "lo", "ptmx", "0"]
     points = mounted_at("/srv", mounts=mounts)
-    # Their mount points are missing, so the directory is one put together inside.
+    # Their mount points are missing, so the launch replaces /srv with a tmpfs that has them.
     assert points.pop("/srv")[1] == "tmpfs"
     assert {path: kind for path, (_, kind) in points.items()} == {
         "/srv/p": "proc",
@@ -292,7 +292,7 @@ def test_kernel_file_systems_are_the_containers(tmp_path):
     assert "ro" in points["/srv/s"][0]
 
 
-def test_an_overlay_leaves_what_it_lies_on_alone(data, tmp_path):
+def test_an_overlay_leaves_its_lower_directories_unchanged(data, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "file").write_text("hidden\n")
@@ -304,7 +304,7 @@ def test_an_overlay_leaves_what_it_lies_on_alone(data, tmp_path):
     assert (other / "theirs").exists()
 
 
-def test_an_overlay_keeps_its_writes_where_it_is_told(data, tmp_path):
+def test_an_overlay_keeps_its_writes_in_the_upper_directory(data, tmp_path):
     layer = tmp_path / "layer"
     layer.mkdir()
     mounts = [Mount("/mnt", data, type="overlay", upper=layer)]
@@ -339,7 +339,7 @@ def test_a_tmpfs_can_be_a_mount_as_well():
     assert output(script, mounts=mounts).split() == ["750", "1024"]
 
 
-# --- wrong ones -------------------------------------------------------------------------------
+# --- invalid mounts ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_a_tmpfs_can_be_a_mount_as_well():
         ({"target": "/mnt", "source": "/", "options": ["ro"]}, "is not a str"),
     ],
 )
-def test_a_mount_that_makes_no_sense_is_refused_where_it_is_written(fields, why):
+def test_the_constructor_of_mount_refuses_invalid_fields(fields, why):
     with pytest.raises(SpecError, match=why):
         Mount(**fields)
 
@@ -393,13 +393,13 @@ def test_a_mount_that_makes_no_sense_is_refused_where_it_is_written(fields, why)
         ({"mounts": Mount("/mnt", "/tmp")}, "give a sequence"),
     ],
 )
-def test_a_mount_that_cannot_be_is_refused_before_anything_is_made(options, why, leaks):
+def test_an_impossible_mount_is_refused_before_the_launch(options, why, leaks):
     with pytest.raises(SpecError, match=why) as caught:
         output("true", **options)
     assert caught.value.option in ("mounts", "tmpfs")
 
 
-def test_mounts_without_a_mount_namespace_would_be_the_hosts_and_are_refused(data):
+def test_mounts_without_a_new_mount_namespace_are_refused(data):
     shared = minidocker.NamespaceOptions.all().without_mount()
     with pytest.raises(SpecError, match="mount namespace is shared"):
         output("true", namespaces=shared, mounts=[Mount("/mnt", data)])
@@ -428,11 +428,11 @@ def test_a_failure_at_any_step_leaves_nothing(data, tmp_path, leaks):
     calls = [call for call in minidocker.explain(["true"], **options) if call.actor != "caller"]
     steps = {call.step for call in calls}
     assert {"mount", "mount-source", "mount-point", "pivot-root"} <= steps
-    # Of the calls that differ in an entry's name alone, as for all of /etc, the first and the last.
+    # Many calls differ only in a name, as for the entries of /etc: try the first and the last.
     alike = {}
     for index, call in enumerate(calls):
-        mine = ("mount", "mount-source", "mount-point", "make-root", "pivot-root")
-        if call.step in mine and not call.call.startswith("fchmodat"):
+        tried = ("mount", "mount-source", "mount-point", "make-root", "pivot-root")
+        if call.step in tried and not call.call.startswith("fchmodat"):
             alike.setdefault((call.step, re.sub(r'"[^"/]*"', "NAME", call.call)), []).append(index)
     for index in sorted({at for found in alike.values() for at in (found[0], found[-1])}):
         call = calls[index]
@@ -440,7 +440,7 @@ def test_a_failure_at_any_step_leaves_nothing(data, tmp_path, leaks):
             run_by(Launch(inject=(index, 5)), ["true"], **options)
         assert caught.value.step == call.step
     after = snapshot(tmp_path)
-    # The directory's own time tells that something came and went.
+    # The launch made and removed entries in the layer, which changes the directory's mtime.
     before.pop("layer"), after.pop("layer")
     assert after == before
 

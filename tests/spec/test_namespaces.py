@@ -38,13 +38,13 @@ options = st.builds(NamespaceOptions, **dict.fromkeys(KINDS, st.booleans()))
 # --- NamespaceOptions --------------------------------------------------------------------------
 
 
-def test_all_is_the_seven_and_none_is_empty():
+def test_all_has_seven_kinds_and_none_is_empty():
     assert list(NamespaceOptions.all()) == SEVEN
     assert list(NamespaceOptions.none()) == []
     assert NamespaceOptions.none().flags == CloneFlags(0)
 
 
-def test_what_nobody_mentions_stays_isolated():
+def test_the_kinds_that_are_not_given_stay_isolated():
     assert NamespaceOptions() == NamespaceOptions.all()
     assert NamespaceOptions(net=False) == NamespaceOptions.all().without_net()
     assert NamespaceOptions(time=True) == NamespaceOptions.all().with_time()
@@ -60,7 +60,7 @@ def test_with_and_without_change_one_kind_of_a_new_value(value, kind):
 
 
 @given(st.sets(kinds))
-def test_a_chain_from_none_gives_just_its_kinds(chosen):
+def test_a_chain_from_none_has_only_its_kinds(chosen):
     value = NamespaceOptions.none()
     for kind in chosen:
         value = getattr(value, f"with_{kind}")()
@@ -73,7 +73,7 @@ def test_repr_is_an_expression_for_the_value(value):
     assert eval(repr(value), {"NamespaceOptions": NamespaceOptions}) == value
 
 
-def test_repr_starts_from_the_nearer_end():
+def test_repr_starts_from_all_or_none_whichever_is_shorter():
     assert repr(NamespaceOptions()) == "NamespaceOptions.all()"
     assert repr(NamespaceOptions(net=False)) == "NamespaceOptions.all().without_net()"
     assert repr(NamespaceOptions.none().with_uts()) == "NamespaceOptions.none().with_uts()"
@@ -109,7 +109,7 @@ def test_the_documentation_names_every_kind_and_its_manual_page():
 # --- namespaces() ------------------------------------------------------------------------------
 
 
-def test_the_numbers_are_the_kernel_s():
+def test_the_numbers_are_those_of_the_kernel():
     mine = namespaces()
     assert set(SEVEN) <= set(mine)
     for kind, inode in mine.items():
@@ -129,11 +129,11 @@ def test_a_new_namespace_is_not_shared_and_the_others_are():
 
 
 @pytest.mark.parametrize("kind", [*SEVEN, "time"])
-def test_each_kind_alone_is_made_new_by_the_flag_of_its_option(kind):
+def test_the_flag_of_each_option_makes_only_that_kind_new(kind):
     def inside():
         alone = getattr(NamespaceOptions.none(), f"with_{kind}")()
         linux.unshare(CloneFlags.NEWUSER | alone.flags)
-        # New PID and time namespaces are for the children.
+        # Only children enter new PID and time namespaces.
         return in_child(namespaces)
 
     if kind == "time" and not Path("/proc/self/ns/time").exists():
@@ -142,20 +142,20 @@ def test_each_kind_alone_is_made_new_by_the_flag_of_its_option(kind):
     assert set(mine) - mine.shared_with(in_child(inside)) == {kind, "user"}
 
 
-def test_a_process_is_found_by_its_pid_and_by_anything_that_has_one():
+def test_a_process_is_given_by_its_pid_or_by_an_object_that_has_one():
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         assert namespaces(process) == namespaces(process.pid) == namespaces()
 
 
-@pytest.mark.root(reason="a thread cannot make a user namespace, so it needs root to make another")
+@pytest.mark.root(reason="a process with threads cannot make a user namespace first")
 def test_self_is_the_calling_thread():
     def inside():
-        def elsewhere():
+        def in_thread():
             linux.unshare(CloneFlags.NEWUTS)
             return namespaces()
 
         with ThreadPoolExecutor(1) as pool:
-            theirs = pool.submit(elsewhere).result()
+            theirs = pool.submit(in_thread).result()
         mine = namespaces()
         return set(mine) - mine.shared_with(theirs), mine == namespaces(os.getpid())
 
@@ -164,7 +164,7 @@ def test_self_is_the_calling_thread():
 
 def test_a_process_that_has_ended_is_a_process_lookup_error():
     process = subprocess.Popen(["true"])
-    # It stays a zombie until we wait, and has left its namespaces.
+    # Until wait() it is a zombie, which has left its namespaces.
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     with pytest.raises(ProcessLookupError, match=rf"process {process.pid} .* Remedy: "):
         namespaces(process)
@@ -177,7 +177,7 @@ def test_a_process_with_more_privileges_is_a_permission_error():
     pid = os.getpid()
 
     def inside():
-        # What it may do holds for its own user namespace only, and we are outside.
+        # The child's capabilities are limited to its user namespace, and this process is outside.
         linux.unshare(CloneFlags.NEWUSER)
         return namespaces(pid)
 
@@ -199,14 +199,14 @@ def test_without_proc_the_error_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**31, "1", "me"])
-def test_what_can_be_no_pid_is_a_spec_error(pid):
+def test_an_invalid_pid_is_a_spec_error(pid):
     with pytest.raises(SpecError, match="pid=") as caught:
         namespaces(pid)
     assert (caught.value.option, caught.value.value) == ("pid", pid)
 
 
 @pytest.mark.parametrize("pid", [None, 1.0, True, [1]])
-def test_another_type_is_a_type_error(pid):
+def test_a_pid_of_another_type_is_a_type_error(pid):
     with pytest.raises(TypeError, match="an int or an object with a pid"):
         namespaces(pid)
 
@@ -242,7 +242,7 @@ def test_text_is_a_table_with_one_aligned_row_for_each_kind(value):
 
 
 class Rows(html.parser.HTMLParser):
-    """The cells of a table, and every attribute and tag that was met."""
+    """A parser that collects the cells of a table, its open tags and all attributes."""
 
     def __init__(self):
         super().__init__()
@@ -260,7 +260,7 @@ class Rows(html.parser.HTMLParser):
 
 
 @given(made_up)
-def test_html_is_well_formed_has_the_same_rows_and_no_colour_of_its_own(value):
+def test_html_is_well_formed_and_has_the_same_rows_and_no_colours(value):
     rows = Rows()
     rows.feed(value._repr_html_())
     rows.close()

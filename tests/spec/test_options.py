@@ -1,4 +1,4 @@
-"""One option, one row: whatever lists the options lists the same ones."""
+"""All lists of the options agree: dataclass, keywords, stub, command line, documentation."""
 
 import ast
 import dataclasses
@@ -30,8 +30,8 @@ STUB = REPOSITORY / "python" / "minidocker" / "_core.pyi"
 DOCS = [
     path for path in (REPOSITORY / "docs").glob("*.md") if path.stem not in ("cli", "benchmarks")
 ]
-# What the engine calls otherwise, since it is made of the option before.
-IN_THE_ENGINE = {
+# The options that the core takes under other names, or after a conversion in Python.
+IN_THE_CORE = {
     "devices": {"mounts"},
     "time_offsets": {"monotonic", "boottime"},
     "tmpfs": {"mounts"},
@@ -40,7 +40,7 @@ IN_THE_ENGINE = {
 }
 
 
-def written(annotations):
+def as_written(annotations):
     return {
         name: hint.__forward_arg__ if isinstance(hint, ForwardRef) else hint
         for name, hint in annotations.items()
@@ -60,7 +60,7 @@ def stub_parameters(*classes):
 
 
 def test_the_keywords_are_the_fields_and_have_their_types():
-    assert written(SpecOptions.__annotations__) == FIELDS
+    assert as_written(SpecOptions.__annotations__) == FIELDS
 
 
 def test_each_field_is_described():
@@ -70,9 +70,9 @@ def test_each_field_is_described():
     assert described == list(FIELDS)
 
 
-def test_the_engine_takes_each_option():
-    engine = set().union(*(IN_THE_ENGINE.get(option, {option}) for option in FIELDS))
-    assert engine == stub_parameters("Spec", "Confine") - {"confine"} | {"user"}
+def test_the_core_takes_each_option():
+    core = set().union(*(IN_THE_CORE.get(option, {option}) for option in FIELDS))
+    assert core == stub_parameters("Spec", "Confine") - {"confine"} | {"user"}
     assert "user" in stub_parameters("Command")
 
 
@@ -94,7 +94,7 @@ def test_the_documentation_names_each_option(option):
     assert pages, f"no page of docs/ names {option}"
 
 
-def test_a_container_that_lives_takes_what_belongs_to_a_command():
+def test_a_command_that_enters_a_container_takes_only_a_commands_options():
     expected = {*confine.OPTIONS, "user", "die_with_parent"}
     assert set(CommandOptions.__annotations__) == expected
     with Container() as box:

@@ -1,4 +1,4 @@
-"""Copy-on-write: writes to the root go to a layer, thrown away or kept."""
+"""The option `overlay`: writes to the root go to a layer, which is discarded or kept."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ def output(script, **options):
 
 @pytest.fixture
 def data(tmp_path):
-    """A directory of the caller's on the host: a file, and two directories with one each."""
+    """A directory of the caller with a file, and two subdirectories with a file each."""
     for name in ("kept", "gone"):
         (tmp_path / "data" / name).mkdir(parents=True)
         (tmp_path / "data" / name / "file").write_text(f"{name}\n")
@@ -50,12 +50,12 @@ CHANGE = "echo inside > {0}/file && rm -r {0}/gone && mkdir {0}/new && echo x > 
 # --- the host's root ---------------------------------------------------------------------------
 
 
-def test_what_is_written_to_the_hosts_files_is_seen_inside_only(data, leaks):
+def test_writes_to_the_hosts_files_are_visible_only_inside(data, leaks):
     before = snapshot(data)
     script = CHANGE.format(data) + f" && cat {data}/file {data}/new/file && ls {data}"
     assert output(script, overlay=True).split() == ["inside", "x", "file", "kept", "new"]
     assert snapshot(data) == before
-    # Thrown away: the next one begins anew.
+    # The layer is discarded: the next container sees the host's file.
     assert output(f"cat {data}/file", overlay=True) == "outside"
 
 
@@ -74,9 +74,9 @@ def test_the_host_looks_the_same_through_an_overlay():
     assert output(script, overlay=True) == output(script)
 
 
-@pytest.mark.root(reason="mounts something where the container then sees it")
-def test_what_is_mounted_below_is_covered_too(tmp_path):
-    # In a mount namespace of the caller's own, so that the host does not get the mount.
+@pytest.mark.root(reason="mounts a file system before the launch")
+def test_an_overlay_covers_the_mounts_below_too(tmp_path):
+    # The caller unshares its mount namespace, so that the host does not get the mount.
     program = f"""
 import minidocker, subprocess, pathlib
 from minidocker import linux
@@ -109,9 +109,9 @@ assert (base / "small").read_text() == "small\\n"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-@pytest.mark.root(reason="mounts something where the container then sees it")
-def test_what_goes_while_the_overlay_is_laid_is_no_failure(tmp_path):
-    """Beside a mount each entry is covered by itself, and others may be at work there."""
+@pytest.mark.root(reason="mounts a file system before the launch")
+def test_an_entry_that_disappears_during_the_launch_is_not_a_failure(tmp_path):
+    """The launch covers each sibling of a mount by itself, while other programs remove siblings."""
     program = f"""
 import minidocker, subprocess, pathlib
 from minidocker import linux
@@ -150,10 +150,10 @@ def test_mounts_go_on_top_of_an_overlay(data, tmp_path):
     assert not os.path.exists("/usr/share/no-such")
 
 
-# --- a root of its own -------------------------------------------------------------------------
+# --- with rootfs -------------------------------------------------------------------------------
 
 
-def test_a_root_of_its_own_stays_as_it_is(tmp_path):
+def test_an_overlay_leaves_the_rootfs_unchanged(tmp_path):
     for mount_points in (True, False):
         rootfs = make_rootfs(tmp_path / f"root-{mount_points}", mount_points=mount_points)
         before = snapshot(rootfs)
@@ -165,7 +165,7 @@ def test_a_root_of_its_own_stays_as_it_is(tmp_path):
         assert snapshot(rootfs) == before
 
 
-# --- kept --------------------------------------------------------------------------------------
+# --- kept layers -------------------------------------------------------------------------------
 
 
 def test_a_layer_is_kept_for_the_next_container_and_listed(data, layer):
@@ -187,7 +187,7 @@ def test_a_layer_is_kept_for_the_next_container_and_listed(data, layer):
         ("A", f"{data}/new"),
         ("A", f"{data}/new/file"),
     ]
-    # Nothing else but the directories on the way there.
+    # The only other changes are to the parent directories.
     assert {path for _, path in found} - {path for _, path in own} == {
         str(parent) for parent in data.parents if str(parent) != "/"
     }
@@ -195,14 +195,14 @@ def test_a_layer_is_kept_for_the_next_container_and_listed(data, layer):
     assert len(found) == len(list(found))
 
 
-def test_what_was_written_to_the_top_is_kept(layer):
+def test_files_in_the_root_directory_itself_are_kept(layer):
     output("echo x > /new", overlay=layer)
     assert output("cat /new; echo y >> /new; cat /new", overlay=layer).split() == ["x", "x", "y"]
     assert changes(layer).added == ("/new",)
     assert not changes(layer).changed
 
 
-def test_a_layer_on_a_root_of_its_own_is_listed(tmp_path, layer):
+def test_the_changes_to_a_rootfs_are_listed(tmp_path, layer):
     rootfs = make_rootfs(tmp_path / "root")
     script = "rm /bin/wc && touch /tmp/new && chmod 700 /root && ln -s x /link"
     options = {"rootfs": rootfs, "env": ENV}
@@ -218,7 +218,7 @@ def test_a_layer_on_a_root_of_its_own_is_listed(tmp_path, layer):
     assert (rootfs / "bin/wc").is_symlink()
 
 
-def test_a_directory_that_was_made_anew_hides_the_old_one(tmp_path, layer):
+def test_a_directory_that_was_removed_and_made_again_hides_the_old_one(tmp_path, layer):
     rootfs = make_rootfs(tmp_path / "root")
     (rootfs / "old").mkdir()
     (rootfs / "old/file").touch()
@@ -246,7 +246,7 @@ def test_the_layer_can_be_removed_by_its_owner(tmp_path, layer):
     shutil.rmtree(layer)
 
 
-# --- wrong ones --------------------------------------------------------------------------------
+# --- invalid overlays --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_the_layer_can_be_removed_by_its_owner(tmp_path, layer):
         ),
     ],
 )
-def test_an_overlay_that_cannot_be_is_refused_before_anything_is_made(options, why, leaks):
+def test_an_impossible_overlay_is_refused_before_the_launch(options, why, leaks):
     with pytest.raises(SpecError, match=why):
         output("true", **options)
 
@@ -278,16 +278,17 @@ def test_a_failure_at_any_step_leaves_nothing(tmp_path, layer, leaks, keep, own_
     options = {"overlay": layer if keep else True}
     if own_root:
         options["rootfs"] = make_rootfs(tmp_path / "root")
-    mine = ("overlay", "make-root", "mount-point", "pivot-root")
+    tried = ("overlay", "make-root", "mount-point", "pivot-root")
     calls = [
         call for call in minidocker.explain(["/bin/true"], **options) if call.actor != "caller"
     ]
     assert {"overlay", "pivot-root"} <= {call.step for call in calls}
     for index, call in enumerate(calls):
-        if call.step not in mine or call.call.startswith(("fchownat", "fchmodat")):
+        if call.step not in tried or call.call.startswith(("fchownat", "fchmodat")):
             continue
         if keep and not own_root and call.call.startswith(("mkdirat", "mknodat")):
-            # A mount point in a kept layer may be there already; else the next call fails.
+            # The launch goes on: a kept layer may have the mount point already. If it does not, the
+            # next call fails.
             with contextlib.suppress(minidocker.SpawnError):
                 run_by(Launch(inject=(index, 5)), ["/bin/true"], **options)
             shutil.rmtree(layer)
@@ -302,7 +303,7 @@ def test_a_failure_at_any_step_leaves_nothing(tmp_path, layer, leaks, keep, own_
 # --- real programs -----------------------------------------------------------------------------
 
 
-@pytest.mark.root(reason="dpkg changes files of root's")
+@pytest.mark.root(reason="dpkg changes root's files")
 def test_a_package_is_installed_on_an_overlay_of_the_host(tmp_path, layer):
     for program in ("dpkg", "dpkg-deb"):
         if shutil.which(program) is None:

@@ -1,4 +1,4 @@
-"""What docs/profiles.md says of the profiles is what they are."""
+"""docs/profiles.md names every path that a profile masks, protects or shows."""
 
 import re
 
@@ -11,7 +11,7 @@ MANUAL = REPOSITORY / "docs/profiles.md"
 
 
 def paths_in(constant: str) -> set[str]:
-    """The absolute paths in the definition of a constant of the profiles."""
+    """Return the absolute paths in the definition of a constant of the profiles."""
     found = re.search(rf"const {constant}:(.*?);\n", SOURCE.read_text(), re.DOTALL)
     assert found is not None, constant
     return set(re.findall(r'"(/[^"]+)"', found[1]))

@@ -1,4 +1,4 @@
-"""A root that cannot be written to, but for what is mounted."""
+"""The option `read_only`: the root is read-only, the user's own mounts are not."""
 
 import os
 
@@ -15,12 +15,12 @@ def sh(script, **options):
 
 
 def refused(paths, **options):
-    """How many of the paths cannot be made since the file system is read-only."""
+    """Return the number of paths that cannot be written on a read-only file system."""
     script = "; ".join(f"echo x > {path}" for path in paths)
     return sh(script, **options).stderr.count("Read-only file system")
 
 
-def test_the_hosts_root_is_read_only_with_everything_mounted_below_it(tmp_path):
+def test_the_hosts_root_and_every_mount_below_it_are_read_only(tmp_path):
     paths = [tmp_path / "file", "/tmp/minidocker-ro", "/dev/minidocker-ro", "/run/minidocker-ro"]
     assert refused(paths[:1]) == 0
     (tmp_path / "file").unlink()
@@ -32,7 +32,7 @@ def test_the_hosts_root_is_read_only_with_everything_mounted_below_it(tmp_path):
     assert all("ro" in flag.split(",") for flag in flags)
 
 
-def test_devices_shared_memory_and_proc_work_all_the_same():
+def test_devices_shared_memory_and_proc_stay_writable():
     script = (
         "echo x > /dev/null && echo y > /dev/shm/y && cat /dev/shm/y &&"
         " echo 500 > /proc/self/oom_score_adj && cat /proc/self/oom_score_adj"
@@ -43,7 +43,7 @@ def test_devices_shared_memory_and_proc_work_all_the_same():
     assert done.stdout.split() == ["y", "500"], done.stderr
 
 
-def test_what_the_user_mounts_can_be_written_to(tmp_path):
+def test_the_users_mounts_stay_writable(tmp_path):
     options = {
         "read_only": True,
         "tmpfs": ["/tmp"],
@@ -57,7 +57,7 @@ def test_what_the_user_mounts_can_be_written_to(tmp_path):
 
 
 @pytest.mark.parametrize("mount_points", [True, False])
-def test_a_root_of_its_own_is_read_only(tmp_path, mount_points):
+def test_a_rootfs_is_read_only(tmp_path, mount_points):
     rootfs = make_rootfs(tmp_path / "root", mount_points=mount_points)
     before = snapshot(rootfs)
     options = {"rootfs": rootfs, "env": {"PATH": "/bin"}, "hostname": "box"}

@@ -1,4 +1,4 @@
-"""A root of its own: entered by pivot_root, with /dev, /proc, /sys and /etc that fit."""
+"""The option `rootfs`: pivot_root(2), and a /dev, /proc, /sys and /etc for the container."""
 
 import os
 import socket
@@ -38,11 +38,11 @@ def test_the_directory_is_the_root_and_the_old_one_is_gone(rootfs):
     assert all(Path(line.split()[4]).parts[:2] in {
         ("/",), ("/", "dev"), ("/", "proc"), ("/", "sys"), ("/", "etc")
     } for line in points)  # fmt: skip
-    # The usual way out of a chroot leads to the same root.
+    # The usual escape from a chroot ends at the same root.
     assert "mark" in output(rootfs, "cd /; cd ../../../..; ls -a .")
 
 
-def test_what_is_written_to_the_root_is_written_to_the_directory(rootfs):
+def test_writes_to_the_root_go_to_the_directory(rootfs):
     assert output(rootfs, "echo hello > /new; echo there > /tmp/other") == ""
     assert (rootfs / "new").read_text() == "hello\n"
     assert (rootfs / "tmp/other").read_text() == "there\n"
@@ -63,9 +63,8 @@ def test_dev_has_the_devices_that_programs_rely_on_and_no_other(rootfs):
     assert not os.path.exists(mark)
 
 
-def test_pseudo_terminals_are_its_own(rootfs):
+def test_the_container_has_its_own_pseudo_terminals(rootfs):
     assert output(rootfs, "ls /dev/pts; readlink /dev/ptmx") == "ptmx\npts/ptmx"
-    # One that is opened inside is number 0 there, whatever the host has.
     assert "crw-rw-rw-" in output(rootfs, "ls -l /dev/pts/ptmx")
 
 
@@ -84,11 +83,11 @@ def test_etc_fits_the_container_and_the_files_on_disk_stay_as_they_are(rootfs):
     assert (rootfs / "etc/hosts").read_text() == ""
 
 
-def test_without_a_hostname_etc_has_the_one_that_the_kernel_tells(rootfs):
+def test_without_a_hostname_etc_has_the_kernels_hostname(rootfs):
     assert output(rootfs, "cat /etc/hostname; hostname").split() == [socket.gethostname()] * 2
 
 
-def test_the_hosts_resolver_is_seen_where_its_network_is(rootfs):
+def test_the_hosts_resolv_conf_is_visible_only_with_its_network(rootfs):
     resolver = Path("/etc/resolv.conf")
     if not resolver.exists():
         pytest.skip("the host has no /etc/resolv.conf")
@@ -96,7 +95,7 @@ def test_the_hosts_resolver_is_seen_where_its_network_is(rootfs):
     assert output(rootfs, "cat /etc/resolv.conf") == ""
 
 
-def test_a_root_without_any_mount_point_gets_them_inside_only(tmp_path):
+def test_the_mount_points_that_a_root_lacks_are_made_only_inside(tmp_path):
     rootfs = make_rootfs(tmp_path / "root", mount_points=False)
     before = snapshot(rootfs)
     assert output(rootfs, "ls /", hostname="box").split() == ["bin", "dev", "etc", "proc", "sys"]
@@ -108,7 +107,7 @@ def test_a_root_without_any_mount_point_gets_them_inside_only(tmp_path):
     assert set(snapshot(rootfs)) == set(before)
 
 
-def test_links_of_the_root_never_lead_outside(rootfs, tmp_path):
+def test_links_in_the_root_do_not_lead_outside(rootfs, tmp_path):
     outside = tmp_path / "outside"
     for name in ("dev", "proc", "etc"):
         (outside / name).mkdir(parents=True)
@@ -124,11 +123,11 @@ def test_links_of_the_root_never_lead_outside(rootfs, tmp_path):
     ] == ["/dev/null", "sh"]
     assert snapshot(outside) == before
     assert (outside / "etc/hosts").read_text() == "host's own\n"
-    # Where the link leads is made inside the root, for the container alone.
+    # The launch makes the link's target inside the root, and only in the container's view.
     assert not (rootfs / str(outside)[1:]).exists()
 
 
-def test_names_of_users_are_those_of_the_root(rootfs):
+def test_names_of_users_come_from_the_root(rootfs):
     (rootfs / "etc/passwd").write_text("worker:x:0:0::/:/bin/sh\n")
     (rootfs / "etc/group").write_text("staff:x:0:\n")
     assert output(rootfs, "id -un; id -gn", user="worker:staff") == "worker\nstaff"
@@ -136,7 +135,7 @@ def test_names_of_users_are_those_of_the_root(rootfs):
         output(rootfs, "id", user="nobody-there")
 
 
-def test_the_directory_is_the_callers_or_the_root(rootfs, tmp_path, monkeypatch):
+def test_the_working_directory_is_the_callers_or_the_root(rootfs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert output(rootfs, "pwd") == "/"
     monkeypatch.chdir("/tmp")
@@ -147,7 +146,7 @@ def test_the_directory_is_the_callers_or_the_root(rootfs, tmp_path, monkeypatch)
     assert caught.value.filename == str(tmp_path)
 
 
-def test_shared_namespaces_show_what_is_the_hosts(rootfs):
+def test_shared_namespaces_show_the_hosts_proc_and_shared_memory(rootfs):
     shared = ALL.without_pid().without_ipc().without_net()
     script = "cat /proc/sys/kernel/random/boot_id; ls -d /dev/shm; echo $$"
     boot, shm, pid = output(rootfs, script, namespaces=shared).split()
@@ -162,7 +161,7 @@ def test_shared_namespaces_show_what_is_the_hosts(rootfs):
         mark.unlink()
 
 
-def test_with_init_and_in_a_container_that_lives_it_is_the_same_root(rootfs):
+def test_init_and_entering_commands_have_the_same_root(rootfs):
     assert output(rootfs, "cat /proc/1/comm; pwd", init=True).split() == ["minidocker-init", "/"]
     with minidocker.Container(rootfs=rootfs, hostname="box") as box:
         done = box.run(
@@ -192,7 +191,7 @@ def test_the_terminal_is_the_console(rootfs):
         os.close(slave)
 
 
-def test_a_root_that_cannot_be_is_refused_before_anything_is_made(rootfs, tmp_path, leaks):
+def test_an_impossible_root_is_refused_before_the_launch(rootfs, tmp_path, leaks):
     with pytest.raises(SpecError, match="it is not a directory"):
         output(rootfs / "bin/busybox", "true")
     with pytest.raises(SpecError, match=f'Did you mean "{rootfs}"'):
@@ -207,7 +206,7 @@ def test_a_root_that_cannot_be_is_refused_before_anything_is_made(rootfs, tmp_pa
         minidocker.Spec(rootfs=3)
 
 
-def test_a_root_that_lacks_the_command_says_so(rootfs):
+def test_a_command_that_is_missing_in_the_root_is_reported(rootfs):
     with pytest.raises(minidocker.CommandNotFound) as caught:
         minidocker.run(["/bin/bash"], rootfs=rootfs)
     assert caught.value.filename == "/bin/bash"
@@ -225,7 +224,7 @@ def test_a_failure_at_any_step_leaves_nothing(tmp_path, leaks, mount_points):
         if call.call.startswith("chdir"):
             continue
         if call.step == "ping":
-            # Nothing depends on it, so its failure is none.
+            # A failure of this optional step does not fail the launch.
             run_by(Launch(inject=(index, 5)), ["/bin/true"], **options, check=True)
             continue
         with pytest.raises(minidocker.SpawnError) as caught:
@@ -248,7 +247,7 @@ def test_explain_shows_the_calls_with_their_arguments(rootfs):
 
 
 def test_a_container_inside_can_have_a_hosts_file_of_its_own(rootfs):
-    # On a file that was unlinked nothing can be mounted.
+    # The kernel refuses a mount on an unlinked file, so /etc/hosts must not be one.
     script = "echo nested > /tmp/hosts && mount -o bind /tmp/hosts /etc/hosts && cat /etc/hosts"
     assert output(rootfs, script, hostname="box") == "nested"
     assert output(rootfs, "ls -A /dev/pts", hostname="box") == "ptmx"
