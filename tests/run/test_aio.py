@@ -1,4 +1,4 @@
-"""Containers in asyncio: nothing blocks the loop, and cancelling leaves nothing behind."""
+"""Containers in asyncio: they do not block the loop, and cancelling leaves nothing behind."""
 
 import asyncio
 import gc
@@ -31,7 +31,7 @@ def test_run_has_the_meaning_of_minidocker_run():
 
 def test_many_containers_run_at_once(tmp_path):
     async def main():
-        # Each waits until all are there.
+        # Each command waits until all of them are running.
         script = "touch $1/$2; while [ $(ls $1 | wc -l) -lt 20 ]; do sleep 0.02; done; echo $2"
         runs = (
             aio.run(["sh", "-c", script, "sh", tmp_path, str(n)], capture_output=True, timeout=100)
@@ -59,7 +59,7 @@ def test_cancelling_ends_the_whole_container(survivors, leaks):
     asyncio.run(main())
 
 
-def test_a_timeout_tells_the_output_so_far(leaks):
+def test_a_timeout_has_the_output_so_far(leaks):
     async def main():
         with pytest.raises(subprocess.TimeoutExpired) as caught:
             await aio.run(

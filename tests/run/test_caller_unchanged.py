@@ -1,4 +1,4 @@
-"""Nothing of the caller changes, ever, whatever is run and however that fails."""
+"""A container leaves the caller unchanged, whatever it runs and however it fails."""
 
 import contextlib
 import ctypes
@@ -38,7 +38,7 @@ def subreaper():
 
 
 def signals():
-    """Each signal's handler, and the calling thread's mask."""
+    """Return each signal's handler, and the calling thread's mask."""
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
     masks = [
         line
@@ -54,7 +54,7 @@ def namespaces():
 
 
 def umask():
-    """The mask without touching it: umask(2) can only be asked by setting it."""
+    """Return the file mode creation mask from /proc: umask(2) cannot read it without setting it."""
     rows = Path("/proc/self/status").read_text().splitlines()
     return next(row for row in rows if row.startswith("Umask"))
 
@@ -79,13 +79,13 @@ def descriptors():
         with contextlib.suppress(FileNotFoundError):
             name = os.readlink(f"/proc/self/fd/{number}")
             rows = Path(f"/proc/self/fdinfo/{number}").read_text().splitlines()
-            # The flags of the file and the descriptor; not the position, which pipes have none of.
+            # Compare the flags of file and descriptor. Leave out the position: pipes have none.
             found[number] = name, [row for row in rows if row.startswith("flags")]
     return found
 
 
 def everything():
-    """Whatever a system call between clone and exec could change of the caller."""
+    """Return all state of the caller that a system call between clone and exec could change."""
     return {
         "namespaces": namespaces(),
         "cwd": os.getcwd(),
@@ -113,7 +113,7 @@ def everything():
 
 @contextlib.contextmanager
 def unchanged():
-    # The first container of a process may add the few descriptors that are kept.
+    # The first container of a process may open the few descriptors that the process keeps.
     minidocker.run(["true"])
     before = everything()
     yield
@@ -140,7 +140,7 @@ def test_a_failure_at_any_call_changes_nothing_of_the_caller(name, noop):
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_a_thread_of_the_callers_is_not_changed_either(name, noop):
+def test_a_container_changes_nothing_of_a_thread_of_the_caller(name, noop):
     failures = []
 
     def run():
@@ -151,7 +151,7 @@ def test_a_thread_of_the_callers_is_not_changed_either(name, noop):
         except BaseException as error:  # noqa: BLE001 - raised again where pytest sees it
             failures.append(error)
 
-    # The C library installs a handler of its own with the first thread.
+    # The C library installs a signal handler with the first thread, so compare only the second.
     for context in (contextlib.nullcontext(), unchanged()):
         with context:
             thread = threading.Thread(target=run)
@@ -161,7 +161,7 @@ def test_a_thread_of_the_callers_is_not_changed_either(name, noop):
         raise failure
 
 
-def test_a_command_inside_can_change_its_own_and_not_the_callers():
+def test_a_command_changes_its_own_attributes_and_not_the_callers():
     script = """
 import os, resource, signal
 os.umask(0o777)
@@ -176,7 +176,7 @@ os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         minidocker.run([sys.executable, "-Ic", script], check=True)
 
 
-def test_what_is_entered_changes_nothing_of_the_caller(noop):
+def test_entering_a_container_changes_nothing_of_the_caller(noop):
     with minidocker.Container(hostname="lab") as box:
         with unchanged():
             box.run([noop], check=True, capture_output=True)
@@ -188,7 +188,7 @@ def test_what_is_entered_changes_nothing_of_the_caller(noop):
 
 
 def status(noop, **options):
-    """The signal sets that a command starts with."""
+    """Return the signal sets that a command starts with."""
     command = ["cat", "/proc/self/status"]
     done = minidocker.run(command, capture_output=True, text=True, check=True, **options)
     rows = dict(row.split(":\t") for row in done.stdout.splitlines())
@@ -213,7 +213,7 @@ def test_blocked_signals_stay_blocked_on_both_sides(options, noop):
 
 
 @pytest.mark.parametrize("options", [{}, {"init": True}], ids=["alone", "init"])
-def test_ignored_signals_stay_ignored_and_handlers_do_not_go_inside(options, noop):
+def test_ignored_signals_stay_ignored_and_handlers_are_not_inherited(options, noop):
     def check():
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, lambda *_: None)
@@ -229,7 +229,7 @@ def test_ignored_signals_stay_ignored_and_handlers_do_not_go_inside(options, noo
 
 
 def test_python_handlers_run_in_the_caller_only_and_in_full(noop):
-    """A signal storm during the launch is the caller's: each handler runs once, nothing inside."""
+    """A signal storm during launches runs each handler once, and only in the caller."""
 
     def check():
         ran = []
@@ -249,8 +249,8 @@ def test_python_handlers_run_in_the_caller_only_and_in_full(noop):
     assert set(ran) == {pid}
 
 
-def test_children_that_nobody_waits_for_work_too(noop):
-    """With SIGCHLD ignored the kernel reaps, and nobody can tell how a command ended."""
+def test_a_caller_that_ignores_sigchld_stays_unchanged(noop):
+    """The kernel then reaps each child, and only init can report the command's status."""
 
     def check():
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -264,7 +264,7 @@ def test_children_that_nobody_waits_for_work_too(noop):
                     run_by(Launch(inject=(number, errno.EPERM)), [noop])
         return returncodes
 
-    # What init reports is known even so.
+    # Init reports the status of its own command even then.
     assert in_child(check) == [0, 1]
 
 
@@ -272,14 +272,14 @@ def test_children_that_nobody_waits_for_work_too(noop):
 
 
 def test_the_callers_terminal_stays_its_own(noop):
-    """The foreground process group is the caller's, during and after."""
+    """The foreground process group of the terminal is the caller's, during a run and after it."""
 
     def check():
         os.setsid()
-        # The terminal is hung up at the end of this.
+        # Closing the terminal below sends SIGHUP.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         controller, terminal = pty.openpty()
-        # The first terminal that a session's leader opens becomes its own.
+        # The first terminal that a session leader opens becomes its controlling terminal.
         os.close(os.open(os.ttyname(terminal), os.O_RDWR))
         before = os.tcgetpgrp(terminal)
         with unchanged():
@@ -298,7 +298,7 @@ def test_the_callers_terminal_stays_its_own(noop):
     assert in_child(check) == (True, True)
 
 
-def test_kill_0_inside_reaches_nobody_outside():
+def test_kill_0_inside_reaches_no_process_outside():
     def check():
         os.setpgid(0, 0)
         got = []

@@ -1,4 +1,4 @@
-"""A container that lives: entered, looked at, paused, stopped."""
+"""The lifecycle of a Container: start, enter, inspect, pause, stop."""
 
 import concurrent.futures
 import errno
@@ -40,7 +40,7 @@ def test_a_command_enters_the_namespaces_of_the_container(box):
     assert not box.namespaces().shared_with(minidocker.namespaces()) - {"time"}
 
 
-def test_what_one_command_does_the_next_one_sees_and_the_host_does_not(box):
+def test_the_next_command_sees_the_changes_of_the_last_and_the_host_does_not(box):
     box.run(["mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=True)
     name = uuid.uuid4().hex
     box.run(["touch", f"/mnt/{name}"], check=True)
@@ -68,7 +68,7 @@ def test_the_exit_status_of_an_entered_command_is_its_own(box):
         box.run(["true"], cwd="/no/such/directory")
 
 
-def test_a_command_that_stays_too_long_is_ended_and_the_container_lives_on(box):
+def test_a_timeout_ends_the_command_and_not_the_container(box):
     started = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired) as caught:
         box.run(
@@ -109,7 +109,7 @@ def test_a_process_that_waits_for_its_vfork_child_is_paused_with_it(box, tmp_pat
         assert parent.wait() == 5
 
 
-def test_stop_asks_first_and_then_kills(box):
+def test_stop_sends_sigterm_first_and_then_kills(box):
     polite = box.popen(
         ["sh", "-c", "trap 'exit 7' TERM; echo; while :; do sleep 0.01; done"], stdout=-1
     )
@@ -203,7 +203,7 @@ def test_a_container_without_a_pid_namespace_ends_with_everything_in_it(leaks):
     wait_while(lambda: os.path.exists(f"/proc/{orphan}"))
 
 
-def test_attach_enters_what_unshare_has_made():
+def test_attach_enters_namespaces_that_unshare_made():
     unshare = subprocess.Popen(
         ["unshare", "-Urmpuf", "--mount-proc", "sh", "-c", "hostname theirs; echo; sleep 1000"],
         stdout=subprocess.PIPE,
@@ -221,7 +221,7 @@ def test_attach_enters_what_unshare_has_made():
     box.close()
 
 
-def test_attach_refuses_what_is_no_container():
+def test_attach_refuses_a_process_that_is_not_a_container():
     with pytest.raises(minidocker.SpecError, match="own"):
         minidocker.attach(os.getpid())
     with pytest.raises(ProcessLookupError) as caught:
@@ -230,7 +230,7 @@ def test_attach_refuses_what_is_no_container():
 
 
 def test_a_process_inside_cannot_hang_the_one_that_enters_past_its_timeout(box):
-    """Inside, every new process is stopped as soon as it is seen."""
+    """A process inside stops every new process that it sees."""
     hunter = (
         "import os, signal\n"
         "print(flush=True)\n"
@@ -257,8 +257,8 @@ def test_explain_shows_how_a_command_would_enter(box):
     assert [call.actor for call in plan if call.step == "enter"] == ["joiner"]
 
 
-def test_however_fast_init_is_its_container_is_known(leaks):
-    """The process that starts it in the entered network may say so after it is ready."""
+def test_a_container_is_known_even_if_init_is_ready_first(leaks):
+    """The joiner that starts init in another container's network may report after init does."""
 
     def share(_):
         with minidocker.Container() as box, minidocker.Container(network=box) as side:

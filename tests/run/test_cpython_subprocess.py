@@ -1,4 +1,4 @@
-"""minidocker.Popen is a subprocess.Popen: CPython's own tests of it say so."""
+"""minidocker.Popen passes CPython's own tests of subprocess.Popen."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from cpython import compare
 from cpython.compare import STOCK, Comparison, Variant, differences, expected, run
 from support.places import TESTS
 
-# The package under test, be it installed or editable, for an interpreter that has no .venv.
+# The package under test, installed or editable, for an interpreter outside the .venv.
 PACKAGES = str(Path(minidocker.__file__).parents[1])
 PID1 = Variant("pid1", popen="minidocker:Popen", path=PACKAGES)
 INIT = Variant("init", popen="minidocker:Popen", path=PACKAGES, defaults={"init": True})
@@ -18,7 +18,7 @@ BROKEN = Variant("broken", popen="cpython.broken:Popen", path=str(TESTS))
 
 USER = "root" if os.geteuid() == 0 else "plain"
 
-# One worker makes the three runs, at once, while the other goes on with other tests.
+# One xdist worker makes the three runs at once, while the others run other tests.
 pytestmark = pytest.mark.xdist_group("cpython")
 
 
@@ -61,7 +61,7 @@ def test_a_test_ends_alike_when_it_is_run_twice():
 
 
 @pytest.mark.usefixtures("suite")
-def test_a_popen_that_tells_a_wrong_status_is_noticed():
+def test_a_popen_with_a_wrong_status_is_noticed():
     names = ["POSIXProcessTestCase.test_run_abort", "ProcessTestCase.test_check_call_zero"]
     found = differences(run(STOCK, names), run(BROKEN, names))
     assert list(found) == ["POSIXProcessTestCase.test_run_abort"]
@@ -69,7 +69,7 @@ def test_a_popen_that_tells_a_wrong_status_is_noticed():
 
 
 @pytest.mark.usefixtures("suite")
-def test_a_run_that_dies_half_way_is_no_result():
+def test_a_run_that_dies_half_way_is_an_error():
     dying = Variant("dying", popen="minidocker:NoSuchName", path=PACKAGES)
     with pytest.raises(
         AssertionError, match=r"(?s)'dying' stopped at before the first test.*NoSuchName"

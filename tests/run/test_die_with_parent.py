@@ -1,4 +1,4 @@
-"""A container ends with the process that started it, however that ends, and not before."""
+"""A container ends when the process that started it ends, for any reason, and not before."""
 
 import os
 import signal
@@ -18,8 +18,8 @@ from support.waiting import wait_until, wait_while
 ROOT = os.geteuid() == 0
 
 
-def test_nobody_else_is_ended_whatever_the_caller_says(noop):
-    """What has become another user must not have the watchdog kill what it may not kill itself."""
+def test_the_watchdog_kills_no_other_process_whatever_the_caller_sends(noop):
+    """A caller that dropped privileges must not kill through the watchdog: no confused deputy."""
     script = """
 import array, socket
 minidocker.run([sys.argv[1]], check=True)
@@ -37,7 +37,7 @@ sys.stdin.read()
 """
     with subprocess.Popen(["sleep", "100"], start_new_session=True) as bystander:
         pidfd = os.pidfd_open(bystander.pid)
-        told_apart = os.fstat(pidfd).st_ino != os.fstat(own := os.pidfd_open(os.getpid())).st_ino
+        distinct = os.fstat(pidfd).st_ino != os.fstat(own := os.pidfd_open(os.getpid())).st_ino
         os.close(pidfd)
         os.close(own)
         watchdogs = []
@@ -47,20 +47,20 @@ sys.stdin.read()
                 watchdogs += watchdogs_of(caller.pid)
                 caller.stdin.close()
                 caller.wait()
-        # They have read all of it when they end.
+        # The watchdogs end after they have read every message.
         wait_while(lambda: any(map(is_alive, watchdogs)))
         ended = bystander.poll()
         bystander.kill()
-    # Linux 6.9 tells one pidfd from another.
-    assert (ended is None) or not told_apart
+    # Before Linux 6.9 all pidfds have one inode number, and the watchdog cannot check them.
+    assert (ended is None) or not distinct
 
 
 # --- kill -9 of the caller ---------------------------------------------------------------------
 
-# Each forked child is a caller of its own, with a watchdog of its own, and no start-up time.
+# Each forked child is a caller with its own watchdog; a fork is faster than a new interpreter.
 ROUNDS = """
 rounds, at_once = 200, 10
-everybodys = [
+any_user = [
     (["sleep", "100"], {}),
     (["sleep", "100"], {"init": True}),
     (["sh", "-c", "sleep 100 & wait"], {"namespaces": NamespaceOptions.all().without_pid()}),
@@ -81,7 +81,7 @@ plains = [
     (["sleep", "100"], {"user": 1234}),
 ]
 subordinate = [(["sleep", "100"], {"uid_map": "auto", "gid_map": "auto", "user": 1})]
-kinds = everybodys + (roots if os.geteuid() == 0 else plains)
+kinds = any_user + (roots if os.geteuid() == 0 else plains)
 if sys.argv[1] == "True":
     kinds += subordinate * 2
 
@@ -115,7 +115,7 @@ for batch in range(rounds // at_once):
             finally:
                 os._exit(1)
         pids.append(pid)
-        # Some are killed while they start the watchdog, some when all is running.
+        # Kill some callers while they start the watchdog, and some when all containers run.
         time.sleep(chosen.uniform(0, 0.005))
         if number % 2:
             victim = pids.pop(chosen.randrange(len(pids)))
@@ -149,7 +149,7 @@ def test_nothing_is_left_when_the_caller_is_killed_at_any_moment(survivors):
 def test_job_control_inside_does_not_outlive_the_caller(namespaces, survivors):
     script = """
 namespaces = NamespaceOptions(**{kind: True for kind in sys.argv[1].split()})
-# With job control each of them is in a process group of its own.
+# With job control each background job is in its own process group.
 minidocker.Popen(["bash", "-mc", "sleep 100 & sleep 100 & echo ready; wait"], namespaces=namespaces)
 sys.stdin.read()
 """
@@ -162,7 +162,7 @@ sys.stdin.read()
         survivors.wait_until_gone()
 
 
-# --- and not before ------------------------------------------------------------------------------
+# --- not before the caller ends ------------------------------------------------------------------
 
 
 def test_a_container_outlives_the_thread_that_started_it(survivors):
@@ -173,7 +173,7 @@ def test_a_container_outlives_the_thread_that_started_it(survivors):
     thread.join()
     wait_while(lambda: str(thread.native_id) in os.listdir("/proc/self/task"))
     (process,) = started
-    # A signal that the thread's end sends is there by now, and would come before the answer.
+    # A signal sent at the thread's end is pending by now, and would come before the answer.
     assert process.communicate(b"alive") == (b"alive", None)
     assert process.returncode == 0
 
@@ -211,14 +211,14 @@ def test_a_forked_worker_that_lives_on_keeps_no_container_alive(when, how, survi
         caller.kill9()
         try:
             wait_until(lambda: not any(map(is_alive, containers)))
-            # The watchdog has nothing left to do: it does not wait for the worker.
+            # The watchdog has no containers left, and does not wait for the worker.
             wait_until(lambda: not is_alive(watchdog))
             assert is_alive(worker)
         finally:
             os.kill(worker, signal.SIGKILL)
 
 
-def test_a_container_does_not_end_with_a_worker_that_was_forked_meanwhile(survivors):
+def test_a_container_does_not_end_with_a_worker_that_was_forked_after_it(survivors):
     script = """
 process = minidocker.Popen(["sleep", "100"])
 worker = os.fork()
@@ -233,14 +233,14 @@ sys.stdin.read()
 """
     with calling(script, env=survivors.env) as caller:
         assert caller.line() == "0"
-        # The worker's own has ended what it was to end.
+        # The worker's watchdog ends after it has killed the worker's containers.
         wait_until(lambda: len(watchdogs_of(caller.pid)) == 1)
         caller.stdin.write("\n")
         caller.stdin.flush()
         assert caller.line() == "None"
 
 
-def test_a_container_that_need_not_die_survives(survivors):
+def test_a_container_without_die_with_parent_survives(survivors):
     script = """
 process = minidocker.Popen(["sleep", "100"], die_with_parent=False)
 say(process.pid)
@@ -250,7 +250,7 @@ sys.stdin.read()
         pid = int(caller.line())
         assert watchdogs_of(caller.pid) == []
         caller.kill9()
-        # Time to end it, for something that wrongly does: nothing shows that it will not.
+        # Give a faulty implementation time to kill the container; there is no state to wait for.
         time.sleep(0.2)
         assert is_alive(pid)
         os.kill(pid, signal.SIGKILL)
@@ -312,19 +312,19 @@ def test_a_daemon_that_closes_every_descriptor_gets_a_new_watchdog(serving):
     wait_until(lambda: not is_alive(pid))
 
 
-def test_a_descriptor_that_took_a_closed_ones_number_is_left_alone(serving):
+def test_a_descriptor_that_reuses_a_closed_number_is_left_alone(serving):
     kept = ask(serving, "[fd for fd in range(3, 20) if os.path.exists(f'/proc/self/fd/{fd}')]")
     before = descriptors_of(serving.pid)
     sockets = [number for number, name in before.items() if name.startswith("socket:")]
     assert sockets, kept
-    # Something else of the same kind now has the number of the socket to the watchdog.
+    # Another socket of the same type takes the number of the socket to the watchdog.
     ask(serving, "globals().update(socket=__import__('socket'))")
     ask(serving, "globals().update(pair=socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))")
     for number in sockets:
         ask(serving, f"os.dup2(pair[0].fileno(), {number})")
     pid = int(ask(serving, START))
     assert ask(serving, "pair[1].setblocking(False)") == "None"
-    # Nothing was sent to it, and it is still open.
+    # Minidocker sent nothing to that socket, and did not close it.
     assert "BlockingIOError" in ask(serving, "pair[1].recv(1)")
     for number in sockets:
         assert ask(serving, f"os.write({number}, b'x')") == "1"
@@ -346,22 +346,22 @@ sys.stdin.read()
         os.close(writer)
         assert caller.line() == "closed"
         assert watchdogs_of(caller.pid)
-        # The end of the pipe arrives, so nobody else holds it.
+        # The pipe is at its end, so no process holds the write end.
         assert os.read(reader, 1) == b""
         os.close(reader)
 
 
 @pytest.mark.root(reason="only root may look at the watchdog's descriptors")
-def test_the_watchdog_holds_a_socket_and_descriptors_of_processes_only(serving):
+def test_the_watchdog_holds_only_a_socket_and_descriptors_of_processes(serving):
     ask(serving, START)
     (watchdog,) = watchdogs_of(serving.pid)
     kinds = [name.partition(":")[0] for name in descriptors_of(watchdog).values()]
     assert sorted(kinds) == ["anon_inode", "anon_inode", "anon_inode", "socket"]
 
 
-def test_the_watchdog_is_in_nobodys_session_and_directory(serving):
+def test_the_watchdog_has_its_own_session_and_the_root_as_its_directory(serving):
     (watchdog,) = watchdogs_of(serving.pid)
-    # It has started, and is still making itself at home.
+    # The watchdog has started, and may still be setting itself up.
     wait_until(lambda: os.getsid(watchdog) == watchdog)
     if ROOT:
         wait_until(lambda: os.readlink(f"/proc/{watchdog}/cwd") == "/")
@@ -374,7 +374,7 @@ def test_the_watchdog_ends_with_the_caller(serving):
 
 
 @pytest.mark.root(reason="only root may look at the watchdog's descriptors")
-def test_the_watchdog_lets_go_of_what_has_ended(serving):
+def test_the_watchdog_closes_the_descriptors_of_ended_containers(serving):
     for _ in range(20):
         assert ask(serving, "minidocker.run(['true']).returncode") == "0"
     (watchdog,) = watchdogs_of(serving.pid)
@@ -403,7 +403,7 @@ sys.stdin.read()
 
 
 def test_a_forked_child_with_its_parents_pid_has_a_watchdog_of_its_own():
-    """A pid says nothing across PID namespaces: both are 2 here, each in its own."""
+    """Pids are unique only within a PID namespace: here both processes are 2, each in its own."""
     script = """
 import os, sys
 import minidocker

@@ -1,4 +1,4 @@
-"""Whatever fails, and wherever: the error says which step it was, and nothing is left behind."""
+"""Fail every call of a launch in turn: the error names the step, and nothing is left behind."""
 
 import concurrent.futures
 import errno
@@ -11,7 +11,7 @@ from support.specs import HERE, call_counts
 
 
 def fail_at(noop, number, options, survivors):
-    """Make a call fail, and return the step that it belongs to; None where it is optional."""
+    """Make a call fail, and return the step that the error names; None if the call is optional."""
     failure = None
     try:
         launch = Launch(inject=(number, errno.EPERM))
@@ -34,7 +34,8 @@ def test_a_failure_at_any_call_is_named_and_leaves_nothing(name, noop, leaks, su
     numbers = list(call_counts([noop], **options))
     steps = [fail_at(noop, number, options, survivors) for number in numbers]
     assert steps[-1] == "exec"
-    # Opening ping to everybody, and the caller's directory, which may be absent inside.
+    # The optional calls open ping to every group, and enter the caller's directory, which may be
+    # absent inside.
     assert steps.count(None) in (0, 3), steps
     leaks.assert_unchanged()
 

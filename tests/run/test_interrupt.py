@@ -1,4 +1,4 @@
-"""Ctrl-C, or any other exception, ends the whole container at once, whatever it comes upon."""
+"""Ctrl-C or any other exception ends the whole container at once, at any moment of a run."""
 
 import fcntl
 import os
@@ -24,7 +24,7 @@ every_mode = pytest.mark.parametrize("mode", list(MODES))
 
 
 class Interpreter:
-    """A Python of its own, whose terminal sends it SIGINT: nothing else gets that."""
+    """A separate Python in a session of its own, so that only it gets the SIGINT of Ctrl-C."""
 
     def __init__(self, code, survivors):
         prologue = (
@@ -54,29 +54,29 @@ class Interpreter:
         assert read_line(self.process.stdout) == "ready"
 
     def interrupt(self):
-        """Send SIGINT; the seconds until it has ended, and what it said of the exception."""
+        """Send SIGINT; return the seconds until the interpreter has ended, and its stderr."""
         began = time.monotonic()
         self.process.send_signal(signal.SIGINT)
-        _, said = self.process.communicate(timeout=20)
-        return time.monotonic() - began, said.decode()
+        _, output = self.process.communicate(timeout=20)
+        return time.monotonic() - began, output.decode()
 
 
 @every_mode
 @pytest.mark.parametrize("options", ["", ", capture_output=True", ", timeout=60", ", input=b'x'"])
 def test_ctrl_c_in_run_ends_the_whole_container_at_once(mode, options, survivors):
-    # subprocess.run waits a quarter of a second for a child that got the SIGINT too. A busy machine
-    # may take as long, but not each time.
+    # subprocess.run would wait a quarter of a second for the child, which gets the SIGINT too. On a
+    # busy machine minidocker may take as long, but not each time.
     for last in (*[False] * 19, True):
         with Interpreter(
-            # Deaf to SIGINT and SIGTERM, with a grandchild that holds the pipes.
+            # The command ignores SIGINT and SIGTERM, and a grandchild holds the pipes.
             "script = 'trap \"\" INT TERM; echo ready >&3; sleep 50 & sleep 60'\n"
             "os.dup2(1, 3)\n"
             f"minidocker.run(sh(script), pass_fds=[3], **MODES[{mode!r}]{options})",
             survivors,
         ) as interpreter:
             interpreter.ready()
-            took, said = interpreter.interrupt()
-            assert said.rstrip().endswith("KeyboardInterrupt")
+            took, output = interpreter.interrupt()
+            assert output.rstrip().endswith("KeyboardInterrupt")
             assert interpreter.process.returncode == -signal.SIGINT
             survivors.wait_until_gone()
         if took < 0.22:
@@ -86,7 +86,7 @@ def test_ctrl_c_in_run_ends_the_whole_container_at_once(mode, options, survivors
 
 @every_mode
 def test_ctrl_c_does_not_reach_the_command_itself(mode, survivors):
-    # Unlike a child of subprocess, it is not in the caller's process group.
+    # Unlike a child of subprocess, the command is not in the caller's process group.
     with Interpreter(
         f"process = minidocker.Popen(sh('trap \"echo got-it\" INT; echo inside; cat'),\n"
         f"    stdin=subprocess.PIPE, stdout=subprocess.PIPE, **MODES[{mode!r}])\n"
@@ -126,7 +126,7 @@ def test_an_exception_of_a_signal_handler_ends_the_container_too(mode, survivors
     survivors.wait_until_gone()
 
 
-def test_a_handler_that_does_not_raise_disturbs_no_start_and_no_wait(leaks):
+def test_a_handler_that_does_not_raise_does_not_disturb_starts_and_waits(leaks):
     calls = []
     before = signal.signal(signal.SIGALRM, lambda *_: calls.append(1))
     try:
@@ -159,9 +159,9 @@ def test_an_exception_at_any_moment_leaves_nothing(mode, survivors, leaks):
         for _ in range(80):
             try:
                 armed = True
-                # About as long as a start takes.
+                # A start takes about this long.
                 signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.004))
-                # Without pipes, which subprocess loses when it is interrupted while it makes them.
+                # No pipes: subprocess leaks them if an exception interrupts their creation.
                 minidocker.run(["sleep", "50"], env=survivors.env, **MODES[mode])
             except Alarm:
                 interrupted += 1
@@ -177,7 +177,7 @@ def test_an_exception_at_any_moment_leaves_nothing(mode, survivors, leaks):
 @pytest.mark.parametrize("mode", ["all", "init", "none"])
 def test_ctrl_c_and_a_timeout_end_a_start_that_hangs(mode, survivors, leaks):
     with _Clogged() as trace:
-        # The child waits for room for the lines of its steps.
+        # The child blocks on the full pipe while it writes the trace of its steps.
         launch = Launch(timeout=0.3, trace=trace)
         began = time.monotonic()
         with pytest.raises(subprocess.TimeoutExpired) as caught:
@@ -198,8 +198,8 @@ def test_ctrl_c_and_a_timeout_end_a_start_that_hangs(mode, survivors, leaks):
     ) as interpreter:
         interpreter.ready()
         wait_until(lambda: "S" in map(state_of, descendants_of(interpreter.process.pid)))
-        took, said = interpreter.interrupt()
-        assert said.rstrip().endswith("KeyboardInterrupt")
+        took, output = interpreter.interrupt()
+        assert output.rstrip().endswith("KeyboardInterrupt")
         assert took < 30
     survivors.wait_until_gone()
 
@@ -220,7 +220,7 @@ def test_an_exception_in_another_thread_does_not_end_a_container(leaks):
 
 
 class _Clogged:
-    """A pipe with room for the first lines of a start, but not for all."""
+    """A pipe with room for the first lines of a trace, but not for all."""
 
     FILLED = 3300
 

@@ -1,4 +1,4 @@
-"""A launch that is stopped, killed, interrupted or too slow ends in time and leaves nothing."""
+"""A launch that is stopped, killed, interrupted or slow ends in time and leaves nothing behind."""
 
 import _thread
 import concurrent.futures
@@ -28,16 +28,16 @@ needs_subordinate_ids = pytest.mark.skipif(
 
 
 class Interrupted(BaseException):
-    """What a signal handler of these tests raises."""
+    """The exception that these tests' signal handlers raise."""
 
 
 @pytest.fixture
 def alarm():
-    """Returns a function that has a handler raise `Interrupted` after so many seconds; 0: never."""
+    """Return a function that raises `Interrupted` in a handler after some seconds; 0 cancels."""
     armed = False
 
     def interrupt(*_):
-        # A signal that another thread has taken may come to the handler after the timer's end.
+        # Another thread may have taken the signal; the handler then runs after the timer's end.
         if armed:
             raise Interrupted
 
@@ -57,7 +57,7 @@ def alarm():
 
 @pytest.fixture
 def hanging_newuidmap(tmp_path, monkeypatch):
-    """A newuidmap that hangs, as one does that asks a directory server for the user's rows."""
+    """Put a newuidmap first in PATH that hangs, as if a directory server did not answer."""
     pids = tmp_path / "pids"
     fake = tmp_path / "newuidmap"
     fake.write_text(f"#!/bin/sh\necho $$ >>{pids}\nsleep 100 &\necho $! >>{pids}\nwait\n")
@@ -104,7 +104,7 @@ def test_newuidmap_works_where_children_are_reaped_by_the_kernel():
 
 @pytest.mark.parametrize("options", [{}, {"init": True}], ids=["alone", "init"])
 def test_an_interrupt_at_any_moment_of_a_run_leaves_nothing(options, leaks, alarm, survivors):
-    """From the first line of `run` to the command's own time: whenever it comes, all is ended."""
+    """The interrupts come at moments from the first line of `run` to the command's run time."""
     interrupted = 0
     env = survivors.env
     for step in range(150):
@@ -142,15 +142,15 @@ def test_an_interrupt_while_a_container_starts_leaves_no_process(alarm):
             box.start()
             alarm(0)
         except Interrupted:
-            # Nothing was started, or it has been ended.
+            # The interrupt came before the container started, or `start` ended the container.
             assert box.status in ("created", "running")
         box.kill()
 
     before = Holdings.now()
     for step in range(100):
         start(step)
-    # A descriptor may be lost between the system call that makes it and Python's next instruction,
-    # a process never.
+    # An interrupt between the system call that opens a descriptor and Python's next instruction may
+    # leak the descriptor; it must never leave a process.
     wait_while(lambda: Holdings.now().children ^ before.children)
 
 
@@ -169,7 +169,7 @@ except KeyboardInterrupt:
 
 
 def test_an_exception_of_a_handler_is_not_taken_for_the_timeout(alarm):
-    """A TimeoutError that the caller's own handler raises is its own."""
+    """A TimeoutError from the caller's own signal handler reaches the caller."""
 
     class Mine(TimeoutError):
         pass
@@ -177,7 +177,7 @@ def test_an_exception_of_a_handler_is_not_taken_for_the_timeout(alarm):
     def handler(*_):
         raise Mine
 
-    # Python's import takes an OSError for one of its own.
+    # Load the modules first: Python's import system swallows an OSError that a handler raises.
     assert callable(minidocker.run)
     signal.signal(signal.SIGALRM, handler)
     raised = 0
@@ -191,7 +191,7 @@ def test_an_exception_of_a_handler_is_not_taken_for_the_timeout(alarm):
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), TimeoutError(errno.ETIMEDOUT, "mine")])
-def test_an_exception_of_a_handler_is_its_own_wherever_it_comes(error, monkeypatch):
+def test_an_exception_of_a_handler_comes_through_unchanged(error, monkeypatch):
     def interrupted(_):
         raise error
 
@@ -202,7 +202,7 @@ def test_an_exception_of_a_handler_is_its_own_wherever_it_comes(error, monkeypat
 
 
 def test_an_exception_right_after_the_lock_was_taken_ends_the_container(monkeypatch):
-    """subprocess takes a lock to wait, and a handler may raise before it knows that it has it."""
+    """A handler may raise after subprocess acquires its wait lock, before it notes that it has."""
     armed = True
 
     class Interrupted:
@@ -233,21 +233,21 @@ def test_an_exception_right_after_the_lock_was_taken_ends_the_container(monkeypa
     assert children() <= before
 
 
-# --- the child, while it is being made ---------------------------------------------------------
+# --- the child during the launch ---------------------------------------------------------------
 
 
 def children():
-    """The pids of this process's children."""
+    """Return the pids of this process's children."""
     pids = set()
     for task in Path("/proc/self/task").iterdir():
-        # A thread that has just ended.
+        # A thread may end after it was listed.
         with contextlib.suppress(OSError):
             pids.update(int(pid) for pid in (task / "children").read_text().split())
     return pids
 
 
 def signal_the_child(number, pause, seen, until):
-    """Send a signal to each child of this process that is not in `seen`, once it is there."""
+    """Send a signal to each new child of this process: one that is not in `seen`."""
     hit = 0
     while not until.is_set():
         for pid in children() - seen:
@@ -264,20 +264,20 @@ def signal_the_child(number, pause, seen, until):
 
 @pytest.mark.parametrize("options", [{}, {"init": True}], ids=["alone", "init"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["kill", "stop"])
-def test_a_child_that_is_stopped_or_killed_while_it_is_made(number, options, noop, leaks):
-    """Killed, it is told as killed; stopped, it is waited for. Nobody hangs, nothing is left."""
+def test_a_child_that_is_stopped_or_killed_during_its_launch(number, options, noop, leaks):
+    """The run reports a killed child, and waits for a stopped one; it neither hangs nor leaks."""
     done = threading.Event()
     outcomes = set()
-    # What is kept is none of this test's: a template that is stopped never answers again.
-    others = children()
+    # Leave the children that this process keeps alone, such as the template of spawned functions.
+    existing = children()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        hits = pool.submit(signal_the_child, number, 0.002, others, done)
+        hits = pool.submit(signal_the_child, number, 0.002, existing, done)
         try:
             for _ in range(60):
                 try:
                     outcomes.add(minidocker.run([noop], timeout=30, **options).returncode)
                 except minidocker.SpawnError as error:
-                    # Init says nothing any more of a command that it had not started yet.
+                    # An init that is killed before it starts the command reports nothing.
                     assert options
                     outcomes.add(error.step)
         finally:
@@ -288,16 +288,16 @@ def test_a_child_that_is_stopped_or_killed_while_it_is_made(number, options, noo
 
 
 @pytest.mark.parametrize("options", [{}, {"init": True}], ids=["alone", "init"])
-def test_a_timeout_ends_a_child_that_is_stopped_while_it_is_made(options, noop, leaks):
-    """Its memory is the caller's, so nothing of that may be given back before it has gone."""
+def test_a_timeout_ends_a_child_that_is_stopped_during_its_launch(options, noop, leaks):
+    """The child shares the caller's memory, which must stay allocated until the child ends."""
     done = threading.Event()
 
-    others = children()
+    seen = children()
 
     def stop():
         while not done.is_set():
-            for pid in children() - others:
-                others.add(pid)
+            for pid in children() - seen:
+                seen.add(pid)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGSTOP)
             time.sleep(0)
@@ -320,20 +320,20 @@ def test_a_timeout_ends_a_child_that_is_stopped_while_it_is_made(options, noop, 
 # --- the rest of the caller --------------------------------------------------------------------
 
 
-def test_forking_workers_meanwhile_makes_nobody_wait(noop, leaks):
-    """A worker that lives on holds copies of the pipes of every launch that was under way."""
+def test_a_launch_does_not_wait_for_workers_that_are_forked_during_it(noop, leaks):
+    """A forked worker holds copies of the pipes of every launch in progress."""
     workers = []
 
     def fork():
         for _ in range(40):
-            # As a C library would: no hook of Python's runs, nor of minidocker's.
+            # Fork as a C library would: the at-fork hooks of Python and minidocker do not run.
             pid = ctypes.CDLL(None).fork()
             if pid == 0:
-                # Nothing but system calls: other threads held locks at the fork.
+                # Make only system calls: other threads may have held locks at the fork.
                 while True:
                     signal.pause()
             workers.append(pid)
-            # A fork in each phase of the launches that go on meanwhile.
+            # Fork in each phase of the launches in the main thread.
             time.sleep(0.0005)
 
     with minidocker.Container() as box, concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -376,7 +376,7 @@ print("done", flush=True)
 
 # --- memory that is shared until exec ----------------------------------------------------------
 
-# `nobody` looks for processes of its own, and reads what it can of their memory.
+# A process of the user nobody that searches the memory of that user's other processes.
 SPY = """
 import os, sys, time
 secret = bytes.fromhex(sys.argv[1])
@@ -408,9 +408,11 @@ while time.monotonic() < deadline:
 
 @pytest.mark.root(reason="only root becomes another user in its own user namespace")
 @pytest.mark.parametrize("init", [False, True])
-def test_nobody_reads_the_caller_through_a_child_that_becomes_nobody(init):
-    """Until it executes the command a child shares the caller's memory, and a process of the same
-    user could trace it: so it does not share it any more when it becomes that user."""
+def test_user_nobody_cannot_read_the_caller_through_a_child_that_becomes_nobody(init):
+    """A child shares the caller's memory until exec; it must stop sharing before it changes users.
+
+    Otherwise a process of the new user could trace the child, and read the caller's memory.
+    """
     secret = os.urandom(16)
     held = bytearray(secret * 4)
     spy = subprocess.Popen(
@@ -418,7 +420,7 @@ def test_nobody_reads_the_caller_through_a_child_that_becomes_nobody(init):
     )
     try:
         assert spy.stdout.readline() == "ready\n"
-        # The longer the search for the command, the longer the moment between the two.
+        # A long search for the command lengthens the time between setresuid(2) and execve(2).
         path = ":".join(["/nonexistent"] * 20_000)
         options = {"init": True} if init else {"namespaces": minidocker.NamespaceOptions.none()}
         deadline = time.monotonic() + 3

@@ -1,4 +1,4 @@
-"""Thousands of containers leave nothing: no descriptor, zombie, mount, memory or thread."""
+"""Thousands of containers leak nothing: no descriptor, zombie, mount, memory or thread."""
 
 import concurrent.futures
 import gc
@@ -14,20 +14,20 @@ import minidocker
 from minidocker import NamespaceOptions
 
 RUNS = 2000
-# What an allocator may keep for later is bounded; a leak of one small plan for each run is not: a
-# plan has some kilobytes, a stack 64, so 2,000 of either are more than this.
+# Bytes. An allocator keeps a bounded amount of freed memory. Leaking one plan (some KiB) or one
+# stack (64 KiB) in each of 2,000 runs exceeds this.
 MOST_GROWTH = 4 << 20
 
 
 def resident():
-    """The bytes of this process's memory that nobody shares: data, heap, stacks."""
+    """Return the bytes of this process's anonymous memory: data, heap, stacks."""
     gc.collect()
     rows = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     return int(rows["RssAnon"].split()[0]) * 1024
 
 
 def mapped():
-    """How many mappings this process has: a stack that is not given back is one."""
+    """Return the number of this process's mappings; a leaked stack is one more."""
     return len(Path("/proc/self/maps").read_text().splitlines())
 
 
@@ -53,7 +53,7 @@ def test_two_thousand_runs_from_eight_threads_leave_nothing(noop, leaks):
     run(200)
     before, mappings = resident(), mapped()
     run(RUNS)
-    # Each thread has an arena of its own, and its stack's mapping may be kept for the next thread.
+    # Each thread has its own malloc arena, and the C library may keep its stack for a later thread.
     assert resident() - before < MOST_GROWTH + 8 * (1 << 20)
     assert mapped() <= mappings + 8 * 4
     leaks.assert_unchanged()
@@ -70,7 +70,7 @@ def test_two_thousand_runs_from_eight_threads_leave_nothing(noop, leaks):
     ],
     ids=["init", "none", "pipes", "timeout", "user"],
 )
-def test_no_way_to_run_leaks(options, noop, leaks):
+def test_no_option_of_run_leaks(options, noop, leaks):
     for _ in range(20):
         minidocker.run([noop], **options)
     before, mappings = resident(), mapped()
@@ -80,7 +80,7 @@ def test_no_way_to_run_leaks(options, noop, leaks):
     assert mapped() <= mappings + 4
 
 
-def test_a_thread_that_ends_gives_back_the_stack_of_its_children(noop, leaks):
+def test_a_thread_that_ends_frees_the_stack_of_its_children(noop, leaks):
     def run_in_thread():
         thread = threading.Thread(target=minidocker.run, args=([noop],))
         thread.start()
@@ -112,7 +112,7 @@ def test_errors_leak_nothing(noop, leaks):
     assert mapped() <= mappings + 4
 
 
-def test_containers_that_live_leak_nothing(noop, leaks):
+def test_entered_containers_leak_nothing(noop, leaks):
     def live():
         with minidocker.Container() as box:
             box.run([noop], check=True)
@@ -127,13 +127,13 @@ def test_containers_that_live_leak_nothing(noop, leaks):
     assert mapped() <= mappings + 4
 
 
-def test_what_the_inside_mounts_is_not_outside(tmp_path, leaks):
+def test_a_mount_inside_does_not_appear_outside(tmp_path, leaks):
     flags = ["-t", "tmpfs", "tmpfs", str(tmp_path)]
     minidocker.run(["mount", *flags], check=True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_kept_for_each_process_is_little_and_close_on_exec(noop):
+def test_a_process_keeps_at_most_two_descriptors_and_they_are_close_on_exec(noop):
     script = """
 import os, sys
 def table():

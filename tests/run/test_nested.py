@@ -1,4 +1,4 @@
-"""A container inside a container."""
+"""Containers inside containers."""
 
 import sys
 
@@ -19,7 +19,7 @@ def test_both_hostnames_resolve_each_in_its_own_container():
     assert done.stdout == "['127.0.1.1', 'inner'] 127.0.1.1 []\n"
 
 
-def test_containers_nest_as_deep_as_anybody_needs():
+def test_containers_nest_six_deep():
     code = (
         "import minidocker, sys; depth = int(sys.argv[1]);"
         "command = [sys.executable, '-c', sys.argv[2], str(depth - 1), sys.argv[2]];"
@@ -45,7 +45,7 @@ for hostname in (None, "lab"):
 """
 
 
-def test_file_systems_are_mounted_where_links_lead():
+def test_file_systems_are_mounted_at_the_targets_of_symbolic_links():
     command = [sys.executable, "-B", "-c", LINKED]
     done = minidocker.run(command, rootfs="/", tmpfs=["/run"], capture_output=True, text=True)
     assert done.stdout.split() == ["tmpfs", "tmpfs", "mqueue"] * 2, done.stderr

@@ -1,4 +1,4 @@
-"""The command as PID 1, and with an init above it: what each gets, and what it cannot have."""
+"""The command as PID 1 and under an init: its signals, status and orphans."""
 
 import contextlib
 import os
@@ -26,29 +26,29 @@ ENDS = [
     signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR, signal.SIGSYS,
     signal.SIGRTMIN, signal.SIGRTMIN + 1, signal.SIGRTMAX,
 ]  # fmt: skip
-"""Every signal that ends a process that does nothing about it, signal(7)."""
+"""The signals whose default action ends a process, signal(7)."""
 
 
 def open_files(pid):
-    """What the descriptors of a process are."""
+    """Return the targets of a process's descriptors."""
     found = []
     for link in Path(f"/proc/{pid}/fd").iterdir():
-        # It may be closed meanwhile.
+        # The process may close it in the meantime.
         with contextlib.suppress(FileNotFoundError):
             found.append(os.readlink(link))
     return found
 
 
 def command_pid(process):
-    """The command's pid as the host sees it: a child of init's where there is one."""
+    """Return the host pid of the command, which is a child of init if there is one."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     with_init = Path(f"/proc/{process.pid}/comm").read_text() == "minidocker-init\n"
     return int(children[0]) if with_init else process.pid
 
 
 @contextlib.contextmanager
-def killed_at_last(process):
-    """The process as a context, which does not wait for one that a test has failed to end."""
+def kill_at_exit(process):
+    """Enter the process's context, and kill it at the end: a test may have failed to end it."""
     with process:
         try:
             yield process
@@ -56,10 +56,10 @@ def killed_at_last(process):
             process.kill()
 
 
-# --- which process it is --------------------------------------------------------------------------
+# --- pids -----------------------------------------------------------------------------------------
 
 
-def test_the_command_is_pid_1_and_its_pid_outside_is_the_popens():
+def test_the_command_is_pid_1_and_its_pid_outside_is_that_of_the_popen():
     with Popen(sh("echo $$; cat"), stdin=PIPE, stdout=PIPE) as process:
         assert process.stdout.readline() == b"1\n"
         status = Path(f"/proc/{process.pid}/status").read_text()
@@ -67,7 +67,7 @@ def test_the_command_is_pid_1_and_its_pid_outside_is_the_popens():
         process.stdin.close()
 
 
-def test_with_init_the_command_is_another_and_the_popens_pid_is_inits():
+def test_with_init_the_command_is_another_process_and_the_popen_has_the_pid_of_init():
     with Popen(sh("echo $$ $PPID; cat"), init=True, stdin=PIPE, stdout=PIPE) as process:
         assert process.stdout.readline() == b"2 1\n"
         assert f"NSpid:\t{process.pid}\t1\n" in Path(f"/proc/{process.pid}/status").read_text()
@@ -75,7 +75,7 @@ def test_with_init_the_command_is_another_and_the_popens_pid_is_inits():
         process.stdin.close()
 
 
-def test_without_a_pid_namespace_there_is_no_init(leaks):
+def test_init_without_a_pid_namespace_is_refused(leaks):
     with pytest.raises(SpecError) as caught:
         minidocker.run(["true"], init=True, namespaces=NamespaceOptions.all().without_pid())
     assert caught.value.option == "init"
@@ -106,7 +106,7 @@ def test_a_signal_that_does_nothing_by_default_does_nothing(mode, number, leaks)
 
 @every_mode
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGTSTP, signal.SIGRTMIN + 5])
-def test_a_handler_gets_its_signal_and_what_it_does_counts(mode, number, leaks):
+def test_a_handler_gets_its_signal_and_decides_the_exit_status(mode, number, leaks):
     handling = python(
         "import os, signal\n"
         "def handler(number, frame):\n"
@@ -164,7 +164,8 @@ def test_a_blocked_signal_stays_pending_until_it_is_waited_for(mode, number, lea
 @every_mode
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGRTMIN + 5])
 def test_a_thread_that_waits_for_a_signal_gets_it(mode, number, leaks):
-    # While it waits, the signal is blocked in no mask: only the system call shows it.
+    # During sigwait(3) the signal is not in the blocked mask. The masks in /proc do not show that a
+    # thread waits for the signal; only the thread's system call does.
     waiting = python(
         "import signal, sys, threading\n"
         f"signal.pthread_sigmask(signal.SIG_BLOCK, [{number}])\n"
@@ -184,7 +185,7 @@ def test_a_thread_that_waits_for_a_signal_gets_it(mode, number, leaks):
 
 @every_mode
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU])
-def test_a_stopped_command_goes_on_with_sigcont(mode, number, leaks):
+def test_sigcont_resumes_a_stopped_command(mode, number, leaks):
     with Popen(["cat"], stdin=PIPE, stdout=PIPE, bufsize=0, **mode) as process:
         process.stdin.write(b"one\n")
         assert read_line(process.stdout) == "one"
@@ -203,7 +204,7 @@ def test_a_stopped_command_goes_on_with_sigcont(mode, number, leaks):
 
 
 @every_mode
-def test_a_stopped_command_dies_of_sigterm_when_it_goes_on(mode, leaks):
+def test_a_stopped_command_dies_of_sigterm_when_it_is_resumed(mode, leaks):
     with Popen(["sleep", "50"], **mode) as process:
         process.send_signal(signal.SIGSTOP)
         process.terminate()
@@ -212,7 +213,7 @@ def test_a_stopped_command_dies_of_sigterm_when_it_goes_on(mode, leaks):
 
 
 @every_mode
-def test_of_several_signals_the_first_that_ends_the_command_is_told(mode, leaks):
+def test_the_status_is_the_first_signal_that_ends_the_command(mode, leaks):
     with Popen(["sleep", "50"], **mode) as process:
         process.kill()
         process.terminate()
@@ -223,7 +224,7 @@ def test_of_several_signals_the_first_that_ends_the_command_is_told(mode, leaks)
         assert process.wait(timeout=20) in (-signal.SIGTERM, -signal.SIGKILL)
 
 
-def test_a_signal_ends_what_pid_1_started_as_well(survivors, leaks):
+def test_a_signal_that_ends_pid_1_ends_its_descendants_too(survivors, leaks):
     command = sh("sleep 60 & (setsid sleep 70 &) ; echo ready; wait")
     with Popen(command, stdout=PIPE, bufsize=0, env=survivors.env) as process:
         assert read_line(process.stdout) == "ready"
@@ -233,17 +234,17 @@ def test_a_signal_ends_what_pid_1_started_as_well(survivors, leaks):
 
 
 @every_mode
-def test_a_shell_is_ended_whenever_it_is_asked_to(mode, leaks):
-    # A shell blocks every signal for a moment when it forks, and this one does little else.
+def test_sigterm_ends_a_shell_at_any_moment(mode, leaks):
+    # A shell blocks all signals for a moment when it forks, and this one forks all the time.
     for round_ in range(20):
-        with killed_at_last(Popen(sh("while :; do /bin/true; done"), **mode)) as process:
+        with kill_at_exit(Popen(sh("while :; do /bin/true; done"), **mode)) as process:
             time.sleep(0.002 * round_)
             process.terminate()
             assert process.wait(timeout=20) == -signal.SIGTERM
 
 
 @every_mode
-def test_a_thread_that_blocks_a_signal_keeps_it_from_no_other(mode, leaks):
+def test_a_thread_that_blocks_a_signal_does_not_keep_it_from_the_others(mode, leaks):
     threads = python(
         "import signal, threading, time\n"
         "def block():\n"
@@ -253,7 +254,7 @@ def test_a_thread_that_blocks_a_signal_keeps_it_from_no_other(mode, leaks):
         "threading.Thread(target=block, daemon=True).start()\n"
         "time.sleep(50)"
     )
-    with killed_at_last(Popen(threads, stdout=PIPE, bufsize=0, **mode)) as process:
+    with kill_at_exit(Popen(threads, stdout=PIPE, bufsize=0, **mode)) as process:
         assert read_line(process.stdout) == "ready"
         process.terminate()
         assert process.wait(timeout=20) == -signal.SIGTERM
@@ -261,7 +262,7 @@ def test_a_thread_that_blocks_a_signal_keeps_it_from_no_other(mode, leaks):
 
 @every_mode
 def test_a_signalfd_gets_a_signal_that_is_then_unblocked(mode, leaks):
-    # Between the two, nothing of the process shows that it cared.
+    # After the read from the signalfd, /proc does not show that the process has handled the signal.
     reading = python(
         "import ctypes, os, signal\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
@@ -273,14 +274,14 @@ def test_a_signalfd_gets_a_signal_that_is_then_unblocked(mode, leaks):
         "import time; time.sleep(0.3)\n"
         "print('done', flush=True)"
     )
-    with killed_at_last(Popen(reading, stdout=PIPE, bufsize=0, **mode)) as process:
+    with kill_at_exit(Popen(reading, stdout=PIPE, bufsize=0, **mode)) as process:
         assert read_line(process.stdout) == "ready"
         process.terminate()
         assert read_line(process.stdout) == "done"
         assert process.wait(timeout=20) == 0
 
 
-# --- what PID 1 does to itself --------------------------------------------------------------------
+# --- signals from inside --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1, signal.SIGABRT])
@@ -305,13 +306,13 @@ def test_abort_ends_pid_1_by_an_illegal_access(init, leaks):
 
 
 @pid_1_or_not
-def test_a_fault_of_pid_1s_own_ends_it(init, leaks):
+def test_a_fault_ends_pid_1(init, leaks):
     fault = python("import ctypes; ctypes.string_at(0)")
     assert minidocker.run(fault, init=init).returncode == -signal.SIGSEGV
 
 
 @pid_1_or_not
-def test_an_alarm_does_not_end_pid_1(init, leaks):
+def test_an_alarm_ends_the_command_under_init_and_not_as_pid_1(init, leaks):
     alarmed = python(
         "import signal, time; signal.setitimer(signal.ITIMER_REAL, 0.1)\n"
         "time.sleep(0.3); print('survived')"
@@ -334,14 +335,14 @@ def test_a_shell_loop_as_pid_1_runs_on_after_its_reader_has_gone(init, survivors
     else:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=0.3)
-        # From outside it is ended all the same.
+        # A signal from outside ends it.
         process.terminate()
         assert process.wait(timeout=20) == -signal.SIGTERM
 
 
 @pid_1_or_not
-def test_nobody_reaps_orphans_of_pid_1_and_init_does(init, leaks):
-    # The middle process ends, and its child becomes PID 1's.
+def test_init_reaps_orphans_and_a_command_as_pid_1_does_not(init, leaks):
+    # The middle process ends, and PID 1 becomes its child's parent.
     orphaning = python(
         "import os, time\n"
         "read, write = os.pipe()\n"
@@ -354,33 +355,33 @@ def test_nobody_reaps_orphans_of_pid_1_and_init_does(init, leaks):
         "    os._exit(0)\n"
         "os.close(write)\n"
         "os.waitpid(middle, 0)\n"
-        # Until the orphan has ended.
+        # The pipe is at its end when the orphan has ended.
         "os.read(read, 1)\n"
         "deadline = time.monotonic() + 30\n"
         "def states():\n"
         "    stats = []\n"
         "    for name in filter(str.isdigit, os.listdir('/proc')):\n"
         "        try: stats.append(open(f'/proc/{name}/stat').read())\n"
-        # Reaped meanwhile.
+        # Init may reap it after listdir.
         "        except (FileNotFoundError, ProcessLookupError): pass\n"
         "    return sorted(stat.rpartition(')')[2].split()[0] for stat in stats)\n"
-        # Init reaps it; without one it stays a zombie.
+        # Init reaps the orphan; without init it stays a zombie.
         f"wanted = {['R', 'S'] if init else ['R', 'Z']}\n"
         "while states() != wanted and time.monotonic() < deadline: time.sleep(0.01)\n"
         "print(*states())"
     )
-    said = minidocker.run(orphaning, init=init, capture_output=True, text=True, check=True).stdout
-    assert said == ("R S\n" if init else "R Z\n")
+    done = minidocker.run(orphaning, init=init, capture_output=True, text=True, check=True)
+    assert done.stdout == ("R S\n" if init else "R Z\n")
 
 
 @every_mode
-def test_a_container_ends_with_its_command_where_that_is_or_has_pid_1(mode, survivors, leaks):
+def test_a_container_with_a_pid_namespace_ends_with_its_command(mode, survivors, leaks):
     done = minidocker.run(
         sh("sleep 50 >/dev/null 2>&1 & exit 3"), env=survivors.env, capture_output=True, **mode
     )
     assert done.returncode == 3
     if "namespaces" in mode:
-        # Without a PID namespace it runs on, as after subprocess.run.
+        # Without a PID namespace the background job runs on, as after subprocess.run.
         wait_until(lambda: any("sleep 50" in line for line in survivors.find().values()))
         survivors.kill()
     survivors.wait_until_gone()
@@ -389,7 +390,7 @@ def test_a_container_ends_with_its_command_where_that_is_or_has_pid_1(mode, surv
 # --- init -----------------------------------------------------------------------------------------
 
 
-def test_init_tells_the_commands_own_status(leaks):
+def test_init_reports_the_commands_own_status(leaks):
     for status in (0, 1, 42, 255):
         assert minidocker.run(sh(f"exit {status}"), init=True).returncode == status
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGRTMIN + 7):
@@ -411,22 +412,22 @@ def test_init_forwards_the_signals_that_others_send_to_its_pid(number, leaks):
         assert process.wait(timeout=20) == -number
 
 
-def test_when_init_is_killed_everything_ends_and_that_is_told(survivors, leaks):
+def test_killing_init_ends_everything_and_is_reported(survivors, leaks):
     with Popen(["sleep", "50"], init=True, env=survivors.env) as process:
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait(timeout=20) == -signal.SIGKILL
     survivors.wait_until_gone()
 
 
-def test_init_reaps_many_orphans_and_tells_the_command_from_them(leaks):
-    # Two hundred orphans with other statuses end about when the command does.
+def test_init_does_not_take_an_orphans_status_for_the_commands(leaks):
+    # Two hundred orphans with another status end at about the same time as the command.
     many = sh("i=0; while [ $i -lt 200 ]; do (exit 9 &); i=$((i + 1)); done; exit 5")
     assert minidocker.run(many, init=True).returncode == 5
 
 
-def test_init_holds_nothing_of_the_callers_open(leaks):
+def test_init_holds_none_of_the_callers_descriptors(leaks):
     with Popen(["cat"], init=True, stdin=PIPE, stdout=PIPE) as process:
-        # It closes the descriptor of the command that it has just handed over.
+        # Init may still have the command's pidfd, which it has just sent.
         deadline = time.monotonic() + 20
         while len(links := open_files(process.pid)) > 1 and time.monotonic() < deadline:
             assert {link.partition(":")[0] for link in links} == {"anon_inode", "socket"}
@@ -436,7 +437,7 @@ def test_init_holds_nothing_of_the_callers_open(leaks):
         process.stdin.close()
 
 
-def test_usage_with_init_is_the_commands(leaks):
+def test_usage_with_init_is_that_of_the_command(leaks):
     busy = python("import time\nwhile time.process_time() < 0.2: pass")
     usage = minidocker.run(busy, init=True).usage
     assert 0.1 < usage.user + usage.system < 2
@@ -450,8 +451,8 @@ def test_usage_with_init_is_the_commands(leaks):
 
 @every_mode
 @pytest.mark.parametrize("start_new_session", [None, True])
-def test_kill_0_inside_reaches_nobody_outside(mode, start_new_session):
-    # In a process of its own, in a group with a bystander: what reached the caller would end both.
+def test_kill_0_inside_reaches_no_process_outside(mode, start_new_session):
+    # The caller is a separate process with a bystander in its group: a stray signal would end both.
     package = Path(minidocker.__file__).parents[1]
     name = next(name for name, options in MODES.items() if options == mode)
     code = (
@@ -461,7 +462,7 @@ def test_kill_0_inside_reaches_nobody_outside(mode, start_new_session):
         "bystander = subprocess.Popen(['sleep', '50'])\n"
         f"options = dict(MODES[{name!r}], start_new_session={start_new_session})\n"
         "for script in ('kill -9 0', 'kill -9 -1 2>/dev/null', 'trap \"\" TERM; kill 0'):\n"
-        # Without a PID namespace, -1 is everybody whom the user may signal.
+        # Without a PID namespace, -1 means every process that the user may signal.
         f"    if '-1' in script and {'namespaces' in mode}: continue\n"
         "    done = minidocker.run(sh(script + '; exit 3'), **options)\n"
         "    print(done.returncode, bystander.poll(), flush=True)\n"
@@ -474,6 +475,6 @@ def test_kill_0_inside_reaches_nobody_outside(mode, start_new_session):
     assert done.returncode == 0, done.stderr
     codes = [line.split() for line in done.stdout.splitlines()]
     assert all(bystander == "None" for _, bystander in codes)
-    # PID 1 does not reach itself either; any other command ends with its group.
+    # PID 1 cannot kill itself either; any other command ends with its group.
     assert codes[0][0] == ("3" if not mode else "-9")
     assert codes[-1][0] == "3"

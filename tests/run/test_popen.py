@@ -1,4 +1,4 @@
-"""A Popen is a subprocess.Popen whose process is a container: what its user may ask of it."""
+"""Popen: pipes, descriptors, process attributes, waiting."""
 
 import errno
 import fcntl
@@ -42,7 +42,7 @@ def test_it_is_a_popen_with_pipes(mode, leaks):
 
 
 @every_mode
-def test_communicate_goes_on_after_a_timeout(mode, leaks):
+def test_communicate_can_be_called_again_after_a_timeout(mode, leaks):
     command = sh("read line; echo $line; sleep 0.4; echo late")
     with Popen(command, stdin=PIPE, stdout=PIPE, text=True, **mode) as process:
         with pytest.raises(subprocess.TimeoutExpired):
@@ -68,11 +68,11 @@ def test_an_exception_in_the_context_is_raised_after_the_wait(leaks):
 
 
 @pytest.mark.parametrize("function", ["call", "check_call", "check_output", "run"])
-def test_the_functions_of_subprocess_can_be_given_it(function, monkeypatch, capfd):
+def test_the_functions_of_subprocess_work_with_it(function, monkeypatch, capfd):
     monkeypatch.setattr(subprocess, "Popen", Popen)
     result = getattr(subprocess, function)(["hostname"], hostname="lab")
-    said = result if function == "check_output" else capfd.readouterr().out.encode()
-    assert said == b"lab\n"
+    output = result if function == "check_output" else capfd.readouterr().out.encode()
+    assert output == b"lab\n"
 
 
 @every_mode
@@ -84,7 +84,7 @@ def test_waiting_with_a_timeout_ends_as_soon_as_the_process_does(mode, leaks):
         assert process.wait(timeout=20) == 0
 
 
-def test_a_pipe_has_the_size_that_was_asked_for(leaks):
+def test_pipesize_sets_the_size_of_the_pipes(leaks):
     with Popen(["cat"], stdin=PIPE, stdout=PIPE, pipesize=4096) as process:
         for pipe in (process.stdin, process.stdout):
             assert fcntl.fcntl(pipe.fileno(), fcntl.F_GETPIPE_SZ) == 4096
@@ -94,23 +94,23 @@ def test_a_pipe_has_the_size_that_was_asked_for(leaks):
 
 
 @every_mode
-def test_only_descriptors_that_are_passed_are_there(mode, leaks):
+def test_the_command_has_only_the_passed_descriptors(mode, leaks):
     passed, other = os.pipe()
     hidden = os.open("/dev/null", os.O_RDONLY)
     inheritable = fcntl.fcntl(hidden, fcntl.F_DUPFD, 90)
     try:
-        said = _said(["ls", "/proc/self/fd"], pass_fds=[passed], **mode).split()
-        # ls's own descriptor of the directory is one of them.
-        assert set(map(int, said)) - {0, 1, 2, passed} == {3 if passed != 3 else 4}
-        assert {0, 1, 2, passed} <= set(map(int, said))
-        assert inheritable not in map(int, said)
+        output = _output_of(["ls", "/proc/self/fd"], pass_fds=[passed], **mode).split()
+        # The remaining one is ls's own descriptor of the directory.
+        assert set(map(int, output)) - {0, 1, 2, passed} == {3 if passed != 3 else 4}
+        assert {0, 1, 2, passed} <= set(map(int, output))
+        assert inheritable not in map(int, output)
     finally:
         for fd in (passed, other, hidden, inheritable):
             os.close(fd)
 
 
 @every_mode
-def test_inheritable_descriptors_stay_open_when_they_are_not_to_be_closed(mode, leaks):
+def test_inheritable_descriptors_stay_open_without_close_fds(mode, leaks):
     read, write = os.pipe()
     os.set_inheritable(write, True)
     try:
@@ -129,11 +129,11 @@ def test_inheritable_descriptors_stay_open_when_they_are_not_to_be_closed(mode, 
 
 
 @every_mode
-def test_nothing_of_minidocker_itself_is_left_open_inside(mode, leaks):
+def test_the_command_has_none_of_minidockers_own_descriptors(mode, leaks):
     listed = "ls -ln /proc/self/fd; ls -ln /proc/1/fd || :" if not mode else "ls -ln /proc/self/fd"
-    said = _said(sh(listed), close_fds=False, **mode)
+    output = _output_of(sh(listed), close_fds=False, **mode)
     for name in ("minidocker", "pidfd", "socket"):
-        assert name not in said
+        assert name not in output
 
 
 @every_mode
@@ -144,8 +144,7 @@ def test_a_descriptor_that_is_not_open_cannot_be_passed(mode, leaks):
 
 
 def test_streams_can_be_exchanged(tmp_path):
-    # stdout=2 and stderr=1, in a process whose streams are files.
-    _elsewhere(
+    _run_python(
         "minidocker.run(['sh', '-c', 'echo to-out; echo to-err >&2'], stdout=2, stderr=1)",
         tmp_path,
     )
@@ -155,21 +154,21 @@ def test_streams_can_be_exchanged(tmp_path):
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
 @pytest.mark.parametrize("mode", ["all", "init", "none"])
-def test_closed_standard_streams_of_the_caller_disturb_nothing(closed, mode, tmp_path):
-    _elsewhere(
+def test_a_caller_with_closed_standard_streams_can_start_containers(closed, mode, tmp_path):
+    _run_python(
         f"for fd in {closed}: os.close(fd)\n"
         "script = 'read line; echo out-$line; echo err-$line >&2'\n"
         "for _ in range(2):\n"
         "    done = minidocker.run(['sh', '-c', script], input=b'in', capture_output=True,\n"
         f"        **MODES[{mode!r}])\n"
         "    assert (done.stdout, done.stderr) == (b'out-in\\n', b'err-in\\n'), done\n"
-        # What is closed is closed inside too, and no descriptor of minidocker's takes its place.
+        # A closed stream is closed inside too: no descriptor of minidocker's takes its number.
         "for end, number in zip(os.pipe(), (50, 60)): fcntl.fcntl(end, fcntl.F_DUPFD, number)\n"
         f"script = 'for fd in {' '.join(map(str, closed))}; do test -e /proc/self/fd/$fd && '\n"
         "script += 'echo $fd >&60; done; echo end >&60'\n"
         f"done = minidocker.run(['bash', '-c', script], pass_fds=[60], **MODES[{mode!r}])\n"
-        "said = os.read(50, 100)\n"
-        f"open({str(tmp_path / 'result')!r}, 'wb').write(said)",
+        "output = os.read(50, 100)\n"
+        f"open({str(tmp_path / 'result')!r}, 'wb').write(output)",
         tmp_path,
     )
     assert (tmp_path / "result").read_text() == "end\n"
@@ -179,19 +178,19 @@ def test_closed_standard_streams_of_the_caller_disturb_nothing(closed, mode, tmp
 
 
 @every_mode
-def test_the_umask_is_set_inside_only(mode):
+def test_the_umask_is_set_only_inside(mode):
     before = os.umask(0o022)
     os.umask(before)
-    assert _said(sh("umask"), umask=0o027, **mode) == "0027"
-    assert _said(sh("umask"), umask=0, **mode) == "0000"
-    assert _said(sh("umask"), **mode) == f"{before:04o}"
+    assert _output_of(sh("umask"), umask=0o027, **mode) == "0027"
+    assert _output_of(sh("umask"), umask=0, **mode) == "0000"
+    assert _output_of(sh("umask"), **mode) == f"{before:04o}"
     now = os.umask(before)
     assert now == before
 
 
 @every_mode
-def test_a_container_has_a_session_of_its_own(mode):
-    session, group, pid = map(int, _said(python(_SESSION), **mode).split())
+def test_a_command_has_its_own_session(mode):
+    session, group, pid = map(int, _output_of(python(_SESSION), **mode).split())
     assert session == group
     if mode.get("init"):
         # The command's session is not init's.
@@ -202,26 +201,26 @@ def test_a_container_has_a_session_of_its_own(mode):
 
 
 def test_a_command_can_stay_in_the_callers_session_without_a_pid_namespace():
-    said = _said(python(_SESSION), namespaces=NONE, start_new_session=False)
-    session, group, _ = map(int, said.split())
+    output = _output_of(python(_SESSION), namespaces=NONE, start_new_session=False)
+    session, group, _ = map(int, output.split())
     assert (session, group) == (os.getsid(0), os.getpgid(0))
 
 
-def test_a_command_can_have_a_process_group_of_its_own():
+def test_a_command_can_lead_or_join_a_process_group():
     options = {"namespaces": NONE, "start_new_session": False}
-    session, group, pid = map(int, _said(python(_SESSION), process_group=0, **options).split())
+    session, group, pid = map(int, _output_of(python(_SESSION), process_group=0, **options).split())
     assert (session, group) == (os.getsid(0), pid)
     with Popen(["sleep", "50"], process_group=0, **options) as leader:
-        said = _said(python(_SESSION), process_group=leader.pid, **options)
-        assert int(said.split()[1]) == leader.pid
+        output = _output_of(python(_SESSION), process_group=leader.pid, **options)
+        assert int(output.split()[1]) == leader.pid
         leader.kill()
 
 
 @every_mode
 @pytest.mark.parametrize("restore", [True, False])
-def test_signals_that_python_ignores_become_default_unless_told_otherwise(mode, restore):
-    said = _said(["grep", "SigIgn", "/proc/self/status"], restore_signals=restore, **mode)
-    ignored = int(said.split()[1], 16)
+def test_restore_signals_resets_the_signals_that_python_ignores(mode, restore):
+    output = _output_of(["grep", "SigIgn", "/proc/self/status"], restore_signals=restore, **mode)
+    ignored = int(output.split()[1], 16)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         assert bool(ignored & 1 << (number - 1)) is not restore
 
@@ -232,7 +231,7 @@ def test_ignored_and_blocked_signals_are_inherited_and_handlers_are_not(mode):
     handler = signal.signal(signal.SIGUSR2, lambda *_: None)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, signal.SIGRTMAX])
     try:
-        ignored, blocked, caught = _said(
+        ignored, blocked, caught = _output_of(
             python(
                 "rows = dict(line.split(':\\t') for line in open('/proc/self/status')\n"
                 "            if line.startswith('Sig'))\n"
@@ -250,7 +249,7 @@ def test_ignored_and_blocked_signals_are_inherited_and_handlers_are_not(mode):
     assert int(blocked, 16) == sum(1 << (number - 1) for number in wanted)
 
 
-# --- waiting, from everywhere ---------------------------------------------------------------------
+# --- waiting and signalling -----------------------------------------------------------------------
 
 
 @every_mode
@@ -276,7 +275,7 @@ def test_threads_that_poll_and_wait_all_get_the_return_code(mode, leaks):
 
 
 @every_mode
-def test_signals_from_another_thread_wake_the_one_that_waits(mode, leaks):
+def test_a_signal_from_another_thread_wakes_the_waiting_one(mode, leaks):
     with Popen(["sleep", "50"], **mode) as process:
         timer = threading.Timer(0.2, process.terminate)
         timer.start()
@@ -285,7 +284,7 @@ def test_signals_from_another_thread_wake_the_one_that_waits(mode, leaks):
 
 
 @every_mode
-def test_signals_after_the_end_are_for_nobody(mode, leaks):
+def test_a_signal_after_the_end_is_not_sent(mode, leaks):
     process = Popen(["true"], **mode)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     process.terminate()
@@ -295,7 +294,7 @@ def test_signals_after_the_end_are_for_nobody(mode, leaks):
     assert process.returncode == 0
 
 
-def test_what_is_no_signal_is_refused(leaks):
+def test_an_invalid_signal_is_refused(leaks):
     with Popen(["cat"], stdin=PIPE) as process:
         with pytest.raises(OSError, match="Invalid argument"):
             process.send_signal(4711)
@@ -304,21 +303,21 @@ def test_what_is_no_signal_is_refused(leaks):
 
 
 @every_mode
-def test_a_running_popen_that_is_forgotten_warns_and_is_reaped_later(mode, leaks):
+def test_a_running_popen_that_is_deleted_warns_and_is_reaped_later(mode, leaks):
     process = Popen(["sleep", "0.2"], **mode)
     pid = process.pid
-    forgotten = [process]
+    last_reference = [process]
     del process
     with pytest.warns(ResourceWarning, match="is still running"):
-        forgotten.clear()
+        last_reference.clear()
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    # subprocess reaps what was forgotten when it starts the next.
+    # Starting a process makes subprocess reap the children of deleted Popens.
     Popen(["true"]).wait()
     assert not Path(f"/proc/{pid}").exists()
 
 
 @every_mode
-def test_a_popen_that_failed_to_start_can_be_forgotten(mode, leaks):
+def test_a_popen_that_failed_to_start_can_be_deleted(mode, leaks):
     with pytest.raises(FileNotFoundError):
         Popen(["/no/such"], stdin=PIPE, stdout=PIPE, **mode)
     with pytest.raises(SpecError):
@@ -326,12 +325,12 @@ def test_a_popen_that_failed_to_start_can_be_forgotten(mode, leaks):
     gc.collect()
 
 
-def test_a_popen_cannot_be_pickled_and_says_what_to_pass(leaks):
+def test_a_popen_cannot_be_pickled_and_the_error_names_an_alternative(leaks):
     with Popen(["true"]) as process, pytest.raises(TypeError, match=r"pass its pid.*attach"):
         pickle.dumps(process)
 
 
-def test_a_subclass_can_do_more(leaks):
+def test_a_subclass_can_override_methods(leaks):
     class Counting(Popen):
         waits = 0
 
@@ -351,13 +350,13 @@ def test_a_subclass_can_do_more(leaks):
 _SESSION = "import os; print(os.getsid(0), os.getpgid(0), os.getpid())"
 
 
-def _said(args, **options):
+def _output_of(args, **options):
     done = minidocker.run(args, check=True, stdout=PIPE, text=True, **options)
     return done.stdout.removesuffix("\n")
 
 
-def _elsewhere(code, directory):
-    """Run code in an interpreter of its own, whose standard streams are files in a directory."""
+def _run_python(code, directory):
+    """Run code in a separate interpreter whose output goes to the files out and err."""
     package = Path(minidocker.__file__).parents[1]
     prologue = (
         f"import fcntl, os, sys; sys.path += [{str(package)!r}, {str(TESTS)!r}]\n"

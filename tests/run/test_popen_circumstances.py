@@ -1,4 +1,4 @@
-"""Popen in a caller that is not as usual: signals ignored, forked, ending, out of descriptors."""
+"""Popen in an unusual caller: it ignores SIGCHLD, forks, exits, or has no descriptors left."""
 
 import os
 import signal
@@ -16,8 +16,8 @@ PACKAGE = str(Path(minidocker.__file__).parents[1])
 every_mode = pytest.mark.parametrize("mode", list(MODES))
 
 
-def elsewhere(code, mode="all", timeout=60, **options):
-    """Run code in an interpreter of its own; what it printed."""
+def python_output(code, mode="all", timeout=60, **options):
+    """Run code in a separate interpreter, and return its output."""
     prologue = (
         "import math, os, signal, subprocess, sys, time\n"
         f"sys.path += [{PACKAGE!r}, {str(TESTS)!r}]\n"
@@ -39,8 +39,8 @@ def elsewhere(code, mode="all", timeout=60, **options):
 
 
 @every_mode
-def test_where_sigchld_is_ignored_init_alone_can_tell_how_a_command_ended(mode):
-    said = elsewhere(
+def test_with_sigchld_ignored_only_init_reports_how_a_command_ended(mode):
+    output = python_output(
         "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
         "done = minidocker.run(sh('cat; exit 3'), input=b'x', stdout=-1, **mode)\n"
         "print(done.stdout, done.returncode, math.isnan(done.usage.user))\n"
@@ -58,16 +58,16 @@ def test_where_sigchld_is_ignored_init_alone_can_tell_how_a_command_ended(mode):
         mode,
     )
     if mode == "init":
-        assert said.splitlines()[:2] == ["b'x' 3 False", "-15 -15"]
+        assert output.splitlines()[:2] == ["b'x' 3 False", "-15 -15"]
     else:
-        # Nobody can: subprocess tells 0 as well.
-        assert said.splitlines()[:2] == ["b'x' 0 True", "0 0"]
-    assert said.splitlines()[2:] == ["TimeoutExpired", "no-such-command"]
+        # The kernel has reaped the command; subprocess reports 0 as well.
+        assert output.splitlines()[:2] == ["b'x' 0 True", "0 0"]
+    assert output.splitlines()[2:] == ["TimeoutExpired", "no-such-command"]
 
 
 @every_mode
-def test_a_handler_that_reaps_everything_takes_no_more_than_the_status(mode):
-    said = elsewhere(
+def test_a_handler_that_reaps_every_child_takes_only_the_status(mode):
+    output = python_output(
         "def reap(*_):\n"
         "    try:\n"
         "        while os.waitpid(-1, os.WNOHANG)[0]: pass\n"
@@ -84,12 +84,12 @@ def test_a_handler_that_reaps_everything_takes_no_more_than_the_status(mode):
         "print('done')",
         mode,
     )
-    assert said == "done\n"
+    assert output == "done\n"
 
 
 @every_mode
 def test_ignored_sigchld_is_inherited_as_in_subprocess(mode):
-    said = elsewhere(
+    output = python_output(
         "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
         "status = ['grep', 'SigIgn', '/proc/self/status']\n"
         "for run in (subprocess.run, lambda *a, **k: minidocker.run(*a, **k, **mode)):\n"
@@ -97,22 +97,22 @@ def test_ignored_sigchld_is_inherited_as_in_subprocess(mode):
         "    print(ignored >> signal.SIGCHLD - 1 & 1)",
         mode,
     )
-    assert said == "1\n1\n"
+    assert output == "1\n1\n"
 
 
 # --- fork -----------------------------------------------------------------------------------------
 
 
 @every_mode
-def test_a_forked_child_can_start_its_own_and_does_not_disturb_its_parents(mode):
-    said = elsewhere(
+def test_a_forked_child_can_start_containers_and_does_not_disturb_its_parents(mode):
+    output = python_output(
         "process = Popen(['cat'], stdin=-1, stdout=-1, **mode)\n"
         "child = os.fork()\n"
         "if child == 0:\n"
         "    process.stdin.close()\n"
         "    done = minidocker.run(['echo', 'child'], stdout=-1, **mode)\n"
         "    ok = done.stdout == b'child\\n'\n"
-        # Not this process's child: as in subprocess, that is all that can be told.
+        # The container is not this process's child; as in subprocess, poll() then returns 0.
         "    ok = ok and process.poll() == 0\n"
         "    os._exit(0 if ok else 1)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
@@ -121,12 +121,12 @@ def test_a_forked_child_can_start_its_own_and_does_not_disturb_its_parents(mode)
         "print(minidocker.run(['echo', 'again'], stdout=-1, **mode).stdout)",
         mode,
     )
-    assert said == "0\nNone\nb'parent' 0\nb'again\\n'\n"
+    assert output == "0\nNone\nb'parent' 0\nb'again\\n'\n"
 
 
 @every_mode
 def test_many_forked_workers_start_containers_at_once(mode):
-    said = elsewhere(
+    output = python_output(
         "import concurrent.futures, multiprocessing\n"
         "minidocker.run(['true'], **mode)\n"
         "def work(number):\n"
@@ -136,15 +136,15 @@ def test_many_forked_workers_start_containers_at_once(mode):
         "    print(''.join(pool.map(work, range(12))).split() == [str(n) for n in range(12)])",
         mode,
     )
-    assert said == "True\n"
+    assert output == "True\n"
 
 
 # --- the end of the interpreter -------------------------------------------------------------------
 
 
 @every_mode
-def test_a_command_can_be_run_while_the_interpreter_ends(mode):
-    said = elsewhere(
+def test_an_atexit_function_can_run_a_command(mode):
+    output = python_output(
         "import atexit\n"
         "def last():\n"
         "    done = minidocker.run(['echo', 'last'], stdout=-1, timeout=20, **mode)\n"
@@ -153,24 +153,24 @@ def test_a_command_can_be_run_while_the_interpreter_ends(mode):
         "minidocker.run(['true'], **mode)",
         mode,
     )
-    assert said == "b'last\\n' 0\n"
+    assert output == "b'last\\n' 0\n"
 
 
 @every_mode
-def test_a_popen_that_is_alive_at_the_end_of_the_interpreter_is_no_trouble(mode, survivors):
-    said = elsewhere(
+def test_a_popen_that_runs_at_the_end_of_the_interpreter_ends_quietly(mode, survivors):
+    output = python_output(
         "process = Popen(['sleep', '50'], **mode)\nprint('end')", mode, env=survivors.env
     )
-    assert said == "end\n"
+    assert output == "end\n"
     survivors.wait_until_gone()
 
 
-# --- what is short --------------------------------------------------------------------------------
+# --- limits ---------------------------------------------------------------------------------------
 
 
 @every_mode
-def test_no_descriptor_left_is_an_error_and_leaves_nothing(mode):
-    said = elsewhere(
+def test_running_out_of_descriptors_is_an_error_and_leaves_nothing(mode):
+    output = python_output(
         "import errno, resource\n"
         "minidocker.run(['true'], **mode)\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
@@ -191,13 +191,13 @@ def test_no_descriptor_left_is_an_error_and_leaves_nothing(mode):
         "        continue\n"
         "    assert done.stdout == b'x'\n"
         "    break\n"
-        # What subprocess itself needs is six descriptors, and it closes four again.
+        # subprocess itself needs six descriptors, and closes four of them again.
         "assert 6 <= failed <= 10, failed\n"
         "children = open(f'/proc/self/task/{os.getpid()}/children').read()\n"
         "print(failed > 0, children)",
         mode,
     )
-    assert said == "True \n"
+    assert output == "True \n"
 
 
 @every_mode
@@ -210,8 +210,8 @@ def test_many_containers_that_have_ended_hold_no_descriptors(mode, leaks):
 
 
 @every_mode
-def test_a_big_stack_of_python_is_no_obstacle(mode):
-    said = elsewhere(
+def test_a_deep_python_stack_can_start_a_container(mode):
+    output = python_output(
         "sys.setrecursionlimit(20000)\n"
         "def deep(n):\n"
         "    if n: return deep(n - 1)\n"
@@ -219,12 +219,12 @@ def test_a_big_stack_of_python_is_no_obstacle(mode):
         "print(deep(5000))",
         mode,
     )
-    assert said == "b'deep\\n'\n"
+    assert output == "b'deep\\n'\n"
 
 
 @every_mode
 def test_a_thread_with_a_small_stack_can_start_a_container(mode):
-    said = elsewhere(
+    output = python_output(
         "import threading\n"
         "threading.stack_size(64 << 10)\n"
         "out = []\n"
@@ -235,7 +235,7 @@ def test_a_thread_with_a_small_stack_can_start_a_container(mode):
         "print(out)",
         mode,
     )
-    assert said == "[b'small\\n']\n"
+    assert output == "[b'small\\n']\n"
 
 
 @every_mode
@@ -249,25 +249,25 @@ def test_thousands_of_arguments_and_variables_arrive(mode):
     )  # fmt: skip
     count, last, variables = done.stdout.split()
     assert (count, last) == ("20000", "19999")
-    # Python may add LC_CTYPE to its own.
+    # Python may add LC_CTYPE to its environment.
     assert int(variables) in (2000, 2001)
 
 
-def test_a_working_directory_that_was_removed_is_the_commands_too(tmp_path):
+def test_a_command_inherits_a_removed_working_directory(tmp_path):
     gone = tmp_path / "gone"
-    said = elsewhere(
+    output = python_output(
         f"os.mkdir({str(gone)!r}); os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})\n"
         "for options in MODES.values():\n"
         "    link = ['readlink', '/proc/self/cwd']\n"
         "    done = minidocker.run(link, stdout=-1, text=True, **options)\n"
         "    print(done.returncode, done.stdout.strip())"
     )
-    assert said.splitlines() == [f"0 {gone} (deleted)"] * len(MODES)
+    assert output.splitlines() == [f"0 {gone} (deleted)"] * len(MODES)
 
 
-def test_signals_that_nobody_blocks_are_not_lost_to_a_caller_that_starts_containers():
-    # They are blocked for the clone alone.
-    said = elsewhere(
+def test_a_caller_that_starts_containers_loses_no_signals():
+    # A launch blocks signals only around the clone.
+    output = python_output(
         "count = 0\n"
         "def handler(*_):\n"
         "    global count\n"
@@ -278,20 +278,20 @@ def test_signals_that_nobody_blocks_are_not_lost_to_a_caller_that_starts_contain
         "    minidocker.run(['true'])\n"
         "print(count, signal.pthread_sigmask(signal.SIG_BLOCK, []))"
     )
-    assert said == "100 set()\n"
+    assert output == "100 set()\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_handler_of_the_callers_never_runs_in_the_child(number, tmp_path):
     trace = tmp_path / "trace"
-    said = elsewhere(
+    output = python_output(
         "def handler(*_):\n"
         f"    with open({str(trace)!r}, 'a') as file: print(os.getpid(), file=file)\n"
         f"signal.signal({int(number)}, handler)\n"
         "import threading\n"
         "stop = False\n"
         "def shoot():\n"
-        # Everybody in the group, children between clone and setsid included.
+        # Signal every process of the group, including children between clone and setsid.
         f"    while not stop: os.killpg(0, {int(number)}); time.sleep(0.0005)\n"
         "thread = threading.Thread(target=shoot)\n"
         "thread.start()\n"
@@ -305,17 +305,17 @@ def test_a_handler_of_the_callers_never_runs_in_the_child(number, tmp_path):
         f"print(pids == {{str(os.getpid())}}, codes <= {{0, -{int(number)}}})",
         start_new_session=True,
     )
-    assert said == "True True\n"
+    assert output == "True True\n"
 
 
-def test_a_module_of_the_callers_that_is_half_loaded_is_no_obstacle(tmp_path):
+def test_a_module_can_run_a_command_while_it_is_imported(tmp_path):
     (tmp_path / "half.py").write_text(
         "import minidocker\nprint(minidocker.run(['echo', 'x'], stdout=-1).stdout)\n"
     )
-    assert elsewhere(f"sys.path.append({str(tmp_path)!r})\nimport half") == "b'x\\n'\n"
+    assert python_output(f"sys.path.append({str(tmp_path)!r})\nimport half") == "b'x\\n'\n"
 
 
-def test_the_environment_of_the_caller_is_as_os_environ_has_it(monkeypatch):
+def test_the_command_inherits_the_environment_of_os_environ(monkeypatch):
     monkeypatch.setenv("MINIDOCKER_A", "1")
     os.environb[b"MINIDOCKER_B"] = b"\xff"
     try:

@@ -1,4 +1,4 @@
-"""Programs that people run, under "untrusted": what it takes away is not what they need."""
+"""Common programs work under the profiles "docker" and "untrusted"."""
 
 import shutil
 import subprocess
@@ -21,7 +21,7 @@ def needs(program):
 
 
 def run(*words, **options):
-    """Run a program in a directory of its own; what it printed."""
+    """Run a program that must succeed, and return its output."""
     options.setdefault("env", {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp"})
     options.setdefault("cwd", "/tmp")
     done = minidocker.run(words, capture_output=True, text=True, timeout=60, **options)
@@ -37,7 +37,7 @@ def python(script, **options):
 
 
 def solve():
-    import numpy as np  # noqa: PLC0415 - what is tried is that it can be imported inside
+    import numpy as np  # noqa: PLC0415 - the test imports it inside
 
     matrix = np.arange(90_000, dtype=float).reshape(300, 300) + np.eye(300) * 1e5
     solution = np.linalg.solve(matrix, matrix @ np.ones(300))
@@ -55,7 +55,7 @@ def test_numpy_computes(method):
 
 
 @BOTH
-def test_sqlite_writes_a_data_base(profile):
+def test_sqlite_writes_a_database(profile):
     script = """
 import sqlite3
 for mode in ("delete", "wal"):
@@ -72,7 +72,7 @@ for mode in ("delete", "wal"):
 
 POOL = """
 import concurrent.futures, math, multiprocessing, sys
-# A pool reads its functions from a file, wherever it is spawned from.
+# With "spawn" and "forkserver" each worker imports this file.
 if __name__ == "__main__":
     for method in ("fork", "spawn", "forkserver"):
         context = multiprocessing.get_context(method)
@@ -102,7 +102,7 @@ with urllib.request.urlopen("http://localhost/") as answer:
     print(answer.status, b"<title>" in answer.read())
 server.shutdown()
 """
-    # Port 80: in a network of its own a plain program may have it under docker's capability.
+    # Only docker's profile has CAP_NET_BIND_SERVICE, which port 80 needs.
     if profile == "untrusted":
         script = script.replace("80)", "8080)").replace("localhost/", "localhost:8080/")
     assert python(script, profile=profile, cwd="/usr") == "200 True\n"
@@ -134,7 +134,7 @@ int main(void) { printf("%.3f\\n", sqrt(2)); return 0; }
 END
 gcc -O1 -o main main.c -lm && ./main
 """
-    # Docker's /dev/shm is noexec, and so is this one; /tmp is the host's there.
+    # As in docker, /dev/shm is noexec; under "docker" /tmp would be the host's.
     options = (
         {} if profile == "untrusted" else {"mounts": [Mount("/tmp", type="tmpfs", options="exec")]}
     )
@@ -157,7 +157,7 @@ def test_a_busybox_root_has_its_shell_and_programs(profile, tmp_path):
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """A Debian package of one program, with a script that runs when it is installed."""
+    """Build a Debian package of one program, with a postinst script."""
     for program in ("dpkg", "dpkg-deb", "apt-get"):
         if shutil.which(program) is None:
             pytest.skip(f"no {program} here")

@@ -1,4 +1,4 @@
-"""run() has the meaning of subprocess.run: seen as its user sees it."""
+"""run() has the meaning of subprocess.run."""
 
 import asyncio
 import math
@@ -43,7 +43,7 @@ def test_input_reaches_the_command_and_its_pipe_is_closed(mode):
     assert done.stdout == "häuser\n"
 
 
-def test_more_than_a_pipe_holds_goes_both_ways():
+def test_input_and_output_may_exceed_the_size_of_a_pipe():
     data = os.urandom(1 << 20)
     assert minidocker.run(["cat"], input=data, stdout=subprocess.PIPE).stdout == data
 
@@ -58,7 +58,7 @@ def test_errors_can_go_where_output_goes():
     assert done.stdout == "one\ntwo\nthree\n"
 
 
-def test_files_and_devnull_stand_for_pipes(tmp_path):
+def test_files_and_devnull_can_replace_pipes(tmp_path):
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_text("from a file\n")
     with source.open() as stdin, target.open("w") as stdout:
@@ -73,15 +73,15 @@ def test_the_callers_own_standard_streams_are_inherited(capfd):
     assert capfd.readouterr() == ("out\n", "err\n")
 
 
-def test_undecodable_output_is_handled_as_errors_says():
-    said = ["printf", r"a\377b"]
+def test_the_option_errors_decides_about_undecodable_output():
+    command = ["printf", r"a\377b"]
     with pytest.raises(UnicodeDecodeError):
-        minidocker.run(said, capture_output=True, encoding="utf-8")
-    done = minidocker.run(said, capture_output=True, encoding="utf-8", errors="replace")
+        minidocker.run(command, capture_output=True, encoding="utf-8")
+    done = minidocker.run(command, capture_output=True, encoding="utf-8", errors="replace")
     assert done.stdout == "a�b"
 
 
-def test_options_of_pipes_that_contradict_each_other_are_refused():
+def test_contradicting_pipe_options_are_refused():
     with pytest.raises(ValueError, match="stdin and input"):
         minidocker.run(["cat"], input=b"", stdin=subprocess.PIPE)
     with pytest.raises(ValueError, match="capture_output"):
@@ -90,7 +90,7 @@ def test_options_of_pipes_that_contradict_each_other_are_refused():
         minidocker.run(["cat"], capture_output=True, stderr=subprocess.DEVNULL)
 
 
-# --- how a command ends ---------------------------------------------------------------------------
+# --- exit status ----------------------------------------------------------------------------------
 
 
 def test_check_raises_what_subprocess_raises():
@@ -106,17 +106,17 @@ def test_check_raises_what_subprocess_raises():
 
 @pytest.mark.parametrize("name", ["init", "without_pid", "none"])
 @pytest.mark.parametrize("signal", [9, 15, 6, 34])
-def test_a_command_that_dies_of_a_signal_has_its_negative_number(name, signal, leaks):
+def test_the_returncode_is_the_negative_number_of_the_fatal_signal(name, signal, leaks):
     assert minidocker.run(sh(f"kill -{signal} $$"), **MODES[name]).returncode == -signal
 
 
 @every_mode
-def test_every_exit_status_comes_back(mode):
+def test_the_returncode_is_the_exit_status(mode):
     for status in (0, 1, 127, 128, 255):
         assert minidocker.run(sh(f"exit {status}"), **mode).returncode == status
 
 
-# --- what cannot be executed ----------------------------------------------------------------------
+# --- commands that cannot be executed -------------------------------------------------------------
 
 
 @every_mode
@@ -143,7 +143,7 @@ def test_a_file_that_is_not_executable_is_refused(mode, tmp_path, leaks):
 
 
 @every_mode
-def test_a_file_that_is_no_program_is_refused(mode, tmp_path):
+def test_a_file_that_is_not_a_program_is_refused(mode, tmp_path):
     program = tmp_path / "program"
     program.write_text("echo no interpreter\n")
     program.chmod(0o755)
@@ -168,71 +168,71 @@ def test_a_directory_that_does_not_exist_is_named(mode, leaks):
     assert caught.value.filename == "/etc/passwd"
 
 
-# --- where and with what a command runs -----------------------------------------------------------
+# --- directory, environment and arguments ---------------------------------------------------------
 
 
 @every_mode
-def test_the_working_directory_is_the_callers_or_the_one_asked_for(mode, tmp_path, monkeypatch):
+def test_the_working_directory_is_cwd_or_that_of_the_caller(mode, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert _said(["pwd", "-P"], **mode) == str(tmp_path.resolve())
-    assert _said(["pwd", "-P"], cwd="/usr/..", **mode) == "/"
-    assert _said(["pwd", "-P"], cwd=b"/usr", **mode) == "/usr"
-    assert _said(["pwd", "-P"], cwd=Path("/usr"), **mode) == "/usr"
+    assert _output_of(["pwd", "-P"], **mode) == str(tmp_path.resolve())
+    assert _output_of(["pwd", "-P"], cwd="/usr/..", **mode) == "/"
+    assert _output_of(["pwd", "-P"], cwd=b"/usr", **mode) == "/usr"
+    assert _output_of(["pwd", "-P"], cwd=Path("/usr"), **mode) == "/usr"
     assert Path.cwd() == tmp_path.resolve()
 
 
-def test_the_working_directory_is_the_root_where_the_callers_does_not_exist_inside(monkeypatch):
-    # Inside there is another /proc, which does not have the caller.
+def test_the_working_directory_is_the_root_if_the_callers_does_not_exist_inside(monkeypatch):
+    # The container's own /proc does not list the caller.
     monkeypatch.chdir(f"/proc/{os.getpid()}")
-    assert _said(["pwd", "-P"]) == "/"
-    assert _said(["pwd", "-P"], namespaces=NamespaceOptions.none()) == f"/proc/{os.getpid()}"
+    assert _output_of(["pwd", "-P"]) == "/"
+    assert _output_of(["pwd", "-P"], namespaces=NamespaceOptions.none()) == f"/proc/{os.getpid()}"
 
 
 @every_mode
 def test_nothing_is_added_to_the_environment(mode):
-    assert _said(["env"], env={}, **mode) == ""
-    assert _said(["env"], env={"ONLY": "this"}, **mode) == "ONLY=this"
-    assert _said(["env"], env={b"BYTES": b"\xff"}, encoding="latin-1", **mode) == "BYTES=ÿ"
+    assert _output_of(["env"], env={}, **mode) == ""
+    assert _output_of(["env"], env={"ONLY": "this"}, **mode) == "ONLY=this"
+    assert _output_of(["env"], env={b"BYTES": b"\xff"}, encoding="latin-1", **mode) == "BYTES=ÿ"
 
 
 @every_mode
 def test_the_callers_environment_is_inherited(mode, monkeypatch):
     monkeypatch.setenv("MINIDOCKER_TEST_VARIABLE", "inherited")
-    assert _said(sh("echo $MINIDOCKER_TEST_VARIABLE"), **mode) == "inherited"
+    assert _output_of(sh("echo $MINIDOCKER_TEST_VARIABLE"), **mode) == "inherited"
 
 
-def test_the_command_is_looked_for_in_the_path_of_its_own_environment(tmp_path):
+def test_the_command_is_searched_in_the_path_of_its_own_environment(tmp_path):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\necho found\n")
     program.chmod(0o755)
-    assert _said(["program"], env={"PATH": f"/no/such:{tmp_path}:/bin"}) == "found"
+    assert _output_of(["program"], env={"PATH": f"/no/such:{tmp_path}:/bin"}) == "found"
     with pytest.raises(CommandNotFound):
         minidocker.run(["program"], env={"PATH": "/bin"})
 
 
 def test_a_shell_runs_a_string():
-    assert _said("echo $((1 + 1)) $0", shell=True) == "2 /bin/sh"
-    assert _said(["echo $1 $0", "zero", "one"], shell=True) == "one zero"
-    assert _said("echo $BASH_VERSION", shell=True, executable="/bin/bash") != ""
+    assert _output_of("echo $((1 + 1)) $0", shell=True) == "2 /bin/sh"
+    assert _output_of(["echo $1 $0", "zero", "one"], shell=True) == "one zero"
+    assert _output_of("echo $BASH_VERSION", shell=True, executable="/bin/bash") != ""
 
 
-def test_the_program_may_be_another_than_its_name_says():
-    assert _said(["called", "-c", "echo $0"], executable="/bin/sh") == "called"
+def test_executable_replaces_the_program_and_not_its_name():
+    assert _output_of(["called", "-c", "echo $0"], executable="/bin/sh") == "called"
 
 
 @every_mode
 def test_a_generator_and_paths_can_be_arguments(mode, tmp_path):
     words = (word for word in ["echo", Path("/a"), b"/b"])
-    assert _said(words, **mode) == "/a /b"
+    assert _output_of(words, **mode) == "/a /b"
 
 
 def test_a_single_string_is_a_command_without_arguments():
-    assert _said("pwd", cwd="/") == "/"
-    assert _said(b"pwd", cwd="/") == "/"
-    assert _said(Path("/bin/pwd"), cwd="/") == "/"
+    assert _output_of("pwd", cwd="/") == "/"
+    assert _output_of(b"pwd", cwd="/") == "/"
+    assert _output_of(Path("/bin/pwd"), cwd="/") == "/"
 
 
-# --- what is wrong on any machine -----------------------------------------------------------------
+# --- errors on any machine ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -260,14 +260,14 @@ def test_a_single_string_is_a_command_without_arguments():
         (["true"], {"spec": "hostname"}, "spec", "minidocker.Spec"),
     ],
 )
-def test_what_is_wrong_on_any_machine_is_refused_by_name(args, options, option, words, leaks):
+def test_an_invalid_option_is_refused_by_name(args, options, option, words, leaks):
     with pytest.raises(SpecError) as caught:
         minidocker.run(args, **options)
     assert caught.value.option == option
     assert words in str(caught.value)
 
 
-def test_arguments_of_a_wrong_type_are_refused_as_subprocess_does(leaks):
+def test_arguments_of_a_wrong_type_are_refused_as_in_subprocess(leaks):
     for args in ([1], [None], 3, None):
         with pytest.raises(TypeError):
             minidocker.run(args)
@@ -275,16 +275,16 @@ def test_arguments_of_a_wrong_type_are_refused_as_subprocess_does(leaks):
             subprocess.run(args, check=False)
 
 
-def test_a_name_with_an_equals_sign_is_no_variable(leaks):
+def test_a_variable_name_with_an_equals_sign_is_refused(leaks):
     with pytest.raises(ValueError, match="illegal environment variable name"):
         minidocker.run(["true"], env={"A=B": "c"})
 
 
-# --- what it used, and what comes back ------------------------------------------------------------
+# --- usage and results ----------------------------------------------------------------------------
 
 
 @every_mode
-def test_usage_tells_the_time_that_the_command_took(mode):
+def test_usage_has_the_times_of_the_command(mode):
     busy = python("import time\nwhile time.process_time() < 0.2: pass")
     usage = minidocker.run(busy, **mode).usage
     assert 0.1 < usage.user + usage.system < 2
@@ -293,7 +293,7 @@ def test_usage_tells_the_time_that_the_command_took(mode):
 
 
 @every_mode
-def test_the_peak_is_the_commands_own(mode):
+def test_the_peak_is_that_of_the_command(mode):
     size = 300 << 20
     usage = minidocker.run(
         python(f"bytearray({size})[::4096] = b'x' * ({size} // 4096)"), **mode
@@ -302,7 +302,7 @@ def test_the_peak_is_the_commands_own(mode):
     assert size < usage.peak < size + (60 << 20)
 
 
-def test_a_peak_that_the_kernel_cannot_tell_from_the_callers_is_not_told(noop):
+def test_a_peak_that_may_be_the_callers_is_none(noop):
     assert minidocker.run([noop]).usage.peak is None
     peak = minidocker.run([noop], init=True).usage.peak
     assert peak is not None
@@ -333,8 +333,10 @@ def test_results_and_exceptions_can_be_pickled():
 
 def test_a_spec_serves_many_commands_and_a_keyword_overrides_one_field():
     spec = Spec(hostname="lab", domainname="example.org")
-    assert _said(["hostname"], spec=spec) == "lab"
-    assert _said(sh("hostname; domainname"), spec=spec, hostname="bench") == "bench\nexample.org"
+    assert _output_of(["hostname"], spec=spec) == "lab"
+    assert (
+        _output_of(sh("hostname; domainname"), spec=spec, hostname="bench") == "bench\nexample.org"
+    )
     assert spec.hostname == "lab"
 
 
@@ -369,11 +371,11 @@ def test_a_thread_of_asyncio_runs_a_command(leaks):
     assert asyncio.run(main()) == [b"0\n", b"1\n", b"2\n", b"3\n"]
 
 
-# --- time-outs ------------------------------------------------------------------------------------
+# --- timeouts -------------------------------------------------------------------------------------
 
 
 @every_mode
-def test_a_timeout_ends_everything_and_tells_the_output_so_far(mode, survivors, leaks):
+def test_a_timeout_ends_everything_and_has_the_output_so_far(mode, survivors, leaks):
     began = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired) as caught:
         minidocker.run(
@@ -418,7 +420,7 @@ def test_a_timeout_does_not_wait_for_a_pipe_whose_holder_has_left_the_session(mo
 
 @every_mode
 def test_a_timeout_ends_a_grandchild_whose_command_has_ended(mode, survivors, leaks):
-    # With a PID namespace it ends with its PID 1; without one, it holds the pipe.
+    # With a PID namespace the grandchild ends with its PID 1; without one, it holds the pipe.
     options = {"stdout": subprocess.PIPE, "env": survivors.env, "timeout": 0.5, **mode}
     if "namespaces" in mode:
         with pytest.raises(subprocess.TimeoutExpired) as caught:
@@ -431,7 +433,7 @@ def test_a_timeout_ends_a_grandchild_whose_command_has_ended(mode, survivors, le
 
 @every_mode
 @pytest.mark.parametrize("timeout", [0, -1])
-def test_no_time_at_all_is_a_timeout(mode, timeout, survivors, leaks):
+def test_a_timeout_of_zero_or_less_ends_the_command(mode, timeout, survivors, leaks):
     with pytest.raises(subprocess.TimeoutExpired) as caught:
         minidocker.run(["sleep", "50"], timeout=timeout, env=survivors.env, **mode)
     assert caught.value.timeout == timeout
@@ -439,19 +441,19 @@ def test_no_time_at_all_is_a_timeout(mode, timeout, survivors, leaks):
 
 
 @pytest.mark.parametrize("timeout", [math.inf, 1e12, 30 * 86400])
-def test_a_timeout_may_be_longer_than_the_kernel_counts(timeout):
+def test_a_timeout_may_exceed_the_kernels_maximum(timeout):
     assert minidocker.run(["true"], timeout=timeout).returncode == 0
     with minidocker.Popen(["sleep", "0.1"]) as process:
         assert process.wait(timeout=timeout) == 0
 
 
-def test_an_exception_while_input_is_sent_ends_the_container(survivors, leaks):
+def test_an_exception_during_the_write_of_input_ends_the_container(survivors, leaks):
     with pytest.raises(TypeError):
         minidocker.run(sh("sleep 50"), input=object(), env=survivors.env)
     survivors.wait_until_gone()
 
 
-def _said(args, **options):
+def _output_of(args, **options):
     options.setdefault("encoding", "utf-8")
     return minidocker.run(args, check=True, capture_output=True, **options).stdout.removesuffix(
         "\n"

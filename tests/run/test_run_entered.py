@@ -1,4 +1,4 @@
-"""Commands that enter a container that lives: what run and Popen mean for them."""
+"""Commands that enter a running container: Container.run and Container.popen."""
 
 import signal
 import subprocess
@@ -77,7 +77,7 @@ def test_kill_0_reaches_neither_the_container_nor_other_commands(box):
     assert box.run(["true"]).returncode == 0
 
 
-def test_usage_is_the_commands_own(box):
+def test_usage_is_that_of_the_command(box):
     usage = box.run(["true"]).usage
     assert usage.peak is not None
     assert usage.peak < 16 << 20
@@ -86,7 +86,7 @@ def test_usage_is_the_commands_own(box):
     assert 0.1 < usage.user + usage.system < 2
 
 
-def test_names_are_those_of_the_containers_own_files(tmp_path, box):
+def test_names_of_users_come_from_the_containers_own_files(tmp_path, box):
     (tmp_path / "passwd").write_text("root:x:0:0::/:/bin/sh\ninside:x:0:0::/:/bin/sh\n")
     (tmp_path / "group").write_text("root:x:0:\nteam:x:0:\n")
     for name in ("passwd", "group"):
@@ -100,8 +100,8 @@ def test_names_are_those_of_the_containers_own_files(tmp_path, box):
         minidocker.run(["true"], user="inside")
 
 
-@pytest.mark.root(reason="gives other groups")
-def test_groups_are_those_of_the_containers_own_files(tmp_path, box):
+@pytest.mark.root(reason="only root may set other groups")
+def test_names_of_groups_come_from_the_containers_own_files(tmp_path, box):
     (tmp_path / "group").write_text("root:x:0:\nteam:x:4321:\n")
     box.run(["mount", "--bind", tmp_path / "group", "/etc/group"], check=True)
     done = box.run(["id", "-G"], extra_groups=["team", 7], stdout=PIPE, check=True)

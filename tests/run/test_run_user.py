@@ -1,4 +1,4 @@
-"""Who a command is inside: user, group and extra_groups."""
+"""The user and groups of a command: user, group and extra_groups."""
 
 import grp
 import os
@@ -13,8 +13,8 @@ from minidocker import NamespaceOptions, PermissionDenied, SpecError
 from support.commands import MODES, python, sh
 
 IDS = sh("id -u; id -g; id -G")
-as_root = pytest.mark.root(reason="becomes other users outside")
-as_plain = pytest.mark.plain(reason="has one id outside")
+as_root = pytest.mark.root(reason="only root may become other users outside")
+as_plain = pytest.mark.plain(reason="only a plain user has a single id outside")
 every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 with_user_namespace = pytest.mark.parametrize(
     "mode", [mode for name, mode in MODES.items() if name != "none"]
@@ -22,12 +22,12 @@ with_user_namespace = pytest.mark.parametrize(
 
 
 def ids(command=IDS, **options):
-    said = minidocker.run(command, capture_output=True, text=True, check=True, **options).stdout
-    return [[int(number) for number in line.split()] for line in said.splitlines()]
+    output = minidocker.run(command, capture_output=True, text=True, check=True, **options).stdout
+    return [[int(number) for number in line.split()] for line in output.splitlines()]
 
 
 @with_user_namespace
-def test_the_command_is_root_inside_unless_it_is_told_otherwise(mode):
+def test_the_command_is_root_inside_by_default(mode):
     assert ids(**mode)[:2] == [[0], [0]]
 
 
@@ -51,7 +51,7 @@ def test_without_a_user_namespace_the_command_is_the_caller():
         ({"group": 4321}, 0, 4321),
     ],
 )
-def test_root_becomes_who_it_is_told_to_be(mode, options, uid, gid):
+def test_the_command_of_a_root_caller_has_the_given_ids(mode, options, uid, gid):
     before = os.getresuid(), os.getresgid(), os.getgroups()
     assert ids(sh("id -u; id -g"), **options, **mode) == [[uid], [gid]]
     assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
@@ -59,7 +59,7 @@ def test_root_becomes_who_it_is_told_to_be(mode, options, uid, gid):
 
 @as_root
 @every_mode
-def test_the_other_side_sees_the_same_ids_for_a_root_caller(mode):
+def test_the_host_sees_the_same_ids_for_a_root_caller(mode):
     with minidocker.Popen(
         sh("echo ready; cat"),
         user=1234,
@@ -82,7 +82,7 @@ def test_the_other_side_sees_the_same_ids_for_a_root_caller(mode):
 
 @as_root
 @every_mode
-def test_root_gives_groups_by_number_and_by_name(mode):
+def test_root_sets_groups_by_number_and_by_name(mode):
     assert ids(extra_groups=[7, 4321], **mode)[2] == [0, 7, 4321]
     tty = grp.getgrnam("tty").gr_gid
     assert ids(extra_groups=["tty"], user="nobody:nogroup", **mode)[2] == [65534, tty]
@@ -92,30 +92,30 @@ def test_root_gives_groups_by_number_and_by_name(mode):
 @as_plain
 @with_user_namespace
 @pytest.mark.parametrize("user", [1234, "1234", "nobody", "root", "nobody:nogroup", "nobody:1234"])
-def test_a_plain_caller_is_called_inside_what_it_asks_for(user, mode, tmp_path):
+def test_the_command_of_a_plain_caller_has_the_given_ids_inside(user, mode, tmp_path):
     name, _, group = str(user).partition(":")
     uid = int(name) if name.isdigit() else pwd.getpwnam(name).pw_uid
     found = ids(sh('id -u; id -g; : >"$1"', str(tmp_path / "file")), user=user, **mode)
     assert found[0] == [uid]
     if group:
         assert found[1] == [int(group) if group.isdigit() else grp.getgrnam(group).gr_gid]
-    # Outside it is the caller's own.
+    # Outside, the file belongs to the caller.
     made = (tmp_path / "file").stat()
     assert (made.st_uid, made.st_gid) == (os.getuid(), os.getgid())
 
 
 @as_plain
-def test_a_plain_callers_other_user_has_no_capabilities():
+def test_another_user_of_a_plain_caller_has_no_capabilities():
     status = Path("/proc/self/status")
-    said = minidocker.run(["cat", status], user=1234, capture_output=True, text=True).stdout
-    assert "CapEff:\t0000000000000000" in said
-    said = minidocker.run(["cat", status], capture_output=True, text=True).stdout
-    assert "CapEff:\t0000000000000000" not in said
+    output = minidocker.run(["cat", status], user=1234, capture_output=True, text=True).stdout
+    assert "CapEff:\t0000000000000000" in output
+    output = minidocker.run(["cat", status], capture_output=True, text=True).stdout
+    assert "CapEff:\t0000000000000000" not in output
 
 
 @as_plain
 @every_mode
-def test_a_plain_caller_cannot_give_groups_and_is_told_why(mode, leaks):
+def test_a_plain_caller_cannot_set_groups_and_the_error_says_why(mode, leaks):
     with pytest.raises(PermissionDenied) as caught:
         minidocker.run(["true"], extra_groups=[4321], **mode)
     assert caught.value.step == "groups"
@@ -129,12 +129,12 @@ def test_a_plain_caller_without_a_user_namespace_cannot_become_another(leaks):
     assert "user namespace" in str(caught.value)
 
 
-def test_a_user_that_is_given_with_its_group_is_not_given_another(leaks):
+def test_a_group_in_the_user_and_in_the_option_group_is_refused(leaks):
     with pytest.raises(SpecError, match="give it once"):
         minidocker.run(["true"], user="root:root", group=1)
 
 
-def test_users_and_groups_that_do_not_exist_are_refused_as_subprocess_does(leaks):
+def test_users_and_groups_that_do_not_exist_are_refused_as_in_subprocess(leaks):
     for options in ({"user": "no-such-user"}, {"group": "no-such-group"}):
         with pytest.raises(KeyError):
             subprocess.run(["true"], check=False, **options)
@@ -147,7 +147,7 @@ def test_users_and_groups_that_do_not_exist_are_refused_as_subprocess_does(leaks
 
 @pytest.mark.parametrize("number", [2**32 - 1, 2**32, 2**64])
 @pytest.mark.parametrize("option", ["user", "group"])
-def test_numbers_that_are_no_ids_are_refused(option, number, leaks):
+def test_numbers_that_are_not_ids_are_refused(option, number, leaks):
     with pytest.raises((OverflowError, SpecError)):
         minidocker.run(["true"], **{option: number})
 
@@ -162,7 +162,7 @@ def test_an_id_that_has_no_row_is_refused_with_the_remedy(mode, leaks):
 
 
 @as_root
-def test_the_callers_memory_stays_dumpable_when_a_command_becomes_another(leaks):
+def test_the_caller_stays_dumpable_when_a_command_becomes_another_user(leaks):
     code = (
         "import ctypes, minidocker\n"
         "libc = ctypes.CDLL(None)\n"

@@ -1,4 +1,4 @@
-"""When the system runs short of something: the error says of what, and nothing is left behind."""
+"""Running out of descriptors, processes or namespaces: the error says so, and nothing is left."""
 
 import contextlib
 import ctypes
@@ -26,17 +26,17 @@ needs_subordinate_ids = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def _imported():
-    """The package imports its modules when they are asked for, and that takes descriptors too."""
+    """Import the modules of run() first: importing needs descriptors too."""
     assert callable(minidocker.run)
 
 
 def limits(first, last):
-    """Numbers of descriptors, up to one that is enough whatever other tests' processes send."""
+    """Return limits to try; the last has room for descriptors that other tests have in flight."""
     return [*range(first, last), last + 100]
 
 
 def outcome(*args, **options):
-    """What came of a run: the output, or the error's step, number and hint."""
+    """Return the status and output of a run, or its error's step, number and hint."""
     try:
         done = minidocker.run(*args, **options)
     except minidocker.SpawnError as error:
@@ -53,8 +53,8 @@ def outcome(*args, **options):
     ids=["alone", "init", "pipes"],
 )
 @pytest.mark.parametrize("kept", [False, True], ids=["first run", "later run"])
-def test_running_out_of_descriptors_at_any_number_is_told(kept, options, noop):
-    """A run fails with EMFILE or does all that was asked for, and no descriptor is lost."""
+def test_running_out_of_descriptors_at_any_number_is_reported(kept, options, noop):
+    """A run either fails with EMFILE or succeeds in full, and leaks no descriptor."""
 
     def check():
         if kept:
@@ -67,7 +67,7 @@ def test_running_out_of_descriptors_at_any_number_is_told(kept, options, noop):
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
             found.append(outcome([noop], hostname="lab", **options))
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            # Two are kept for each process, once they could be made.
+            # The process keeps two descriptors once a run was able to open them.
             gained = set(os.listdir("/proc/self/fd")) - before
             assert len(gained) <= 2, (limit, found[-1], gained)
         return found
@@ -76,15 +76,15 @@ def test_running_out_of_descriptors_at_any_number_is_told(kept, options, noop):
     failures = [result for result in found if len(result) == 3]
     assert failures, "the limit was never too low"
     for step, number, hint in failures:
-        # The second: other tests' processes are sending as many descriptors as this one may have.
+        # ETOOMANYREFS: this user's processes have more descriptors in flight than the limit.
         assert number in (errno.EMFILE, errno.ETOOMANYREFS), (step, number)
         assert "RLIMIT_NOFILE" in hint
     assert found[-1][0] == 0
     assert {result[0] for result in found if len(result) == 2} == {0}
 
 
-def test_the_container_is_whole_however_few_descriptors_there_are():
-    """A file that cannot be opened is not taken for one that is not there."""
+def test_a_shortage_of_descriptors_never_makes_an_incomplete_container():
+    """The launch does not take a file that it cannot open for a missing one."""
 
     def check():
         full = Path("/proc/self/uid_map").read_text().split()
@@ -114,19 +114,19 @@ def test_the_container_is_whole_however_few_descriptors_there_are():
 
 @pytest.mark.plain(reason="root is exempt from RLIMIT_NPROC")
 @pytest.mark.parametrize("options", [{}, {"init": True}], ids=["alone", "init"])
-def test_running_out_of_processes_is_told(options, noop, survivors):
+def test_running_out_of_processes_is_reported(options, noop, survivors):
     def check():
         found = []
         minidocker.run([noop], die_with_parent=False)
         for limit in range(1, 10_000):
-            # Whatever else runs as this user counts: somewhere in between it is just enough.
+            # The limit counts all processes of this user, so try every number until one suffices.
             resource.setrlimit(resource.RLIMIT_NPROC, (limit, 10_000))
             found.append(outcome([noop], **options))
             if found[-1] == (0, None):
                 break
         return found
 
-    resource_before = Holdings.now()
+    before = Holdings.now()
     found = in_child(check)
     for step, number, hint in found[:-1]:
         assert step in ("clone", "fork", "watchdog")
@@ -134,7 +134,7 @@ def test_running_out_of_processes_is_told(options, noop, survivors):
         assert "RLIMIT_NPROC" in hint
     assert found[-1] == (0, None)
     assert len(found) > 1
-    resource_before.assert_unchanged()
+    before.assert_unchanged()
 
 
 # --- namespaces --------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ linux.unshare(CloneFlags.NEWUSER | CloneFlags.NEWNS)
 for file, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
     with open(f"/proc/self/{file}", "w") as map:
         map.write(text)
-# The limits of a user namespace are its own.
+# Each user namespace has its own limits.
 with open(f"/proc/sys/user/max_{kind}_namespaces", "w") as limit:
     limit.write(str(number))
 for _ in range(3):
@@ -160,7 +160,7 @@ for _ in range(3):
 
 
 @pytest.mark.parametrize("kind", ["user", "pid", "net", "mnt", "uts", "ipc", "cgroup"])
-def test_a_limit_of_namespaces_is_told(kind):
+def test_a_limit_of_namespaces_is_reported(kind):
     with calling(LIMITED, kind, 0) as caller:
         for _ in range(3):
             step, number, hint = caller.line().split(maxsplit=2)
@@ -169,7 +169,7 @@ def test_a_limit_of_namespaces_is_told(kind):
 
 
 def test_namespaces_that_failed_do_not_count_against_the_limit(noop):
-    """What is left of a failed launch would use up a limit of a few at once."""
+    """Namespaces left behind by failed launches would soon exceed the limit of two."""
     attempts = (
         f"sys.path.append({str(TESTS)!r})\n"
         """
@@ -196,7 +196,7 @@ for _ in range(3):
 
 
 @pytest.mark.plain(reason="nothing is forbidden to root")
-def test_a_forbidden_namespace_is_told_with_what_to_do(noop):
+def test_a_forbidden_namespace_is_reported_with_a_remedy(noop):
     with pytest.raises(minidocker.PermissionDenied) as caught:
         minidocker.run([noop], namespaces=NamespaceOptions.all().without_user())
     assert caught.value.step == "clone"
@@ -208,7 +208,7 @@ def test_a_forbidden_namespace_is_told_with_what_to_do(noop):
 
 @pytest.mark.plain(reason="root writes its maps itself")
 @needs_subordinate_ids
-def test_a_missing_newuidmap_is_told(noop, leaks, monkeypatch, survivors):
+def test_a_missing_newuidmap_is_reported(noop, leaks, monkeypatch, survivors):
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(minidocker.SpawnError) as caught:
         minidocker.run([noop, survivors.mark], uid_map="auto", gid_map="auto")
@@ -219,7 +219,7 @@ def test_a_missing_newuidmap_is_told(noop, leaks, monkeypatch, survivors):
 
 @pytest.mark.plain(reason="root writes its maps itself")
 @needs_subordinate_ids
-def test_what_newuidmap_complains_about_is_told(noop, leaks, tmp_path, monkeypatch):
+def test_the_hint_quotes_the_error_message_of_newuidmap(noop, leaks, tmp_path, monkeypatch):
     fake = tmp_path / "newuidmap"
     fake.write_text("#!/bin/sh\nyes 'no such range' | head -c 200000 >&2\nexit 1\n")
     fake.chmod(0o755)
@@ -231,7 +231,7 @@ def test_what_newuidmap_complains_about_is_told(noop, leaks, tmp_path, monkeypat
 
 
 @pytest.mark.plain(reason="root may map every id")
-def test_ids_that_are_not_the_callers_are_told(noop, leaks):
+def test_mapping_ids_of_other_users_is_refused_with_a_remedy(noop, leaks):
     rows = [(0, 0, 1)]
     with pytest.raises(minidocker.PermissionDenied) as caught:
         minidocker.run([noop], uid_map=rows, gid_map=rows)
@@ -239,9 +239,9 @@ def test_ids_that_are_not_the_callers_are_told(noop, leaks):
     assert "/etc/subuid" in caught.value.hint
 
 
-@pytest.mark.plain(reason="root may write to the files of everybody")
-def test_a_caller_that_is_not_dumpable_is_told_why(noop):
-    """A daemon that was root and has changed its user id is not: its files in /proc are root's."""
+@pytest.mark.plain(reason="root may write to every user's files")
+def test_a_caller_that_is_not_dumpable_gets_an_error_that_says_why(noop):
+    """A daemon that changed its uid from root is not dumpable: root owns its files in /proc."""
 
     def check():
         pr_set_dumpable = 4
@@ -253,8 +253,8 @@ def test_a_caller_that_is_not_dumpable_is_told_why(noop):
     assert "PR_SET_DUMPABLE" in hint
 
 
-def test_a_proc_of_another_pid_namespace_is_told(noop):
-    """There /proc/PID is somebody else, or nobody."""
+def test_a_proc_of_another_pid_namespace_is_reported(noop):
+    """In such a /proc, /proc/PID is another process or does not exist."""
     command = [
         "unshare", "--user", "--map-root-user", "--pid", "--fork", sys.executable, "-c",
         f"""

@@ -14,7 +14,7 @@ MODES: dict[str, dict[str, Any]] = {
     "without_pid": {"namespaces": NamespaceOptions.all().without_pid()},
     "none": {"namespaces": NamespaceOptions.none()},
 }
-"""The command is PID 1, runs under an init, or has only a session of its own."""
+"""The kinds of container: the command is PID 1, runs under an init, or is only in a new session."""
 
 
 def python(code: str, *args: str) -> list[str]:
