@@ -29,21 +29,21 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 myst_heading_anchors = 4
 
-# Pages that the build takes from the top of the tree. README comes before the table of contents.
+# Pages from the top of the tree. README comes before the table of contents.
 PAGES = {"index": "README.md", "security": "SECURITY.md", "contributing": "CONTRIBUTING.md",
          "changelog": "CHANGELOG.md"}  # fmt: skip
 
 # --- notebooks -----------------------------------------------------------------------------------
 
-# The build copies the notebooks, which are stored without outputs, and runs them. A cell that fails
-# fails the build.
+# The repository stores the notebooks without outputs. The build copies and runs them; a cell that
+# fails makes the build fail.
 NOTEBOOKS = ROOT / "examples" / "notebooks"
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_merge_streams = True
 
-# Kernels read their settings here instead of in the user's home, and write errors only.
+# Kernels read their settings here instead of in the user's home, and log errors only.
 KERNELS = ROOT / "build" / "docs" / "ipython"
 os.environ["IPYTHONDIR"] = str(KERNELS)
 KERNEL_SETTINGS = KERNELS / "profile_default" / "ipython_kernel_config.py"
@@ -74,7 +74,7 @@ html_copy_source = False
 
 
 def link_pages(_app: Sphinx, page: str, source: list[str]) -> None:
-    """Point links at pages of this site; a file without a page, at the repository."""
+    """Turn relative links into links to pages of this site, or to files of the repository."""
     base = (DOCS / page).parent
     if page in PAGES:
         base = ROOT
@@ -106,7 +106,7 @@ def name_bases(_app: Sphinx, _name: str, _of: type, _options: object, bases: lis
 
 
 def check_reference(_app: Sphinx, env: BuildEnvironment) -> None:
-    """Warn of each public name that the reference has no entry for."""
+    """Warn about each public name without an entry in the reference."""
     entries = env.domains.python_domain.objects
     for module in PUBLIC:
         for name in import_module(module).__all__:
@@ -115,7 +115,7 @@ def check_reference(_app: Sphinx, env: BuildEnvironment) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Fetch the notebooks, and connect the functions above to the build."""
+    """Copy the notebooks, and connect the functions above to the build."""
     shutil.copytree(NOTEBOOKS, DOCS / "notebooks", dirs_exist_ok=True)
     app.connect("source-read", link_pages)
     app.connect("autodoc-process-bases", name_bases)
