@@ -1,18 +1,18 @@
-"""What the examples share: a table of what each side sees, and statements that have to be true."""
+"""Shared by the examples: a table with a column for each side, and statements about it."""
 
 import unicodedata
 
 
 def _width(text: str) -> int:
-    """How many columns of a terminal a text takes."""
+    """Return the number of terminal columns that a text takes."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 class BothSides:
-    """A table with a column for each side, and under it what it shows.
+    """A table with a column for each side, and statements that it supports.
 
     Args:
-        title: what the example shows, in a sentence.
+        title: one sentence about the example.
         sides: the names of the columns.
     """
 
@@ -22,15 +22,15 @@ class BothSides:
         self._statements: list[tuple[str, bool]] = []
 
     def row(self, name: str, host: object, container: object) -> None:
-        """Add what each side sees of one thing."""
+        """Add a row: the name of a thing, and how each side sees it."""
         self._rows.append((name, str(host), str(container)))
 
     def shows(self, statement: str, held: bool) -> None:
-        """Add a statement, and whether what was seen bears it out."""
+        """Add a statement, and whether it is true."""
         self._statements.append((statement, held))
 
     def print(self) -> int:
-        """Print all of it. Return the exit status: 0 if every statement is true."""
+        """Print the table and the statements. Return 0 if every statement is true, else 1."""
         print(f"{self._title}\n")
         widths = [max(_width(row[column]) for row in self._rows) for column in range(3)]
         for number, row in enumerate(self._rows):

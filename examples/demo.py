@@ -19,7 +19,7 @@ import minidocker
 
 HOSTNAME = "mycontainer"
 
-# What a process sees of itself and its machine: one `name: value` a line.
+# Print what a process sees of itself and its machine, one `name: value` a line.
 LOOK = r"""
 echo "host name: $(uname -n)"
 echo "own PID: $$"
@@ -34,18 +34,18 @@ for kind in uts pid net mnt ipc user cgroup; do
 done
 """
 
-# Tell, and then live on until the standard input ends, so that the host can look from outside.
+# Print the same, then wait for the end of standard input, so that the host can inspect the process.
 LOOK_AND_STAY = LOOK + "echo end; read -r _"
 
 
 def seen(lines: list[str]) -> dict[str, str]:
-    """The answers of LOOK, by name."""
+    """Return the values that LOOK printed, by name."""
     pairs = (line.rstrip("\n").partition(": ") for line in lines)
     return {name: value for name, separator, value in pairs if separator}
 
 
 def table(title: str, host: Mapping[str, str], container: Mapping[str, str]) -> None:
-    """Print what each side sees, beside each other."""
+    """Print the values of both sides next to each other."""
     rows = [(name, host[name], container[name]) for name in host]
     cells = [(title, "host", "container"), *rows]
     widths = [max(len(row[column]) for row in cells) for column in range(3)]
@@ -61,7 +61,7 @@ def table(title: str, host: Mapping[str, str], container: Mapping[str, str]) -> 
 
 
 def from_outside(pid: int) -> dict[str, str]:
-    """What the host's /proc tells of a process, by its host PID."""
+    """Return what the host's /proc says about a process, by its host PID."""
     rows = dict(row.split(":\t", 1) for row in Path(f"/proc/{pid}/status").read_text().splitlines())
     host_pid, *inner = rows["NSpid"].split()
     return {
@@ -73,12 +73,12 @@ def from_outside(pid: int) -> dict[str, str]:
 
 
 def milliseconds(start: float) -> float:
-    """The time since `start`."""
+    """Return the time since `start`."""
     return (time.perf_counter() - start) * 1000
 
 
 def median_time(run: Callable[..., object], **options: object) -> float:
-    """The median of 50 runs of a command that does nothing, in milliseconds."""
+    """Return the median time of 50 runs of a command that does nothing, in milliseconds."""
     command = [shutil.which("true") or "/bin/true"]
     times = []
     for _ in range(50):
@@ -89,7 +89,7 @@ def median_time(run: Callable[..., object], **options: object) -> float:
 
 
 def main() -> int:
-    """Show it; the exit status is 0 if every side saw what it should."""
+    """Run the demonstration, and return 0 if every check holds."""
     print(f"Linux {platform.release()}, Python {platform.python_version()}, user {os.geteuid()}\n")
 
     print(f'minidocker.run(["uname", "-n"], hostname="{HOSTNAME}")')
@@ -116,7 +116,7 @@ def main() -> int:
         process.stdin.close()
 
     table("the same script", host, container)
-    print("\nThe container's process, looked at from the host:")
+    print("\nThe container's process, seen from the host:")
     for name, value in outside.items():
         print(f"  {name.ljust(22)}{value}")
 
@@ -128,12 +128,12 @@ def main() -> int:
 
     checks = {
         "the command saw its own host name": done.stdout == f"{HOSTNAME}\n",
-        "the host's name is what it was": platform.node() == name_before != HOSTNAME,
-        "the command was PID 1 inside and another outside": (
+        "the host's name is unchanged": platform.node() == name_before != HOSTNAME,
+        "the command was PID 1 inside and had another PID outside": (
             container["own PID"] == "1" == outside["PID in the container"]
             and outside["PID on the host"] == str(process.pid) != "1"
         ),
-        "it saw no process but its own": int(container["processes"]) < int(host["processes"]),
+        "it saw its own processes only": int(container["processes"]) < int(host["processes"]),
         "its only network interface was loopback": container["network"] == "lo",
         "it was root inside, and the caller outside": (
             container["user"].startswith("0 ") and outside["user on the host"] == str(os.geteuid())
@@ -141,7 +141,8 @@ def main() -> int:
         "all seven namespaces were its own": all(
             container[name] != host[name] for name in host if name.startswith("namespace ")
         ),
-        "it is gone": process.returncode is not None and not Path(f"/proc/{process.pid}").exists(),
+        "its process is gone": process.returncode is not None
+        and not Path(f"/proc/{process.pid}").exists(),
     }
     print()
     for what, held in checks.items():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Joining namespaces (exercise): a second command in a container that runs, as `docker exec`.
+"""Joining namespaces (exercise): a second command in a running container, like `docker exec`.
 
 joining.py                   start a container, enter it, and compare
 joining.py PID COMMAND ...   run a command in the container that process PID is in
@@ -17,7 +17,7 @@ SECOND = "echo $$; uname -n; ls /dev/shm; for pid in /proc/[0-9]*; do echo ${pid
 
 
 def enter(pid: int, command: list[str]) -> int:
-    """What docker exec does: its exit status is the command's."""
+    """Run a command as docker exec does, and return its exit status."""
     with minidocker.attach(pid) as container:
         returncode = container.run(command).returncode
     return 128 - returncode if returncode < 0 else returncode
@@ -37,7 +37,7 @@ def compare() -> int:
     ) as first:
         first_pid = int(first.stdout.readline())
 
-        # Whoever may trace the process can enter: attach() takes any pid of any container.
+        # attach() takes the pid of any process that the caller may trace.
         with minidocker.attach(first.pid) as container:
             done = container.run(["sh", "-c", SECOND], capture_output=True, text=True, check=True)
             second_pid, hostname, left, *pids = done.stdout.split()
@@ -56,8 +56,8 @@ def compare() -> int:
     sides.shows("the first command is PID 1", first_pid == 1)
     sides.shows("the second one is not, and sees the first", int(second_pid) > 1 and "1" in pids)
     sides.shows("it has the container's hostname", hostname == "db")
-    sides.shows("it finds what the first left in the container", left == "left-by-the-first")
-    sides.shows("they are in the same namespaces, all of them", shared == set(theirs))
+    sides.shows("it finds the directory that the first one made", left == "left-by-the-first")
+    sides.shows("all their namespaces are the same", shared == set(theirs))
     return sides.print()
 
 

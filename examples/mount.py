@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Mount namespace: a file system that is mounted inside cannot be seen from outside."""
+"""Mount namespace: a mount inside is invisible outside."""
 
 import sys
 import tempfile
@@ -23,7 +23,7 @@ def main() -> int:
             def inside(*command: str) -> str:
                 return box.run(command, capture_output=True, text=True, check=True).stdout
 
-            # The container begins with a copy of the host's tree of mounts: the same files.
+            # The container starts with a copy of the host's mounts, so it sees the same files.
             before = inside("ls", directory).split()
             inside("mount", "-t", "tmpfs", "tmpfs", directory)
             inside("touch", f"{directory}/from-the-container")
@@ -42,8 +42,8 @@ def main() -> int:
     sides.row("mount namespace", own, theirs)
 
     sides.shows("at first both see the host's files", before == ["from-the-host"])
-    sides.shows("the mount is seen inside", there and after == ["from-the-container"])
-    sides.shows("and not by the host", not here and outside == ["from-the-host"])
+    sides.shows("the mount is visible inside", there and after == ["from-the-container"])
+    sides.shows("and invisible to the host", not here and outside == ["from-the-host"])
     sides.shows("it is gone with the container", left == ["from-the-host"])
     sides.shows("they are in different mount namespaces", own != theirs)
     return sides.print()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Network namespace (exercise): a stack of its own, with loopback up, so that ping works."""
+"""Network namespace (exercise): a network stack with loopback up, so that ping works."""
 
 import shutil
 import socket
@@ -13,7 +13,7 @@ import minidocker
 
 INTERFACES = ["sh", "-c", "cd /sys/class/net && echo *"]
 
-# Inside there is no process but the command's own, so it serves and asks in one.
+# The container has no other process, so the command is server and client in one.
 ECHO = """
 import socket
 server = socket.create_server(("127.0.0.1", {port}))
@@ -21,7 +21,7 @@ client = socket.create_connection(("127.0.0.1", {port}), timeout=5)
 print(server.getsockname()[1])
 """
 
-# What ping(8) does, for machines without it: one echo request, and its reply.
+# The part of ping(8) that matters, for machines without it: one echo request and its reply.
 PING = """
 import socket
 icmp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
@@ -34,7 +34,7 @@ print("1 packet transmitted, 1 received")
 
 
 def ping() -> list[str]:
-    """A command that sends one echo request to the loopback interface."""
+    """Return a command that sends one echo request to the loopback interface."""
     if shutil.which("ping"):
         return ["ping", "-c", "1", "-W", "5", "127.0.0.1"]
     if shutil.which("busybox"):
@@ -56,7 +56,7 @@ def main() -> int:
         up = bool(int(inside("cat", "/sys/class/net/lo/flags"), 16) & 1)
         sides.row("lo is up", bool(int(Path("/sys/class/net/lo/flags").read_text(), 16) & 1), up)
 
-        # The port is taken on the host; inside it is another port, of another machine so to speak.
+        # The host's port is taken; the container has ports of its own.
         port = server.getsockname()[1]
         served = inside(sys.executable, "-c", ECHO.format(port=port))
         sides.row(f"port {port}", "taken by this script", "free, and now served there")

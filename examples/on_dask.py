@@ -14,12 +14,12 @@ from minidocker import Spec
 
 
 def where(number: int) -> tuple[int, int, str]:
-    """What is done in a container: the number again, the pid there and the host name there."""
+    """Return the number, and the pid and the host name of the container."""
     return number, os.getpid(), os.uname().nodename
 
 
 def die() -> None:
-    """Be killed, as the kernel does it for want of memory."""
+    """Get killed, as by the kernel when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -34,13 +34,13 @@ def main() -> int:
         n_workers=1,
         threads_per_worker=2,
         dashboard_address=None,
-        # A worker would log the failure that is shown below.
+        # A worker would log the failure of the task below.
         silence_logs=logging.CRITICAL,
-        # What a container may take, the scheduler counts: here, one at a time.
+        # The scheduler counts this resource: one container at a time.
         resources={"containers": 1},
     )
     with cluster, Client(cluster) as client:
-        # pure=False: Dask takes equal calls for one, and would run the first of them only.
+        # With pure=True Dask would run equal calls only once.
         tasks = [
             client.submit(
                 minidocker.call, where, number, spec=Spec(hostname=f"task-{number}"),
@@ -65,11 +65,13 @@ def main() -> int:
         "every task had a container of its own",
         found == [(number, 2, f"task-{number}") for number in range(4)],
     )
-    sides.shows("a task that is killed says so", isinstance(killed, minidocker.CallKilled))
-    # Without a container the worker would have been killed, and what it held computed again.
-    sides.shows("its worker is still there", still == worker)
-    sides.shows("a decorated function is submitted as it is", decorated == "decorated")
-    sides.shows("with pure=False equal calls are calls of their own", values[0] != values[1])
+    sides.shows(
+        "the failure of a killed task names the signal", isinstance(killed, minidocker.CallKilled)
+    )
+    # Without a container, the signal would kill the worker, and Dask would repeat its tasks.
+    sides.shows("its worker still runs", still == worker)
+    sides.shows("a decorated function can be submitted", decorated == "decorated")
+    sides.shows("with pure=False equal calls both run", values[0] != values[1])
     return sides.print()
 
 

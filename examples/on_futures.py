@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""concurrent.futures: tasks of threads, and of processes, each in a container of its own."""
+"""concurrent.futures: tasks of threads and of processes, each in a container of its own."""
 
 import os
 import signal
@@ -13,17 +13,17 @@ from minidocker import Spec
 
 
 def where(number: int) -> tuple[int, int, str]:
-    """What is done in a container: the number again, the pid there and the host name there."""
+    """Return the number, and the pid and the host name of the container."""
     return number, os.getpid(), os.uname().nodename
 
 
 def die() -> None:
-    """Be killed, as the kernel does it for want of memory."""
+    """Get killed, as by the kernel when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def show(sides: BothSides, name: str, pool: Executor) -> None:
-    # `call` is a function like any other: the pool calls it, and it calls `where` in a container.
+    # The pool calls `minidocker.call`, which calls `where` in a container.
     tasks = [
         pool.submit(minidocker.call, where, number, spec=Spec(hostname=f"task-{number}"))
         for number in range(4)
@@ -38,9 +38,12 @@ def show(sides: BothSides, name: str, pool: Executor) -> None:
     )
 
     killed = pool.submit(minidocker.call, die).exception()
-    sides.shows(f"{name}: a task that is killed says so", isinstance(killed, minidocker.CallKilled))
-    # Without a container it would have taken the worker with it, and the pool: BrokenProcessPool.
-    sides.shows(f"{name}: its worker is still there", pool.submit(os.getpid).result() == worker)
+    sides.shows(
+        f"{name}: the failure of a killed task names the signal",
+        isinstance(killed, minidocker.CallKilled),
+    )
+    # Without a container, the signal would kill the worker and break the pool: BrokenProcessPool.
+    sides.shows(f"{name}: its worker still runs", pool.submit(os.getpid).result() == worker)
 
 
 def main() -> int:
@@ -49,10 +52,10 @@ def main() -> int:
         show(sides, "threads", pool)
     with ProcessPoolExecutor(1) as pool:
         show(sides, "processes", pool)
-    # Neither is needed for containers alone: this is a pool of them.
+    # A pool of containers needs neither.
     with minidocker.ContainerExecutor(2, hostname="own") as pool:
         hosts = {host for *_, host in pool.map(where, range(4))}
-    sides.shows("ContainerExecutor: every task had a container, too", hosts == {"own"})
+    sides.shows("ContainerExecutor: every task had a container too", hosts == {"own"})
     return sides.print()
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""joblib: tasks of `Parallel`, each in a container of its own, with each of its backends."""
+"""joblib: tasks of `Parallel`, each in a container of its own, with two backends."""
 
 import os
 import signal
@@ -13,17 +13,17 @@ from minidocker import Spec
 
 
 def where(number: int) -> tuple[int, int, str]:
-    """What is done in a container: the number again, the pid there and the host name there."""
+    """Return the number, and the pid and the host name of the container."""
     return number, os.getpid(), os.uname().nodename
 
 
 def die() -> None:
-    """Be killed, as the kernel does it for want of memory."""
+    """Get killed, as by the kernel when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def survive() -> str:
-    """Call what is killed, in a worker: the worker is told, and goes on."""
+    """Call a function that is killed, and return the signal: the worker continues."""
     try:
         minidocker.call(die)
     except minidocker.CallKilled as error:
@@ -44,7 +44,7 @@ def main() -> int:
             found == [(n, 2, f"task-{n}") for n in range(4)],
         )
         sides.shows(
-            f"{backend}: a task that is killed says so to its worker, which goes on",
+            f"{backend}: the worker gets the signal of a killed task, and continues",
             parallel(joblib.delayed(survive)() for _ in range(4)) == ["signal 9"] * 4,
         )
     return sides.print()

@@ -15,12 +15,12 @@ from minidocker import Spec
 
 
 def where(number: int) -> tuple[int, int, str]:
-    """What is done in a container: the number again, the pid there and the host name there."""
+    """Return the number, and the pid and the host name of the container."""
     return number, os.getpid(), os.uname().nodename
 
 
 def die() -> None:
-    """Be killed, as the kernel does it for want of memory."""
+    """Get killed, as by the kernel when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -29,7 +29,7 @@ def name() -> str:
     return os.uname().nodename
 
 
-# Ray takes functions and classes only, so that one of its own calls what is decorated.
+# Ray accepts only functions and classes, so a remote function calls the decorated one.
 @ray.remote
 def decorated_name() -> str:
     return name()
@@ -51,8 +51,7 @@ def main() -> int:
             _temp_dir=directory,
         )
         try:
-            # A task of Ray's calls `call`. num_cpus is what Ray counts: whoever limits the
-            # container (cpus=2, for one) says the same here. A task that failed is not tried again.
+            # A task of Ray calls `call`. Ray counts num_cpus, and repeats no failed task.
             call = ray.remote(num_cpus=1, max_retries=0)(minidocker.call)
             tasks = [
                 call.remote(where, number, spec=Spec(hostname=f"task-{number}"))
@@ -76,9 +75,9 @@ def main() -> int:
         "every task had a container of its own",
         found == [(number, 2, f"task-{number}") for number in range(4)],
     )
-    sides.shows("a task that is killed says so", killed == signal.SIGKILL)
-    # Without a container the worker would have been killed: ray.exceptions.WorkerCrashedError.
-    sides.shows("its worker is still there", still == worker)
+    sides.shows("the failure of a killed task names the signal", killed == signal.SIGKILL)
+    # Without a container, the signal would kill the worker: ray.exceptions.WorkerCrashedError.
+    sides.shows("its worker still runs", still == worker)
     sides.shows("a decorated function is called by a task", decorated == "decorated")
     return sides.print()
 

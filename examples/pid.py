@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""PID namespace: the command is PID 1 inside, and an ordinary process to the host."""
+"""PID namespace: the command is PID 1 inside, and an ordinary process on the host."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from both_sides import BothSides
 
 import minidocker
 
-# Tell, then stay until the standard input ends, so that the host can look meanwhile.
+# Print the ids, then wait for the end of standard input, so that the host can look meanwhile.
 LOOK = """
 echo $$
 set -- /proc/[0-9]*; echo $#
@@ -20,7 +20,7 @@ read -r _
 
 
 def pids_of(pid: int) -> list[int]:
-    """The pids of a process: the host's first, that of its own PID namespace last."""
+    """Return the pids of a process: the host's first, that of its own PID namespace last."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("NSpid:"):
             return [int(word) for word in line.split()[1:]]
@@ -35,7 +35,7 @@ def main() -> int:
         own, seen, sleeper = (int(process.stdout.readline()) for _ in range(3))
         on_the_host = sum(name.isdigit() for name in os.listdir("/proc"))
 
-        # A process of a PID namespace is in all the namespaces above as well, under other numbers.
+        # A process is also in all PID namespaces above its own, under other ids.
         with minidocker.attach(process.pid) as box:
             processes = box.processes()
         for found in processes:
@@ -46,11 +46,11 @@ def main() -> int:
         process.stdin.close()
 
     sides.shows("the command is PID 1 inside", own == 1)
-    sides.shows("the host has another number for it", process.pid != 1)
-    sides.shows("both numbers are in /proc/PID/status", both[0] == process.pid and both[-1] == 1)
+    sides.shows("the host has another pid for it", process.pid != 1)
+    sides.shows("both pids are in /proc/PID/status", both[0] == process.pid and both[-1] == 1)
     sides.shows("inside there is no other process", seen == 1)
     gone = not Path(f"/proc/{sleeper_outside}").exists()
-    sides.shows("when PID 1 ended, the kernel ended its child as well", gone)
+    sides.shows("when PID 1 ended, the kernel killed its child too", gone)
     return sides.print()
 
 

@@ -4,7 +4,7 @@
     runner.py mycontainer sh
     runner.py mycontainer uname -n
 
-The exit status is the command's own, or 128+n where signal n ended it.
+The exit status is the command's own, or 128+n if signal n ended it.
 """
 
 import sys

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A container built by hand: one system call after the other, each made by minidocker.linux.
+"""A container built by hand, one system call of minidocker.linux after the other.
 
-Everything happens in a forked child: unshare(2) changes the process that calls it, and this one
-shall stay as it is. What the child is asked for is what `minidocker.run` would do by itself.
+A forked child makes the calls, because unshare(2) changes the calling process. The child does what
+`minidocker.run` does by itself.
 """
 
 import os
@@ -26,10 +26,10 @@ NEW = (
     | CloneFlags.NEWNET
     | CloneFlags.NEWIPC
 )
-# The directories of the host that the new root borrows, to have a shell and what it needs.
+# The host's directories that the new root needs for a shell.
 BORROWED = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
-# What the shell sees when the container is ready, one answer a line.
+# Print what the shell sees in the finished container, one value a line.
 LOOK = "echo $$; uname -n; id -u; echo /*; set -- /proc/[0-9]*; echo $#"
 
 
@@ -38,8 +38,8 @@ def step(call: str, why: str) -> None:
 
 
 def become_root_inside(uid: int, gid: int) -> None:
-    """Map root inside to the caller outside: what a process may do for itself."""
-    step('write "deny" to /proc/self/setgroups', "who may not drop groups may not change them")
+    """Map root inside to the caller outside, as a process may for itself."""
+    step('write "deny" to /proc/self/setgroups', "an unprivileged map of groups requires this")
     Path("/proc/self/setgroups").write_text("deny")
     step(f'write "0 {uid} 1" to /proc/self/uid_map', "root inside is the caller outside")
     Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
@@ -49,7 +49,7 @@ def become_root_inside(uid: int, gid: int) -> None:
 
 def assemble_root(root: Path) -> None:
     """Mount a root of its own at `root`: an empty file system with the host's programs in it."""
-    step('mount(None, "/", None, REC | PRIVATE)', "from here on no mount is seen by the host")
+    step('mount(None, "/", None, REC | PRIVATE)', "mounts from here on are invisible to the host")
     linux.mount(None, "/", None, MountFlags.REC | MountFlags.PRIVATE)
     step('mount("tmpfs", root, "tmpfs")', "the new root: empty, in memory")
     linux.mount("tmpfs", root, "tmpfs", data="mode=755")
@@ -67,19 +67,19 @@ def assemble_root(root: Path) -> None:
 
 
 def enter_root(root: Path) -> None:
-    """Make `root` the root, and leave nothing of the old one."""
+    """Make `root` the root, and detach the old one."""
     step("chdir(root)", "")
     linux.chdir(root)
-    step('pivot_root(".", ".")', "the new root in place of the old one, which lies on top")
+    step('pivot_root(".", ".")', "swap the roots; the old one lies on top")
     linux.pivot_root(".", ".")
-    step('umount2(".", DETACH)', "and is taken away")
+    step('umount2(".", DETACH)', "detach the old root")
     linux.umount2(".", UmountFlags.DETACH)
     step('chdir("/")', "")
     linux.chdir("/")
 
 
 def first_process(root: Path, output: int) -> None:
-    """PID 1: what the child's child does. It never returns."""
+    """Build the root and execute the command, as PID 1. Never returns."""
     step("getpid() = " + str(linux.getpid()), "the first process of the new PID namespace")
     assemble_root(root)
     enter_root(root)
@@ -89,37 +89,37 @@ def first_process(root: Path, output: int) -> None:
 
 
 def build(root: Path, uid: int, gid: int, output: int) -> int:
-    """The forked child: make the namespaces, start PID 1, wait for it. The exit status."""
+    """Make the namespaces, start PID 1, wait for it, and return the exit status."""
     step("unshare(NEWUSER | NEWPID | NEWNS | ...)", "new namespaces for this process")
     linux.unshare(NEW)
     become_root_inside(uid, gid)
     step(f'sethostname("{HOSTNAME}")', "in the new UTS namespace")
     linux.sethostname(HOSTNAME)
-    # A new PID namespace is for the children: the process that asked for it stays where it was.
+    # A new PID namespace is for the children; the calling process stays in the old one.
     step("fork()", "")
     pid = linux.fork()
     if pid == 0:
         in_child(first_process, root, output)
     returncode = linux.waitpid(pid).returncode
-    step(f"waitpid({pid}) → {returncode}", "another number than 1: the pid out here")
+    step(f"waitpid({pid}) → {returncode}", "not 1: the pid out here")
     return 1 if returncode else 0
 
 
 def in_child(function, *arguments) -> None:
-    """Call a function in a process that was forked, and end the process with it."""
+    """Call a function in a forked child, and exit with its result."""
     status = 1
     try:
         status = function(*arguments) or 0
     except OSError as error:
         print(f"step_by_step.py: {error} {' '.join(error.__notes__)}", file=sys.stderr)
     finally:
-        # Nothing of the parent's program may go on in the child.
+        # The parent's own code must not continue in the child.
         sys.stdout.flush()
         os._exit(status)
 
 
 def main() -> int:
-    sides = BothSides("\nWhat came of it:")
+    sides = BothSides("\nThe result:")
     before, name = minidocker.namespaces(), os.uname().nodename
     root = Path(tempfile.mkdtemp(prefix="root-"))
     reader, writer = os.pipe()
@@ -147,11 +147,13 @@ def main() -> int:
 
     sides.shows("the command was PID 1, and alone", pid == "1" == processes)
     sides.shows("with a hostname of its own", hostname == HOSTNAME != os.uname().nodename)
-    sides.shows("as root of the inside", uid == "0")
+    sides.shows("as root inside", uid == "0")
     sides.shows("in a root of its own", "/proc" in files.split() and "/home" not in files.split())
-    sides.shows("the host's name is what it was", os.uname().nodename == name)
+    sides.shows("the host's name is unchanged", os.uname().nodename == name)
     sides.shows("the host sees none of the mounts", not seen)
-    sides.shows("this process is where it was", minidocker.namespaces() == before)
+    sides.shows(
+        "this process is in the same namespaces as before", minidocker.namespaces() == before
+    )
     return sides.print()
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Untrusted code: what it may do as a plain command, and what with profile="untrusted"."""
+"""Untrusted code: its rights as a plain command, and with profile="untrusted"."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from both_sides import BothSides
 
 import minidocker
 
-# Each line is tried in a shell; what it answers is its exit status. None of them does harm.
+# A shell runs each line; status 0 means that it is possible. None of them does harm.
 ATTEMPTS = {
     "compute": "test $((6 * 7)) = 42",
     "write to a file of its own in /tmp": "f=/tmp/of-its-own.$$ && echo x > $f && rm $f",
@@ -39,12 +39,16 @@ def main() -> int:
             outside[what] = subprocess.run(words, check=False, **quiet).returncode == 0
             sides.row(what, *("yes" if able else "no" for able in (outside[what], inside[what])))
             if what.startswith("change"):
-                sides.shows("the file is as it was before the plain command", unchanged)
+                sides.shows('the file is unchanged under profile="untrusted"', unchanged)
 
     allowed = list(ATTEMPTS)[:2]
-    sides.shows("what it needs, it may", all(inside[what] for what in allowed))
-    sides.shows("nothing else", not any(inside[what] for what in ATTEMPTS if what not in allowed))
-    sides.shows("a plain command reads and changes files", outside["change a file of the caller's"])
+    sides.shows("it can compute and use its own files", all(inside[what] for what in allowed))
+    sides.shows(
+        "it can do nothing else", not any(inside[what] for what in ATTEMPTS if what not in allowed)
+    )
+    sides.shows(
+        "a plain command changes files of the caller", outside["change a file of the caller's"]
+    )
     return sides.print()
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""User namespace (exercise): root inside is an ordinary user outside; no privilege is needed."""
+"""User namespace (exercise): root inside is an ordinary user outside, and needs no privilege."""
 
 import os
 import sys
@@ -14,11 +14,11 @@ ID = "echo $(id -u) $(id -g)"
 
 
 def rows(text: str) -> list[tuple[int, ...]]:
-    """The rows of an id map: first id inside, first id outside, how many."""
+    """Return the rows of an id map: first id inside, first id outside, count."""
     return [tuple(int(word) for word in line.split()) for line in text.splitlines()]
 
 
-def spoken(id_map: list[tuple[int, ...]]) -> str:
+def described(id_map: list[tuple[int, ...]]) -> str:
     return ", ".join(
         f"{inside} → {outside}" if count == 1 else f"{count} ids: {inside} → {outside}"
         for inside, outside, count in id_map
@@ -28,7 +28,7 @@ def spoken(id_map: list[tuple[int, ...]]) -> str:
 def main() -> int:
     sides = BothSides(__doc__)
     caller = os.geteuid()
-    # Somebody else inside: 1000 is the caller, and the caller has no other id there.
+    # Another user inside: 1000 is the caller, who has no other id there.
     one_row = {"uid_map": [(1000, caller, 1)], "gid_map": [(1000, os.getegid(), 1)], "user": 1000}
 
     with tempfile.TemporaryDirectory(prefix="minidocker-") as directory:
@@ -43,7 +43,7 @@ def main() -> int:
         root = inside(ID)
         sides.row("id", f"{caller} {os.getegid()}", root)
         default = rows(inside("cat /proc/self/uid_map"))
-        sides.row("uid_map", "", spoken(default))
+        sides.row("uid_map", "", described(default))
 
         inside(f"touch {made}")
         owner_inside = inside(f"stat -c %u {made}")
@@ -52,9 +52,9 @@ def main() -> int:
         someone = inside(ID, **one_row)
         sides.row("id, with a map of one row", f"{caller} {os.getegid()}", someone)
         mapped = rows(inside("cat /proc/self/uid_map", **one_row))
-        sides.row("uid_map", "", spoken(mapped))
+        sides.row("uid_map", "", described(mapped))
 
-        # Every capability inside, over the container's own things: a device is not one.
+        # Root has every capability over the container's own resources; a device is not one of them.
         capabilities = int(inside("sed -n 's/^CapEff:\t//p' /proc/self/status"), 16)
         mine = int(effective(Path("/proc/self/status").read_text()), 16)
         sides.row("capabilities", f"{mine.bit_count()}", f"{capabilities.bit_count()}")
@@ -64,11 +64,11 @@ def main() -> int:
 
     sides.shows("the command is root inside", root == "0 0")
     sides.shows("and the caller outside", default[0][:2] == (0, caller) or caller == 0)
-    sides.shows("what it makes belongs to the caller", owner_inside == "0")
-    sides.shows("with a map given by hand it is somebody else", someone == "1000 1000")
+    sides.shows("its files belong to the caller", owner_inside == "0")
+    sides.shows("with an explicit map it is another user", someone == "1000 1000")
     sides.shows("the kernel has that map", mapped == [(1000, caller, 1)])
     sides.shows("it has capabilities inside", capabilities.bit_count() > 30)
-    sides.shows("which do not reach the host", refused)
+    sides.shows("which do not apply to the host", refused)
     return sides.print()
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""UTS namespace: a container has a host name of its own, which the host does not see."""
+"""UTS namespace: a container has a host name of its own, invisible to the host."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def main() -> int:
         outside = output(subprocess.run(ASK, capture_output=True, text=True, check=True))
         sides.row("uname -n", outside, inside)
 
-        # Root inside may rename the container as often as it likes.
+        # Root inside may rename the container at any time.
         rename = "import socket; socket.sethostname('renamed')"
         box.run([sys.executable, "-c", rename], check=True)
         renamed = output(box.run(ASK, capture_output=True, text=True, check=True))
@@ -35,9 +35,9 @@ def main() -> int:
         own, theirs = minidocker.namespaces(), box.namespaces()
         sides.row("UTS namespace", own["uts"], theirs["uts"])
 
-    sides.shows("the container has the name that it was given", inside == HOSTNAME)
-    sides.shows("the host does not see it", outside == before != HOSTNAME)
-    sides.shows("a rename inside is seen inside only", renamed == "renamed")
+    sides.shows("the container has the given name", inside == HOSTNAME)
+    sides.shows("the host has another name", outside == before != HOSTNAME)
+    sides.shows("a rename inside is visible only inside", renamed == "renamed")
     sides.shows("the host still has its name", os.uname().nodename == before)
     sides.shows("they are in different UTS namespaces", own["uts"] != theirs["uts"])
     return sides.print()
