@@ -1,7 +1,6 @@
-# `make test` is every check that needs only this machine. `make ci` adds those that need more, and is what CI
-# runs. `make demo` is the main job, on this machine, now. All set up what they need: a virtual environment
-# in .venv with the package built for release and installed as a user would have it. Nothing is done twice:
-# stamps in .venv say what is up to date.
+# `make test` runs every check that needs only this machine. `make ci` adds the documentation and a browser; CI runs it.
+# `make demo` runs a command in a container. Each sets up what it needs: a virtual environment in .venv with the package,
+# built for release and installed from a wheel. Stamps in .venv record what is up to date.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -11,13 +10,13 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 PYTHON ?= python3
-# The user that the tests run as a second time when root runs them. Made if it does not exist.
+# The user for the second run of the tests when root runs them. make adds a missing one.
 TEST_USER ?= minidocker-test
-# Processes that pytest spreads the tests over.
+# The number of pytest's processes.
 JOBS ?= 2
-# How many filters and roots `make fuzz` makes up.
+# The number of filters and roots that `make fuzz` generates.
 FUZZ_CASES ?= 20000
-# More arguments for pytest: make test-root PYTEST_ARGS='-k hostname -x'
+# Further arguments for pytest: make test-root PYTEST_ARGS='-k hostname -x'
 PYTEST_ARGS ?=
 
 VENV := .venv
@@ -60,7 +59,7 @@ $(NOTEBOOK_TOOLS): requirements-notebook.txt scripts/system-packages.sh $(TOOLS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-notebook.txt
 	touch $@
 
-# A real wheel, not an editable install: what is tested is what a user gets.
+# A real wheel, not an editable install, so that the tests use what a user gets.
 $(PACKAGE): $(SOURCES) $(TOOLS)
 	@echo '==> building and installing the package'
 	rm -rf build/wheels
@@ -89,7 +88,7 @@ wheel: $(TOOLS) ## Build the source distribution, and from it the wheel for this
 # --- use ---------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: $(PACKAGE) ## Run a command in a container of its own, seen from both sides
+demo: $(PACKAGE) ## Run a command in a container, and show it from both sides
 	@$(BIN)/python examples/demo.py
 
 .PHONY: bench
@@ -127,12 +126,12 @@ lint-python: $(PACKAGE)
 test-rust: | $(VENV)/bin/python ## The tests of the Rust crates
 	cargo test --quiet --locked --workspace
 
-# What reads what others have made (filters, roots) has properties that hold for any of it.
+# Parsers of filters and readers of roots have properties that hold for any input.
 .PHONY: fuzz
-fuzz: ## Look for a filter or a root that breaks what holds for any: FUZZ_CASES=1000000
+fuzz: ## Try generated filters and roots: FUZZ_CASES=1000000
 	PROPTEST_CASES=$(FUZZ_CASES) cargo test --quiet --locked --release --package minidocker-core --lib properties
 
-# The plain user's part comes last, and is never left out: root makes itself such a user.
+# The plain user's part comes last. Root adds a plain user if there is none.
 .PHONY: test-python
 test-python: $(if $(ROOT),test-root) test-plain ## The Python tests, as root and as a plain user
 
@@ -153,18 +152,18 @@ ifneq ($(ROOT),)
 	scripts/make-plain-user.sh $(TEST_USER)
 	scripts/as-plain-user.sh $(TEST_USER) $(PYTEST) -p no:cacheprovider $(PYTEST_ARGS)
 else
-	@echo '==> pytest as the plain user $(shell id -un) only: the part that needs root is not run'
+	@echo '==> pytest as the plain user $(shell id -un) only: the part for root does not run'
 	$(PYTEST) $(PYTEST_ARGS)
 endif
 
-# The API reference is built from the docstrings of the package in .venv, and the notebooks are run.
+# The API reference comes from the docstrings of the package in .venv. The build runs the notebooks.
 .PHONY: docs
 docs: $(PACKAGE) $(DOCS_TOOLS) $(SYSTEM) ## Build the documentation into build/docs/html; a warning is an error
 	@echo '==> building the documentation'
 	rm -rf build/docs docs/notebooks
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --doctree-dir build/docs/doctrees docs build/docs/html
 
-# A server and a browser: the pictures in build/screenshots want to be looked at.
+# It needs a server and a browser. A person has to look at the pictures in build/screenshots.
 .PHONY: notebook-screenshot
 notebook-screenshot: $(PACKAGE) $(NOTEBOOK_TOOLS) $(SYSTEM) ## Run a notebook in JupyterLab in Chromium, and take pictures of it
 	@echo '==> running a notebook in a browser'
@@ -172,7 +171,7 @@ notebook-screenshot: $(PACKAGE) $(NOTEBOOK_TOOLS) $(SYSTEM) ## Run a notebook in
 
 # pytest comes last: its summary ends the output.
 .PHONY: ci
-ci: docs notebook-screenshot test ## Everything that CI checks
+ci: docs notebook-screenshot test ## All of these checks, as CI runs them
 
 .PHONY: format
 format: $(TOOLS) ## Rewrite the sources in the project's format
@@ -181,6 +180,6 @@ format: $(TOOLS) ## Rewrite the sources in the project's format
 	$(BIN)/ruff check --quiet --fix .
 
 .PHONY: clean
-clean: ## Remove everything that make has made
+clean: ## Remove all that make has made
 	rm -rf $(VENV) build target dist docs/notebooks .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

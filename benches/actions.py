@@ -1,4 +1,4 @@
-"""What the measuring process can do, by name: set up once, then timed call by call."""
+"""The actions of the measuring process, by name: each is set up once, then timed call by call."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Action = Callable[[], object]
 
 
 class Unavailable(Exception):
-    """The action cannot be done on this machine; the message says why, in a few words."""
+    """This machine cannot do the action; the message says why."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What an action may use."""
+    """The resources of an action."""
 
     noop: str
     """Path of the static program that does nothing."""
@@ -61,7 +61,7 @@ def _subprocess_fork(setup: Setup) -> Action:
     arguments = [setup.noop]
 
     def act() -> None:
-        # The standard library's documented switch, which typeshed takes for a constant.
+        # The standard library documents this switch; typeshed declares it as a constant.
         subprocess._USE_VFORK = False  # type: ignore[misc]
         try:
             subprocess.run(arguments, check=True)
@@ -88,7 +88,7 @@ def _minidocker(setup: Setup) -> Action:
 
 
 def _rootfs(setup: Setup) -> Path:
-    """A root file system of one program."""
+    """Make a root file system of one program."""
     root = setup.scratch / "root"
     for name in ("dev", "etc", "proc", "sys", "tmp", "usr", "var"):
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def _rootfs(setup: Setup) -> Path:
 
 
 def _with_profile(profile: str) -> Callable[[Setup], Action]:
-    """A command in a root of its own, with a profile."""
+    """Return the set-up of a command in a root of its own, with a profile."""
 
     def prepare(setup: Setup) -> Action:
         minidocker = _package()
@@ -124,11 +124,11 @@ for _name in PROFILES:
 
 
 def _with_profile_on_the_host(profile: str) -> Callable[[Setup], Action]:
-    """A command on the host's own files, with a profile."""
+    """Return the set-up of a command on the host's own files, with a profile."""
 
     def prepare(setup: Setup) -> Action:
         minidocker = _package()
-        # The program of the other tables lies in /tmp, of which "untrusted" shows nothing.
+        # The other tables have their program in /tmp, which "untrusted" hides.
         mount = minidocker.Mount("/mnt/noop", setup.noop, read_only=True)
         spec = minidocker.Spec(hostname="bench", mounts=[mount], profile=profile)
         return lambda: minidocker.run(["/mnt/noop"], spec=spec, check=True)
@@ -147,7 +147,7 @@ FILES: dict[str, Callable[[Any], dict[str, object]]] = {
     "read_only=True": lambda _: {"read_only": True},
     "overlay=True": lambda _: {"overlay": True},
 }
-"""Options for files as a table shows them, and what they are."""
+"""Options for files: their text in a table, and their keywords."""
 
 
 def _with_option(name: str) -> Callable[[Setup], Action]:

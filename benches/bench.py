@@ -1,13 +1,13 @@
 """The benchmark of minidocker: `python benches/bench.py`, or `make bench`.
 
-All cases run in one go, interleaved round by round in random order, so that a busy moment of the
-machine meets all of them. The tables go to standard output and, unless `--only`, `--quick` or
-`--no-docs` is given, into docs/benchmarks.md (root and plain users have a section each) and
-docs/benchmarks.svg. Needs cargo (or `--floor`) and a C compiler; tools that are not installed are
-listed as such.
+All cases run together, interleaved round by round in random order, so that a busy moment of the
+machine affects all of them. The tables go to standard output and, without `--only`, `--quick` and
+`--no-docs`, into docs/benchmarks.md (root and plain users have a section each) and
+docs/benchmarks.svg. The benchmark needs cargo (or `--floor`) and a C compiler. The tables mark
+tools that are not installed.
 
-A plain user must be able to reach the interpreter and the built floor. Where such a user cannot
-write the checkout: measure with `--json FILE --no-docs`, and render with `--from FILE`.
+A plain user must be able to reach the interpreter and the built floor. If this user cannot write to
+the checkout, measure with `--json FILE --no-docs`, and render with `--from FILE`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ __attribute__((naked, noreturn)) void _start(void) {
 #elif defined(__aarch64__)
     __asm__("mov x0, #0; mov x8, #94; svc #0");
 #else
-#error "exit_group of this architecture is not written down here"
+#error "add exit_group for this architecture here"
 #endif
 }
 """
@@ -131,7 +131,7 @@ def _version(command: str) -> str | None:
 
 
 def machine() -> str:
-    """Describe the machine, without anything that tells whose it is."""
+    """Describe the machine without identifying its owner."""
     kernel = re.match(r"[\d.]+\d", platform.release())
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / cases.GIB
     setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -157,7 +157,7 @@ def _markers(who: str) -> tuple[str, str]:
 
 
 def write_document(text: str, who: str) -> None:
-    """Put `text` between the markers of `who`, keeping what is around them."""
+    """Put `text` between the markers of `who`, and keep the rest of the document."""
     begin, end = _markers(who)
     section = f"{begin}\n{text}\n{end}"
     empty = TEMPLATE.format(begin=begin, end=end)
@@ -227,12 +227,12 @@ def _arguments() -> argparse.Namespace:
     add = parser.add_argument
     ids = [group.id for group in GROUPS]
     add("--only", metavar="GROUP", action="append", choices=ids, help=f"one of {', '.join(ids)}")
-    add("--rounds", type=int, help="how often each case is visited (default: 60, quick: 6)")
-    add("--quick", action="store_true", help="few rounds, and the documents stay as they are")
+    add("--rounds", type=int, help="visits of each case (default: 60, quick: 6)")
+    add("--quick", action="store_true", help="few rounds; leave docs/ as it is")
     add("--json", metavar="FILE", type=Path, help="also write every sample to FILE")
-    add("--from", dest="source", metavar="FILE", type=Path, help="measure nothing, read FILE")
+    add("--from", dest="source", metavar="FILE", type=Path, help="render FILE instead of measuring")
     add("--no-docs", action="store_true", help="leave docs/ as it is")
-    add("--floor", metavar="PATH", type=Path, help="a floor that is built already")
+    add("--floor", metavar="PATH", type=Path, help="the built floor")
     add("--check", action="store_true", help="exit with status 1 unless every target holds")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""What is measured: groups (each one table) and the cases in them.
+"""The groups (each one table) and their cases.
 
 To add a case, write an action in `actions.py` or `python_actions.py` (or give the floor's
 arguments) and add a `Case` here. To add a table, add a `Group`.
@@ -49,15 +49,15 @@ class Variant:
     """Bytes that the measuring process has touched beyond the interpreter."""
     threads: int = 1
     action: str = ""
-    """What the names of the cases' actions have at their end."""
+    """A suffix to the name of each case's action."""
     apart: bool = False
-    """Whether a pause, and a call of another case, comes before every call, as in programs that do
-    other things too; otherwise calls of one case follow each other."""
+    """Whether a pause and a call of another case precede every call, as in a program that does
+    other things too. Otherwise calls of one case follow each other."""
 
 
 BACK_TO_BACK = Variant("back to back")
 APART = Variant("20 ms apart", apart=True)
-# An interpreter that has imported what the worker needs has some 20 MB by itself.
+# The interpreter with the worker's imports has some 20 MB by itself.
 CALLER_SMALL = Variant("60 MB resident", resident=40 * MIB)
 CALLER_LARGE = Variant("1 GB resident", resident=1000 * MIB)
 ONE_PROCESS = Variant("1 process")
@@ -76,16 +76,16 @@ class Group:
     measure: Literal["latency", "throughput"] = "latency"
     variants: tuple[Variant, ...] = (Variant("median"),)
     baselines: tuple[str, ...] = ()
-    """Names of the cases to which every median of the group is also given as a ratio."""
+    """Names of the cases to which the table also compares every median, as a ratio."""
     sums: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
-    """Rows that are not measured: the medians of some cases, less those of others."""
+    """Calculated rows: the medians of some cases minus those of others."""
     rounds: int | None = None
-    """For calls that take seconds: how many are timed, one in each round."""
+    """For calls that take seconds: the number of timed calls, one in each round."""
     tails: bool = False
-    """Whether each of several variants' 95th percentile is shown, not how the last one compares
-    with the first. That of a single variant always is."""
+    """Whether the table shows the 95th percentile of each of several variants, instead of the ratio
+    of the last variant to the first. It always shows that of a single variant."""
     whole: str = ""
-    """Name of the case from which every median of the group is also subtracted."""
+    """Name of the case from which the table subtracts every median."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Case:
     action: str = ""
     """Name of an action in `actions.py`."""
     note: str = ""
-    """What the row is, below the table; a tool's command line is added by itself."""
+    """A line about the row, below the table; the report adds a tool's command line."""
 
 
 GROUPS = (
@@ -154,8 +154,8 @@ GROUPS = (
     Group(
         "function",
         "One function, in a copy of the caller",
-        "A function that does nothing, called by `minidocker.call`, and its value brought back."
-        " A fork copies the page tables of the caller, whatever comes with it.",
+        "`minidocker.call` calls a function that does nothing, and returns its value."
+        " Every fork copies the page tables of the caller.",
         variants=(CALLER_SMALL, CALLER_LARGE),
         baselines=(FORK_AND_NAMESPACES,),
         sums={FORK_AND_NAMESPACES: ((FORK, FLOOR), (BARE,))},
@@ -163,14 +163,14 @@ GROUPS = (
     Group(
         "clean",
         "One function, in a clean interpreter",
-        'A function that does nothing, called by `isolated(method="spawn")`, where the template'
-        " process runs already.",
+        '`isolated(method="spawn")` calls a function that does nothing, from a template process'
+        " that already runs.",
         baselines=(PYTHON, PYTHON_NUMPY),
     ),
     Group(
         "tests",
         "1,000 tests",
-        "One run of pytest over tests that do nothing, its start included.",
+        "One run of pytest over tests that do nothing, startup included.",
         baselines=(TESTS, FORKED),
         rounds=3,
     ),
@@ -184,9 +184,9 @@ GROUPS = (
     Group(
         "steps",
         "What the steps cost",
-        "The floor without one step, and without what needs that step. What it saves is what the"
-        " step costs, its undoing at exit included."
-        " On a machine that others use, differences below 0.03 ms mean little.",
+        "The floor without one step and those that need it. The saving is the cost of the step,"
+        " including the clean-up at exit."
+        " On a shared machine, differences below 0.03 ms mean little.",
         whole="everything",
     ),
 )
@@ -208,7 +208,7 @@ _STEPS = {
     "no namespace but user": f"pid,net,mount,uts,ipc,cgroup,hostname,loopback,{_MOUNTS}",
     "not watched for the caller's death": "watchdog",
 }
-"""What the floor leaves out."""
+"""The steps that the floor leaves out, by the name of the row."""
 
 CASES = (
     Case("command", BARE, floor=("--bare",), note="clone, exec and wait alone; Rust, no Python"),
@@ -259,17 +259,22 @@ CASES = (
         "function", FORK, action="fork", note="no namespaces; the value comes back through a pipe"
     ),
     Case("function", BARE, floor=("--bare",)),
-    Case("function", FLOOR, floor=(), note="what it takes longer without is the namespaces"),
+    Case(
+        "function",
+        FLOOR,
+        floor=(),
+        note="the difference to the row above is the cost of the namespaces",
+    ),
     Case("function", CALL, action="call", note='`call(nothing, spec=Spec(hostname="bench"))`'),
     Case("clean", PYTHON, action="python", note="no namespaces"),
     Case("clean", PYTHON_NUMPY, action="python-numpy", note="no namespaces"),
-    Case("clean", SPAWN, action="spawn", note="20 ms after the one before, which are not counted"),
-    Case("clean", SPAWN_NUMPY, action="spawn-numpy", note='likewise, with `preload=["numpy"]`'),
+    Case("clean", SPAWN, action="spawn", note="20 ms, not counted, after the previous call"),
+    Case("clean", SPAWN_NUMPY, action="spawn-numpy", note='the same with `preload=["numpy"]`'),
     Case(
         "clean",
         SPAWN_AGAIN,
         action="spawn-again",
-        note="at once: the next container is not ready yet, and has to be waited for",
+        note="at once: no ready container exists yet",
     ),
     Case("tests", TESTS, action="pytest"),
     Case("tests", FORKED, action="pytest-forked", note="pytest-forked: a fork, no namespaces"),

@@ -1,4 +1,4 @@
-"""Runs the cases, interleaved: every round visits all of them, in an order of its own."""
+"""Measure the cases, interleaved: every round visits all of them, in random order."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 PAUSE = 0.01
-"""Seconds between batches: the kernel takes namespaces apart after their last process has gone."""
+"""Seconds between batches, in which the kernel destroys the namespaces of the last one."""
 APART = 0.02
-"""Seconds before a call that is measured apart from the others."""
+"""Seconds before a call that is measured by itself."""
 BATCH = 0.05
-"""Seconds that a batch should take at most, unless a single call takes longer."""
+"""The longest time of a batch in seconds, unless a single call takes longer."""
 LARGEST_BATCH = 10
 VISITS = 3
-"""How often a round visits a case whose calls are measured apart."""
+"""Visits in one round of a case whose calls are measured by themselves."""
 
 
 class Engine(Protocol):
-    """A process that does a case."""
+    """A process that performs a case."""
 
     def prepare(self) -> str | None: ...
     def run(self, count: int) -> list[int]: ...
@@ -110,7 +110,7 @@ class PythonEngine:
 
 @dataclass
 class Samples:
-    """What was measured of a case in one of its variants."""
+    """The measurements of a case in one of its variants."""
 
     group: str
     name: str
@@ -124,7 +124,7 @@ class Samples:
         return statistics.median(self.values)
 
     def percentile(self, percent: int) -> float:
-        """The smallest value that so many percent of all do not exceed."""
+        """Return the smallest value that at least `percent` percent of all do not exceed."""
         return sorted(self.values)[math.ceil(len(self.values) * percent / 100) - 1]
 
 
@@ -160,7 +160,7 @@ class _Measured:
 def measure(
     cases: Iterable[Case], rounds: int, floor: Path, noop: Path, say: Callable[[str], None]
 ) -> list[Samples]:
-    """Measure `cases` in so many rounds; `floor` and `noop` are programs."""
+    """Measure `cases` in `rounds` rounds; `floor` and `noop` are programs."""
     groups = {group.id: group for group in GROUPS}
     with ExitStack() as stack:
         peers: dict[tuple[str, ...], Peer] = {}

@@ -1,4 +1,4 @@
-"""Actions about Python functions and tests; registered with those of `actions`."""
+"""Actions about Python functions and tests, in the table of `actions`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _nothing() -> None:
-    """Do nothing: what is called."""
+    """Do nothing."""
 
 
 def _minidocker() -> Any:
@@ -62,16 +62,16 @@ def _call(setup: Setup) -> Action:  # noqa: ARG001 - every action takes it
 def _spawn(modules: tuple[str, ...], setup: Setup) -> Action:  # noqa: ARG001 - every action takes it
     _needs(*modules)
     isolated = _minidocker().isolated
-    # A function that every interpreter has: nothing has to be imported for it.
+    # A built-in function needs no import.
     act: Action = isolated(method="spawn", preload=modules, hostname="bench")(int)
     return act
 
 
 class _Apart:
-    """The same, a while after the one before."""
+    """An action, with a pause before each call."""
 
     pause = 0.02
-    """Seconds, not counted."""
+    """Seconds, not timed."""
 
     def __init__(self, act: Action) -> None:
         self._act = act
@@ -104,7 +104,7 @@ def test_one(number):
     {body}
 """
 _BUSY = "import time; end = time.thread_time() + 0.01\n    while time.thread_time() < end: pass"
-# What is compared has the same plugins: others that happen to be installed are left out.
+# All cases load the same plugins, and no others that happen to be installed.
 _PLUGINS = ("minidocker.pytest_plugin", "pytest_forked", "xdist")
 
 
@@ -122,7 +122,7 @@ def _pytest(count: int, body: str, options: tuple[str, ...], setup: Setup) -> Ac
         done = subprocess.run(
             arguments, cwd=directory, env=environment, stdout=subprocess.PIPE, text=True, check=True
         )
-        # A test that was skipped would be quick.
+        # A skipped test would be fast.
         if f"{count} passed" not in done.stdout:
             raise ValueError(done.stdout.rstrip().rpartition("\n")[2])
 

@@ -1,4 +1,4 @@
-"""Turns samples into the tables of docs/benchmarks.md and its plot."""
+"""Render samples as the tables and the plot of docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def find(samples: Sequence[Samples], group: str, name: str, variant: str) -> Samples | None:
-    """Return what was measured of a case, or None if it was not; sums are made of what was."""
+    """Return the samples of a case, or None; calculate those of a sum."""
     for whose in GROUPS:
         if whose.id == group and name in whose.sums:
             return _sum(samples, whose, name, variant)
@@ -41,7 +41,7 @@ def _sum(samples: Sequence[Samples], group: Group, name: str, variant: str) -> S
 
 
 def ratio(one: Samples | None, other: Samples | None) -> float | None:
-    """Return how many times the median of `other` the median of `one` is."""
+    """Return the ratio of the median of `one` to that of `other`, or None without both."""
     return None if one is None or other is None else one.median / other.median
 
 
@@ -60,7 +60,7 @@ def _shows_tails(group: Group) -> bool:
 
 
 def _row(group: Group, name: str, samples: Sequence[Samples]) -> list[str]:
-    """Cells of one case; a case that cannot be measured says why."""
+    """Return the cells of one case; an unavailable case has its reason."""
     mine = [one for one in samples if one.group == group.id and one.name == name]
     reason = next((one.unavailable for one in mine if one.unavailable), None)
     if reason is not None:
@@ -129,7 +129,7 @@ def table(group: Group, samples: Sequence[Samples]) -> str:
 
 
 def markdown(samples: Sequence[Samples], machine: str) -> str:
-    """Return all tables that have samples, below the description of the machine."""
+    """Return the description of the machine and all tables that have samples."""
     measured = {one.group for one in samples}
     tables = [table(group, samples) for group in GROUPS if group.id in measured]
     return "\n".join([machine, "", *tables])
@@ -155,7 +155,7 @@ LEFT, WIDTH, RIGHT, ROW, TOP = 210, 440, 90, 30, 56
 
 
 def plot(group: Group, samples: Sequence[Samples], ours: str) -> str:
-    """Return an SVG: a bar for each case on a logarithmic scale, ours marked by a star as well."""
+    """Return an SVG with a bar for each case on a logarithmic scale, and a star at `ours`."""
     label = group.variants[0].label
     rows = [one for one in samples if one.group == group.id and one.variant == label and one.values]
     low = 10 ** math.floor(math.log10(min(one.median for one in rows)))

@@ -1,8 +1,8 @@
-"""The process that is measured: it has a given size, and does one action when asked to.
+"""The measured process: it has a given size, and performs actions on request.
 
-Requests and answers are JSON, a line for a line: `["prepare", action]` answers null or why it
-cannot be done; `["run", action, n]` the nanoseconds of each of n calls; `["threads", action, t, n]`
-the nanoseconds that t threads took for n calls each.
+Requests and answers are lines of JSON. `["prepare", action]` answers null, or the reason why the
+action is unavailable. `["run", action, n]` answers the nanoseconds of each of n calls, and
+`["threads", action, t, n]` the nanoseconds that t threads took for n calls each.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--resident", type=int, default=0)
     parser.add_argument("--noop", required=True)
     options = parser.parse_args()
-    # The actions inherit the standard streams, and must not write into the answers.
+    # The actions inherit the standard streams, and must not write to the channel of the answers.
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w", buffering=1)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -78,7 +78,7 @@ def main() -> None:
                     try:
                         setup = Setup(options.noop, Path(scratch))
                         act = ACTIONS[name](setup)
-                        act()  # a tool that does not work here is a row of the report
+                        act()  # the report has a row for a tool that does not work here
                         prepared[name] = act
                     except Unavailable as why:
                         answer = str(why)

@@ -1,12 +1,11 @@
 #!/bin/bash
 # Run a command in this clone as a plain user, as root: scripts/as-plain-user.sh USER COMMAND [ARG ...]
 #
-# The user keeps no capability and no supplementary group of root's, and gets an environment of its own,
-# as after a log-in. The clone and the interpreter behind .venv may lie below a directory that this user cannot
-# pass, such as /root. Then a private mount namespace shows that directory as an empty one, with nothing
-# below it but the clone and the interpreter: the machine's own modes are never touched, and nothing else of
-# that directory is shown. Only the closed directory is mounted over, so /proc and /sys stay fully visible
-# and an unprivileged user namespace can mount fresh ones.
+# The user keeps no capability and no supplementary group of root, and gets an environment as after a log-in.
+# The clone and the interpreter behind .venv may lie below a directory that this user cannot enter, such as /root.
+# In that case a private mount namespace replaces that directory by an empty one that contains only the clone and the
+# interpreter. The script changes no modes on the machine and shows nothing else of the directory. It mounts over the
+# closed directory only, so /proc and /sys stay fully visible and an unprivileged user namespace can mount fresh ones.
 set -eu
 
 if [ "$(id -u)" != 0 ] || [ $# -lt 2 ]; then
@@ -27,13 +26,13 @@ as_user() {
     setpriv --reuid "$uid" --regid "$gid" --init-groups --inh-caps=-all --ambient-caps=-all -- "$@"
 }
 
-# May the user look into the directory, as far as its own mode says?
+# Test whether the mode of a directory lets the user list and enter it.
 can_enter() {
     as_user sh -c 'test -r "$1" && test -x "$1"' sh "$1"
 }
 
-# The directories that the command needs, one a line: the clone, and the interpreter under both the name
-# that .venv knows it by and its real one.
+# Print the directories that the command needs, one a line: the clone, and the interpreter's, both by the path in .venv
+# and by the real path.
 needed() {
     echo "$clone"
     .venv/bin/python - <<'PYTHON'
@@ -47,7 +46,7 @@ for prefix in dict.fromkeys(prefixes):
 PYTHON
 }
 
-# The topmost directory on the way to a path, itself included, that the user cannot pass.
+# Print the topmost directory on the way to a path, the path included, that the user cannot enter.
 closed_ancestor() {
     local path=$1 at= part parts
     IFS=/ read -ra parts <<<"${path#/}"
@@ -60,8 +59,8 @@ closed_ancestor() {
     done
 }
 
-# Keep a path in the stash, to be put back after its closed ancestor has been covered. A directory that is
-# itself closed is kept as its entries, and becomes an open one.
+# Save a path in the stash, to restore it after its closed ancestor is covered. For a closed directory, save its
+# entries; it becomes an open directory.
 keep() {
     local path=$1 slot entry
     if [ -L "$path" ]; then
@@ -130,7 +129,7 @@ if ! as_user test -r pyproject.toml || ! as_user .venv/bin/python -c '' </dev/nu
     exit 1
 fi
 
-# What a log-in gives, and what steers the tests.
+# The variables of a log-in, and those that control the tests.
 environment=("HOME=$home" "USER=$user" "LOGNAME=$user" "SHELL=/bin/bash" "PYTHONDONTWRITEBYTECODE=1"
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 for name in CI TERM COLUMNS LANG LC_ALL PYTEST_ADDOPTS; do

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Check the shape of the sources: layers, import circles, type names, the length of files.
+"""Check the structure of the sources: layers, import circles, type names, the length of files.
 
     scripts/check_structure.py [DIRECTORY]
 
-- A module of core imports only modules that stand below it in LAYERS.
-- Modules import each other in no circle, in core, init and python/minidocker. An import inside a
-  function or under TYPE_CHECKING counts. A name that a module re-exports counts as an import of the
-  module that defines it. A module and its own submodules may import each other.
+- A module of core imports only modules below it in LAYERS.
+- Modules of core, init and python/minidocker do not import each other in a circle. An import inside
+  a function or under TYPE_CHECKING counts. An import of a re-exported name counts as an import of
+  the module that defines it. A module and its own submodules may import each other.
 - A crate defines a type name once.
 - A source file has at most MOST_LINES lines.
 
-Each finding begins with file:line. For Rust the check reads `use` declarations and the paths that
-begin with `crate`, `super` or `self`; it does not expand macros.
+Each finding begins with file:line. For Rust the check reads `use` declarations and paths that begin
+with `crate`, `super` or `self`; it does not expand macros.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# The modules of core from top to bottom; CONTRIBUTING.md says what each is for.
+# The modules of core from top to bottom; CONTRIBUTING.md describes each.
 LAYERS = (
     "command",
     "probe",
@@ -67,7 +67,7 @@ _USE = re.compile(r"\buse\s+([^;]+);")
 _PATH = re.compile(r"\b(?:crate|super|self)(?:\s*::\s*\w+)+")
 _MOD = re.compile(r"\bmod\s+(\w+)\s*([;{])")
 _TYPE = re.compile(r"\b(struct|enum|union|trait|type)\s+([A-Za-z]\w*)")
-# What is between these braces has associated types, which are no names of the crate.
+# Associated types, between these braces, are not names of the crate.
 _IMPL = re.compile(
     r"^[ \t]*(?:pub(?:\([^)]*\))? )?(?:unsafe )?(?:impl|trait)\b[^;{]*\{", re.MULTILINE
 )
@@ -91,7 +91,7 @@ def _steps(path: str) -> Module:
 
 
 def _leaves(tree: str, prefix: Module = ()) -> Iterator[tuple[str, Module]]:
-    """Yield each name that a `use` tree brings in, with its path."""
+    """Yield each name that a `use` tree imports, with its path."""
     head, brace, rest = tree.strip().partition("{")
     if not brace:
         path, _, alias = head.partition(" as ")
@@ -125,7 +125,7 @@ class RustModule:
             self.paths.append((_steps(path[0]), self.where(path.start())))
 
     def where(self, offset: int) -> str:
-        """Return the file and the line of a place in the text."""
+        """Return file:line of an offset in the text."""
         return f"{self.file}:{self.first_line + self.text.count(chr(10), 0, offset)}"
 
 
@@ -164,10 +164,10 @@ def rust_modules(root: Path) -> dict[Module, RustModule]:
 
 
 def rust_imports(modules: dict[Module, RustModule]) -> list[Import]:
-    """Return which module imports which."""
+    """Return the imports between the modules of a crate."""
 
     def defining(at: Module, steps: Module, seen: frozenset[tuple[Module, str]]) -> Module | None:
-        """Return the module that defines what `steps` lead to; None for another crate's."""
+        """Return the module that defines the item at `steps`; None for an item of another crate."""
         if steps[0] == "crate":
             at, steps = (), steps[1:]
         elif steps[0] in {"super", "self"}:
@@ -195,7 +195,7 @@ def rust_imports(modules: dict[Module, RustModule]) -> list[Import]:
 
 
 def unplaced_modules(modules: Iterable[Module], root: Path) -> Iterator[str]:
-    """Yield the modules at the top of core that LAYERS lacks, and its names that are none."""
+    """Yield the top modules of core that LAYERS lacks, and the names in LAYERS without a module."""
     tops = {module[0] for module in modules if module}
     for name in sorted(tops.symmetric_difference(LAYERS)):
         yield f"{root}:1: the module {name} and LAYERS of {Path(__file__).name} do not agree"
@@ -232,12 +232,12 @@ def doubled_types(modules: dict[Module, RustModule]) -> Iterator[str]:
 
 
 def python_imports(package: Path) -> list[Import]:
-    """Return which module of a package imports which."""
+    """Return the imports between the modules of a package."""
     files: dict[Module, Path] = {}
     for file in sorted(package.rglob("*.py")):
         name = (package.name, *file.relative_to(package).with_suffix("").parts)
         files[name[:-1] if name[-1] == "__init__" else name] = file
-    # What each module imports: from where, which name (None: the module itself), in which line.
+    # The imports of each module: from which module, which name (None: the module itself), the line.
     wanted: dict[Module, list[tuple[Module, str | None, int]]] = {name: [] for name in files}
     names: dict[Module, dict[str, tuple[Module, str]]] = {name: {} for name in files}
     for module, file in files.items():
@@ -275,12 +275,12 @@ Graph = dict[Module, dict[Module, Import]]
 
 
 def between_siblings(imports: Iterable[Import]) -> Graph:
-    """Return which modules of one parent import each other, each with its submodules."""
+    """Return the imports between modules of one parent; a submodule counts as its module."""
     graph: Graph = {}
     for found in imports:
         pairs = zip(found.source, found.target, strict=False)
         common = next((at for at, (one, other) in enumerate(pairs) if one != other), None)
-        # One that is the other's parent is no sibling.
+        # A parent of the other is not a sibling.
         if common is not None:
             target = found.target[: common + 1]
             graph.setdefault(found.source[: common + 1], {}).setdefault(target, found)
@@ -288,7 +288,7 @@ def between_siblings(imports: Iterable[Import]) -> Graph:
 
 
 def between_files(imports: Iterable[Import]) -> Graph:
-    """Return which modules import each other, but for a module and its submodules."""
+    """Return the imports between modules, except between a module and its submodules."""
     graph: Graph = {}
     for found in imports:
         length = min(len(found.source), len(found.target))
@@ -298,7 +298,7 @@ def between_files(imports: Iterable[Import]) -> Graph:
 
 
 def circles(graph: Graph) -> Iterator[str]:
-    """Yield the imports that are a part of a circle."""
+    """Yield the imports that are part of a circle."""
     reached = {start: _reachable(graph, start) for start in graph}
     for one, targets in sorted(graph.items()):
         for other, found in sorted(targets.items()):
@@ -328,7 +328,7 @@ def long_files(root: Path) -> Iterator[str]:
 
 
 def findings(root: Path) -> list[str]:
-    """Return everything that is wrong below `root`, the top of the sources."""
+    """Return all findings below `root`, the top of the sources."""
     found: list[str] = []
     for crate in ("core", "init"):
         library = root / crate / "src/lib.rs"

@@ -10,11 +10,11 @@ if ! id "$user" >/dev/null 2>&1; then
     useradd --create-home --shell /bin/bash "$user"
 fi
 if [ "$(id -u "$user")" = 0 ]; then
-    echo "make: $user is root, and the tests need a plain user. Remedy: make TEST_USER=NAME" >&2
+    echo "make: $user is root, and the tests need a plain user. Remedy: name another one: make TEST_USER=NAME" >&2
     exit 1
 fi
 
-# useradd gives rows of its own accord only where the files exist and login.defs says so.
+# useradd adds rows only if the files exist and login.defs says so.
 add_rows() {
     local file=$1 option=$2 first
     touch "$file"

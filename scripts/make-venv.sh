@@ -15,12 +15,12 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     exit 1
 fi
 if ! command -v cargo >/dev/null; then
-    echo "make: no cargo found. Remedy: install a Rust toolchain (rustup.rs, or the package cargo)," \
-        "and have it in PATH" >&2
+    echo "make: no cargo found. Remedy: install a Rust toolchain (rustup.rs, or the package cargo)" \
+        "and add it to PATH" >&2
     exit 1
 fi
 
-# Readable by others, whatever the caller's umask: the tests run as a plain user too.
+# Make it readable by others, despite the caller's umask: the tests also run as a plain user.
 umask 022
 echo "==> making $venv with $("$python" --version)"
 if ! "$python" -m venv "$venv"; then

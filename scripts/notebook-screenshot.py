@@ -3,10 +3,10 @@
 
     scripts/notebook-screenshot.py [NOTEBOOK] [--out DIRECTORY] [--height PIXELS]
 
-One picture is of the light theme and one of the dark one. It fails where a cell does, where the
-pictures that the notebook draws are not to be seen, or where their text cannot be told from the
-page. Needs jupyterlab, playwright (the Python package) and Debian's chromium, which
-`make notebook-screenshot` installs.
+One picture has the light theme and one the dark theme. The script fails if a cell fails, if the
+views of the notebook are invisible, or if the contrast of their text is too low. It needs
+jupyterlab, playwright (the Python package) and Debian's chromium, which `make notebook-screenshot`
+installs.
 """
 
 import argparse
@@ -29,10 +29,10 @@ ROOT = Path(__file__).resolve().parents[1]
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 MILLISECONDS = 60_000
-# The least that people can read (WCAG 2, level AA).
+# The lowest readable contrast (WCAG 2, level AA).
 CONTRAST = 4.5
 
-# The contrast of the text of every cell of the picture with the page behind it.
+# The contrast between the text of every table cell of a view and the page behind it.
 CONTRASTS = """
 () => {
   const parts = text => text.match(/[0-9.]+/g).map(Number);
@@ -56,12 +56,12 @@ CONTRASTS = """
 
 @contextmanager
 def jupyterlab(directory: Path, theme: str) -> Iterator[str]:
-    """A server that knows nothing of this user's settings; gives its address."""
+    """Run a server without this user's settings, and yield its address."""
     settings = directory / "settings" / "@jupyterlab"
     for plugin, values in {
         "apputils-extension/themes": {"theme": theme},
         "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-        # Cells out of sight are cells all the same.
+        # Render the cells outside the window too.
         "notebook-extension/tracker": {"windowingMode": "none"},
     }.items():
         path = settings / f"{plugin}.jupyterlab-settings"
@@ -89,12 +89,12 @@ def jupyterlab(directory: Path, theme: str) -> Iterator[str]:
         yield f"{address(server, log)}lab/tree/notebook.ipynb?token={token}"
     finally:
         server.send_signal(signal.SIGINT)
-        server.send_signal(signal.SIGINT)  # it asks back the first time
+        server.send_signal(signal.SIGINT)  # the first SIGINT only makes it ask for confirmation
         server.wait(30)
 
 
 def address(server: subprocess.Popen, log: Path) -> str:
-    """Wait for the server's own word on where it is."""
+    """Wait until the server logs its address, and return it."""
     while server.poll() is None:
         if found := re.search(rb"(http://127\.0\.0\.1:\d+/)lab", log.read_bytes()):
             return found[1].decode()
@@ -109,7 +109,7 @@ def run_all(page: Page, url: str) -> None:
     """Open the notebook, run it, and wait until the last cell is done."""
     page.goto(url)
     expect(page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible(timeout=MILLISECONDS)
-    # Without a kernel that is ready JupyterLab would ask for one.
+    # Without a ready kernel, JupyterLab would ask for one.
     expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=MILLISECONDS)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -118,7 +118,7 @@ def run_all(page: Page, url: str) -> None:
 
 
 def look(page: Page, picture: Path) -> list[str]:
-    """Take the picture; what is wrong with it."""
+    """Take the picture, and return the problems in it."""
     wrong = [
         f"a cell failed: {text}"
         for text in page.locator(
@@ -127,7 +127,7 @@ def look(page: Page, picture: Path) -> list[str]:
     ]
     views = page.locator(".minidocker-view")
     if views.count() == 0 or not all(view.is_visible() for view in views.all()):
-        wrong.append("the host's view beside the container's is not to be seen")
+        wrong.append("a view of the host and the container is invisible")
     worst = min(page.evaluate(CONTRASTS), default=CONTRAST)
     if worst < CONTRAST:
         wrong.append(f"text in the picture has a contrast of {worst:.1f}, less than {CONTRAST}")
@@ -138,7 +138,7 @@ def look(page: Page, picture: Path) -> list[str]:
 
 
 def main() -> int:
-    """Look at the notebook in each theme. The exit status is 0 if nothing is wrong."""
+    """Check the notebook in each theme, and return 0 without a problem."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "notebook", nargs="?", type=Path,

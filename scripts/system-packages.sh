@@ -1,14 +1,14 @@
 #!/bin/bash
-# See that the programs which a job needs are there, and install them where that is allowed (root, with
-# apt-get): scripts/system-packages.sh build|test|notebook|bench
+# Install the programs that a job needs, as root with apt-get; else name the missing ones:
+# scripts/system-packages.sh build|test|notebook|bench
 #
-# Without a `build` program nothing can be built, so that is an error. Without another one some tests or
-# measurements skip, each saying why; on CI (CI=true), where nothing may skip, that is an error too.
+# A missing `build` program is an error. If another one is missing, some tests or measurements skip, each with its
+# reason. With CI=true nothing may skip, so it is an error too.
 set -eu
 
 job=$1
 
-# program, Debian package, what it is for
+# Print program, Debian package, purpose.
 programs() {
     case $job in
         build)
@@ -16,7 +16,7 @@ programs() {
             ;;
         test)
             echo "cc gcc compiling the tests' no-op program"
-            echo "unshare util-linux starting containers that are not ours"
+            echo "unshare util-linux starting containers without minidocker"
             echo "setpriv util-linux running the tests as a plain user"
             echo "useradd passwd making the plain user"
             echo "newuidmap uidmap subordinate ids"
@@ -33,13 +33,13 @@ programs() {
             echo "CPython's-own-tests libpython3-testsuite comparing Popen with subprocess.Popen"
             ;;
         notebook)
-            echo "chromium chromium looking at a notebook"
+            echo "chromium chromium showing a notebook"
             ;;
         bench)
             echo "cc gcc compiling the no-op program"
-            echo "bwrap bubblewrap comparing"
-            echo "unshare util-linux comparing"
-            echo "runc runc comparing"
+            echo "bwrap bubblewrap comparisons"
+            echo "unshare util-linux comparisons"
+            echo "runc runc comparisons"
             ;;
         *)
             echo "usage: $0 build|test|notebook|bench" >&2
@@ -51,7 +51,7 @@ programs() {
 have() {
     case $1 in
         CPython\'s-own-tests)
-            # Debian packs them by themselves; other Pythons have them, or never will.
+            # Debian has them in a package of their own; other builds of Python include them or cannot have them.
             .venv/bin/python -c '
 import os, sys
 os.execv(sys._base_executable, ["python", "-c", "import test.test_subprocess"])' 2>/dev/null
@@ -90,4 +90,4 @@ echo "make: remedy, as root: apt-get install $(echo "$lacking" | cut -d ' ' -f 2
 if [ "$job" = build ] || [ "${CI:-}" = true ]; then
     exit 1
 fi
-echo "make: going on without; what needs it skips and says so" >&2
+echo "make: continuing without; tests and measurements that need it skip, with the reason" >&2
