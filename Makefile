@@ -35,7 +35,7 @@ ROOT := $(filter 0,$(shell id -u))
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 21
 
 # --- set-up ------------------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ notebook-screenshot: $(PACKAGE) $(NOTEBOOK_TOOLS) $(SYSTEM) ## Run a notebook in
 
 # pytest comes last: its summary ends the output.
 .PHONY: ci
-ci: docs notebook-screenshot test ## All of these checks, as CI runs them
+ci: docs notebook-screenshot test ## docs, notebook-screenshot and test, as in CI
 
 .PHONY: format
 format: $(TOOLS) ## Rewrite the sources in the project's format
