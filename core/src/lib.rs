@@ -69,6 +69,6 @@ struct Readme;
 /// How many cases a property is tried with: few, where nobody asks for more.
 #[cfg(test)]
 fn property_cases(few: u32) -> proptest::prelude::ProptestConfig {
-    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-    proptest::prelude::ProptestConfig::with_cases(asked.unwrap_or(few))
+    let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    proptest::prelude::ProptestConfig::with_cases(wanted.unwrap_or(few))
 }

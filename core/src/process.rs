@@ -154,7 +154,7 @@ impl Process {
             return self.signal_through_init(&mut lock(init), signal);
         }
         if signal == libc::SIGKILL {
-            self.dies_of(signal);
+            self.record_killed_for(signal);
         }
         if !self.may_drop(signal) {
             return sys::kill(self.pid, signal).map(|()| Delivered::AsIs);
@@ -179,13 +179,13 @@ impl Process {
         if default_action(signal) == DefaultAction::Stop {
             return recipient.send(libc::SIGSTOP).map(|()| Delivered::AsIs);
         }
-        self.dies_of(signal);
+        self.record_killed_for(signal);
         recipient.send(libc::SIGKILL).map(|()| Delivered::AsKill)
     }
 
     /// Notes what a death by SIGKILL stands for. Before the signal is sent, since another thread may reap
     /// the process as soon as it is dead; of several signals in a row the first is the one it dies of.
-    fn dies_of(&self, signal: i32) {
+    fn record_killed_for(&self, signal: i32) {
         let (success, failure) = (Ordering::Release, Ordering::Relaxed);
         let _ = self.killed_for.compare_exchange(0, signal, success, failure);
     }

@@ -45,7 +45,7 @@ impl Confine {
             cap_drop,
             no_new_privileges,
             seccomp: match seccomp {
-                Some(filter) => chosen(profile, &filter)?.map_err(wrong)?,
+                Some(filter) => seccomp_option(profile, &filter)?.map_err(wrong)?,
                 None => Seccomp::default(),
             },
             ulimits: ulimits
@@ -57,7 +57,7 @@ impl Confine {
     }
 }
 
-fn chosen(profile: Profile, filter: &Filter) -> PyResult<Result<Seccomp, SpecError>> {
+fn seccomp_option(profile: Profile, filter: &Filter) -> PyResult<Result<Seccomp, SpecError>> {
     let (base, document, allow, deny, on_denied) = filter;
     let unknown = |what: &str| PyValueError::new_err(format!("unknown: {what}"));
     let on_denied = match on_denied.as_str() {

@@ -26,7 +26,7 @@ use pyo3::{create_exception, intern};
 
 use crate::confine::Confine;
 use crate::errors;
-use crate::files::{MountOf, OverlayOf, path};
+use crate::files::{MountArg, OverlayArg, path};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Spec>()?;
@@ -46,16 +46,16 @@ type Row = (u32, u32, u32);
 
 /// Rows, or the word `"auto"`: with subordinate ids.
 #[derive(FromPyObject)]
-enum Map {
+enum IdMapArg {
     Rows(Vec<Row>),
     Auto(#[expect(dead_code, reason = "there is only one word")] String),
 }
 
-fn id_map(map: Option<Map>) -> IdMap {
+fn id_map(map: Option<IdMapArg>) -> IdMap {
     match map {
         None => IdMap::Caller,
-        Some(Map::Auto(_)) => IdMap::Auto,
-        Some(Map::Rows(rows)) => IdMap::Rows(
+        Some(IdMapArg::Auto(_)) => IdMap::Auto,
+        Some(IdMapArg::Rows(rows)) => IdMap::Rows(
             rows.into_iter()
                 .map(|(inside, outside, count)| IdRow { inside, outside, count })
                 .collect(),
@@ -65,7 +65,7 @@ fn id_map(map: Option<Map>) -> IdMap {
 
 /// `"none"`, `"host"`, or the pid of a container's first process.
 #[derive(FromPyObject)]
-enum NetworkOf {
+enum NetworkArg {
     Named(String),
     Container(i32),
 }
@@ -79,7 +79,7 @@ impl Spec {
     #[new]
     #[pyo3(signature = (
         *, namespaces, hostname=None, domainname=None, uid_map=None, gid_map=None, network=None,
-        rootfs=None, mounts=vec![], read_only=false, overlay=OverlayOf::Wanted(false),
+        rootfs=None, mounts=vec![], read_only=false, overlay=OverlayArg::Wanted(false),
         confine=None, init=false, die_with_parent=true, monotonic=None, boottime=None,
     ))]
     #[expect(clippy::too_many_arguments, reason = "one keyword for each option")]
@@ -88,13 +88,13 @@ impl Spec {
         namespaces: i32,
         hostname: Option<OsString>,
         domainname: Option<OsString>,
-        uid_map: Option<Map>,
-        gid_map: Option<Map>,
-        network: Option<NetworkOf>,
+        uid_map: Option<IdMapArg>,
+        gid_map: Option<IdMapArg>,
+        network: Option<NetworkArg>,
         rootfs: Option<PyBackedBytes>,
-        mounts: Vec<MountOf>,
+        mounts: Vec<MountArg>,
         read_only: bool,
-        overlay: OverlayOf,
+        overlay: OverlayArg,
         confine: Option<&Confine>,
         init: bool,
         die_with_parent: bool,
@@ -111,9 +111,9 @@ impl Spec {
             uid_map: id_map(uid_map),
             gid_map: id_map(gid_map),
             network: network.map(|network| match network {
-                NetworkOf::Container(pid) => Network::Join(pid),
-                NetworkOf::Named(name) if name == "host" => Network::Host,
-                NetworkOf::Named(_) => Network::None,
+                NetworkArg::Container(pid) => Network::Join(pid),
+                NetworkArg::Named(name) if name == "host" => Network::Host,
+                NetworkArg::Named(_) => Network::None,
             }),
             rootfs: rootfs.map(|rootfs| path(py, "rootfs", &rootfs)).transpose()?,
             mounts: mounts.into_iter().map(|mount| mount.into_core(py)).collect::<PyResult<_>>()?,
@@ -230,7 +230,7 @@ fn spawn(
     owner: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Py<Process>> {
     let (plan, target) = make_plan(py, &spec.0, payload(command), enter)?;
-    let process = launched(py, timeout, trace, inject, |options| {
+    let process = launch_detached(py, timeout, trace, inject, |options| {
         process::Process::launch(&plan, target.as_ref(), options)
     })?;
     let process = Py::new(py, Process(process))?;
@@ -241,7 +241,7 @@ fn spawn(
 }
 
 /// Launches detached, and looks for signals now and then.
-pub(crate) fn launched<T>(
+pub(crate) fn launch_detached<T>(
     py: Python<'_>,
     timeout: Option<f64>,
     trace: Option<RawFd>,
@@ -412,7 +412,7 @@ impl Process {
     }
 
     /// Reaps it once it has ended; `None` where it has not and `block` is false.
-    fn wait(&self, py: Python<'_>, block: bool) -> PyResult<Option<Ended>> {
+    fn wait(&self, py: Python<'_>, block: bool) -> PyResult<Option<ExitTuple>> {
         if block && caller::is_main_thread() {
             self.await_end(py)?;
         }
@@ -420,7 +420,7 @@ impl Process {
             let exit =
                 py.detach(|| if block { self.0.wait().map(Some) } else { self.0.try_wait() });
             match exit {
-                Ok(exit) => return Ok(exit.map(shown)),
+                Ok(exit) => return Ok(exit.map(exit_tuple)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => py.check_signals()?,
                 Err(error) => return Err(errors::os_error(py, &error)),
             }
@@ -430,9 +430,9 @@ impl Process {
 
 /// Whether wait(2) told of the end, the wait status, and user seconds, system seconds and peak bytes; `None` for
 /// what is lost.
-type Ended = (bool, Option<i32>, Option<(f64, f64, Option<u64>)>);
+type ExitTuple = (bool, Option<i32>, Option<(f64, f64, Option<u64>)>);
 
-fn shown(exit: Exit) -> Ended {
+fn exit_tuple(exit: Exit) -> ExitTuple {
     let used = |usage: Usage| (usage.user.as_secs_f64(), usage.system.as_secs_f64(), usage.peak);
     (exit.seen, exit.status.map(ExitStatusExt::into_raw), exit.usage.map(used))
 }

@@ -12,7 +12,7 @@ use crate::errors;
 
 /// One mount: what `minidocker.Mount` has, in bytes.
 #[derive(FromPyObject)]
-pub(crate) struct MountOf {
+pub(crate) struct MountArg {
     option: String,
     target: PyBackedBytes,
     r#type: String,
@@ -32,12 +32,12 @@ pub(crate) fn path(py: Python<'_>, option: &'static str, path: &[u8]) -> PyResul
 
 /// Whether there is an overlay, or the directory that keeps its layer.
 #[derive(FromPyObject)]
-pub(crate) enum OverlayOf {
+pub(crate) enum OverlayArg {
     Wanted(bool),
     Kept(PyBackedBytes),
 }
 
-impl OverlayOf {
+impl OverlayArg {
     pub(crate) fn into_core(self, py: Python<'_>) -> PyResult<Overlay> {
         Ok(match self {
             Self::Wanted(false) => Overlay::None,
@@ -47,7 +47,7 @@ impl OverlayOf {
     }
 }
 
-impl MountOf {
+impl MountArg {
     pub(crate) fn into_core(self, py: Python<'_>) -> PyResult<Mount> {
         let option = match self.option.as_str() {
             "tmpfs" => "tmpfs",

@@ -9,7 +9,7 @@ use minidocker_core::spec::Payload;
 use pyo3::prelude::*;
 
 use crate::at_fork::as_python_does;
-use crate::container::{Command, Process, Spec, launched, make_plan};
+use crate::container::{Command, Process, Spec, launch_detached, make_plan};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(fork, module)?)
@@ -31,7 +31,7 @@ fn fork(
     inject: Option<(u32, i32)>,
 ) -> PyResult<bool> {
     let (plan, _) = make_plan(py, &spec.0, Payload::Fork(&command.0), None)?;
-    let forked = launched(py, timeout, trace, inject, |options| {
+    let forked = launch_detached(py, timeout, trace, inject, |options| {
         launch::fork(&plan, options, &mut |fork| Python::attach(|py| as_python_does(py, fork)))
     })?;
     let (process, channel) = match forked {

@@ -31,7 +31,7 @@ use crate::step::Step;
 use crate::sys::{self, fd};
 
 /// How long a killed child may take to die before its memory is given up instead of freed.
-const DEATH: Duration = Duration::from_secs(5);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which of the two processes returns from a fork.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ pub(crate) fn clone_and_fork(
         stack.give_back();
         return ended;
     }
-    if !shared.is_left() {
+    if !shared.child_has_left() {
         // SIGKILL has not ended the child yet (it waits for a dead network file system, for example), and it
         // still uses this memory: leak the memory, and leave the child unreaped.
         return ended;
@@ -146,7 +146,7 @@ fn finish(
     let kill = |error| {
         // The child is not reaped yet, so the pid is still its own.
         let _ = sys::kill(pid, libc::SIGKILL);
-        let _ = shared.wait_until_left(&mut Wait::at_most(DEATH));
+        let _ = shared.wait_until_child_has_left(&mut Wait::at_most(KILL_TIMEOUT));
         Err(error)
     };
     let written = parents_part(pid, wait);
@@ -154,17 +154,17 @@ fn finish(
     match written {
         Ok(()) => match fork(shared, wait) {
             Ok(Side::Copy) => Ok(Outcome { pid, failed: None, side: Side::Copy }),
-            Ok(side) => match shared.wait_until_left(wait) {
+            Ok(side) => match shared.wait_until_child_has_left(wait) {
                 // If the child has left meanwhile, it may have started other processes: return success, so
                 // that the launch learns of them and can end them.
-                Err(error) if !shared.is_left() => kill(error),
+                Err(error) if !shared.child_has_left() => kill(error),
                 _ => Ok(Outcome { pid, failed: shared.failure(), side }),
             },
             Err(error) => kill(error),
         },
         Err(LaunchError::Spawn(error)) => {
             // Writing fails for a child that has ended already. Then the child's failure is the cause.
-            let left = shared.wait_until_left(&mut Wait::at_most(DEATH)).is_ok();
+            let left = shared.wait_until_child_has_left(&mut Wait::at_most(KILL_TIMEOUT)).is_ok();
             match shared.failure() {
                 Some((_, libc::ECANCELED)) => Err(error.into()),
                 // Without a /proc of the caller's PID namespace the child's call may have failed for the same reason.

@@ -75,7 +75,7 @@ impl SharedProgram {
     }
 
     /// Whether the child has left this memory.
-    pub(super) fn is_left(&self) -> bool {
+    pub(super) fn child_has_left(&self) -> bool {
         self.child_state() == 0
     }
 
@@ -85,7 +85,7 @@ impl SharedProgram {
     }
 
     /// Waits until the child has left this memory.
-    pub(super) fn wait_until_left(&self, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
+    pub(super) fn wait_until_child_has_left(&self, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
         loop {
             match self.child_state() {
                 0 => return Ok(()),
@@ -108,13 +108,13 @@ impl SharedProgram {
     }
 
     /// Waits while the child is in this state, with system calls alone.
-    pub(crate) fn wait_still_while(&self, state: u32) {
+    pub(crate) fn wait_uninterruptibly_while(&self, state: u32) {
         while self.child_state() == state {
             let _ = sleep(self.tid(), state, None);
         }
     }
 
-    /// The call at which the child failed, and the error number; complete once it [is left](Self::is_left).
+    /// The call at which the child failed, and the error number; complete once it [is left](Self::child_has_left).
     pub(super) fn failure(&self) -> Option<(u32, i32)> {
         let index = self.word(offset_of!(Header, failed_at)).load(Ordering::Acquire);
         let errno = self.word(offset_of!(Header, failed_errno)).load(Ordering::Relaxed);
@@ -129,8 +129,8 @@ impl SharedProgram {
     /// In the child: waits until the parent stands still. The parent may have to wait for its
     /// interpreter's lock first; if it never gets it, the launch fails after ten minutes.
     pub(crate) fn await_fork(&self) -> Result<(), Errno> {
-        const PATIENCE: Duration = Duration::from_secs(600);
-        let until = Instant::now() + PATIENCE;
+        const TIMEOUT: Duration = Duration::from_secs(600);
+        let until = Instant::now() + TIMEOUT;
         while Instant::now() < until {
             match self.go().load(Ordering::Acquire) {
                 go::FORK => return Ok(()),

@@ -21,7 +21,7 @@ use crate::launch::LaunchParams;
 use crate::plan::Plan;
 use crate::process::Process;
 use crate::spec::namespaces::NamespaceOptions;
-use running::known;
+use running::known_status;
 use stdio::Streams;
 
 use crate::spec::{CommandSpec, Environment, Mount, Payload, Spec, WorkingDirectory};
@@ -239,7 +239,7 @@ impl Command {
     ///
     /// As for [`spawn`](Self::spawn) and [`Child::wait`].
     pub fn status(&mut self) -> Result<ExitStatus, CommandError> {
-        Ok(known(self.spawn()?.wait()?)?)
+        Ok(known_status(self.spawn()?.wait()?)?)
     }
 
     /// Runs the command, and returns its status and output.

@@ -10,7 +10,7 @@ use super::stdio::Streams;
 use crate::process::{Exit, Process};
 
 /// At most so long sleeps one poll(2), which counts milliseconds in an int.
-const LONG: Duration = Duration::from_secs(86_400);
+const MAX_POLL: Duration = Duration::from_secs(86_400);
 
 /// A started container, like [`std::process::Child`]. It runs on when this is dropped, until it or the calling
 /// process ends; only a wait reaps it.
@@ -95,7 +95,7 @@ impl Child {
     /// What waitid(2) fails with.
     pub fn wait(&mut self) -> io::Result<Exit> {
         self.stdin = None;
-        retried(|| self.process.wait())
+        retry_on_eintr(|| self.process.wait())
     }
 
     /// Reaps the command if it has ended; `None` if it still runs.
@@ -104,7 +104,7 @@ impl Child {
     ///
     /// What waitid(2) fails with.
     pub fn try_wait(&mut self) -> io::Result<Option<Exit>> {
-        retried(|| self.process.try_wait())
+        retry_on_eintr(|| self.process.try_wait())
     }
 
     /// Waits for at most `timeout`; `None` if the command still runs then.
@@ -118,11 +118,11 @@ impl Child {
             if let Some(exit) = self.try_wait()? {
                 return Ok(Some(exit));
             }
-            let left = deadline.map_or(LONG, |at| at.saturating_duration_since(Instant::now()));
+            let left = deadline.map_or(MAX_POLL, |at| at.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Ok(None);
             }
-            let _ = self.process.watch()?.ends_within(left.min(LONG));
+            let _ = self.process.watch()?.ends_within(left.min(MAX_POLL));
         }
     }
 
@@ -138,7 +138,7 @@ impl Child {
             let stderr = scope.spawn(|| read_to_end(stderr));
             (read_to_end(stdout), stderr.join().unwrap_or_else(|panic| resume_unwind(panic)))
         });
-        let status = known(self.wait()?)?;
+        let status = known_status(self.wait()?)?;
         Ok(Output { status, stdout: stdout?, stderr: stderr? })
     }
 }
@@ -148,7 +148,7 @@ fn read_to_end(pipe: Option<PipeReader>) -> io::Result<Vec<u8>> {
     pipe.map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut read)).map(|_| read)
 }
 
-fn retried<T>(mut wait: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+fn retry_on_eintr<T>(mut wait: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match wait() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -157,7 +157,7 @@ fn retried<T>(mut wait: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-pub(super) fn known(exit: Exit) -> io::Result<ExitStatus> {
+pub(super) fn known_status(exit: Exit) -> io::Result<ExitStatus> {
     exit.status.ok_or_else(|| {
         io::Error::other("the exit status is lost: SIGCHLD is ignored, or another wait took it")
     })

@@ -64,7 +64,7 @@ const fn common(step: Step, errno: i32) -> &'static str {
             "The limit of processes (RLIMIT_NPROC, or the cgroup's pids.max) is reached: end some \
              or raise it"
         }
-        (Step::ForkCaller, errno) => whatever_the_step(errno),
+        (Step::ForkCaller, errno) => in_any_step(errno),
         (Step::Clone | Step::Fork, libc::ENOMEM) => {
             "Memory is short, or the PID namespace has no live init any more"
         }
@@ -144,7 +144,7 @@ const fn about_values(step: Step, errno: i32) -> &'static str {
         (Step::Time, libc::ERANGE) => {
             "A clock inside would be negative, or too far in the future: choose a smaller offset"
         }
-        _ => whatever_the_step(errno),
+        _ => in_any_step(errno),
     }
 }
 
@@ -197,7 +197,7 @@ const fn about_files(step: Step, errno: i32) -> &'static str {
 }
 
 /// The remedies for errors that mean the same in every step.
-const fn whatever_the_step(errno: i32) -> &'static str {
+const fn in_any_step(errno: i32) -> &'static str {
     match errno {
         libc::EMFILE => {
             "The process has too many open files: close some, or raise RLIMIT_NOFILE (ulimit -n)"

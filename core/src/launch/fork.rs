@@ -66,16 +66,16 @@ pub fn fork(
     let failed = |error: std::io::Error| SpawnError::from_io(Step::Prepare, &error);
     let helper = caller::helper()?;
     let watchdog = plan.watched.then(watchdog::socket).transpose()?;
-    let (control, inits_control) = fd::socket_pair().map_err(failed)?;
-    let (channel, copys_channel) = fd::stream_pair().map_err(failed)?;
+    let (control, init_control) = fd::socket_pair().map_err(failed)?;
+    let (channel, copy_channel) = fd::stream_pair().map_err(failed)?;
     let mut handles = Handles {
         helper: helper.raw(),
         watchdog: watchdog.as_ref().map_or(-1, |kept| kept.raw()),
-        control: inits_control.as_raw_fd(),
+        control: init_control.as_raw_fd(),
         ..Handles::NONE
     };
     let encoder = StageEncoder::new(plan, params.trace, params.inject);
-    let mut copys_program = encoder.encode(2, handles, copys_channel.as_raw_fd());
+    let mut copy_program = encoder.encode(2, handles, copy_channel.as_raw_fd());
     let memfd = program_memfd(&encoder.encode(1, handles, -1)).map_err(failed)?;
     handles.programs[0] = memfd.as_raw_fd();
     let mut program = encoder.encode(0, handles, -1);
@@ -86,27 +86,27 @@ pub fn fork(
     header.fork = Some(fork_for_the_caller);
     header.fork_context = (&raw mut point) as u64;
 
-    let mut copys = CallerCopy {
-        channel: copys_channel.as_raw_fd(),
-        others: vec![
+    let mut caller_copy = CallerCopy {
+        channel: copy_channel.as_raw_fd(),
+        to_close: vec![
             control.as_raw_fd(),
-            inits_control.as_raw_fd(),
+            init_control.as_raw_fd(),
             channel.as_raw_fd(),
             memfd.as_raw_fd(),
         ],
     };
-    let copys = std::cell::RefCell::new(&mut copys);
+    let caller_copy = std::cell::RefCell::new(&mut caller_copy);
     // Held until the clone, so that the list is exactly that of the descriptors which the child gets; and no
     // longer, because signal handlers that run while this thread waits use containers too.
     let mut held = Some(caller::held());
-    let mut childs = Some((copys_channel, inits_control, memfd));
+    let mut child_fds = Some((copy_channel, init_control, memfd));
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
         if let Some(held) = held.take() {
-            copys.borrow_mut().others.extend(held.iter());
+            caller_copy.borrow_mut().to_close.extend(held.iter());
         }
         // The child has copies. The caller's own would keep the sockets open, and the id maps need a
         // descriptor where few are left.
-        childs = None;
+        child_fds = None;
         write_id_maps(plan, pid, wait)
     };
     let mut forking = |shared: &SharedProgram, wait: &mut Wait<'_>| {
@@ -119,7 +119,7 @@ pub fn fork(
             let side = stand_still(shared, &mut point);
             if side == Side::Copy {
                 state.restore();
-                copys.borrow().become_the_command(&mut copys_program);
+                caller_copy.borrow().become_the_command(&mut copy_program);
             }
             side
         }))
@@ -135,7 +135,7 @@ pub fn fork(
     if outcome.side == Side::Copy {
         // The copy has closed them already.
         std::mem::forget((control, channel));
-        return Ok(Forked::Copy(copys.borrow().await_the_caller()));
+        return Ok(Forked::Copy(caller_copy.borrow().await_the_caller()));
     }
     let container = UnfinishedContainer(outcome.pid);
     if let Some((index, errno)) = outcome.failed {
@@ -154,7 +154,7 @@ pub fn fork(
 struct CallerCopy {
     channel: RawFd,
     /// Descriptors of this launch and of other uses of containers, which the copy closes.
-    others: Vec<RawFd>,
+    to_close: Vec<RawFd>,
 }
 
 impl CallerCopy {
@@ -166,7 +166,7 @@ impl CallerCopy {
         unsafe { relocate(header) };
         // SAFETY: relocated, and its calls are those that the plan has for this process.
         let failure = unsafe { child::walk(header) };
-        for fd in &self.others {
+        for fd in &self.to_close {
             // A pipe of another use would stay open as long as the copy lives, and with init's socket a process
             // inside could impersonate init.
             // SAFETY: no other code of the copy owns it: the launch of this thread forgets its own.
@@ -259,7 +259,7 @@ fn stand_still(shared: &SharedProgram, point: &mut Point) -> Side {
 extern "C" fn go_on_and_wait(header: *mut std::ffi::c_void) {
     let shared = SharedProgram::borrowed(header.cast());
     shared.tell_child(go::FORK);
-    shared.wait_still_while(tid::AWAITS_FORK);
+    shared.wait_uninterruptibly_while(tid::AWAITS_FORK);
 }
 
 /// Waits until the copy reports, and lets it go on.

@@ -14,16 +14,16 @@ use crate::sys::{self, fd};
 
 /// How long the caller's memory may stay non-dumpable while a child of another thread, which shares that
 /// memory, changes its ids. Until then the child's /proc files are closed to a plain caller.
-const PATIENCE: Duration = Duration::from_millis(200);
+const DUMPABLE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The most of newuidmap's output that goes into an error.
-const MOST_SAID: u64 = 4096;
+const MAX_OUTPUT: u64 = 4096;
 
 impl IdMaps {
     /// Writes the maps of the process `pid`.
     pub(super) fn write(&self, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
         #[cfg(test)]
-        std::thread::sleep(tests::LATE.get());
+        std::thread::sleep(tests::DELAY.get());
         if self.deny_setgroups {
             write_file(pid, "setgroups", "deny")?;
         }
@@ -59,7 +59,9 @@ fn write_file(pid: i32, file: &str, text: &str) -> Result<(), SpawnError> {
     let mut waited = Duration::ZERO;
     loop {
         match write() {
-            Err(error) if error.raw_os_error() == Some(libc::EACCES) && waited < PATIENCE => {
+            Err(error)
+                if error.raw_os_error() == Some(libc::EACCES) && waited < DUMPABLE_TIMEOUT =>
+            {
                 let pause = Duration::from_micros(100);
                 std::thread::sleep(pause);
                 waited += pause;
@@ -93,9 +95,9 @@ fn write_through(
 ) -> Result<(), LaunchError> {
     let failed = |error: &io::Error| SpawnError::from_io(Step::IdMaps, error).about(program);
     // A file, because a pipe could fill up before it is read.
-    let said = fd::memfd(c"minidocker-said", b"", false).map_err(|error| failed(&error))?;
-    let said = std::fs::File::from(said);
-    let copy = said.try_clone().map_err(|error| failed(&error))?;
+    let output = fd::memfd(c"minidocker-output", b"", false).map_err(|error| failed(&error))?;
+    let output = std::fs::File::from(output);
+    let copy = output.try_clone().map_err(|error| failed(&error))?;
     let mut child = Command::new(program)
         .arg(pid.to_string())
         .args(text.split_whitespace())
@@ -120,7 +122,7 @@ fn write_through(
         || std::fs::read_to_string(format!("/proc/{pid}/{file}")).is_ok_and(|map| !map.is_empty()),
         |status| status.success(),
     );
-    if succeeded { Ok(()) } else { Err(complaint(program, said).into()) }
+    if succeeded { Ok(()) } else { Err(program_failure(program, output).into()) }
 }
 
 /// Waits for the program's end; `None` where other code of the caller has reaped it.
@@ -145,13 +147,13 @@ fn await_end(child: &mut Child, wait: &mut Wait<'_>) -> Result<Option<ExitStatus
     }
 }
 
-fn complaint(program: &str, mut said: std::fs::File) -> SpawnError {
+fn program_failure(program: &str, mut output: std::fs::File) -> SpawnError {
     let mut bytes = Vec::new();
-    let read = said.rewind().and_then(|()| said.take(MOST_SAID).read_to_end(&mut bytes));
+    let read = output.rewind().and_then(|()| output.take(MAX_OUTPUT).read_to_end(&mut bytes));
     let mut error = SpawnError::new(Step::IdMaps, libc::EPERM).about(program);
-    let said = String::from_utf8_lossy(&bytes);
-    if read.is_ok() && !said.trim().is_empty() {
-        error.hint = error.hint.map(|hint| hint.after(&format!("It said: {}", said.trim())));
+    let output = String::from_utf8_lossy(&bytes);
+    if read.is_ok() && !output.trim().is_empty() {
+        error.hint = error.hint.map(|hint| hint.after(&format!("It said: {}", output.trim())));
     }
     error
 }
@@ -170,7 +172,7 @@ mod tests {
 
     thread_local! {
         /// How long this thread takes before it writes maps.
-        pub(super) static LATE: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+        pub(super) static DELAY: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 
     #[test]
@@ -179,13 +181,13 @@ mod tests {
         let argv = words.map(|word| CString::new(word).expect("no NUL")).to_vec();
         let command = CommandSpec::new(c"/bin/sh".to_owned(), argv);
         let lab = Spec { hostname: Some(b"lab".to_vec()), ..Spec::default() };
-        LATE.set(Duration::from_millis(50));
+        DELAY.set(Duration::from_millis(50));
         for spec in [Spec { rootfs: Some(c"/".to_owned()), ..lab.clone() }, lab] {
             let host = Host::gather(&spec).expect("what a plan needs");
             let plan = Plan::new(&spec, Payload::Command(&command), &host, None).expect("a plan");
             let launched = launch(&plan, None, LaunchParams::default()).expect("a container");
             assert_eq!(reap(launched.pid), Some(0));
         }
-        LATE.set(Duration::ZERO);
+        DELAY.set(Duration::ZERO);
     }
 }

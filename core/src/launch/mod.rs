@@ -99,11 +99,11 @@ pub fn launch(
     encoder.trace_caller();
     let created = CreatedDirs::create(&plan.directories)
         .map_err(|(path, error)| SpawnError::from_io(Step::Overlay, &error).about(path))?;
-    let (mut theirs, control, report) = fds.split();
+    let (mut child_fds, control, report) = fds.split();
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
         // The child has copies. The caller's own would keep sockets and pipes open, and the id maps
         // need a descriptor where few are left.
-        theirs = None;
+        child_fds = None;
         programs.clear();
         write_id_maps(plan, pid, wait)
     };

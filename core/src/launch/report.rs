@@ -15,7 +15,7 @@ use crate::step::Step;
 use crate::sys::fd;
 
 /// How long a joiner may take to report the pid of the process that it started, once the launch is given up.
-const REPORT: Duration = Duration::from_millis(500);
+const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Reads the helper's messages until the command has been executed, and returns the pid of the container's
 /// first process. `first` is the pid of the helper.
@@ -136,7 +136,7 @@ impl HelperChildren<'_> {
     /// Gives the joiner time to report, which it does at once. Killed between its fork and its report, it would
     /// leave the command behind as an unknown child.
     fn learn_the_command(&mut self, joiner: i32) {
-        let until = Instant::now() + REPORT;
+        let until = Instant::now() + REPORT_TIMEOUT;
         while self.command.is_none() && Instant::now() < until && !has_ended(joiner) {
             // Whatever ends the wait, read again.
             let _ = fd::is_readable(self.report, Duration::from_millis(1));

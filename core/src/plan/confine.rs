@@ -159,11 +159,19 @@ impl Confined {
         let Some(installed) = &self.filter else { return Ok(()) };
         let after = sequence.calls.iter().rev().take_while(|call| call.step != Step::Seccomp);
         for call in after.filter(|call| call.number.number < pseudo::RESET_SIGNALS) {
-            installed.pass(call.number.name, call.number.number, &values(sequence.args(call)))?;
+            installed.require_allowed(
+                call.number.name,
+                call.number.number,
+                &values(sequence.args(call)),
+            )?;
         }
-        installed.pass("exit_group", libc::SYS_exit_group as u32, &[127, 0, 0, 0, 0, 0])?;
+        installed.require_allowed(
+            "exit_group",
+            libc::SYS_exit_group as u32,
+            &[127, 0, 0, 0, 0, 0],
+        )?;
         if reports {
-            installed.pass("write", libc::SYS_write as u32, &[0; 6])?;
+            installed.require_allowed("write", libc::SYS_write as u32, &[0; 6])?;
         }
         Ok(())
     }
@@ -173,8 +181,8 @@ impl Confined {
     pub(super) fn check_copy(&self, sequence: &Sequence) -> Result<(), SpecError> {
         self.check(sequence, true)?;
         let Some(installed) = &self.filter else { return Ok(()) };
-        installed.pass("close", libc::SYS_close as u32, &[0; 6])?;
-        installed.pass("read", libc::SYS_read as u32, &[0; 6])
+        installed.require_allowed("close", libc::SYS_close as u32, &[0; 6])?;
+        installed.require_allowed("read", libc::SYS_read as u32, &[0; 6])
     }
 
     fn restrict(&self, sequence: &mut Sequence) {
@@ -211,7 +219,7 @@ impl Confined {
 
 impl Installed {
     /// Refuses the filter if it denies the call.
-    fn pass(&self, name: &str, number: u32, args: &[u64; 6]) -> Result<(), SpecError> {
+    fn require_allowed(&self, name: &str, number: u32, args: &[u64; 6]) -> Result<(), SpecError> {
         let action = self.profile.action_for(&self.target, self.target.arch, number, args);
         if matches!(action, Action::Allow | Action::Log) {
             return Ok(());

@@ -13,7 +13,7 @@ use crate::spec::{CommandSpec, IdMap, IdRow, Spec};
 use crate::step::Step;
 
 /// The kernel takes this many rows at most (`UID_GID_MAP_MAX_EXTENTS`).
-const MOST_ROWS: usize = 340;
+const MAX_ROWS: usize = 340;
 
 /// The maps that the parent writes for the child's new user namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,7 +199,7 @@ impl MapRequest<'_> {
         if rows.is_empty() {
             return wrong("it has no row".into(), "Give at least one row (inside, outside, count)");
         }
-        if rows.len() > MOST_ROWS {
+        if rows.len() > MAX_ROWS {
             return wrong(
                 format!("it has {} rows", rows.len()),
                 "The kernel takes at most 340 rows",

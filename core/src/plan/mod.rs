@@ -129,8 +129,8 @@ impl Plan {
             Some(Network::Join(_)) => spec.namespaces.without_user(),
             _ => spec.namespaces,
         };
-        let made = ids::maps_of(spec, entered, command, host)?;
-        let ids = match (&made, target) {
+        let maps = ids::maps_of(spec, entered, command, host)?;
+        let ids = match (&maps, target) {
             (Some((_, ids)), _) => Some(*ids),
             (None, Some(target)) => target.ids(host, command),
             (None, None) => None,
@@ -171,7 +171,7 @@ impl Plan {
             let also = builder.signals_to_reset();
             builder.sequence().reset_signals(also);
         }
-        builder.set_up_namespaces(made.is_some() && target.is_none(), ids, target);
+        builder.set_up_namespaces(maps.is_some() && target.is_none(), ids, target);
         if forks {
             builder.fork()?;
         } else {
@@ -186,7 +186,7 @@ impl Plan {
         let clone_flags = if target.is_some() { 0 } else { namespaces::clone_flags(new) };
         Ok(Self {
             clone_flags,
-            maps: made.map(|(maps, _)| maps),
+            maps: maps.map(|(maps, _)| maps),
             stages,
             watched: spec.die_with_parent,
             init: spec.init || command.is_none() || forks,

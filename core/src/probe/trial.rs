@@ -66,7 +66,7 @@ impl Trial {
 
     /// The part of a launch that is tried.
     fn of_plan(probe: Probe, user_namespace: bool) -> Result<Self, Answer> {
-        let (kinds, steps) = made_of(probe);
+        let (kinds, steps) = namespaces_and_steps(probe);
         let mut namespaces: NamespaceOptions = kinds.iter().copied().collect();
         if namespaces == NamespaceOptions::none() {
             return Ok(Self { flags: 0, maps: None, sequence: Sequence::default() });
@@ -187,7 +187,7 @@ impl Trial {
 }
 
 /// The namespaces that a probe is made in, and the steps of a plan that it keeps.
-const fn made_of(probe: Probe) -> (&'static [Kind], &'static [Step]) {
+const fn namespaces_and_steps(probe: Probe) -> (&'static [Kind], &'static [Step]) {
     match probe {
         Probe::User | Probe::SubordinateIds => (&[Kind::User], &[]),
         Probe::Capabilities => (&[Kind::Uts], &[Step::Hostname]),

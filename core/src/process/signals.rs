@@ -14,7 +14,7 @@ use crate::sys;
 
 /// How long a signal that every thread blocks is followed. Shells, and fork(3) itself, block all of them
 /// for a moment; who does so for longer means it.
-const FOLLOWED: u32 = 200;
+const MAX_CHECKS: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// What a signal does to a process that does nothing about it: signal(7).
@@ -56,17 +56,17 @@ impl Recipient<'_> {
     /// `false`: it was not sent, or was dropped, though any other process would have died of it.
     pub(super) fn deliver(&self, signal: i32) -> io::Result<bool> {
         // Where /proc does not tell, the kernel has the say.
-        let look = || {
-            Look::at(self.pid, signal)
-                .unwrap_or(Look { pending: false, disposition: Disposition::Handled })
+        let state = || {
+            SignalState::at(self.pid, signal)
+                .unwrap_or(SignalState { pending: false, disposition: Disposition::Handled })
         };
-        match look().disposition {
+        match state().disposition {
             Disposition::Default => return Ok(false),
             Disposition::Handled => return self.send(signal).map(|()| true),
             Disposition::Blocked => self.send(signal)?,
         }
-        for _ in 0..FOLLOWED {
-            let now = look();
+        for _ in 0..MAX_CHECKS {
+            let now = state();
             match now.disposition {
                 // Neither pending, nor blocked, nor handled: it was dropped on the way.
                 Disposition::Default if !now.pending => return Ok(false),
@@ -91,12 +91,12 @@ enum Disposition {
 }
 
 /// What /proc tells of a signal and the threads of a process.
-struct Look {
+struct SignalState {
     pending: bool,
     disposition: Disposition,
 }
 
-impl Look {
+impl SignalState {
     fn at(pid: i32, signal: i32) -> io::Result<Self> {
         let (mut pending, mut blocked) = (false, true);
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -105,7 +105,7 @@ impl Look {
             let has = |set: &str| is_in(signal, &status, set);
             pending |= has("SigPnd:") || has("ShdPnd:");
             blocked &= has("SigBlk:");
-            if has("SigCgt:") || has("SigIgn:") || waits(&task) {
+            if has("SigCgt:") || has("SigIgn:") || waits_for_signals(&task) {
                 return Ok(Self { pending, disposition: Disposition::Handled });
             }
         }
@@ -120,7 +120,7 @@ impl Look {
 
 /// Whether a thread waits for signals: `rt_sigtimedwait(2)` unblocks what it waits for, and no mask shows
 /// it. Of a process that may not be looked into (it is not dumpable) it is not known.
-fn waits(task: &Path) -> bool {
+fn waits_for_signals(task: &Path) -> bool {
     fs::read_to_string(task.join("syscall")).is_ok_and(|call| {
         let number = call.split(' ').next().and_then(|number| number.parse().ok());
         number == Some(libc::SYS_rt_sigtimedwait)

@@ -62,7 +62,7 @@ impl<'a> Gatherer<'a> {
     }
 
     /// What is mounted on the host's root in any case.
-    pub(super) fn hosts_layers(&mut self, context: &HostContext<'_>) {
+    pub(super) fn host_layers(&mut self, context: &HostContext<'_>) {
         let new = self.spec.namespaces;
         let layers = [
             (new.contains(Kind::Pid), "/proc", Backing::Kernel),
@@ -75,11 +75,11 @@ impl<'a> Gatherer<'a> {
                 self.view.push(at, backing);
             }
         }
-        self.profiles_layers(context);
+        self.profile_layers(context);
     }
 
     /// What a profile covers on the host's root.
-    fn profiles_layers(&mut self, context: &HostContext<'_>) {
+    fn profile_layers(&mut self, context: &HostContext<'_>) {
         let confinement = self.spec.confine.profile.confinement();
         if confinement.covers_files() {
             self.view.push("/dev", Backing::Own);
@@ -238,7 +238,7 @@ impl<'a> Gatherer<'a> {
         if !own {
             layer.needs.push((spot.path.clone(), directory));
         }
-        self.view.make(spot, directory);
+        self.view.plan_mount_point(spot, directory);
     }
 
     /// Whether a mount point can simply be made, because its directory is the container's own. In an overlay

@@ -173,7 +173,7 @@ impl Files {
         }
         let own = spec.rootfs.as_ref().map(|_| gatherer.own_places(context)).transpose()?;
         if own.is_none() {
-            gatherer.hosts_layers(context);
+            gatherer.host_layers(context);
         }
         let first = gatherer.view.layers.len();
         let mut mounts = Vec::new();

@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use super::mountinfo::{self, MountPoint};
 
 /// The most entries of a directory that is assembled: each entry costs a few system calls.
-const MOST_ENTRIES: usize = 2048;
+const MAX_ENTRIES: usize = 2048;
 
 /// The largest file that is copied into an overlay; a larger file is bound read-only.
-const LARGEST_COPY: u64 = 4 << 20;
+const MAX_COPY: u64 = 4 << 20;
 
 /// File systems that show the kernel's state: their files cannot be copied.
-const KERNELS_OWN: [&str; 21] = [
+const KERNEL_FILE_SYSTEMS: [&str; 21] = [
     "autofs",
     "binfmt_misc",
     "bpf",
@@ -79,9 +79,9 @@ pub(crate) enum Node {
     /// seen in a layer that is kept.
     Bind { owner: Owner, directory: bool, read_only: bool },
     /// An overlay on the original directory. `made`: its upper directory is there already.
-    Overlay { owner: Owner, made: bool },
+    Overlay { owner: Owner, exists: bool },
     /// A directory that is assembled itself.
-    Assembled { owner: Owner, made: bool, entries: Entries },
+    Assembled { owner: Owner, exists: bool, entries: Entries },
     /// A copy of a regular file of this size.
     Copy { owner: Owner, size: u64 },
     /// A symbolic link to the same path.
@@ -112,7 +112,7 @@ pub(super) fn with_mount_points(
             Node::Symlink(link_of(&outer)?)
         } else if lacks && found.is_dir() {
             let entries = with_mount_points(&outer, &inner, needs)?;
-            Node::Assembled { owner: Owner::of(&found), made: false, entries }
+            Node::Assembled { owner: Owner::of(&found), exists: false, entries }
         } else {
             let directory = found.is_dir();
             let owner = if directory { Owner::NEW } else { Owner::FILE };
@@ -141,7 +141,7 @@ fn new_entries(inside: &Path, needs: &[Need]) -> io::Result<Entries> {
             Some((_, true)) => Node::Directory,
             None => {
                 let entries = new_entries(&inner, needs)?;
-                Node::Assembled { owner: Owner::NEW, made: false, entries }
+                Node::Assembled { owner: Owner::NEW, exists: false, entries }
             }
         };
         entries.push((c_string(name)?, node));
@@ -191,12 +191,12 @@ impl Coverer<'_> {
         };
         let mount = mountinfo::at(self.mounts, outer);
         let is = |list: &[&str]| mount.is_some_and(|mount| list.contains(&mount.kind.as_str()));
-        if is(&KERNELS_OWN) {
+        if is(&KERNEL_FILE_SYSTEMS) {
             binds.push(inner.to_owned());
             return Ok(Some(bind(false)));
         }
         if found.is_dir() {
-            let made = match kept {
+            let exists = match kept {
                 Some(kept) if kept.is_dir() => true,
                 // The container has put something else there.
                 Some(_) => return Ok(None),
@@ -207,10 +207,10 @@ impl Coverer<'_> {
                 return Ok(Some(bind(true)));
             }
             if !mountinfo::any_below(self.mounts, outer) {
-                return Ok(Some(Node::Overlay { owner, made }));
+                return Ok(Some(Node::Overlay { owner, exists }));
             }
             return match self.entries(outer, inner, binds) {
-                Ok(entries) => Ok(Some(Node::Assembled { owner, made, entries })),
+                Ok(entries) => Ok(Some(Node::Assembled { owner, exists, entries })),
                 // A caller that cannot list the directory does not see the mounts below it either.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     binds.push(inner.to_owned());
@@ -233,7 +233,7 @@ impl Coverer<'_> {
             return Ok(Some(bind(false)));
         }
         let readable = nix::unistd::access(outer, nix::unistd::AccessFlags::R_OK).is_ok();
-        let copied = readable && found.len() <= LARGEST_COPY;
+        let copied = readable && found.len() <= MAX_COPY;
         Ok(Some(if copied { Node::Copy { owner, size: found.len() } } else { bind(true) }))
     }
 }
@@ -246,7 +246,7 @@ fn list(directory: &Path) -> io::Result<Vec<(std::ffi::OsString, Metadata)>> {
         // Leave out an entry that is gone, or that stat(2) fails for (a dead FUSE mount).
         let Ok(found) = entry.metadata() else { continue };
         entries.push((entry.file_name(), found));
-        if entries.len() > MOST_ENTRIES {
+        if entries.len() > MAX_ENTRIES {
             return Err(io::Error::from_raw_os_error(libc::E2BIG));
         }
     }

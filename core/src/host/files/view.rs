@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The most symbolic links that the kernel follows in one path.
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 /// What a mounted layer shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,13 +79,13 @@ enum Found {
 pub(super) struct View {
     pub(super) layers: Vec<Layer>,
     /// Mount points that will have been made, and whether they are directories.
-    made: BTreeMap<PathBuf, bool>,
+    planned: BTreeMap<PathBuf, bool>,
 }
 
 impl View {
     pub(super) fn new(root: Backing) -> Self {
         let root = Layer { at: "/".into(), backing: root, needs: Vec::new() };
-        Self { layers: vec![root], made: BTreeMap::new() }
+        Self { layers: vec![root], planned: BTreeMap::new() }
     }
 
     pub(super) fn push(&mut self, at: impl Into<PathBuf>, backing: Backing) {
@@ -143,7 +143,7 @@ impl View {
                 }
                 Found::Link(to) => {
                     links += 1;
-                    if links > MOST_LINKS {
+                    if links > MAX_LINKS {
                         return Err(io::Error::from_raw_os_error(libc::ELOOP));
                     }
                     path.pop();
@@ -174,7 +174,7 @@ impl View {
             let file = layer.backing == Backing::File;
             return Ok(if file { Found::File } else { Found::Directory });
         }
-        if let Some(directory) = self.made.get(path) {
+        if let Some(directory) = self.planned.get(path) {
             return Ok(if *directory { Found::Directory } else { Found::File });
         }
         let outside = match &layer.backing {
@@ -196,15 +196,15 @@ impl View {
     }
 
     /// Records that a mount point will be made there.
-    pub(super) fn make(&mut self, spot: &Spot, directory: bool) {
+    pub(super) fn plan_mount_point(&mut self, spot: &Spot, directory: bool) {
         let mut way = spot.existing().to_owned();
         if let Ok(missing) = spot.path.strip_prefix(spot.existing()) {
             for name in missing {
                 way.push(name);
-                self.made.insert(way.clone(), true);
+                self.planned.insert(way.clone(), true);
             }
         }
-        self.made.insert(spot.path.clone(), directory);
+        self.planned.insert(spot.path.clone(), directory);
     }
 }
 
@@ -275,7 +275,7 @@ mod tests {
         let spot = view.locate([&b"etc"[..], b"real"]).unwrap();
         assert!(spot.is_missing());
         assert_eq!(spot.layer, 1);
-        view.make(&spot, true);
+        view.plan_mount_point(&spot, true);
         assert!(!view.locate([&b"etc"[..], b"real"]).unwrap().is_missing());
     }
 }

@@ -39,14 +39,14 @@ impl<'a> Covering<'a> {
         for (name, node) in entries {
             let inner = joined(path, name);
             match node {
-                Node::Overlay { owner, made } => {
-                    if !made {
+                Node::Overlay { owner, exists } => {
+                    if !exists {
                         make_directory(sequence, STEP, to.into(), name, *owner, false);
                     }
                     self.overlay(sequence, &inner);
                 }
-                Node::Assembled { owner, made, entries } => {
-                    if !made {
+                Node::Assembled { owner, exists, entries } => {
+                    if !exists {
                         make_directory(sequence, STEP, to.into(), name, *owner, false);
                     }
                     let inner_from = open_entry(sequence, STEP, from, name);
