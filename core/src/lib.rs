@@ -34,8 +34,6 @@
 //! The crate is the engine under the Python package `minidocker`. Modules that exist for its binding alone are
 //! hidden from this documentation, and may change in any version.
 
-use minidocker_init::{child, program, raw};
-
 // For the Python binding: what a fork of the interpreter does to the state of its process.
 #[doc(hidden)]
 pub mod caller;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::net::sockopt::set_socket_passcred;
 
 use crate::caller::{self, Slots};
-use crate::clone::signals::signal_mask;
+use crate::clone::signal_mask::signal_mask;
 use crate::clone::wait::Wait;
 use crate::clone::{clone_and_wait, program_memfd, reap};
 use crate::error::{LaunchError, SpawnError};

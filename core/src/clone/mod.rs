@@ -8,7 +8,7 @@
 #![expect(unsafe_code, reason = "clone(2), and memory shared with the child")]
 
 pub(crate) mod shared;
-pub(crate) mod signals;
+pub(crate) mod signal_mask;
 mod stack;
 pub(crate) mod wait;
 
@@ -17,16 +17,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use minidocker_init::child;
+use minidocker_init::program::go;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use shared::SharedProgram;
-use signals::{block_signals, restore_signals};
+use signal_mask::{block_signals, restore_signals};
 use stack::Stack;
 use wait::Wait;
 
-use crate::child;
 use crate::error::{LaunchError, SpawnError};
-use crate::program::go;
 use crate::step::Step;
 use crate::sys::{self, fd};
 

@@ -9,10 +9,11 @@ use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use minidocker_init::program::{Header, NOTHING_FAILED, go, relocate};
+use minidocker_init::raw::{Errno, nr, syscall};
+
 use super::wait::Wait;
 use crate::error::LaunchError;
-use crate::program::{Header, NOTHING_FAILED, go, relocate};
-use crate::raw::{Errno, nr, syscall};
 
 /// A relocated program in the memory of a parent and of its child.
 pub(crate) struct SharedProgram {
@@ -67,7 +68,7 @@ impl SharedProgram {
         self.word(offset_of!(Header, go))
     }
 
-    /// What the child is doing: see [`tid`](crate::program::tid).
+    /// What the child is doing: see [`tid`](minidocker_init::program::tid).
     pub(crate) fn child_state(&self) -> u32 {
         // Acquire: what the child wrote before it left is seen. The kernel's store follows the child's own
         // in its program order, and a system call of the child's lies between them.

@@ -4,7 +4,7 @@
 
 use std::os::fd::{BorrowedFd, RawFd};
 
-use crate::clone::signals::signal_mask;
+use crate::clone::signal_mask::signal_mask;
 use crate::plan::call::Handles;
 use crate::plan::sequence::EncodeFacts;
 use crate::plan::{Line, Plan};

@@ -21,22 +21,24 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use minidocker_init::child;
+use minidocker_init::program::{Header, Message, go, message, relocate, tid};
+use minidocker_init::raw::{exit, nr, syscall};
+
 use super::encoder::StageEncoder;
 use super::point::{self, Point, ThreadState};
 use super::report::read_message;
 use super::{LaunchParams, Launched, restore_dumpable, write_id_maps};
 use crate::clone::shared::SharedProgram;
-use crate::clone::signals::{block_signals, restore_signals};
+use crate::clone::signal_mask::{block_signals, restore_signals};
 use crate::clone::wait::Wait;
 use crate::clone::{Outcome, Side, clone_and_fork, program_memfd, reap};
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Plan;
 use crate::plan::call::Handles;
-use crate::program::{Header, Message, go, message, relocate, tid};
-use crate::raw::{exit, nr, syscall};
 use crate::step::Step;
 use crate::sys::{self, fd};
-use crate::{caller, child, watchdog};
+use crate::{caller, watchdog};
 
 /// What [`fork`] returns, in either process.
 #[derive(Debug)]

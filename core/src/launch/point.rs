@@ -4,8 +4,8 @@
 
 use std::ffi::c_void;
 
-use crate::program::Header;
-use crate::raw::syscall;
+use minidocker_init::program::Header;
+use minidocker_init::raw::syscall;
 
 /// Where a thread stands, for its copy in another process.
 #[repr(C)]

@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use minidocker_init::program::{Message, message};
 use rustix::net::{RecvFlags, recv};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -10,7 +11,6 @@ use crate::clone::kill_and_reap;
 use crate::clone::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Plan;
-use crate::program::{Message, message};
 use crate::step::Step;
 use crate::sys::fd;
 

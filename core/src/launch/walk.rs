@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::clone::signals::signal_mask;
+use crate::clone::signal_mask::signal_mask;
 use crate::clone::wait::Wait;
 use crate::clone::{clone_and_wait, kill_and_reap, reap};
 use crate::error::LaunchError;

@@ -2,6 +2,8 @@
 
 use std::ffi::CStr;
 
+use minidocker_init::program::on_error;
+
 use super::call::{Arg, Handle, at_cwd, named};
 use super::confine::Confined;
 use super::ids::restore_dumpable;
@@ -9,7 +11,6 @@ use super::number;
 use super::sequence::Sequence;
 use crate::error::{Remedy, Setting, SpecError};
 use crate::host::Host;
-use crate::program::on_error;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::profile::Profile;
 use crate::spec::{CommandSpec, Payload, WorkingDirectory};

@@ -8,13 +8,14 @@
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
+use minidocker_init::program::pseudo;
+
 use super::call::{Arg, at_cwd, named};
 use super::sequence::Sequence;
 use super::{limits, number};
 use crate::error::{Remedy, SpecError};
 use crate::host::Host;
 use crate::host::files::{Files, ResolvedMount};
-use crate::program::pseudo;
 use crate::spec::capabilities::{self, Capability, CapabilitySet};
 use crate::spec::confine::Confine;
 use crate::spec::landlock::{Abi, AccessFs, Handled, PARENT_FD_OFFSET, RULE_PATH_BENEATH};

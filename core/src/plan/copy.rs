@@ -6,6 +6,8 @@
 
 use std::mem::offset_of;
 
+use minidocker_init::program::{Header, role};
+
 use super::call::{Arg, Handle, named};
 use super::confine::Confined;
 use super::file_calls::write_file;
@@ -14,7 +16,6 @@ use super::sequence::Sequence;
 use super::stages::StageBuilder;
 use super::{command, number};
 use crate::error::{Remedy, Setting, SpecError};
-use crate::program::{Header, role};
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
 

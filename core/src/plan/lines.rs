@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use minidocker_init::program::{pseudo, role};
+
 use super::Plan;
 use super::text::{quote, render, show_clone_flags};
 use crate::host::files::OuterDirectory;
-use crate::program::{pseudo, role};
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
 

@@ -38,6 +38,8 @@ pub(crate) mod number;
 pub(crate) mod sequence;
 pub(crate) mod text;
 
+use minidocker_init::program::{self, role};
+
 pub use lines::{Actor, Line};
 pub(crate) use stages::Stage;
 
@@ -52,7 +54,6 @@ use crate::error::{PlanError, SpawnError, SpecError};
 use crate::host::Host;
 use crate::host::files::OuterDirectory;
 use crate::host::target::Target;
-use crate::program::{self, role};
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{Network, Payload, Spec};
 use crate::step::Step;

@@ -1,6 +1,6 @@
 //! The system calls that plans are made of: numbers and names.
 
-use crate::program::pseudo;
+use minidocker_init::program::pseudo;
 
 /// A system call's number and its name in section 2 of the manual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub(crate) const DROP_BOUNDING: Number = Number { number: pseudo::DROP_BOUNDING,
 
 #[cfg(test)]
 mod tests {
-    use crate::raw::nr;
+    use minidocker_init::raw::nr;
 
     /// The helper has no libc to take these from.
     #[test]

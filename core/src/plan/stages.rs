@@ -1,5 +1,7 @@
 //! The stages of a plan: which process makes which calls until the next program takes over.
 
+use minidocker_init::program::{registration, role};
+
 use super::call::{Arg, Handle, named};
 use super::confine::Confined;
 use super::ids::become_mapped;
@@ -13,7 +15,6 @@ use crate::host::Host;
 use crate::host::files::Files;
 use crate::host::ids::Ids;
 use crate::host::target::Target;
-use crate::program::{registration, role};
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{CommandSpec, Spec};
 use crate::step::Step;

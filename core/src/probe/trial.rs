@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use minidocker_init::program::on_error;
+
 use crate::host::Host;
 use crate::plan::call::{Arg, at_cwd, named};
 use crate::plan::mount_calls::mount;
@@ -10,7 +12,6 @@ use crate::plan::number::Number;
 use crate::plan::sequence::{Appended, Sequence};
 use crate::plan::{Plan, command, ids, number, text};
 use crate::probe::{Answer, Probe, ProbeOptions};
-use crate::program::on_error;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{IdMap, Payload, Spec, TimeOffset};
 use crate::step::Step;

@@ -3,9 +3,10 @@
 use std::mem::offset_of;
 use std::os::fd::RawFd;
 
+use minidocker_init::program::{self, EncodedCall, Header};
+
 use super::{NUMERAL, Sequence};
 use crate::plan::call::{Arg, Call, Handles};
-use crate::program::{self, EncodedCall, Header};
 
 impl Sequence {
     /// The flat form, ready to be relocated.

@@ -7,9 +7,10 @@ pub(crate) use encode::EncodeFacts;
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
+use minidocker_init::program::on_error;
+
 use super::call::{Arg, Call, Cell, Handle, Offset};
 use super::number::{self, Number};
-use crate::program::on_error;
 use crate::step::Step;
 
 /// An ordered list of system calls, and the data that they point to.

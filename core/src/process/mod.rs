@@ -10,19 +10,19 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use minidocker_init::program::{Message, message};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::error::LaunchError;
 use crate::host::target::Target;
 use crate::launch::{self, LaunchParams, Launched};
 use crate::plan::Plan;
-use crate::program::{Message, message};
 pub use crate::sys::Usage;
 use crate::sys::{self, fd};
 
-mod signals;
+mod disposition;
 
-use signals::{DefaultAction, Recipient, default_action};
+use disposition::{DefaultAction, Recipient, default_action};
 
 /// The first process of a container, a child of the caller, which has to wait for it.
 #[derive(Debug)]

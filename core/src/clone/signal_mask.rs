@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "libc's wrappers leave out the signals that it keeps for itself")]
 
-use crate::raw::{nr, syscall};
+use minidocker_init::raw::{nr, syscall};
 
 /// The calling thread's signal mask, as the kernel has it.
 pub(crate) fn signal_mask() -> u64 {
