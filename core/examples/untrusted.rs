@@ -1,4 +1,4 @@
-//! Runs a script that nobody trusts: confined by the profile, for at most a second, with its output captured.
+//! Runs an untrusted script: confined by the profile, for at most a second, with its output captured.
 //!
 //! `cargo run --example untrusted -- 'cat /etc/shadow; while :; do :; done'`
 
