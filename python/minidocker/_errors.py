@@ -368,7 +368,7 @@ def spelled(text: str, setting: str, neutral: str, about: str | None) -> str:
     """Return a remedy of the engine in Python's words.
 
     Args:
-        text: a sentence with ``{}`` where the setting goes.
+        text: a sentence with ``{}`` in place of the setting.
         setting: the name of the setting; one that ``_SETTINGS`` lacks keeps its neutral words.
         neutral: the setting in the engine's words.
         about: the kind of namespace, or the option, that the setting changes.

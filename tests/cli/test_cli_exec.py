@@ -127,7 +127,7 @@ def test_ctrl_c_ends_a_command_at_a_terminal(box):
     [
         ("web", "exec: 'web' is not a PID"),
         ("4194303", "exec: no process 4194303 is alive here; see minidocker ps"),
-        ("own", "it is in no namespace but this process's own"),
+        ("own", "it shares every namespace with this process"),
     ],
 )
 def test_what_is_no_container_is_refused(pid, words):

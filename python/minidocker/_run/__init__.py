@@ -1,1 +1,1 @@
-"""Commands in containers, and containers that live."""
+"""Commands in containers: `run`, `Popen`, `Container` and `attach`."""

@@ -1,4 +1,4 @@
-"""What `subprocess.Popen` is given, as the engine takes it, with subprocess's exceptions."""
+"""Converters from the arguments of `subprocess.Popen` to the engine's, with its exceptions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _STREAMS = ("stdin", "stdout", "stderr")
 
 
 def words(args: Any, executable: Any, *, shell: bool) -> tuple[list[Any], Any]:
-    """The arguments and the program, as `subprocess` works them out."""
+    """Return the arguments and the program, by the rules of `subprocess`."""
     if type(args) is list or type(args) is tuple:
-        # What nearly everybody gives: what follows is slow where it has to say no.
+        # The usual case comes first, because isinstance() with an abstract class is slow.
         args = list(args)
     elif isinstance(args, str | bytes):
         args = [args]
@@ -29,7 +29,7 @@ def words(args: Any, executable: Any, *, shell: bool) -> tuple[list[Any], Any]:
         args = list(args)
     if not args:
         raise SpecError(
-            "there is no command: give at least a program's name", option="args", value=args
+            "the command is empty: give at least a program's name", option="args", value=args
         )
     if shell:
         args = ["/bin/sh", "-c", *args]
@@ -39,11 +39,11 @@ def words(args: Any, executable: Any, *, shell: bool) -> tuple[list[Any], Any]:
 
 
 def candidates(executable: Any, env: Mapping[Any, Any] | None) -> list[bytes]:
-    """The files that the program may be, in the order of ``PATH``."""
+    """Return the paths at which to look for the program, in the order of ``PATH``."""
     name = os.fsencode(executable)
     if b"/" in name:
         return [name]
-    # os.get_exec_path() takes what os.environ is: a mapping of str, or of bytes.
+    # os.get_exec_path() accepts a mapping of str or of bytes.
     path = os.get_exec_path(env)
     return [os.path.join(os.fsencode(directory), name) for directory in path]
 
@@ -59,29 +59,29 @@ def environment(env: Mapping[Any, Any]) -> list[bytes]:
 
 
 def stdio(*streams: int) -> tuple[int, int, int]:
-    """Return the descriptors of standard input, output and error; -1 for those of the caller.
+    """Return the descriptors of standard input, output and error; -1 means the caller's own.
 
     Raises:
-        SpecError: one is a negative number that means nothing.
+        SpecError: a descriptor is less than -1.
     """
-    # -1 was PIPE, which is a descriptor by now, or stands for None.
+    # subprocess has replaced PIPE (-1) by a descriptor; a -1 here stands for None.
     if min(streams) < -1:
         option, fd = next(pair for pair in zip(_STREAMS, streams, strict=True) if pair[1] < -1)
-        reason = "it is no open descriptor: give a file, a descriptor, PIPE or DEVNULL"
+        reason = "it is not a descriptor: give a file, a descriptor, PIPE or DEVNULL"
         raise SpecError(reason, option=option, value=fd)
     stdin, stdout, stderr = streams
     return stdin, stdout, stderr
 
 
 def descriptors(pass_fds: Iterable[Any]) -> list[int]:
-    """Return the descriptors that the command keeps.
+    """Return the descriptors that the command inherits, sorted.
 
     Raises:
-        SpecError: one of them cannot be a descriptor.
+        SpecError: a number cannot be a descriptor.
     """
     numbers = sorted(map(int, pass_fds))
     for fd in numbers:
         if not 0 <= fd <= _LARGEST:
-            reason = f"{fd} is no descriptor: give numbers of open files"
+            reason = f"{fd} is not a descriptor: give the numbers of open files"
             raise SpecError(reason, option="pass_fds", value=numbers)
     return numbers

@@ -1,4 +1,4 @@
-"""`attach`: a container that somebody else started, as an object."""
+"""`attach`: a container that another program started, as an object."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["AttachedContainer", "attach"]
 
 
 class AttachedContainer(Joinable):
-    """A container that somebody else started: what `attach` returns.
+    """A container that another program started; the result of `attach`.
 
-    It can be entered, looked at, paused and killed; its end is its starter's to wait for.
+    It can be entered, inspected, paused and killed. Only its starter can wait for its status.
     """
 
     def __init__(self, pid: int) -> None:
@@ -31,7 +31,15 @@ class AttachedContainer(Joinable):
         return not poll.poll(0)
 
     def stop(self, timeout: float = 10) -> None:
-        """Ask every process inside to end (SIGTERM), and kill what is left when the time is up."""
+        """Send SIGTERM to every process inside, and after the timeout SIGKILL to the others.
+
+        Args:
+            timeout: seconds to wait.
+
+        Raises:
+            ProcessLookupError: the container has ended.
+            PermissionError: the caller may not signal a process inside.
+        """
         deadline = time.monotonic() + timeout
         for process in self.processes():
             send_signal(process.pid, signal.SIGTERM)
@@ -41,7 +49,11 @@ class AttachedContainer(Joinable):
             self.kill()
 
     def kill(self) -> None:
-        """End every process inside, at once."""
+        """Send SIGKILL to every process inside; do nothing if the container has ended.
+
+        Raises:
+            PermissionError: the caller may not signal a process inside.
+        """
         if self._is_alive():
             if "pid" in self._own_kinds():
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -55,7 +67,7 @@ class AttachedContainer(Joinable):
         self.close()
 
     def close(self) -> None:
-        """Give back the descriptor; the container runs on."""
+        """Close the descriptor; the container continues to run."""
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
@@ -70,17 +82,18 @@ class AttachedContainer(Joinable):
 
 
 def attach(pid: int) -> AttachedContainer:
-    """Return the container that a process is in, whoever started it: docker, unshare, bwrap.
+    """Return the container of a process that docker, unshare, bwrap or another program started.
 
     Args:
-        pid: a process inside, as this process sees it.
+        pid: the pid of a process inside, in this process's PID namespace.
 
     Raises:
         ProcessLookupError: there is no such process.
-        SpecError: it shares every namespace with this process.
+        PermissionError: the caller may not read the process's namespaces; namespaces(7).
+        SpecError: the process shares every namespace with this process.
     """
     if type(pid) is not int or pid <= 0:
-        raise SpecError("give the pid of a process", option="pid", value=pid)
+        raise SpecError("it is not a pid: give a positive int", option="pid", value=pid)
     container = AttachedContainer(pid)
     try:
         kinds = container._own_kinds()
@@ -89,6 +102,6 @@ def attach(pid: int) -> AttachedContainer:
         raise
     if not kinds:
         container.close()
-        reason = "it is in no namespace but this process's own: give a process of a container"
+        reason = "it shares every namespace with this process: give a process of a container"
         raise SpecError(reason, option="pid", value=pid)
     return container

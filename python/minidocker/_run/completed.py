@@ -1,4 +1,4 @@
-"""What is known of a command that has ended."""
+"""The result of a command that has ended."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ Output = TypeVar("Output")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Usage:
-    """What a command used up.
+    """The resources that a command used; getrusage(2).
 
     Attributes:
-        wall: seconds from its start to the moment when its end was seen.
-        user: seconds of CPU time in the command and in the children that it waited for; nan where
-            nobody can tell any more: SIGCHLD is ignored, or somebody else has waited for it.
-        system: seconds of CPU time in the kernel for them; likewise.
-        peak: the largest resident set in bytes, or None where the kernel cannot tell it from the
-            caller's own: without ``init=True`` the child begins in the caller's memory, so a
-            smaller peak of its own does not show.
+        wall: seconds from its start until its end was noticed.
+        user: seconds of CPU time in user mode, of the command and the children that it waited for;
+            nan if the kernel has discarded the value, because SIGCHLD is ignored or another wait
+            reaped the command.
+        system: seconds of CPU time in kernel mode, likewise.
+        peak: the largest resident set in bytes. None if the kernel cannot distinguish it from the
+            caller's own: without ``init=True`` the child starts in the caller's memory, which hides
+            a smaller peak.
     """
 
     wall: float
@@ -32,10 +33,10 @@ class Usage:
 
 
 class CompletedProcess(subprocess.CompletedProcess[Output]):
-    """A `subprocess.CompletedProcess` that also tells what the command used.
+    """A `subprocess.CompletedProcess` with the resources that the command used.
 
     Attributes:
-        usage: its `Usage`.
+        usage: the `Usage` of the command.
     """
 
     usage: Usage

@@ -1,4 +1,4 @@
-"""A container that lives: namespaces held by an idle init, which commands enter."""
+"""`Container`: namespaces that an idle init keeps alive, and that commands enter."""
 
 from __future__ import annotations
 
@@ -29,23 +29,24 @@ __all__ = ["Container"]
 
 
 class Container(Joinable):
-    """A container that lives until it is stopped; commands enter it.
+    """A container that runs until it is stopped, and that commands enter.
 
     ::
 
         with minidocker.Container(hostname="db") as box:
             box.run(["ip", "addr"], check=True)
 
-    An idle init, which reaps orphans, holds the namespaces. Leaving the ``with`` block ends every
-    process inside.
+    An idle init keeps the namespaces alive and reaps orphans. The ``with`` block starts the
+    container, and its end kills every process inside.
 
     Args:
         spec: the container; a field of `Spec` given as a keyword overrides that one field. ``init``
-            is always the tiny one, and ``user`` is who commands are inside unless they say else.
+            has no effect, because PID 1 is always the idle init. ``user`` is the default user of
+            the commands.
+        **options: the fields of `Spec`.
 
     Raises:
-        SpecError: wrong on any machine; nothing was created.
-        SpawnError: from `start`: the kernel refused a step; nothing is left.
+        SpecError: an option is wrong on any machine; nothing was created.
     """
 
     def __init__(self, *, spec: Spec | None = None, **options: Unpack[SpecOptions]) -> None:
@@ -54,23 +55,25 @@ class Container(Joinable):
         self._commands: list[Popen[Any]] = []
         self.spec = Spec.of(spec, options)
         if self.spec.network is None or isinstance(self.spec.network, str):
-            # Wrong options are refused here, before anything is started.
+            # Refuse wrong options here and not in start().
             _core.plan_lines(self.spec.core(), None)
 
     def start(self) -> Self:
         """Start the container, and return it.
 
         Raises:
+            SpecError: it is already running.
             SpawnError: the kernel refused a step; nothing is left.
         """
         if self._is_alive():
-            raise SpecError(f"{self!r} runs already: use it, or make another")
+            raise SpecError(f"{self!r} is already running: use it, or make another")
         self._process = None
         try:
             process = _core.spawn(_with_user_mapped(self.spec).core(), None, owner=self)
             self._open(process.pid)
         except BaseException:
-            # Whatever came between, a signal handler's exception too: nobody will know of it.
+            # A signal handler, too, may raise after the launch. The caller gets no container then,
+            # so end it here.
             started = getattr(self, "_process", None)
             if started is not None:
                 os.kill(started.pid, signal.SIGKILL)
@@ -82,7 +85,7 @@ class Container(Joinable):
 
     @property
     def status(self) -> str:
-        """``"created"``, ``"running"``, ``"paused"`` or ``"exited"``, as docker has it."""
+        """The state: ``"created"``, ``"running"``, ``"paused"`` or ``"exited"``, as in docker."""
         if self._process is None:
             return "created"
         if not self._is_alive():
@@ -90,14 +93,14 @@ class Container(Joinable):
         return "paused" if is_stopped(self._pid) else "running"
 
     def changes(self) -> Changes:
-        """What the container has added, changed and deleted so far, as ``docker diff`` has it.
+        """Return the files that the container has added, changed and deleted, as ``docker diff``.
 
         Raises:
-            SpecError: nothing is kept, since ``overlay`` is not a directory.
+            SpecError: ``overlay`` is not a directory, so no writes are kept.
         """
         layer = self.spec.overlay
         if isinstance(layer, bool):
-            reason = "its writes are kept nowhere: give the container a directory as overlay"
+            reason = "no directory keeps the writes: give the container a directory as overlay"
             raise SpecError(reason, option="overlay", value=layer)
         return changes(layer, rootfs=self.spec.rootfs)
 
@@ -119,17 +122,19 @@ class Container(Joinable):
         return not self._reap(self._process, block=False)
 
     def _reap(self, process: _core.Process, *, block: bool) -> bool:
-        """Whether it has ended, and has been reaped."""
+        """Reap the init if it has ended; return whether it has."""
         exited = process.wait(block)
         if exited is None:
             return False
-        # Where somebody else reaped it, the status is lost.
+        # The status is lost if another wait of this process reaped the init.
         self._returncode = os.waitstatus_to_exitcode(exited[1] or 0)
         os.close(self._pidfd)
         return True
 
     def stop(self, timeout: float = 10) -> None:
-        """Ask every process inside to end (SIGTERM), and kill what is left when the time is up.
+        """Send SIGTERM to every process inside, and after the timeout SIGKILL to the others.
+
+        A container that has ended, or was not started, is left alone.
 
         Args:
             timeout: seconds to wait.
@@ -151,12 +156,12 @@ class Container(Joinable):
         self.kill()
 
     def kill(self) -> None:
-        """End every process inside, at once."""
+        """Send SIGKILL to every process inside, and reap them; do nothing if it has ended."""
         if self._process is None or not self._is_alive():
             return
         if self.spec.namespaces.pid:
-            # The kernel ends every process of a PID namespace with its PID 1, and PID 1 can only
-            # be reaped when all of them have been: those that entered are children of this process.
+            # The kernel kills every process of a PID namespace with its PID 1. PID 1 can be reaped
+            # only after all of them, and the commands that entered are children of this process.
             os.kill(self._pid, signal.SIGKILL)
             self._reap_commands()
         else:
@@ -172,8 +177,11 @@ class Container(Joinable):
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the container has ended.
 
+        Args:
+            timeout: seconds to wait; None: no limit.
+
         Raises:
-            TimeoutError: it still runs when the time, in seconds, is up.
+            TimeoutError: the container still runs after the timeout.
         """
         if not self._is_alive():
             return
@@ -208,9 +216,10 @@ class Container(Joinable):
 
 
 def _with_user_mapped(spec: Spec) -> Spec:
-    """For a plain caller without maps: the one row of each is who the commands are, as in `run`.
+    """Map the user of the commands for a plain caller without maps, as `run` does.
 
-    The idle init that holds the container is nobody in particular, so that nothing else says so.
+    `run` takes the user for the one row of the map from the command, but the idle init has no user
+    of its own.
     """
     shared = not (spec.network is None or isinstance(spec.network, str))
     if spec.user is None or os.geteuid() == 0 or shared or not spec.namespaces.user:

@@ -1,4 +1,4 @@
-"""What can be done with a container that runs, whoever started it."""
+"""`Joinable`: the operations on a running container, independent of its starter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import signal
-import sys
 import time
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack, overload
 
@@ -19,9 +18,6 @@ from minidocker._run.run import complete
 from minidocker._spec import confine
 from minidocker._spec.namespaces import NamespaceOptions
 from minidocker._spec.options import SUBPROCESS_KEYWORDS
-
-if sys.platform == "linux":
-    pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -55,13 +51,14 @@ T = TypeVar("T")
 _SHARED = NamespaceOptions.none()
 _ENTERING = frozenset({*SUBPROCESS_KEYWORDS, *confine.OPTIONS, "die_with_parent"})
 _RUN_KEYWORDS = ("input", "capture_output", "check")
-# How often the processes of a container are looked for again, since they may fork meanwhile.
+# Attempts to signal all processes of a container: they may fork during each one.
 _ROUNDS = 100
 PATIENCE = 0.01
+"""Seconds between two such attempts."""
 
 
 class Joinable:
-    """The namespaces of a process on this machine, and what can be done with them."""
+    """The namespaces of a running process, which commands can join."""
 
     _pidfd: int
     _pid: int
@@ -72,13 +69,13 @@ class Joinable:
 
     @property
     def pid(self) -> int:
-        """The pid of the container's first process, as this process sees it.
+        """The pid of the container's first process, in this process's PID namespace.
 
         Raises:
-            ProcessLookupError: it has not been started, or it has ended.
+            ProcessLookupError: the container has not been started, or it has ended.
         """
         if not self._is_alive():
-            raise ProcessLookupError(f"{self!r} does not run: start it")
+            raise ProcessLookupError(f"{self!r} is not running: start it")
         return self._pid
 
     def _is_alive(self) -> bool:
@@ -101,16 +98,21 @@ class Joinable:
 
         Args:
             args: the command.
-            **options: the keywords of `subprocess.run`; ``cwd``, ``env``, ``user``, ``group`` speak
-                of the inside. ``die_with_parent`` and what confines a process (``profile``,
-                ``cap_add``, ``cap_drop``, ``no_new_privileges``, ``seccomp``, ``ulimits``) as in
-                `Spec`: a `Container`'s own unless they are given, nothing for one that was
-                attached to. What a profile does to files is the container's, not the command's.
+            **options: the keywords of `subprocess.run`; ``cwd``, ``env``, ``user`` and ``group``
+                refer to the inside. Also ``die_with_parent``, and the fields of `Spec` that confine
+                a process: ``profile``, ``cap_add``, ``cap_drop``, ``no_new_privileges``,
+                ``seccomp`` and ``ulimits``. Their defaults are those of the `Container`; an
+                attached container has none. A profile's rules for files apply to the container
+                only.
 
         Raises:
-            SpecError: an option that belongs to the container, which runs already.
-            SpawnError: the kernel refused a step; `PermissionDenied` where the container belongs to
-                somebody else.
+            SpecError: an option belongs to the container, which is already running.
+            ProcessLookupError: the container is not running.
+            CommandNotFound: the command does not exist inside.
+            SpawnError: the kernel refused a step; a `PermissionDenied` if the container belongs to
+                another user.
+            subprocess.TimeoutExpired: the timeout expired; the exception has the output so far.
+            subprocess.CalledProcessError: the return code is not 0, and ``check`` is true.
         """
         launch = Launch(enter=self.pid, timeout=options.pop("timeout", None))
         own = {name: options.pop(name) for name in _RUN_KEYWORDS if name in options}
@@ -129,11 +131,21 @@ class Joinable:
     @overload
     def popen(self, args: Args, **options: Unpack[EnterEither]) -> Popen[Any]: ...
     def popen(self, args: Any, **options: Any) -> Popen[Any]:
-        """Start a command in the container, with the meaning of `subprocess.Popen`."""
+        """Start a command in the container, with the meaning of `subprocess.Popen`.
+
+        Args:
+            args: the command.
+            **options: the keywords of `subprocess.Popen`, and the further ones of `run`.
+
+        Raises:
+            SpecError: an option belongs to the container, which is already running.
+            ProcessLookupError: the container is not running.
+            SpawnError: the kernel refused a step; nothing is left.
+        """
         return self._start(Launch(), args, options)
 
     def _start(self, launch: Launch, args: Any, options: Mapping[str, Any]) -> Popen[Any]:
-        """Start a command in the container: what `minidocker._run.process.start` is outside."""
+        """Start a command in the container; the counterpart of `minidocker._run.process.start`."""
         launch = dataclasses.replace(launch, enter=self.pid)
         process = start(launch, args, self._entering(dict(options)))
         self._entered(process)
@@ -142,59 +154,72 @@ class Joinable:
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function in the container, and return its value.
 
-        It runs in a fresh interpreter, started there with this process's environment and import
-        path, so the interpreter and what is imported have to exist inside. The function and its
-        arguments are pickled, with cloudpickle where it is installed and needed. It is never a copy
-        of this process that enters, since whoever is inside could read its memory.
+        The function runs in a fresh interpreter inside, with this process's environment and import
+        path, so the interpreter and the imported modules must exist inside. The function and its
+        arguments are pickled, with cloudpickle if it is installed and needed. No copy of this
+        process enters the container, because processes inside could read its memory.
 
-        What comes back is unpickled here, and processes inside that may trace the interpreter
-        (ptrace(2)) can change it: do not call functions where code runs that is not trusted.
+        The answer is unpickled here, and a process inside that may trace the interpreter
+        (ptrace(2)) can change it: do not call functions in a container that runs untrusted code.
 
         Args:
-            function: what is called.
+            function: the function.
             *args: its arguments.
             **kwargs: its keyword arguments.
 
         Raises:
-            BaseException: whatever the function raised, with the remote traceback as its
+            BaseException: the exception of the function, with the remote traceback as its
                 ``__cause__``.
-            CallExited: it ended its interpreter.
+            CallExited: the function ended its interpreter.
             CallKilled: a signal ended it.
-            CallLimitExceeded: a resource limit did.
-            CallResultError: its value, or its exception, cannot be brought back.
-            ProcessLookupError: the container does not run.
-            SpawnError: the kernel refused a step; `CommandNotFound` where there is no such
-                interpreter inside.
+            CallLimitExceeded: a resource limit ended it.
+            CallResultError: its value or its exception cannot be transferred.
+            ProcessLookupError: the container is not running.
+            SpawnError: the kernel refused a step; a `CommandNotFound` if the interpreter does not
+                exist inside.
         """
-        from minidocker._functions.call import enter  # noqa: PLC0415 - only who calls functions needs it
+        from minidocker._functions.call import enter  # noqa: PLC0415 - only this method needs it
 
         return enter(self._start, function, args, kwargs)
 
     def _entered(self, process: Popen[Any]) -> None:
-        """Take note of a command that was started inside."""
+        """Record a command that was started inside."""
 
     def _entering(self, options: dict[str, Any]) -> dict[str, Any]:
         for name, value in options.items():
             if name not in _ENTERING:
-                reason = "it belongs to the container, which runs already: give it to Container()"
+                reason = (
+                    "it belongs to the container, which is already running: give it to Container()"
+                )
                 raise SpecError(reason, option=name, value=value)
         return {**options, "namespaces": _SHARED}
 
     def namespaces(self) -> Namespaces:
-        """The inode of each namespace that the container is in."""
+        """Return the inode of each namespace of the container.
+
+        See namespaces(7).
+
+        Raises:
+            ProcessLookupError: the container is not running.
+            PermissionError: the container belongs to another user.
+        """
         return namespaces(self.pid)
 
     def _own_kinds(self) -> list[Kind]:
-        """The kinds of namespace that are not this process's."""
+        """Return the kinds of namespace that the container does not share with this process."""
         theirs, ours = self.namespaces(), namespaces()
         shared = theirs.shared_with(ours)
         return [kind for kind in theirs if kind not in shared]
 
     def processes(self) -> list[Process]:
-        """The processes inside: pid out here, pid inside, command.
+        """Return the processes inside: the pid outside, the pid inside and the command of each.
 
-        Those of the container's PID namespace, or, where that is shared, those that are in its
-        other namespaces.
+        These are the processes in the container's PID namespace, or, if it has none of its own, the
+        processes in another of its namespaces.
+
+        Raises:
+            ProcessLookupError: the container is not running.
+            PermissionError: the container belongs to another user.
         """
         mark = self._mark()
         if mark is None:
@@ -202,7 +227,7 @@ class Joinable:
         return _processes_of(*mark)
 
     def _mark(self) -> tuple[Kind, int] | None:
-        """The namespace that tells the container's processes from others; None: all are shared."""
+        """Return the namespace that identifies the container's processes; None: all are shared."""
         kinds = self._own_kinds()
         if not kinds:
             return None
@@ -210,15 +235,15 @@ class Joinable:
         return kind, self.namespaces()[kind]
 
     def view(self) -> View:
-        """Return the host's view beside the container's: the live system, looked at once.
+        """Return a snapshot that shows the host's view beside the container's.
 
-        In Jupyter it is a picture of both sides, and printed the same in plain text.
+        In Jupyter it is a picture of both sides; ``print`` shows the same as plain text.
 
         Raises:
-            ProcessLookupError: it does not run.
-            PermissionError: it belongs to somebody else.
+            ProcessLookupError: the container is not running.
+            PermissionError: the container belongs to another user.
         """
-        from minidocker._inspect.view import look  # noqa: PLC0415 - only who looks needs it
+        from minidocker._inspect.view import look  # noqa: PLC0415 - only this method needs it
 
         return look(self.pid, self.processes())
 
@@ -230,7 +255,7 @@ class Joinable:
             processes = self.processes()
             theirs = self.namespaces()
         except ProcessLookupError:
-            # It does not run, or it has just ended.
+            # It is not running, or it has just ended.
             return f"<b>{escape(title)}</b>"
         shared = theirs.shared_with(namespaces())
         kinds = [
@@ -244,12 +269,14 @@ class Joinable:
         ) + table((), [(f"{what} namespaces", names) for what, names in kinds if names])
 
     def pause(self) -> None:
-        """Stop every process inside (SIGSTOP), until `unpause`.
+        """Stop every process inside (SIGSTOP) until `unpause`.
 
-        What enters afterwards, by `run` or `popen`, is not stopped.
+        A command that enters later, through `run` or `popen`, is not stopped.
 
         Raises:
-            PermissionError: a process inside may not be signalled.
+            ProcessLookupError: the container is not running.
+            PermissionError: the caller may not signal a process inside.
+            TimeoutError: the processes inside fork faster than they can be stopped.
         """
         for _ in range(_ROUNDS):
             running = [process for process in self.processes() if not is_stopped(process.pid)]
@@ -258,21 +285,26 @@ class Joinable:
             for process in running:
                 send_signal(process.pid, signal.SIGSTOP)
             time.sleep(PATIENCE)
-        raise TimeoutError(f"{self!r}: processes inside go on as fast as they are stopped")
+        raise TimeoutError(f"cannot pause {self!r}: processes inside fork faster than they stop")
 
     def unpause(self) -> None:
-        """Let every process inside go on (SIGCONT)."""
+        """Resume every process inside (SIGCONT).
+
+        Raises:
+            ProcessLookupError: the container is not running.
+            PermissionError: the caller may not signal a process inside.
+        """
         for process in self.processes():
             send_signal(process.pid, signal.SIGCONT)
 
     def _kill_all(self) -> None:
-        """SIGKILL for every process inside, until there is none."""
+        """Send SIGKILL to every process inside until none runs."""
         mark = self._mark()
         if mark is None:
             send_signal(self.pid, signal.SIGKILL)
             return
         for _ in range(_ROUNDS):
-            # They may fork meanwhile, so this goes on until none is left that runs.
+            # A process may have forked since the last round.
             alive = [process.pid for process in _processes_of(*mark) if _is_running(process.pid)]
             if not alive:
                 return
@@ -282,8 +314,8 @@ class Joinable:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"a {type(self).__name__} is a process of this machine: pass its pid and "
-            "minidocker.attach() to it, or pass the Spec and start another"
+            f"a {type(self).__name__} cannot be pickled, because it is a running process: pass its "
+            "pid and attach() to it, or pass the Spec and start another"
         )
 
 
@@ -307,10 +339,11 @@ def _status(pid: int) -> dict[str, str]:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process executes nothing until a SIGCONT.
+    """Return whether a process executes nothing until it gets SIGCONT.
 
-    A process that waits for its vfork(2) child is in uninterruptible sleep. Where that child is
-    stopped, the wait lasts, and the pending SIGSTOP takes effect before the next instruction.
+    A process that waits for its vfork(2) child is in uninterruptible sleep (state D). If the child
+    is stopped, the wait lasts until the child continues, and a pending SIGSTOP then takes effect
+    before the process executes another instruction.
     """
     fields = _status(pid)
     state = fields.get("State", "X")[:1]

@@ -1,8 +1,8 @@
-"""The keywords of commands, as types: what they are, and which of them make text of bytes.
+"""The types of the keywords of commands, and the overloads for text and bytes.
 
-`subprocess` returns text where ``text``, ``universal_newlines``, ``encoding`` or ``errors`` is
-given. Each function that starts a command has an overload for each of the four, one for none of
-them, and one for a value that is known only while the program runs.
+`subprocess` returns text if ``text``, ``universal_newlines``, ``encoding`` or ``errors`` is given.
+Each function that starts a command has an overload for each of the four, one for none of them, and
+one for a value that is known only at run time.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 StrOrBytesPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Args = StrOrBytesPath | Sequence[StrOrBytesPath]
-"""A command: its words, or what ``shell=True`` runs."""
+"""A command: its arguments, or the line that ``shell=True`` runs."""
 File = int | IO[Any] | None
 """A standard stream: a descriptor, a file, `subprocess.PIPE`, or the caller's own."""
 Environment = Mapping[str, StrOrBytesPath] | Mapping[bytes, StrOrBytesPath]
 
 
 class ProcessOptions(TypedDict, total=False):
-    """The keywords of `subprocess.Popen` that say how the process begins."""
+    """The keywords of `subprocess.Popen` that determine the state of the new process."""
 
     close_fds: bool
     shell: bool
@@ -44,7 +44,7 @@ class ProcessOptions(TypedDict, total=False):
 
 
 class StreamOptions(TypedDict, total=False):
-    """The keywords of `subprocess.Popen` that may be given by position as well."""
+    """The keywords of `subprocess.Popen` that may also be given by position."""
 
     bufsize: int
     executable: StrOrBytesPath | None
@@ -54,7 +54,7 @@ class StreamOptions(TypedDict, total=False):
 
 
 class RunOptions(TypedDict, total=False):
-    """The keywords that `subprocess.run` has beside those of `subprocess.Popen`."""
+    """The keywords of `subprocess.run` that `subprocess.Popen` does not have."""
 
     capture_output: bool
     timeout: float | None
@@ -126,7 +126,7 @@ class NewOptions(ProcessOptions, SpecOptions, total=False):
 
 
 class StreamlessOptions(NewOptions, total=False):
-    """The keywords of the functions of asyncio, which name the streams themselves."""
+    """The keywords of asyncio's functions, which have parameters for the streams."""
 
     executable: StrOrBytesPath | None
 
@@ -173,7 +173,7 @@ class RunByErrors(_Run, ByErrors, TextInput): ...
 class RunEither(_Run, Either, AnyInput): ...
 
 
-# --- a command in a container that lives -------------------------------------------------------
+# --- a command in a running container ----------------------------------------------------------
 
 
 class _Enter(ProcessOptions, StreamOptions, CommandOptions): ...

@@ -1,4 +1,4 @@
-"""How a command is started, beyond what `Popen` lets its caller say."""
+"""`Launch`: the launch parameters that are not public options of `Popen`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Launch"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Launch:
-    """One way to start a command; `Popen` uses the plain one, ``Launch()``.
+    """Launch parameters; `Popen` uses the default ones, ``Launch()``.
 
     Args:
-        enter: the pid of a container that the command enters.
-        timeout: seconds until the command must have been executed.
-        trace: a descriptor that each step is written to when it is done.
-        terminal: whether standard input is to be the command's controlling terminal.
-        inject: for tests: the call of that number fails with that error number.
+        enter: the pid of the container to enter; None: the command gets a new container.
+        timeout: seconds until the command must have been executed; None: no limit.
+        trace: a descriptor to which each completed step is written.
+        terminal: whether standard input becomes the command's controlling terminal.
+        inject: for tests: the number of a call, and the error number with which it fails.
     """
 
     enter: int | None = None
@@ -34,12 +34,12 @@ class Launch:
     inject: tuple[int, int] | None = None
 
     def spawn(self, spec: Spec, command: _core.Command, owner: object) -> _core.Process:
-        """Start a command, and make the process ``owner._process`` before anything can interrupt.
+        """Start a command, and set ``owner._process`` before a signal handler can raise.
 
         Raises:
-            SpecError: wrong on any machine; nothing was created.
+            SpecError: an option is wrong on any machine; nothing was created.
             SpawnError: the kernel refused a step; nothing is left.
-            _core.DeadlineReached: the time was up before the command was executed.
+            _core.DeadlineReached: the timeout expired before the command was executed.
         """
         return _core.spawn(
             spec.core(),

@@ -1,17 +1,17 @@
 """`Popen`: the meaning of `subprocess`, in a new container.
 
-What differs from `subprocess`, and why:
+The differences from `subprocess`, and their reasons:
 
 - ``preexec_fn`` is refused: the child shares the caller's memory until it executes the command, and
   no Python may run there.
-- A container is in a session of its own, so that ``kill 0`` inside reaches nobody outside.
-  ``start_new_session=False`` is refused with a new PID namespace. Ctrl-C therefore reaches Python
-  alone, which ends the container.
-- A timeout, a Ctrl-C or another exception in `run` ends the whole container, so nothing hangs on a
+- A container has a session of its own, so ``kill 0`` inside cannot reach a process outside.
+  ``start_new_session=False`` is refused with a new PID namespace. A Ctrl-C therefore reaches Python
+  only, which ends the container.
+- A timeout, a Ctrl-C or another exception in `run` ends the whole container, so nothing waits for a
   pipe that a grandchild still holds.
-- ``send_signal`` gives PID 1 what any other process would have got, though the kernel drops signals
-  that PID 1 does not handle.
-- ``cwd``, ``env``, ``user``, ``group`` and ``extra_groups`` speak of the inside.
+- The kernel drops signals that PID 1 does not handle. ``send_signal`` makes their effect on PID 1
+  the same as on any other process.
+- ``cwd``, ``env``, ``user``, ``group`` and ``extra_groups`` refer to the inside.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ from minidocker._spec.spec import Spec
 if sys.platform == "linux":
     from minidocker import _core
 
-    # A forked child closes what its parent keeps: the watchdog would wait for it.
+    # A forked child closes its parent's connection to the watchdog, which would otherwise wait for
+    # the child's end as well.
     _core.register_at_fork()
 
 if TYPE_CHECKING:
@@ -60,16 +61,16 @@ if TYPE_CHECKING:
 __all__ = ["Popen", "Start", "start", "unstarted"]
 
 _LONGEST_POLL = 86_400_000
-"""Milliseconds: poll(2) counts them in an int."""
+"""The longest single poll(2), in milliseconds: its timeout is an int."""
 
 _REAPING = 0.25
-"""Seconds that another thread may take to reap a process that has ended."""
+"""Seconds in which another thread must reap a process that has ended."""
 
 _NO_PIDFD = {
     errno.ESRCH, errno.EINVAL, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENOMEM,
     errno.ENOSYS, errno.EPERM, errno.EACCES,
 }  # fmt: skip
-"""What pidfd_open(2) fails with, and a filter of system calls around this process."""
+"""The errors of pidfd_open(2), and those of a seccomp filter on this process."""
 
 _EXECUTE_CHILD = subprocess.Popen._execute_child.__code__  # type: ignore[attr-defined]
 _GIVEN = operator.itemgetter(
@@ -82,8 +83,8 @@ _GIVEN = operator.itemgetter(
         )
     )
 )  # fmt: skip
-"""Picks what `subprocess.Popen` gives to the method that starts the process, whose parameters grow
-with the versions of Python."""
+"""Selects these arguments of `subprocess.Popen._execute_child` by name: new versions of Python add
+parameters to it."""
 
 _INHERITED = (-1, -1, -1)
 _NO_PIPES = (-1,) * 6
@@ -92,27 +93,28 @@ _NO_PIPES = (-1,) * 6
 class Popen(subprocess.Popen[AnyStr]):
     """A `subprocess.Popen` whose process is a container.
 
-    Every keyword of `subprocess.Popen` has its meaning, and every field of `Spec` is a keyword.
+    The keywords of `subprocess.Popen` keep their meaning, and every field of `Spec` is a keyword.
 
     Args:
-        spec: the container; a field given as a keyword overrides that one field.
-        start_new_session: a container has a session of its own; False is refused with a new PID
-            namespace.
+        spec: the container; a field of `Spec` given as a keyword overrides that one field.
+        start_new_session: by default a container has a session of its own; False is refused with a
+            new PID namespace.
 
     Raises:
-        SpecError: wrong on any machine; nothing was created.
+        SpecError: an option is wrong on any machine; nothing was created.
         CommandNotFound: the command does not exist inside.
         SpawnError: the kernel refused a step, which its ``step`` names; nothing is left.
 
     Attributes:
-        pid: the pid as the caller sees it: the command's own, or with ``init=True`` init's.
-        usage: what the command used, once it has been waited for; None until then.
+        pid: the pid in the caller's PID namespace: the command's, or with ``init=True`` that of
+            init.
+        usage: the `Usage` of the command after it has been waited for; None until then.
     """
 
     _process: _core.Process | None = None
-    # How it is started; `unstarted` gives one another way before its constructor runs.
+    # `unstarted` replaces it before the constructor runs.
     _launch = Launch()
-    # The command does not get the terminal's SIGINT: nobody has to wait for what it does then.
+    # The command does not get the terminal's SIGINT, so a KeyboardInterrupt need not wait for it.
     _sigint_wait_secs = 0.0
 
     @overload
@@ -227,7 +229,7 @@ class Popen(subprocess.Popen[AnyStr]):
             user, group = accounts.resolve(user, group, **where)
             extra_groups = accounts.named_groups(extra_groups, **where)
         if process_group is not None and process_group < 0:
-            reason = "there is no such group: pass 0 for one of the command's own, or a group's id"
+            reason = "it is not a process group: give 0 for a new group, or the id of a group"
             raise SpecError(reason, option="process_group", value=process_group)
         try:
             super().__init__(
@@ -238,7 +240,7 @@ class Popen(subprocess.Popen[AnyStr]):
                 umask=umask, pipesize=pipesize, process_group=process_group,
             )  # fmt: skip
         except BaseException:
-            # A Ctrl-C after the start, for one: nobody would ever hear of the process.
+            # For example a Ctrl-C after the launch: the caller gets no object to end it with.
             self._end_alone()
             raise
 
@@ -248,7 +250,7 @@ class Popen(subprocess.Popen[AnyStr]):
         try:
             return super()._get_handles(stdin, stdout, stderr)  # type: ignore[misc, no-any-return]
         except OSError as error:
-            # The pipes are a part of the launch, and have its remedy.
+            # The pipes are part of the launch, so their error has the launch's remedy.
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise _core.prepare_error(error.errno) from None
             raise
@@ -313,14 +315,14 @@ class Popen(subprocess.Popen[AnyStr]):
         user, system, peak = used or (math.nan, math.nan, None)
         self.usage = Usage(wall=wall, user=user, system=system, peak=peak)
         if not seen:
-            # SIGCHLD is ignored, or another wait was faster: subprocess decides what that means.
+            # SIGCHLD is ignored, or another wait reaped it: subprocess decides the return code.
             status = super()._try_wait(wait_flags)[1] or status  # type: ignore[misc]
         return self.pid, status or 0
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
         if self.returncode is None:
             if not self._waitpid_lock.acquire(blocking=False):
-                # Another thread is waiting, and will set the return code.
+                # Another thread is in wait(), and sets the return code.
                 return None
             try:
                 if not self._has_returncode():
@@ -332,22 +334,22 @@ class Popen(subprocess.Popen[AnyStr]):
         return self.returncode
 
     def _has_returncode(self) -> bool:
-        """Whether another thread was faster while this one took the lock."""
+        """Return whether another thread set the return code while this one took the lock."""
         return self.returncode is not None
 
     def _wait(self, timeout: float | None) -> int:
         if timeout is not None and timeout > 0 and self.poll() is None:
-            # subprocess looks every now and then, up to 50 milliseconds too late.
+            # subprocess polls, and may notice the end 50 milliseconds late.
             timeout = self._await_end(timeout)
         return super()._wait(timeout)  # type: ignore[misc, no-any-return]
 
     def _await_end(self, timeout: float) -> float:
-        """Wait until the process has ended; the seconds that reaping it may then take."""
+        """Wait until the process has ended; return the seconds left for reaping it."""
         try:
             pidfd = os.pidfd_open(self.pid)
         except OSError as error:
-            # Already reaped, or no descriptor is left: subprocess's own way works without one.
-            # Anything else is an exception of a signal's handler.
+            # The process is already reaped, or no descriptor is available: subprocess waits without
+            # one. Any other exception comes from a signal handler.
             if error.errno not in _NO_PIDFD:
                 raise
             return timeout
@@ -362,22 +364,28 @@ class Popen(subprocess.Popen[AnyStr]):
                     raise subprocess.TimeoutExpired(self.args, timeout)
         finally:
             os.close(pidfd)
-        # Another thread may be about to reap it.
+        # Another thread may be reaping it.
         return max(deadline - time.monotonic(), _REAPING)
 
     # --- signals -------------------------------------------------------------------------------
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal to the command, in the way of `subprocess.Popen.send_signal`.
+        """Send a signal to the command, as `subprocess.Popen.send_signal` does.
 
-        A command that is PID 1 gets what any other process would have got: where it neither
-        handles, ignores, blocks nor waits for the signal and the signal would end it, it is killed,
-        and ``returncode`` is that signal's; see pid_namespaces(7).
+        The kernel drops signals that PID 1 does not handle (pid_namespaces(7)). If the default
+        action of such a signal ends a process, and the command neither handles, ignores, blocks nor
+        waits for it, the command is killed, and ``returncode`` is minus that signal.
+
+        Args:
+            sig: the number of the signal; signal(7). Nothing happens if the command has ended.
+
+        Raises:
+            PermissionError: the caller may not signal the command.
         """
         self.poll()
         if self.returncode is not None or self._process is None:
             return
-        # It may end between the two.
+        # The process may end after poll().
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(operator.index(sig))
 
@@ -392,9 +400,9 @@ class Popen(subprocess.Popen[AnyStr]):
         self.wait()
 
     def _end_alone(self) -> None:
-        """The same, where nobody else has this object.
+        """Do the same if no other thread has this object.
 
-        An exception of a signal's handler may have left the lock behind that subprocess waits with.
+        An exception from a signal handler may have left subprocess's lock for waiting locked.
         """
         self._waitpid_lock = threading.Lock()
         self._end()
@@ -403,7 +411,7 @@ class Popen(subprocess.Popen[AnyStr]):
         """End the whole container."""
         if self._process is None:
             return
-        # An exception may have come before the rest was known.
+        # An exception may have prevented _start() from setting these two.
         self.pid = self._process.pid
         self._child_created = True
         # The kernel ends every process of a PID namespace with its PID 1.
@@ -414,19 +422,20 @@ class Popen(subprocess.Popen[AnyStr]):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "a Popen is a process of this one's: pass its pid and minidocker.attach() to it, "
-            "or pass the Spec and start another"
+            "a Popen cannot be pickled, because it is a child of this process: pass its pid and "
+            "attach() to it, or pass the Spec and start another"
         )
 
 
 Start = Callable[[Launch, Any, Mapping[str, Any]], Popen[Any]]
-"""What starts a command, as `start` does: in a new container, or in one that lives."""
+"""A function such as `start`: starts a command in a new container or in a running one."""
 
 
 def unstarted(launch: Launch) -> Popen[Any]:
-    """Return a `Popen` whose constructor is still to be called, and starts its command so.
+    """Return a `Popen` whose constructor the caller calls next, with these launch parameters.
 
-    There is no moment then at which a Ctrl-C would find a container that has no name yet.
+    The caller has the object before the launch, so it can end the container even if a Ctrl-C
+    interrupts the constructor.
     """
     process: Popen[Any] = Popen.__new__(Popen)
     process._launch = launch
@@ -437,7 +446,7 @@ def start(launch: Launch, args: Any, options: Mapping[str, Any]) -> Popen[Any]:
     """Start a command, as the constructor of `Popen` does.
 
     Args:
-        launch: how.
+        launch: the launch parameters.
         args: the command.
         options: the keywords of `Popen`.
     """
@@ -447,6 +456,6 @@ def start(launch: Launch, args: Any, options: Mapping[str, Any]) -> Popen[Any]:
 
 
 def _close(pipe: IO[Any]) -> None:
-    # What a writer still holds cannot be flushed once its reader is gone; it is closed anyway.
+    # close() flushes, which fails if the reader has ended; the descriptor is closed all the same.
     with contextlib.suppress(BrokenPipeError):
         pipe.close()

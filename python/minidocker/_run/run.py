@@ -1,4 +1,4 @@
-"""`run`: a command from its start to its end."""
+"""`run`: start a command and wait for its end."""
 
 from __future__ import annotations
 
@@ -65,18 +65,18 @@ def run(
     Args:
         args: the command: a sequence of arguments, or with ``shell=True`` a string.
         spec: the container; a field of `Spec` given as a keyword overrides that one field.
-        input: what the command reads from its standard input.
+        input: the standard input of the command, bytes or text.
         capture_output: whether to collect standard output and standard error.
-        timeout: seconds until the whole container is ended.
-        check: whether a return code other than 0 is an exception.
+        timeout: seconds until the whole container is ended; None: no limit.
+        check: whether a return code other than 0 raises an exception.
         **options: the keywords of `subprocess.Popen` and the fields of `Spec`.
 
     Raises:
-        SpecError: wrong on any machine; nothing was created.
+        SpecError: an option is wrong on any machine; nothing was created.
         CommandNotFound: the command does not exist inside.
         SpawnError: the kernel refused a step, which its ``step`` names; nothing is left.
-        subprocess.TimeoutExpired: the time was up; with the output so far.
-        subprocess.CalledProcessError: with ``check``.
+        subprocess.TimeoutExpired: the timeout expired; the exception has the output so far.
+        subprocess.CalledProcessError: the return code is not 0, and ``check`` is true.
     """
     if spec is not None:
         options["spec"] = spec
@@ -95,10 +95,10 @@ def complete(
     capture_output: bool = False,
     check: bool = False,
 ) -> CompletedProcess[Any]:
-    """Start a command, and see it through to its end.
+    """Start a command, and wait for its end.
 
     Args:
-        launch: how it is started; ``timeout`` holds for all of it.
+        launch: the launch parameters; ``timeout`` includes the command's own time.
         args: the command.
         options: the keywords of `Popen`.
         input: as for `run`.

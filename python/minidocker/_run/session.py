@@ -1,4 +1,4 @@
-"""Ending a session: what a container without a PID namespace of its own is."""
+"""Kill a session: the processes of a container without a PID namespace of its own."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import time
 
 _ROUNDS = 100
 _DEATH = 1.0
-"""Seconds that processes which have been killed may take to end, together."""
+"""Seconds in which all killed processes together must end."""
 
 
 def kill_session(session: int, *, reaped: bool) -> None:
-    """Send SIGKILL to every process of a session, and wait a moment until they have ended.
+    """Send SIGKILL to every process of a session, and wait briefly for their end.
 
     Args:
-        session: its id: the pid of the process that called setsid(2).
-        reaped: whether that process has been waited for. Its pid is not given to another process
-            as long as the session has members; once it has none, it may be.
+        session: the session id, which is the pid of the process that called setsid(2).
+        reaped: whether that process has been reaped. The kernel reuses its pid only when the
+            session has no members left.
     """
     seen: set[int] = set()
     dying: list[int] = []
@@ -26,7 +26,7 @@ def kill_session(session: int, *, reaped: bool) -> None:
         for _ in range(_ROUNDS):
             if reaped and os.path.exists(f"/proc/{session}"):
                 return
-            # What is being killed forks no more; what it had forked before is found next time.
+            # A killed process forks no more; the next round finds its earlier children.
             fresh = _members(session) - seen
             if not fresh:
                 break
@@ -39,16 +39,16 @@ def kill_session(session: int, *, reaped: bool) -> None:
 
 
 def _kill(pid: int, session: int) -> int | None:
-    """Kill a member of a session; a descriptor that tells when it has ended."""
+    """Kill a member of a session; return a pidfd to wait for its end, or None."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return None
     except OSError:
-        # No descriptor is left, but it has to end all the same.
+        # No descriptor is available: kill it without one.
         _send_kill(pid, pidfd=None)
         return None
-    # Not another process by now, which the descriptor would be one of.
+    # The pid may have been reused before pidfd_open(2): check the process behind the descriptor.
     if _session_of(pid) == session and _send_kill(pid, pidfd=pidfd):
         return pidfd
     os.close(pidfd)
@@ -62,7 +62,7 @@ def _send_kill(pid: int, *, pidfd: int | None) -> bool:
         else:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        # It has ended meanwhile, or has become somebody whom the caller may not signal.
+        # It has ended, or it has changed to a user whom the caller may not signal.
         return False
     return True
 
@@ -76,7 +76,7 @@ def _await(pidfds: list[int]) -> None:
 
 
 def _members(session: int) -> set[int]:
-    """The processes of a session that have not ended."""
+    """Return the processes of a session that have not ended."""
     pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())
     return {pid for pid in pids if _session_of(pid) == session}
 
@@ -84,7 +84,7 @@ def _members(session: int) -> set[int]:
 def _session_of(pid: int) -> int | None:
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            # The command's name, in parentheses, may hold anything.
+            # proc(5): the command's name, in parentheses, may contain spaces and parentheses.
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return None
