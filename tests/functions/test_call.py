@@ -1,4 +1,4 @@
-"""Functions in containers: what comes back, and what is said when nothing does."""
+"""Functions in containers: their values and exceptions, and the errors without either."""
 
 import asyncio
 import concurrent.futures
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("template")
 
 
 class Interruption(BaseException):
-    """What a handler of a signal raises."""
+    """The exception that a signal handler raises."""
 
 
 # --- values and exceptions -----------------------------------------------------------------------
@@ -79,7 +79,7 @@ def test_a_value_that_cannot_be_pickled_is_named(leaks, method):
 
 
 @both_methods
-def test_an_exception_that_cannot_be_unpickled_is_told_as_text(leaks, method):
+def test_an_exception_that_cannot_be_unpickled_comes_back_as_text(leaks, method):
     with pytest.raises(minidocker.CallResultError, match="NeedsAKeyword") as caught:
         isolated(method=method)(functions.fail_to_unpickle)()
     assert 'raise NeedsAKeyword(needed="this")' in str(caught.value.__cause__)
@@ -117,7 +117,7 @@ def test_a_value_of_any_size_comes_back(leaks, method, size):
         (functions.leave_at_once, 4, 4),
     ],
 )
-def test_a_function_that_exits_says_so(leaks, method, function, code, status):
+def test_a_function_that_exits_raises_call_exited(leaks, method, function, code, status):
     with pytest.raises(minidocker.CallExited, match=f"exit status {status}") as caught:
         isolated(method=method)(function)(code)
     assert caught.value.code == status
@@ -131,14 +131,14 @@ def test_the_message_of_sys_exit_goes_to_standard_error():
 
 @both_methods
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM, signal.SIGABRT])
-def test_a_function_that_is_killed_says_by_which_signal(leaks, method, number):
+def test_the_error_of_a_killed_function_names_the_signal(leaks, method, number):
     with pytest.raises(minidocker.CallKilled, match=signal.Signals(number).name) as caught:
         isolated(method=method)(functions.die)(number)
     assert caught.value.signal == number
 
 
 @both_methods
-def test_a_function_that_exceeds_a_limit_says_which(leaks, method):
+def test_the_error_of_a_function_that_exceeds_a_limit_names_the_limit(leaks, method):
     with pytest.raises(minidocker.CallLimitExceeded, match="RLIMIT_CPU") as caught:
         isolated(method=method, timeout=30)(functions.use_up_cpu)(1)
     assert caught.value.limit == "RLIMIT_CPU"
@@ -186,7 +186,7 @@ def test_an_exception_in_the_caller_ends_the_whole_container(leaks, survivors, m
 @pytest.mark.parametrize(
     "namespaces", [NamespaceOptions.none(), NamespaceOptions.all().without_pid()]
 )
-def test_what_a_function_leaves_running_ends_with_it_without_a_pid_namespace_too(
+def test_processes_that_a_function_leaves_end_with_it_without_a_pid_namespace_too(
     leaks, survivors, method, namespaces
 ):
     if os.geteuid() != 0 and not namespaces.user:
@@ -199,7 +199,7 @@ def test_what_a_function_leaves_running_ends_with_it_without_a_pid_namespace_too
     survivors.wait_until_gone()
 
 
-def test_the_exceptions_pickle_with_what_they_know():
+def test_the_exceptions_pickle_with_their_attributes():
     for error in (
         minidocker.CallExited("why", code=3, stdout="o", stderr="e"),
         minidocker.CallKilled("why", signal=9),
@@ -252,7 +252,7 @@ def test_a_decorated_function_can_be_spawned():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"method": "thread"}, "method='thread': give 'fork' or 'spawn'"),
         ({"result": "yaml"}, "result='yaml': give 'pickle' or 'json'"),
@@ -260,9 +260,9 @@ def test_a_decorated_function_can_be_spawned():
         ({"timeout": True}, "timeout=True: give a number of seconds"),
         ({"timeout": float("nan")}, "timeout=nan: give a number of seconds"),
         ({"result_limit": 0}, "result_limit=0: give a number of bytes"),
-        ({"preload": "numpy", "method": "spawn"}, "preload='numpy': give a list of names"),
-        ({"preload": ["json"]}, "preload=.*: a fork has what the caller has imported"),
-        ({"text": True}, "text=True: it is about what capture_output=True collects"),
+        ({"preload": "numpy", "method": "spawn"}, "preload='numpy': give a list of module names"),
+        ({"preload": ["json"]}, "preload=.*: a fork has the modules that the caller has"),
+        ({"text": True}, "text=True: it needs captured output"),
         ({"capture_output": 1}, "capture_output=1: give True or False"),
         ({"hostnam": "x"}, "hostnam='x': unknown option: did you mean 'hostname'"),
         ({"timout": 5}, "timout=5: unknown option: did you mean 'timeout'"),
@@ -272,18 +272,18 @@ def test_a_decorated_function_can_be_spawned():
         ),
     ],
 )
-def test_a_wrong_option_is_named_before_anything_happens(leaks, options, said):
-    with pytest.raises(minidocker.SpecError, match=said):
+def test_a_wrong_option_is_named_before_anything_happens(leaks, options, message):
+    with pytest.raises(minidocker.SpecError, match=message):
         isolated(**options)
 
 
 @both_methods
-def test_what_cannot_be_called_is_refused(method):
-    with pytest.raises(minidocker.SpecError, match="it is a int: give what can be called"):
+def test_an_object_that_is_not_callable_is_refused(method):
+    with pytest.raises(minidocker.SpecError, match="it is a int: give a function or another"):
         isolated(method=method)(3)()
 
 
-def test_a_spec_is_a_spec():
+def test_a_spec_of_another_type_is_refused():
     with pytest.raises(minidocker.SpecError, match=r"give a minidocker\.Spec"):
         call(functions.add, 1, spec="lab")
 
@@ -294,7 +294,7 @@ def test_a_user_that_does_not_exist_is_named(leaks):
 
 
 @both_methods
-def test_what_the_kernel_refuses_is_a_spawn_error(leaks, method):
+def test_a_refusal_of_the_kernel_is_a_spawn_error(leaks, method):
     before_the_epoch = {"boottime": -(2**33) + 1}
     spec = Spec(namespaces=NamespaceOptions.all().with_time(), time_offsets=before_the_epoch)
     with pytest.raises(minidocker.SpawnError) as caught:
@@ -321,7 +321,7 @@ def test_calls_from_many_threads_leave_nothing(leaks, method):
 
 
 def test_a_long_call_in_one_thread_does_not_hold_up_another(leaks, tmp_path):
-    """What one copy inherits of another call must not keep that call's pipes open."""
+    """A copy inherits the pipes of another call, and must not keep them open."""
     ready, gate = threading.Event(), tmp_path / "gate"
     long = threading.Thread(target=lambda: (ready.set(), call(functions.wait_for, str(gate))))
 
@@ -367,7 +367,7 @@ def test_a_function_calls_another_one_container_further_in():
         return os.getpid(), *call(innermost, spec=Spec(hostname="inner"))
 
     own, other, hostname = call(inner, spec=Spec(hostname="outer"))
-    # Libraries tell parent and child apart by their pids.
+    # Libraries distinguish parent and child by their pids.
     assert own == 2
     assert other != own
     assert hostname == "inner"

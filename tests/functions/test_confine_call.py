@@ -1,4 +1,4 @@
-"""What confines a function: before any of its code runs, by either start method."""
+"""The confinement of a function, which both start methods apply before any of its code runs."""
 
 import os
 import subprocess
@@ -14,14 +14,14 @@ from support.rootfs import make_rootfs
 
 METHODS = pytest.mark.parametrize("method", ["fork", "spawn"])
 SOURCE = TESTS / "support" / "atfork.c"
-# A clean interpreter imports this file, which "untrusted" may hide: a home, /tmp.
+# A clean interpreter imports this file, which may be in a directory that "untrusted" hides.
 SOURCES = [Mount(TESTS, TESTS, read_only=True)]
 DOCKER = 0xA80425FB
 EVERY = (1 << int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1) - 1
 
 
 def status():
-    """What /proc tells of the function's process: capability sets, no new privileges, filter."""
+    """Return the process's capability sets, no_new_privs and filter mode, as in proc(5)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":\t", 1) for line in lines)
     sets = [int(fields[f"Cap{name}"], 16) for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")]
@@ -29,7 +29,7 @@ def status():
 
 
 def links():
-    """What each descriptor is, of directories only: the directory's path and what is in it."""
+    """Return the path and the entries of each directory that is open."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         path = f"/proc/self/fd/{name}"
@@ -52,9 +52,7 @@ def write_home():
     ("profile", "sets", "no_new_privileges", "filters"),
     [("namespaces", EVERY, 1, 0), ("docker", DOCKER, 0, 2), ("untrusted", 0, 1, 2)],
 )
-def test_a_profile_says_what_a_function_may(
-    method, init, profile, sets, no_new_privileges, filters
-):
+def test_a_profile_confines_a_function(method, init, profile, sets, no_new_privileges, filters):
     confined = isolated(method=method, spec=Spec(profile=profile, init=init, mounts=SOURCES))(
         status
     )
@@ -63,7 +61,7 @@ def test_a_profile_says_what_a_function_may(
 
 
 @METHODS
-def test_what_a_confined_function_starts_is_confined_too(method):
+def test_a_command_of_a_confined_function_is_confined_too(method):
     spec = Spec(profile="untrusted", ulimits={"nofile": 77}, mounts=SOURCES)
     assert isolated(method=method, spec=spec)(limits)() == ["77", "0"]
 
@@ -76,7 +74,7 @@ def test_a_confined_function_writes_nothing_at_home(method):
 
 
 @pytest.mark.parametrize("profile", ["namespaces", "docker", "untrusted"])
-def test_no_directory_of_the_hosts_is_open_in_a_copy(profile, tmp_path):
+def test_no_directory_of_the_host_is_open_in_a_copy(profile, tmp_path):
     root = make_rootfs(tmp_path / "root")
     before = links()
     mounts = [Mount("/mnt", str(tmp_path), read_only=True), Mount("/etc/motd", content=b"hello")]
@@ -88,7 +86,7 @@ def test_no_directory_of_the_hosts_is_open_in_a_copy(profile, tmp_path):
         assert isolated(spec=spec)(links)() == before
 
 
-def test_a_thread_that_would_stay_free_in_a_copy_is_refused(tmp_path):
+def test_a_thread_that_would_stay_unconfined_in_a_copy_is_refused(tmp_path):
     library = tmp_path / "libatfork.so"
     subprocess.run(
         ["cc", "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-lpthread"], check=True
@@ -122,8 +120,8 @@ def test_a_filter_that_a_copy_could_not_begin_with_is_refused(name, leaks):
 
 
 def look():
-    """A module that nothing has imported yet, whether the interpreter can be written, and home."""
-    import wsgiref.handlers  # noqa: PLC0415 - what is shown is that it can be imported now
+    """Return a freshly imported module's file, whether the library is writable, and the home."""
+    import wsgiref.handlers  # noqa: PLC0415 - the test is that it can be imported now
 
     library = os.path.dirname(os.__file__)
     home = os.path.expanduser("~")
@@ -133,7 +131,7 @@ def look():
 
 @METHODS
 def test_untrusted_code_has_its_interpreter_and_nothing_else_of_a_home(method):
-    """An interpreter is often in a home, or in /tmp, of which nothing is shown."""
+    """An interpreter is often in a home or in /tmp, whose other entries the profile hides."""
     file, writable, at_home = isolated(method=method, profile="untrusted", mounts=SOURCES)(look)()
     assert file.startswith(os.path.dirname(os.__file__))
     assert not writable
@@ -144,7 +142,7 @@ def test_untrusted_code_has_its_interpreter_and_nothing_else_of_a_home(method):
 
 
 def reach_for_pid_1():
-    """What of the process that nothing confines can be got hold of."""
+    """Return the files in /proc/1 of the unconfined init that this process can open."""
     got = []
     for name in ("mem", "exe", "root", "cwd", "environ", "maps"):
         path = f"/proc/1/{name}"
@@ -167,7 +165,7 @@ def test_init_is_out_of_reach_of_a_confined_function(method, profile):
     assert isolated(method=method, profile=profile, mounts=SOURCES)(reach_for_pid_1)() == []
 
 
-def test_the_positive_control_a_child_of_its_own_is_in_reach():
+def test_the_positive_control_a_child_of_the_function_is_in_reach():
     def of_a_child():
         with subprocess.Popen(["sleep", "100"]) as child:
             os.readlink(f"/proc/{child.pid}/exe")

@@ -1,4 +1,4 @@
-"""`Container.call`: functions in a container that runs already."""
+"""`Container.call`: functions in a running container."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def box():
 def test_a_function_runs_among_the_processes_of_the_container(box):
     pid, parent, hostname = box.call(functions.where)
     assert hostname == "db" != socket.gethostname()
-    # It was entered, so its parent is none that can be seen there.
+    # The function's process entered the PID namespace, so its parent is not visible there.
     assert pid > 1
     assert parent == 0
     for kind in ("pid", "net", "mnt", "uts", "user"):
@@ -33,11 +33,11 @@ def test_a_function_runs_among_the_processes_of_the_container(box):
 
 def test_arguments_go_in_and_the_value_comes_back(box):
     assert box.call(functions.add, 1, 2, more=3) == 6
-    # They are the function's own, whatever their names.
+    # Keywords belong to the function, even if options have the same names.
     assert box.call(dict, timeout=1, spec=2, function=3) == {"timeout": 1, "spec": 2, "function": 3}
 
 
-def test_what_a_function_does_stays_in_the_container_for_the_next_one(box):
+def test_the_changes_of_a_function_stay_in_the_container_for_the_next_one(box):
     box.call(subprocess.run, ["mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=True)
     box.call(os.mkdir, "/mnt/inside")
     assert box.call(os.listdir, "/mnt") == ["inside"]
@@ -97,13 +97,13 @@ def test_an_interrupt_ends_the_function_and_not_the_container(box, survivors):
 
 
 @pytest.mark.plain(reason="the interpreter may lie below a directory that only root can pass")
-def test_the_user_of_the_container_is_the_functions():
+def test_a_function_runs_as_the_user_of_the_container():
     with minidocker.Container(user=1234) as box:
         assert box.call(os.getuid) == 1234
     assert os.getuid() != 1234
 
 
-def test_a_container_that_somebody_else_started_is_called_into(box):
+def test_a_function_can_be_called_in_an_attached_container(box):
     with minidocker.attach(box.pid) as attached:
         assert attached.call(socket.gethostname) == "db"
 
@@ -116,8 +116,8 @@ def test_nothing_is_left_of_a_call(box, leaks):
     assert {process.container_pid for process in box.processes()} == {1}
 
 
-def test_what_cannot_be_called_is_refused(box):
-    with pytest.raises(minidocker.SpecError, match="give what can be called"):
+def test_an_object_that_is_not_callable_and_a_container_that_is_not_running_are_refused(box):
+    with pytest.raises(minidocker.SpecError, match="give a function or another callable"):
         box.call(5)
     unstarted = minidocker.Container()
     with pytest.raises(ProcessLookupError, match="start it"):

@@ -1,4 +1,4 @@
-"""`ContainerExecutor` keeps the contract of concurrent.futures, as CPython's own tests have it."""
+"""`ContainerExecutor` keeps the contract of concurrent.futures that CPython's own tests check."""
 
 import concurrent.futures
 import gc
@@ -50,7 +50,7 @@ def pool(leaks, kind):
 
 @pytest.fixture
 def gate(tmp_path):
-    """A file whose making ends a task that waits for it."""
+    """Return the path of a file; a task that waits for it ends when the file is created."""
     return tmp_path / "gate"
 
 
@@ -92,7 +92,7 @@ def test_an_exception_is_the_futures_with_the_remote_traceback(pool):
         future.result()
 
 
-def test_what_cannot_be_pickled_is_the_futures_exception_and_the_pool_goes_on(pool):
+def test_a_value_that_cannot_be_pickled_is_the_futures_exception_and_the_pool_goes_on(pool):
     with pytest.raises(minidocker.CallResultError):
         pool.submit(functions.lock).result()
     assert pool.submit(abs, -5).result() == 5
@@ -109,7 +109,7 @@ def test_no_more_run_at_a_time_than_there_are_workers(kind, tmp_path):
     def work(number):
         own = tmp_path / str(number)
         own.touch()
-        # Time for a third, which wrongly runs: nothing shows that there will be none.
+        # Time for a third task that would wrongly run: there is no event to wait for if none does.
         time.sleep(0.05)
         together = len(list(tmp_path.iterdir()))
         own.unlink()
@@ -119,7 +119,7 @@ def test_no_more_run_at_a_time_than_there_are_workers(kind, tmp_path):
         assert max(pool.map(work, range(6))) <= 2
 
 
-def test_the_result_may_be_waited_for_with_a_timeout(pool, gate):
+def test_waiting_for_the_result_may_have_a_timeout(pool, gate):
     future = pool.submit(functions.wait_for, str(gate))
     with pytest.raises(concurrent.futures.TimeoutError):
         future.result(timeout=0.05)
@@ -138,7 +138,7 @@ def test_callbacks_are_called_with_the_future(pool):
 # --- cancel ------------------------------------------------------------
 
 
-def test_what_has_not_begun_can_be_cancelled_and_what_runs_cannot(leaks, kind, gate):
+def test_a_task_can_be_cancelled_until_it_begins(leaks, kind, gate):
     with ContainerExecutor(1, **kind) as pool:
         running, waiting = [pool.submit(functions.wait_for, str(gate)) for _ in range(2)]
         wait_until(running.running)
@@ -223,20 +223,20 @@ def test_a_chunksize_below_1_is_refused(pool, chunksize):
 # --- shutdown ----------------------------------------------------------
 
 
-def test_after_shutdown_nothing_is_taken(pool):
+def test_after_shutdown_no_task_is_accepted(pool):
     pool.shutdown()
     with pytest.raises(RuntimeError, match="after shutdown"):
         pool.submit(abs, -1)
 
 
-def test_shutdown_waits_for_what_was_submitted(leaks, kind):
+def test_shutdown_waits_for_the_submitted_tasks(leaks, kind):
     pool = ContainerExecutor(2, **kind)
     futures = [pool.submit(time.sleep, 0.1) for _ in range(6)]
     pool.shutdown()
     assert all(future.done() and not future.cancelled() for future in futures)
 
 
-def test_shutdown_can_cancel_what_has_not_begun(leaks, kind, gate):
+def test_shutdown_can_cancel_the_tasks_that_have_not_begun(leaks, kind, gate):
     pool = ContainerExecutor(1, **kind)
     futures = [pool.submit(functions.wait_for, str(gate)) for _ in range(10)]
     wait_until(futures[0].running)
@@ -260,7 +260,7 @@ def test_shutdown_without_waiting_returns_at_once(leaks, kind, gate):
     wait_for_the_threads()
 
 
-def test_an_executor_that_nobody_holds_ends_its_workers(leaks, kind):
+def test_an_executor_without_references_ends_its_workers(leaks, kind):
     pool = ContainerExecutor(1, **kind)
     assert pool.submit(abs, -1).result() == 1
     there = weakref.ref(pool)
@@ -313,7 +313,7 @@ def test_a_task_whose_container_dies_is_broken_and_the_pool_recovers(
     assert list(pool.map(abs, [-1, -2, -3])) == [1, 2, 3]
 
 
-def test_others_go_on_when_one_container_dies(pool, gate):
+def test_other_tasks_go_on_when_one_container_dies(pool, gate):
     other = pool.submit(functions.wait_for, str(gate))
     assert isinstance(pool.submit(functions.die, signal.SIGKILL).exception(), BrokenContainer)
     gate.touch()
@@ -328,7 +328,7 @@ def test_a_task_that_takes_too_long_is_ended(leaks, kind, survivors):
         assert pool.submit(abs, -1).result() == 1
 
 
-def test_an_exception_about_another_call_is_the_functions_own(pool):
+def test_an_exception_of_a_nested_call_is_the_functions_own(pool):
     with pytest.raises(minidocker.CallExited) as caught:
         pool.submit(functions.call_again, os._exit, 5).result()
     assert caught.value.code == 5
@@ -353,7 +353,7 @@ def test_an_initializer_that_fails_breaks_the_pool(leaks, kind):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_container_gets_as_many_tasks_as_it_may(leaks, method):
+def test_a_container_performs_the_permitted_number_of_tasks(leaks, method):
     def count():
         functions.remember(1)
         return len(functions.recall())
@@ -375,24 +375,24 @@ def test_json_results(leaks, kind):
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "said"),
+    ("options", "error", "message"),
     [
         ({"max_workers": 0}, ValueError, "max_workers must be greater than 0"),
         ({"initializer": 3}, TypeError, "initializer must be a callable"),
         ({"max_tasks_per_child": 0}, ValueError, "max_tasks_per_child must be >= 1"),
         ({"max_tasks_per_child": "3"}, TypeError, "max_tasks_per_child must be an integer"),
         ({"method": "thread"}, minidocker.SpecError, "method='thread'"),
-        ({"preload": ["json"]}, minidocker.SpecError, "a fork has what the caller"),
+        ({"preload": ["json"]}, minidocker.SpecError, "a fork has the modules that"),
         ({"hostnam": "x"}, minidocker.SpecError, "did you mean 'hostname'"),
         ({"spec": "x"}, minidocker.SpecError, r"give a minidocker\.Spec"),
     ],
 )
-def test_wrong_options_are_refused(options, error, said):
-    with pytest.raises(error, match=said):
+def test_wrong_options_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
         ContainerExecutor(**options)
 
 
-def test_what_the_kernel_refuses_is_the_futures_exception(leaks, kind):
+def test_a_refusal_of_the_kernel_is_the_futures_exception(leaks, kind):
     namespaces = minidocker.NamespaceOptions.all().with_time()
     spec = Spec(namespaces=namespaces, time_offsets={"boottime": -(2**33) + 1})
     with ContainerExecutor(1, spec=spec, **kind) as pool:
@@ -405,6 +405,6 @@ def test_many_tasks(pool):
     assert list(pool.map(abs, range(-100, 0))) == list(range(100, 0, -1))
 
 
-def test_the_callers_own_files_are_there():
+def test_the_callers_own_files_exist_inside():
     with ContainerExecutor(1) as pool:
         assert pool.submit(Path(__file__).exists).result()

@@ -26,7 +26,7 @@ spawned = isolated(method="spawn")
 
 
 def python(directory, script, *args, cwd=None, **more):
-    """Run a script, as a file of that name, in an interpreter of its own."""
+    """Run a script, as the file script.py, in an interpreter of its own."""
     path = directory / "script.py"
     path.write_text(script)
     directory.chmod(0o755)
@@ -45,11 +45,11 @@ WITHOUT_CLOUDPICKLE = "import sys; sys.modules['cloudpickle'] = None\n"
 
 
 def template_of(preload):
-    """The pid of the template process for these modules."""
+    """Return the pid of the template process for these modules."""
     return spawn._clients[spawn._Kind.of(preload)].pid
 
 
-def test_nothing_of_the_callers_memory_is_there():
+def test_nothing_of_the_callers_memory_is_inside():
     functions.remember("the caller's")
     try:
         assert spawned(functions.recall)() == []
@@ -57,12 +57,12 @@ def test_nothing_of_the_callers_memory_is_there():
         functions.STATE.clear()
 
 
-def test_what_one_function_changes_the_next_does_not_see():
+def test_a_function_does_not_see_the_changes_of_the_one_before():
     spawned(functions.remember)("one's")
     assert spawned(functions.recall)() == []
 
 
-def test_modules_are_imported_before():
+def test_preloaded_modules_are_imported_before_the_function():
     preloaded = isolated(method="spawn", preload=["wave", "xml.dom"])(functions.modules)
     assert {"wave", "xml.dom"} <= preloaded()
     assert "wave" not in spawned(functions.modules)()
@@ -109,7 +109,7 @@ def test_a_function_is_scheduled_as_its_caller_is():
     assert after == wanted
 
 
-def test_a_directory_that_is_gone_is_no_failure(tmp_path, monkeypatch):
+def test_a_directory_that_was_removed_is_not_a_failure(tmp_path, monkeypatch):
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -156,7 +156,7 @@ if __name__ == "__main__":
     assert (done.stdout, done.stderr) == ("(3, 1)\nown why\n", "")
 
 
-def test_a_script_without_its_guard_is_told_so(tmp_path):
+def test_a_script_without_its_guard_is_refused_with_the_remedy(tmp_path):
     script = """
 import minidocker
 
@@ -168,7 +168,7 @@ function()
 """
     done = python(tmp_path, WITHOUT_CLOUDPICKLE + script)
     assert done.returncode == 1
-    assert 'put what starts it below `if __name__ == "__main__":`' in done.stderr
+    assert 'put the code that starts them below `if __name__ == "__main__":`' in done.stderr
 
 
 def test_a_module_that_was_started_with_m_can_call_its_own_functions(tmp_path):
@@ -210,10 +210,13 @@ if __name__ == "__main__":
     done = python(tmp_path, WITHOUT_CLOUDPICKLE + script)
     assert done.returncode == 1
     assert "Can't pickle" in done.stderr
-    assert 'pip install cloudpickle), can do more; method="fork" needs no pickling.' in done.stderr
+    remedy = (
+        'Install cloudpickle (pip install cloudpickle), which can pickle more, or use method="fork"'
+    )
+    assert remedy in done.stderr
 
 
-def test_without_cloudpickle_what_is_typed_in_is_refused_with_the_remedy():
+def test_without_cloudpickle_a_typed_in_function_is_refused_with_the_reason():
     code = WITHOUT_CLOUDPICKLE + (
         "import minidocker\ndef typed(): pass\nminidocker.isolated(method='spawn')(typed)()\n"
     )
@@ -228,7 +231,7 @@ def test_arguments_that_cannot_be_pickled_are_refused_in_the_caller(leaks):
     assert "cloudpickle" in caught.value.__notes__[0]
 
 
-def test_a_function_that_cannot_be_imported_there_is_told_so(leaks, tmp_path, monkeypatch):
+def test_a_function_that_cannot_be_imported_inside_is_named(leaks, tmp_path, monkeypatch):
     (tmp_path / "short_lived.py").write_text("def function(): return 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     import short_lived  # noqa: PLC0415 - it was just written
@@ -254,19 +257,19 @@ def test_another_containers_network_is_shared():
             own(functions.die)(signal.SIGSEGV)
 
 
-def wait_for_the_spare(template):
-    """Wait until the last function's processes have been reaped and a spare waits; its pids."""
+def wait_for_the_ready_container(template):
+    """Wait until only a ready container is left of the functions' processes; return its pids."""
     wait_until(lambda: len(descendants_of(template)) == 2)
     return descendants_of(template).keys()
 
 
 def test_a_mount_of_the_host_between_two_calls_is_seen(tmp_path):
-    """A container that was made before, as a spare, has the mounts of then."""
+    """A ready container has the mounts of the time when it was made."""
     (tmp_path / "covered").touch()
     exists = spawned(functions.exists)
     for _ in range(3):
         assert exists(str(tmp_path / "covered"))
-    wait_for_the_spare(template_of(()))
+    wait_for_the_ready_container(template_of(()))
     if os.geteuid() != 0:
         return
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)
@@ -277,26 +280,26 @@ def test_a_mount_of_the_host_between_two_calls_is_seen(tmp_path):
     assert exists(str(tmp_path / "covered"))
 
 
-def test_a_spare_is_of_the_kind_that_is_asked_for():
+def test_a_ready_container_serves_only_its_own_spec():
     for hostname in ("one", "one", "one", "two", "one", "two", "two"):
         assert isolated(method="spawn", hostname=hostname)(functions.where)()[2] == hostname
-        # Time for a spare, which is made for some of them only.
+        # Time to make a ready container, which the template does for some of them only.
         time.sleep(0.02)
 
 
-def test_the_end_of_a_function_leaves_the_spare_for_the_next():
+def test_the_end_of_a_function_leaves_the_ready_container_for_the_next():
     template = template_of(())
     for _ in range(2):
         spawned(functions.add)(1)
-    waiting = wait_for_the_spare(template)
-    # Time to end it, for something that wrongly does: nothing shows that it will not.
+    waiting = wait_for_the_ready_container(template)
+    # Time for an error that would end it: there is no event to wait for if nothing does.
     time.sleep(0.2)
     assert descendants_of(template).keys() == waiting
     spawned(functions.add)(1)
     wait_while(lambda: waiting & descendants_of(template).keys())
 
 
-def test_a_spare_does_not_stay():
+def test_a_ready_container_does_not_stay():
     template = template_of(())
     for _ in range(3):
         spawned(functions.add)(1)
@@ -315,7 +318,7 @@ def test_a_template_that_is_killed_is_replaced(number):
     assert template_of(preload) != first
 
 
-def test_a_function_whose_template_is_killed_is_told_so(survivors):
+def test_a_function_whose_template_is_killed_raises_an_error(survivors):
     preload = ("sndhdr" if sys.version_info < (3, 13) else "calendar",)
     function = isolated(method="spawn", preload=preload, capture_output=True)
     function(functions.add)(1)
@@ -327,7 +330,7 @@ def test_a_function_whose_template_is_killed_is_told_so(survivors):
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(minidocker.CallError, match="template process was ended"):
+    with pytest.raises(minidocker.CallError, match="template process ended, and its containers"):
         function(functions.sleep_marked)(60, survivors.mark)
     killer.join()
     survivors.wait_until_gone()
@@ -353,7 +356,7 @@ minidocker.isolated(method="spawn")(functions.sleep_marked)(60, sys.argv[1])
     caller.wait()
     caller.stdout.close()
     survivors.wait_until_gone()
-    # The descriptor of a process that has ended is readable.
+    # The pidfd of a process that has ended is readable.
     wait_until(lambda: select.select([template], [], [], 0)[0])
     os.close(template)
 
@@ -380,7 +383,7 @@ if __name__ == "__main__":
     assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
 
 
-def test_the_flags_of_the_interpreter_are_handed_on():
+def test_the_clean_interpreter_has_the_flags_of_the_caller():
     code = (
         "import sys, minidocker\n"
         "print(minidocker.isolated(method='spawn')(eval)('__import__(\"sys\").flags.optimize'))"
@@ -410,7 +413,7 @@ def test_the_user_inside():
 
 
 def test_results_are_not_unpickled_by_the_template():
-    """The template would import, and keep, what the function needs."""
+    """Unpickling in the template would import, and keep, the modules that the function needs."""
     spawned(pickle.loads)(pickle.dumps(functions.add))
     assert "support.functions" not in spawned(eval)("set(__import__('sys').modules)")
     assert socket.gethostname()

@@ -1,7 +1,8 @@
 """Python functions in containers.
 
-In the caller: ``call.py`` and ``executor.py`` make a `worker.Task`; a starter (``fork.py``,
-``spawn.py`` or ``interpreter.py``) makes the `container.FunctionContainer` that performs it;
-``conversation.py`` sends and receives; ``messages.py`` is the protocol. In the container:
-``worker.py``. Between the two, for ``spawn.py``: ``template.py``, with its ``spare.py``.
+In the caller, ``call.py`` and ``executor.py`` make a `worker.Task`. A starter (``fork.py``,
+``spawn.py`` or ``interpreter.py``) makes the `container.FunctionContainer` that performs it, and
+``conversation.py`` sends the task and receives the answer. ``messages.py`` is the protocol. In the
+container, ``worker.py`` performs the task. For ``spawn.py``, a process between the two runs
+``template.py`` and ``ready.py``.
 """

@@ -1,11 +1,11 @@
 """`call` and `isolated`: run a Python function in a container of its own.
 
-A call goes one way, whatever its start method: `perform` starts a container by the `Starter` that
-`starter` selects, talks with it (``conversation.py``), and brings the answer back
-(``messages.py``). Inside, ``worker.py`` calls the function.
+Every call takes the same way, independent of its start method: `perform` starts a container with
+the `Starter` that `starter` selects, sends the task and receives the answer (``conversation.py``),
+and decodes the answer (``messages.py``). Inside, ``worker.py`` calls the function.
 
-`call` takes only ``spec`` besides the function's arguments, so that no keyword of a function is
-mistaken for an option. `isolated` takes the other options, before the function gets its arguments.
+`call` takes only ``spec`` besides the function's arguments, so a keyword of the function cannot
+collide with an option. `isolated` takes the other options, separately from the arguments.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class CompletedCall(Generic[T]):
     """The result of `Isolated.run`.
 
     Attributes:
-        value: the value that the function returned.
-        stdout: its standard output, or None if that was not captured.
+        value: the return value of the function.
+        stdout: its standard output, as bytes or with ``text`` as str; None if it was not captured.
         stderr: its standard error, likewise.
-        usage: the resources that it used, or None if its container had to be killed.
+        usage: the resources that it used; None if its container had to be killed.
     """
 
     value: T
@@ -66,11 +66,13 @@ def call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: .
 def call(function: Callable[..., T], /, *args: Any, spec: Any = None, **kwargs: Any) -> T:
     """Call a function in a new container, and return its value.
 
-    The function runs in a copy of this process: it sees every variable, and changes none of them.
-    For a clean interpreter, a timeout or captured output see `isolated`.
+    The function runs in a copy of this process (fork(2)): it sees every variable of the caller, and
+    its changes do not reach the caller. For a clean interpreter, a timeout or captured output see
+    `isolated`.
 
-    Type checkers compare the arguments with the function's, but not beside ``spec``, which Python's
-    types cannot tell from them; ``isolated(spec=spec)(function)(...)`` is checked there too.
+    Type checkers check the arguments against the function's parameters only if ``spec`` is not
+    given, because Python's types cannot separate the two. ``isolated(spec=spec)(function)(...)`` is
+    always checked.
 
     Args:
         function: the function.
@@ -79,12 +81,12 @@ def call(function: Callable[..., T], /, *args: Any, spec: Any = None, **kwargs: 
         **kwargs: its keyword arguments.
 
     Raises:
-        BaseException: whatever the function raised, with the remote traceback as its ``__cause__``.
-        CallExited: it ended its interpreter.
+        BaseException: the function's exception, with the remote traceback as its ``__cause__``.
+        CallExited: the function ended its interpreter.
         CallKilled: a signal ended it.
         CallLimitExceeded: a resource limit ended it.
-        CallResultError: its value, or its exception, cannot be brought back.
-        SpecError: the request is wrong on any machine; nothing was created.
+        CallResultError: its value or its exception cannot be transferred.
+        SpecError: an option is wrong on any machine; nothing was created.
         SpawnError: the kernel refused a step, which its ``step`` names; nothing is left.
     """
     where = Spec.of(spec, {})
@@ -114,8 +116,9 @@ class Isolated(Generic[P, T]):
         """Call the function; return its value, the captured output and the resources used.
 
         Raises:
-            CallTimeout: the time was up.
-            BaseException: as for `call`. A `CallError` has the output up to then.
+            CallTimeout: the timeout expired.
+            CallFailed: the function raised an exception, and the option ``result`` is ``"json"``.
+            BaseException: as for `call`. A `CallError` has the output so far.
         """
         return _call(self.__wrapped__, args, kwargs, self.spec, self.options)
 
@@ -173,19 +176,23 @@ def isolated(
         spec: the container; a field of `Spec` given as a keyword overrides that one field.
         **options: the fields of `Spec`, and:
 
-            - ``method``: ``"fork"`` (the default): in a copy of this process, which sees its
-              memory; only the result is pickled. ``"spawn"``: in a clean interpreter; the function
-              and its arguments are pickled, with cloudpickle if it is installed and needed.
+            - ``method``: ``"fork"`` (the default): the function runs in a copy of this process and
+              sees its memory; only the result is pickled. ``"spawn"``: it runs in a clean
+              interpreter; the function and its arguments are pickled too, with cloudpickle if it
+              is installed and needed.
             - ``timeout``: seconds until the whole container is killed.
-            - ``result``: ``"pickle"`` (the default), or ``"json"`` for untrusted code: nothing that
-              it sends is unpickled, and its exception is raised as a `CallFailed`.
-            - ``result_limit``: the most bytes of a result, and of each captured stream.
+            - ``result``: ``"pickle"`` (the default), or ``"json"`` for untrusted code: the caller
+              unpickles nothing, and raises the function's exception as a `CallFailed`.
+            - ``result_limit``: the maximum size of a result, and of each captured stream, in bytes.
             - ``preload``: modules that the clean interpreter of ``"spawn"`` has imported.
             - ``capture_output``: collect standard output and standard error; see `Isolated.run`.
-            - ``text``: decode them, as UTF-8.
+            - ``text``: decode the captured output as UTF-8.
+
+    Returns:
+        an `Isolated`, or without a function a decorator that makes one.
 
     Raises:
-        SpecError: an option that does not exist, or a value of the wrong kind.
+        SpecError: an option does not exist, or a value has the wrong type.
     """
     how = CallOptions(**{name: options.pop(name) for name in CALL_OPTIONS & options.keys()})
     where = Spec.of(spec, options, others=CALL_OPTIONS)
@@ -196,7 +203,7 @@ def isolated(
     return decorate if function is None else decorate(function)
 
 
-# --- the way of a call -------------------------------------------------------------------------
+# --- performing a call -------------------------------------------------------------------------
 
 
 def _call(
@@ -218,7 +225,7 @@ def enter(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
 ) -> T:
-    """Call a function in a container that runs already.
+    """Call a function in a running container.
 
     Args:
         execute: starts a command inside, as `minidocker._run.process.start` does.
@@ -233,7 +240,7 @@ def enter(
 
 
 def starter(spec: Spec, options: CallOptions) -> Starter:
-    """Return the function that starts a container by the start method of the options."""
+    """Return the function that starts a container with the start method of the options."""
     if options.method == "fork":
         return functools.partial(fork.start, spec)
     preload = tuple(options.preload)
@@ -250,13 +257,13 @@ def starter(spec: Spec, options: CallOptions) -> Starter:
 def perform(
     task: Task, start: Starter, options: CallOptions, *, usage: bool = True
 ) -> CompletedCall[Any]:
-    """Start a container for a task, and bring its answer back.
+    """Start a container for a task, and return its value or raise its exception.
 
     Args:
         task: the task.
         start: starts the container.
-        options: the timeout and the form of the result.
-        usage: whether the resources that it used are asked for, which takes a moment longer.
+        options: the options of the call.
+        usage: whether to wait for the report of the resources used, which takes a moment longer.
     """
     _check(task.function)
     started = time.monotonic()
@@ -300,7 +307,7 @@ def perform(
 
 def _check(function: object) -> None:
     if not callable(function):
-        reason = f"it is a {type(function).__name__}: give what can be called"
+        reason = f"it is a {type(function).__name__}: give a function or another callable"
         raise SpecError(reason, option="function", value=function)
     worker.check_not_loading_main()
 

@@ -1,4 +1,4 @@
-"""A container that runs a function, as its caller sees it.
+"""The caller's view of a container that runs a function.
 
 Each start method has a module with its kind of `FunctionContainer` and a function ``start`` that
 makes one: ``fork.py``, ``spawn.py`` and ``interpreter.py``.
@@ -67,13 +67,13 @@ class FunctionContainer(abc.ABC):
         """Wait for the end, reap, and close every descriptor except the channel.
 
         Args:
-            answered: the function has answered, so the caller does not need to know how its process
-                ends: a container whose parent is a template returns at once.
+            answered: whether the function has answered, so the status of its process does not
+                matter: for a container whose parent is a template, return at once.
         """
 
     @abc.abstractmethod
     def abandon(self) -> None:
-        """Kill the container and close everything, at whatever stage it is; may be repeated."""
+        """Kill and reap the container, and close every descriptor; callable at any stage, again."""
 
     def close(self) -> None:
         """Close the channel."""
@@ -94,22 +94,22 @@ class Starter(Protocol):
         """Start a container.
 
         Args:
-            task: the only task that it performs; None: it performs the tasks that it is sent.
+            task: the container's only task; None: it receives its tasks through the channel.
             outputs: descriptors for its standard output and error; None: it shares this process's.
-            timeout: seconds until the container must have started.
+            timeout: seconds until the container must have started; None: no limit.
 
         Raises:
-            SpecError: the request is wrong on any machine; nothing was created.
+            SpecError: an option is wrong on any machine; nothing was created.
             SpawnError: the kernel refused a step; nothing is left.
-            CallTimeout: the time was up before the container had started.
+            CallTimeout: the timeout expired before the container had started.
         """
 
 
 def with_interpreter(spec: Spec) -> Spec:
-    """Add this Python to a container whose profile hides homes and /tmp.
+    """Add this Python's prefixes to a container whose profile hides homes and /tmp.
 
-    Interpreters and virtual environments are often there, and nothing could be imported without
-    them. They are mounted read-only at their own paths.
+    Interpreters and virtual environments are often in these directories, and the container could
+    not import modules without them. Each prefix is mounted read-only at its own path.
     """
     if spec.profile != "untrusted" or spec.rootfs is not None or not spec.namespaces.mount:
         return spec
@@ -119,9 +119,9 @@ def with_interpreter(spec: Spec) -> Spec:
         home = os.path.expanduser("~")
         shown = [
             Mount(prefix, prefix, read_only=True)
-            # The shortest first: one may be in another.
+            # A prefix inside another one must be mounted after it.
             for prefix in sorted(prefixes)
-            # The profile shows /usr anyway, and must go on hiding the home directory itself.
+            # The profile shows /usr itself, and the home directory must stay hidden.
             if os.path.isdir(prefix)
             and os.path.commonpath((prefix, "/usr")) == "/"
             and os.path.commonpath((prefix, home)) != prefix
@@ -156,8 +156,8 @@ def died(ended: Ended) -> CallError:
     hint = ""
     if -code == signal.SIGKILL:
         hint = (
-            ": a process sent it, or the kernel did, out of memory or at the hard limit of "
-            "RLIMIT_CPU"
+            ": another process sent it, or the kernel did (out of memory, or the hard limit of "
+            "RLIMIT_CPU)"
         )
     elif -code == signal.SIGSYS:
         hint = ": it made a system call that a seccomp filter forbids"

@@ -1,4 +1,4 @@
-"""The caller's half of a call: send the request, receive output and answer, await the end."""
+"""The caller's half of a call: send the request, receive output and answer, wait for the end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Streams:
     """The captured standard output and error of a function.
 
     Args:
-        limit: the most bytes of each; None for no limit.
+        limit: the maximum size of each, in bytes; None for no limit.
     """
 
     def __init__(self, limit: int | None) -> None:
@@ -40,7 +40,7 @@ class Streams:
                 read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
                 self._read.append(read)
                 self._write.append(write)
-                # Only this process reads without blocking: a function's write waits for space.
+                # Only this process's end is non-blocking: a function's write must wait for space.
                 os.set_blocking(write, True)
                 descriptors.hold(read, write)
         except OSError:
@@ -53,16 +53,16 @@ class Streams:
         return self._write[0], self._write[1]
 
     def started(self) -> list[int]:
-        """Close the ends that the process inside has by now; return those to read from."""
+        """Close this process's copies of the write ends; return the descriptors to read from."""
         descriptors.release(*self._write)
         self._write = []
         return self._read
 
     def receive(self, fd: int) -> bool:
-        """Read what is there; return False at the end of the file.
+        """Read the available data; return False at the end of the file.
 
         Raises:
-            CallResultError: there is more than the limit.
+            CallResultError: the function wrote more than the limit.
         """
         buffer = self.collected[self._read.index(fd)]
         try:
@@ -72,7 +72,7 @@ class Streams:
         buffer += data
         if self.limit is not None and len(buffer) > self.limit:
             del buffer[self.limit :]
-            reason = f"the function wrote more than the {self.limit} bytes that result_limit allows"
+            reason = f"the function wrote more than result_limit allows: {self.limit} bytes"
             raise CallResultError(reason)
         return bool(data)
 
@@ -91,14 +91,14 @@ class Answer:
 
 
 class Conversation:
-    """Talks with the process that runs a function, until its container ends.
+    """Exchanges messages with the process that runs a function, until its container ends.
 
     Args:
         container: the container.
         streams: its standard output and error, if captured.
         timeout: seconds from ``since``; None for no limit.
         since: a time of `time.monotonic`; by default now.
-        limit: the most bytes of an answer; None for no limit.
+        limit: the maximum size of an answer, in bytes; None for no limit.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Conversation:
                 self._poll.register(fd, select.POLLIN)
 
     def limit_time(self, timeout: float | None, since: float | None = None) -> None:
-        """Set the timeout anew, in seconds from ``since``; by default from now."""
+        """Set a new timeout, in seconds from ``since``; by default from now."""
         self._timeout = timeout
         self._deadline: float | None = None
         if timeout is not None:
@@ -137,7 +137,7 @@ class Conversation:
         """Send a request; return the answer, or None if the container ends without one.
 
         Raises:
-            CallTimeout: the time is up; the container still runs.
+            CallTimeout: the timeout expired; the container still runs.
             CallResultError: the answer is larger than the limit; the container still runs.
         """
         self._pending = memoryview(bytes(self._pending) + request)
@@ -153,9 +153,9 @@ class Conversation:
         return answer
 
     def hang_up(self) -> None:
-        """Send an end of file: no request follows.
+        """Send an end of file, because no request follows.
 
-        Unlike close(2), this works while other processes have copies of the descriptor.
+        Unlike close(2), shutdown(2) works while other processes have copies of the descriptor.
         """
         with socket.socket(fileno=os.dup(self._container.channel)) as connection:
             connection.shutdown(socket.SHUT_WR)
@@ -164,12 +164,12 @@ class Conversation:
         """Wait until the container ends; return the answer, if there is one.
 
         Args:
-            completely: if False, and a template reaps the container, the end of the process that
-                answered is enough, which shows as the end of its channel.
+            completely: whether to wait for the end of a container that a template reaps; if False,
+                wait only until the process that answered closes its channel.
 
         Raises:
-            CallTimeout: the time is up before there was an answer; the container still runs.
-            CallResultError: more was sent than the limit allows; the container still runs.
+            CallTimeout: the timeout expired without an answer; the container still runs.
+            CallResultError: the answer or the output exceeds the limit; the container still runs.
         """
         self._watch_channel()
         graced = False
@@ -195,11 +195,11 @@ class Conversation:
         events = self._poll.poll(remaining)
         if not events and remaining is not None:
             if self._timeout is None:
-                # The grace is over: the function has answered, but its container goes on.
+                # The function has answered, but its container did not end in time.
                 self._container.kill()
                 self._deadline = None
                 return True
-            reason = f"the function had not ended after {self._timeout} seconds"
+            reason = f"the function did not end within {self._timeout} seconds"
             raise CallTimeout(reason, timeout=self._timeout)
         ended = False
         for fd, event in events:
@@ -219,7 +219,7 @@ class Conversation:
             except BlockingIOError:
                 sent = 0
             except (BrokenPipeError, ConnectionResetError):
-                # The process ends, or stops reading: its answer or its exit status tells why.
+                # The process has closed its end. Its answer or its exit status shows the reason.
                 sent = len(self._pending)
             self._pending = self._pending[sent:]
             if not self._pending:
@@ -240,7 +240,7 @@ class Conversation:
         if len(self._received) >= HEADER.size:
             kind, length = HEADER.unpack_from(self._received)
             if self._limit is not None and length > self._limit:
-                reason = f"the answer has {length} bytes, and result_limit allows {self._limit}"
+                reason = f"the answer has {length} bytes, but result_limit allows {self._limit}"
                 raise CallResultError(reason)
             if len(self._received) >= HEADER.size + length:
                 payload = self._received[HEADER.size : HEADER.size + length]
@@ -249,10 +249,10 @@ class Conversation:
         return bool(data)
 
     def _drain(self) -> None:
-        """Read what was sent before the end.
+        """Read the data that was sent before the container ended.
 
-        There may be no end of file: a process that another thread forked may have copies of the
-        other ends.
+        Do not wait for an end of file: a process that another thread forked may have copies of the
+        write ends.
         """
         channel = self._container.channel
         while self._answer is None and self._channel_open and _is_readable(channel):

@@ -1,8 +1,8 @@
 """The descriptors of calls in progress.
 
-A process that is forked during a call inherits them, and a pipe shows no end of file while such a
-process keeps it open. So the copies that this package makes close them. The list is the core's,
-which knows the descriptors that existed at the moment of a fork.
+A process that is forked during a call inherits them, and a pipe has no end of file while such a
+process keeps it open. The copies that this package makes therefore close them. The core keeps the
+list, because it knows which descriptors existed at the moment of a fork.
 """
 
 from __future__ import annotations

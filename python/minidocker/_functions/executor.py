@@ -33,9 +33,9 @@ T = TypeVar("T")
 
 
 class BrokenContainer(Error, BrokenExecutor):
-    """The container of a task ended before the task did, or its initializer failed.
+    """The container of a task ended before the task, or its initializer failed.
 
-    ``__cause__`` tells which: a `CallKilled`, a `CallExited`, a `CallLimitExceeded`, or the
+    ``__cause__`` is the reason: a `CallKilled`, a `CallExited`, a `CallLimitExceeded`, or the
     initializer's exception.
     """
 
@@ -48,29 +48,31 @@ class ContainerExecutor(Executor):
         with minidocker.ContainerExecutor(spec=minidocker.Spec(hostname="lab")) as pool:
             print(list(pool.map(simulate, range(100))))
 
-    By default, every task has a container of its own, so that no task sees traces of another, and
-    with the method ``"fork"`` only the result is pickled: see ``max_tasks_per_child``. A task whose
-    container dies raises a `BrokenContainer`, and the pool goes on; only an initializer that fails
-    breaks the whole pool.
+    By default every task has a container of its own, so no task sees traces of another, and with
+    the method ``"fork"`` only the result is pickled; ``max_tasks_per_child`` changes both. A task
+    whose container dies raises a `BrokenContainer`, and the pool stays usable. Only an initializer
+    that fails breaks the whole pool.
 
     Args:
-        max_workers: how many containers run at the same time; by default the number of CPUs.
+        max_workers: the maximum number of containers that run at the same time; by default the
+            number of CPUs that this process may use.
         spec: the container; a field of `Spec` given as a keyword overrides that one field.
         method: ``"fork"`` or ``"spawn"``: see `isolated`.
         initializer: called in each container before its first task.
-        initargs: its arguments.
+        initargs: the arguments of the initializer.
         max_tasks_per_child: how many tasks a container performs, one after another; None: no limit.
-            Above 1 functions are pickled, with both methods.
-        timeout: seconds for a task, its container included; then it raises a `CallTimeout`.
+            Above 1, both methods pickle the functions.
+        timeout: seconds for a task, including the start of its container; then the task raises a
+            `CallTimeout`. None: no limit.
         result: ``"pickle"``, or ``"json"`` for untrusted code: see `isolated`.
-        result_limit: the most bytes of a result.
+        result_limit: the maximum size of a result, in bytes.
         preload: modules that the clean interpreter of ``"spawn"`` has imported.
-        **options: fields of `Spec`.
+        **options: the fields of `Spec`.
 
     Raises:
-        SpecError: an option that does not exist, or a value of the wrong kind.
-        ValueError: a number of workers or tasks below 1.
-        TypeError: an initializer that cannot be called.
+        SpecError: an option does not exist, or a value has the wrong type.
+        ValueError: a number of workers or tasks is below 1.
+        TypeError: the initializer is not callable.
     """
 
     def __init__(
@@ -119,7 +121,7 @@ class ContainerExecutor(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run a function in a container; return its `concurrent.futures.Future`.
 
-        A future that is running cannot be cancelled.
+        A running future cannot be cancelled.
 
         Raises:
             RuntimeError: the executor has been shut down.
@@ -139,16 +141,16 @@ class ContainerExecutor(Executor):
         """Return an iterator over the function's values, in the order of the items.
 
         Args:
-            fn: takes as many arguments as there are iterables.
+            fn: the function; it takes one argument of each iterable.
             *iterables: the items.
-            timeout: seconds from now until every result must be there, else the iterator raises
-                TimeoutError.
-            chunksize: how many items are one task, and share a container.
+            timeout: seconds from now; after them the iterator raises TimeoutError instead of
+                waiting for a result.
+            chunksize: the number of items that form one task and share a container.
             **others: further arguments of `concurrent.futures.Executor.map` in this version of
                 Python.
 
         Raises:
-            ValueError: a chunk size below 1.
+            ValueError: the chunk size is below 1.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
@@ -163,7 +165,7 @@ class ContainerExecutor(Executor):
 
         Args:
             wait: whether to wait until every task has ended.
-            cancel_futures: whether to cancel those that have not begun.
+            cancel_futures: whether to cancel the tasks that have not begun.
         """
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
         if wait:
@@ -173,7 +175,7 @@ class ContainerExecutor(Executor):
 
     def _check(self) -> None:
         if self._broken is not None:
-            reason = "the initializer of a container failed, so the pool is not usable any more"
+            reason = "the initializer of a container failed, so the pool is no longer usable"
             raise BrokenContainer(reason) from self._broken
 
     # --- in the pool's threads -----------------------------------------------------------------
@@ -193,7 +195,7 @@ class ContainerExecutor(Executor):
         except CallError as error:
             if _is_the_functions_own(error):
                 raise
-            raise BrokenContainer(f"the container of the task is gone: {error}") from error
+            raise BrokenContainer(f"the container of the task ended: {error}") from error
 
     def _run_alone(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
         if self._initialize is None:
@@ -232,7 +234,7 @@ def _end_later(threads: ThreadPoolExecutor, workers: set[_Worker]) -> None:
     """Close the containers once the threads have ended."""
     threads.shutdown(wait=False)
     if not any(thread.is_alive() for thread in threads._threads):
-        # For example at the end of the interpreter, which has joined them.
+        # For example at the end of the interpreter, which has joined the threads.
         _close(workers)
         return
 
@@ -244,7 +246,7 @@ def _end_later(threads: ThreadPoolExecutor, workers: set[_Worker]) -> None:
 
 
 class _InitializerFailedError(Exception):
-    """``__cause__`` is the initializer's exception."""
+    """The initializer of a container raised an exception, which is the ``__cause__``."""
 
 
 _FAILED = "minidocker: the initializer failed"
@@ -257,7 +259,7 @@ def _run_initialized(
     args: Any,
     kwargs: Any,
 ) -> Any:
-    """Distinguish an exception of the initializer from the function's, in values that JSON has."""
+    """Run the initializer and the function; return the initializer's exception as JSON values."""
     try:
         initializer(*initargs)
     except Exception as error:  # noqa: BLE001 - any exception breaks the pool
@@ -273,7 +275,7 @@ def _value(outcome: Any) -> Any:
 
 
 def _is_the_functions_own(error: CallError) -> bool:
-    """Return whether it was raised inside, by a call that the function itself made."""
+    """Return whether an exception comes from a call that the function itself made inside."""
     return isinstance(error.__cause__, messages.RemoteTraceback)
 
 
@@ -324,7 +326,7 @@ class _Worker:
     def close(self) -> None:
         """Let the container end, and reap it."""
         if self._container is None or self._owner != os.getpid():
-            # In a forked process, the container is the parent's.
+            # In a forked process, the container belongs to the parent.
             return
         container, self._container = self._container, None
         if not self.is_dead:

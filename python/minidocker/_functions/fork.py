@@ -4,10 +4,10 @@
 `multiprocessing` resets in its forked processes, and what does not work in a container.
 
 The copy has only the thread that made it. The locks of the C library (malloc, stdio) and of Python
-itself are usable there, whoever held them. Any other lock that another thread held stays locked for
-ever. That is why Python 3.12 and later warn when `os.fork` is called in a process with threads, and
-it holds here too. There is no warning here: this is not `os.fork`, and Jupyter, which always has
-threads, would show one at every call.
+itself are usable in the copy, even if another thread held them. Any other lock that another thread
+held stays locked forever. For that reason Python 3.12 and later warn if a process with threads
+calls `os.fork`. The same danger exists here, but without a warning: Jupyter always has threads, and
+would show it at every call.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def run_in_copy(
 ) -> ForkedContainer:
     """Fork into a container; call ``work`` there with the copy's end of the channel.
 
-    The copy ends when ``work`` returns. For the other arguments and what is raised, see `fork`.
+    The copy ends when ``work`` returns. See `fork` for the other arguments and the exceptions.
     """
     forked = fork(spec, outputs=outputs, timeout=timeout, inject=inject)
     if isinstance(forked, Copy):
@@ -89,18 +89,18 @@ def fork(
     Args:
         spec: the container.
         outputs: descriptors for its standard output and error; None: it shares this process's.
-        timeout: seconds until the container must have started.
-        inject: for tests: the system call of that number fails with that error number.
+        timeout: seconds until the container must have started; None: no limit.
+        inject: for tests: the number of a call, and the error number with which it fails.
 
     Raises:
-        SpecError: the request is wrong on any machine; nothing was created.
+        SpecError: an option is wrong on any machine; nothing was created.
         SpawnError: the kernel refused a step; nothing is left.
-        CallTimeout: the time was up before the container had started.
+        CallTimeout: the timeout expired before the container had started.
     """
     spec = with_interpreter(spec)
     command = how(spec, outputs)
     sys.audit("os.fork")
-    # Both processes would write what is in the buffers.
+    # Otherwise both processes would write the content of the buffers.
     worker.flush_outputs()
     container = ForkedContainer(spec)
     try:
@@ -108,7 +108,7 @@ def fork(
             return Copy(container.channel)
         container.check()
     except _core.DeadlineReached:
-        reason = f"the container had not been made after {timeout} seconds"
+        reason = f"the container did not start within {timeout} seconds"
         raise CallTimeout(reason, timeout=timeout) from None
     except BaseException:
         container.abandon()
@@ -121,7 +121,7 @@ class Copy:
     """What `fork` returns in the copy.
 
     Attributes:
-        channel: its end of the channel.
+        channel: the copy's end of the channel.
     """
 
     channel: int
@@ -145,7 +145,7 @@ class ForkedContainer(FunctionContainer):
         """Check that the container is complete.
 
         Raises:
-            OSError: there was no descriptor left for its process.
+            OSError: no descriptor was left for its pidfd.
         """
         if self._pidfd < 0:
             raise _core.prepare_error(errno.EMFILE)
@@ -175,14 +175,14 @@ class ForkedContainer(FunctionContainer):
         assert exited is not None
         self._reaped = True
         if not self._spec.namespaces.pid:
-            # No PID namespace ends what the function left running.
+            # Without a PID namespace, the kernel does not end the processes that the function left.
             kill_session(self._process.pid, reaped=True)
         pidfd, self._pidfd = self._pidfd, -1
         _core.release([pidfd])
         _, status, used = exited
         code = None if status is None else os.waitstatus_to_exitcode(status)
         if used is None or code == -signal.SIGKILL:
-            # A container that was killed has no report of its init.
+            # The init of a killed container reports no usage.
             return Ended(code, None)
         user, system, peak = used
         wall = time.monotonic() - self._started
@@ -196,13 +196,13 @@ class ForkedContainer(FunctionContainer):
             self.close()
 
     def __del__(self) -> None:
-        # An exception, such as a KeyboardInterrupt, may have come before the owner had a reference.
+        # An exception such as a KeyboardInterrupt may come before the caller has a reference.
         if self._process is not None and not sys.is_finalizing():
             self.abandon()
 
 
-# Counts the forks between this process and the first one: the containers of an ancestor are not
-# this process's. Pids cannot tell, since PID namespaces repeat them.
+# The number of forks between this process and the first one. A container belongs to the process
+# with the same generation; pids cannot identify that process, because PID namespaces reuse them.
 _generation = 0
 
 
@@ -247,11 +247,11 @@ def _how(stdio: tuple[int, int, int], user: int | None, group: int | None) -> _c
 
 
 def _become(work: Callable[[int], None], channel: int, outputs: tuple[int, int] | None) -> NoReturn:
-    """Run ``work``, and end the process, so that nothing of the caller's goes on in the copy."""
+    """Run ``work``, and end the process, so that no code of the caller continues in the copy."""
     code = 1
     try:
         code = _work(work, channel, outputs)
-    except BaseException:  # noqa: BLE001 - the copy ends here, whatever it is
+    except BaseException:  # noqa: BLE001 - the copy must end here
         traceback.print_exc()
     finally:
         worker.flush_outputs()
@@ -283,15 +283,15 @@ def _exit_status(code: object) -> int:
 
 
 def empty_input() -> None:
-    """Replace the standard input, which is the caller's to read."""
+    """Replace the standard input by /dev/null, because the caller reads from it."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
 
 
-# What modules know of the caller's threads and processes, and the value for a process without any:
-# the threads of its pools, its children, and the trackers and servers that it started, which the
-# container cannot reach.
+# The variables in which modules record the caller's threads and processes, and their value in a
+# process without any: the threads of its pools, its children, and its trackers and servers, which
+# the container cannot reach.
 _CALLERS = (
     ("concurrent.futures.thread", "_threads_queues", weakref.WeakKeyDictionary),
     ("concurrent.futures.process", "_threads_wakeups", weakref.WeakKeyDictionary),
@@ -305,9 +305,9 @@ _CALLERS = (
 
 
 def forget_the_callers() -> None:
-    """Drop the caller's exit functions, its processes and threads, and its loop's wake-up."""
+    """Drop the caller's exit functions, its processes and threads, and its wake-up descriptor."""
     atexit._clear()
-    # A signal here would wake up the caller's event loop.
+    # Otherwise a signal in the copy would wake the caller's event loop.
     signal.set_wakeup_fd(-1)
     for module, path, fresh in _CALLERS:
         owner: Any = sys.modules.get(module)

@@ -1,8 +1,8 @@
 """Start a function in a fresh interpreter, which is executed in the container.
 
-`Container.call` takes this way, and so does the start method "spawn" where the container shares
-another one's network: processes that are there already could trace a copy of this process, or of a
-template, while it enters, and read its memory.
+`Container.call` uses it, and so does the start method "spawn" if the container shares another one's
+network: processes in that container could trace a copy of this process or of a template while it
+enters, and read its memory.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def start(
 
     Args:
         execute: starts the command, as `minidocker._run.process.start` does.
-        task: see `container.Starter`, as for the arguments that follow.
-        preload: modules that it imports first.
-        outputs: its standard output and error.
-        timeout: seconds until it must have been executed.
+        task: see `container.Starter`.
+        preload: the modules that the interpreter imports first.
+        outputs: see `container.Starter`.
+        timeout: seconds until the interpreter must have been executed; None: no limit.
     """
     opening = worker.Context.here().message()
     if task is not None:
@@ -63,7 +63,7 @@ def start(
     except BaseException as error:
         descriptors.release(ours.detach())
         if isinstance(error, subprocess.TimeoutExpired):
-            reason = f"the interpreter had not been executed after {timeout} seconds"
+            reason = f"the interpreter did not start within {timeout} seconds"
             raise CallTimeout(reason, timeout=timeout) from None
         raise
     return InterpreterContainer(process, ours.detach(), opening)
@@ -110,6 +110,6 @@ class InterpreterContainer(FunctionContainer):
 def command_line(*args: str) -> list[str]:
     """Return the command line of this interpreter, with the flags that it was started with."""
     if not sys.executable:
-        raise CallError("the interpreter does not know its own program: sys.executable is empty")
+        raise CallError("cannot start another interpreter, because sys.executable is empty")
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return [sys.executable, *flags, *args]

@@ -1,7 +1,7 @@
 """The messages between a caller and a function in a container.
 
 A message is one byte for its kind, eight bytes for the length of the payload, and the payload. With
-``result="json"`` the caller's half (`bring_back`) does not trust them, and never unpickles.
+``result="json"`` the caller's half (`bring_back`) does not trust a message, and never unpickles it.
 """
 
 from __future__ import annotations
@@ -94,13 +94,13 @@ def _inner(module: str, qualname: str) -> Any:
 
 
 def dumps(value: Any) -> tuple[bytes, bool]:
-    """Pickle a value; return also whether unpickling needs the caller's ``__main__``.
+    """Pickle a value; return the pickle, and whether unpickling needs the caller's ``__main__``.
 
-    If pickle cannot, and cloudpickle is installed, use that: for lambdas, closures, and definitions
-    in ``__main__`` or a notebook.
+    Use cloudpickle, if it is installed, for values that pickle rejects, such as lambdas and
+    closures, and for definitions in ``__main__`` or a notebook.
 
     Raises:
-        Exception: what pickling raised; the value's own methods may raise anything.
+        Exception: the value cannot be pickled; its own methods may raise any exception.
     """
     buffer = io.BytesIO()
     pickler = _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL)
@@ -120,7 +120,7 @@ def dumps(value: Any) -> tuple[bytes, bool]:
 
 def _cloudpickle() -> Any:
     try:
-        import cloudpickle  # noqa: PLC0415 - optional, and only where pickle is not enough
+        import cloudpickle  # noqa: PLC0415 - optional, and needed only if pickle is not enough
     except ImportError:
         return None
     return cloudpickle
@@ -135,13 +135,13 @@ def answer(
     """Call the function; return the message with its value or exception.
 
     Raises:
-        SystemExit: as the function raised it.
+        SystemExit: the function raised it.
     """
     try:
         value = function(*args, **kwargs)
     except SystemExit:
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the caller raises it
+    except BaseException as error:  # noqa: BLE001 - the caller raises it
         return raised(error, as_json=as_json, skip=1)
     return _returned_json(value) if as_json else _returned(value)
 
@@ -161,7 +161,7 @@ def raised(error: BaseException, *, as_json: bool, skip: int = 0) -> bytes:
         # An exception whose constructor needs more than ``args`` pickles, but does not unpickle.
         pickle.loads(pickled)
     except Exception as why:  # noqa: BLE001 - an exception's own methods may raise anything
-        reason = f"the exception {_show(error)} cannot be brought back: {_show(why)}"
+        reason = f"the exception {_show(error)} cannot be transferred: {_show(why)}"
         return _unable(reason, text)
     return message(RAISED, pickled)
 
@@ -175,7 +175,8 @@ def _returned(value: Any) -> bytes:
 
 
 def _dumps_result(value: Any) -> bytes:
-    # Nearly always enough, and it writes to few pages, each of which a copy must copy.
+    # pickle.dumps() is usually enough. It writes to few pages, and a forked process must copy each
+    # page that it writes to.
     try:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception as error:  # noqa: BLE001 - a value's own methods may raise anything
@@ -229,9 +230,9 @@ def bring_back(kind: int, payload: bytes | bytearray, *, as_json: bool) -> Any:
     """Return the value of a message, or raise its exception.
 
     Raises:
-        CallResultError: the message holds neither, or it cannot be unpickled.
-        CallFailed: the function raised, and ``as_json`` is set.
-        BaseException: the function's own.
+        CallResultError: the message has neither, or it cannot be decoded.
+        CallFailed: the function raised an exception, and ``as_json`` is true.
+        BaseException: the function's exception.
     """
     if kind == UNABLE:
         reason, text = _read_json(payload, str, (str, type(None)))
@@ -279,4 +280,4 @@ def _read_json(payload: bytes | bytearray, *kinds: type | tuple[type, ...]) -> A
 
 
 def _garbled() -> NoReturn:
-    raise CallResultError("the answer is malformed: something inside wrote to the channel")
+    raise CallResultError("the answer is malformed: other code inside wrote to the channel")

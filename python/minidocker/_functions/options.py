@@ -1,4 +1,4 @@
-"""The options of a call: how a function is called, as opposed to the container that it runs in."""
+"""The options of a call that do not belong to its container."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class CallOptions:
 
     Args:
         method: ``"fork"``: the function runs in a copy of this process and sees its memory.
-            ``"spawn"``: it runs in a clean interpreter, and is pickled, with its arguments.
+            ``"spawn"``: it runs in a clean interpreter; the function and its arguments are pickled.
         timeout: seconds until the whole container is killed; None: no limit.
-        result: ``"pickle"``: the value or the exception comes back as it is. ``"json"``: for
-            untrusted code: nothing that it sends is unpickled.
-        result_limit: the most bytes that a result, and each captured stream, may have. None: no
+        result: ``"pickle"``: the value or the exception is pickled. ``"json"``, for untrusted code:
+            the caller unpickles nothing.
+        result_limit: the maximum size of a result, and of each captured stream, in bytes. None: no
             limit with ``"pickle"``, 64 MiB with ``"json"``.
         preload: modules that the clean interpreter has imported (``"spawn"`` only).
-        capture_output: collect standard output and standard error.
-        text: decode them, as UTF-8.
+        capture_output: whether to collect standard output and standard error.
+        text: whether to decode the captured output as UTF-8.
 
     Raises:
-        SpecError: a value of the wrong kind.
+        SpecError: a value has the wrong type, or options contradict each other.
     """
 
     method: Literal["fork", "spawn"] = "fork"
@@ -55,7 +55,7 @@ class CallOptions:
                 raise SpecError("give True or False", option=option, value=value)
         _check_timeout(self.timeout)
         if self.text and not self.capture_output:
-            reason = "it is about what capture_output=True collects: give that too"
+            reason = "it needs captured output: give capture_output=True too"
             raise SpecError(reason, option="text", value=self.text)
         limit = self.result_limit
         if limit is not None and (type(limit) is not int or limit <= 0):
@@ -64,13 +64,14 @@ class CallOptions:
         object.__setattr__(self, "preload", preload)
         if preload and self.method == "fork":
             reason = (
-                'a fork has what the caller has imported: import it here, or use method="spawn"'
+                "a fork has the modules that the caller has imported: import them here, or use "
+                'method="spawn"'
             )
             raise SpecError(reason, option="preload", value=preload)
 
     @property
     def limit(self) -> int | None:
-        """The most bytes of a result, or of a captured stream."""
+        """The maximum size of a result, or of a captured stream, in bytes; None: no limit."""
         if self.result_limit is None and self.result == "json":
             return JSON_LIMIT
         return self.result_limit
@@ -93,7 +94,7 @@ CALL_OPTIONS = frozenset(field.name for field in dataclasses.fields(CallOptions)
 
 def _modules(preload: object) -> tuple[str, ...]:
     if not isinstance(preload, list | tuple) or not all(isinstance(name, str) for name in preload):
-        raise SpecError("give a list of names of modules", option="preload", value=preload)
+        raise SpecError("give a list of module names", option="preload", value=preload)
     return tuple(preload)
 
 

@@ -50,10 +50,10 @@ def start(
 
     Args:
         spec: the container.
-        task: see `container.Starter`, as for the arguments that follow.
-        preload: modules that the template has imported.
-        outputs: its standard output and error.
-        timeout: seconds until the container must have started.
+        task: see `container.Starter`.
+        preload: the modules that the template has imported.
+        outputs: see `container.Starter`.
+        timeout: see `container.Starter`.
 
     Raises:
         CallError: no template process can be started.
@@ -69,7 +69,7 @@ def start(
         except _TemplateGoneError:
             _gone(kind, client)
             if last:
-                reason = "a template process cannot be started, or ends at once: its error is above"
+                reason = "the template process ended at once: see its message on standard error"
                 raise CallError(reason) from None
         else:
             # The copy has the state that the template started with.
@@ -94,7 +94,7 @@ def _request(
             client.request(spec, fds, timeout)
         pid, pidfd = _await_start(lifeline, timeout, deadline)
     except BaseException:
-        # Closing the lifeline makes the template end what it may have started.
+        # If the template has started a container, it ends it when the lifeline closes.
         descriptors.release(channel.detach(), lifeline.detach())
         raise
     return TemplateContainer(channel.detach(), lifeline, pid, pidfd, spec)
@@ -108,7 +108,7 @@ def _await_start(
     poll.register(lifeline.fileno(), select.POLLIN)
     remaining = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
     if not poll.poll(remaining):
-        reason = f"the container had not been made after {timeout} seconds"
+        reason = f"the container did not start within {timeout} seconds"
         raise CallTimeout(reason, timeout=timeout)
     try:
         report, fds, _, _ = socket.recv_fds(lifeline, template.LARGEST, 1)
@@ -147,7 +147,7 @@ class TemplateContainer(FunctionContainer):
 
     def wait(self, *, answered: bool = False) -> Ended:
         if answered:
-            # The template reaps it, but may be busy with the next one.
+            # The template reaps it, but may be busy with another request.
             self._release()
             return Ended(None, None)
         self._lifeline.settimeout(PATIENCE)
@@ -158,7 +158,7 @@ class TemplateContainer(FunctionContainer):
         finally:
             self._release()
         if report[:1] != template.ENDED:
-            raise CallError("the template process was ended, and its containers with it")
+            raise CallError("the template process ended, and its containers with it")
         ended: Ended = pickle.loads(report[1:])
         return ended
 
@@ -197,7 +197,7 @@ class _Client:
             "from minidocker._functions.template import main; "
             f"main(3, {preload!r}, {self.here.argv!r}, {self.here.main!r})"
         )
-        # In a session of its own, out of reach of a Ctrl-C at the terminal.
+        # In a session of its own, so that a Ctrl-C at the terminal does not reach it.
         return os.posix_spawn(
             sys.executable,
             command_line("-c", code),
@@ -224,7 +224,7 @@ class _Client:
             raise _TemplateGoneError from None
 
     def forget(self) -> None:
-        """Close the connection, which in a forked process is the parent's."""
+        """Close a forked process's copy of the connection, which belongs to the parent."""
         self._requests.close()
 
     def close(self) -> None:
@@ -236,10 +236,10 @@ class _Client:
 
 
 class _Kind(NamedTuple):
-    """What distinguishes one template process from another.
+    """The properties of a template process that a call depends on.
 
-    A process inherits its scheduling attributes, and only a privileged process could set them all
-    back: so a calling thread with other attributes gets another template.
+    A process inherits its scheduling attributes (sched(7)), and only a privileged process could
+    restore all of them. A calling thread with other attributes therefore gets another template.
     """
 
     preload: tuple[str, ...]
@@ -249,7 +249,7 @@ class _Kind(NamedTuple):
 
     @classmethod
     def of(cls, preload: tuple[str, ...]) -> _Kind:
-        """Return the kind that suits the calling thread."""
+        """Return the kind for the calling thread."""
         nice = os.getpriority(os.PRIO_PROCESS, 0)
         processors = frozenset(os.sched_getaffinity(0))
         return cls(preload, nice, os.sched_getscheduler(0), processors)
@@ -281,7 +281,7 @@ def _end_all() -> None:
 
 
 def _forget_all() -> None:
-    """Forget the templates in a forked child: they are its parent's."""
+    """Forget the templates in a forked child, because they belong to its parent."""
     global _lock  # noqa: PLW0603 - another thread may have held it
     _lock = threading.Lock()
     for client in _clients.values():

@@ -1,8 +1,8 @@
-"""The template process: a clean interpreter with the imports that functions need, which waits.
+"""The template process: a clean interpreter that has imported the modules that functions need.
 
-For each request it forks a copy of itself into a container, so that a clean interpreter costs a
-fork; ``spawn.py`` starts it and talks to it. It has no namespaces of its own. It never unpickles a
-function, and reads nothing that functions send.
+For each request it forks a copy of itself into a container, so a clean interpreter costs only a
+fork. ``spawn.py`` starts it and sends the requests. It has no namespaces of its own. It never
+unpickles a function, and reads nothing that a function sends.
 
 A request is one datagram: a pickled `Request`, with the descriptors channel, lifeline and, if
 captured, standard output and error. On the lifeline the template reports `STARTED`, with a pidfd,
@@ -24,14 +24,14 @@ import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minidocker._functions import descriptors, fork, worker
-from minidocker._functions.spare import SpareKeeper
+from minidocker._functions.ready import ReadyContainerSlot
 
 if TYPE_CHECKING:
     from minidocker._functions.fork import ForkedContainer
     from minidocker._spec.spec import Spec
 
 LARGEST = 1 << 17
-"""The most bytes of a request or a report."""
+"""The maximum size of a request or a report, in bytes."""
 
 STARTED = b"S"
 FAILED = b"F"
@@ -56,7 +56,7 @@ class _Template:
         self._children: dict[int, _Child] = {}
         self._lifelines: dict[int, _Child] = {}
         self._poll = select.poll()
-        self._spares = SpareKeeper(self._poll)
+        self._slot = ReadyContainerSlot(self._poll)
         self._caller = os.pidfd_open(os.getppid())
         for fd in (requests.fileno(), self._caller):
             descriptors.hold(fd)
@@ -65,7 +65,7 @@ class _Template:
     def serve(self) -> None:
         """Serve requests until the caller ends."""
         while True:
-            events = self._poll.poll(self._spares.idle())
+            events = self._poll.poll(self._slot.idle())
             for fd, _ in events:
                 if fd == self._requests.fileno():
                     if not self._receive():
@@ -75,14 +75,14 @@ class _Template:
                 elif fd in self._children:
                     self._reap(self._children[fd])
                 elif fd in self._lifelines:
-                    # The caller never writes to a lifeline: it has closed this one.
+                    # The caller never writes to a lifeline, so it has closed this one.
                     self._poll.unregister(fd)
                     self._lifelines[fd].container.kill()
-                elif self._spares.owns(fd):
-                    self._spares.drop()
+                elif self._slot.owns(fd):
+                    self._slot.drop()
             if not events:
-                # Requests come first; a spare is made when there are none.
-                self._spares.act()
+                # Requests come first: make a ready container only if there are none.
+                self._slot.act()
 
     def _receive(self) -> bool:
         """Handle a request; return False at the end of the connection."""
@@ -92,16 +92,16 @@ class _Template:
         request: Request = pickle.loads(data)
         lifeline = socket.socket(fileno=fds.pop(1))
         try:
-            container = self._spares.take(request.spec, fds)
+            container = self._slot.take(request.spec, fds)
             if container is None:
                 container = self._fork(request, fds, lifeline)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller raises it
+        except Exception as error:  # noqa: BLE001 - the caller raises it
             error.__traceback__ = None
             _report(lifeline, FAILED + pickle.dumps(error))
             lifeline.close()
         else:
             self._started(container, lifeline)
-            self._spares.expect_another(request.spec)
+            self._slot.expect_another(request.spec)
         finally:
             for fd in fds:
                 os.close(fd)
@@ -130,7 +130,7 @@ class _Template:
     def _reap(self, child: _Child) -> None:
         ends, line = child.container.ends(), child.lifeline.fileno()
         for fd in (ends, line):
-            # A lifeline that the caller has closed is not registered any more.
+            # serve() has unregistered a lifeline that the caller closed.
             with contextlib.suppress(KeyError):
                 self._poll.unregister(fd)
         del self._children[ends], self._lifelines[line]
@@ -140,7 +140,7 @@ class _Template:
 
 
 def _report(lifeline: socket.socket, data: bytes, *fds: int) -> None:
-    # The caller may have gone.
+    # The caller may have ended.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         socket.send_fds(lifeline, [data], fds)
 
@@ -148,10 +148,10 @@ def _report(lifeline: socket.socket, data: bytes, *fds: int) -> None:
 def main(
     descriptor: int, preload: tuple[str, ...], argv: list[str], own_main: tuple[str, str] | None
 ) -> None:
-    """Be a template: the command that `spawn.start` executes."""
-    # The caller's environment and directory came with the execution.
+    """Run the template process; `spawn.start` executes this function."""
+    # The process inherits the caller's environment and directory by execve(2).
     worker.be_like(argv, own_main)
-    # The caller handles Ctrl-C, and ends what it started.
+    # The caller handles Ctrl-C, and ends its containers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
     requests = socket.socket(fileno=descriptor)
@@ -167,12 +167,12 @@ def main(
         _refuse(requests, problem)
         return
     with contextlib.suppress(ImportError):
-        # Functions that were pickled with it need it.
+        # A function pickled with cloudpickle needs it for unpickling.
         importlib.import_module("cloudpickle")
-    # These objects stay: a collection in a copy would only copy their pages.
+    # A collection in a copy would write to the pages of these objects, and so copy them.
     gc.collect()
     gc.freeze()
-    # A local variable, so that the process ends before it: the kernel frees what it has.
+    # A local variable, so that os._exit() comes before its end: the kernel frees its resources.
     template = _Template(requests)
     try:
         template.serve()

@@ -1,8 +1,8 @@
 """The process that runs functions in a container.
 
-It is a copy of the caller, which has its `Task` in memory (`run`), or it reads messages from its
-channel until that ends (`serve`): first, in a clean interpreter, a `Context`; then one `Task` for
-each function, which it answers. The caller makes both.
+A copy of the caller has its `Task` in memory (`run`). Any other process reads messages from its
+channel until the end of file (`serve`): a clean interpreter first reads a `Context`; then the
+process reads and answers one `Task` for each function. The caller makes both.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Task(NamedTuple):
         """Pickle the task into a message.
 
         Raises:
-            Exception: what pickling raised.
+            Exception: the function or an argument cannot be pickled.
         """
         try:
             pickled, needs_main = messages.dumps((self.function, self.args, self.kwargs))
@@ -51,13 +51,14 @@ class Task(NamedTuple):
                 reason = "it is defined in a __main__ that no other interpreter can import"
                 raise pickle.PicklingError(f"can't pickle {self.function!r}: {reason}")
             if needs_main:
-                # The answer may be of a class that the worker's copy of the script defines.
+                # The answer may be an instance of a class of ``__mp_main__``, which is the worker's
+                # name for the script.
                 sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
         except Exception as error:
             error.add_note(
-                "The function and its arguments are pickled, to be sent to another process. "
-                "cloudpickle, where it is installed (pip install cloudpickle), can do more; "
-                'method="fork" needs no pickling.'
+                "The function and its arguments are pickled for another process. Install "
+                "cloudpickle (pip install cloudpickle), which can pickle more, or use "
+                'method="fork", which does not pickle them.'
             )
             raise
         flags = (AS_JSON if self.as_json else 0) | (LAST if last else 0)
@@ -65,7 +66,7 @@ class Task(NamedTuple):
 
 
 class Context(NamedTuple):
-    """The state that a clean interpreter takes over from its caller."""
+    """The state of the caller that a clean interpreter adopts."""
 
     environ: dict[str, str]
     path: list[str]
@@ -89,7 +90,7 @@ class Context(NamedTuple):
         return messages.message(messages.CONTEXT, pickle.dumps(self))
 
     def apply(self) -> None:
-        """Take the caller's state over."""
+        """Adopt the caller's state."""
         if self.environ != dict(os.environ):
             os.environ.clear()
             os.environ.update(self.environ)
@@ -99,12 +100,12 @@ class Context(NamedTuple):
             try:
                 os.chdir(self.cwd)
             except OSError:
-                # It does not exist inside, or cannot be entered there.
+                # The directory does not exist inside, or it is not accessible.
                 os.chdir("/")
 
 
 def be_like(argv: list[str], main: tuple[str, str] | None) -> None:
-    """Take over the caller's ``sys.argv`` and its way to import ``__main__``."""
+    """Adopt the caller's ``sys.argv`` and its way to import ``__main__``."""
     global _main  # noqa: PLW0603 - a fact about this process
     sys.argv[:] = argv
     _main = main
@@ -123,7 +124,7 @@ def _own_main() -> tuple[str, str] | None:
     if spec is not None and spec.name:
         return "module", spec.name
     path = getattr(main, "__file__", None)
-    # An interactive interpreter, or IPython, has a name there that is not a file's.
+    # In an interactive interpreter or IPython it is not the name of a file.
     if path is None or not os.path.isfile(path):
         return None
     return "path", os.path.abspath(path)
@@ -137,8 +138,8 @@ def check_not_loading_main() -> None:
     """
     if _loading_main:
         raise RuntimeError(
-            "a function of this script is to run in a clean interpreter, which therefore imports "
-            'the script: put what starts it below `if __name__ == "__main__":`'
+            "a clean interpreter imports this script, and must not start functions while it does: "
+            'put the code that starts them below `if __name__ == "__main__":`'
         )
 
 
@@ -197,7 +198,7 @@ def run(task: Task, channel: int) -> None:
 
 
 def _answer_last(channel: int, reply: bytes) -> None:
-    # Exit functions and threads belong to the call: the caller waits for them, too.
+    # Exit functions and threads belong to the call, so they end before the answer.
     leave()
     _write(channel, reply)
 
@@ -208,14 +209,14 @@ def _perform(pickled: memoryview, flags: int, *, needs_main: bool) -> bytes:
         if needs_main:
             _load_main()
         function, args, kwargs = pickle.loads(pickled)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the caller raises it
+    except Exception as error:  # noqa: BLE001 - the caller raises it
         error.add_note("The function or its arguments could not be unpickled in the container.")
         return messages.raised(error, as_json=as_json)
     return messages.answer(function, args, kwargs, as_json=as_json)
 
 
 def warm_up() -> None:
-    """Perform a task ahead of time, so that this process has its own copies of the pages needed."""
+    """Perform a dummy task, so that this process has its own copies of the pages that it needs."""
     pickled = pickle.dumps((int, (), {}), pickle.HIGHEST_PROTOCOL)
     reply = _perform(memoryview(pickled), 0, needs_main=False)
     reader, writer = os.pipe()
@@ -227,7 +228,7 @@ def warm_up() -> None:
 
 
 def _write(channel: int, data: bytes) -> None:
-    """Write all of it, or stop when the caller has gone."""
+    """Write all data, or stop if the caller has closed the channel."""
     view = memoryview(data)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         while view:
@@ -262,7 +263,7 @@ def leave() -> None:
     if threading.active_count() > 1:
         threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    # atexit has lost multiprocessing's exit function where the caller had registered it.
+    # The copy has cleared atexit's list, with multiprocessing's exit function if it was there.
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None:
         util._exit_function()
@@ -272,13 +273,13 @@ def leave() -> None:
 def flush_outputs() -> None:
     """Flush Python's standard output and error."""
     for stream in (sys.stdout, sys.stderr):
-        # None, closed, or a pipe without a reader: there is nobody to tell.
+        # Ignore a stream that is None or closed, or a pipe without a reader.
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.flush()
 
 
 def reopen_outputs() -> None:
-    """Have Python write to the descriptors 1 and 2 as they are now."""
+    """Replace sys.stdout and sys.stderr by streams for the present descriptors 1 and 2."""
     sys.stdout, sys.stderr = (
         open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - for as long as the process lives
         for number in (1, 2)
@@ -297,7 +298,7 @@ def serve_request(channel: int, outputs: list[int]) -> None:
 
 
 def main(channel: int, path: list[str], preload: tuple[str, ...]) -> None:
-    """Serve in a fresh interpreter: the command that ``interpreter.py`` executes."""
+    """Serve in a fresh interpreter; ``interpreter.py`` executes this function."""
     sys.path[:] = path
     for name in preload:
         importlib.import_module(name)

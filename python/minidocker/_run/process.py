@@ -223,7 +223,7 @@ class Popen(subprocess.Popen[AnyStr]):
             raise SpecError(reason, option="preexec_fn", value=preexec_fn)
         if user is None:
             user = self._spec.user
-        # Most commands name nobody, and each look-up takes time that a plain run would notice.
+        # Skip the look-ups if there is nothing to look up: they would slow down every plain run.
         if not (user is None and group is None and extra_groups is None):
             where: dict[str, Any] = {"entered": entered, "rootfs": self._spec.rootfs}
             user, group = accounts.resolve(user, group, **where)

@@ -1,4 +1,4 @@
-"""The spare of a template: a container that it makes before the next request, and keeps waiting."""
+"""A template's ready container, made before the request that it serves."""
 
 from __future__ import annotations
 
@@ -14,55 +14,56 @@ if TYPE_CHECKING:
     from minidocker._functions.fork import ForkedContainer
     from minidocker._spec.spec import Spec
 
-__all__ = ["SpareKeeper"]
+__all__ = ["ReadyContainerSlot"]
 
 LIFE = 5.0
-"""Seconds that a spare waits at most."""
+"""The longest time that a ready container waits, in seconds."""
 
 
-class _Spare(NamedTuple):
+class _ReadyContainer(NamedTuple):
     container: ForkedContainer
     feed: socket.socket
-    """Takes the descriptors of a request."""
+    """The socket through which it receives the descriptors of a request."""
     spec: Spec
     made: float
 
 
-class SpareKeeper:
-    """Keeps at most one spare, for requests that follow one another with the same `Spec`.
+class ReadyContainerSlot:
+    """Holds at most one ready container, for a series of requests with the same `Spec`.
 
     Args:
-        poll: learns when the spare ends.
+        poll: gets the descriptor that shows the end of the ready container.
     """
 
     def __init__(self, poll: select.poll) -> None:
         self._poll = poll
-        self._spare: _Spare | None = None
+        self._ready: _ReadyContainer | None = None
         self._last: tuple[Spec, float] | None = None
         self._wanted: Spec | None = None
-        # A spare has the mounts that the host had when it was made.
+        # A ready container has the host's mounts of the time when it was made. The kernel reports a
+        # later change as POLLPRI (proc(5), mountinfo).
         self._mounts = select.poll()
         mountinfo = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         descriptors.hold(mountinfo)
         self._mounts.register(mountinfo, select.POLLPRI)
 
     def expect_another(self, spec: Spec) -> None:
-        """Want a spare if the previous request was recent, and had this `Spec` too."""
+        """Request a ready container if the previous request was recent and had the same `Spec`."""
         now = time.monotonic()
         last, self._last = self._last, (spec, now)
         often = last is not None and last[0] == spec and now - last[1] < LIFE
-        self._wanted = spec if often and self._spare is None else None
+        self._wanted = spec if often and self._ready is None else None
 
     def idle(self) -> float | None:
         """Return the milliseconds until `act` has something to do; None if it has nothing."""
         if self._wanted is not None:
             return 0
-        if self._spare is None:
+        if self._ready is None:
             return None
-        return max(0.0, self._spare.made + LIFE - time.monotonic()) * 1000
+        return max(0.0, self._ready.made + LIFE - time.monotonic()) * 1000
 
     def act(self) -> None:
-        """Make the spare that is wanted, or drop the one that is too old."""
+        """Make the requested ready container, or drop the one that is too old."""
         if self._wanted is not None:
             spec, self._wanted = self._wanted, None
             self._make(spec)
@@ -70,40 +71,40 @@ class SpareKeeper:
             self.drop()
 
     def owns(self, fd: int) -> bool:
-        """Return whether a descriptor is the one that tells the spare's end."""
-        return self._spare is not None and fd == self._spare.container.ends()
+        """Return whether a descriptor is the pidfd of the ready container."""
+        return self._ready is not None and fd == self._ready.container.ends()
 
     def take(self, spec: Spec, fds: list[int]) -> ForkedContainer | None:
-        """Have the spare serve a request; return None if there is none that fits.
+        """Give a request to the ready container; return None if there is none that fits.
 
         Args:
             spec: the container of the request.
-            fds: its channel, and its outputs if captured.
+            fds: the channel of the request, and its outputs if captured.
         """
-        spare = self._spare
-        if spare is None:
+        ready = self._ready
+        if ready is None:
             return None
-        if spare.spec != spec or self._mounts.poll(0):
+        if ready.spec != spec or self._mounts.poll(0):
             self.drop()
             return None
         try:
-            socket.send_fds(spare.feed, [b"G"], fds)
+            socket.send_fds(ready.feed, [b"G"], fds)
         except (BrokenPipeError, ConnectionResetError):
             self.drop()
             return None
-        self._spare = None
-        self._poll.unregister(spare.container.ends())
-        descriptors.release(spare.feed.detach())
-        return spare.container
+        self._ready = None
+        self._poll.unregister(ready.container.ends())
+        descriptors.release(ready.feed.detach())
+        return ready.container
 
     def drop(self) -> None:
-        """End the spare, if there is one."""
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            self._poll.unregister(spare.container.ends())
-            descriptors.release(spare.feed.detach())
-            spare.container.kill()
-            spare.container.wait()
+        """End the ready container, if there is one."""
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            self._poll.unregister(ready.container.ends())
+            descriptors.release(ready.feed.detach())
+            ready.container.kill()
+            ready.container.wait()
 
     def _make(self, spec: Spec) -> None:
         feed, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -118,16 +119,16 @@ class SpareKeeper:
                 channel, *outputs = fds
                 worker.serve_request(channel, outputs)
 
-        # Forget earlier changes of the mounts.
+        # poll() clears the report of earlier changes of the mounts.
         self._mounts.poll(0)
         try:
             container = fork.run_in_copy(work, spec)
-        except Exception:  # noqa: BLE001 - the next request meets, and reports, the same problem
+        except Exception:  # noqa: BLE001 - the next request fails in the same way, and reports it
             feed.close()
         else:
             container.close()
             descriptors.hold(feed.fileno())
             self._poll.register(container.ends(), select.POLLIN)
-            self._spare = _Spare(container, feed, spec, time.monotonic())
+            self._ready = _ReadyContainer(container, feed, spec, time.monotonic())
         finally:
             inner.close()
