@@ -48,7 +48,7 @@ type Row = (u32, u32, u32);
 #[derive(FromPyObject)]
 enum IdMapArg {
     Rows(Vec<Row>),
-    Auto(#[expect(dead_code, reason = "there is only one word")] String),
+    Auto(#[expect(dead_code, reason = "\"auto\" is the only word")] String),
 }
 
 fn id_map(map: Option<IdMapArg>) -> IdMap {
@@ -102,7 +102,7 @@ impl Spec {
         boottime: Option<(i64, u32)>,
     ) -> PyResult<Self> {
         let namespaces = NamespaceOptions::from_flags(CloneFlags::from_bits_retain(namespaces))
-            .map_err(|flags| PyValueError::new_err(format!("no namespace: {flags:?}")))?;
+            .map_err(|flags| PyValueError::new_err(format!("unknown namespaces: {flags:?}")))?;
         let offset = |(seconds, nanoseconds)| TimeOffset { seconds, nanoseconds };
         Ok(Self(spec::Spec {
             namespaces,
@@ -141,7 +141,7 @@ impl Command {
         terminal=false, user=None, group=None, groups=None,
     ))]
     #[expect(clippy::too_many_arguments, reason = "one keyword for each option of subprocess")]
-    #[expect(clippy::fn_params_excessive_bools, reason = "keywords, never positions")]
+    #[expect(clippy::fn_params_excessive_bools, reason = "the arguments are keywords")]
     fn new(
         py: Python<'_>,
         candidates: Vec<PyBackedBytes>,
@@ -258,7 +258,10 @@ where
     let launched = py.detach(|| {
         let mut interrupted = || {
             // Give up while the interpreter is being finalized: no code is left that could use the container.
-            #[expect(clippy::redundant_closure_for_method_calls, reason = "not general enough")]
+            #[expect(
+                clippy::redundant_closure_for_method_calls,
+                reason = "the method is not generic over the lifetime"
+            )]
             let checked = Python::try_attach(|py| py.check_signals());
             interruption = checked.map(Result::err);
             !matches!(interruption, Some(None))
@@ -276,7 +279,7 @@ create_exception!(
     minidocker._core,
     DeadlineReached,
     PyException,
-    "The timeout of `spawn`, which no handler of the caller's can have raised."
+    "The timeout of `spawn` expired. No signal handler of the caller raises this exception."
 );
 
 /// The exception for a launch that fails before it begins, because no pipe can be made for example.
@@ -319,14 +322,14 @@ fn call_count(
 
 /// Records descriptors that copies of this process, made for other calls, have to close.
 #[pyfunction]
-#[expect(clippy::needless_pass_by_value, reason = "PyO3 hands over what it extracted by value")]
+#[expect(clippy::needless_pass_by_value, reason = "PyO3 passes extracted arguments by value")]
 fn hold(py: Python<'_>, fds: Vec<RawFd>) {
     py.detach(|| caller::hold(&fds));
 }
 
 /// Closes descriptors that [`hold`] recorded.
 #[pyfunction]
-#[expect(clippy::needless_pass_by_value, reason = "PyO3 hands over what it extracted by value")]
+#[expect(clippy::needless_pass_by_value, reason = "PyO3 passes extracted arguments by value")]
 fn release(py: Python<'_>, fds: Vec<RawFd>) {
     py.detach(|| caller::release(&fds));
 }

@@ -61,7 +61,7 @@ impl MountArg {
             }
             ("bind", None) => {
                 let source = self.source.first().map(of).transpose()?;
-                let missing = || PyValueError::new_err("a bind without a source");
+                let missing = || PyValueError::new_err("a bind mount has no source");
                 MountKind::Bind { source: source.ok_or_else(missing)? }
             }
             ("tmpfs", _) => MountKind::Tmpfs { size: self.size, mode: self.mode },
@@ -73,7 +73,9 @@ impl MountArg {
             ("sysfs", _) => MountKind::Sysfs,
             ("devpts", _) => MountKind::Devpts,
             ("mqueue", _) => MountKind::Mqueue,
-            (other, _) => return Err(PyValueError::new_err(format!("no type of mount: {other}"))),
+            (other, _) => {
+                return Err(PyValueError::new_err(format!("unknown mount type: {other}")));
+            }
         };
         let target = of(&self.target)?;
         Ok(Mount { option, target, kind, read_only: self.read_only, options: self.options })

@@ -3,7 +3,7 @@
 //! Flags are plain integers, and the kernel, not this layer, decides which ones it knows. A call that may
 //! wait (for a disk, a network file system, a child) is made detached.
 
-#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands over what it extracted by value")]
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 passes extracted arguments by value")]
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, c_int};

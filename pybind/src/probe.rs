@@ -29,7 +29,7 @@ fn probe(
     timeout: f64,
 ) -> PyResult<Option<Outcome>> {
     let probe = Probe::of_name(name)
-        .ok_or_else(|| PyValueError::new_err(format!("no such probe: {name:?}")))?;
+        .ok_or_else(|| PyValueError::new_err(format!("unknown probe: {name:?}")))?;
     let path = path.map(CString::new).transpose()?;
     let timeout = Duration::try_from_secs_f64(timeout)
         .map_err(|error| PyValueError::new_err(format!("timeout={timeout}: {error}")))?;

@@ -1,4 +1,4 @@
-"""A Popen that gets one thing wrong, to see that it would be noticed."""
+"""A Popen with one error, to check that the comparison notices it."""
 
 import subprocess
 from typing import Any
@@ -8,7 +8,7 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
     """Reports every exit status as 0."""
 
     def wait(self, *args: Any, **keywords: Any) -> int:
-        """Wait, and say that all is well."""
+        """Wait, and set the return code to 0."""
         super().wait(*args, **keywords)
         self.returncode = 0
         return 0

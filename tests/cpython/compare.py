@@ -1,4 +1,4 @@
-"""Runs of CPython's suite, side by side."""
+"""Run CPython's suite with and without minidocker, and compare the outcomes."""
 
 import json
 import os
@@ -21,7 +21,7 @@ TIMEOUT = 300.0
 
 @dataclass(frozen=True)
 class Variant:
-    """What stands for `subprocess.Popen` in one run."""
+    """The class that replaces `subprocess.Popen` in one run."""
 
     name: str
     popen: str | None = None
@@ -29,7 +29,7 @@ class Variant:
     defaults: Mapping[str, object] | None = None
 
     def arguments(self) -> list[str]:
-        """The arguments of suite.py that ask for it."""
+        """Return the arguments of suite.py for this variant."""
         words = []
         if self.path is not None:
             words += ["--path", self.path]
@@ -45,14 +45,14 @@ STOCK = Variant("stock")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one test ended, and what it said."""
+    """The outcome of one test, and its message."""
 
     outcome: str
     detail: str
 
 
 def available() -> str | None:
-    """Why the suite cannot be run here, or None where it can."""
+    """Return why the suite cannot run here, or None if it can."""
     looked = subprocess.run(
         [interpreter(), "-c", "import test.support, test.test_subprocess"],
         capture_output=True,
@@ -68,12 +68,12 @@ def available() -> str | None:
 
 
 def interpreter() -> str:
-    """The Python that the virtual environment was made from: some tests skip in one."""
+    """Return the base Python of the virtual environment, because some tests skip inside one."""
     return getattr(sys, "_base_executable", sys.executable)
 
 
 def run(variant: Variant, only: Iterable[str] = ()) -> dict[str, Outcome]:
-    """Run the suite, or some tests of it, in a process of its own; each test's outcome by name."""
+    """Run the suite or some of its tests in another process; return the outcomes by name."""
     words = ["--only", *only] if only else []
     with tempfile.TemporaryDirectory(prefix="minidocker-cpython-") as directory:
         report = Path(directory, "report")
@@ -89,8 +89,8 @@ def run(variant: Variant, only: Iterable[str] = ()) -> dict[str, Outcome]:
 
 
 def _wait(command: list[Any], directory: str, output: Any) -> bool:
-    """Run a command in a session of its own; False, and nothing of it left, if it hangs."""
-    # Other users' commands start there: it has to be as open as `python -m test` makes its own.
+    """Run a command in a session of its own; kill the session, and return False if it hung."""
+    # Commands of other users start there, so it needs the mode that `python -m test` gives its own.
     Path(directory).chmod(0o755)
     process = subprocess.Popen(
         command,
@@ -124,13 +124,13 @@ def _how_it_stopped(variant: Variant, ended: bool, report: Path, log: Path) -> s
 
 @dataclass(frozen=True)
 class Difference:
-    """A test that ended otherwise than in the stock run."""
+    """A test with another outcome than in the stock run."""
 
     stock: Outcome | None
     other: Outcome | None
 
     def __str__(self) -> str:
-        """Both outcomes, and what the test said."""
+        """Return both outcomes, and the message of the test."""
         words = [side.outcome if side else "did not run" for side in (self.stock, self.other)]
         detail = self.other.detail.strip() if self.other else ""
         return f"{words[0]} -> {words[1]}\n    " + detail.replace("\n", "\n    ")
@@ -139,7 +139,7 @@ class Difference:
 def differences(
     stock: Mapping[str, Outcome], other: Mapping[str, Outcome]
 ) -> dict[str, Difference]:
-    """The tests that did not end alike."""
+    """Return the tests with different outcomes."""
     return {
         name: Difference(stock.get(name), other.get(name))
         for name in sorted({*stock, *other})
@@ -164,15 +164,15 @@ class Comparison:
 
     @property
     def stock(self) -> Mapping[str, Outcome]:
-        """How each test ended in the stock run."""
+        """The outcome of each test in the stock run."""
         return self._outcomes[STOCK.name]
 
     def differences(self, variant: Variant, expected: Iterable[str]) -> dict[str, Difference]:
-        """The tests that ended otherwise under the variant.
+        """Return the tests with another outcome under the variant.
 
-        Some tests judge by the clock, and three runs at once can make one of them fail. So each
-        test that differs and is not expected to, or the other way round, is run again with nothing
-        beside it, and that is what counts.
+        Some tests depend on time, and can fail when three runs share the machine. Each unexpected
+        difference, and each expected one that is missing, is therefore tested again alone, and the
+        second outcome counts.
         """
         found = differences(self.stock, self._outcomes[variant.name])
         doubtful = found.keys() ^ set(expected)
@@ -194,7 +194,7 @@ class Group:
 
 
 def expected_groups() -> list[Group]:
-    """The groups of differences.toml."""
+    """Return the groups of differences.toml."""
     rows = tomllib.loads((HERE / "differences.toml").read_text())["group"]
     return [
         Group(
@@ -208,6 +208,6 @@ def expected_groups() -> list[Group]:
 
 
 def expected(variant: str, user: str) -> set[str]:
-    """The tests that differ under a variant for a user, "root" or "plain"."""
+    """Return the tests that differ under a variant for a user, "root" or "plain"."""
     groups = [g for g in expected_groups() if variant in g.variants and user in g.users]
     return {test for group in groups for test in group.tests}

@@ -1,13 +1,13 @@
-"""Run test.test_subprocess in this interpreter and write down how each test ended.
+"""Run test.test_subprocess in this interpreter, and report the outcome of each test.
 
     python suite.py REPORT [--path DIRECTORY] [--popen MODULE:CLASS] [--defaults JSON]
                            [--only TEST ...]
 
-`subprocess.Popen` is replaced by CLASS before anything of the test suite is imported, so that
-`subprocess.run`, `call`, `check_output` and `getoutput` use it too. REPORT gets one JSON object a
-line as the tests go, so that it tells where a run stopped that did not come to its end.
+CLASS replaces `subprocess.Popen` before the test suite is imported, so `subprocess.run`, `call`,
+`check_output` and `getoutput` use it too. Each test appends JSON objects to REPORT, one a line, so
+the report of a run that did not finish shows where it stopped.
 
-This file is run as a program by an interpreter that knows nothing of pytest or of the other tests.
+An interpreter without pytest, and without the other tests on its path, runs this file as a program.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SUITE = "test.test_subprocess"
 
 
 class Recorder(unittest.TestResult):
-    """Writes each test's outcome to the report: the worst one where sub-tests differ."""
+    """Writes each test's outcome to the report; for subtests, the worst one."""
 
     def __init__(self, report: TextIO) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Recorder(unittest.TestResult):
 
     def _note(self, test: unittest.TestCase, outcome: str, detail: str) -> None:
         if test.id() != self._current:
-            # What is not inside a test: setUpClass, tearDownModule and the like.
+            # An event outside a test: in setUpClass, tearDownModule and the like.
             self._write(test=_name(test), outcome=outcome, detail=detail, seconds=0.0)
         elif self._outcome in ("", "skipped"):
             self._outcome, self._detail = outcome, detail
@@ -112,7 +112,7 @@ def replace_popen(name: str, defaults: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Run the tests; how they ended is in the report alone."""
+    """Run the tests, and write their outcomes to the report."""
     parser = argparse.ArgumentParser()
     parser.add_argument("report")
     parser.add_argument("--path")
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[])
     arguments = parser.parse_args()
 
-    # The directory of this file: a test that imports by a short name must not find what lies here.
+    # Remove this file's directory: a test that imports by a short name must not find its modules.
     del sys.path[0]
     if arguments.path:
         sys.path.append(arguments.path)
@@ -131,10 +131,10 @@ def main() -> None:
     from test import support
     from test.support import os_helper
 
-    # The tests of time-outs and of leaked descriptors, but none that need much memory or a network.
+    # Run the tests of timeouts and leaked descriptors, but none that need much memory or a network.
     support.use_resources = ("cpu", "walltime")
     support.verbose = 0
-    # Some tests fill up the table of descriptors, and give up where it is larger than usual.
+    # Some tests fill the descriptor table, and skip if the limit is larger than usual.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, most))
 

@@ -1,4 +1,4 @@
-"""What of the host the attempts are made at."""
+"""The processes and sockets of the host that the attempts target."""
 
 import os
 import socket
@@ -10,16 +10,16 @@ import pytest
 
 @pytest.fixture
 def victim():
-    """A process of the caller's, outside."""
+    """Start a process of the caller outside."""
     with subprocess.Popen(["sleep", "1000"]) as process:
         yield process
-        assert process.poll() is None, "the attempt has ended it"
+        assert process.poll() is None, "the attempt has killed it"
         process.kill()
 
 
 @pytest.fixture
 def listening():
-    """Sockets of the host's: abstract, by path in /run or /tmp, and TCP on loopback."""
+    """Listen on an abstract socket and on TCP loopback of the host; give the name and the port."""
     name = f"minidocker-test-{os.getpid()}-{threading.get_ident()}"
     abstract, stream = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_INET)
     with abstract, stream:

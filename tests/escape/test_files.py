@@ -1,4 +1,4 @@
-"""Attempts to reach the host through files: of the kernel, of devices, of the host's own."""
+"""Attempts to reach the host through files: the kernel's, devices, and the host's own."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.parametrize("profile", PROFILES)
 WITHOUT_USER = minidocker.NamespaceOptions.all().without_user()
 BOTH = pytest.mark.parametrize("init", [False, True])
 
-# Each is only opened for writing, never written.
+# The attempts open these files for writing, and never write to them.
 SWITCHES = """
 PATHS = [
     "/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe",
@@ -48,7 +48,7 @@ for name in sorted(os.listdir("/sys/fs/cgroup")):
     path = f"/sys/fs/cgroup/{name}/release_agent"
     if os.path.exists(path):
         opens(path, os.O_WRONLY)
-# In the control it is the host's, where others try the same.
+# In the control it is a directory of the host, which other tests use at the same time.
 directory = f"/tmp/minidocker-cgroup-{os.urandom(8).hex()}"
 os.mkdir(directory)
 def mount(kind, options):
@@ -84,7 +84,7 @@ for directory, _, names in os.walk("/dev"):
         if stat.S_ISBLK(status.st_mode):
             opens(path, os.O_RDWR | os.O_NONBLOCK)
         else:
-            # Opening some of these does something, so that being able to counts.
+            # Opening some of these has an effect, so check the permission only.
             (escaped if os.access(path, os.W_OK) else held)(path)
 held(f"{found} devices")
 """
@@ -92,7 +92,7 @@ held(f"{found} devices")
 
 @pytest.mark.may_skip_in_ci(reason="a machine may show no block device")
 @pytest.mark.root(reason="devices belong to root")
-def test_devices_of_the_host_are_not_there(profile):
+def test_devices_of_the_host_are_not_visible(profile):
     if not any(stat.S_ISBLK(path.lstat().st_mode) for path in Path("/dev").iterdir()):
         pytest.skip("this machine shows no block device")
     control = attack(DEVICES, profile="namespaces")
@@ -103,7 +103,7 @@ def test_devices_of_the_host_are_not_there(profile):
 
 @contextlib.contextmanager
 def node(directory):
-    """A device file of the host's in a directory of its own: the disk of the root, or null."""
+    """Make a device file (null) in a directory of the host; give its path."""
     path = Path(directory, f"minidocker-test-{os.getpid()}")
     os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
     try:
@@ -130,18 +130,18 @@ def make():
         os.unlink(path)
 attempt("mknod", make)
 """
-# The same where devices are devices: on the host.
+# The same on the host, where device files can be opened.
 MKNOD_OUTSIDE = MKNOD.replace("/dev/shm/", "/var/lib/")
 
 
 def block_device():
-    """A block device that this process can open."""
+    """Return the number of a block device that this process can open."""
     for path in sorted(Path("/dev").iterdir()):
         if stat.S_ISBLK(path.lstat().st_mode):
             with contextlib.suppress(OSError):
                 os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
                 return path.stat().st_rdev
-    pytest.skip("there is no block device that can be opened")
+    pytest.skip("this process can open no block device")
 
 
 @pytest.mark.may_skip_in_ci(reason="a machine may have no block device that opens")
@@ -178,7 +178,7 @@ attempt("bind /", bind)
 """
 
 
-def test_what_is_covered_cannot_be_uncovered(profile):
+def test_covering_mounts_cannot_be_removed(profile):
     control = attack(UNCOVER, profile="namespaces")
     assert {"another proc", "bind /", "remount /"} <= set(control.escaped), str(control)
     assert_held(UNCOVER, profile=profile)
@@ -199,7 +199,7 @@ def out():
     os.listdir("/usr")
 with contextlib.suppress(OSError):
     out()
-# Out of it, what is reached is the container's own root, not one above.
+# The way out of the chroot leads to the container's own root, not to one above it.
 (escaped if os.path.exists({secret!r}) else held)("the file of the host's")
 """
 
@@ -266,7 +266,7 @@ def test_cve_2024_21626_no_descriptor_and_no_directory_of_the_host_leaks_in(
         os.close(directory)
 
 
-def test_cve_2024_21626_a_working_directory_by_descriptor_is_no_way_out(profile, tmp_path):
+def test_cve_2024_21626_a_working_directory_by_descriptor_is_not_a_way_out(profile, tmp_path):
     (tmp_path / "marked").touch()
     directory = os.open(tmp_path, os.O_RDONLY)
     code = "(escaped if os.path.exists('marked') else held)(os.getcwd())"
@@ -286,7 +286,7 @@ def test_cve_2024_21626_a_working_directory_by_descriptor_is_no_way_out(profile,
         os.close(directory)
 
 
-def test_the_callers_files_and_secrets_are_not_seen(profile, tmp_path):
+def test_the_callers_files_and_secrets_are_not_visible(profile, tmp_path):
     home = Path.home()
     paths = list(home.iterdir()) if home.is_dir() else []
     secrets = ["/etc/shadow", "/etc/gshadow", "/etc/ssh/ssh_host_ed25519_key"]

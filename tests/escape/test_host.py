@@ -16,7 +16,7 @@ WITHOUT_PID = minidocker.NamespaceOptions.all().without_pid()
 
 def test_processes_outside_cannot_be_signalled(profile, victim):
     code = f"attempt('kill', os.kill, {victim.pid}, 0)"
-    # The positive control shares the PID namespace: only there does the number mean the victim.
+    # The positive control shares the PID namespace; only there the number is the victim's pid.
     assert_escapes(code, profile="namespaces", namespaces=WITHOUT_PID)
     assert_held(code, profile=profile)
 
@@ -35,7 +35,7 @@ attempt("pidfd_getfd", lambda: call("pidfd_getfd", call("pidfd_open", VICTIM, 0)
 """
 
 
-@pytest.mark.root(reason="a plain caller's root inside may not trace what is outside")
+@pytest.mark.root(reason="a plain caller's root inside may not trace processes outside")
 def test_processes_outside_cannot_be_traced(profile, victim):
     code = TRACE.replace("{pid}", str(victim.pid))
     shared = minidocker.NamespaceOptions.none()
@@ -44,7 +44,7 @@ def test_processes_outside_cannot_be_traced(profile, victim):
     assert_held(code, profile=profile)
 
 
-def test_every_process_that_is_seen_is_the_containers_own(profile):
+def test_only_the_containers_own_processes_are_visible(profile):
     code = """
 pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 (escaped if len(pids) > 1 or os.getppid() else held)(f"{pids}")
@@ -65,7 +65,7 @@ attempt("loopback", connect, socket.AF_INET, ("127.0.0.1", {port}))
 
 def test_sockets_of_the_host_in_the_file_system_are_hidden(profile, tmp_path):
     path = tmp_path / "socket"
-    # The directories of pytest are closed to others, and the attempt is made as root inside.
+    # Other users cannot enter pytest's directories, so the attempt runs as root inside.
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
@@ -76,7 +76,7 @@ attempt("path", connect, socket.AF_UNIX, {str(path)!r})
         assert_held(code, profile=profile, **apart(profile, tmp_path / "root"))
 
 
-def test_interfaces_of_the_host_are_not_there(profile):
+def test_interfaces_of_the_host_are_not_visible(profile):
     code = """
 seen = {name for _, name in socket.if_nameindex()} | set(os.listdir("/sys/class/net"))
 others = seen - {"lo"}
@@ -87,7 +87,7 @@ others = seen - {"lo"}
     assert_held(code, profile=profile)
 
 
-def test_message_queues_and_shared_memory_of_the_host_are_not_there(profile):
+def test_message_queues_and_shared_memory_of_the_host_are_not_visible(profile):
     name = f"/dev/shm/minidocker-test-{os.getpid()}"
     Path(name).write_text("outside")
     try:

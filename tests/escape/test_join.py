@@ -1,4 +1,4 @@
-"""Attempts from inside on what enters a container, or holds it."""
+"""Attempts from inside on the processes that enter a container, and on its init."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from support.attack import PRELUDE, PROFILES, attack, interpreter
 
 pytestmark = pytest.mark.parametrize("profile", PROFILES)
 
-# Looks at each process that comes for as long as its input is open, and says what it got hold of.
+# Attacks each process that enters until its input ends, and reports what it could open.
 HUNTER = """
 import select
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x40000000
@@ -16,7 +16,7 @@ seen, got = {}, set()
 print("ready", flush=True)
 more = True
 while more:
-    # Once more after the last has entered.
+    # One more round after the last command has entered.
     more = not select.select([0], [], [], 0)[0]
     for name in os.listdir("/proc"):
         if not name.isdecimal() or int(name) == SELF:
@@ -44,7 +44,7 @@ while more:
                 if file in ("root", "cwd"):
                     os.readlink(path)
                 elif file == "fd":
-                    # Their numbers alone are no secret.
+                    # The numbers alone are not a secret.
                     for number in os.listdir(path):
                         os.readlink(f"{path}/{number}")
                 else:
@@ -73,33 +73,32 @@ print(f"seen {len(seen)}", flush=True)
 
 
 def hunt(box, rounds):
-    """What a hunter inside gets hold of while commands enter."""
+    """Return what a hunter inside can open while commands enter, and how many processes it saw."""
     words = [interpreter(), "-I", "-S", "-c", PRELUDE + HUNTER, "the-secret"]
     with box.popen(words, stdin=-1, stdout=-1, text=True) as hunter:
         assert hunter.stdout.readline() == "ready\n"
         for _ in range(rounds):
-            # What the caller has in its memory and environment is none of the inside's business;
-            # the command gets an environment of its own.
+            # The secret is in the caller's memory and environment; the command gets another one.
             box.run(["true"], check=True, env={"PATH": "/usr/bin:/bin"})
-        said, _ = hunter.communicate("stop\n", timeout=60)
-    lines = said.splitlines()
+        output, _ = hunter.communicate("stop\n", timeout=60)
+    lines = output.splitlines()
     seen = int(lines[-1].removeprefix("seen "))
     return {line.removeprefix("got: ") for line in lines[:-1]}, seen
 
 
-def test_cve_2016_9962_2019_5736_what_enters_can_be_neither_traced_nor_read_nor_overwritten(
+def test_cve_2016_9962_2019_5736_the_joiner_can_be_neither_traced_nor_read_nor_overwritten(
     profile, monkeypatch
 ):
     monkeypatch.setenv("SECRET", "the-secret")
     with minidocker.Container(profile=profile) as box:
         got, seen = hunt(box, 50)
-        assert seen >= 2, "nothing that entered was even seen"
+        assert seen >= 2, "the hunter saw no process that entered"
         helpers = [what for what in got if "minidocker" in what]
         assert not helpers, got
         assert "the secret" not in got
 
 
-def test_the_positive_control_a_process_of_the_containers_own_is_got_hold_of(profile):
+def test_the_positive_control_the_hunter_can_trace_a_process_of_the_container(profile):
     with minidocker.Container() as box, box.popen(["sleep", "100"]) as sleeper:
         got, _ = hunt(box, 1)
         assert {"environ of sleep", "mem of sleep", "traced sleep"} <= got

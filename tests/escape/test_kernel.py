@@ -1,4 +1,4 @@
-"""Attempts to reach parts of the kernel that have led out of containers."""
+"""Attempts to reach parts of the kernel through which containers have been escaped."""
 
 import json
 import subprocess
@@ -61,7 +61,7 @@ def test_cve_2021_41133_nested_user_namespaces_cannot_be_made_by_any_call(profil
 
 
 JUNK = """
-# The kernel reads 32 bits of these, a filter may compare 64: nothing may depend on the rest.
+# The kernel reads the lower 32 bits of these; a filter that compares 64 bits could be bypassed.
 NEW_USER = 0x10000000
 reaches("unshare", NEW_USER | 1 << 63)
 reaches("setns", (1 << 40) | 0xffffffff, NEW_USER)
@@ -86,7 +86,7 @@ reaches("pivot_root", 0, 0)
 """
 
 
-def test_calls_that_have_led_out_are_not_made(profile):
+def test_system_calls_used_in_past_escapes_are_refused(profile):
     assert_escapes(SURFACE, profile="namespaces")
     assert_held(SURFACE, profile=profile)
 
@@ -95,14 +95,14 @@ BPF = "reaches('bpf', 9999, 0, 0)"
 
 
 @pytest.mark.root(reason="without privileges the kernel refuses bpf(2) itself")
-def test_cve_2020_8835_bpf_is_not_made(profile):
+def test_cve_2020_8835_bpf_is_refused(profile):
     assert_escapes(BPF, profile="namespaces", namespaces=WITHOUT_USER)
     assert_held(BPF, profile=profile, namespaces=WITHOUT_USER)
     assert_held(BPF, profile=profile)
 
 
 SHOCKER = """
-# open_by_handle_at(2) names a file by its inode, whatever is mounted over it.
+# open_by_handle_at(2) names a file by its inode, which mounts cannot cover.
 handle = ctypes.create_string_buffer(struct.pack("Ii", 128, 0) + bytes(128))
 mount_id = ctypes.c_int()
 def reopen():
@@ -146,7 +146,7 @@ def read():
     assert content.value[:length] == b"secret"
 attempt("the key", read)
 """
-# A session keyring of its own with a key in it; then the attempt, in a container.
+# Join a new session keyring and add a key; then make the attempt in a container.
 HOLDER = (
     PRELUDE
     + """
@@ -183,9 +183,9 @@ if sys.argv[1:] == ["untrusted"]:
 """
 
 
-def test_cve_2021_22555_2023_32233_sockets_of_kinds_that_few_have_read(profile):
+def test_cve_2021_22555_2023_32233_sockets_of_rare_families_are_refused(profile):
     control = attack(NETLINK, profile="namespaces")
-    # The kernel may have been built without one or the other.
+    # The kernel may have been built without these families.
     unknown = {"AF_ALG EAFNOSUPPORT", "AF_VSOCK EAFNOSUPPORT"}
     assert set(control.held) <= unknown, str(control)
     code = NETLINK.replace("sys.argv[1:]", f"[{profile!r}]")

@@ -1,7 +1,7 @@
-"""Attempts by a root file system that means harm: its links, its races, its programs and devices.
+"""Attempts by a malicious root: its links, its races, its programs and devices.
 
-The root is a directory that somebody else has made, or is changing at this moment. What it could do
-harm to is a directory beside it, `outside`.
+An attacker made the root, or changes it during the launch. The target is `outside`, a directory
+beside the root.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ ENTRIES = (
 
 @pytest.fixture
 def outside(tmp_path):
-    """What is beside the root: under each name that a runtime makes or opens, a file."""
+    """Make the directory beside the root, with a file under each name that a runtime opens."""
     directory = tmp_path / "outside"
     directory.mkdir()
     for name in ENTRIES:
@@ -56,7 +56,7 @@ def root(tmp_path):
 
 
 def replace(path, link):
-    """A link in place of what is there."""
+    """Replace a path by a symbolic link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -65,7 +65,7 @@ def replace(path, link):
 
 
 def start(root, profile, *words, launch=Launch(), **options):  # noqa: B008 - it is frozen
-    """Run a command of busybox's in a root; its output, or the step at which it was refused."""
+    """Run a command of busybox in a root; return its output, or the step that was refused."""
     options.setdefault("env", {"PATH": "/bin"})
     try:
         done = run_by(
@@ -79,7 +79,7 @@ def start(root, profile, *words, launch=Launch(), **options):  # noqa: B008 - it
 
 
 def naive(command):
-    """The positive control: what a runtime does that goes by paths, in mounts of its own."""
+    """Run the positive control, a runtime that follows paths; return its output."""
     done = minidocker.run(["sh", "-c", command], capture_output=True, text=True)
     return done.stdout
 
@@ -99,15 +99,15 @@ def test_cve_2026_41579_2026_47766_a_directory_of_the_root_that_is_a_link_leads_
     replace(root / name, LINKS[kind](outside))
     naively = naive(f"mount -t tmpfs tmpfs {root}/{name} && ls {outside}; echo done")
     if kind != "up" or os.path.exists(root / name):
-        assert naively == "done\n", "the positive control: it leads outside, by path"
+        assert naively == "done\n", "the positive control: the path leads outside"
     before = snapshot(outside)
     options = {
         "hostname": "lab",
         "tmpfs": ["/data/new"],
         "mounts": [Mount("/data/more", content=b"inside")],
     }
-    said = start(root, profile, "sh", "-c", "cat /data/canary /tmp/canary", **options)
-    assert "outside" not in said.split(), said
+    output = start(root, profile, "sh", "-c", "cat /data/canary /tmp/canary", **options)
+    assert "outside" not in output.split(), output
     assert snapshot(outside) == before
 
 
@@ -118,14 +118,14 @@ def test_cve_2021_30465_a_file_that_is_a_link_leads_nowhere(profile, root, outsi
     assert naive(f"echo x > {root}/{name}; cat {target}") == "x\n"
     target.write_text("outside")
     before = snapshot(outside)
-    said = start(root, profile, "cat", f"/{name}", hostname="lab")
-    assert "outside" not in said
+    output = start(root, profile, "cat", f"/{name}", hostname="lab")
+    assert "outside" not in output
     assert snapshot(outside) == before
 
 
 @contextlib.contextmanager
 def exchanging(one, other):
-    """Two entries of a directory change places all the time, in a process of their own."""
+    """Exchange two entries of a directory continuously, in another process."""
     script = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None)
@@ -140,7 +140,7 @@ while not libc.renameat2(-100, one, -100, other, 2):
         try:
             yield
         finally:
-            assert process.poll() is None, "it went on until now"
+            assert process.poll() is None, "the exchanges ended too early"
             process.send_signal(signal.SIGKILL)
 
 
@@ -157,24 +157,24 @@ def test_cve_2021_30465_2025_31133_a_race_of_links_is_lost(profile, root, outsid
     started = 0
     with exchanging(root / name, root / "link"):
         for _ in range(25):
-            said = start(root, profile, "cat", "/data/canary", "/dev/canary", **options)
-            assert "outside" not in said, said
-            started += "inside" in said
+            output = start(root, profile, "cat", "/data/canary", "/dev/canary", **options)
+            assert "outside" not in output, output
+            started += "inside" in output
     assert snapshot(outside) == before
-    assert started or name == "data", "none got as far as its command"
+    assert started or name == "data", "no run reached its command"
 
 
-def test_cve_2025_31133_what_masks_is_not_the_roots(profile, root, outside):
-    # runc masked with /dev/null of the root, which could be a link to what should be masked.
+def test_cve_2025_31133_masks_do_not_come_from_the_root(profile, root, outside):
+    # runc masked with the root's /dev/null, which could be a link to the file to mask.
     for name in ("null", "full", "file", "directory", "random"):
         (root / "dev" / name).symlink_to("/proc/sys/kernel/core_pattern")
     assert naive(f"cat {root}/dev/null"), "the positive control: it is not empty"
     before = snapshot(outside)
-    said = start(
+    output = start(
         root, profile, "sh", "-c", "ls -l /dev/null; cat /proc/keys; wc -c < /proc/interrupts"
     )
-    assert said.startswith("crw-rw-rw-"), said
-    assert said.splitlines()[1:] == ["0"], said
+    assert output.startswith("crw-rw-rw-"), output
+    assert output.splitlines()[1:] == ["0"], output
     assert snapshot(outside) == before
 
 
@@ -186,7 +186,7 @@ def test_cve_2025_52565_the_console_is_not_bound_over_a_link(profile, root, outs
     before = snapshot(outside)
     master, slave = os.openpty()
     try:
-        said = start(
+        output = start(
             root,
             profile,
             "sh",
@@ -198,14 +198,14 @@ def test_cve_2025_52565_the_console_is_not_bound_over_a_link(profile, root, outs
     finally:
         os.close(master)
         os.close(slave)
-    lines = said.splitlines()
-    assert lines[0].startswith("crw"), said
-    assert lines[1].endswith("-> pts/ptmx"), said
+    lines = output.splitlines()
+    assert lines[0].startswith("crw"), output
+    assert lines[1].endswith("-> pts/ptmx"), output
     assert snapshot(outside) == before
 
 
 @pytest.mark.parametrize("race", [False, True])
-def test_cve_2025_52881_what_is_written_to_proc_goes_to_proc(profile, root, outside, race):
+def test_cve_2025_52881_writes_to_proc_reach_proc(profile, root, outside, race):
     canary = root / "fake/sys/net/ipv4/ping_group_range"
     canary.parent.mkdir(parents=True)
     canary.write_text("canary")
@@ -222,8 +222,8 @@ def test_cve_2025_52881_what_is_written_to_proc_goes_to_proc(profile, root, outs
         assert naively == "x\n", "the positive control"
         canary.write_text("canary")
         replace(root / "proc", "/fake")
-        said = start(root, profile, "cat", "/proc/self/comm")
-        assert said == "cat\n", said
+        output = start(root, profile, "cat", "/proc/self/comm")
+        assert output == "cat\n", output
     assert canary.read_text() == "canary"
     assert snapshot(outside) == before
 
@@ -232,8 +232,8 @@ def test_cve_2026_88265_an_empty_input_is_the_hosts_null(profile, root, outside)
     replace(root / "dev/null", outside / "null")
     assert naive(f"echo x > {root}/dev/null; cat {outside}/null") == "x\n"
     before = snapshot(outside)
-    said = start(root, profile, "cat", stdin=subprocess.DEVNULL)
-    assert said == ""
+    output = start(root, profile, "cat", stdin=subprocess.DEVNULL)
+    assert output == ""
     with minidocker.Container(rootfs=root, profile=profile) as box:
         box.run(["/bin/cat"], stdin=subprocess.DEVNULL, check=True)
     assert snapshot(outside) == before
@@ -258,7 +258,7 @@ def test_a_setuid_program_in_the_root_gives_untrusted_code_nothing(profile, tmp_
         return done.stdout
 
     assert effective(no_new_privileges=False) == "0\n", "the positive control"
-    # Under docker it works, as there; what it then has is seen below.
+    # It works under "docker", as in Docker; the next test checks its capabilities.
     assert effective(profile=profile) == ("1234\n" if profile == "untrusted" else "0\n")
     assert effective(profile=profile, no_new_privileges=True) == "1234\n"
 
@@ -314,7 +314,7 @@ for directory in ("/home", "/tmp", "/dev", "/dev/shm", "/"):
 
 
 @pytest.mark.parametrize("namespaces", AS_ROOT)
-def test_device_files_that_are_made_in_the_root_cannot_be_opened(profile, tmp_path, namespaces):
+def test_device_files_made_inside_cannot_be_opened(profile, tmp_path, namespaces):
     options = python_root(tmp_path / "root")
     if os.geteuid() == 0:
         control = attack(MKNOD, profile="namespaces", namespaces=WITHOUT_USER, **options)
@@ -337,7 +337,7 @@ opens("/usr/bin/new", os.O_WRONLY | os.O_CREAT)
 
 
 @pytest.mark.parametrize("namespaces", AS_ROOT)
-def test_what_covers_a_root_of_its_own_cannot_be_uncovered(profile, tmp_path, namespaces):
+def test_the_mounts_over_a_root_cannot_be_removed(profile, tmp_path, namespaces):
     options = python_root(tmp_path / "root")
     control = attack(UNCOVER, profile="namespaces", **options)
     assert {"another proc", "umount /usr"} <= set(control.escaped), str(control)
@@ -347,7 +347,7 @@ def test_what_covers_a_root_of_its_own_cannot_be_uncovered(profile, tmp_path, na
 
 @pytest.mark.parametrize("namespaces", AS_ROOT)
 @pytest.mark.parametrize("init", [False, True])
-def test_nothing_of_the_old_root_is_left(profile, tmp_path, init, namespaces):
+def test_the_old_root_is_out_of_reach(profile, tmp_path, init, namespaces):
     options = python_root(tmp_path / "root")
     canary = tmp_path / "canary"
     canary.touch()
@@ -368,7 +368,7 @@ for line in open("/proc/self/mountinfo"):
         assert_held(code, start=box.run)
 
 
-def test_an_interpreter_runs_in_such_a_root(profile, tmp_path):
+def test_an_interpreter_runs_in_the_root_of_these_tests(profile, tmp_path):
     options = apart(profile, tmp_path / "root")
     words = [interpreter(), "-I", "-S", "-c", "print(6 * 7)"]
     done = minidocker.run(words, profile=profile, capture_output=True, check=True, **options)

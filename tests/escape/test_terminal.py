@@ -1,4 +1,4 @@
-"""Attempts to type into the caller's terminal: CVE-2017-5226, CVE-2019-7303 and what came after."""
+"""Attempts to type into the caller's terminal: CVE-2017-5226, CVE-2019-7303 and later ones."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from support.attack import IS_ROOT, PRELUDE, PROFILES, interpreter
 pytestmark = pytest.mark.parametrize("profile", PROFILES)
 
 # TIOCSTI puts a character into the terminal's input; TIOCLINUX pastes the selection of a console.
-# The kernel reads 32 bits of the request, whatever stands above them.
+# The kernel reads only the lower 32 bits of the request.
 INJECT = """
 TIOCSTI, TIOCLINUX, TIOCSETD = 0x5412, 0x541c, 0x5423
 letter, paste = ctypes.create_string_buffer(b"!"), ctypes.create_string_buffer(b"\\x03")
@@ -33,7 +33,7 @@ def by_name():
 attempt("/dev/tty", by_name)
 """
 
-# The caller: in a session of its own, whose terminal is the standard input of all of this.
+# The caller runs in a session of its own; its standard input is that session's terminal.
 CALLER = """
 import json, subprocess, sys
 import minidocker
@@ -48,7 +48,7 @@ else:
 
 
 def typed(options, *, shared=False):
-    """What an attempt has put into the input of its caller's terminal, and what it said."""
+    """Return how many letters an attempt typed into its caller's terminal, and its output."""
     words = [interpreter(), "-I", "-S", "-c", PRELUDE + INJECT]
     reader, writer = os.pipe()
     pid, terminal = pty.fork()
@@ -58,8 +58,8 @@ def typed(options, *, shared=False):
         os.execv(sys.executable, [sys.executable, "-c", CALLER, argument])
     os.close(writer)
     with open(reader) as pipe:
-        said = pipe.read()
-    # With echo on, what is put into the input comes out on the other side.
+        output = pipe.read()
+    # The terminal echoes its input to the other side.
     shown, deadline = b"", time.monotonic() + 5
     while select.select([terminal], [], [], 0.05)[0] and time.monotonic() < deadline:
         try:
@@ -69,7 +69,7 @@ def typed(options, *, shared=False):
         shown += piece
     os.waitpid(pid, 0)
     os.close(terminal)
-    return shown.count(b"!"), said
+    return shown.count(b"!"), output
 
 
 def can_inject():
@@ -80,18 +80,18 @@ def can_inject():
 @pytest.mark.parametrize("init", [False, True])
 def test_cve_2017_5226_2019_7303_nothing_is_typed_into_the_callers_terminal(profile, init):
     if can_inject():
-        letters, said = typed(None)
-        assert letters >= 9, f"the positive control: {said}"
-        assert "escaped: TIOCSTI|0xdeadbeef00000000" in said
-    letters, said = typed({"profile": profile, "init": init})
+        letters, output = typed(None)
+        assert letters >= 9, f"the positive control: {output}"
+        assert "escaped: TIOCSTI|0xdeadbeef00000000" in output
+    letters, output = typed({"profile": profile, "init": init})
     assert letters == 0
-    assert "escaped" not in said
-    assert said.count("held: TIOCSTI") == 12
-    assert "held: steal" in said
+    assert "escaped" not in output
+    assert output.count("held: TIOCSTI") == 12
+    assert "held: steal" in output
 
 
-def test_not_even_with_the_pid_namespace_shared(profile):
-    letters, said = typed({"profile": profile}, shared=True)
+def test_nothing_is_typed_with_the_pid_namespace_shared_either(profile):
+    letters, output = typed({"profile": profile}, shared=True)
     assert letters == 0
-    assert "escaped" not in said
-    assert "held: TIOCSTI" in said
+    assert "escaped" not in output
+    assert "held: TIOCSTI" in output

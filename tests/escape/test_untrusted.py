@@ -1,4 +1,4 @@
-"""What "untrusted" holds beyond "docker": the host's own files, and shared namespaces."""
+"""Attempts that only "untrusted" stops: at the host's own files, and in shared namespaces."""
 
 import os
 from pathlib import Path
@@ -13,15 +13,15 @@ pytestmark = pytest.mark.parametrize("profile", ["untrusted"])
 WITHOUT_USER = minidocker.NamespaceOptions.all().without_user()
 WITHOUT_PID = minidocker.NamespaceOptions.all().without_pid()
 
-# Signals and abstract sockets have no namespace of their own: what ends them is Landlock's scope.
+# In shared namespaces only Landlock's scopes stop signals and abstract sockets; landlock(7).
 SCOPED = pytest.mark.may_skip_in_ci(reason="Landlock has scopes from Linux 6.12 on")
 
 
 @pytest.fixture
 def scopes():
-    """Skip where the kernel's Landlock has none."""
+    """Skip if the kernel's Landlock has no scopes."""
     if landlock_abi() < 6:
-        pytest.skip(f"Landlock has version {landlock_abi()} here, and scopes came with 6")
+        pytest.skip(f"this kernel's Landlock has version {landlock_abi()}, and scopes need 6")
 
 
 WRITE = """
@@ -36,13 +36,13 @@ attempt("utime", os.utime, "/etc")
 
 
 @pytest.mark.root(reason="a plain user may not write there anyway")
-def test_untrusted_code_changes_no_file_of_the_hosts(profile):
+def test_untrusted_code_changes_no_file_of_the_host(profile):
     assert_escapes(WRITE, profile="namespaces")
     assert_held(WRITE, profile=profile)
     assert_held(WRITE, profile=profile, namespaces=WITHOUT_USER)
 
 
-def test_what_untrusted_code_writes_is_gone(profile):
+def test_the_files_that_untrusted_code_writes_are_discarded(profile):
     name = f"minidocker-test-{os.getpid()}"
     script = f"echo x > /tmp/{name} && echo x > /var/tmp/{name} && echo x > /run/{name}"
     done = minidocker.run(["sh", "-c", script], profile=profile, check=True)

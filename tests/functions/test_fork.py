@@ -1,7 +1,7 @@
 """Start method "fork": a copy of the caller, with one copy of its page tables.
 
-What happens to the caller's C library is tried in interpreters of their own, since handlers
-stay registered.
+The tests of the caller's C library run in interpreters of their own, because at-fork handlers stay
+registered.
 """
 
 import ctypes
@@ -32,7 +32,7 @@ def library(tmp_path_factory):
 
 
 def python(script, *args):
-    """Run a script in an interpreter of its own; what it printed."""
+    """Run a script in an interpreter of its own; return the words that it printed."""
     done = minidocker.run(
         [sys.executable, "-W", "error", "-c", script, *map(str, args)],
         namespaces=NamespaceOptions.none(),
@@ -79,7 +79,7 @@ print(*minidocker.call(inside), ctypes.c_int.in_dll(library, "child_thread_ran")
 
 
 def test_at_fork_handlers_that_start_threads_in_the_parent_are_refused(library):
-    """They would be threads of the process that becomes init, and end with it."""
+    """The threads would belong to the process that becomes init, and end with it."""
     script = """
 import ctypes, sys, minidocker
 library = ctypes.CDLL(sys.argv[1])
@@ -94,7 +94,8 @@ except minidocker.SpawnError as error:
 
 def test_a_copy_that_ends_before_init_has_begun_is_reaped(library):
     """Its SIGCHLD is pending when init sets the action of that signal, which discards it."""
-    # The caller stands still meanwhile, so that another process kills the copy: its child's child.
+    # The caller is delayed meanwhile, so another process kills the copy, which is the child of the
+    # caller's child.
     killer = """
 import os, signal, time
 def children(pid):
@@ -107,7 +108,7 @@ caller = os.getppid()
 print(flush=True)
 while not (found := [pid for child in children(caller) for pid in children(child)]):
     pass
-# The time in which it says that it is there: it is waited for longer than that.
+# Time for the copy to report its start; the caller is delayed for longer.
 time.sleep(0.2)
 os.kill(found[0], signal.SIGKILL)
 """
@@ -115,7 +116,7 @@ os.kill(found[0], signal.SIGKILL)
 import ctypes, subprocess, sys, minidocker
 library = ctypes.CDLL(sys.argv[1])
 library.install(0, 0)
-minidocker.call(int)  # what is started once in a process is there now
+minidocker.call(int)  # starts the helpers that a process starts only once
 library.delay_the_parent(500_000)
 with subprocess.Popen([sys.executable, "-c", sys.argv[2]], stdout=subprocess.PIPE) as killer:
     killer.stdout.readline()
@@ -125,7 +126,7 @@ with subprocess.Popen([sys.executable, "-c", sys.argv[2]], stdout=subprocess.PIP
         print(type(error).__name__, killer.wait())
     killer.kill()
 """
-    # Either it is found to have gone before the container is whole, or its end is told by init.
+    # Either the launch notices the end of the copy, or init reports it.
     assert python(script, library, killer) in (["CallKilled", "0"], ["SpawnError", "0"])
 
 
@@ -145,8 +146,8 @@ print("done")
     assert python(script, library) == ["done"]
 
 
-def test_the_copy_knows_on_which_cpu_it_is():
-    """The C library reads that from memory that the kernel writes, once it is told where."""
+def test_the_copy_knows_its_cpu():
+    """The C library reads it from the rseq(2) area, which the copy must register again."""
 
     def inside():
         libc = ctypes.CDLL(None)
@@ -253,7 +254,7 @@ def test_handlers_and_the_signal_mask_are_the_callers():
 
 
 @pytest.mark.parametrize("action", [signal.SIG_IGN, lambda *_: None])
-def test_it_works_whatever_the_caller_does_with_sigchld(leaks, action):
+def test_a_call_works_with_every_action_for_sigchld(leaks, action):
     before = signal.signal(signal.SIGCHLD, action)
     try:
         assert call(signal.getsignal, signal.SIGUSR1) == signal.SIG_DFL
@@ -265,7 +266,7 @@ def test_it_works_whatever_the_caller_does_with_sigchld(leaks, action):
 
 
 def test_every_copy_has_random_numbers_of_its_own():
-    import random  # noqa: PLC0415 - what it does is what is tried
+    import random  # noqa: PLC0415 - only this test needs it
 
     def inside():
         return random.random()
@@ -291,7 +292,7 @@ def test_multiprocessing_works_inside(leaks, context):
     assert (done.value, done.stderr) == ([1, 2, 3, 4], "")
 
 
-def test_what_multiprocessing_keeps_of_the_caller_is_not_the_copys():
+def test_the_copy_does_not_have_the_callers_children_of_multiprocessing():
     script = """
 import multiprocessing, os, minidocker
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -313,7 +314,7 @@ if __name__ == "__main__":
     assert python(script) == ["0", "0", "True"]
 
 
-def test_a_thread_that_the_function_leaves_is_waited_for():
+def test_a_call_waits_for_a_thread_that_the_function_leaves():
     def inside():
         threading.Thread(target=lambda: (time.sleep(0.3), print("done"))).start()
 
@@ -321,7 +322,7 @@ def test_a_thread_that_the_function_leaves_is_waited_for():
 
 
 def test_exit_functions_are_the_copys_own():
-    import atexit  # noqa: PLC0415 - what it does is what is tried
+    import atexit  # noqa: PLC0415 - only this test needs it
 
     def inside():
         atexit.register(print, "inside's own")
@@ -331,7 +332,7 @@ def test_exit_functions_are_the_copys_own():
     atexit.unregister(print)
 
 
-def test_what_is_in_a_buffer_is_written_once(tmp_path):
+def test_the_content_of_a_buffer_is_written_once(tmp_path):
     script = """
 import sys, minidocker
 sys.stdout.write("once ")
@@ -341,7 +342,7 @@ minidocker.call(int)
 
 
 def test_no_warning_is_raised_or_silenced():
-    """From Python 3.12 on os.fork() warns where there are threads; that filter stays as it is."""
+    """A call neither warns, as os.fork() does with threads from Python 3.12, nor changes a filter."""
     before = list(warnings.filters)
     idle = threading.Event()
     other = threading.Thread(target=idle.wait)
@@ -365,7 +366,7 @@ minidocker.call(int)
 
 
 def test_a_call_that_is_interrupted_leaves_nothing():
-    """Ctrl-C, at any moment; what it does within another module's at-fork hook is lost, as ever."""
+    """Ctrl-C may come at any moment; Python ignores one that interrupts an at-fork hook."""
     script = """
 import os, signal, sys, minidocker
 from pathlib import Path

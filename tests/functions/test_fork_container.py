@@ -1,4 +1,4 @@
-"""Start method "fork": the container of the copy, and what is left after it."""
+"""Start method "fork": the container of the copy, and its cleanup."""
 
 import ctypes
 import os
@@ -43,7 +43,7 @@ def test_the_copys_descriptors_are_the_callers_and_a_channel():
     added = [what for fd, (what, _) in within.items() if fd not in outside]
     assert len(added) == 1
     assert added[0].startswith("socket:")
-    # The watchdog's socket and the sealed helper are the caller's alone.
+    # The copy has neither the watchdog's socket nor the sealed helper.
     assert not [what for what, _ in within.values() if "minidocker" in what]
 
 
@@ -76,7 +76,7 @@ def test_nothing_of_the_caller_changes(leaks):
     assert facts() == before
 
 
-def test_a_user_of_its_own_and_its_own_proc_is_open_to_it():
+def test_a_copy_with_another_user_can_read_its_own_proc():
     def inside():
         return os.getuid(), len(os.listdir("/proc/self/fd")) > 0
 
@@ -84,14 +84,14 @@ def test_a_user_of_its_own_and_its_own_proc_is_open_to_it():
     assert os.getuid() == os.geteuid() != 1234
 
 
-def test_clocks_of_its_own():
+def test_a_copy_can_have_clocks_of_its_own():
     spec = Spec(
         namespaces=NamespaceOptions.all().with_time(), time_offsets={"monotonic": 1_000_000}
     )
     assert call(time.monotonic, spec=spec) > time.monotonic() + 999_000
 
 
-def test_the_session_is_its_own():
+def test_a_copy_has_a_session_of_its_own():
     def inside():
         os.kill(0, signal.SIGTERM)
         time.sleep(10)
@@ -101,7 +101,7 @@ def test_the_session_is_its_own():
     assert caught.value.signal == signal.SIGTERM
 
 
-def test_another_containers_network_is_refused_since_its_processes_could_look_into_the_copy():
+def test_another_containers_network_is_refused_because_its_processes_could_read_the_copy():
     with (
         minidocker.Container() as box,
         pytest.raises(minidocker.SpecError, match='Use method="spawn"'),
@@ -117,7 +117,7 @@ INJECTED = Spec(hostname="lab")
 
 
 def fail_at(spec, number):
-    """Make a call of the plan fail; the error number, or None where that failure is ignored."""
+    """Make a call of the plan fail; return the error number, or None if the failure is ignored."""
     try:
         container = fork.run_in_copy(lambda _: os._exit(9), spec, inject=(number, 13))
     except minidocker.SpawnError as error:
@@ -177,7 +177,7 @@ def test_the_container_does_not_end_with_the_thread_that_started_it():
     thread.join()
     wait_while(lambda: str(thread.native_id) in os.listdir("/proc/self/task"))
     (container,) = running
-    # A signal that the thread's end sends is there by now, and would come before the answer.
+    # A signal from the end of the thread would be pending now, and would prevent the answer.
     os.write(container.channel, b"alive")
     assert os.read(container.channel, 10) == b"alive"
     assert container.wait().returncode == 0

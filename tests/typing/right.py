@@ -1,4 +1,4 @@
-"""Right uses of the public API, with their types. Type checkers read it; nothing runs it."""
+"""Right uses of the public API, with their types. Type checkers read this file; nothing runs it."""
 
 import asyncio
 import subprocess
@@ -76,7 +76,7 @@ assert_type(minidocker.attach(1).run(["true"], text=True), CompletedProcess[str]
 
 assert_type(minidocker.call(length, "text", double=True), int)
 assert_type(minidocker.call(len, "text"), int)
-# Beside spec the arguments are not checked.
+# With spec, type checkers do not check the other arguments.
 assert_type(minidocker.call(length, "text", spec=spec), int)
 
 

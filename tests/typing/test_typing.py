@@ -1,4 +1,4 @@
-"""What type checkers accept of the public API, and what they refuse.
+"""The types of the public API: type checkers accept right uses and refuse wrong ones.
 
 mypy (strict) and pyright read ``right.py`` and ``wrong.py``. Both refuse each line that ends with
 ``# wrong``, and no other.

@@ -1,4 +1,4 @@
-"""Wrong uses of the public API: a type checker refuses each line marked so, and no other line."""
+"""Wrong uses of the public API: a type checker refuses each marked line, and no other line."""
 
 import minidocker
 from minidocker import Container, Popen, Spec
