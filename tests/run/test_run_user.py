@@ -130,7 +130,7 @@ def test_a_plain_caller_without_a_user_namespace_cannot_become_another(leaks):
 
 
 def test_a_group_in_the_user_and_in_the_option_group_is_refused(leaks):
-    with pytest.raises(SpecError, match="give it once"):
+    with pytest.raises(SpecError, match="name the group once"):
         minidocker.run(["true"], user="root:root", group=1)
 
 

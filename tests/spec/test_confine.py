@@ -319,7 +319,7 @@ def test_a_fork_bomb_ends_at_the_limit_of_processes():
         ({"ulimits": {"nofile": (4, 3)}}, "ulimits", "above the hard"),
         ({"ulimits": {"nofile": "many"}}, "ulimits", "give an int"),
         ({"ulimits": [{"nam": "nofile"}]}, "ulimits", "'nam' is not a key"),
-        ({"ulimits": [{"name": "core", "soft": 0}] * 2}, "ulimits", "there twice"),
+        ({"ulimits": [{"name": "core", "soft": 0}] * 2}, "ulimits", "given twice"),
         ({"ulimits": 3}, "ulimits", "it is a int"),
     ],
 )

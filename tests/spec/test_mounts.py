@@ -389,7 +389,7 @@ def test_the_constructor_of_mount_refuses_invalid_fields(fields, why):
         ({"tmpfs": ["/mnt", "/mnt"]}, "would hide"),
         ({"tmpfs": "/mnt"}, "give a mapping"),
         ({"tmpfs": {"/mnt": 3}}, "not a str"),
-        ({"mounts": ["/mnt"]}, "no minidocker.Mount"),
+        ({"mounts": ["/mnt"]}, "give a sequence of minidocker.Mount"),
         ({"mounts": Mount("/mnt", "/tmp")}, "give a sequence"),
     ],
 )

@@ -232,8 +232,8 @@ def _device_mount(device: object, *, look: bool) -> Mount:
         wrong("it has the wrong form: give 'outside' or 'outside:inside', optionally with ':rwm'")
     if set(permissions) != set("rwm"):
         wrong(
-            f"nothing here enforces the permissions {permissions!r}: leave them out, and set the"
-            " device file's mode"
+            f"permissions {permissions!r} would need a control group that enforces them: leave them"
+            " out, and set the device file's mode"
         )
     if look:
         try:
