@@ -1,11 +1,11 @@
 """The pytest plugin: tests in containers of their own, and containers for tests.
 
-pytest imports this module in every run, whether a test asks for a container or not. Therefore it
-imports nothing but pytest; what does the work is imported when a test first needs it.
+Pytest imports this module in every run, whether or not a test needs a container. Therefore it
+imports only pytest, and the other modules when a test first needs them.
 
-Public names are what pytest finds: the options ``--minidocker`` and ``--minidocker-require``, the
-markers ``minidocker`` and ``minidocker_container``, and the fixtures `container` and
-`container_factory`.
+The public names are those that pytest sees: the options ``--minidocker`` and
+``--minidocker-require``, the markers ``minidocker`` and ``minidocker_container``, and the fixtures
+`container` and `container_factory`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MARKERS = (
     (
         "minidocker(timeout=None, spec=None, **options): run this test in a container of its own. "
         "The options are those of minidocker.Spec (hostname='lab', network='host', ...); timeout: "
-        "seconds until the container is ended. The closest marker wins, option by option."
+        "seconds after which the container is killed. The closest marker wins, option by option."
     ),
     (
         "minidocker_container(spec=None, **options): the options of this test's fixture "
@@ -32,7 +32,7 @@ _MARKERS = (
 )
 
 _splitter: pytest.StashKey[Callable[[], None]] = pytest.StashKey()
-"""Where an item has what makes its container, in the middle of its setup, while it is run."""
+"""The item's stash key for `ContainedTest.split`, which starts its container during its setup."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,12 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--minidocker",
         action="store_true",
-        help="run every test in a container of its own, as @pytest.mark.minidocker does for one",
+        help="run every test in a container of its own, as if marked with @pytest.mark.minidocker",
     )
     group.addoption(
         "--minidocker-require",
         action="store_true",
-        help="let tests fail, instead of skipping them, where this machine cannot make containers",
+        help="fail tests, instead of skipping them, if this machine cannot make containers",
     )
 
 
@@ -57,20 +57,20 @@ def pytest_configure(config: pytest.Config) -> None:
             if config.getoption(option, False):
                 raise pytest.UsageError(
                     f"{name} cannot be used with --minidocker: a test in a container has no "
-                    f"terminal to debug it at. Leave out --minidocker, or {name}"
+                    f"terminal for a debugger. Leave out --minidocker, or {name}"
                 )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     if any(_wants_container(item) for item in session.items):
-        # Now, and not in the time of the first test, which may be limited.
-        from minidocker._pytest import protocol  # noqa: F401 - only that
+        # Import now, because the time of the first test may be limited.
+        from minidocker._pytest import protocol  # noqa: F401 - only for later imports
 
 
 def _wants_container(item: pytest.Item) -> bool:
     if not item.config.getoption("minidocker") and item.get_closest_marker("minidocker") is None:
         return False
-    # Neither is run, so neither needs a container.
+    # Pytest does not run the test in these two cases, so it needs no container.
     return item.get_closest_marker("skip") is None and not item.config.getoption("setupplan", False)
 
 
@@ -93,11 +93,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture
 def container_factory(request: pytest.FixtureRequest) -> Iterator[ContainerFactory]:
-    """Called, it starts a container: ``hostname="db"``; all of them are ended with the test.
+    """A function that starts containers, such as ``container_factory(hostname="db")``.
 
-    It takes what `minidocker.Container` takes, and returns a running
+    It takes the arguments of `minidocker.Container`, and returns a running
     `minidocker._pytest.containers.TestContainer`: a `Container` with ``serve``, ``wait_for_port``,
-    ``wait_for_log`` and ``wait_for_file``.
+    ``wait_for_log`` and ``wait_for_file``. All containers end with the test.
     """
     from minidocker._pytest.containers import ContainerFactory
 
@@ -107,9 +107,9 @@ def container_factory(request: pytest.FixtureRequest) -> Iterator[ContainerFacto
 
 @pytest.fixture
 def container(container_factory: ContainerFactory) -> TestContainer:
-    """A running container, ended with the test.
+    """A running container, which ends with the test.
 
-    Its options are those of the markers ``minidocker_container``; the closest one wins, option by
+    The markers ``minidocker_container`` give its options; the closest marker wins, option by
     option.
     """
     return container_factory.marked()

@@ -1,4 +1,4 @@
-"""Tests in containers that crash, hang, leave something behind, or cannot have a container."""
+"""Tests in containers that crash, hang, leave something behind, or get no container."""
 
 import re
 import sys
@@ -14,7 +14,7 @@ def test_nothing_is_left_after_many_tests(runs):
             threads = len(os.listdir("/proc/self/task"))
             with open(f"/proc/self/task/{os.getpid()}/children") as file:
                 children = file.read().split()
-            # A plain user can make no mount, and sees those of other programs come and go.
+            # A plain user cannot mount, and would count the mounts of other programs.
             with open("/proc/self/mountinfo") as file:
                 mounts = 0 if os.geteuid() else len(file.readlines())
             return len(os.listdir("/proc/self/fd")), threads, mounts, children
@@ -37,7 +37,7 @@ def test_nothing_is_left_after_many_tests(runs):
     assert result.parseoutcomes() == {"passed": 23, "failed": 20}
 
 
-def test_the_report_of_a_crash_says_where_and_has_the_output(runs):
+def test_the_report_of_a_crash_has_its_phase_and_the_output(runs):
     result = runs(
         """
         import ctypes, logging, os, signal, sys, time, pytest
@@ -115,7 +115,7 @@ def test_the_report_of_a_crash_says_where_and_has_the_output(runs):
     assert text.count("in the fixture") == 1
 
 
-def test_a_thread_that_never_ends_delays_its_test_only_so_long(runs):
+def test_a_thread_that_never_ends_is_killed_with_its_test(runs):
     result = runs(
         """
         import threading, pytest
@@ -130,7 +130,7 @@ def test_a_thread_that_never_ends_delays_its_test_only_so_long(runs):
     result.stdout.fnmatch_lines(["*a thread that the test left running had not ended after*"])
 
 
-def test_where_a_test_hangs_is_shown_and_one_that_fails_does_not_hang(runs):
+def test_the_traceback_of_a_slow_test_is_shown_and_a_failing_test_does_not_hang(runs):
     """The thread of faulthandler_timeout is not in the copy, which must not wait for its end."""
     runs.pytester.makeini("[pytest]\nfaulthandler_timeout = 0.5")
     result = runs(
@@ -145,13 +145,13 @@ def test_where_a_test_hangs_is_shown_and_one_that_fails_does_not_hang(runs):
         """
     )
     assert result.parseoutcomes() == {"passed": 2, "failed": 1}
-    said = result.stderr.str()
-    assert said.count("Timeout (0:00:00.5") == 1
-    assert "in test_is_slow" in said
-    assert "_pytest_outside" not in said
+    errors = result.stderr.str()
+    assert errors.count("Timeout (0:00:00.5") == 1
+    assert "in test_is_slow" in errors
+    assert "_pytest/outside.py" not in errors
 
 
-def test_where_there_are_no_containers_tests_are_skipped_or_fail_as_asked(runs):
+def test_without_containers_tests_are_skipped_or_fail_as_required(runs):
     path = runs.pytester.makepyfile(
         """
         import pytest
@@ -162,19 +162,19 @@ def test_where_there_are_no_containers_tests_are_skipped_or_fail_as_asked(runs):
         """
     )
 
-    def run_where_none_can_be_made(*args):
-        # In a container that may have no user namespace within; for root, in its own.
+    def run_without_user_namespaces(*args):
+        # In a container whose user namespace allows no others.
         pytest_ = [sys.executable, "-m", "pytest", "-p", "minidocker", "-p", "no:cacheprovider"]
         script = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
         command = ["sh", "-c", script, "sh", *pytest_, "-rs", "-q", path, *args]
         return minidocker.run(command, capture_output=True, text=True, cwd=runs.pytester.path)
 
-    done = run_where_none_can_be_made()
+    done = run_without_user_namespaces()
     assert "1 passed, 2 skipped" in done.stdout, done.stdout + done.stderr
     reasons = re.findall(r"SKIPPED \[\d\] .*", done.stdout)
     assert len(reasons) == 2
     assert all("max_user_namespaces" in reason and "Remedy" in reason for reason in reasons)
-    done = run_where_none_can_be_made("--minidocker-require")
+    done = run_without_user_namespaces("--minidocker-require")
     assert done.returncode == 1
     assert "1 passed, 2 errors" in done.stdout
     assert "max_user_namespaces" in done.stdout

@@ -53,7 +53,7 @@ def test_udp_and_ipv6_ports_can_be_waited_for(container):
         container.wait_for_port(53, timeout=0)
 
 
-def test_a_file_is_waited_for_as_the_inside_sees_it(container, tmp_path):
+def test_a_file_of_the_container_can_be_waited_for(container, tmp_path):
     ready = tmp_path / "ready"
     service = container.serve(["sh", "-c", f"sleep 0.1; echo yes > {ready}; sleep 60"])
     service.wait_for_file(ready)
@@ -62,7 +62,7 @@ def test_a_file_is_waited_for_as_the_inside_sees_it(container, tmp_path):
         container.wait_for_file("ready")
 
 
-def test_what_does_not_come_in_time_is_an_error_with_the_output(container):
+def test_a_timeout_is_an_error_with_the_output(container):
     service = container.serve(["sh", "-c", "echo going on; echo badly >&2; sleep 60"])
     service.wait_for_log("badly")
     started = time.monotonic()
@@ -75,13 +75,13 @@ def test_what_does_not_come_in_time_is_an_error_with_the_output(container):
     assert isinstance(caught.value, TimeoutError)
 
 
-def test_a_service_that_ends_is_not_waited_for_any_longer(container):
+def test_the_end_of_a_service_ends_the_wait(container):
     service = container.serve(["sh", "-c", "echo no such file; exit 3"])
     started = time.monotonic()
     with pytest.raises(NotReady, match=r"ended with 3 and wrote:\nno such file"):
         service.wait_for_log("ready", timeout=60)
     assert time.monotonic() - started < 30
-    # What it wrote before it ended is found.
+    # Output from before its end is found.
     assert service.wait_for_log("no such file")
 
 
@@ -104,7 +104,7 @@ def test_containers_of_a_factory_can_share_a_network(container_factory):
     assert server.spec.hostname == "server"
 
 
-def test_containers_end_with_their_test_however_it_ends(runs, survivors):
+def test_containers_end_with_their_test_in_every_case(runs, survivors):
     result = runs(
         f"""
         import os, pytest

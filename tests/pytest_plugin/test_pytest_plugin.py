@@ -1,4 +1,4 @@
-"""Tests in containers: they report as they do without, and run where they do not."""
+"""Tests in containers: same reports as without one, and what runs inside or outside."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 
 from support.pytest_runs import same
 
-# Every outcome, phase and kind of test that pytest knows, with something written in each.
+# Every outcome, phase and kind of test of pytest, each with some output.
 ALL_KINDS = """
     import logging
     import sys
@@ -203,7 +203,7 @@ def test_a_marked_test_runs_in_a_container_and_its_neighbours_do_not(runs):
     assert result.parseoutcomes() == {"passed": 3}
 
 
-def test_the_option_does_it_for_every_test(runs):
+def test_the_option_runs_every_test_in_a_container(runs):
     result = runs(
         """
         import os, pytest
@@ -216,9 +216,9 @@ def test_the_option_does_it_for_every_test(runs):
     assert result.parseoutcomes() == {"passed": 2}
 
 
-def test_a_suite_reads_the_same_inside_as_outside(runs, monkeypatch):
-    # Where CI is set, pytest's summary says more of a fixture that does not exist: the report that
-    # came back as JSON has the message as text, which the original keeps to itself.
+def test_a_suite_has_the_same_report_inside_as_outside(runs, monkeypatch):
+    # If CI is set, pytest's summary shows more of an error about a missing fixture: only the report
+    # decoded from JSON has its message as text.
     monkeypatch.delenv("CI", raising=False)
     results = [
         runs(ALL_KINDS, *VERBOSE, f"--junitxml=junit{number}.xml", *args)
@@ -231,7 +231,7 @@ def test_a_suite_reads_the_same_inside_as_outside(runs, monkeypatch):
         same(Path(runs.pytester.path, f"junit{number}.xml").read_text()) for number in (0, 1)
     )
     assert within == without
-    # What is compared is what it should be.
+    # Both reports are complete.
     found = results[1].parseoutcomes()
     assert found["failed"] > 15
     assert found["xfailed"] > 5
@@ -241,7 +241,7 @@ def test_a_suite_reads_the_same_inside_as_outside(runs, monkeypatch):
 
 
 @pytest.mark.parametrize("capture", ["sys", "no", "tee-sys"])
-def test_it_reads_the_same_however_output_is_captured(runs, capture):
+def test_the_report_is_the_same_with_every_way_of_capturing(runs, capture):
     source = """
         import os, sys, pytest
         @pytest.fixture(scope="module")
@@ -320,7 +320,7 @@ def test_fixtures_of_a_wider_scope_are_set_up_and_torn_down_outside_once(runs):
     ]
 
 
-def test_a_wide_fixture_that_breaks_in_its_teardown_is_an_error_of_the_last_test(runs):
+def test_a_failing_teardown_of_a_wide_fixture_is_an_error_of_the_last_test(runs):
     result = runs(
         """
         import pytest
@@ -338,7 +338,7 @@ def test_a_wide_fixture_that_breaks_in_its_teardown_is_an_error_of_the_last_test
     )
 
 
-def test_the_run_ends_at_the_first_failures_that_are_too_many(runs):
+def test_the_run_ends_after_the_maximum_of_failures(runs):
     source = """
         import pytest
         def test_one(): assert 0
@@ -389,11 +389,11 @@ def test_a_debugger_is_refused(runs):
         "--minidocker",
     )
     assert result.parseoutcomes() == {"failed": 3}
-    assert result.stdout.str().count("has no terminal to debug it at") >= 3
+    assert result.stdout.str().count("has no terminal for a debugger") >= 3
 
 
 @pytest.mark.parametrize(
-    ("marker", "said"),
+    ("marker", "message"),
     [
         ("hostnam='lab'", "hostnam='lab': unknown option: did you mean 'hostname'?"),
         ("hostname='x' * 65", "hostname="),
@@ -403,7 +403,7 @@ def test_a_debugger_is_refused(runs):
         ("spec=3", "spec=3: it is a int"),
     ],
 )
-def test_a_wrong_marker_is_an_error_of_its_test_alone(runs, marker, said):
+def test_a_wrong_marker_is_an_error_of_its_test_alone(runs, marker, message):
     result = runs(
         f"""
         import pytest
@@ -415,11 +415,12 @@ def test_a_wrong_marker_is_an_error_of_its_test_alone(runs, marker, said):
         """
     )
     assert result.parseoutcomes() == {"passed": 1, "errors": 1}
-    assert f"@pytest.mark.minidocker: {said}" in result.stdout.str() or said in result.stdout.str()
+    text = result.stdout.str()
+    assert f"@pytest.mark.minidocker: {message}" in text or message in text
     assert "Traceback" not in result.stdout.str()
 
 
-def test_what_is_set_up_is_shown(runs):
+def test_the_setup_of_fixtures_is_shown(runs):
     source = """
         import pytest
         @pytest.fixture(scope="module", params=[1])
@@ -462,7 +463,7 @@ def test_every_public_name_can_be_imported():
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 
 
-def test_without_the_plugin_nothing_of_it_is_there(runs):
+def test_without_the_plugin_its_option_does_not_exist(runs):
     source = "def test_one(): pass"
     result = runs(source, "--minidocker", plugin=False)
     assert result.ret == pytest.ExitCode.USAGE_ERROR

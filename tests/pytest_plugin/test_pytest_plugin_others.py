@@ -1,4 +1,4 @@
-"""The plugin together with pytest-xdist, pytest-asyncio, anyio, pytest-timeout and pytest-cov."""
+"""The plugin with pytest-xdist, pytest-asyncio, anyio, pytest-timeout and pytest-cov."""
 
 import sys
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_with_xdist_each_worker_runs_its_tests_in_containers(runs):
     assert workers == {"gw0", "gw1"}
 
 
-def test_with_asyncio_the_loop_is_the_test_s_own_or_one_that_was_made_outside(runs):
+def test_with_asyncio_the_loop_is_the_tests_own_or_a_shared_one_from_outside(runs):
     result = runs(
         """
         import asyncio, os, pytest, pytest_asyncio
@@ -160,7 +160,7 @@ def test_with_timeout_a_test_that_cannot_be_interrupted_is_ended_from_outside(ru
 
 @pytest.mark.parametrize("workers", [(), ("-n2",)])
 @pytest.mark.parametrize("branch", [(), ("--cov-branch",)])
-def test_with_cov_what_is_run_inside_is_covered(runs, workers, branch):
+def test_with_cov_the_lines_run_inside_are_covered(runs, workers, branch):
     runs.pytester.makepyfile(
         covered="""
         def inside():
@@ -200,7 +200,7 @@ def test_with_cov_what_is_run_inside_is_covered(runs, workers, branch):
     )
     assert result.parseoutcomes() == {"passed": 2, "failed": 1}
     result.stdout.fnmatch_lines(["covered.py * 88%   11"])
-    # Nothing is left that somebody has to combine.
+    # No file is left to combine.
     left = {path.name for path in Path(runs.pytester.path).glob(".coverage*")}
     assert left == {".coverage"}
     code = """

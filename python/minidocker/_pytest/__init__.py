@@ -1,1 +1,1 @@
-"""What `minidocker.pytest_plugin` needs once a test asks for a container."""
+"""The implementation of `minidocker.pytest_plugin`, for tests that need a container."""

@@ -1,4 +1,4 @@
-"""Containers for tests: what the fixtures `container` and `container_factory` give."""
+"""Containers for tests: the values of the fixtures `container` and `container_factory`."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 __all__ = ["ContainerFactory", "Service", "TestContainer"]
 
 INTERVAL = 0.01
-"""Seconds between two looks, at first; it grows."""
+"""Seconds between the first two checks; the interval grows up to `LONGEST`."""
 LONGEST = 0.1
 TIMEOUT = 10.0
 SHOWN = 4000
-"""Characters of output that an error shows, from the end."""
+"""Number of characters that an error shows of the end of a service's output."""
 
 _LISTENS = {"tcp": "0A", "udp": "07"}
 
 
 class Service:
-    """A command that runs on in a container; what it writes is collected.
+    """A command that runs in the background of a container; its output is collected.
 
     Attributes:
         process: the `minidocker.Popen`.
@@ -51,12 +51,12 @@ class Service:
     def __init__(self, container: TestContainer, args: Any, options: dict[str, Any]) -> None:
         for name in ("stdout", "stderr"):
             if name in options:
-                reason = "a service's output is collected, see Service.output: use popen instead"
+                reason = "Service.output collects the output of a service: use popen instead"
                 raise SpecError(reason, option=name, value=options[name])
         self.container = container
         words = [args] if isinstance(args, str | bytes | os.PathLike) else args
         self.name = shlex.join(os.fsdecode(word) for word in words)
-        # A file, so that a service never waits for a reader. Each write goes to its end.
+        # A file, because a service must never wait for a reader. Each write appends to it.
         self._log = os.memfd_create("minidocker-service", os.MFD_CLOEXEC)
         try:
             with open(f"/proc/self/fd/{self._log}", "ab") as end:
@@ -69,19 +69,20 @@ class Service:
 
     @property
     def output(self) -> str:
-        """What it has written so far, on standard output and standard error."""
+        """The output so far, of standard output and standard error together."""
         size = os.fstat(self._log).st_size
         return os.pread(self._log, size, 0).decode(errors="replace")
 
     def wait_for_log(self, pattern: str, timeout: float = TIMEOUT) -> re.Match[str]:
-        """Wait until it has written something that a regular expression finds.
+        """Wait until the output matches a regular expression.
 
         Args:
-            pattern: searched for in all of the output, with ``^`` and ``$`` at every line.
-            timeout: seconds.
+            pattern: the regular expression, searched in the whole output; ``^`` and ``$`` match at
+                every line.
+            timeout: the longest wait, in seconds.
 
         Raises:
-            NotReady: it did not, in that time; or it ended without.
+            NotReady: the time is up, or the service ended, before the output matched.
         """
         __tracebackhide__ = True
         searched = re.compile(pattern, re.MULTILINE)
@@ -91,17 +92,17 @@ class Service:
     def wait_for_port(
         self, port: int, timeout: float = TIMEOUT, *, protocol: Literal["tcp", "udp"] = "tcp"
     ) -> None:
-        """Wait until something listens at a port of the container; see `wait_for_log`."""
+        """Wait until a process listens at a port of the container; see `wait_for_log`."""
         __tracebackhide__ = True
         self.container._wait_for_port(port, timeout, protocol, [self], ends=True)
 
     def wait_for_file(self, path: str | os.PathLike[str], timeout: float = TIMEOUT) -> None:
-        """Wait until a path exists inside; see `wait_for_log`."""
+        """Wait until a path exists in the container; see `wait_for_log`."""
         __tracebackhide__ = True
         self.container._wait_for_file(path, timeout, [self], ends=True)
 
     def stop(self, timeout: float = TIMEOUT) -> int:
-        """Ask it to end (SIGTERM), kill it when the time is up, and return its exit status."""
+        """Send SIGTERM, kill the service after ``timeout`` seconds, and return its exit status."""
         self.process.terminate()
         try:
             return self.process.wait(timeout)
@@ -120,7 +121,7 @@ class Service:
 
 
 class TestContainer(Container):
-    """A `Container` for tests: what runs in it can be waited for, and its output is kept."""
+    """A `Container` for tests: it can wait for its services, and collects their output."""
 
     __test__ = False
 
@@ -129,42 +130,42 @@ class TestContainer(Container):
         self.services: list[Service] = []
 
     def serve(self, args: Any, **options: Any) -> Service:
-        """Start a command that runs on, with the meaning of `popen`; its output is collected."""
+        """Start a command in the background, as `popen` does, and collect its output."""
         service = Service(self, args, options)
         self.services.append(service)
         return service
 
     def wait_for_log(self, pattern: str, timeout: float = TIMEOUT) -> re.Match[str]:
-        """Wait until one of its services has written what a regular expression finds.
+        """Wait until the output of one of the services matches a regular expression.
 
         Raises:
-            NotReady: none did, in that time.
+            NotReady: the time is up before an output matched.
         """
         __tracebackhide__ = True
         searched = re.compile(pattern, re.MULTILINE)
 
-        def look() -> re.Match[str] | None:
+        def find_match() -> re.Match[str] | None:
             found = (searched.search(service.output) for service in self.services)
             return next((match for match in found if match), None)
 
-        return _wait(f"output that matches {pattern!r}", look, timeout, self.services)
+        return _wait(f"output that matches {pattern!r}", find_match, timeout, self.services)
 
     def wait_for_port(
         self, port: int, timeout: float = TIMEOUT, *, protocol: Literal["tcp", "udp"] = "tcp"
     ) -> None:
-        """Wait until something listens at a port of its network, whatever the address.
+        """Wait until a process listens at a port of the container's network, at any address.
 
         Raises:
-            NotReady: nothing did, in that time.
+            NotReady: the time is up before a process listened.
         """
         __tracebackhide__ = True
         self._wait_for_port(port, timeout, protocol, self.services)
 
     def wait_for_file(self, path: str | os.PathLike[str], timeout: float = TIMEOUT) -> None:
-        """Wait until a path exists, as a process inside sees it: ``test -e`` is run there.
+        """Wait until a path exists in the container, by running ``test -e`` there.
 
         Raises:
-            NotReady: it did not, in that time.
+            NotReady: the time is up before the path existed.
         """
         __tracebackhide__ = True
         self._wait_for_file(path, timeout, self.services)
@@ -184,10 +185,11 @@ class TestContainer(Container):
         if protocol not in _LISTENS:
             raise SpecError("give 'tcp' or 'udp'", option="protocol", value=protocol)
 
-        def look() -> bool | None:
+        def listens() -> bool | None:
             return port in _listening(self.pid, protocol)
 
-        _wait(f"a process that listens at {protocol} port {port}", look, timeout, services, ends)
+        what = f"a process that listens at {protocol} port {port}"
+        _wait(what, listens, timeout, services, ends)
 
     def _wait_for_file(
         self,
@@ -202,23 +204,23 @@ class TestContainer(Container):
         if not os.path.isabs(name):
             raise SpecError("give an absolute path", option="path", value=name)
 
-        def look() -> bool:
+        def exists() -> bool:
             return self.run(["test", "-e", name]).returncode == 0
 
-        _wait(f"the file {name}", look, timeout, services, ends)
+        _wait(f"the file {name}", exists, timeout, services, ends)
 
     def kill(self) -> None:
-        """End every process inside, at once."""
+        """Kill every process of the container."""
         super().kill()
         for service in self.services:
             service.process.poll()
 
 
 class ContainerFactory:
-    """Starts containers for one test, and ends all of them with it.
+    """A function that starts containers for one test, all of which end with the test.
 
-    Calling it takes what `minidocker.Container` takes. Where no hostname is given, it is made of
-    the name of the process of pytest-xdist (``gw0``; ``master`` without it) and a number.
+    A call takes the arguments of `minidocker.Container`. The default hostname consists of the name
+    of the pytest-xdist worker (``gw0``; ``master`` without xdist) and a number.
     """
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
@@ -232,7 +234,7 @@ class ContainerFactory:
         """Start a container.
 
         Raises:
-            SpecError: wrong on any machine; nothing was created.
+            SpecError: the options are wrong on any machine; no container was created.
         """
         asked = Spec.of(spec, options)
         if asked.hostname is None and asked.namespaces.uts:
@@ -246,7 +248,7 @@ class ContainerFactory:
         return container
 
     def marked(self) -> TestContainer:
-        """Start the container that the test's markers ``minidocker_container`` describe."""
+        """Start the container described by the test's markers ``minidocker_container``."""
         marker = "minidocker_container"
         try:
             return self(**marked(self._request.node, marker))
@@ -279,46 +281,56 @@ class ContainerFactory:
 
 def _wait(
     what: str,
-    look: Callable[[], Found | None],
+    check: Callable[[], Found | None],
     timeout: float,
     services: list[Service],
     ends: bool = False,
 ) -> Found:
-    """Look until there is something; ``ends``: as long as the only service runs."""
-    # What is of interest is where the test waited.
+    """Call ``check`` until it returns a true value.
+
+    Args:
+        what: the awaited event, for the error message.
+        check: returns a true value after the event.
+        timeout: the longest wait, in seconds.
+        services: the services whose output the error message shows.
+        ends: whether to stop waiting when the only service ends.
+    """
+    # Show the test's own line in the traceback.
     __tracebackhide__ = True
     deadline = time.monotonic() + timeout
     interval = INTERVAL
     while True:
-        # Looked at first: what it wrote before its end counts.
+        # Poll before the check, which then sees everything the service did before its end.
         ended = ends and services[0].process.poll() is not None
-        if found := look():
+        if found := check():
             return found
         if ended:
             status = services[0].process.returncode
-            raise NotReady(f"{what} never came: {_shown(services, f'ended with {status}')}")
+            raise NotReady(
+                f"stopped waiting for {what}: {_describe(services, f'ended with {status}')}"
+            )
         if time.monotonic() >= deadline:
-            raise NotReady(f"{what} had not come after {timeout:g} seconds: {_shown(services)}")
+            raise NotReady(f"waited {timeout:g} seconds for {what}: {_describe(services)}")
         time.sleep(min(interval, max(0.0, deadline - time.monotonic())))
         interval = min(interval * 1.5, LONGEST)
 
 
-def _shown(services: list[Service], state: str | None = None) -> str:
+def _describe(services: list[Service], state: str | None = None) -> str:
     if not services:
-        return "nothing was started by serve() there"
+        return "serve() started no service in the container"
     parts = []
     for service in services:
         status = service.process.poll()
-        said = state or ("runs" if status is None else f"ended with {status}")
+        ending = state or ("runs" if status is None else f"ended with {status}")
         output = service.output
         cut = "[...]" if len(output) > SHOWN else ""
-        told = f"and wrote:\n{cut}{output[-SHOWN:]}" if output else "and wrote nothing"
-        parts.append(f"{service.name!r} {said} {told}")
+        wrote = f"and wrote:\n{cut}{output[-SHOWN:]}" if output else "and wrote nothing"
+        parts.append(f"{service.name!r} {ending} {wrote}")
     return "\n".join(parts)
 
 
 def _listening(pid: int, protocol: str) -> set[int]:
-    """The ports of a process's network that something listens at, in IPv4 or IPv6."""
+    """Return the listening ports of a process's network namespace, of IPv4 and IPv6."""
     ports = set()
     for table in (protocol, f"{protocol}6"):
         with contextlib.suppress(FileNotFoundError):

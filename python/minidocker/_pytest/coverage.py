@@ -1,9 +1,8 @@
-"""Coverage of what a test does in its container.
+"""Coverage of a test in its container.
 
-The measurement that goes on in a forked process would save its data in a file of its own, in a
-directory that the container may not show, or may throw away. So the lines that the test ran are
-sent along with its reports, and added to the measurement outside: whoever combines, reports or
-fails under a limit there has all of them.
+Coverage's own measurement in a forked process would save its data in a separate file, in a
+directory that the container may not show or may discard. Therefore the copy sends the executed
+lines along with the test's reports, and the pytest outside adds them to its own measurement.
 """
 
 from __future__ import annotations
@@ -12,24 +11,24 @@ import base64
 import sys
 from typing import Any
 
-__all__ = ["add", "collect_apart"]
+__all__ = ["CopyMeasurement", "add", "start_in_copy"]
 
 
-class Measured:
-    """What is measured from now on, in the copy of a process."""
+class CopyMeasurement:
+    """The measurement in the copy of a process, from the fork on."""
 
     def __init__(self, measurement: Any, data: Any) -> None:
         self._measurement = measurement
         self._data = data
 
     def packed(self) -> str:
-        """All of it, as text."""
+        """Return the measured data, as text."""
         self._measurement._collector.flush_data()
         return base64.b64encode(self._data.dumps()).decode()
 
 
 def _current() -> Any:
-    """The measurement that runs in this process, if any."""
+    """Return the measurement that runs in this process, or None."""
     coverage: Any = sys.modules.get("coverage")
     measurement = None if coverage is None else coverage.Coverage.current()
     if measurement is None or getattr(measurement, "_collector", None) is None:
@@ -37,25 +36,25 @@ def _current() -> Any:
     return measurement
 
 
-def collect_apart() -> Measured | None:
-    """In a copy: measure apart from what the caller had measured; None if nothing is measured."""
+def start_in_copy() -> CopyMeasurement | None:
+    """Start a separate measurement in a copy of the process, or return None without coverage."""
     measurement = _current()
     if measurement is None:
         return None
     coverage: Any = sys.modules["coverage"]
     collector = measurement._collector
-    # What the caller has not saved yet is the caller's to save.
+    # Drop the data that the caller has not saved yet: the caller itself saves it.
     collector.covdata = coverage.CoverageData(no_disk=True)
     collector.flush_data()
     data = coverage.CoverageData(no_disk=True)
     if collector.static_context:
         data.set_context(collector.static_context)
     collector.covdata = data
-    return Measured(measurement, data)
+    return CopyMeasurement(measurement, data)
 
 
 def add(packed: str) -> None:
-    """Outside: add what was measured in a container."""
+    """Add the data measured in a container to the measurement of this process."""
     measurement = _current()
     if measurement is None:
         return

@@ -6,7 +6,7 @@ import contextlib
 import faulthandler
 import json
 import os
-import pdb  # noqa: T100 - its set_trace is replaced
+import pdb  # noqa: T100 - only to replace its set_trace
 import sys
 import traceback
 import warnings
@@ -25,12 +25,12 @@ __all__ = ["Inside", "flush"]
 
 
 class Inside:
-    """Makes this process the copy, and sends what the test comes to.
+    """The copy's side of a contained test: prepares this process and sends the test's results.
 
     Args:
         item: the test.
         channel: the descriptor of a stream socket to the pytest outside.
-        additions: tells what is new for the JUnit file.
+        additions: returns the entries that the test added for the JUnit file.
     """
 
     def __init__(
@@ -41,29 +41,29 @@ class Inside:
         self._channel = channel
         self._additions = additions
         self._warnings: list[warnings.WarningMessage] | None = None
-        self._coverage: coverage.Measured | None = None
-        self._session = self._requests()
+        self._coverage: coverage.CopyMeasurement | None = None
+        self._initial_requests = self._requests()
         self._shown_at_once = shares_terminal(self.config)
         self._pid = os.getpid()
         self._exit = os._exit
 
     def _requests(self) -> dict[str, Any]:
-        """What a test may ask of the run."""
+        """Return the session attributes by which a test can end the run."""
         session = self.item.session
         return {name: getattr(session, name) for name in ("shouldfail", "shouldstop")}
 
     def enter(self) -> None:
-        """Let go of what is the caller's."""
+        """Detach this process from the state that belongs to the caller."""
         fork.forget_the_callers()
-        # pytest's own stand-in for sys.stdin says why it cannot be read.
+        # Empty the descriptor only: reading pytest's sys.stdin raises an error with the reason.
         fork.empty_input()
         if faulthandler.is_enabled():
-            # What it says about a crash goes to where it is captured.
+            # Write the traceback of a crash to the captured standard error.
             faulthandler.enable(2)
-        self._coverage = coverage.collect_apart()
+        self._coverage = coverage.start_in_copy()
         if self.config.pluginmanager.has_plugin("warnings"):
             self._warnings = warnings.catch_warnings(record=True).__enter__()
-        # What was set up outside is torn down there.
+        # The pytest outside tears down what it has set up.
         stack = self.item.session._setupstate.stack
         for node, (_, failure) in list(stack.items()):
             stack[node] = ([], failure)
@@ -72,10 +72,10 @@ class Inside:
         for hooks in relays:
             hooks.pytest_runtest_logreport = self.send_report
         pdb.set_trace = sys.breakpointhook = _no_debugger
-        os._exit = self._exit_with_last_words
+        os._exit = self._send_output_and_exit
 
     def send_report(self, report: pytest.TestReport, phase: str | None = None) -> None:
-        """Send a report; ``phase``: of which it is the end."""
+        """Send a report; ``phase`` is the phase that it ends, None for a report within a phase."""
         flush(self.config)
         message = {"report": encode(self.config, report)}
         if phase is not None:
@@ -85,13 +85,13 @@ class Inside:
             os.read(self._channel, 1)
 
     def _send(self, message: dict[str, Any]) -> None:
-        # What a report carries beside pytest's own may be anything.
+        # A plugin may add any object to a report.
         data = memoryview(json.dumps(message, default=str).encode() + b"\n")
         while data:
             data = data[os.write(self._channel, data) :]
 
-    def send_the_rest(self) -> None:
-        """Send what else has to outlive the container."""
+    def send_end(self) -> None:
+        """Send the results that are not part of a report, and the end of the messages."""
         rest: dict[str, Any] = {}
         if self._warnings:
             rest["warnings"] = packed_warnings(self._warnings)
@@ -99,12 +99,12 @@ class Inside:
             rest["coverage"] = self._coverage.packed()
         if (additions := self._additions()) is not None:
             rest["junitxml"] = additions
-        if (requests := self._requests()) != self._session:
+        if (requests := self._requests()) != self._initial_requests:
             rest["session"] = requests
         self._send({**rest, "done": True})
 
     def failed(self, error: BaseException) -> None:
-        """Send an exception that no hook made a report of."""
+        """Send an exception for which no hook made a report."""
         if isinstance(error, pytest.exit.Exception):
             self._send({"exit": [error.msg, error.returncode], "done": True})
         elif isinstance(error, KeyboardInterrupt):
@@ -113,28 +113,28 @@ class Inside:
             self._send({"failed": "".join(traceback.format_exception(error)), "done": True})
 
     def end(self) -> NoReturn:
-        """End this process, as an interpreter does."""
+        """End this process as an interpreter does."""
         os._exit = self._exit
         code = 1
         try:
             worker.leave()
             flush(self.config)
             code = 0
-        except BaseException:  # noqa: BLE001 - the copy ends here, whatever it is
+        except BaseException:  # noqa: BLE001 - the copy ends here in any case
             traceback.print_exc()
         finally:
             self._exit(code)
 
-    def _exit_with_last_words(self, status: int) -> NoReturn:
-        """What a test finds as ``os._exit``: what is captured in memory would be lost."""
-        # A process that the test forked has nothing to say here.
+    def _send_output_and_exit(self, status: int) -> NoReturn:
+        """Replace ``os._exit``: send the output captured in memory before this process exits."""
+        # A process that the test forked must not send on the channel.
         if os.getpid() == self._pid:
             with contextlib.suppress(OSError):
                 self._send({"output": self._captured()})
         self._exit(status)
 
     def _captured(self) -> list[list[str]]:
-        """What has been captured, but for what files capture that are read outside."""
+        """Return the captured output, except that in files, which the pytest outside reads."""
         capturing: Any = self.config.pluginmanager.getplugin("capturemanager")
         if capturing is None:
             return []
@@ -152,15 +152,15 @@ class Inside:
 
 def _no_debugger(*_: Any, **__: Any) -> NoReturn:
     pytest.fail(
-        "a test in a container has no terminal to debug it at: leave out the marker minidocker, "
+        "a test in a container has no terminal for a debugger: leave out the marker minidocker, "
         "or give -p no:minidocker"
     )
 
 
 def flush(config: pytest.Config) -> None:
-    """Write what is in buffers: in a copy of them it would be written twice, or never."""
+    """Flush all buffers: a copy of them would be written twice, or never."""
     config.get_terminal_writer().flush()
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        # None, closed, or gone: what cannot be flushed was nobody's to read.
+        # The stream may be None or closed, or its reader gone: then there is nothing to flush.
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.flush()  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""The pytest outside, while a test runs in its container."""
+"""The pytest outside: receives the results of a test that runs in its container."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = ["Alarm", "Outside", "Watchdog"]
 
 PHASES = ("setup", "call", "teardown")
 GRACE = 5.0
-"""Seconds that a container may take to end once its test has sent everything."""
+"""Seconds that a container may take to end after its test has sent everything."""
 ALARM_GRACE = 1.0
-"""Seconds that a test's own alarm has to end it, before the one outside does."""
+"""Seconds between the alarm inside, which should end the test, and the alarm outside."""
 CHUNK = 1 << 18
 
 
 class Outside:
-    """What comes out of a container.
+    """The results of one contained test.
 
     Args:
         item: the test.
@@ -52,21 +52,21 @@ class Outside:
         self._output: list[list[str]] = []
         self._failure: str | None = None
         self._phase: str | None = "setup"
-        """The one that is under way; None after the last."""
+        """The current phase; None after the last."""
         self._done = False
         self._duration = 0.0
         self._received = b""
 
     def listen(self, container: ForkedContainer, timeout: float | None) -> None:
-        """Take what the test sends, until its container has ended.
+        """Receive the test's messages until its container has ended.
 
         Args:
-            container: it is reaped, and its descriptors are given back.
-            timeout: seconds until the container is ended.
+            container: the container, which is reaped, and whose descriptors are closed.
+            timeout: seconds after which the container is killed.
 
         Raises:
-            BaseException: a KeyboardInterrupt, or an end of the run that a plugin asks for. The
-                container is gone then.
+            BaseException: a KeyboardInterrupt, or an end of the run that a plugin requests. The
+                container has ended then.
         """
         started = time.monotonic()
         try:
@@ -75,7 +75,7 @@ class Outside:
             except (Exception, pytest.fail.Exception) as error:
                 if isinstance(error, pytest.exit.Exception):
                     raise
-                # The handler of a signal, of a plugin that found the test to take too long.
+                # A plugin's signal handler raised this because the test takes too long.
                 container.kill()
                 container.wait()
                 self._failure = str(error)
@@ -84,7 +84,7 @@ class Outside:
                 container.kill()
             ended = container.wait()
             if not in_time and self._done:
-                self._warn_of_the_rest()
+                self._warn_of_thread()
             elif not in_time:
                 self._failure = f"the test had not ended after {timeout:g} seconds"
             elif not self._done or ended.returncode != 0:
@@ -97,11 +97,11 @@ class Outside:
             container.close()
             self._duration = time.monotonic() - started
 
-    def _warn_of_the_rest(self) -> None:
+    def _warn_of_thread(self) -> None:
         self.warnings.append(
             {
                 "message": f"a thread that the test left running had not ended after {GRACE:g} "
-                "seconds, and was ended with its container. Join it in the test",
+                "seconds and was killed with its container. Join it in the test",
                 "category": ["pytest", "PytestWarning"],
                 "filename": str(self.item.path),
                 "lineno": (self.item.location[1] or 0) + 1,
@@ -109,7 +109,7 @@ class Outside:
         )
 
     def _receive_all(self, container: ForkedContainer, timeout: float | None) -> bool:
-        """Whether the container ended in time."""
+        """Receive messages, and return whether the container ended in time."""
         deadline = None if timeout is None else time.monotonic() + timeout
         poll = select.poll()
         poll.register(container.channel, select.POLLIN)
@@ -124,7 +124,7 @@ class Outside:
             if not events:
                 return False
             if container.ends() in events:
-                # Its end of the channel may never be seen closed: something else may hold a copy.
+                # Do not wait for the end of the channel: another process may hold a copy of it.
                 while self._receive(container.channel, more_may_come=False):
                     pass
                 return True
@@ -132,7 +132,7 @@ class Outside:
                 poll.unregister(container.channel)
 
     def _receive(self, channel: int, *, more_may_come: bool) -> bool:
-        """Read a part of what was sent; False if there is nothing more."""
+        """Read and handle one chunk; return False if there is nothing more."""
         try:
             data = os.read(channel, CHUNK)
         except BlockingIOError:
@@ -141,11 +141,11 @@ class Outside:
             return False
         *lines, self._received = (self._received + data).split(b"\n")
         for line in lines:
-            self._take(channel, json.loads(line))
+            self._handle(channel, json.loads(line))
         return bool(data)
 
     def _show(self, report: pytest.TestReport) -> None:
-        """Log a report now. That of the teardown waits for what is torn down outside."""
+        """Log a report now, except that of the teardown: it waits for the teardown outside."""
         if report.when == "teardown":
             return
         capturing = self.item.config.pluginmanager.getplugin("capturemanager")
@@ -155,12 +155,12 @@ class Outside:
             self.log(report)
 
     def log(self, report: pytest.TestReport) -> None:
-        """Log a report, unless it has been."""
+        """Log a report, unless it was logged already."""
         if report not in self._logged:
             self._logged.append(report)
             self.item.ihook.pytest_runtest_logreport(report=report)
 
-    def _take(self, channel: int, message: dict[str, Any]) -> None:
+    def _handle(self, channel: int, message: dict[str, Any]) -> None:
         if "report" in message:
             report = decode(self.item.config, message["report"])
             self.reports.append(report)
@@ -187,19 +187,19 @@ class Outside:
             self.ends_run = KeyboardInterrupt()
 
     def add_failure(self) -> None:
-        """Report a test that did not report its own end."""
+        """Add a report for a test that did not report its own end."""
         if self._failure is None or self.ends_run is not None:
             return
         item: Any = self.item
         phase = self._phase or "teardown"
-        # The hooks outside were left in the setup. What they captured and the test has not reported
-        # was written in the phase that it has not reported: where files capture it, which the
-        # two have in common. What else they have is from before, and in the report of the setup.
-        in_common = item.config.getoption("capture", None) == "fd"
+        # The hooks outside were left during the setup. With capture=fd both processes write to the
+        # same files, so the sections here are output of the phase that was not reported. All other
+        # sections were captured before the fork, and the report of the setup has them.
+        shares_files = item.config.getoption("capture", None) == "fd"
         sections = [
             (f"Captured {stream} {phase}", text)
             for _, stream, text in item._report_sections
-            if not self.reports or (in_common and stream != "log")
+            if not self.reports or (shares_files and stream != "log")
         ]
         sections += [(f"Captured {stream} {phase}", text) for stream, text in self._output if text]
         del item._report_sections[:]
@@ -210,32 +210,32 @@ class Outside:
 
 
 def _count_subtest(config: pytest.Config, report: pytest.TestReport) -> None:
-    """Note a subtest that failed: a test fails, where its result is shown, if one of them did."""
+    """Count a failed subtest: pytest shows a test as failed if one of its subtests failed."""
     subtests: Any = sys.modules.get("_pytest.subtests")
     if subtests is not None and isinstance(report, subtests.SubtestReport) and report.failed:
         config.stash[subtests.failed_subtests_key][report.nodeid] += 1
 
 
 class Alarm:
-    """The alarm of setitimer(2), by which pytest-timeout ends a test: a fork does not inherit it.
+    """The timer of setitimer(2), by which pytest-timeout ends a test: a fork does not inherit it.
 
-    Made, it stops. Inside, it goes on, so that what it interrupts is the test. Outside it goes off
-    a little later, for a test that does not let itself be interrupted, and goes on afterwards if
-    it has not been due inside.
+    The constructor stops the timer. The copy inside restarts it, so it interrupts the test itself.
+    The pytest outside delays it by `ALARM_GRACE`, for a test that does not react, and restarts it
+    afterwards if it was not due inside.
     """
 
     def __init__(self) -> None:
         self._remaining, self._interval = signal.setitimer(signal.ITIMER_REAL, 0.0)
         self._stopped = time.monotonic()
 
-    def go_on(self) -> None:
-        """Go off when it would have."""
+    def resume(self) -> None:
+        """Restart the timer with the remaining time."""
         if self._remaining:
             self._set(self._left())
 
     @contextlib.contextmanager
-    def later(self) -> Iterator[None]:
-        """Go off a little later, meanwhile."""
+    def delayed(self) -> Iterator[None]:
+        """Delay the timer by `ALARM_GRACE` during the block, and restart it afterwards."""
         if not self._remaining:
             yield
             return
@@ -251,19 +251,19 @@ class Alarm:
         return self._remaining - (time.monotonic() - self._stopped)
 
     def _set(self, seconds: float) -> None:
-        # Not 0, which is never.
+        # 0 would disarm the timer.
         signal.setitimer(signal.ITIMER_REAL, max(0.001, seconds), self._interval)
 
 
 class Watchdog:
     """The thread of ``faulthandler_timeout``, which shows where a test hangs: a fork loses it.
 
-    What is worse, a copy waits for ever for the thread's end as soon as it is to be stopped, which
-    pytest does for each test that fails. So it is stopped first, and goes on inside: there it is
-    that the test hangs.
+    In a copy, stopping the lost thread would wait for its end forever, and pytest stops it for each
+    test that fails. Therefore the constructor stops the thread before the fork, and the copy starts
+    it again: the test hangs there.
 
     Args:
-        config: pytest's.
+        config: pytest's configuration.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -273,18 +273,18 @@ class Watchdog:
             self._descriptor = descriptor
             self._timeout = get_timeout_config_value(config)
         if self._timeout > 0:
-            self._exit = _asked_to_exit(config)
+            self._exit = _exits_on_timeout(config)
             faulthandler.cancel_dump_traceback_later()
 
-    def go_on(self) -> None:
-        """Start it again, with all of its time."""
+    def resume(self) -> None:
+        """Start the thread again, with the whole timeout."""
         if self._timeout > 0:
             faulthandler.dump_traceback_later(self._timeout, file=self._descriptor, exit=self._exit)
 
 
-def _asked_to_exit(config: pytest.Config) -> bool:
+def _exits_on_timeout(config: pytest.Config) -> bool:
     try:
         return bool(config.getini("faulthandler_exit_on_timeout"))
     except ValueError:
-        # A pytest that does not have it yet.
+        # An older pytest does not have the option.
         return False

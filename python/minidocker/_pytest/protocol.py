@@ -1,10 +1,10 @@
 """A test in a container of its own.
 
-One pytest becomes two in the middle of a test's setup. Fixtures of a wider scope than the test have
-been set up by then, outside, once, as their scope promises; what is set up after it, the test's own
-fixtures, is set up, used and torn down inside. The copy goes on where it was, in the same hooks, so
-that capturing, logging, xfail and every other plugin do in it what they do in any test. It sends
-its reports and ends; outside, the hooks are left and the reports are logged.
+Pytest forks in the middle of a test's setup. Before the fork, fixtures of a wider scope than the
+test are set up outside, once, as their scope promises. After it, the test's own fixtures are set
+up, used and torn down inside. The copy continues in the same hooks, so capturing, logging, xfail
+and all other plugins work as in any test. It sends its reports and ends; the pytest outside leaves
+the hooks and logs the reports.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ __all__ = ["ContainedTest"]
 WHERE = "@pytest.mark.minidocker"
 
 
-class _Elsewhere(Exit):
-    """Leaves the hooks outside, once the test has been run inside. No hook makes a report of it."""
+class _RanInside(Exit):
+    """Leaves the hooks outside after the test has run inside. No hook reports this exception."""
 
 
 class ContainedTest:
@@ -52,7 +52,7 @@ class ContainedTest:
 
     Args:
         item: the test.
-        nextitem: the one that follows, or None.
+        nextitem: the next test, or None.
     """
 
     def __init__(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
@@ -61,13 +61,13 @@ class ContainedTest:
         self.config = item.config
         self.outside = Outside(item)
         self.inside: Inside | None = None
-        """What this process is once it is the copy; None in the one that goes on with the run."""
+        """The copy's side, in the copy; None in the pytest outside."""
 
     def run(self, splitter: pytest.StashKey[Callable[[], None]]) -> None:
-        """Run it, and log its reports: the hook ``pytest_runtest_protocol``.
+        """Run the test and log its reports: the hook ``pytest_runtest_protocol``.
 
         Args:
-            splitter: where the item has `split`, which its setup calls, while it is run.
+            splitter: the key under which the item's stash has `split`, for the hook of its setup.
         """
         item = self.item
         place = {"nodeid": item.nodeid, "location": item.location}
@@ -76,7 +76,7 @@ class ContainedTest:
         try:
             self._run()
         finally:
-            # The copy must never get into the frames below this one, which are the caller's.
+            # The copy must never return to the frames of the caller.
             if self.inside is not None:
                 self.inside.end()
             del item.stash[splitter]
@@ -84,12 +84,12 @@ class ContainedTest:
 
     def _run(self) -> None:
         try:
-            if (refused := self._debugger()) is None:
+            if (refused := self._debugger_error()) is None:
                 self._protocol()
             else:
-                # No hook shall take it for what is to be debugged.
+                # Bypass the hooks, or pytest would start the debugger for this failure.
                 self.outside.reports.append(report_failure(self.item, "setup", refused, ()))
-        except _Elsewhere:
+        except _RanInside:
             pass
         except BaseException as error:
             if self.inside is None:
@@ -98,24 +98,24 @@ class ContainedTest:
         if self.inside is None:
             self._finish()
 
-    def _debugger(self) -> str | None:
-        """Why the test cannot be debugged, if that is asked for."""
+    def _debugger_error(self) -> str | None:
+        """Return an error if a debugger is requested, which a contained test cannot use."""
         for option, name in (("usepdb", "--pdb"), ("trace", "--trace")):
             if self.config.getoption(option, False):
                 return (
-                    f"{name} cannot be used with a test in a container, which has no terminal to "
-                    f"debug it at. Leave out {name}, or the marker minidocker"
+                    f"{name} cannot be used with a test in a container, which has no terminal for "
+                    f"a debugger. Leave out {name}, or the marker minidocker"
                 )
         return None
 
     def _protocol(self) -> None:
-        """What pytest does with a test: outside until `split`, and inside from there on."""
+        """Run the phases of a test as pytest does: outside until `split`, inside after it."""
         item: Any = self.item
         if hasattr(item, "_request") and not item._request:
             item._initrequest()
         report = call_and_report(item, "setup", log=False)
         if self.inside is None:
-            # It was skipped, or failed, on the way to its container.
+            # The test was skipped or failed before its container started.
             self.outside.reports.append(report)
             return
         self.inside.send_report(report, "setup")
@@ -127,16 +127,17 @@ class ContainedTest:
                 self.inside.send_report(call_and_report(item, "call", log=False), "call")
         report = call_and_report(item, "teardown", log=False, nextitem=None)
         self.inside.send_report(report, "teardown")
-        self.inside.send_the_rest()
+        self.inside.send_end()
 
     # --- the hook pytest_runtest_setup -----------------------------------------------------------
 
     def split(self) -> None:
-        """Set up what is shared, and become two.
+        """Set up shared fixtures, and fork into a container.
 
-        Returns inside. Outside, it leaves the hooks when the test has ended.
+        Return in the copy inside. Outside, wait for the end of the test and leave the hooks by an
+        exception.
         """
-        spec, options, timeout = self._asked_for()
+        spec, options, timeout = self._requested()
         _set_up_shared(self.item)
         additions = xml_additions(self.item)
         flush(self.config)
@@ -144,24 +145,24 @@ class ContainedTest:
         try:
             forked = fork(spec, timeout=timeout)
         except (SpawnError, SpecError, CallTimeout) as error:
-            alarm.go_on()
-            watchdog.go_on()
+            alarm.resume()
+            watchdog.resume()
             unavailable(self.config, error, options, WHERE)
         if isinstance(forked, Copy):
             self.inside = Inside(self.item, forked.channel, additions)
             self.inside.enter()
-            alarm.go_on()
-            watchdog.go_on()
+            alarm.resume()
+            watchdog.resume()
             return
-        with alarm.later():
+        with alarm.delayed():
             self.outside.listen(forked, timeout)
-        watchdog.go_on()
-        raise _Elsewhere("the test has been run in its container")
+        watchdog.resume()
+        raise _RanInside("the test has been run in its container")
 
-    def _asked_for(self) -> tuple[Spec, dict[str, Any], float | None]:
-        """The container that the markers describe, their options, and the test's timeout."""
+    def _requested(self) -> tuple[Spec, dict[str, Any], float | None]:
+        """Return the container that the markers describe, their options, and the test's timeout."""
         if sys.platform != "linux":
-            refused = UnsupportedPlatformError("namespaces are a thing of Linux")
+            refused = UnsupportedPlatformError("namespaces exist only on Linux")
             unavailable(self.config, refused, {}, WHERE)
         try:
             options = marked(self.item, "minidocker")
@@ -178,7 +179,7 @@ class ContainedTest:
         outside = self.outside
         session = item.session
         outside.add_failure()
-        # What has been written meanwhile is in the reports.
+        # The reports contain the output of the test.
         del item._report_sections[:]
         replay_warnings(outside.warnings)
         if outside.coverage is not None:
@@ -222,7 +223,7 @@ def _seconds(timeout: object) -> float | None:
 def _set_up_shared(item: Any) -> None:
     """Set up what the test shares with others: its collectors, and fixtures of a wider scope.
 
-    What fails here is remembered by pytest, and fails again, with its traceback, inside.
+    Pytest remembers a failure here, and raises it again, with its traceback, inside.
     """
     state = item.session._setupstate
     try:
@@ -230,17 +231,17 @@ def _set_up_shared(item: Any) -> None:
         info = getattr(item, "_fixtureinfo", None)
         if info is None:
             return
-        # pytest asks that the test is being set up where a fixture is.
+        # Pytest requires that the test of a fixture is being set up.
         state.stack[item] = ([], None)
         for name in item.fixturenames:
             definitions = info.name2fixturedefs.get(name)
             if definitions and _scope(item, name, definitions[-1]) != "function":
                 value = item._request.getfixturevalue(name)
                 if name == "tmp_path_factory":
-                    # Else every container would make, and number, one of its own.
+                    # Otherwise every container would make a numbered directory of its own.
                     value.getbasetemp()
     except Exit:
-        # An Exception, too, but the end of the run.
+        # TEST_OUTCOME includes Exit, which ends the run.
         raise
     except TEST_OUTCOME:
         return
@@ -256,13 +257,13 @@ def _scope(item: Any, name: str, definition: Any) -> str:
 
 
 def _tear_down_shared(item: Any, nextitem: pytest.Item | None) -> pytest.TestReport:
-    """Tear down what no later test shares, and report it as this test's teardown."""
+    """Tear down what no later test shares, and return the report of this teardown."""
     capturing = item.config.pluginmanager.getplugin("capturemanager")
     logging = item.config.pluginmanager.getplugin("logging-plugin")
 
     def tear_down() -> None:
         with contextlib.ExitStack() as stack:
-            # Where the setup was begun outside.
+            # This key exists only if the setup began outside.
             if logging is not None and caplog_records_key in item.stash:
                 stack.enter_context(logging._runtest_for(item, "teardown"))
             if capturing is not None:

@@ -1,20 +1,20 @@
-"""What a test in a container sends to the pytest outside, and what becomes of it there.
+"""The messages from a test in a container to the pytest outside.
 
-The two are one program, but what is inside may be broken by the test, or be code that nobody
-trusts. So it sends JSON, one message a line, and nothing that is unpickled or called:
+Both processes run one program, but the test inside may be broken or untrusted. Therefore it sends
+JSON, one message a line; nothing is unpickled or called:
 
 ``{"report": ..., "phase": "setup"}``
-    A report, as ``pytest_report_to_serializable`` makes it. ``phase`` is there once a phase of the
-    test has ended, and missing for the reports that a phase gives on its way, such as a subtest's.
-    Where both write to the same terminal, the test waits for a byte that says it has been shown.
+    A report, as ``pytest_report_to_serializable`` makes it. ``phase`` is the phase that has ended;
+    it is missing from a report within a phase, such as that of a subtest. If both processes write
+    to the same terminal, the test waits for a byte that confirms that the report was shown.
 ``{"warnings": [...]}``, ``{"coverage": "..."}``, ``{"junitxml": {...}}``, ``{"session": {...}}``
-    What else has to outlive the container.
+    Other results of the test.
 ``{"output": [["stdout", "..."]]}``
-    What was captured in memory, by a test that ends its interpreter.
+    The output captured in memory, of a test that ends its interpreter.
 ``{"exit": ...}``, ``{"interrupt": true}``, ``{"failed": "..."}``
-    ``pytest.exit()`` or a KeyboardInterrupt, the end of the whole run; or an error in a hook.
+    ``pytest.exit()`` or a KeyboardInterrupt, which end the whole run; or an error in a hook.
 ``{"done": true}``
-    There is nothing more to come.
+    The end of the messages.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 
 
 def marked(item: pytest.Item, name: str) -> dict[str, Any]:
-    """The keywords of an item's markers of that name; the closest marker wins, one by one.
+    """Return the keywords of an item's markers of that name; the closest marker wins for each.
 
     Raises:
         SpecError: a marker has positional arguments.
@@ -68,12 +68,12 @@ def marked(item: pytest.Item, name: str) -> dict[str, Any]:
 
 
 def encode(config: pytest.Config, report: pytest.TestReport) -> Any:
-    """A report as data, from which `decode` makes it again."""
+    """Return a report as data for `decode`."""
     return config.hook.pytest_report_to_serializable(config=config, report=report)
 
 
 def decode(config: pytest.Config, data: dict[str, Any]) -> pytest.TestReport:
-    """The report again. JSON has no tuples, and pytest and its plugins ask for them."""
+    """Return the report from its data, with the tuples that JSON made lists."""
     for name in ("sections", "user_properties"):
         data[name] = [tuple(pair) for pair in data.get(name, ())]
     for name in ("location", "longrepr"):
@@ -83,19 +83,19 @@ def decode(config: pytest.Config, data: dict[str, Any]) -> pytest.TestReport:
         config=config, data=data
     )
     if isinstance(context := data.get("_subtest.context"), dict):
-        # pytest made reprs of these inside, and has just made reprs of the reprs.
+        # Pytest made reprs of these inside, and has just made reprs of the reprs.
         object.__setattr__(report.context, "kwargs", context["kwargs"])
     return report
 
 
 def shares_terminal(config: pytest.Config) -> bool:
-    """Whether what is written inside is seen at once, so that reports have to be, too."""
+    """Return whether the test's output, and so its reports too, must be shown at once."""
     shown = config.getoption("setupshow", False)
     return bool(shown) or config.getoption("capture", "no") in ("no", "tee-sys")
 
 
 def join_sections(report: pytest.TestReport, more: pytest.TestReport) -> None:
-    """Add what another report of the same phase has captured, as if it had been one."""
+    """Append the captured sections of another report of the same phase."""
     for title, text in more.sections:
         for number, (known, before) in enumerate(report.sections):
             if known == title:
@@ -109,16 +109,16 @@ def join_sections(report: pytest.TestReport, more: pytest.TestReport) -> None:
 def report_failure(
     item: pytest.Item, phase: Any, message: str, sections: Iterable[tuple[str, str]]
 ) -> pytest.TestReport:
-    """The report of a test that could not make one itself: it crashed, or its time was up.
+    """Return a report for a test that could not make one: it crashed, or its time was up.
 
     Args:
         item: the test.
         phase: ``"setup"``, ``"call"`` or ``"teardown"``.
-        message: what happened.
-        sections: what it had written: title and text.
+        message: the cause of the failure.
+        sections: the title and text of each section of captured output.
     """
-    # A crash of a test that is expected to fail is the failure that was expected. That it is was
-    # found out inside, where the test's setup began.
+    # A crash counts as the failure that xfail expects. Only the copy evaluated the xfail marks, so
+    # evaluate them here too.
     skipping: Any = sys.modules.get("_pytest.skipping")
     if skipping is not None and not item.config.getoption("runxfail", False):
         item.stash[skipping.xfailed_key] = skipping.evaluate_xfail_marks(item)
@@ -133,18 +133,18 @@ def report_failure(
 
 
 def how_it_ended(ended: Ended, phase: str | None) -> str:
-    """The message for a test whose process ended before it had given its reports."""
+    """Return the message for a test whose process ended before it sent all reports."""
     where = "after its teardown" if phase is None else f"during its {phase}"
     code = ended.returncode
     if code is None:
-        return f"the test's process ended {where}, and nobody can tell how"
+        return f"the test's process ended {where}, and its exit status is unknown"
     if code >= 0:
         return f"the test ended its interpreter {where}, with exit status {code}"
     name = f"signal {-code}"
     with contextlib.suppress(ValueError):
         name = f"{signal.Signals(-code).name} ({signal.strsignal(-code)})"
     hints = {
-        signal.SIGKILL: ": somebody sent it, or the kernel did for want of memory",
+        signal.SIGKILL: ": another process sent it, or the kernel did because memory ran out",
         signal.SIGSYS: ": it made a system call that a seccomp filter forbids",
         signal.SIGXCPU: ": it exceeded RLIMIT_CPU, see getrlimit(2)",
         signal.SIGXFSZ: ": it exceeded RLIMIT_FSIZE, see getrlimit(2)",
@@ -156,7 +156,7 @@ def how_it_ended(ended: Ended, phase: str | None) -> str:
 
 
 def packed_warnings(caught: list[warnings.WarningMessage]) -> list[dict[str, Any]]:
-    """What was recorded, as data."""
+    """Return recorded warnings as data for `replay_warnings`."""
     return [
         {
             "message": str(warning.message),
@@ -169,11 +169,11 @@ def packed_warnings(caught: list[warnings.WarningMessage]) -> list[dict[str, Any
 
 
 def replay_warnings(packed: list[dict[str, Any]]) -> None:
-    """Give them to whoever records warnings now: filters have been applied already, inside."""
+    """Show the warnings of a test here, without filters, which the copy has already applied."""
     for warning in packed:
         category = _category(*warning["category"])
         message: Warning | str = warning["message"]
-        # One that wants other arguments stays text, which is all that is shown.
+        # A category with another signature stays text, and only the text is shown.
         with contextlib.suppress(TypeError):
             message = category(warning["message"])
         warnings.showwarning(message, category, warning["filename"], warning["lineno"])
@@ -197,10 +197,10 @@ def _xml(config: pytest.Config) -> Any:
 
 
 def xml_additions(item: pytest.Item) -> Callable[[], dict[str, Any] | None]:
-    """Return what tells, later, which entries have been made since for the JUnit file.
+    """Return a function that returns the entries added for the JUnit file since this call.
 
-    Those of ``record_property`` travel with the reports; these are the ones of
-    ``record_testsuite_property`` and ``record_xml_attribute``.
+    They are those of ``record_testsuite_property`` and ``record_xml_attribute``; the reports
+    contain those of ``record_property``.
     """
     xml = _xml(item.config)
     if xml is None:
@@ -219,7 +219,7 @@ def xml_additions(item: pytest.Item) -> Callable[[], dict[str, Any] | None]:
 
 
 def xml_apply(item: pytest.Item, additions: dict[str, Any]) -> None:
-    """Make the entries outside."""
+    """Add a test's entries to the JUnit file of this process."""
     xml = _xml(item.config)
     if xml is None:
         return

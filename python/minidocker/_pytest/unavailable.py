@@ -1,4 +1,4 @@
-"""Tests that need a container, where this machine cannot make one."""
+"""Skip or fail tests that need a container on a machine that cannot make one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["unavailable"]
 
 _report = pytest.StashKey[Report]()
 
-# What the doctor calls what an option needs, where it is not the option's own name.
+# From an option to the doctor's row for it, if that has another name.
 _ROWS = {
     "gid_map": "subordinate-ids",
     "read_only": "read-only",
@@ -31,13 +31,13 @@ _ROWS = {
 def unavailable(
     config: pytest.Config, error: Exception, options: Mapping[str, Any], where: str
 ) -> NoReturn:
-    """Skip the test if the machine is why it has no container, and let it fail otherwise.
+    """Skip the test if this machine cannot make its container, and fail it otherwise.
 
     Args:
-        config: pytest's.
-        error: what was raised instead.
-        options: the options that were asked for, beside the default ones.
-        where: what asked for a container.
+        config: pytest's configuration.
+        error: the exception that the start of the container raised.
+        options: the requested options that differ from the default.
+        where: the marker or fixture that requested the container, for the message.
     """
     reason = _reason(config, error, options)
     if reason is None or config.getoption("minidocker_require"):
@@ -46,7 +46,7 @@ def unavailable(
 
 
 def _reason(config: pytest.Config, error: Exception, options: Mapping[str, Any]) -> str | None:
-    """Why the machine cannot do it; None if it can, and what was asked for is wrong."""
+    """Return why the machine cannot make the container; None if the request itself is wrong."""
     if isinstance(error, UnsupportedPlatformError):
         return str(error)
     if not isinstance(error, SpawnError):
