@@ -1,4 +1,4 @@
-"""Completion: what is offered, and that each shell takes it."""
+"""Completion: its candidates, and their use by each shell."""
 
 import json
 import os
@@ -16,15 +16,15 @@ from support.command_line import Window, cli, start
 
 
 def offered(*words: str) -> list[str]:
-    candidates, rest = complete(list(words))
-    assert rest == "nothing"
+    candidates, directive = complete(list(words))
+    assert directive == "nothing"
     return [word for word, _ in candidates]
 
 
-def asks_for(*words: str) -> str:
-    candidates, rest = complete(list(words))
+def directive(*words: str) -> str:
+    candidates, directive = complete(list(words))
     assert candidates == []
-    return rest
+    return directive
 
 
 def test_commands_come_first():
@@ -62,18 +62,18 @@ def test_variables_and_users_are_those_of_this_machine(monkeypatch):
     assert "root" in offered("run", "--user", "roo")
 
 
-def test_the_shell_is_asked_for_paths():
-    assert asks_for("run", "--env-file", "x") == "files"
-    assert asks_for("run", "--env-file=x") == "files --env-file="
-    assert asks_for("run", "-w", "") == "directories"
+def test_the_shell_completes_paths():
+    assert directive("run", "--env-file", "x") == "files"
+    assert directive("run", "--env-file=x") == "files --env-file="
+    assert directive("run", "-w", "") == "directories"
 
 
-def test_the_shell_is_asked_for_the_commands_own_words():
-    assert asks_for("run", "") == "command 2"
-    assert asks_for("run", "-it", "--hostname", "lab", "ba") == "command 5"
-    assert asks_for("run", "--hostname=lab", "ls", "-l", "") == "command 3"
-    assert asks_for("run", "--", "-") == "command 3"
-    assert asks_for("exec", "-t", "123", "l") == "command 4"
+def test_the_shell_completes_the_commands_own_words():
+    assert directive("run", "") == "command 2"
+    assert directive("run", "-it", "--hostname", "lab", "ba") == "command 5"
+    assert directive("run", "--hostname=lab", "ls", "-l", "") == "command 3"
+    assert directive("run", "--", "-") == "command 3"
+    assert directive("exec", "-t", "123", "l") == "command 4"
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_an_unknown_shell_is_refused():
 
 @pytest.fixture
 def path(monkeypatch, tmp_path):
-    """A home and a PATH where `minidocker` is this one."""
+    """A home directory, and a PATH with a `minidocker` that runs this package."""
     program = tmp_path / "bin" / "minidocker"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m minidocker "$@"\n')
@@ -136,7 +136,7 @@ def shell(name: str) -> str:
 
 
 class Prompt:
-    """A shell at a terminal that shows what is on its command line when asked."""
+    """A shell at a terminal that prints its command line at the key Ctrl-X."""
 
     SET_UP: ClassVar = {
         "bash": (
@@ -165,7 +165,7 @@ class Prompt:
         self.window.__exit__(*reason)
 
     def complete(self, line: str) -> str:
-        """Type a line and the completion key, and return what is on the line then."""
+        """Type a line and the completion key, and return the completed line."""
         self.window.type(f"{line}\t\x18")
         return self.window.expect(r"<([^>]*)>").group(1).decode()
 
@@ -207,7 +207,7 @@ def test_bash_completes_behind_a_colon_whether_or_not_it_splits_words_there(cont
 
 
 @pytest.mark.usefixtures("path")
-def test_fish_offers_what_there_is():
+def test_fish_offers_the_candidates():
     def in_fish(line: str) -> list[str]:
         code = "minidocker completion fish | source; complete -C $argv[1]"
         command = [shell("fish"), "--no-config", "-c", code, line]

@@ -55,11 +55,11 @@ def test_a_volume_may_be_named_from_the_current_directory(tmp_path):
         (("-v", "/usr:/mnt:rw"), ("--mount", '"target=/mnt",source=/usr')),
     ],
 )
-def test_a_mount_says_what_a_volume_does(words, same):
+def test_a_mount_can_describe_a_volume(words, same):
     assert keywords(*words) == keywords(*same)
 
 
-def test_mounts_are_made_in_the_order_that_they_are_given(tmp_path):
+def test_mounts_are_made_in_the_given_order(tmp_path):
     (tmp_path / "file").touch()
     outer, inner = ["--mount", "type=tmpfs,target=/mnt"], ["-v", f"{tmp_path}:/mnt/inner"]
     assert out(*outer, *inner, "ls", "/mnt/inner") == "file\n"
@@ -68,7 +68,7 @@ def test_mounts_are_made_in_the_order_that_they_are_given(tmp_path):
     assert "would hide what is mounted at /mnt" in done.stderr
 
 
-def test_a_mounted_tmpfs_has_the_size_and_mode_that_were_asked_for():
+def test_a_mounted_tmpfs_has_the_given_size_and_mode():
     script = "stat -c %a /mnt; df -k --output=size /mnt | tail -1"
     both = (
         ("--mount", "type=tmpfs,destination=/mnt,tmpfs-size=64k,tmpfs-mode=700"),
@@ -78,7 +78,7 @@ def test_a_mounted_tmpfs_has_the_size_and_mode_that_were_asked_for():
         assert out(*words, "sh", "-c", script).split() == ["700", "64"]
 
 
-def test_a_read_only_root_is_written_only_where_a_tmpfs_is():
+def test_a_read_only_root_is_writable_only_in_a_tmpfs():
     words = ("--read-only", "--tmpfs", "/tmp")
     script = "touch /tmp/here && ls /tmp; touch /var/tmp/there"
     done = cli("run", *words, "sh", "-c", script)
@@ -143,7 +143,7 @@ def test_a_filter_is_read_from_a_file_as_docker_reads_it(tmp_path):
     assert "hostname" in done.stderr
 
 
-def test_limits_are_those_that_were_given():
+def test_limits_are_the_given_ones():
     words = ("--ulimit", "nofile=64:128", "--ulimit", "core=0")
     assert out(*words, "sh", "-c", "ulimit -Sn; ulimit -Hn; ulimit -c").split() == [
         "64",
@@ -153,12 +153,12 @@ def test_limits_are_those_that_were_given():
     assert keywords("--ulimit", "nofile=64:unlimited") == {"ulimits": {"nofile": (64, -1)}}
 
 
-def test_what_enters_a_container_is_confined_by_its_own_options(survivors):
+def test_a_command_that_enters_is_confined_by_its_own_options(survivors):
     script = f"echo $$; sleep 100; : {survivors.mark}"
     with start("run", "--profile", "untrusted", "sh", "-c", script) as process:
         process.stdout.readline()
         listed = json.loads(cli("ps", "--json").stdout)
-        # Other tests' containers run too.
+        # Containers of other tests run too.
         pid, *others = [row["pid"] for row in listed if survivors.mark in row["command"]]
         assert not others
         entered = ("exec", str(pid))
@@ -176,7 +176,7 @@ def test_explain_shows_all_of_it():
         assert call in done.stdout
 
 
-def test_every_word_that_completion_offers_is_taken():
+def test_every_word_that_completion_offers_is_accepted():
     for name in CAPABILITIES:
         assert is_known("--cap-drop", name)
     for name in ULIMITS:
@@ -188,7 +188,7 @@ def is_known(*words: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("-v", "data:/data"), "write ./data"),
         (("-v", "/data"), "SOURCE:TARGET"),
@@ -214,15 +214,15 @@ def is_known(*words: str) -> bool:
         (("--ulimit", "nofile=many"), "'many'"),
     ],
 )
-def test_what_is_wrong_is_said_with_what_is_right(words, said):
+def test_a_wrong_value_is_refused_with_a_remedy(words, message):
     with pytest.raises(UsageError) as caught:
         keywords(*words)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert words[0] in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--profile", "untrustd"), 'Did you mean "untrusted"?'),
         (("--cap-add", "NET_ADMN"), 'Did you mean "NET_ADMIN"?'),
@@ -233,14 +233,14 @@ def test_what_is_wrong_is_said_with_what_is_right(words, said):
         (("-v", "/usr:relative"), "relative"),
     ],
 )
-def test_what_only_the_engine_knows_is_one_line_with_status_125(words, said):
+def test_an_error_of_the_core_is_one_line_with_status_125(words, message):
     done = cli("run", *words, "true")
     assert done.returncode == 125
     (line,) = done.stderr.splitlines()
-    assert said in line
+    assert message in line
 
 
-def test_completion_offers_names_behind_each_option():
+def test_completion_offers_names_after_each_option():
     def offered(*words: str) -> set[str]:
         return {word for word, _ in complete(["run", *words])[0]}
 

@@ -1,4 +1,4 @@
-"""``minidocker exec``: a command in a container that runs already."""
+"""``minidocker exec``: a command in a running container."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def test_any_process_of_the_container_names_it(box):
         assert cli("exec", str(inner.pid), "hostname").stdout == "db\n"
 
 
-def test_a_container_that_unshare_made_can_be_entered(survivors):
+def test_a_container_made_by_unshare_can_be_entered(survivors):
     flags = ["--user", "--map-root-user", "--pid", "--fork", "--uts", "--mount-proc"]
     script = "hostname theirs; echo ready; read line"
     command = ["unshare", *flags, "sh", "-c", script, survivors.mark]
@@ -76,7 +76,7 @@ def test_a_signal_ends_the_command_and_what_it_started_and_not_the_container(
     box, signum, survivors
 ):
     script = "echo ready; sleep 100; echo not reached"
-    # Not dash, which sees a signal late that comes while it starts a program.
+    # Not dash, which handles a signal late that arrives while it starts a program.
     with start("exec", str(box.pid), "bash", "-c", script, env=survivors.env) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signum)
@@ -130,7 +130,7 @@ def test_ctrl_c_ends_a_command_at_a_terminal(box):
         ("own", "it shares every namespace with this process"),
     ],
 )
-def test_what_is_no_container_is_refused(pid, words):
+def test_a_pid_without_a_container_is_refused(pid, words):
     done = cli("exec", str(os.getpid()) if pid == "own" else pid, "true")
     assert done.returncode == 125
     (line,) = done.stderr.splitlines()
@@ -138,8 +138,8 @@ def test_what_is_no_container_is_refused(pid, words):
     assert words in line
 
 
-@pytest.mark.plain(reason="root may look into everything")
-def test_somebody_elses_process_is_refused_with_the_remedy():
+@pytest.mark.plain(reason="root may inspect every process")
+def test_another_users_process_is_refused_with_the_remedy():
     done = cli("exec", "1", "true")
     assert done.returncode == 125
     assert done.stderr == (

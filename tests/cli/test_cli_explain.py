@@ -1,4 +1,4 @@
-"""``minidocker explain``: what ``run`` would do, without doing it."""
+"""``minidocker explain``: the plan of ``run``, without a container."""
 
 import json
 import re
@@ -21,12 +21,12 @@ def test_explain_prints_the_plan_that_run_executes(tmp_path, streams):
     traced = cli("run", "--explain", *command).stderr.splitlines()
     assert file.exists()
     assert traced.pop() == "exit status 0"
-    # What the helper and the streams are called differs from one process to the next.
+    # The names of the helper and the streams differ between processes.
     assert [_call(line) for line in traced] == [_call(line) for line in planned][: len(traced)]
 
 
 def _call(line: str) -> str:
-    """The name of the call in a line of a plan."""
+    """Return the name of the call in a line of a plan."""
     found = re.match(r"\w+ +(\w+)\(", line)
     assert found, line
     return found.group(1)

@@ -1,4 +1,4 @@
-"""``ps`` and ``inspect``: containers as anybody finds them."""
+"""``ps`` and ``inspect``: containers found in /proc."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def test_ps_lists_a_container_with_its_name_and_owner(box, survivors):
     assert str(box) in cli("ps", "--quiet").stdout.split()
 
 
-def test_ps_finds_containers_that_others_made(survivors):
+def test_ps_finds_containers_of_other_programs(survivors):
     flags = ["--user", "--map-root-user", "--pid", "--fork", "--uts", "--mount-proc"]
     script = "hostname theirs; echo ready; read line"
     with subprocess.Popen(
@@ -70,9 +70,9 @@ def test_ps_finds_containers_that_others_made(survivors):
         process.stdin.close()
 
 
-@pytest.mark.root(reason="looks as somebody who may not look")
-def test_ps_lists_what_it_may_not_look_into_with_question_marks(box):
-    # The interpreter itself may lie where that user cannot go, so all is loaded before.
+@pytest.mark.root(reason="drops its privileges")
+def test_ps_shows_question_marks_for_what_it_may_not_inspect(box):
+    # Import all modules first, because that user may have no access to the interpreter's files.
     code = (
         "import os, pwd\n"
         "from minidocker.cli.commands import ps\n"
@@ -88,7 +88,7 @@ def test_ps_lists_what_it_may_not_look_into_with_question_marks(box):
     assert line.split()[4] == "?"
 
 
-def test_the_child_that_asks_for_a_name_leaves_nothing_behind(box, leaks):
+def test_the_child_that_reads_a_host_name_leaves_nothing_behind(box, leaks):
     assert hostname_of(box) == "lab"
     assert hostname_of(os.getpid()) == socket.gethostname()
     assert hostname_of(2**22 - 1) is None
@@ -119,14 +119,14 @@ def test_inspect_tells_a_container_from_the_caller(box):
     assert "CAP_SYS_ADMIN" in found["capabilities"]["effective"]
 
 
-def test_inspect_of_a_process_of_ones_own_shares_everything():
+def test_inspect_of_the_callers_process_shares_everything():
     found = json.loads(cli("inspect", str(os.getpid())).stdout)
     assert all(row["shared_with_caller"] for row in found["namespaces"].values())
     assert found["hostname"] == socket.gethostname()
     assert [row["pid"] for row in found["processes"]] == [os.getpid()]
 
 
-def test_inspect_refuses_what_it_cannot_see():
+def test_inspect_refuses_a_wrong_pid():
     done = cli("inspect", str(2**22 - 1))
     assert done.returncode == 125
     assert done.stderr.startswith("minidocker: inspect: no process 4194303 is alive here")
@@ -135,15 +135,15 @@ def test_inspect_refuses_what_it_cannot_see():
     assert done.stderr.startswith("minidocker: inspect: 'web' is not a PID")
 
 
-@pytest.mark.plain(reason="root may look into everything")
-def test_inspect_of_somebody_elses_process_names_the_remedy():
+@pytest.mark.plain(reason="root may inspect every process")
+def test_inspect_of_another_users_process_names_the_remedy():
     done = cli("inspect", "1")
     assert done.returncode == 125
     assert "belongs to another user" in done.stderr
     assert "as root" in done.stderr
 
 
-def test_names_from_inside_do_not_speak_to_the_terminal():
+def test_names_from_inside_do_not_control_the_terminal():
     assert printable("a\x1b]0;title\x07b\udcff") == "a?]0;title?b?"
     assert printable("Größe ok") == "Größe ok"
 

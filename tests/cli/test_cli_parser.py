@@ -1,4 +1,4 @@
-"""How a command line is read: docker's rules."""
+"""The command line parser: docker's rules."""
 
 import contextlib
 import pwd
@@ -167,7 +167,7 @@ def test_a_letter_takes_a_truth_value():
         (["-i"], "run: COMMAND is missing; usage: minidocker run [OPTIONS] COMMAND [ARG ...]"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_a_remedy(words, message):
+def test_a_wrong_command_line_is_refused_with_a_remedy(words, message):
     assert wrong(*words) == message
 
 
@@ -179,7 +179,7 @@ def test_operands_are_counted():
     assert wrong("x", command="ps") == "ps: unexpected operand 'x'; usage: minidocker ps [OPTIONS]"
 
 
-def test_an_environment_file_that_is_wrong_is_named_with_its_line(tmp_path):
+def test_a_wrong_environment_file_is_named_with_its_line(tmp_path):
     file = tmp_path / "env"
     file.write_text("A=1\nnot a variable=2\n")
     assert wrong("--env-file", str(file), "sh") == (
@@ -189,7 +189,7 @@ def test_an_environment_file_that_is_wrong_is_named_with_its_line(tmp_path):
     assert "No such file" in wrong("--env-file", str(tmp_path / "none"), "sh")
 
 
-def test_help_is_asked_for_among_the_options_only():
+def test_help_is_an_option_only_before_the_operands():
     with pytest.raises(HelpRequested):
         read("-i", "--help", "sh")
     assert read("sh", "--help").operands == ["sh", "--help"]
@@ -221,13 +221,13 @@ def test_after_two_dashes_everything_is_the_command(words):
 # --- from options to keywords --------------------------------------------------------------------
 
 
-def asked(*words: str) -> dict:
+def chosen(*words: str) -> dict:
     return keywords(read(*words, "sh"))
 
 
-def test_what_no_option_speaks_of_is_left_to_the_defaults():
-    assert asked() == {}
-    assert asked("-i", "-t", "--timeout", "3") == {}
+def test_a_keyword_without_an_option_keeps_its_default():
+    assert chosen() == {}
+    assert chosen("-i", "-t", "--timeout", "3") == {}
 
 
 @pytest.mark.parametrize(
@@ -246,8 +246,8 @@ def test_what_no_option_speaks_of_is_left_to_the_defaults():
     ],
 )
 def test_namespaces_follow_from_all_options_together(words, expected):
-    assert asked(*words)["namespaces"] == expected
-    assert asked(*reversed_pairs(words))["namespaces"] == expected
+    assert chosen(*words)["namespaces"] == expected
+    assert chosen(*reversed_pairs(words))["namespaces"] == expected
 
 
 def reversed_pairs(words):
@@ -256,26 +256,26 @@ def reversed_pairs(words):
 
 
 def test_rows_of_an_id_map_collect():
-    found = asked("--uidmap", "0:1000:1", "--uidmap", "1:100000:9", "--gidmap", "auto")
+    found = chosen("--uidmap", "0:1000:1", "--uidmap", "1:100000:9", "--gidmap", "auto")
     assert found == {"uid_map": [(0, 1000, 1), (1, 100000, 9)], "gid_map": "auto"}
 
 
 def test_a_user_is_a_number_or_a_name():
-    assert asked("-u", "1000") == {"user": 1000}
-    assert asked("-u", "1000:1001") == {"user": 1000, "group": 1001}
-    assert asked("-u", "nobody") == {"user": pwd.getpwnam("nobody").pw_uid}
+    assert chosen("-u", "1000") == {"user": 1000}
+    assert chosen("-u", "1000:1001") == {"user": 1000, "group": 1001}
+    assert chosen("-u", "nobody") == {"user": pwd.getpwnam("nobody").pw_uid}
 
 
 def test_clock_offsets_collect():
-    found = asked("--time-offset", "monotonic=1.5", "--time-offset", "boottime=-3")
+    found = chosen("--time-offset", "monotonic=1.5", "--time-offset", "boottime=-3")
     assert found["time_offsets"] == {"monotonic": 1.5, "boottime": -3}
 
 
-def test_the_environment_is_the_callers_changed(monkeypatch):
+def test_options_change_the_callers_environment(monkeypatch):
     monkeypatch.setenv("MINIDOCKER_KEPT", "1")
     monkeypatch.delenv("MINIDOCKER_UNSET", raising=False)
-    found = asked("-e", "A=1", "-e", "MINIDOCKER_UNSET")["env"]
+    found = chosen("-e", "A=1", "-e", "MINIDOCKER_UNSET")["env"]
     assert (found["A"], found["MINIDOCKER_KEPT"]) == ("1", "1")
     assert "MINIDOCKER_UNSET" not in found
-    assert asked("--clearenv") == {"env": {}}
-    assert asked("--clearenv", "-e", "MINIDOCKER_KEPT") == {"env": {"MINIDOCKER_KEPT": "1"}}
+    assert chosen("--clearenv") == {"env": {}}
+    assert chosen("--clearenv", "-e", "MINIDOCKER_KEPT") == {"env": {"MINIDOCKER_KEPT": "1"}}

@@ -1,4 +1,4 @@
-"""The manual says what the table of options says."""
+"""The manual agrees with the table of options."""
 
 import shlex
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_an_example_uses_its_option_and_can_be_read(command, option, tmp_path, m
     Path("settings.env").write_text("A=1\n")
     words = shlex.split(option.example.rpartition(" | ")[2])
     assert words[0] == "minidocker"
-    # Options that several commands have are shown with the first of them.
+    # An option of several commands has an example of one of them.
     parsed = parse(COMMANDS[words[1]], words[2:])
     assert option in parsed.command.options
     names = {name for word in words for name in (word.partition("=")[0], word[:2])}

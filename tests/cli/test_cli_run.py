@@ -1,4 +1,4 @@
-"""``minidocker run``: exit statuses, streams, signals, and what its options do."""
+"""``minidocker run``: exit statuses, streams, signals and options."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def out(*arguments: str, **options) -> str:
     return done.stdout
 
 
-def test_the_hostname_is_the_containers_and_the_hosts_stays():
+def test_the_hostname_is_the_containers_and_not_the_hosts():
     before = socket.gethostname()
     assert out("--hostname", "mycontainer", "hostname") == "mycontainer\n"
     assert out("-h", "mycontainer", "hostname") == "mycontainer\n"
@@ -75,7 +75,7 @@ def test_a_failure_is_one_line_that_names_its_cause(arguments, status, words):
         assert word in line
 
 
-def test_a_command_line_without_a_command_says_what_there_is():
+def test_a_command_line_without_a_command_lists_the_commands():
     done = cli()
     assert done.returncode == 125
     assert "run " in done.stderr
@@ -121,7 +121,7 @@ def test_standard_output_and_error_stay_apart():
     assert (done.stdout, done.stderr) == ("out\n", "err\n")
 
 
-def test_a_closed_standard_stream_is_no_obstacle():
+def test_a_standard_stream_may_be_closed():
     done = captured(["sh", "-c", f"{shlex.join(CLI)} run echo hello <&- 2>&-"])
     assert (done.returncode, done.stdout) == (0, "hello\n")
     done = captured(["sh", "-c", f"{shlex.join(CLI)} run true >&-"])
@@ -129,7 +129,7 @@ def test_a_closed_standard_stream_is_no_obstacle():
 
 
 @pytest.mark.parametrize("init", [(), ("--init",)], ids=["as PID 1", "below init"])
-def test_a_loop_whose_reader_has_left_ends_with_sigpipe(init, survivors):
+def test_a_loop_without_a_reader_ends_with_sigpipe(init, survivors):
     script = "trap '' TERM; while :; do echo tick; done" if not init else "exec yes tick"
     with start("run", *init, "sh", "-c", script, env=survivors.env) as process:
         assert process.stdout.readline() == "tick\n"
@@ -137,8 +137,8 @@ def test_a_loop_whose_reader_has_left_ends_with_sigpipe(init, survivors):
         assert process.wait(TIMEOUT) == 128 + signal.SIGPIPE
 
 
-def test_a_broken_pipe_of_our_own_output_is_no_traceback():
-    # The help is shorter than a pipe, so the reader has to be gone before it is written.
+def test_a_broken_pipe_of_our_own_output_prints_no_traceback():
+    # The help fits into a pipe, so close the reader before it is written.
     reader, writer = os.pipe()
     os.close(reader)
     options = {"capture_output": False, "stdout": writer, "stderr": subprocess.PIPE}
@@ -180,7 +180,7 @@ def test_a_signal_reaches_a_command_that_handles_it_and_its_status_counts():
 
 
 @pytest.mark.parametrize("shared", [(), ("--pid", "host"), ("--init",)])
-def test_the_third_request_to_end_is_not_the_commands_to_refuse(shared, survivors):
+def test_the_third_sigint_kills_the_command(shared, survivors):
     script = "trap 'echo no' INT; echo ready; while :; do sleep 0.05; done"
     with start("run", *shared, "sh", "-c", script, env=survivors.env) as process:
         assert process.stdout.readline() == "ready\n"
@@ -193,7 +193,7 @@ def test_the_third_request_to_end_is_not_the_commands_to_refuse(shared, survivor
 
 def test_a_pipeline_in_the_callers_pid_namespace_ends_with_its_shell(survivors):
     script = "echo ready; sleep 100; echo not reached"
-    # Not dash, which sees a signal late that comes while it starts a program.
+    # Not dash, which handles a signal late that arrives while it starts a program.
     with start("run", "--pid", "host", "bash", "-c", script, env=survivors.env) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
@@ -201,7 +201,7 @@ def test_a_pipeline_in_the_callers_pid_namespace_ends_with_its_shell(survivors):
         assert process.stdout.read() == ""
 
 
-def test_what_the_caller_ignores_stays_ignored():
+def test_a_signal_that_the_caller_ignores_stays_ignored():
     with subprocess.Popen(
         ["sh", "-c", f"trap '' HUP; exec {shlex.join([*CLI, 'run', *READY_THEN_SLEEP])}"],
         stdout=subprocess.PIPE,
@@ -210,7 +210,7 @@ def test_what_the_caller_ignores_stays_ignored():
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
-        # Of signals that have come, that of the lower number acts first: it would be 129.
+        # The pending signal with the lower number acts first: SIGHUP would give 129.
         assert process.wait(TIMEOUT) == 143
 
 
@@ -228,7 +228,7 @@ def test_no_die_with_parent_lets_the_container_live_on(survivors):
         assert process.stdout.readline() == "ready\n"
         process.kill()
         process.wait()
-        # Time to end it, for one that wrongly does: nothing shows that it will not.
+        # Give a wrong implementation time to end it: no event shows that it will not.
         time.sleep(0.5)
         survivors.wait_until_found()
         survivors.kill()
@@ -243,23 +243,23 @@ def test_a_container_that_takes_too_long_is_killed(survivors):
     assert cli("run", "--timeout", "30", "true").returncode == 0
 
 
-# --- what the options do -------------------------------------------------------------------------
+# --- options -------------------------------------------------------------------------------------
 
 
-def test_the_environment_is_the_callers_with_what_e_adds():
+def test_the_option_e_adds_to_the_callers_environment():
     environment = {**os.environ, "KEPT": "1", "CHANGED": "old"}
     shown = out("-e", "CHANGED=new=2", "--env", "ADDED=", "env", env=environment).splitlines()
     assert {"KEPT=1", "CHANGED=new=2", "ADDED="} <= set(shown)
 
 
-def test_clearenv_leaves_what_was_asked_for_only():
+def test_clearenv_leaves_only_the_named_variables():
     environment = {**os.environ, "WANTED": "caller's", "OTHER": "x"}
     options = ("--clearenv", "-eWANTED", "-e=A=1", "-e", "NOT_SET_BY_THE_CALLER")
     shown = out(*options, "/usr/bin/env", env=environment)
     assert sorted(shown.splitlines()) == ["A=1", "WANTED=caller's"]
 
 
-def test_an_environment_file_is_read_and_e_goes_before_it(tmp_path):
+def test_the_option_e_overrides_an_environment_file(tmp_path):
     file = tmp_path / "settings"
     file.write_text("# a comment\n\nA=from file\n  B=with # sign \nC=1\nPASSED\n")
     environment = {**os.environ, "PASSED": "on"}
@@ -273,7 +273,7 @@ def test_the_working_directory_is_one_inside(tmp_path):
     assert out("pwd", cwd="/usr/bin") == "/usr/bin\n"
 
 
-def test_the_command_is_root_inside_or_the_user_asked_for():
+def test_the_command_is_root_inside_or_the_given_user():
     assert out("id", "-u") == "0\n"
     assert out("-u", "12345" if os.geteuid() == 0 else str(os.geteuid()), "id", "-u") in (
         "12345\n",
@@ -281,7 +281,7 @@ def test_the_command_is_root_inside_or_the_user_asked_for():
     )
 
 
-@pytest.mark.root(reason="a plain caller has one id to give away")
+@pytest.mark.root(reason="a plain caller can map only one id")
 def test_the_user_and_group_may_be_names():
     assert out("-u", "nobody:daemon", "sh", "-c", "id -un; id -gn") == "nobody\ndaemon\n"
 
@@ -290,14 +290,14 @@ def test_the_user_and_group_may_be_names():
 @pytest.mark.parametrize(
     "user", ["nosuch", "root:nosuch", "-1", "0x10", "4294967296", "5:99999999999999999999"]
 )
-def test_a_user_that_cannot_be_is_refused_in_one_line(command, user):
+def test_an_impossible_user_is_refused_in_one_line(command, user):
     done = cli(command, f"--user={user}", "true")
     assert done.returncode == 125
     assert done.stderr.startswith("minidocker: ")
     assert done.stderr.count("\n") == 1
 
 
-def test_a_directory_that_is_gone_is_told_in_one_line(tmp_path):
+def test_a_removed_directory_is_reported_in_one_line(tmp_path):
     script = 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'
     command = [*CLI, "run", "-v", "./x:/data", "true"]
     shell = ["sh", "-c", script, "sh", *command]
@@ -347,7 +347,7 @@ def differing(*options: str) -> set[str]:
         (("--time-offset", "boottime=5"), {*KINDS, "time"}),
     ],
 )
-def test_the_namespaces_that_are_new_are_those_asked_for(options, expected):
+def test_the_new_namespaces_are_the_requested_ones(options, expected):
     assert differing(*options) == expected
 
 
@@ -356,7 +356,7 @@ def test_root_can_share_its_user_namespace():
     assert differing("--userns", "host") == set(KINDS) - {"user"}
 
 
-def test_an_option_for_a_namespace_that_was_asked_for_contradicts_it():
+def test_a_namespace_cannot_be_both_requested_and_shared():
     done = cli("run", "--namespaces", "pid,user", "--pid", "host", "true")
     assert done.returncode == 125
     assert "--namespaces requests a new pid namespace and --pid host" in done.stderr
@@ -373,7 +373,7 @@ def _interfaces(table: str) -> set[str]:
     return set(re.findall(r"^ *(\S+):", table, re.MULTILINE))
 
 
-def test_id_maps_are_those_asked_for():
+def test_id_maps_are_the_given_ones():
     uid, gid = os.geteuid(), os.getegid()
     options = ("--uidmap", f"7:{uid}:1", "--gidmap", f"8:{gid}:1", "--user", "7:8")
     assert out(*options, "sh", "-c", "id -u; id -g").split() == ["7", "8"]
@@ -395,7 +395,7 @@ def test_the_domain_name_is_the_containers():
 # --- explain -------------------------------------------------------------------------------------
 
 
-def test_explain_prints_each_step_as_it_is_done_and_how_it_ended():
+def test_explain_prints_each_finished_step_and_the_exit_status():
     done = cli("run", "--explain", "--hostname", "lab", "sh", "-c", "echo out; exit 4")
     assert done.returncode == 4
     assert done.stdout == "out\n"
@@ -410,7 +410,7 @@ def test_explain_prints_each_step_as_it_is_done_and_how_it_ended():
     assert lines[-1] == "exit status 4"
 
 
-def test_explain_tells_a_signal_from_a_status():
+def test_explain_distinguishes_a_signal_from_a_status():
     with start("run", "--explain", *READY_THEN_SLEEP, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""``-t``: the command's terminal, and what becomes of the caller's."""
+"""``-t``: the command's terminal, and the state of the caller's."""
 
 import os
 import shlex
@@ -30,7 +30,7 @@ def test_the_command_gets_a_terminal_of_its_own_as_its_controlling_terminal():
 
 
 @pytest.mark.root(reason="runs the command as another user of the host")
-def test_the_terminal_is_the_users_who_can_open_it_by_name():
+def test_the_user_owns_the_terminal_and_can_open_it_by_name():
     with terminal("-t", "-u", "4321", "sh", "-c", "exec 3<>$(tty) && stat -Lc %u $(tty)") as window:
         window.expect("4321\r*\n")
         assert window.wait() == 0
@@ -82,7 +82,7 @@ def test_the_keys_that_end_a_program_end_one_that_does_not_handle_them(key, stat
         assert window.attributes == window.attributes_before
 
 
-def test_a_program_that_handles_ctrl_c_hears_of_it_once():
+def test_a_program_that_handles_ctrl_c_receives_it_once():
     script = "n=0; trap 'n=$((n+1)); echo got $n' INT; echo ready; while :; do sleep 0.05; done"
     with terminal("-it", "sh", "-c", script) as window:
         window.expect("ready")
@@ -124,7 +124,7 @@ def test_keys_go_through_unchanged():
     ("signum", "status"),
     [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGQUIT, 131)],
 )
-def test_the_callers_terminal_is_given_back_when_a_signal_ends_it(signum, status):
+def test_the_callers_terminal_is_restored_when_a_signal_ends_the_command(signum, status):
     with terminal("-it", *READY_THEN_SLEEP) as window:
         window.expect("ready")
         wait_until(lambda: window.is_raw)
@@ -154,14 +154,14 @@ def test_without_i_the_callers_terminal_is_not_touched_and_its_keys_do_not_go_in
         window.expect("ready")
         assert window.attributes == window.attributes_before
         window.type("into the void\n")
-        # Time to take the keys, for one that wrongly does: nothing shows that it will not.
+        # Give a wrong implementation time to read the keys: no event shows that it will not.
         time.sleep(0.3)
         window.type("\x03")
         assert window.wait() == 130
         assert b"read into" not in window.seen
 
 
-def test_a_job_of_a_shell_is_stopped_and_goes_on_where_it_was():
+def test_a_stopped_job_of_a_shell_continues_where_it_was():
     with Window([*BASH, "-i"]) as window:
         window.expect(r"outer\$ ")
         window.type(f"{RUN} -it bash --norc --noprofile -i\n")
@@ -169,7 +169,7 @@ def test_a_job_of_a_shell_is_stopped_and_goes_on_where_it_was():
         window.expect("pidis 0")
         cli_pid = _foreground(window)
         assert window.is_raw
-        # From outside, since at a terminal in raw mode Ctrl-Z is the inner shell's.
+        # Send it from outside: at a terminal in raw mode Ctrl-Z goes to the inner shell.
         os.kill(cli_pid, signal.SIGTSTP)
         window.expect(r"Stopped.*outer\$ ")
         assert not window.is_raw
@@ -186,7 +186,7 @@ def test_a_job_of_a_shell_is_stopped_and_goes_on_where_it_was():
         assert window.attributes == window.attributes_before
 
 
-def test_ctrl_z_stops_a_command_without_a_terminal_and_fg_lets_it_go_on():
+def test_ctrl_z_stops_a_command_without_a_terminal_and_fg_continues_it():
     with Window([*BASH, "-i"]) as window:
         window.expect(r"outer\$ ")
         window.type(f"{RUN} sh -c '{TICKING}'\n")
@@ -207,11 +207,11 @@ def test_ctrl_z_stops_a_command_without_a_terminal_and_fg_lets_it_go_on():
         window.wait()
 
 
-def test_without_a_terminal_at_the_callers_end_there_is_one_inside_all_the_same():
+def test_the_command_gets_a_terminal_even_if_the_caller_has_none():
     done = cli("run", "-it", "sh", "-c", "stty size; cat", input="hello\n")
     assert done.returncode == 0
     assert done.stdout.splitlines() == ["24 80", "hello", "hello"] or (
-        # What is echoed before and after the first line is a matter of who is faster.
+        # The order of echo and output depends on which process is faster.
         sorted(done.stdout.splitlines()) == ["24 80", "hello", "hello"]
     )
 
@@ -225,7 +225,7 @@ def test_the_end_of_input_ends_a_shell_at_its_terminal(text):
         assert "two" in done.stdout.splitlines()
 
 
-def test_all_output_arrives_however_much_is_under_way_at_the_end(tmp_path):
+def test_all_output_arrives_after_the_end_of_the_command(tmp_path):
     expected = b"".join(b"%d\r\n" % number for number in range(1, 200_001))
     done = cli("run", "-t", "seq", "200000", text=False)
     assert done.returncode == 0
@@ -240,7 +240,7 @@ def test_output_arrives_whole_at_a_slow_reader():
     assert output == b"".join(b"%d\r\n" % number for number in range(1, 20_001))
 
 
-def test_what_runs_on_after_the_command_does_not_hold_up_the_end(survivors):
+def test_a_background_process_does_not_delay_the_end(survivors):
     script = "setsid sleep 100 & echo done"
     begin = time.monotonic()
     done = cli("run", "--pid", "host", "-t", "sh", "-c", script, env=survivors.env, text=False)
@@ -249,7 +249,7 @@ def test_what_runs_on_after_the_command_does_not_hold_up_the_end(survivors):
     survivors.kill()
 
 
-def test_when_the_reader_of_a_terminals_output_leaves_the_command_is_hung_up(survivors):
+def test_the_command_is_hung_up_when_the_reader_closes_its_output(survivors):
     with start(
         "run", "-t", "sh", "-c", "while :; do echo tick; done", env=survivors.env
     ) as process:
@@ -258,25 +258,25 @@ def test_when_the_reader_of_a_terminals_output_leaves_the_command_is_hung_up(sur
         assert process.wait(TIMEOUT) == 129
 
 
-def test_a_signal_goes_through_while_nobody_reads_the_output():
+def test_a_signal_is_forwarded_while_the_output_is_not_read():
     with start("run", "-t", "yes") as process:
         command = wait_for_descendant(process.pid, "yes")
         wait_until(lambda: is_full(process.stdout))
         process.send_signal(signal.SIGINT)
-        # The first ends the command; its output still waits to be read, until one asks again.
+        # The first signal ends the command, the second discards its unread output.
         wait_until(lambda: not is_alive(command))
         process.send_signal(signal.SIGINT)
         assert process.wait(TIMEOUT) == 130
 
 
-def test_waiting_costs_no_time():
+def test_waiting_uses_no_cpu_time():
     script = "echo ready; exec sleep 1.5"
     with start("run", "-it", "sh", "-c", script, stdin=subprocess.PIPE) as process:
         process.stdin.close()
         assert process.stdout.readline() == "ready\n"
         wait_for_state(process.pid, "S")
         before = _cpu_seconds(process.pid)
-        # The time that is waited for.
+        # Measure during this time.
         time.sleep(0.8)
         assert _cpu_seconds(process.pid) - before <= 0.02
         assert process.wait(TIMEOUT) == 0
