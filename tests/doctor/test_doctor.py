@@ -1,4 +1,4 @@
-"""The doctor: right about this machine, and right about what is wrong elsewhere."""
+"""The doctor: its report on this machine and on broken surroundings."""
 
 import errno
 import itertools
@@ -28,7 +28,7 @@ from support.surroundings import report_in
 
 CONTROLLERS = {row.name for row in CHECKS if row.name.startswith("cgroup-")}
 KINDS = {"pid", "net", "mount", "uts", "ipc", "cgroup", "time"}
-#: Rows that have nothing to do with namespaces.
+#: Rows that do not depend on namespaces.
 OUTSIDE = {"linux", "proc", "pidfd", "close-range", "memfd-exec"}
 
 
@@ -58,13 +58,13 @@ def test_everything_essential_works_here(report):
     assert report.why() is None
 
 
-def test_everything_else_works_here_but_what_this_user_has_not_been_given(report):
+def test_everything_else_works_here_except_what_this_user_may_not_do(report):
     missing = {row.name for row in report if not row.works}
-    given = CONTROLLERS if os.geteuid() != 0 else set()
-    assert missing <= given | {"subordinate-ids"}, str(report)
+    forbidden = CONTROLLERS if os.geteuid() != 0 else set()
+    assert missing <= forbidden | {"subordinate-ids"}, str(report)
 
 
-@pytest.mark.plain(reason="root's subordinate ids are nobody's business by default")
+@pytest.mark.plain(reason="root needs no subordinate ids")
 def test_a_plain_user_with_rows_and_the_programs_has_subordinate_ids(report):
     user = pwd.getpwuid(os.geteuid()).pw_name
     rows = [line.split(":")[0] for line in Path("/etc/subuid").read_text().splitlines()]
@@ -74,7 +74,7 @@ def test_a_plain_user_with_rows_and_the_programs_has_subordinate_ids(report):
 
 @pytest.mark.root(reason="the groups of this machine belong to root")
 def test_root_can_make_control_groups(monkeypatch):
-    # Other doctors make groups of other names meanwhile.
+    # Other runs of the doctor make groups at the same time, with other names.
     mark, number = uuid.uuid4().hex, itertools.count()
     monkeypatch.setattr(secrets, "token_hex", lambda _: f"{mark}-{next(number)}")
     report = minidocker.doctor()
@@ -86,7 +86,7 @@ def test_root_can_make_control_groups(monkeypatch):
     assert next(number) > 0
 
 
-def test_works_also_inside_a_container_of_ours():
+def test_everything_essential_works_inside_a_container():
     inside = report_in(surroundings.unbroken, hostname="inside")
     assert inside.failing == set()
     assert inside.report["ok"] is True
@@ -94,7 +94,7 @@ def test_works_also_inside_a_container_of_ours():
 
 def test_it_is_quick():
     def once():
-        # Its processor time and its children's, which depends little on what else is running.
+        # The CPU time of this process and its children depends little on the machine's load.
         began = os.times()
         minidocker.doctor()
         return sum(os.times()[:4]) - sum(began[:4])
@@ -107,7 +107,7 @@ def test_it_leaves_nothing_behind(leaks):
     leaks.assert_unchanged()
 
 
-def test_it_changes_nothing_of_the_caller():
+def test_it_does_not_change_the_caller():
     def own():
         names = ("uid_map", "status", "cgroup", "limits")
         found = {name: Path("/proc/self", name).read_text() for name in names}
@@ -125,7 +125,7 @@ def test_it_changes_nothing_of_the_caller():
     assert own() == before
 
 
-def test_threads_may_ask_at_the_same_time():
+def test_threads_may_run_it_at_the_same_time():
     reports = []
     threads = [
         threading.Thread(target=lambda: reports.append(minidocker.doctor())) for _ in range(4)
@@ -137,11 +137,11 @@ def test_threads_may_ask_at_the_same_time():
     assert [str(found) for found in reports] == [str(reports[0])] * 4
 
 
-def test_another_system_than_linux_gets_a_report_that_says_so(monkeypatch):
+def test_the_report_on_another_system_names_linux_as_missing(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     (row,) = minidocker.doctor()
     assert (row.name, row.status) == ("linux", "fails")
-    assert "namespaces are a thing of Linux" in row.detail
+    assert "namespaces exist only on Linux" in row.detail
     assert "WSL 2" in row.remedy
 
 
@@ -164,7 +164,7 @@ def test_the_command_prints_the_report_and_succeeds():
     assert "\x1b" not in done.stdout
 
 
-def test_the_command_fails_where_something_essential_does():
+def test_the_command_fails_if_something_essential_fails():
     done = minidocker.run(
         [sys.executable, "-m", "minidocker", "doctor"],
         namespaces=NamespaceOptions.all().without_mount(),
@@ -175,24 +175,24 @@ def test_the_command_fails_where_something_essential_does():
     assert "FAIL  proc " in done.stdout
 
 
-# --- what hides parts of /proc and /sys ----------------------------------------------------------
+# --- hidden parts of /proc and /sys --------------------------------------------------------------
 
 
-def test_a_masked_proc_is_named_with_what_masks_it():
+def test_a_masked_proc_is_named_with_the_masking_mount():
     found = report_in(surroundings.masked_proc, "/proc/tty")
     row = found["fresh-proc"]
     assert row["status"] == "fails"
-    assert "hides parts of the caller's /proc" in row["detail"]
+    assert "mounts hide parts of the caller's /proc" in row["detail"]
     assert "/proc/tty (tmpfs): mount(" in row["detail"]
     assert row["remedy"] == "umount /proc/tty"
     assert found.failing == {"fresh-proc", "run"}
     assert found["run"]["remedy"] == row["remedy"]
-    # What needs a fresh /proc is not tried, and has the same remedy.
+    # A check that needs a fresh /proc is not made, and has the same remedy.
     assert found["ping"]["status"] == "missing-optional"
     assert found["ping"]["remedy"] == row["remedy"]
 
 
-def test_a_masked_sys_is_told_apart_from_a_masked_proc():
+def test_a_masked_sys_is_distinguished_from_a_masked_proc():
     found = report_in(surroundings.masked_proc, "/sys/kernel")
     assert found.failing == {"fresh-sys", "run"}
     assert "/sys/kernel (tmpfs)" in found["fresh-sys"]["detail"]
@@ -205,7 +205,7 @@ def test_a_read_only_sys_is_the_reason_for_no_fresh_one():
     assert found["fresh-sys"]["remedy"].startswith('pass network="host"')
 
 
-def test_the_remedy_for_a_masked_sys_is_one():
+def test_the_remedy_for_a_read_only_sys_works():
     """With it, a container starts in the same surroundings."""
     code = "import minidocker; print(minidocker.run(['/bin/true'], network='host').returncode)"
     done = minidocker.run(
@@ -240,14 +240,14 @@ def test_mounts_on_places_that_are_always_empty_hide_nothing():
     assert [entry.target for entry in causes.hiding(mounts, "/proc")] == ["/proc/scsi"]
 
 
-# --- who may make namespaces ---------------------------------------------------------------------
+# --- limits and permissions for namespaces -------------------------------------------------------
 
 
 def test_a_limit_of_zero_user_namespaces_is_named():
     found = report_in(surroundings.sysctl, "user.max_user_namespaces", "0")
     assert "user.max_user_namespaces is 0" in found["user"]["detail"]
     assert found["user"]["remedy"] == "as root: sysctl -w user.max_user_namespaces=15000"
-    # Root in there needs no user namespace for the others.
+    # Root inside needs no user namespace for the other kinds.
     assert {found[kind]["status"] for kind in KINDS} == {"works"}
     assert found.failing == {"user", "run"}
     assert found["run"]["remedy"] == found["user"]["remedy"]
@@ -257,10 +257,10 @@ def test_a_limit_of_another_kind_is_named_by_its_own_name():
     found = report_in(surroundings.sysctl, "user.max_net_namespaces", "0")
     assert "user.max_net_namespaces is 0" in found["net"]["detail"]
     assert found.failing == {"net", "fresh-sys", "loopback", "run"}
-    assert found["loopback"]["detail"] == "it needs net (network namespace), which does not work"
+    assert found["loopback"]["detail"] == "this needs net (network namespace), which does not work"
 
 
-def test_a_limit_that_is_reached_is_told_from_one_of_zero():
+def test_a_reached_limit_is_distinguished_from_a_limit_of_zero():
     failure = refused("clone(CLONE_NEWUSER)", errno.ENOSPC)
     examination = broken(sysctls={"user.max_user_namespaces": 40000}, refuse={"user": failure})
     row = examined(examination, "user")["user"]
@@ -277,7 +277,7 @@ def test_a_chroot_is_the_reason_for_no_user_namespace(tmp_path, chroot):
     assert "user" in found.failing
 
 
-def test_where_nothing_is_at_all_each_row_has_its_cause_and_nothing_is_raised(tmp_path):
+def test_in_an_empty_root_each_row_has_its_cause_and_nothing_is_raised(tmp_path):
     found = report_in(surroundings.chroot_to_nothing, tmp_path)
     assert found["proc"]["detail"] == "/proc is not mounted"
     assert found["proc"]["remedy"] == "mount -t proc proc /proc"
@@ -294,11 +294,11 @@ def test_ids_that_are_not_mapped_are_the_reason_for_no_user_namespace():
 def test_another_pid_namespaces_proc_is_named():
     shared = NamespaceOptions.all().without_mount()
     found = report_in(surroundings.unbroken, namespaces=shared)
-    assert found["proc"]["detail"] == "/proc shows another PID namespace than the caller is in"
+    assert found["proc"]["detail"] == "/proc shows another PID namespace than the caller's"
     assert found["user"]["detail"] == found["proc"]["detail"]
 
 
-def test_debians_switch_is_named():
+def test_debians_sysctl_is_named():
     failure = refused("clone(CLONE_NEWUSER)", errno.EPERM)
     examination = broken(sysctls={"kernel.unprivileged_userns_clone": 0}, refuse={"user": failure})
     row = examined(examination, "user")["user"]
@@ -306,7 +306,7 @@ def test_debians_switch_is_named():
     assert row.remedy == "as root: sysctl -w kernel.unprivileged_userns_clone=1"
 
 
-def test_apparmors_restriction_is_named_once_and_is_the_reason_for_all_the_rest():
+def test_apparmors_restriction_is_named_once_and_causes_all_other_failures():
     denied = {
         name: refused("sethostname", errno.EPERM) for name in ("capabilities", "mount", "loopback")
     }
@@ -318,34 +318,35 @@ def test_apparmors_restriction_is_named_once_and_is_the_reason_for_all_the_rest(
     assert report["net"].works
     assert f"({name} is 1" in report["capabilities"].detail
     assert (
-        report["mount"].detail == "it needs capabilities (capabilities inside), which does not work"
+        report["mount"].detail
+        == "this needs capabilities (capabilities inside), which does not work"
     )
     remedies = {row.remedy for row in report if not row.works}
     assert remedies == {f"as root: sysctl -w {name}=0"}
 
 
 @pytest.mark.root(reason="needs more than one id inside")
-def test_without_a_user_namespace_a_plain_user_can_make_no_other():
+def test_without_a_user_namespace_a_plain_user_cannot_make_others():
     found = report_in(surroundings.nothing_left)
     assert found["user"]["status"] == "fails"
-    assert found["net"]["detail"] == "it needs user (user namespace), which does not work"
+    assert found["net"]["detail"] == "this needs user (user namespace), which does not work"
 
 
 # --- seccomp filters around the caller -----------------------------------------------------------
 
 
-def test_the_filter_of_a_container_engine_is_told_from_every_other_reason():
+def test_the_filter_of_a_container_engine_is_distinguished_from_other_causes():
     found = report_in(surroundings.filtered_as_docker_does)
     assert "behind a seccomp filter" in found.report["surroundings"]
     for name in ("user", "unshare"):
         assert found[name]["detail"].startswith("a seccomp filter around the caller refuses it: ")
     assert "clone(CLONE_NEWUSER): Operation not permitted (EPERM)" in found["user"]["detail"]
-    assert found["net"]["detail"] == "it needs user (user namespace), which does not work"
+    assert found["net"]["detail"] == "this needs user (user namespace), which does not work"
     assert found.failing.isdisjoint(OUTSIDE)
     assert len({found[name]["remedy"] for name in found.failing}) == 1
 
 
-def test_a_filter_of_mounts_leaves_the_namespaces():
+def test_with_a_filter_of_mounts_namespaces_still_work():
     found = report_in(surroundings.filter_of_mounts)
     assert found["user"]["status"] == found["net"]["status"] == found["capabilities"]["status"]
     assert found["mount"]["status"] == "fails"
@@ -355,14 +356,14 @@ def test_a_filter_of_mounts_leaves_the_namespaces():
 
 def test_a_filter_that_kills_does_not_kill_the_caller():
     found = report_in(surroundings.filter_that_kills)
-    assert "ended by SIGSYS" in found["user"]["detail"]
-    assert "ended by SIGSYS" in found["landlock"]["detail"]
-    assert "ended by SIGSYS" in found["memfd-exec"]["detail"]
+    assert "killed by SIGSYS" in found["user"]["detail"]
+    assert "killed by SIGSYS" in found["landlock"]["detail"]
+    assert "killed by SIGSYS" in found["memfd-exec"]["detail"]
     assert found["run"]["status"] == "fails"
     assert found["unshare"]["status"] == "works"
 
 
-def test_a_filter_that_does_not_know_a_call_is_no_old_kernel():
+def test_a_filter_that_does_not_know_a_call_is_distinguished_from_an_old_kernel():
     found = report_in(surroundings.filter_of_pidfds)
     assert "a seccomp filter around the caller refuses it: pidfd_open(" in found["pidfd"]["detail"]
     assert {"pidfd", "run"} <= found.failing
@@ -372,7 +373,7 @@ def test_an_old_kernel_is_named_with_the_release_that_has_the_call():
     failure = refused("close_range(3, 4294967295, CLOSE_RANGE_CLOEXEC)", errno.EINVAL)
     row = examined(broken(refuse={"close-range": failure}), "close-range")["close-range"]
     assert row.status == "fails"
-    assert row.detail.startswith("this kernel does not know it: close_range(")
+    assert row.detail.startswith("this kernel does not support it: close_range(")
     assert row.remedy == "use Linux 5.11 or newer"
 
 
@@ -380,7 +381,7 @@ def test_an_old_kernel_is_named_with_the_release_that_has_the_call():
 
 
 @pytest.mark.root(reason="the kernel lets only root set it")
-def test_vm_memfd_noexec_is_named_where_it_forbids_the_helper():
+def test_vm_memfd_noexec_is_named_if_it_forbids_the_helper():
     found = report_in(surroundings.sysctl, "vm.memfd_noexec", "2")
     row = found["memfd-exec"]
     assert row["status"] == "fails"
@@ -390,8 +391,8 @@ def test_vm_memfd_noexec_is_named_where_it_forbids_the_helper():
 
 
 @pytest.mark.root(reason="the kernel lets only root set it")
-def test_vm_memfd_noexec_1_is_no_obstacle():
-    """It is the remedy: what is to be executed says so."""
+def test_with_vm_memfd_noexec_1_everything_works():
+    """This value is the remedy: the helper's memfd is created as executable."""
     found = report_in(surroundings.sysctl, "vm.memfd_noexec", "1")
     assert found.failing == set()
 
@@ -406,12 +407,12 @@ def test_programs_that_are_not_in_path_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     row = minidocker.doctor()["subordinate-ids"]
     assert row.status == "missing-optional"
-    assert row.detail == "newuidmap is in no directory of PATH"
+    assert row.detail == "no directory of PATH has newuidmap"
     assert "package uidmap" in row.remedy
 
 
 @pytest.mark.plain(reason="root writes its maps itself")
-def test_programs_that_raise_no_privileges_are_named(tmp_path, monkeypatch):
+def test_programs_that_gain_no_privileges_are_named(tmp_path, monkeypatch):
     if (reason := minidocker.doctor().why("subordinate-ids")) and "has no row" in reason:
         pytest.skip(reason)
     for name in ("newuidmap", "newgidmap"):
@@ -433,7 +434,7 @@ def test_missing_rows_are_named_with_the_command_that_adds_them():
     assert found.failing == set()
 
 
-@pytest.mark.root(reason="needs ids that are root's to give")
+@pytest.mark.root(reason="only root may map other ids")
 def test_rows_for_root_are_really_mapped():
     for file in ("subuid", "subgid"):
         if not Path("/etc", file).exists():
@@ -451,5 +452,5 @@ def test_control_groups_that_are_not_mounted_are_named():
     row = found["cgroup-memory"]
     assert row["status"] == "missing-optional"
     assert "no hierarchy of control groups with the memory controller is mounted" in row["detail"]
-    # A mount there hides nothing that a fresh /sys would show.
+    # A mount there hides nothing of a fresh /sys.
     assert found["fresh-sys"]["status"] == "works"

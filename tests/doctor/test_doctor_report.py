@@ -1,4 +1,4 @@
-"""The doctor's report: as text, HTML and data, and how causes are put in words."""
+"""The doctor's report as text, HTML and data, and the phrases for causes."""
 
 import errno
 import html
@@ -53,7 +53,7 @@ ROWS = (
 SICK = Report(ROWS, ("Linux <6>",))
 
 
-def test_what_works_has_no_remedy_and_what_does_not_has_one(report, tmp_path):
+def test_only_a_row_that_does_not_work_has_a_remedy(report, tmp_path):
     elsewhere = report_in(surroundings.chroot_to_nothing, tmp_path)
     for row in [*report.to_dict()["rows"], *elsewhere.rows.values()]:
         assert (row["remedy"] is None) == (row["status"] == "works"), row
@@ -70,7 +70,7 @@ def test_the_report_is_true_only_if_everything_essential_works():
     assert Report(ROWS[1:], ()).ok
 
 
-def test_why_gives_a_reason_to_skip_with_or_none():
+def test_why_returns_a_reason_to_skip_or_none():
     assert SICK.why("net") is None
     assert SICK.why("overlay") == ("overlay does not work here: none. Remedy: modprobe overlay")
     assert SICK.why("net", "user") == SICK.why()
@@ -133,6 +133,6 @@ def test_a_step_that_hangs_is_a_row():
         (errno.EIO, "Input/output error (EIO)"),
     ],
 )
-def test_a_shortage_is_told_from_a_missing_feature(number, words):
+def test_a_shortage_is_distinguished_from_a_missing_feature(number, words):
     examination = broken(refuse={"pidfd": refused("pidfd_open(<fd>, 0)", number)})
     assert words in examined(examination, "pidfd")["pidfd"].detail

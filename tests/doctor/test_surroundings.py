@@ -1,4 +1,4 @@
-"""The caller is itself in a container that forbids this and that: it works, or says what to do."""
+"""Launches in a restricted container: they work, or the error names a remedy."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ ROOT = os.geteuid() == 0
 
 
 def attempt(name, number, *args, **options):
-    """Run something with a system call denied: the return code, or what the error says."""
+    """Run a command with a system call denied; return the return code or parts of the error."""
 
     def check():
         deny(name, number)
@@ -29,13 +29,13 @@ def attempt(name, number, *args, **options):
     return in_child(check)
 
 
-# Such a filter comes with "no new privileges", which setuid programs like newuidmap do not survive.
+# Such a filter requires no_new_privs, with which setuid programs such as newuidmap do not work.
 WITHOUT_SETUID = [name for name in HERE if ROOT or HERE[name].get("uid_map") != "auto"]
 
 
 @pytest.mark.parametrize("name", WITHOUT_SETUID)
-def test_a_filter_that_does_not_know_clone3_is_no_obstacle(name, noop):
-    """Docker's answers ENOSYS, since it cannot look into the arguments."""
+def test_a_filter_that_does_not_know_clone3_does_not_matter(name, noop):
+    """Docker's filter returns ENOSYS, since it cannot check the arguments."""
     assert attempt("clone3", errno.ENOSYS, [noop], **HERE[name]) == 0
 
 
@@ -50,7 +50,7 @@ def test_a_filter_that_does_not_know_clone3_is_no_obstacle(name, noop):
         ("unshare", errno.EPERM, "time", True),
     ],
 )
-def test_a_call_that_a_filter_denies_is_told_with_what_to_do(call, number, step, watched, noop):
+def test_a_call_denied_by_a_filter_is_reported_with_a_remedy(call, number, step, watched, noop):
     options = {"namespaces": NamespaceOptions.all().with_time(), "die_with_parent": watched}
     kind, found, errno_, hint = attempt(call, number, [noop], **options)
     assert (found, errno_) == (step, number)
@@ -58,7 +58,7 @@ def test_a_call_that_a_filter_denies_is_told_with_what_to_do(call, number, step,
     assert "minidocker doctor" in hint
 
 
-def test_what_is_denied_and_not_needed_is_no_obstacle(noop):
+def test_a_denied_call_that_is_not_needed_does_not_matter(noop):
     options = {"namespaces": NamespaceOptions.none(), "die_with_parent": False}
     assert attempt("mount", errno.EPERM, [noop], **options) == 0
     assert attempt("pidfd_open", errno.ENOSYS, [noop], **options) == 0
@@ -84,7 +84,7 @@ attempt(namespaces=NamespaceOptions.all().without_pid().without_net())
 
 
 def inside(setup, *flags):
-    """What the script says after `setup` in mount and user namespaces of its own."""
+    """Return the output of the script after `setup`, in new mount and user namespaces."""
     user = [] if ROOT else ["--user", "--map-root-user"]
     command = ["unshare", *user, "--mount", *flags, "sh", "-c", f'{setup}; exec "$@"', "sh"]
     done = subprocess.run(
@@ -93,18 +93,18 @@ def inside(setup, *flags):
     return done.stdout.splitlines()
 
 
-def test_a_masked_proc_is_told_with_what_to_do():
+def test_a_masked_proc_is_reported_with_a_remedy():
     first, second, third = inside(
         "mount -t tmpfs tmpfs /proc/scsi || mount -t tmpfs tmpfs /proc/sys"
     )
     assert first.startswith("PermissionDenied mount-proc /proc ")
     assert "systempaths=unconfined" in first
     assert "without_pid()" in first
-    # What it says helps.
+    # The remedies work.
     assert second == third == "0"
 
 
-def test_a_masked_sys_is_told_with_what_to_do():
+def test_a_masked_sys_is_reported_with_a_remedy():
     first, second, third = inside("mount -t tmpfs tmpfs /sys/kernel")
     assert first.startswith("PermissionDenied mount-sys /sys ")
     assert 'network="host"' in first
@@ -112,14 +112,14 @@ def test_a_masked_sys_is_told_with_what_to_do():
     assert third == "0"
 
 
-def test_a_read_only_proc_sys_only_costs_ping():
+def test_with_a_read_only_proc_sys_only_ping_is_missing():
     assert inside("mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys")[1:] == [
         "0", "0",
     ]  # fmt: skip
 
 
 @pytest.mark.root(reason="only root may set the sysctl of a PID namespace")
-def test_a_forbidden_memfd_is_told_with_what_to_do():
+def test_a_forbidden_memfd_is_reported_with_a_remedy():
     setup = "mount -t proc proc /proc; echo 2 >/proc/sys/vm/memfd_noexec"
     first, _, _ = inside(setup, "--pid", "--fork")
     assert first.startswith("PermissionDenied helper None ")
@@ -127,8 +127,8 @@ def test_a_forbidden_memfd_is_told_with_what_to_do():
 
 
 @pytest.mark.parametrize("hidden", ["/proc", "/sys", "/dev/shm", "/etc"])
-def test_a_directory_that_is_hidden_altogether(hidden):
-    """A tmpfs over it: what is not there is not mounted over, and not missed."""
+def test_a_completely_hidden_directory_is_not_mounted_over(hidden):
+    """With a tmpfs over it, the launch works without its files, except for /proc."""
     lines = inside(f"mount -t tmpfs tmpfs {hidden}")
     if hidden == "/proc":
         assert all("id-maps" in line and "Mount /proc" in line for line in lines)

@@ -1,7 +1,7 @@
-"""`doctor`: what works on this machine, found by trying it.
+"""`doctor`: tests what works on this machine.
 
-`checks` says what is tried, `causes` why it does not work (`subordinate` and `control_groups` for
-theirs), `surroundings` where causes are looked for, and `report` is what comes of it.
+`checks` has the checks, `causes`, `subordinate` and `control_groups` find the cause of a failure,
+`surroundings` describes the machine and the caller, and `report` has the result.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ __all__ = ["doctor"]
 
 
 def doctor() -> Report:
-    """Find out what works on this machine, for this caller, now.
+    """Test what works on this machine, for this caller, now.
 
-    Each step that a container takes is tried, in a child process that is gone afterwards: what a
-    version or a setting promises is not taken for granted. Nothing of the caller changes. A system
-    on which nothing works makes a report that says so, not an exception.
+    Child processes try each step of a container; versions and settings alone prove nothing. The
+    caller does not change. If nothing works, the result is a report about that, not an exception.
 
-    It takes a few hundredths of a second; a step that hangs, two seconds.
+    This takes a few hundredths of a second, and two seconds more for each step that hangs.
 
     Returns:
-        the `Report`: true if everything essential works. ``print()`` it; in Jupyter it is a table.
+        the `Report`, which is true if everything essential works. ``print()`` shows it as text; in
+        Jupyter it is a table.
     """
-    # Loaded when it is asked for: `import minidocker` is on the path of every command line.
+    # Import only here, because every command line runs `import minidocker`.
     from minidocker._doctor.report import Report, Row
     from minidocker._doctor.surroundings import system
 
@@ -36,7 +36,7 @@ def doctor() -> Report:
             name="linux",
             title="Linux",
             status="fails",
-            detail=f"namespaces are a thing of Linux, and this is {system()}",
+            detail=f"namespaces exist only on Linux, and this is {system()}",
             remedy="use a Linux machine: a virtual one, or WSL 2 on Windows",
             essential=True,
         )

@@ -1,4 +1,4 @@
-"""Why a thing does not work, and the one thing to do about it."""
+"""The cause of a failed check, and one remedy."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ FilteredCall = Literal["clone", "unshare", "mount", "setns", "memfd_create"]
 
 
 class Problem(NamedTuple):
-    """Why something does not work."""
+    """The cause of a failure, and its remedy."""
 
     cause: str
     remedy: str
 
 
 class Failure(NamedTuple):
-    """How a probe failed, as the engine tells it."""
+    """The failure of a probe, as the core reports it."""
 
     how: How
     #: The call with its arguments, or the reason.
@@ -42,7 +42,7 @@ class Failure(NamedTuple):
                 name = errno.errorcode.get(self.number, str(self.number))
                 return f"{self.call}: {os.strerror(self.number)} ({name})"
             case "killed":
-                return f"the process that tried it was ended by {_signal_name(self.number)}"
+                return f"the process that tried it was killed by {_signal_name(self.number)}"
             case "hung":
                 return "it took longer than two seconds"
             case _:
@@ -50,24 +50,24 @@ class Failure(NamedTuple):
 
     @property
     def errno(self) -> int:
-        """The error number; 0 where there is none."""
+        """The error number, or 0 if the probe failed in another way."""
         return self.number if self.how == "refused" else 0
 
     @property
     def denied(self) -> bool:
-        """Whether somebody said no, rather than that something is not there."""
+        """Whether permission was denied, rather than something missing."""
         return self.errno in (errno.EPERM, errno.EACCES)
 
 
 class Witness(NamedTuple):
-    """What causes are worked out from."""
+    """The facts from which causes are derived."""
 
     surroundings: Surroundings
-    #: Whether a seccomp filter answers that call before the kernel does, which is tried.
+    #: Tries whether a seccomp filter intercepts that call.
     filtered: Callable[[FilteredCall], bool]
 
 
-_LOG = "look into the kernel's log (dmesg) for what denied it, and allow it there"
+_LOG = "find in the kernel's log (dmesg) which policy denied it, and allow it there"
 
 _FILTER_REMEDIES = {
     "docker": "start that container with --security-opt seccomp=unconfined",
@@ -113,15 +113,15 @@ def _of_label(failure: Failure, around: Surroundings) -> Problem:
 
 
 def hung() -> Problem:
-    """A step that takes too long."""
+    """Return the problem of a step that takes too long."""
     return Problem(
         str(Failure("hung", "", 0, None)),
-        "look with strace -f which call it waits in: a dead network file system makes one wait",
+        "find with strace -f the call that hangs; a dead network file system can cause this",
     )
 
 
 def general(failure: Failure, witness: Witness) -> Problem:
-    """The cause of what has no cause of its own."""
+    """Return the cause of a failure that has no more specific function."""
     around = witness.surroundings
     match failure.how, failure.number:
         case "hung", _:
@@ -129,7 +129,9 @@ def general(failure: Failure, witness: Witness) -> Problem:
         case "killed", signal.SIGSYS:
             return _of_filter(failure, around)
         case "killed", _:
-            return Problem(str(failure), "look into the kernel's log (dmesg) for who sent it")
+            return Problem(
+                str(failure), "find the sender of the signal in the kernel's log (dmesg)"
+            )
         case "refused", errno.EMFILE:
             remedy = "close some, or raise RLIMIT_NOFILE (ulimit -n)"
             return Problem(f"the process has too many open files: {failure}", remedy)
@@ -139,7 +141,7 @@ def general(failure: Failure, witness: Witness) -> Problem:
             limit = "the limit of processes (RLIMIT_NPROC, or pids.max of the control group)"
             return Problem(f"{limit} is reached: {failure}", "end some processes or raise it")
         case "refused", errno.ENOMEM:
-            return Problem(f"memory is short: {failure}", "end something, or give it more memory")
+            return Problem(f"memory is short: {failure}", "end other processes, or add memory")
     if failure.errno == errno.ENOSYS:
         if around.engine == "gVisor":
             return Problem(f"gVisor has no such call: {failure}", _FILTER_REMEDIES["gVisor"])
@@ -155,7 +157,7 @@ def general(failure: Failure, witness: Witness) -> Problem:
 
 
 def of_user(failure: Failure, witness: Witness) -> Problem:
-    """No new user namespace, or no id maps for it."""
+    """Return why a new user namespace, or its id maps, cannot be made."""
     around = witness.surroundings
     if failure.how == "refused" and not failure.call.startswith("clone"):
         return _of_maps(failure, witness)
@@ -172,7 +174,7 @@ def of_user(failure: Failure, witness: Witness) -> Problem:
 
 
 def of_unshare(failure: Failure, witness: Witness) -> Problem:
-    """unshare(2) of a user namespace is refused."""
+    """Return why unshare(2) of a user namespace is refused."""
     match failure.errno:
         case errno.ENOSPC | errno.EUSERS:
             return _of_limit("user", failure, witness)
@@ -189,13 +191,13 @@ def _of_no_user(failure: Failure, witness: Witness) -> Problem:
     around = witness.surroundings
     if around.chrooted:
         return Problem(
-            f"the caller is in a chroot, where the kernel makes no user namespace: {failure}",
+            f"the caller is in a chroot, where the kernel refuses new user namespaces: {failure}",
             "enter that directory by pivot_root instead of chroot (bwrap --bind DIR / does)",
         )
     if not around.ids_mapped:
         return Problem(
-            f"the caller's own ids ({around.uid} and {around.gid}) are not mapped in the user "
-            f"namespace that it is in: {failure}",
+            f"the caller's own ids ({around.uid} and {around.gid}) are not mapped in its user "
+            f"namespace: {failure}",
             "map them where that namespace is made (unshare --map-current-user)",
         )
     for name, wrong, right in (
@@ -204,7 +206,7 @@ def _of_no_user(failure: Failure, witness: Witness) -> Problem:
     ):
         if around.sysctls.get(name) == wrong:
             return Problem(
-                f"{name} is {wrong}: plain users may make no user namespace: {failure}",
+                f"{name} is {wrong}, so plain users cannot make user namespaces: {failure}",
                 f"as root: sysctl -w {name}={right}",
             )
     return general(failure, witness)
@@ -225,14 +227,14 @@ def _of_maps(failure: Failure, witness: Witness) -> Problem:
 def _of_apparmor(failure: Failure) -> Problem:
     name = "kernel.apparmor_restrict_unprivileged_userns"
     return Problem(
-        f"AppArmor lets plain users make user namespaces but gives these no capabilities ({name} "
+        f"AppArmor lets plain users make user namespaces, but without capabilities ({name} "
         f"is 1, as on Ubuntu since 24.04): {failure}",
         f"as root: sysctl -w {name}=0",
     )
 
 
 def of_capabilities(failure: Failure, witness: Witness) -> Problem:
-    """A user namespace that gives no capabilities."""
+    """Return why a user namespace gives no capabilities."""
     around = witness.surroundings
     if failure.denied:
         if around.sysctls.get("kernel.apparmor_restrict_unprivileged_userns") == 1:
@@ -246,11 +248,11 @@ def _of_limit(kind: str, failure: Failure, witness: Witness) -> Problem:
     name = f"user.max_{kind}_namespaces"
     limit = witness.surroundings.sysctls.get(name)
     if limit == 0:
-        cause, value = f"{name} is 0: nobody may make one", 15000
+        cause, value = f"{name} is 0, so such namespaces cannot be made", 15000
     else:
         shown = "of unknown value" if limit is None else f"{limit}"
         cause = (
-            f"{name} ({shown}), here or in a namespace around, is reached, or 32 levels of nesting"
+            f"{name} ({shown}) is reached here or in an outer namespace, or 32 levels of nesting"
         )
         value = max(15000, 2 * (limit or 0))
     return Problem(f"{cause}: {failure}", f"as root: sysctl -w {name}={value}")
@@ -268,7 +270,7 @@ _LIMITED = {"mount": "mnt"}
 
 
 def of_namespace(kind: str) -> Callable[[Failure, Witness], Problem]:
-    """No new namespace of a kind."""
+    """Return a function for the cause why a namespace of this kind cannot be made."""
 
     def cause(failure: Failure, witness: Witness) -> Problem:
         call: FilteredCall = "unshare" if kind == "time" else "clone"
@@ -285,17 +287,17 @@ def of_namespace(kind: str) -> Callable[[Failure, Witness], Problem]:
 
 
 def of_proc(around: Surroundings) -> Problem:
-    """No /proc, or another's."""
+    """Return the problem of a /proc that is missing or shows another PID namespace."""
     if around.proc == "missing":
         return Problem("/proc is not mounted", "mount -t proc proc /proc")
     return Problem(
-        "/proc shows another PID namespace than the caller is in",
-        "mount one over it: mount -t proc proc /proc",
+        "/proc shows another PID namespace than the caller's",
+        "mount a new one over it: mount -t proc proc /proc",
     )
 
 
 _EMPTY = ("/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd")
-"""Mount points that are always empty, so that a mount on them hides nothing."""
+"""Mount points that are always empty: a mount on them hides nothing."""
 
 _EMPTY_SYS = (
     "/sys/fs/cgroup", "/sys/fs/bpf", "/sys/fs/fuse/connections", "/sys/fs/pstore",
@@ -306,14 +308,14 @@ _EMPTY_SYS = (
 
 
 def hiding(mounts: tuple[MountEntry, ...], base: str) -> list[MountEntry]:
-    """The mounts that hide parts of the file system at ``base``, /proc or /sys."""
+    """Return the mounts that hide parts of the file system at ``base``, /proc or /sys."""
     empty = _EMPTY + _EMPTY_SYS
     below = (entry for entry in mounts if entry.target.startswith(f"{base}/"))
     return [
         entry
         for entry in below
         if entry.target not in empty
-        # What is mounted in such a mount, as each controller of version 1 is, hides nothing.
+        # A mount below one of them, such as a version 1 controller, hides nothing either.
         and not any(entry.target.startswith(f"{place}/") for place in empty)
     ]
 
@@ -324,7 +326,10 @@ def _show(entry: MountEntry) -> str:
 
 
 def of_fresh(base: Literal["/proc", "/sys"]) -> Callable[[Failure, Witness], Problem]:
-    """A proc or a sysfs that may not be mounted: the caller does not see all of its own."""
+    """Return a function for the cause why a proc or sysfs cannot be mounted.
+
+    The kernel refuses it if the caller's own one is hidden in part.
+    """
 
     def cause(failure: Failure, witness: Witness) -> Problem:
         around = witness.surroundings
@@ -337,7 +342,7 @@ def of_fresh(base: Literal["/proc", "/sys"]) -> Callable[[Failure, Witness], Pro
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
             remedy = _UNMASK_REMEDIES.get(around.engine or "", f"umount {found[0].target}")
             return Problem(
-                f"something hides parts of the caller's {base}, which a fresh one would show: "
+                f"mounts hide parts of the caller's {base}, which a fresh one would show: "
                 f"{first}{more}: {failure}",
                 remedy,
             )
@@ -356,37 +361,37 @@ def of_fresh(base: Literal["/proc", "/sys"]) -> Callable[[Failure, Witness], Pro
 
 
 def of_memfd(failure: Failure, witness: Witness) -> Problem:
-    """A memfd that cannot be executed."""
+    """Return why a memfd cannot be executed."""
     if failure.errno == errno.EACCES and witness.surroundings.sysctls.get("vm.memfd_noexec") == 2:
         return Problem(
             f"vm.memfd_noexec is 2, so nothing can be executed from memory: {failure}",
-            "as root, in the PID namespace in question: sysctl -w vm.memfd_noexec=1",
+            "as root, in the same PID namespace: sysctl -w vm.memfd_noexec=1",
         )
     return general(failure, witness)
 
 
 def of_overlay(failure: Failure, witness: Witness) -> Problem:
-    """No overlay in a user namespace."""
+    """Return why an overlay cannot be mounted in a user namespace."""
     match failure.errno:
         case errno.ENODEV:
             return Problem(f"this kernel has no overlay: {failure}", "as root: modprobe overlay")
         case errno.EINVAL | errno.EPERM if not witness.filtered("mount"):
             return Problem(
-                f"this kernel mounts no overlay in a user namespace: {failure}",
+                f"this kernel cannot mount an overlay in a user namespace: {failure}",
                 "use Linux 5.11 or newer",
             )
     return of_mount(failure, witness)
 
 
 def of_mount(failure: Failure, witness: Witness) -> Problem:
-    """A mount that is refused."""
+    """Return why a mount is refused."""
     if failure.errno in (errno.EPERM, errno.EACCES, errno.ENOSYS) and witness.filtered("mount"):
         return _of_filter(failure, witness.surroundings)
     return general(failure, witness)
 
 
 def of_pivot_root(failure: Failure, witness: Witness) -> Problem:
-    """pivot_root(2) refuses the root that the caller has."""
+    """Return why pivot_root(2) fails."""
     if failure.errno == errno.EINVAL:
         return Problem(
             f"the caller's root is the kernel's initial one, or a chroot: {failure}",
@@ -396,13 +401,13 @@ def of_pivot_root(failure: Failure, witness: Witness) -> Problem:
 
 
 def since(release: str) -> Callable[[Failure, Witness], Problem]:
-    """A call, or a flag of it, that came with a release of Linux."""
+    """Return a function for the cause why a call, or a flag, of a Linux release fails."""
 
     def cause(failure: Failure, witness: Witness) -> Problem:
         missing = failure.errno in (errno.ENOSYS, errno.EINVAL)
         if missing and witness.surroundings.seccomp != 2:
             return Problem(
-                f"this kernel does not know it: {failure}", f"use Linux {release} or newer"
+                f"this kernel does not support it: {failure}", f"use Linux {release} or newer"
             )
         return general(failure, witness)
 
@@ -410,14 +415,14 @@ def since(release: str) -> Callable[[Failure, Witness], Problem]:
 
 
 def of_seccomp(failure: Failure, witness: Witness) -> Problem:
-    """No seccomp filters."""
+    """Return why seccomp filters do not work."""
     if failure.errno in (errno.EINVAL, errno.ENOSYS) and witness.surroundings.seccomp != 2:
         return _not_built("SECCOMP_FILTER", failure)
     return general(failure, witness)
 
 
 def of_landlock(failure: Failure, witness: Witness) -> Problem:
-    """No Landlock."""
+    """Return why Landlock does not work."""
     match failure.errno:
         case errno.EOPNOTSUPP:
             return Problem(

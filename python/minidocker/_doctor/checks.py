@@ -1,4 +1,4 @@
-"""What is tried, in which order, and what each needs."""
+"""The checks, their order and their requirements."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ TIMEOUT = 2.0
 
 _LAUNCH = Launch(timeout=TIMEOUT)
 _NO_COMMAND = "/minidocker-doctor/no-such-command"
-"""A command that is nowhere: once it is reported missing, every step before it has been made."""
+"""A command that does not exist: an error about it shows that all steps before it worked."""
 
 _SCOPES = 6
-"""The version of Landlock that keeps signals and abstract sockets within a domain."""
+"""The first version of Landlock that confines signals and abstract sockets to a domain."""
 
 _CLONES = (
     "user", "capabilities", "mount", "uts", "ipc", "pid", "net", "cgroup", "time", "fresh-proc",
     "fresh-sys", "shared-memory", "loopback", "ping", "subordinate-ids", "overlay", "pivot-root",
     "read-only", "devpts",
 )  # fmt: skip
-"""Probes for which clone(2) is called with the flags of new namespaces."""
+"""Probes that call clone(2) with the flags of new namespaces."""
 
 _UNFILTERED: dict[FilteredCall, tuple[causes.How, int]] = {
     "clone": ("refused", errno.EINVAL),
@@ -56,21 +56,21 @@ _UNFILTERED: dict[FilteredCall, tuple[causes.How, int]] = {
     "setns": ("refused", errno.EBADF),
     "memfd_create": ("refused", errno.EINVAL),
 }
-"""What the kernel itself answers to calls that can never be right."""
+"""The kernel's own answers to calls with invalid arguments."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """One thing to try.
+    """One check.
 
     Attributes:
-        name: of its row, and of its probe where it has one.
-        title: what it is.
-        detail: what it is good for, where it works.
+        name: the name of its row, and of its probe if it has one.
+        title: the title of its row.
+        detail: the purpose of the feature, for the row if it works.
         essential: whether `run` needs it by default.
-        needs: rows without which there is no point in trying.
-        attempt: how it is tried, if not by a probe: what was found, or why it does not work.
-        cause: why its probe failed.
+        needs: the rows that must work before this check makes sense.
+        attempt: a function that replaces the probe; it returns the detail, or the problem.
+        cause: a function that returns the problem of a failed probe.
     """
 
     name: str
@@ -83,11 +83,11 @@ class Check:
 
 
 class Examination:
-    """The checks that have been made so far, and what they have shown.
+    """The rows of the checks made so far.
 
     Args:
-        surroundings: what the caller runs in.
-        probe: tries one thing by name; with or without a new user namespace, at a path.
+        surroundings: the machine and the caller.
+        probe: runs a probe by name; with or without a new user namespace, at a path.
     """
 
     def __init__(
@@ -102,19 +102,19 @@ class Examination:
         self._witness = Witness(surroundings, self._is_filtered)
 
     def probe(self, name: str, path: bytes | None = None) -> Failure | None:
-        """Try one thing, in a new user namespace where there may be one."""
+        """Run a probe, in a new user namespace if these work."""
         if name in _CLONES and self.deadly("clone"):
-            # It is the caller who makes that call: the filter would end it.
+            # The caller itself makes that call, and the filter would kill it.
             return self.filter("clone")
         user = self.rows.get("user")
         return self._probe(name, user is None or user.works, path)
 
     def filter(self, call: FilteredCall) -> Failure | None:
-        """Make a call that can never be right, in a child; the kernel itself refuses that."""
+        """Make a call with invalid arguments in a child, and return the failure."""
         return self._filters(call)
 
     def deadly(self, call: FilteredCall) -> bool:
-        """Whether a seccomp filter ends whoever makes that call."""
+        """Return whether a seccomp filter kills a process for that call."""
         failure = self.filter(call)
         return failure is not None and failure.how == "killed"
 
@@ -123,7 +123,7 @@ class Examination:
         return failure is not None and (failure.how, failure.number) != _UNFILTERED[call]
 
     def make(self, check: Check) -> None:
-        """Make one check."""
+        """Make one check and add its row."""
         found = self._outcome(check)
         status: Status = "works"
         detail, remedy = found if isinstance(found, Problem) else (found, None)
@@ -147,7 +147,7 @@ class Examination:
         failure = self.probe(check.name)
         if failure is None:
             return check.detail
-        # Without what these give, everything else is refused for the same reason.
+        # Without these two, every other step is refused for the same reason.
         if failure.denied and check.name not in ("user", "unshare"):
             for name in ("user", "capabilities"):
                 if name in self.rows and not self.rows[name].works:
@@ -157,11 +157,11 @@ class Examination:
     def _blocked(self, name: str) -> Problem:
         needed = self.rows[name]
         return Problem(
-            f"it needs {name} ({needed.title}), which does not work", needed.remedy or ""
+            f"this needs {name} ({needed.title}), which does not work", needed.remedy or ""
         )
 
     def report(self) -> Report:
-        """Return what was found."""
+        """Return the report of all rows."""
         return Report(tuple(self.rows.values()), self.surroundings.phrases())
 
 
@@ -178,7 +178,7 @@ def _landlock(examination: Examination) -> str | Problem:
     failure = examination.probe("landlock")
     if failure is not None:
         return causes.of_landlock(failure, examination._witness)
-    # A child has just made the same call, so that no filter kills this process for it.
+    # The probe made the same call in a child, so no filter kills this process for it.
     return f"rules about files and ports, version {_core.probe_landlock_version()}"
 
 
@@ -190,7 +190,7 @@ def _control_group(controller: str, examination: Examination) -> str | Problem:
 
 
 def _reaches_command(start: Callable[[], Popen[Any]]) -> str | Problem:
-    """Start a command that does not exist: the last step of all fails, or another one did."""
+    """Start a command that does not exist: only the last step must fail."""
     try:
         process = start()
     except CommandNotFound:
@@ -209,11 +209,11 @@ def _of_spawn(error: OSError) -> Problem:
         return causes.hung()
     hint = error.hint if isinstance(error, SpawnError) else None
     text = str(error) if hint is None else str(error).removesuffix(f". Remedy: {hint}")
-    return Problem(text, (hint or "the rows above tell what does not work").rstrip("."))
+    return Problem(text, (hint or "see the rows above for what does not work").rstrip("."))
 
 
 def _memfd(examination: Examination) -> str | Problem:
-    # The caller makes the memfd.
+    # The caller itself makes the memfd.
     deadly = examination.deadly("memfd_create")
     failure = examination.filter("memfd_create") if deadly else examination.probe("memfd-exec")
     if failure is not None:
@@ -249,10 +249,10 @@ def _enter(_examination: Examination) -> str | Problem:
         found = _reaches_command(begin)
     finally:
         os.kill(process.pid, signal.SIGKILL)
-        # Somebody else may have reaped it.
+        # Another thread may have reaped it.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(process.pid, 0)
-    return found or "running commands in a container that lives"
+    return found or "running commands in a running container"
 
 
 def _profile(name: Profile, examination: Examination) -> str | Problem:
@@ -266,12 +266,12 @@ def _profile(name: Profile, examination: Examination) -> str | Problem:
     if isinstance(found, Problem):
         return found
     if name == "docker":
-        return "every step of it, up to the command"
+        return "every step, up to the command"
     if not examination.rows["landlock"].works:
-        return "every step of it but Landlock, which only doubles what the mounts hold"
+        return "every step except Landlock, which only repeats what the mounts enforce"
     if (_core.probe_landlock_version() or 0) < _SCOPES:
-        return "every step of it; this Landlock has no scopes: share no namespace with it"
-    return "every step of it, up to the command"
+        return "every step; this Landlock has no scopes: share no namespace with it"
+    return "every step, up to the command"
 
 
 def _namespace(kind: str) -> Check:
@@ -300,7 +300,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="capabilities",
         title="capabilities inside",
-        detail="root inside may do what root does",
+        detail="root inside has the capabilities of root",
         essential=True,
         cause=causes.of_capabilities,
     ),
@@ -413,7 +413,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="seccomp",
         title="seccomp filters",
-        detail="which system calls may be made",
+        detail="allowed and forbidden system calls",
         cause=causes.of_seccomp,
     ),
     Check(name="landlock", title="Landlock", attempt=_landlock),
@@ -450,7 +450,7 @@ CHECKS: tuple[Check, ...] = (
         for controller, purpose in CONTROLLERS.items()
     ),
 )
-"""Every check, in the order in which they are made: what a check needs comes before it."""
+"""Every check, in order: a check follows those that it needs."""
 
 
 def _probe(name: str, user_namespace: bool, path: bytes | None) -> Failure | None:
@@ -462,7 +462,7 @@ def _probe(name: str, user_namespace: bool, path: bytes | None) -> Failure | Non
 
 
 def examine() -> Report:
-    """Make every check."""
+    """Make every check and return the report."""
     examination = Examination(Surroundings.gather(), _probe)
     for check in CHECKS:
         examination.make(check)

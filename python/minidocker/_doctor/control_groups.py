@@ -1,4 +1,4 @@
-"""Control groups: which controllers the caller may make groups of its own with."""
+"""Control groups: the controllers with which the caller may make groups."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["CONTROLLERS", "try_controller"]
 CONTROLLERS: dict[str, str] = {
     "memory": "limits of memory",
     "cpu": "shares and limits of CPU time",
-    "cpuset": "the CPUs that may be used",
+    "cpuset": "limits of the usable CPUs",
     "pids": "limits of the number of processes",
     "freezer": "pausing all processes at once",
 }
-"""Each controller, and what it is for."""
+"""Each controller and its purpose."""
 
 _WITH_DELEGATION = (
     "start Python in a group that is delegated to it: "
@@ -34,7 +34,7 @@ _WITH_DELEGATION = (
 
 
 class Place(NamedTuple):
-    """Where the caller's own group is, in the hierarchy of a controller."""
+    """The caller's own group in the hierarchy of a controller."""
 
     version: int
     directory: Path
@@ -66,7 +66,7 @@ def _hierarchies() -> list[_Hierarchy]:
 
 
 def _own_group(hierarchy: _Hierarchy, controller: str) -> Path | None:
-    """The directory of the group that the caller is in; None where it is not to be seen."""
+    """Return the directory of the caller's group; None if no mount shows it."""
     try:
         groups = proc.cgroups()
     except OSError:
@@ -120,10 +120,10 @@ def try_controller(
     Args:
         controller: one of `CONTROLLERS`.
         probe: makes and removes a directory.
-        around: what the caller runs in.
+        around: the machine and the caller.
 
     Returns:
-        where it worked, or why it does not.
+        the place of the group, or the problem.
     """
     place = _place(controller)
     if isinstance(place, Problem):
@@ -138,10 +138,10 @@ def try_controller(
             remedy = "start that container with -v /sys/fs/cgroup:/sys/fs/cgroup:rw"
         return Problem(f"control groups are mounted read-only: {failure}", remedy)
     if failure.denied and place.version == 2:
-        return Problem(f"the group {place.directory} belongs to somebody else", _WITH_DELEGATION)
+        return Problem(f"the group {place.directory} belongs to another user", _WITH_DELEGATION)
     if failure.denied:
         return Problem(
-            f"the group {place.directory} belongs to somebody else; version 1 is not delegated",
+            f"the group {place.directory} belongs to another user; version 1 is not delegated",
             "run as root",
         )
-    return Problem(str(failure), f"look into {place.directory} for what it lacks")
+    return Problem(str(failure), f"check the directory {place.directory}")

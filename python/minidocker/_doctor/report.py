@@ -1,4 +1,4 @@
-"""What `doctor` found: rows, as text, as HTML, as data."""
+"""The report of `doctor`: rows, as text, as HTML, as data."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ _WIDTH = 100
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One thing that was tried.
+    """The result of one check.
 
     Attributes:
-        name: its short name: ``"fresh-proc"``. Namespaces have the names of `NamespaceOptions`.
-        title: what it is, in words.
-        status: ``"works"``; ``"fails"``: containers cannot do without; ``"missing-optional"``: only
-            the option that needs it cannot be used.
-        detail: what was found; the cause, where it does not work.
-        remedy: the one thing to do, a sentence without a full stop; None where it works.
-        essential: whether `run` needs it as it is called by default.
+        name: the short name, such as ``"fresh-proc"``. Namespaces have the names of
+            `NamespaceOptions`.
+        title: the name in words.
+        status: ``"works"``, ``"fails"`` (every container needs it) or ``"missing-optional"`` (only
+            the options that need it cannot be used).
+        detail: the finding, or the cause of the failure.
+        remedy: one remedy, a sentence without a full stop; None if it works.
+        essential: whether `run` needs it with its default options.
     """
 
     name: str
@@ -49,19 +50,20 @@ class Row:
 
     @property
     def works(self) -> bool:
-        """Whether it does."""
+        """Whether the status is ``"works"``."""
         return self.status == "works"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """What works on this machine, for this caller, now.
+    """A report on what works on this machine, for this caller, now.
 
-    It is a sequence of `Row` by number, and a mapping by name; true if everything essential works.
+    It is a sequence of `Row` by number and a mapping by name, and true if everything essential
+    works.
 
     Attributes:
-        rows: what was tried, in that order.
-        surroundings: what the caller runs in, one phrase each.
+        rows: the results of all checks, in their order.
+        surroundings: one phrase for each fact about the machine and the caller.
     """
 
     rows: tuple[Row, ...]
@@ -69,7 +71,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether everything works that `run` needs as it is called by default."""
+        """Whether everything works that `run` needs with its default options."""
         return all(row.works for row in self.rows if row.essential)
 
     def __bool__(self) -> bool:
@@ -82,7 +84,7 @@ class Report:
         return len(self.rows)
 
     def __getitem__(self, key: str | int) -> Row:
-        """The row of that name or number.
+        """Return the row of that name or number.
 
         Raises:
             SpecError: no row has that name.
@@ -98,7 +100,7 @@ class Report:
         raise SpecError(f"the report has no such row: {advice}", option="name", value=key)
 
     def why(self, *names: str) -> str | None:
-        """Return why something does not work, as a reason to skip a test; None if all of it works.
+        """Return why something does not work, as a reason to skip a test; None if everything works.
 
         ::
 
@@ -106,7 +108,7 @@ class Report:
                 pytest.skip(reason)
 
         Args:
-            names: names of rows: ``"net"``, ``"overlay"``. Without one, everything essential.
+            names: names of rows, such as ``"overlay"``; by default all essential rows.
 
         Raises:
             SpecError: no row has that name.
@@ -138,7 +140,7 @@ class Report:
             indent = " " * len(mark)
             for text in (row.detail, f"Remedy: {row.remedy}"):
                 width = max(_WIDTH - len(indent), 40)
-                # A command to copy must not be broken at its hyphens.
+                # Do not break a command at its hyphens: the user copies it.
                 wrapped = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
                 lines += [indent + line for line in wrapped]
         lines += ["", self.summary]
@@ -158,7 +160,7 @@ class Report:
         return "Everything works."
 
     def _repr_html_(self) -> str:
-        # No colour of its own: it is read on a light page and on a dark one. The status is a word.
+        # Set no colours, for light and dark pages; therefore the status is a word.
         left = ' style="text-align:left;vertical-align:top"'
         head = "".join(f"<th{left}>{name}</th>" for name in ("", "name", "what", "found"))
         body = []
@@ -183,5 +185,5 @@ class Report:
 
 
 def _ascii(text: str) -> str:
-    """The same for any terminal: a file name or a label may hold anything."""
+    """Return the text in ASCII, for any terminal: file names and labels may have any character."""
     return text.encode("ascii", "backslashreplace").decode()

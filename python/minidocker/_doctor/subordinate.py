@@ -1,4 +1,4 @@
-"""Subordinate ids: why ``uid_map="auto"`` does not work."""
+"""Subordinate ids: the causes why ``uid_map="auto"`` does not work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INSTALL = "install newuidmap and newgidmap (package uidmap, shadow-utils or sha
 
 
 def of_subordinate_ids(failure: Failure, witness: Witness) -> Problem:
-    """Subordinate ids that cannot be mapped."""
+    """Return why subordinate ids cannot be mapped."""
     around = witness.surroundings
     if failure.how == "impossible":
         ranges = "--add-subuids 100000-165535 --add-subgids 100000-165535"
@@ -29,36 +29,36 @@ def of_subordinate_ids(failure: Failure, witness: Witness) -> Problem:
     if program not in ("newuidmap", "newgidmap"):
         return general(failure, witness)
     if failure.errno == errno.ENOENT:
-        return Problem(f"{program} is in no directory of PATH", _INSTALL)
+        return Problem(f"no directory of PATH has {program}", _INSTALL)
     return _of_program(program, failure, around)
 
 
 def _of_program(program: str, failure: Failure, around: Surroundings) -> Problem:
     path = shutil.which(program)
     if path is None:
-        return Problem(f"{program} is in no directory of PATH that can be executed", _INSTALL)
-    if not _raises_privileges(path):
+        return Problem(f"no directory of PATH has an executable {program}", _INSTALL)
+    if not _gains_privileges(path):
         return Problem(
             f"{path} is neither set-user-ID root nor has file capabilities",
             f"as root: chmod u+s {path}",
         )
     if around.no_new_privileges:
         return Problem(
-            f"no new privileges are allowed to the caller, so {path} has none either",
+            f"the caller has no_new_privileges set, so {path} gains no privileges",
             "start Python without no_new_privileges (NoNewPrivileges=no in a systemd unit)",
         )
     if os.statvfs(path).f_flag & os.ST_NOSUID:
         return Problem(
-            f"{path} is on a mount with nosuid, so it raises no privileges",
+            f"{path} is on a mount with nosuid, so it gains no privileges",
             "mount that file system without nosuid",
         )
     return Problem(
         f"{path} refused the rows of /etc/subuid and /etc/subgid: {failure}",
-        "give each user rows of its own there, which overlap with nobody's",
+        "give each user rows there that do not overlap with those of another user",
     )
 
 
-def _raises_privileges(path: str) -> bool:
+def _gains_privileges(path: str) -> bool:
     found = os.stat(path)
     if found.st_mode & stat.S_ISUID and found.st_uid == 0:
         return True

@@ -1,6 +1,6 @@
-"""What the caller runs in: where causes are looked for.
+"""The machine and the caller: the facts from which causes of failures are derived.
 
-Nothing here decides whether a thing works.
+This module does not decide what works.
 """
 
 from __future__ import annotations
@@ -31,25 +31,27 @@ LIMITS = tuple(proc.KINDS.values())
 """The namespaces that ``/proc/sys/user/max_*_namespaces`` limits."""
 
 _GVISOR = "Sun Jan 10 15:06:54 PST 2016"
-"""The build date that gVisor's own kernel tells."""
+"""The build date in the version of gVisor's own kernel."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Surroundings:
-    """What the caller runs in.
+    """The machine and the caller.
 
     Attributes:
         system: operating system, release, machine.
         uid: effective user id.
         gid: effective group id.
         ids_mapped: whether both are mapped in the caller's own user namespace.
-        proc: whether /proc is ``"own"``, another PID namespace's (``"foreign"``), or ``"missing"``.
+        proc: ``"own"`` if /proc shows the caller's PID namespace, ``"foreign"`` if it shows another
+            one, or ``"missing"``.
         chrooted: whether the caller's root directory is not that of its mount namespace.
-        seccomp: 0 without, 1 in strict mode, 2 behind a filter; None where /proc does not tell.
-        no_new_privileges: whether set-user-ID programs raise nothing.
-        label: the security module's label of the caller, where it is a confining one.
-        engine: the container engine around the caller, as far as it shows.
-        sysctls: those of interest that exist, by name: ``"kernel.unprivileged_userns_clone"``.
+        seccomp: 0 without seccomp, 1 in strict mode, 2 with a filter; None if /proc has no such
+            field.
+        no_new_privileges: whether set-user-ID programs gain no privileges.
+        label: the security module's label of the caller, if it confines the caller.
+        engine: the container engine that runs the caller, if it can be detected.
+        sysctls: the relevant sysctls that exist, such as ``"kernel.unprivileged_userns_clone"``.
         mounts: the caller's mounts.
     """
 
@@ -68,7 +70,7 @@ class Surroundings:
 
     @classmethod
     def gather(cls) -> Surroundings:
-        """Look around."""
+        """Read the facts from the system."""
         mounts = _mounts()
         uid, gid = os.geteuid(), os.getegid()
         status = _status()
@@ -89,7 +91,7 @@ class Surroundings:
         )
 
     def phrases(self) -> tuple[str, ...]:
-        """One phrase for each fact that a reader of the report wants to know."""
+        """Return one phrase for each fact that the report shows."""
         found = [self.system, f"user {self.uid}, group {self.gid}"]
         if self.engine is not None:
             found.append(f"inside {self.engine}")
@@ -105,12 +107,12 @@ class Surroundings:
 
 
 def system() -> str:
-    """Operating system, release, machine."""
+    """Return operating system, release and machine."""
     return f"{platform.system()} {platform.release()} on {platform.machine()}"
 
 
 def _text(path: str) -> str | None:
-    """The content of a small file; None where it cannot be read."""
+    """Return the content of a small file; None if it cannot be read."""
     try:
         return Path(path).read_text(errors="replace")
     except OSError:
@@ -135,7 +137,7 @@ def _maps(kind: Literal["uid", "gid"], number: int) -> bool:
     try:
         rows = proc.id_map("self", kind)
     except OSError:
-        # Nothing says that it is not.
+        # Without /proc, assume that the id is mapped.
         return True
     return any(row.inside <= number < row.inside + row.length for row in rows)
 
@@ -144,7 +146,7 @@ def _whose_proc() -> Literal["own", "foreign", "missing"]:
     try:
         own = os.readlink("/proc/self")
     except OSError:
-        # The link leads nowhere in a proc of a PID namespace that this process is not in.
+        # The link is broken in a proc of a PID namespace without this process.
         return "foreign" if os.path.exists("/proc/version") else "missing"
     return "own" if own == str(os.getpid()) else "foreign"
 
@@ -158,13 +160,13 @@ def _is_chrooted() -> bool:
     root = next((number for number, target in own.items() if target == "/"), None)
     if root is None:
         return True
-    # In a chroot to a mount point: whoever is outside sees that mount somewhere else.
+    # In a chroot to a mount point, processes outside see that mount at another path.
     others = (_mount_points(pid) for pid in ("1", str(os.getppid())))
     return any(other.get(root, "/") != "/" for other in others)
 
 
 def _mount_points(pid: str) -> dict[str, str]:
-    """Mount id to mount point, the topmost mount first."""
+    """Return a mapping from mount id to mount point, the topmost mount first."""
     lines = (_text(f"/proc/{pid}/mountinfo") or "").splitlines()
     fields = (line.split(" ") for line in reversed(lines))
     return {field[0]: field[4] for field in fields}
@@ -185,7 +187,7 @@ def _engine(mounts: tuple[MountEntry, ...]) -> Engine | None:
         return "gVisor"
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         return "kubernetes"
-    # Virtual machines made from images have the files too, but a whole disk as their root.
+    # A virtual machine made from an image has these files too, but a whole disk as its root.
     root = next((entry for entry in reversed(mounts) if entry.target == "/"), None)
     disk = root is not None and root.source.startswith("/dev/") and root.root == "/"
     for engine, sign in (("podman", "/run/.containerenv"), ("docker", "/.dockerenv")):
@@ -207,7 +209,7 @@ def _sysctls() -> dict[str, int]:
     ]
     found = {}
     for name in names:
-        # A file that is there may hold anything where somebody has mounted over it.
+        # A file may be missing, or have any content if another file is mounted over it.
         with contextlib.suppress(ValueError):
             found[name] = int(_text(f"/proc/sys/{name.replace('.', '/')}") or "none")
     return found
