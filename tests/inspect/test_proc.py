@@ -1,4 +1,4 @@
-"""What /proc says: read from made-up trees, and from the real one beside the kernel's own words."""
+"""Facts from /proc: read from made-up trees, and from the real one."""
 
 import os
 import socket
@@ -74,13 +74,13 @@ def test_a_command_is_its_arguments_or_its_name(tree):
     assert proc.command(6, str(tree.root)) == "[kworker/0:1]"
 
 
-def test_bytes_that_are_no_text_survive(tree):
+def test_undecodable_bytes_survive(tree):
     tree.add(5, chain=(5,))
     (tree.root / "5" / "cmdline").write_bytes(b"caf\xe9\0")
     assert os.fsencode(proc.command(5, str(tree.root))) == b"caf\xe9"
 
 
-def test_an_age_is_counted_whatever_the_process_calls_itself(tree):
+def test_an_age_is_read_correctly_with_any_name(tree):
     ticks = os.sysconf("SC_CLK_TCK")
     tree.add(5, chain=(5,), name="evil) R 1 2 (", start_ticks=400 * ticks)
     assert proc.age(5, str(tree.root)) == pytest.approx(600.5)
@@ -102,7 +102,7 @@ def test_containers_are_nested_pid_namespaces_by_their_first_process(tree):
     assert found[0].differs == ("pid",)
 
 
-def test_processes_in_a_namespace_have_the_ids_that_they_have_there(tree):
+def test_processes_in_a_namespace_have_their_ids_of_that_namespace(tree):
     tree.add(20, chain=(20, 1), pid_namespace=200, command="first\0", parent=1)
     tree.add(25, chain=(25, 7), pid_namespace=200, command="entered\0", parent=1)
     tree.add(30, chain=(30, 9, 1), pid_namespace=300, command="nested\0", parent=20)
@@ -118,21 +118,21 @@ def test_processes_in_a_namespace_have_the_ids_that_they_have_there(tree):
     assert proc.processes_in(999, str(tree.root)) == []
 
 
-def test_a_process_that_may_not_be_looked_into_is_found_by_its_parent(tree):
+def test_a_process_that_may_not_be_inspected_is_found_by_its_parent(tree):
     tree.add(20, chain=(20, 1), pid_namespace=200, command="first\0", parent=1)
     tree.add(21, chain=(21, 2), pid_namespace=None, command="closed\0", parent=20)
     tree.add(22, chain=(22, 2), pid_namespace=None, command="closed elsewhere\0", parent=1)
     assert [row.pid for row in proc.processes_in(200, str(tree.root))] == [20, 21]
 
 
-def test_parents_that_go_in_a_circle_end(tree):
+def test_a_circle_of_parents_ends(tree):
     tree.add(20, chain=(20, 1), pid_namespace=200, command="first\0", parent=1)
     tree.add(31, chain=(31, 5), command="a\0", parent=32)
     tree.add(32, chain=(32, 6), command="b\0", parent=31)
     assert [row.pid for row in proc.processes_in(200, str(tree.root))] == [20]
 
 
-def test_what_does_not_exist_is_a_process_lookup_error(tree):
+def test_a_missing_process_is_a_process_lookup_error(tree):
     for ask in (proc.namespace_inodes, proc.status, proc.command, proc.age, proc.mounts):
         with pytest.raises(ProcessLookupError):
             ask(4711, str(tree.root))
@@ -158,7 +158,7 @@ def test_mounts_are_read_with_their_escapes(tree):
     assert (third.source, third.propagation) == ("", ())
 
 
-def test_capabilities_have_names_even_when_they_are_newer_than_the_table():
+def test_capabilities_newer_than_the_table_have_names():
     fields = dict.fromkeys(("CapPrm", "CapInh", "CapBnd", "CapAmb"), "0")
     sets = proc.capabilities({**fields, "CapEff": f"{1 | 1 << 21 | 1 << 63:x}"})
     assert sets["effective"] == ("CAP_CHOWN", "CAP_SYS_ADMIN", "CAP_63")
@@ -183,7 +183,7 @@ def test_the_names_of_capabilities_are_the_kernels():
     }.items() >= numbers.items()
 
 
-def test_interfaces_have_the_addresses_that_lie_in_their_networks(tree):
+def test_interfaces_have_the_addresses_of_their_networks(tree):
     net = tree.root / "1" / "net"
     net.mkdir()
     (net / "dev").write_text(
@@ -217,7 +217,7 @@ def test_interfaces_have_the_addresses_that_lie_in_their_networks(tree):
 # --- the real one --------------------------------------------------------------------------------
 
 
-def test_this_process_is_seen_as_the_kernel_says_otherwise():
+def test_the_facts_about_this_process_agree_with_the_system_calls():
     pid = os.getpid()
     assert pid in proc.pids()
     assert int(proc.status()["PPid"]) == os.getppid()
@@ -230,7 +230,7 @@ def test_this_process_is_seen_as_the_kernel_says_otherwise():
     assert "/proc" in {mount.target for mount in proc.mounts()}
 
 
-def test_a_container_is_found_with_its_processes_and_forgotten_with_its_end(survivors):
+def test_a_container_is_found_with_its_processes_until_its_end(survivors):
     script = "echo ready; sleep 100 & read line"
     command = ("sh", "-c", script, survivors.mark)
     with start("run", "-i", *command, stdin=subprocess.PIPE) as process:
@@ -251,7 +251,7 @@ def test_a_container_is_found_with_its_processes_and_forgotten_with_its_end(surv
     assert proc.processes_in(inode) == []
 
 
-def test_inside_a_container_only_its_own_processes_are_there():
+def test_inside_a_container_only_its_own_processes_are_visible():
     code = "from minidocker._inspect import proc; print(proc.pids(), proc.containers())"
     done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[1] []\n"

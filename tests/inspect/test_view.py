@@ -1,4 +1,4 @@
-"""The host's view beside the container's: what it gathers, and what the picture says of it."""
+"""The host's view beside the container's: the snapshot and its picture."""
 
 import dataclasses
 import html.parser
@@ -24,7 +24,7 @@ def box():
 
 
 class Page(html.parser.HTMLParser):
-    """The rows of the tables of a page, and every tag that is open when another closes."""
+    """A parsed page: the rows of its tables, its tags and their attributes."""
 
     def __init__(self, text):
         super().__init__()
@@ -52,12 +52,12 @@ class Page(html.parser.HTMLParser):
             self.rows[-1][-1] += data
 
     def link(self, host):
-        """What joins the line that begins with `host` to the other side, and that other side."""
+        """Return the link and the other side of the row that begins with `host`."""
         return next((row[1], row[2]) for row in self.rows if row[0].startswith(host))
 
 
 def lines(view):
-    """The lines of the text: host, what is between, container."""
+    """Return the lines of the text: host, link, container."""
     rows = (re.fullmatch(r"│ (.*?) +│(.{20})│ (.*?) +│", line) for line in str(view).splitlines())
     return [tuple(part.strip() for part in row.groups()) for row in rows if row]
 
@@ -81,7 +81,7 @@ def test_the_same_processes_have_a_pid_on_each_side(box):
     )  # fmt: skip
 
 
-def test_hostnames_are_each_sides_own_and_what_they_are_now(box):
+def test_hostnames_are_the_current_ones_of_each_side(box):
     rename = "import socket; socket.sethostname('renamed')"
     box.run([sys.executable, "-c", rename], check=True)
     view = box.view()
@@ -98,7 +98,7 @@ def test_interfaces_and_mounts_are_those_of_each_side(box):
     assert {interface.name for interface in view.host.interfaces} == names
     assert "/mnt" in {mount.target for mount in view.container.mounts}
     assert ("", "", "/mnt  tmpfs") in lines(view)
-    # /proc is in the same place on both sides, and another file system.
+    # /proc is mounted at the same path on both sides, but is another file system.
     assert ("", "", "/proc  proc") in lines(view)
     assert any("same files" in between for _, between, _ in lines(view))
 
@@ -114,7 +114,7 @@ def test_ids_are_shown_with_their_map():
     assert view.processes[0].container_uid == 1000
 
 
-def test_namespaces_that_are_shared_are_joined_by_a_line_and_others_are_not():
+def test_only_shared_namespaces_are_joined_by_a_line():
     wanted = NamespaceOptions.none().with_user().with_uts()
     with minidocker.Container(namespaces=wanted, hostname="lab") as box:
         view, theirs = box.view(), box.namespaces()
@@ -135,7 +135,7 @@ def test_namespaces_that_are_shared_are_joined_by_a_line_and_others_are_not():
     assert others == (others[0], "━" * 20, others[0])
 
 
-def test_a_container_that_somebody_else_started_has_a_view_too():
+def test_a_container_of_another_program_has_a_view_too():
     command = [shutil.which("unshare"), "--user", "--map-root-user", "--uts", "--pid", "--fork"]
     with subprocess.Popen(
         [*command, "sh", "-c", "echo $$; exec cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -153,7 +153,7 @@ def test_a_container_that_somebody_else_started_has_a_view_too():
     assert view.container.hostname == socket.gethostname()
 
 
-def test_what_comes_from_inside_cannot_speak_html_nor_to_the_terminal(box):
+def test_text_from_inside_cannot_inject_html_or_control_the_terminal(box):
     name = "<script>alert(1)</script>\x1b[31m\u202e&amp;"
     with box.popen([sys.executable, "-c", "input()", name], stdin=subprocess.PIPE) as process:
         view, card = box.view(), box._repr_html_()
@@ -167,32 +167,32 @@ def test_what_comes_from_inside_cannot_speak_html_nor_to_the_terminal(box):
         assert "&lt;script&gt;" in card
 
 
-def test_the_html_is_complete_in_itself_and_takes_the_colours_of_its_page(box):
+def test_the_html_is_self_contained_and_takes_the_colours_of_its_page(box):
     text = box.view()._repr_html_()
     page = Page(text)
     assert page.tags <= {"style", "table", "caption", "tbody", "tr", "th", "td", "span", "b", "br",
                          "code"}  # fmt: skip
     assert {name for name, _ in page.attributes} <= {"class", "scope"}
     style = re.search("<style>(.*)</style>", text, re.DOTALL)[1]
-    # Nothing is loaded, and no colour is given: what is drawn is drawn in the colour of the text.
+    # It loads nothing and sets no colour: lines have the colour of the text.
     assert "url(" not in style
     assert "@import" not in style
     assert set(re.findall(r"(?:color|background)[\w-]*: *([^;!]*?) *[;!]", style)) <= {
         "inherit", "none"
     }  # fmt: skip
     assert "currentColor" in style
-    # Three cells in every line, so that it reads as a table where there is no style sheet.
+    # Every row has three cells, so it is a readable table without a style sheet.
     assert {len(row) for row in page.rows} == {3}
 
 
-def test_boxes_stay_upright_whatever_the_width_of_their_letters():
+def test_boxes_stay_aligned_with_wide_letters():
     with minidocker.Container(hostname="容器") as box:
         text = str(box.view())
     wide = sum(2 if letter in "容器" else 1 for letter in text.splitlines()[1])
     assert wide == len(text.splitlines()[0])
 
 
-def test_long_lists_are_counted_and_nothing_is_lost_of_the_data(box):
+def test_long_lists_are_counted_and_the_data_is_complete(box):
     sleepers = [box.popen(["sleep", "1000"]) for _ in range(8)]
     view = box.view()
     for sleeper in sleepers:
@@ -208,11 +208,11 @@ def test_a_view_is_a_value(box):
     with pytest.raises(dataclasses.FrozenInstanceError):
         view.pid = 1
     box.kill()
-    # It was gathered in one pass: it says what was, whatever became of the container.
+    # It is a snapshot, and stays valid after the end of the container.
     assert "CONTAINER lab" in str(view)
 
 
-def test_looking_leaves_nothing_behind_and_changes_nothing(box, leaks):
+def test_a_view_leaves_nothing_behind_and_changes_nothing(box, leaks):
     before = box.namespaces(), [process.pid for process in box.processes()]
     box.view()
     leaks.assert_unchanged()

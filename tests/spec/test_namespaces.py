@@ -184,7 +184,7 @@ def test_a_process_with_more_privileges_is_a_permission_error():
     error = raised_by(inside)
     assert isinstance(error, PermissionError)
     assert f"process {pid} belongs to another user" in str(error)
-    assert "Remedy: look as root" in str(error)
+    assert "Remedy: run this as root" in str(error)
 
 
 def test_without_proc_the_error_says_so(tmp_path):

@@ -268,7 +268,7 @@ def test_an_impossible_overlay_is_refused_before_the_launch(options, why, leaks)
 
 
 def test_a_directory_without_a_layer_has_no_changes(tmp_path):
-    with pytest.raises(SpecError, match="no container has kept a layer there"):
+    with pytest.raises(SpecError, match="this directory contains no layer"):
         changes(tmp_path)
 
 

@@ -1,1 +1,1 @@
-"""What a container is, seen from the host and from inside; what `run` would do."""
+"""Inspection: processes and containers in /proc, the plan of `run`, changes in an overlay."""

@@ -1,4 +1,4 @@
-"""What containers have changed in a layer that an overlay kept: `docker diff`."""
+"""The changes of containers in a kept overlay layer, as `docker diff` lists them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _WHITEOUT = "user.overlay.whiteout"
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """The paths that differ, as the container has them, each sorted.
+    """The paths that differ, as the container sees them, in sorted tuples.
 
     ``str()`` has one line for each, as ``docker diff`` prints them: ``A /new``, ``C /etc``,
-    ``D /gone``. Iterating gives the same as pairs.
+    ``D /gone``. Iterating yields the same as pairs.
     """
 
     added: tuple[str, ...] = ()
@@ -50,19 +50,19 @@ class Changes:
 
 
 def changes(layer: Path, *, rootfs: Path | None = None) -> Changes:
-    """Return what containers with ``overlay=layer`` have added, changed and deleted.
+    """Return the paths that containers with ``overlay=layer`` added, changed and deleted.
 
     Args:
         layer: the directory that was given as ``overlay``.
-        rootfs: the ``rootfs`` that the containers had; by default the host's own root.
+        rootfs: the ``rootfs`` of the containers; by default the host's root.
 
     Raises:
-        SpecError: `layer` keeps no layer.
-        PermissionError: the caller may not look into it.
+        SpecError: the directory `layer` contains no layer.
+        PermissionError: the caller may not read it.
     """
     upper = os.path.join(os.fspath(layer), "upper")
     if not os.path.isdir(upper):
-        reason = "no container has kept a layer there: give the directory that overlay= was"
+        reason = "this directory contains no layer: give the directory of overlay="
         raise SpecError(reason, option="layer", value=layer)
     found = _Found()
     found.walk(upper, "/" if rootfs is None else os.fspath(rootfs), "")
@@ -78,7 +78,7 @@ class _Found:
         self.deleted: list[str] = []
 
     def walk(self, upper: str, lower: str | None, inside: str) -> bool:
-        """Compare two directories; ``lower`` is None where there is none. Whether they differ."""
+        """Compare two directories, and return whether they differ; ``lower`` may be None."""
         names = set()
         differ = False
         with os.scandir(upper) as entries:
@@ -87,7 +87,7 @@ class _Found:
                 original = None if lower is None else os.path.join(lower, entry.name)
                 differ |= self._compare(entry, original, f"{inside}/{entry.name}")
         if lower is not None and _attribute(upper, _OPAQUE) in (b"y", b"x"):
-            # Everything of the original is hidden.
+            # An opaque directory hides all entries of the original.
             for name in set(os.listdir(lower)) - names:
                 self.deleted.append(f"{inside}/{name}")
                 differ = True
@@ -115,7 +115,7 @@ class _Found:
             return True
         assert original is not None
         if stat.S_ISREG(status.st_mode) and not stat.S_IMODE(status.st_mode) and not status.st_size:
-            # The mount point of a file that the container saw as it is, made in the layer.
+            # An empty file without permissions in the layer is the mount point of a bind mount.
             return False
         if _same_file(entry.path, original, status, before):
             return False
@@ -133,7 +133,7 @@ def _status(path: str | None) -> os.stat_result | None:
 
 
 def _is_whiteout(path: str, status: os.stat_result) -> bool:
-    """Whether overlayfs hides the original: a device 0, 0, or an empty file with a mark."""
+    """Return whether this entry, a device 0:0 or a marked empty file, hides the original."""
     if stat.S_ISCHR(status.st_mode):
         return status.st_rdev == 0
     empty = stat.S_ISREG(status.st_mode) and status.st_size == 0
@@ -144,14 +144,14 @@ def _attribute(path: str, name: str) -> bytes | None:
     try:
         return os.getxattr(path, name, follow_symlinks=False)
     except OSError:
-        # There is no such attribute, or the file system has none at all.
+        # The file has no such attribute, or the file system supports none.
         return None
 
 
 def _same_attributes(one: os.stat_result, other: os.stat_result) -> bool:
     if stat.S_IMODE(one.st_mode) != stat.S_IMODE(other.st_mode):
         return False
-    # What a plain caller's container copies becomes the caller's: it could not be anybody else's.
+    # Files that a plain caller's container copies always belong to the caller: ignore the owner.
     return os.geteuid() != 0 or (one.st_uid, one.st_gid) == (other.st_uid, other.st_gid)
 
 
@@ -167,5 +167,5 @@ def _same_file(one: str, other: str, new: os.stat_result, old: os.stat_result) -
     try:
         return new.st_size == old.st_size and filecmp.cmp(one, other, shallow=False)
     except PermissionError:
-        # Nobody but its owner can read the original, so it was not copied: something else is there.
+        # The container could not read the original either, so this file is not a copy of it.
         return False

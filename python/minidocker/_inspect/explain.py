@@ -1,4 +1,4 @@
-"""What `run` would do: the ordered list of system calls, without making one."""
+"""The plan of `run`: the ordered list of its system calls, without making one."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ __all__ = ["Plan", "PlannedCall", "explain"]
 class PlannedCall(NamedTuple):
     """One system call of a plan."""
 
-    #: Who makes it: ``"caller"``, ``"child"``, ``"joiner"``, ``"init"`` or ``"command"``.
+    #: Its process: ``"caller"``, ``"child"``, ``"joiner"``, ``"init"`` or ``"command"``.
     actor: str
-    #: The short name of the step that it belongs to, as a `SpawnError` has it.
+    #: The short name of its step, as in a `SpawnError`.
     step: str
     #: The call with its real arguments, as strace(1) would show it.
     call: str
-    #: Why, in a few words; None where the call says it all.
+    #: The reason in a few words; None if the call needs none.
     note: str | None
 
     def __str__(self) -> str:
@@ -93,14 +93,14 @@ class Plan:
 
 
 class _Planning(Launch):
-    """A launch that stops where the container would be started, with the plan in its hands."""
+    """A launch that raises the plan instead of starting the container."""
 
-    def spawn(self, spec: Spec, command: _core.Command, owner: object) -> NoReturn:  # noqa: ARG002 - a `Launch`'s
+    def spawn(self, spec: Spec, command: _core.Command, owner: object) -> NoReturn:  # noqa: ARG002 - the signature of `Launch`
         raise _Planned(_core.plan_lines(spec.core(), command, enter=self.enter))
 
 
 class _Planned(BaseException):
-    """Carries the plan out of the constructor that would have started it."""
+    """Carries the plan out of the constructor of the process."""
 
     def __init__(self, lines: list[tuple[str, str, str, str | None]]) -> None:
         super().__init__()
@@ -110,29 +110,28 @@ class _Planned(BaseException):
 def explain(args: Args, **options: Unpack[ExplainOptions]) -> Plan:
     """Return the ordered list of system calls that `run` would make, without making one.
 
-    It is worked out by the very code that `run` executes. Descriptors that would only exist then
-    are shown by name.
+    The plan is the list that `run` executes. Descriptors that do not exist yet are shown by name.
 
     Args:
         args: the command.
         **options: the keywords of `Popen` and the fields of `Spec`.
 
     Raises:
-        SpecError: as `run` would.
+        SpecError: `run` would raise it too.
     """
     return plan(Launch(), args, options)
 
 
 def plan(launch: Launch, args: Any, options: Mapping[str, Any]) -> Plan:
-    """Return the plan of a command, as `minidocker._run.process.start` would execute it.
+    """Return the plan that `minidocker._run.process.start` would execute for a command.
 
     Args:
-        launch: how it would be started.
+        launch: the launch parameters.
         args: the command.
         options: the keywords of `Popen`.
 
     Raises:
-        SpecError: as `run` would.
+        SpecError: `run` would raise it too.
     """
     try:
         start(_Planning(enter=launch.enter, terminal=launch.terminal), args, options)

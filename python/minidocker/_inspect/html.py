@@ -1,4 +1,4 @@
-"""What the HTML of all values has in common: escaped, at home on light pages and on dark ones."""
+"""Common functions for the HTML of values: escaped, and without colours of its own."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 
 class PrettyPrinter(Protocol):
-    """What IPython hands to ``_repr_pretty_``, as far as it is used here."""
+    """The argument that IPython passes to ``_repr_pretty_``, as far as it is used here."""
 
     def text(self, obj: str) -> None:
-        """Add a text as it is."""
+        """Add a text unchanged."""
 
 
 def escape(text: object) -> str:
-    """Return a text from anywhere as the text of an element or of a quoted attribute."""
+    """Return any text, escaped for an element or a quoted attribute."""
     return html.escape(printable(str(text)))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> str:
-    """Return a table of texts, aligned to the left; numbers stand in a fixed-width font.
+    """Return a table of texts, aligned to the left, with numbers in a fixed-width font.
 
-    No colour of its own: it takes those of the page that it is on.
+    The table sets no colours, so it takes those of its page.
     """
     left = ' style="text-align:left"'
     caption = f'<caption style="text-align:left"><b>{escape(title)}</b></caption>' if title else ""

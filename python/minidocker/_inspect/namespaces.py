@@ -1,4 +1,4 @@
-"""Which namespaces a process is in."""
+"""The namespaces of a process."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ ISOLATES: dict[Kind, str] = {
 
 
 class Namespaces(Mapping[Kind, int]):
-    """The namespaces that a process is in: kind → inode number.
+    """The namespaces of a process: kind → inode number.
 
-    Two processes are in the same namespace where the numbers are equal (namespaces(7)); a number is
-    used again only after its namespace is gone. A kind that the kernel does not have is missing.
+    Equal numbers mean the same namespace (namespaces(7)). The kernel reuses a number only after its
+    namespace has ended. A kind that the kernel does not support is missing.
 
-    Printed it is a table; in Jupyter too.
+    ``str()`` is a table, and so is the value in Jupyter.
     """
 
     __slots__ = ("_inodes",)
@@ -62,7 +62,7 @@ class Namespaces(Mapping[Kind, int]):
         return hash(frozenset(self._inodes.items()))
 
     def shared_with(self, other: Mapping[Kind, int]) -> set[Kind]:
-        """Return the kinds of which both are in the very same namespace.
+        """Return the kinds of namespace that both share.
 
         Args:
             other: the namespaces of another process.
@@ -85,7 +85,7 @@ class Namespaces(Mapping[Kind, int]):
         printer.text("..." if cycle else str(self))
 
     def _repr_html_(self) -> str:
-        # No colour of its own: it is read on a light page and on a dark one.
+        # Set no colours, for light and dark pages.
         head = "".join(f'<th style="text-align:left">{name}</th>' for name in _HEAD)
         rows = "".join(
             f'<tr><td style="text-align:left">{html.escape(kind)}</td>'
@@ -97,12 +97,12 @@ class Namespaces(Mapping[Kind, int]):
 
 
 def namespaces(pid: Literal["self"] | int | HasPid = "self") -> Namespaces:
-    """Return the namespaces that a process is in.
+    """Return the namespaces of a process.
 
     Args:
-        pid: ``"self"``, the calling thread (after :func:`minidocker.linux.unshare` threads of one
-            process may differ); a process id as the caller's PID namespace has it, which means its
-            main thread; or anything with a ``pid``, such as a :class:`minidocker.Popen` or a
+        pid: ``"self"`` for the calling thread (after :func:`minidocker.linux.unshare` threads of
+            one process may differ); a process id in the caller's PID namespace, for the main thread
+            of that process; or an object with a ``pid``, such as a :class:`minidocker.Popen` or a
             :class:`minidocker.Container`.
 
     Raises:
@@ -113,7 +113,7 @@ def namespaces(pid: Literal["self"] | int | HasPid = "self") -> Namespaces:
     """
     number = None if pid == "self" else _number(pid)
     if sys.platform != "linux":
-        raise UnsupportedPlatformError(f"namespaces are a thing of Linux, not of {sys.platform}")
+        raise UnsupportedPlatformError(f"namespaces exist only on Linux, not on {sys.platform}")
     try:
         return Namespaces(_core.read_namespaces(number))
     except OSError as error:
@@ -123,11 +123,15 @@ def namespaces(pid: Literal["self"] | int | HasPid = "self") -> Namespaces:
 def _number(pid: object) -> int:
     number = getattr(pid, "pid", pid)
     if isinstance(number, str):
-        raise SpecError('the only name is "self"; else pass a number', option="pid", value=pid)
+        raise SpecError('give "self" or a number', option="pid", value=pid)
     if not isinstance(number, int) or isinstance(number, bool):
         raise TypeError(f'pid is "self", an int or an object with a pid, not {pid!r}')
     if not 1 <= number < 2**31:
-        raise SpecError("no process has such an id: they begin with 1", option="pid", value=number)
+        raise SpecError(
+            "process ids begin with 1: give a number from 1 to 2147483647",
+            option="pid",
+            value=number,
+        )
     return number
 
 
@@ -136,13 +140,13 @@ def _explained(error: OSError, pid: int | None) -> OSError:
     match error.errno:
         case errno.ESRCH:
             reason = (
-                f"{who} does not exist or has ended. Remedy: look while it runs, "
-                "and pass the pid that the caller's own PID namespace has for it"
+                f"{who} does not exist or has ended. Remedy: pass the pid of a running process, "
+                "as the caller's PID namespace shows it"
             )
         case errno.EACCES | errno.EPERM:
             reason = (
                 f"{who} belongs to another user or has more privileges than the caller. "
-                "Remedy: look as root, or as the user who started it"
+                "Remedy: run this as root, or as the user who started it"
             )
         case errno.ENOENT:
             reason = "/proc is not mounted. Remedy: mount -t proc proc /proc"

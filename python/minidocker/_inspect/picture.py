@@ -1,4 +1,4 @@
-"""What the picture of a container consists of, before it is drawn as text or as HTML."""
+"""The parts of the picture of a container, before it is drawn as text or as HTML."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["Link", "Picture", "Row", "Section"]
 
 
 class Link(enum.Enum):
-    """How what stands on one side belongs to what stands on the other."""
+    """The relation between the two cells of a row."""
 
     SHARED = "shared"
-    """It is the very same namespace, or what is in it."""
+    """Both sides are in one namespace, or see the same contents of it."""
     SAME = "same"
     """One thing that has a name on each side: a process, a user, a file system."""
     OWN = "own"
     """Each side has its own."""
     NONE = ""
-    """There is nothing to say: one of the sides has none."""
+    """There is no relation: one of the cells is empty or stands alone."""
 
 
 class Row(NamedTuple):
@@ -31,13 +31,13 @@ class Row(NamedTuple):
 
     host: str
     link: Link
-    #: What stands at the line between the two.
+    #: The label of the line between the two cells.
     label: str
     container: str
 
 
 class Section(NamedTuple):
-    """One kind of namespace: its inodes on both sides, and what is in it."""
+    """One kind of namespace: its inodes on both sides, and its contents."""
 
     kind: Kind
     title: str
@@ -46,11 +46,11 @@ class Section(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """Two boxes, the host and the container, and what joins them."""
+    """Two boxes, the host and the container, and the lines between them."""
 
-    #: The container's first process, on the host.
+    #: The host pid of the container's first process.
     pid: int
-    #: The name of each side; None where it could not be told.
+    #: The host name of each side; None if it is unknown.
     host: str | None
     container: str | None
     sections: Sequence[Section]

@@ -1,10 +1,10 @@
-"""What ``/proc`` says about processes and the namespaces they live in.
+"""Facts from ``/proc`` about processes and their namespaces.
 
 Every function takes ``root``, the mounted proc file system that it reads, and changes nothing.
 Process ids are those of the PID namespace that ``root`` was mounted for. A process that ends while
-it is being read raises :exc:`ProcessLookupError`; one that the caller may not look into raises
-:exc:`PermissionError` (the kernel asks for what ``ptrace(2)`` would ask for; see ``proc(5)``).
-Functions that walk all processes leave out those that vanish on the way.
+it is read raises :exc:`ProcessLookupError`. A process that the caller may not inspect raises
+:exc:`PermissionError`: the kernel checks the same permissions as for ``ptrace(2)``; see
+``proc(5)``. Functions that read all processes skip those that end meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Namespace kind to the name of its link in ``/proc/PID/ns``.
 KINDS: Mapping[str, str] = {kind: "mnt" if kind == "mount" else kind for kind in names.KINDS}
 
-#: Capability numbers are positions in this tuple (``linux/capability.h``).
+#: The names of capabilities in the order of their numbers (``linux/capability.h``).
 CAPABILITIES = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -87,20 +87,20 @@ class FoundContainer(NamedTuple):
     pid: int
     #: Effective user id of PID 1, in the reader's user namespace.
     owner: int
-    #: Seconds since PID 1 was started.
+    #: Seconds since the start of PID 1.
     age: float
     #: Arguments of PID 1 joined by spaces.
     command: str
-    #: Kinds of namespace that differ from the reader's; None where the reader may not look.
+    #: Kinds of namespace that differ from the reader's; None if the reader may not inspect them.
     differs: tuple[str, ...] | None
 
 
 class IdRow(NamedTuple):
-    """One row of ``/proc/PID/uid_map`` or ``gid_map``; ``outside`` is the reader's view."""
+    """One row of ``/proc/PID/uid_map`` or ``gid_map``; ``outside`` is an id of the reader."""
 
     inside: int
     outside: int
-    #: How many ids the row maps, counting up from both.
+    #: Number of ids that the row maps, counted up from both.
     length: int
 
 
@@ -110,12 +110,12 @@ class MountEntry(NamedTuple):
     target: str
     source: str
     type: str
-    #: Directory of the file system that is mounted at ``target``.
+    #: The directory of the file system that is mounted at ``target``.
     root: str
     options: tuple[str, ...]
     #: ``shared:N``, ``master:N``, ``propagate_from:N``, ``unbindable``; empty for a private mount.
     propagation: tuple[str, ...]
-    #: ``major:minor`` of the file system: mounts with the same one show the same file system.
+    #: ``major:minor`` of the file system; mounts with equal values show the same file system.
     device: str
 
 
@@ -149,11 +149,11 @@ def pids(root: str = "/proc") -> list[int]:
 def namespace_inodes(pid: int | str = "self", root: str = "/proc") -> dict[str, int]:
     """Return namespace kind to inode number for ``pid``.
 
-    Kinds that the running kernel does not know (time before Linux 5.6) are left out.
+    Kinds that the kernel does not support (time before Linux 5.6) are left out.
 
     Raises:
         ProcessLookupError: there is no such process, or it is a zombie and has left its namespaces.
-        PermissionError: the caller may not look into the process.
+        PermissionError: the caller may not inspect the process.
     """
     inodes = {}
     for kind, link in KINDS.items():
@@ -182,14 +182,14 @@ def nested_pids(fields: Mapping[str, str]) -> tuple[int, ...]:
 
 
 def command(pid: int | str = "self", root: str = "/proc") -> str:
-    """Return the arguments of ``pid`` joined by spaces, or ``[name]`` where it has none."""
+    """Return the arguments of ``pid`` joined by spaces, or ``[name]`` if it has none."""
     arguments = _text(pid, "cmdline", root).rstrip("\0").replace("\0", " ")
     return arguments or f"[{_text(pid, 'comm', root).rstrip()}]"
 
 
 def age(pid: int | str = "self", root: str = "/proc") -> float:
-    """Return the seconds since ``pid`` was started."""
-    # The second field is the name in parentheses and may hold anything, parentheses included.
+    """Return the seconds since the start of ``pid``."""
+    # The second field is the name in parentheses, which may itself contain parentheses.
     fields = _text(pid, "stat", root).rpartition(")")[2].split()
     started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
     with open(f"{root}/uptime", "rb") as file:
@@ -204,7 +204,7 @@ def processes_in(pid_namespace: int, root: str = "/proc") -> list[Process]:
         pid_namespace: inode number of the namespace (``namespace_inodes(pid)["pid"]``).
         root: the proc file system.
 
-    A process that the caller may not look into is left out, unless it descends from one that is in.
+    A process that the caller may not inspect is left out, unless an ancestor is in the namespace.
     """
     level: int | None = None
     chains: dict[int, tuple[int, ...]] = {}
@@ -232,9 +232,9 @@ def processes_in(pid_namespace: int, root: str = "/proc") -> list[Process]:
 
 
 def _descends(pid: int, parents: Mapping[int, int], members: set[int]) -> bool:
-    """Say whether ``pid`` or one of its ancestors is in ``members``."""
+    """Return whether ``pid`` or one of its ancestors is in ``members``."""
     seen: set[int] = set()
-    # The table was not read in one instant, so reused ids could make it go in a circle.
+    # The parents were not read at one instant, so reused ids can form a circle.
     while pid not in seen:
         if pid in members:
             return True
@@ -254,8 +254,8 @@ def _all_status(root: str) -> Iterator[tuple[int, dict[str, str]]]:
 def containers(root: str = "/proc") -> list[FoundContainer]:
     """Return every PID namespace nested in the one of ``root`` that has a live PID 1, by host pid.
 
-    The ids in ``/proc/PID/status`` are readable by everybody, so containers of other users are
-    found too; only what of them differs stays unknown.
+    All users can read the ids in ``/proc/PID/status``, so containers of other users are found too;
+    only their differing namespaces stay unknown.
     """
     own = namespace_inodes("self", root)
     found = []
@@ -351,8 +351,8 @@ def seccomp(fields: Mapping[str, str]) -> str:
 def interfaces(pid: int | str = "self", root: str = "/proc") -> list[Interface]:
     """Return the interfaces of the network namespace of ``pid``, with their addresses.
 
-    ``/proc`` does not say which interface an IPv4 address belongs to; it is told by the connected
-    route that the address lies in, and an address without one (a lone ``/32``) is left out.
+    ``/proc`` has no field for the interface of an IPv4 address. The connected route that contains
+    the address gives its interface; an address without such a route (a lone ``/32``) is left out.
     """
     addresses: dict[str, list[str]] = {}
     for name, address in (*_ipv4(pid, root), *_ipv6(pid, root)):
@@ -373,7 +373,7 @@ def _ipv4(pid: int | str, root: str) -> Iterator[tuple[str, str]]:
     connected = [("lo", IPv4Network("127.0.0.0/8"))]
     for line in _text(pid, "net/route", root).splitlines()[1:]:
         name, destination, gateway, *rest = line.split()
-        # Addresses are the words of memory in hexadecimal: on a little-endian machine backwards.
+        # Addresses are 32-bit words in the machine's byte order, in hexadecimal.
         start, mask = (
             IPv4Address(int(word, 16).to_bytes(4, sys.byteorder)) for word in (destination, rest[4])
         )
@@ -388,7 +388,7 @@ def _ipv4(pid: int | str, root: str) -> Iterator[tuple[str, str]]:
 
 
 def _local_ipv4(trie: str) -> list[str]:
-    """Return the addresses that the ``/32 host LOCAL`` leaves of a ``fib_trie`` name, once each."""
+    """Return the addresses of the ``/32 host LOCAL`` leaves of a ``fib_trie``, once each."""
     found: dict[str, None] = {}
     leaf = ""
     for line in trie.splitlines():

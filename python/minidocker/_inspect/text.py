@@ -1,4 +1,4 @@
-"""Text from inside containers, on its way to the caller's terminal or page."""
+"""Text from inside containers, made safe for the caller's terminal or page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 def printable(text: str) -> str:
     """Return ``text`` with ``?`` for every control character and undecodable byte.
 
-    Names and arguments come from inside containers: they must not speak to the caller's terminal,
-    nor turn the text around them (the marks of bidirectional text are no printable letters).
+    Names and arguments come from inside containers. They must not control the caller's terminal,
+    nor reverse the text around them: the marks of bidirectional text are not printable either.
     """
     return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,4 +1,4 @@
-"""Host names in the UTS namespaces of other processes, which ``/proc`` does not tell."""
+"""Host names in the UTS namespaces of other processes, which ``/proc`` does not show."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 _SECONDS = 30.0
 
-# A small interpreter asks, and forks for each process that it asks about: this process may have
-# threads, of which none may enter a user namespace, and after a fork of which nothing is sure.
-# Those that enter run nothing from inside, are not in the container's PID namespace, and make
-# themselves untraceable first, so that nobody inside can read them.
-# Each of its arguments is a pid, the flags to enter with, and flags to try then (0 for none).
-_ASK = """
+# A second interpreter reads the names, and forks for each process. This process cannot: it may have
+# threads, so it may not enter a user namespace, and a fork of it would be unsafe. A child that
+# enters runs no code from inside, is not in the container's PID namespace, and is made untraceable
+# first, so no process inside can read its memory.
+# Each argument is a pid, the flags to enter with, and flags to try after them (0 for none).
+_READ_NAMES = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None)
 PR_SET_DUMPABLE = 4
@@ -31,8 +31,8 @@ def enter(pid, *ways):
         flags and libc.setns(target, flags) == 0 for flags in ways
     )
 
-for question in sys.argv[1:]:
-    pid, *ways = map(int, question.split(":"))
+for request in sys.argv[1:]:
+    pid, *ways = map(int, request.split(":"))
     child = os.fork()
     if child == 0:
         try:
@@ -40,7 +40,7 @@ for question in sys.argv[1:]:
                 name = os.fsencode(os.uname().nodename)
                 os.write(1, b"%d %s\\0" % (pid, name))
         except OSError:
-            pass  # it has ended: no name is an answer too
+            pass  # the process has ended: print no name
         finally:
             os._exit(0)
     os.waitpid(child, 0)
@@ -48,18 +48,18 @@ for question in sys.argv[1:]:
 
 
 def hostname_of(pid: int) -> str | None:
-    """Return the host name in the UTS namespace of ``pid``, None where it cannot be told."""
+    """Return the host name in the UTS namespace of ``pid``, None if it is unknown."""
     return hostnames_of([pid])[pid]
 
 
 def hostnames_of(pids: Iterable[int]) -> dict[int, str | None]:
-    """Return pid → host name in its UTS namespace, None where it cannot be told.
+    """Return pid → host name in its UTS namespace, None if it is unknown.
 
     Args:
-        pids: processes, as the caller's PID namespace has them.
+        pids: process ids in the caller's PID namespace.
     """
     names: dict[int, str | None] = {}
-    questions = []
+    requests = []
     ours = proc.namespace_inodes()
     for pid in pids:
         names[pid] = None
@@ -70,11 +70,11 @@ def hostnames_of(pids: Iterable[int]) -> dict[int, str | None]:
         if theirs["uts"] == ours["uts"]:
             names[pid] = os.uname().nodename
         else:
-            questions.append(_question(pid, own_user=theirs["user"] == ours["user"]))
-    if questions:
-        # Isolated and without site: nothing of the caller's environment has a say in it.
+            requests.append(_request(pid, own_user=theirs["user"] == ours["user"]))
+    if requests:
+        # Isolated and without site: the caller's environment has no effect on it.
         done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _ASK, *questions],
+            [sys.executable, "-I", "-S", "-c", _READ_NAMES, *requests],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -87,7 +87,7 @@ def hostnames_of(pids: Iterable[int]) -> dict[int, str | None]:
     return names
 
 
-def _question(pid: int, *, own_user: bool) -> str:
-    # Without privileges here, they have to come from the container's own user namespace.
+def _request(pid: int, *, own_user: bool) -> str:
+    # Without privileges here, the child gets them in the container's own user namespace.
     with_user = 0 if own_user else CloneFlags.NEWUSER | CloneFlags.NEWUTS
     return f"{pid}:{int(CloneFlags.NEWUTS)}:{int(with_user)}"

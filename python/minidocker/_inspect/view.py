@@ -1,7 +1,7 @@
-"""The host's view beside the container's: one look at the live system, and the picture of it.
+"""The host's view beside the container's: a snapshot of the live system, and its picture.
 
-`look` gathers, and nothing else asks the kernel; `View` is what was seen; `picture_of` puts it in
-lines that are the same in a notebook and in a terminal.
+`look` reads the system, and is the only function that does; `View` is the snapshot; `picture_of`
+makes its lines, which are the same in a notebook and in a terminal.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["SeenProcess", "Side", "View", "look"]
 
 _OVERFLOW_ID = 65534
-# How many lines a section has of what one side alone has; then they are counted.
+# The largest number of lines of one kind in a section; the rest is counted.
 _LINES = 6
-# How much of a command the picture shows.
+# The largest number of characters of a command in the picture.
 _COMMAND = 44
 _ALL_IDS = 2**32 - 1
 
@@ -45,7 +45,7 @@ class SeenProcess(NamedTuple):
     container_pid: int
     #: Effective user id on the host.
     uid: int
-    #: Effective user id inside; None where the id map has none for it.
+    #: Effective user id inside; None if the id map has no row for it.
     container_uid: int | None
     #: Arguments joined by spaces.
     command: str
@@ -53,10 +53,10 @@ class SeenProcess(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Side:
-    """What one side sees.
+    """The view of one side.
 
     Attributes:
-        hostname: of its UTS namespace; None where it could not be told.
+        hostname: the host name in its UTS namespace; None if it is unknown.
         namespaces: kind → inode.
         interfaces: the network interfaces, with their addresses.
         mounts: the mounts, in the kernel's order.
@@ -72,16 +72,16 @@ class Side:
 class View:
     """The host's view of a container beside the container's own, at one moment.
 
-    In Jupyter it is a picture; printed it is the same side by side.
+    In Jupyter it is a picture; ``str()`` is the same picture in text.
 
     Attributes:
-        pid: the container's first process, on the host.
-        host: what this process sees.
-        container: what the container's first process sees.
+        pid: the host pid of the container's first process.
+        host: the view of this process.
+        container: the view of the container's first process.
         processes: the container's processes, with both pids.
-        others: how many processes of the host are not the container's.
-        uid_map: rows ``inside, outside, length``; ids outside are the host's.
-        gid_map: the same for groups.
+        others: the number of processes of the host that are not in the container.
+        uid_map: the rows ``inside, outside, length``; outside ids are the host's.
+        gid_map: the same rows for groups.
     """
 
     pid: int
@@ -94,7 +94,7 @@ class View:
 
     @property
     def shared(self) -> frozenset[Kind]:
-        """The kinds of namespace that both sides are in together."""
+        """The kinds of namespace that both sides share."""
         return frozenset(self.container.namespaces.shared_with(self.host.namespaces))
 
     def __repr__(self) -> str:
@@ -111,19 +111,19 @@ class View:
         return html(picture_of(self))
 
 
-# --- looking -----------------------------------------------------------------------------------
+# --- the snapshot ------------------------------------------------------------------------------
 
 
 def look(pid: int, processes: Iterable[Process]) -> View:
-    """Look at a container from both sides.
+    """Return a view of a container from both sides.
 
     Args:
-        pid: its first process.
+        pid: the host pid of its first process.
         processes: its processes, as `minidocker.Container.processes` lists them.
 
     Raises:
-        ProcessLookupError: it has ended meanwhile.
-        PermissionError: it belongs to somebody else.
+        ProcessLookupError: the container has ended.
+        PermissionError: the container belongs to another user.
     """
     uid_map = proc.id_map(pid, "uid")
     seen = tuple(_seen(processes, uid_map))
@@ -153,7 +153,7 @@ def look(pid: int, processes: Iterable[Process]) -> View:
 
 def _seen(processes: Iterable[Process], uid_map: Sequence[IdRow]) -> Iterator[SeenProcess]:
     for process in processes:
-        # It may have ended since it was listed.
+        # The process may have ended since it was listed.
         with contextlib.suppress(ProcessLookupError):
             uid = int(proc.status(process.pid)["Uid"].split()[1])
             inside = _inside(uid, uid_map)
@@ -167,7 +167,7 @@ def _inside(outside: int, rows: Sequence[IdRow]) -> int | None:
     return None
 
 
-# --- saying it in lines ------------------------------------------------------------------------
+# --- the picture -------------------------------------------------------------------------------
 
 
 _TITLES: dict[Kind, str] = {
@@ -183,7 +183,7 @@ _TITLES: dict[Kind, str] = {
 
 
 def picture_of(view: View) -> Picture:
-    """Return what a view shows, in lines."""
+    """Return the picture of a view."""
     return Picture(view.pid, view.host.hostname, view.container.hostname, _sections(view))
 
 
@@ -200,7 +200,7 @@ def _sections(view: View) -> list[Section]:
     for kind, title in _TITLES.items():
         ours, theirs = view.host.namespaces.get(kind), view.container.namespaces.get(kind)
         if ours is None or theirs is None:
-            continue  # a kind that the kernel does not have
+            continue  # a kind that the kernel does not support
         link = Link.SHARED if ours == theirs else Link.OWN
         head = Row(f"{kind}:[{ours}]", link, link.value, f"{kind}:[{theirs}]")
         rows = tuple(contents[kind](view, link)) if kind in contents else ()
@@ -238,7 +238,7 @@ def _count(number: int, noun: str) -> str:
 
 def _hostname_rows(view: View, link: Link) -> Iterator[Row]:
     host, container = (
-        "(not to be told)" if name is None else printable(name)
+        "(unknown)" if name is None else printable(name)
         for name in (view.host.hostname, view.container.hostname)
     )
     yield Row(host, link if link is Link.SHARED else Link.NONE, "", container)
@@ -303,7 +303,7 @@ def _mount(mount: MountEntry) -> str:
 
 
 def _apart(ours: list[str], theirs: list[str]) -> Iterator[Row]:
-    """Lines that do not belong together, beside each other to save room."""
+    """Yield unrelated lines of both sides, beside each other to save space."""
     for side in (ours, theirs):
         hidden = len(side) - _LINES
         if hidden > 1:

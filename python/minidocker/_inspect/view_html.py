@@ -1,8 +1,8 @@
 """The picture of a `View` in HTML: two boxes side by side, with lines between them.
 
-It is a table, so that it still says everything where a page strips the style sheet. It has no
-background and draws in the colour of the text around it, so that it is at home in a light and in a
-dark notebook; the lines differ in stroke and are labelled, so that nothing depends on colour.
+It is a table, which stays readable on a page that strips style sheets. It sets no background and
+draws in the colour of the surrounding text, which suits light and dark notebooks. Lines differ in
+stroke and have labels, so no information depends on colour.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from minidocker._inspect.html import escape
 from minidocker._inspect.picture import Link, Picture, Row, Section
 
-# The double class outweighs what notebooks say of every table.
+# The double class gives these rules precedence over the rules of notebooks for all tables.
 _ROOT = ".minidocker-view.minidocker-view"
 _RULES = (
     ("", "border-collapse: separate; border-spacing: 0; margin: .5em 0; table-layout: auto;"),
@@ -47,14 +47,14 @@ _STYLE = "\n".join(
 )
 
 _LEGEND = (
-    (Link.SHARED, "shared", "one namespace, both are in it"),
+    (Link.SHARED, "shared", "both are in one namespace"),
     (Link.SAME, "same", "one thing, with a name on each side"),
-    (Link.OWN, "own", "each has its own"),
+    (Link.OWN, "own", "each side has its own"),
 )
 
 
 def html(picture: Picture) -> str:
-    """Return the picture, complete in itself: nothing is loaded, no script is run."""
+    """Return the picture, self-contained: it loads nothing and runs no script."""
     host, container = (_called(name) for name in (picture.host, picture.container))
     where = f"<code>pid {picture.pid} on the host</code>"
     body = [_line("name", f"Host{host}", "", f"Container{container} {where}", cell="th")]

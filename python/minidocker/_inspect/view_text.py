@@ -13,7 +13,7 @@ _BETWEEN = 20
 
 
 def text(picture: Picture) -> str:
-    """Return the picture, as lines of a terminal."""
+    """Return the picture as lines for a terminal."""
     lines = [row for section in picture.sections for row in (section.head, *section.rows)]
     cells = [row.host for row in lines], [row.container for row in lines]
     widths = [min(_WIDEST, max(map(columns, side)) + len("  ")) for side in cells]
@@ -65,7 +65,7 @@ def _fit(cell: str, width: int) -> str:
 
 
 def columns(cell: str) -> int:
-    """How many columns of a terminal a text takes."""
+    """Return the number of terminal columns of a text."""
     return sum(
         0
         if unicodedata.combining(letter)
