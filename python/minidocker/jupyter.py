@@ -2,19 +2,19 @@
 
 ``%%minidocker [OPTIONS] [ARG ...]``
     Runs the cell as a shell script in a new container. The options are those of
-    ``minidocker run``, and a few of a notebook's own: see ``%%minidocker --help``. What the script
-    writes is shown as it comes; an exit status other than 0 is a `subprocess.CalledProcessError`;
-    interrupting the kernel ends the container.
+    ``minidocker run`` and some for notebooks only: see ``%%minidocker --help``. The output of the
+    script appears at once. An exit status other than 0 raises `subprocess.CalledProcessError`.
+    Interrupting the kernel kills the container.
 
 ``%%minidocker --python [--return NAME[,NAME ...]]``
-    Runs the cell as Python, in a copy of the notebook's process in a new container. It has the
-    notebook's variables; what it does to them is done in the copy, but for those brought back.
+    Runs the cell as Python, in a copy of the notebook's process in a new container. The copy has
+    the notebook's variables. Its changes are lost, except for the variables named by ``--return``.
 
 ``%minidocker WORD ...``
-    ``doctor``, ``explain``, ``inspect``, ``ps``, ``run``, ``exec`` as on the command line, and
-    ``view``. What they find is their value, and is shown as such.
+    Runs ``doctor``, ``explain``, ``inspect``, ``ps``, ``run`` or ``exec`` as on the command line,
+    or ``view``. The result is the value of the line.
 
-IPython is needed only here, and only where it has loaded the extension: ``minidocker[jupyter]``.
+Only this extension needs IPython: install ``minidocker[jupyter]``.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(ipython: InteractiveShell) -> None:
-    """Take them away again."""
+    """Remove ``%minidocker`` and ``%%minidocker``."""
     for kind in ("line", "cell"):
         ipython.magics_manager.magics[kind].pop(_NAME, None)
 
 
 def _magic_cell(ipython: InteractiveShell, line: str, cell: str) -> None:
-    from minidocker._jupyter import magics  # noqa: PLC0415 - imported when the magic is used first
+    from minidocker._jupyter import magics  # noqa: PLC0415 - imported when a magic is first used
 
     parsed = magics.read(magics.CELL, magics.words(line))
     if parsed is None:

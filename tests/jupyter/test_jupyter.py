@@ -1,4 +1,4 @@
-"""The magics, in a shell of IPython; in a real kernel: test_jupyter_kernel.py."""
+"""The magics in an IPython shell; test_jupyter_kernel.py runs them in a real kernel."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import minidocker
 
 IPython = pytest.importorskip("IPython")
 
-from IPython.core.error import UsageError  # noqa: E402 - after it is known to be there
+from IPython.core.error import UsageError  # noqa: E402 - only if IPython is installed
 from IPython.core.interactiveshell import InteractiveShell  # noqa: E402
 from IPython.utils.capture import capture_output  # noqa: E402
 from traitlets.config import Config  # noqa: E402
@@ -21,11 +21,11 @@ from traitlets.config import Config  # noqa: E402
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory):
-    # One instance for each process, and nothing of this user's.
+    # The only instance of the process, without this user's configuration.
     directory = tmp_path_factory.mktemp("ipython")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPYTHONDIR", str(directory))
-        # A history would be a thread and a file that come and go.
+        # A history would start a thread and open a file.
         shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
         yield shell
         InteractiveShell.clear_instance()
@@ -41,14 +41,14 @@ def notebook(shell):
 
 
 def run(shell, line, cell="true"):
-    """Run a cell with the magic; what it wrote."""
+    """Run a cell with the magic, and return its output."""
     with capture_output(display=False) as written:
         shell.run_cell_magic("minidocker", line, cell)
     return written.stdout, written.stderr
 
 
 def shown(error):
-    """What IPython shows of an exception."""
+    """Return the text that IPython shows for an exception."""
     return "\n".join(error._render_traceback_())
 
 
@@ -71,7 +71,7 @@ def test_words_after_the_options_are_the_scripts_arguments(notebook):
     assert run(notebook, "--hostname lab a 'b c'", 'echo "$0 $2 $#"') == ("sh b c 2\n", "")
 
 
-def test_nobody_types_into_a_cell(notebook):
+def test_the_input_of_a_cell_is_empty(notebook):
     assert run(notebook, "", "cat; echo end") == ("end\n", "")
 
 
@@ -87,7 +87,7 @@ def test_options_are_those_of_the_command_line(notebook):
     ]  # fmt: skip
 
 
-def test_a_cell_can_run_in_a_container_that_lives(notebook):
+def test_a_cell_can_run_in_a_running_container(notebook):
     with minidocker.Container(hostname="db") as box:
         notebook.user_ns["box"] = box
         assert run(notebook, "--container box", "uname -n") == ("db\n", "")
@@ -118,32 +118,32 @@ def test_each_step_is_explained_in_the_output(notebook):
 
 
 @pytest.mark.parametrize(
-    ("script", "returncode", "said"),
+    ("script", "returncode", "message"),
     [
         ("exit 3", 3, "CalledProcessError: sh: exit status 3"),
         ("sh -c 'kill -TERM $$'; exit $?", 143, "CalledProcessError: sh: exit status 143"),
     ],
 )
-def test_an_exit_status_other_than_0_is_an_exception(notebook, script, returncode, said):
+def test_an_exit_status_other_than_0_is_an_exception(notebook, script, returncode, message):
     with pytest.raises(subprocess.CalledProcessError) as caught:
         run(notebook, "", script)
     assert (caught.value.returncode, caught.value.cmd) == (returncode, script)
-    assert shown(caught.value) == said
+    assert shown(caught.value) == message
 
 
-def test_a_signal_is_told_by_its_name(notebook):
-    # The command as an ordinary process, which a signal ends.
+def test_a_signal_is_shown_by_its_name(notebook):
+    # With --init the command is not PID 1, so its own signal ends it.
     with pytest.raises(subprocess.CalledProcessError) as caught:
         run(notebook, "--init", "kill -KILL $$")
     assert caught.value.returncode == -signal.SIGKILL
     assert shown(caught.value) == "CalledProcessError: sh: ended by SIGKILL"
 
 
-def test_a_notebook_may_go_on_after_a_failure(notebook):
+def test_a_notebook_may_continue_after_a_failure(notebook):
     assert run(notebook, "--no-raise-error", "exit 3") == ("", "sh: exit status 3\n")
 
 
-def test_a_cell_that_takes_too_long_is_ended_with_what_it_started(notebook, survivors):
+def test_a_cell_that_takes_too_long_is_killed_with_its_processes(notebook, survivors):
     started = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired) as caught:
         run(notebook, "--timeout 0.3", f"MARK={survivors.mark} sleep 1000 & sleep 1000")
@@ -151,13 +151,13 @@ def test_a_cell_that_takes_too_long_is_ended_with_what_it_started(notebook, surv
     assert shown(caught.value) == "TimeoutExpired: sh was killed after 0.3 s (--timeout)"
 
 
-def test_what_outlives_a_cell_does_not_hold_it(notebook):
+def test_a_background_process_does_not_delay_the_end_of_a_cell(notebook):
     started = time.monotonic()
     assert run(notebook, "--pid host", "sleep 60 & echo end") == ("end\n", "")
     assert time.monotonic() - started < 30
 
 
-def test_bytes_that_are_no_text_are_replaced_and_pieces_of_letters_are_not(notebook):
+def test_invalid_bytes_are_replaced_and_parts_of_letters_are_joined(notebook):
     # The letter is written in two halves.
     script = r"printf '\303'; sleep 0.1; printf '\266\377\n'"
     assert run(notebook, "", script) == ("ö\N{REPLACEMENT CHARACTER}\n", "")
@@ -175,26 +175,26 @@ def test_much_output_arrives_whole(notebook):
         ("--bananas", "unknown option --bananas; see %%minidocker --help"),
         ("-it", "unknown option -i (in -it); see %%minidocker --help"),
         ("--hostname", "--hostname needs a value (NAME)"),
-        ("--out 1x", "invalid value '1x' for --out: it is no name of a variable"),
+        ("--out 1x", "invalid value '1x' for --out: it is not a name of a variable"),
         ("--timeout soon", "invalid value 'soon' for --timeout"),
         ("'", "No closing quotation"),
         ("--namespaces uts --uts host", "leave one of them out"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line(notebook, line, message):
+def test_a_wrong_line_is_refused_in_one_line(notebook, line, message):
     with pytest.raises(UsageError) as caught:
         run(notebook, line, "echo not run")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_cell_that_no_argument_can_hold_is_refused(notebook):
+def test_a_cell_longer_than_an_argument_is_refused(notebook):
     with pytest.raises(UsageError, match="the cell has 131072 bytes"):
         run(notebook, "", "#" * 131072)
     assert run(notebook, "", "echo end;" + "#" * (131071 - 9)) == ("end\n", "")
 
 
-def test_what_the_kernel_refuses_is_shown_without_the_way_there(notebook):
+def test_an_error_of_the_launch_is_shown_without_a_traceback(notebook):
     with pytest.raises(minidocker.CommandNotFound) as caught:
         run(notebook, "--shell no-such-shell")
     assert shown(caught.value).startswith("CommandNotFound: cannot execute 'no-such-shell'")
@@ -211,7 +211,7 @@ def test_a_cell_leaves_nothing_behind(notebook, leaks):
     leaks.assert_unchanged()
 
 
-def test_help_shows_the_options_of_both(notebook):
+def test_help_shows_the_options_of_run_and_of_notebooks(notebook):
     out, _ = run(notebook, "--help", "echo not run")
     assert out.startswith("Usage: %%minidocker [OPTIONS] [ARG ...]\n")
     assert "-h, --hostname NAME" in out
@@ -231,7 +231,7 @@ def test_a_cell_of_python_has_the_variables_and_changes_none_of_them(notebook):
     assert os.uname().nodename != "lab"
 
 
-def test_variables_come_back_that_are_asked_for(notebook):
+def test_the_named_variables_come_back(notebook):
     notebook.user_ns["numbers"] = [1, 2, 3]
     run(notebook, "--python --return total,numbers --return name",
         "total, name, other = sum(numbers), 'x', 1; numbers.append(4)")  # fmt: skip
@@ -240,7 +240,10 @@ def test_variables_come_back_that_are_asked_for(notebook):
     assert "other" not in found
     with pytest.raises(NameError) as caught:
         run(notebook, "--python --return nothing", "total = 7")
-    assert shown(caught.value) == "NameError: --return nothing: the cell has made no such variable"
+    assert (
+        shown(caught.value)
+        == "NameError: --return nothing: there is no such variable after the cell"
+    )
     assert found["total"] == 6
 
 
@@ -256,7 +259,7 @@ def test_magics_shell_escapes_and_await_work_in_a_cell_of_python(notebook):
     assert run(notebook, "--python --hostname lab", cell)[0].split() == ["lab", "'slept'"]
 
 
-def test_what_is_displayed_comes_in_its_place(notebook):
+def test_displayed_objects_keep_their_order(notebook):
     cell = (
         "from IPython.display import HTML, display\n"
         "print('before'); display(HTML('<b>bold</b>')); print('after')\n"
@@ -278,7 +281,7 @@ def test_what_is_displayed_comes_in_its_place(notebook):
     ]
 
 
-def test_an_exception_of_the_cell_is_shown_from_its_own_line_on(notebook):
+def test_the_traceback_of_a_cell_begins_at_its_own_line(notebook):
     with pytest.raises(ZeroDivisionError) as caught:
         run(notebook, "--python", "def divide(by):\n    return 1 / by\n\ndivide(0)")
     text = re.sub(r"\x1b\[[\d;]*m", "", shown(caught.value))
@@ -289,7 +292,7 @@ def test_an_exception_of_the_cell_is_shown_from_its_own_line_on(notebook):
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("cell", "message"),
     [
         ("import os; os._exit(3)", "ended its interpreter with exit status 3"),
         ("raise SystemExit(2)", "ended its interpreter with exit status 2"),
@@ -298,21 +301,21 @@ def test_an_exception_of_the_cell_is_shown_from_its_own_line_on(notebook):
         ("value = (1 for _ in ())", "cannot be pickled"),
     ],
 )
-def test_a_cell_that_gives_no_answer_says_why(notebook, cell, said, leaks):
+def test_a_cell_without_a_result_is_an_error_with_the_reason(notebook, cell, message, leaks):
     with pytest.raises(minidocker.CallError) as caught:
         run(notebook, "--python --timeout 0.5 --return value", cell)
-    assert said in shown(caught.value)
+    assert message in shown(caught.value)
     assert "\n" not in shown(caught.value)
     leaks.assert_unchanged()
 
 
-def test_a_mistake_in_the_cell_is_found_before_anything_is_started(notebook):
+def test_a_syntax_error_is_found_before_the_launch(notebook):
     with pytest.raises(SyntaxError):
         run(notebook, "--python", "1 +")
 
 
-def test_nobody_answers_what_a_cell_of_python_asks(notebook):
-    with pytest.raises(EOFError, match="nobody types"):
+def test_a_cell_of_python_cannot_read_input(notebook):
+    with pytest.raises(EOFError, match="a cell in a container has no input"):
         run(notebook, "--python", "input('name: ')")
 
 
@@ -334,16 +337,16 @@ def test_environment_and_directory_are_the_cells_own(notebook):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--python --shell bash", "--shell is about scripts"),
-        ("--python --container box", "--container is about scripts"),
-        ("--python --explain", "--explain is about scripts"),
-        ("--python --no-raise-error", "--no-raise-error is about scripts"),
-        ("--python a", "'a': Python takes no arguments"),
-        ("--python --return 1a", "'1a' for --return: it is no name"),
-        ("--return a", "--return is about Python; give --python too"),
+        ("--python --shell bash", "--shell applies to scripts only"),
+        ("--python --container box", "--container applies to scripts only"),
+        ("--python --explain", "--explain applies to scripts only"),
+        ("--python --no-raise-error", "--no-raise-error applies to scripts only"),
+        ("--python a", "'a': --python takes no arguments"),
+        ("--python --return 1a", "'1a' for --return: it is not a name"),
+        ("--return a", "--return needs --python; give both"),
     ],
 )
-def test_options_that_do_not_go_with_python_are_refused(notebook, line, message):
+def test_options_that_contradict_python_are_refused(notebook, line, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         run(notebook, line, "print('not run')")
 
@@ -355,13 +358,13 @@ def line(shell, text):
     return shell.run_line_magic("minidocker", text)
 
 
-def test_explain_gives_the_plan(notebook):
+def test_explain_returns_the_plan(notebook):
     plan = line(notebook, "explain --hostname lab true")
     assert plan == minidocker.explain(["true"], hostname="lab")
     assert notebook.display_formatter.format(plan)[0]["text/plain"] == str(plan)
 
 
-def test_inspect_gives_what_is_known_of_a_container(notebook):
+def test_inspect_returns_a_description_of_a_container(notebook):
     with minidocker.Container(hostname="db") as box:
         found = line(notebook, f"inspect {box.pid}")
     assert (found["pid"], found["hostname"]) == (box._pid, "db")
@@ -391,7 +394,7 @@ def test_view_takes_a_pid_or_a_variable(notebook):
         line(notebook, "view nobox")
 
 
-def test_run_and_exec_show_what_the_command_writes(notebook):
+def test_run_and_exec_show_the_output_of_the_command(notebook):
     with minidocker.Container(hostname="db") as box, capture_output() as written:
         assert line(notebook, f"exec {box.pid} uname -n") is None
         assert line(notebook, "run --hostname lab uname -n") is None
@@ -411,14 +414,14 @@ def test_run_and_exec_show_what_the_command_writes(notebook):
         ("exec abc true", "exec: 'abc' is not a PID"),
     ],
 )
-def test_a_line_that_cannot_be_meant_is_refused(notebook, text, message):
+def test_a_wrong_line_magic_is_refused(notebook, text, message):
     with pytest.raises(UsageError) as caught:
         line(notebook, text)
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "--help"])
-def test_a_line_alone_shows_what_there_is(notebook, text):
+def test_a_line_alone_lists_the_commands(notebook, text):
     with capture_output() as written:
         line(notebook, text)
     for word in ("run", "exec", "ps", "inspect", "explain", "doctor", "view"):
@@ -428,7 +431,7 @@ def test_a_line_alone_shows_what_there_is(notebook, text):
 # --- the extension -----------------------------------------------------------------------------
 
 
-def test_the_extension_can_be_taken_away_again(shell):
+def test_the_extension_can_be_unloaded(shell):
     shell.run_line_magic("load_ext", "minidocker")
     assert "minidocker" in shell.magics_manager.magics["cell"]
     shell.run_line_magic("unload_ext", "minidocker")
@@ -436,7 +439,7 @@ def test_the_extension_can_be_taken_away_again(shell):
     assert "minidocker" not in shell.magics_manager.magics["line"]
 
 
-def test_ipython_is_not_imported_by_anything_else():
+def test_only_the_extension_imports_ipython():
     script = "import sys, minidocker, minidocker.jupyter; print('IPython' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

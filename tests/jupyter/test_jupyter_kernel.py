@@ -1,4 +1,4 @@
-"""The magics in a real kernel: output as it comes, and interrupts."""
+"""The magics in a real kernel: live output, and interrupts."""
 
 import os
 
@@ -21,8 +21,8 @@ def kernel(tmp_path):
 
 
 def execute(client, code):
-    """Send a cell; its messages as they come, until the kernel has done with it."""
-    # With stop_on_error what is sent next may be thrown away after a failure.
+    """Send a cell, and yield its messages until the kernel has finished it."""
+    # With stop_on_error the kernel may discard the next cell after a failure.
     sent = client.execute(code, allow_stdin=False, stop_on_error=False)
     while True:
         message = client.get_iopub_msg(timeout=60)
@@ -34,7 +34,7 @@ def execute(client, code):
 
 
 def text(messages):
-    """What was printed: a kernel may send a line in parts, whenever its timer fires."""
+    """Return the printed text: a kernel may send a line in parts, whenever its timer fires."""
     return "".join(content["text"] for kind, content in messages if kind == "stream")
 
 
@@ -46,7 +46,7 @@ def test_output_is_shown_while_the_cell_runs(kernel, tmp_path):
     for message in execute(client, script):
         shown.append(message)
         if text(shown) == "first\n":
-            # The script goes on only when its first line has been seen here.
+            # The script continues only after its first line has arrived here.
             gate.touch()
     assert text(shown) == "first\nlast\n"
 
@@ -65,7 +65,7 @@ def test_interrupting_the_kernel_ends_the_container(kernel, survivors):
     else:
         pytest.fail("the cell was not interrupted")
     survivors.wait_until_gone()
-    # And the notebook goes on.
+    # The kernel still works.
     assert text(execute(client, "print(1)")) == "1\n"
 
 
@@ -90,7 +90,7 @@ def test_interrupting_the_kernel_ends_a_cell_of_python(kernel, survivors):
     survivors.wait_until_gone()
 
 
-def test_a_cell_of_python_shows_what_it_displays_in_a_real_kernel(kernel):
+def test_a_cell_of_python_displays_objects_in_a_real_kernel(kernel):
     _, client = kernel
     cell = (
         "%%minidocker --python --return box\nfrom IPython.display import Markdown, display\n"

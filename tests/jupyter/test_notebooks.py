@@ -1,4 +1,4 @@
-"""The notebooks run, and what they assert is true."""
+"""The notebooks run, and their assertions hold."""
 
 import json
 import re
@@ -20,7 +20,7 @@ def notebooks():
 
 
 def texts(notebook):
-    """All texts that the cells have shown, and all HTML."""
+    """Return the text and the HTML of all outputs."""
     plain, pages = [], []
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
@@ -31,8 +31,8 @@ def texts(notebook):
 
 
 @pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
-def test_a_notebook_runs_and_what_it_asserts_is_true(path, survivors, tmp_path):
-    # Everything that the kernel starts carries the mark, and has to be gone with it.
+def test_a_notebook_runs_and_its_assertions_hold(path, survivors, tmp_path):
+    # Every process that the kernel starts carries the mark, and must end with the kernel.
     environment = {**survivors.env, "IPYTHONDIR": str(tmp_path / "ipython")}
     environment["JUPYTER_RUNTIME_DIR"] = str(tmp_path / "runtime")
     notebook = nbformat.read(path, as_version=4)
@@ -47,7 +47,7 @@ def test_a_notebook_runs_and_what_it_asserts_is_true(path, survivors, tmp_path):
 
 
 @pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
-def test_a_notebook_is_kept_without_what_a_run_leaves_in_it(path):
+def test_a_notebook_is_stored_without_outputs(path):
     notebook = json.loads(path.read_text())
     nbformat.validate(nbformat.from_dict(notebook))
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
@@ -55,7 +55,7 @@ def test_a_notebook_is_kept_without_what_a_run_leaves_in_it(path):
     assert all(cell["metadata"] == {} for cell in notebook["cells"])
     assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
     assert notebook["metadata"]["language_info"] == {"name": "python"}
-    # A title first, so that a list of notebooks says what they are about.
+    # The title comes first, for lists of notebooks.
     assert re.match("# .+\n", "".join(notebook["cells"][0]["source"]))
 
 

@@ -1,1 +1,1 @@
-"""What `minidocker.jupyter` registers, imported when a magic is first used."""
+"""The implementation of the magics of `minidocker.jupyter`, imported when first used."""

@@ -1,4 +1,4 @@
-"""``%%minidocker``: a cell as a shell script in a container, its output shown as it comes."""
+"""``%%minidocker``: a cell as a shell script in a container, with live output."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from minidocker.cli.parser import Parsed
 
-# The kernel's limit for one argument, with its NUL (MAX_ARG_STRLEN, execve(2)).
+# The kernel's limit for one argument without its NUL (MAX_ARG_STRLEN, execve(2)).
 _LONGEST = 32 * 4096 - 1
 
 
 def keywords(parsed: Parsed) -> dict[str, Any]:
-    """Return the keywords of `minidocker.Popen` that the options stand for.
+    """Return the keywords of `minidocker.Popen` for the options.
 
     Raises:
         IPython.core.error.UsageError: two options contradict each other.
@@ -43,7 +43,7 @@ def container(shell: InteractiveShell, name: str) -> Any:
     """Return the container that a variable of the notebook holds.
 
     Raises:
-        IPython.core.error.UsageError: there is no such variable, or it is something else.
+        IPython.core.error.UsageError: there is no such variable, or it holds no container.
     """
     if name not in shell.user_ns:
         raise IPythonUsageError(f"--container: there is no variable {name}")
@@ -55,7 +55,7 @@ def container(shell: InteractiveShell, name: str) -> Any:
 
 
 class Sink:
-    """Where the text of a stream goes: to the cell's output, or into a variable."""
+    """The destination of a stream's text: the cell's output, or a variable."""
 
     def __init__(self, stream: Any, shell: InteractiveShell, name: str | None) -> None:
         self._stream = stream
@@ -64,7 +64,7 @@ class Sink:
         self._parts: list[str] = []
 
     def write(self, text: str) -> None:
-        """Take a piece of text."""
+        """Show a piece of text, or keep it for the variable."""
         if self._name is not None:
             self._parts.append(text)
         else:
@@ -78,7 +78,7 @@ class Sink:
 
 
 def sinks(shell: InteractiveShell, settings: dict[str, Any]) -> tuple[Sink, Sink]:
-    """Where standard output and standard error go."""
+    """Return the destinations of standard output and standard error."""
     return (
         Sink(sys.stdout, shell, settings.get("out")),
         Sink(sys.stderr, shell, settings.get("err")),
@@ -89,18 +89,18 @@ def run_script(shell: InteractiveShell, parsed: Parsed, cell: str) -> None:
     """Run a cell as a shell script; its operands are ``$1`` and so on.
 
     Raises:
-        subprocess.CalledProcessError: its exit status is not 0.
+        subprocess.CalledProcessError: the exit status is not 0.
         subprocess.TimeoutExpired: the time was up.
-        minidocker.Error: it could not be started.
-        IPython.core.error.UsageError: options that contradict each other.
+        minidocker.Error: the command could not be started.
+        IPython.core.error.UsageError: two options contradict each other.
     """
     if "return" in parsed.settings:
-        raise IPythonUsageError("--return is about Python; give --python too, or leave it out")
+        raise IPythonUsageError("--return needs --python; give both, or leave it out")
     program = parsed.settings.get("shell", "sh")
     if len(cell.encode()) > _LONGEST:
         raise IPythonUsageError(
-            f"%%minidocker: the cell has {len(cell.encode())} bytes, and a program's argument at "
-            f"most {_LONGEST}; write it to a file and run that"
+            f"%%minidocker: the cell has {len(cell.encode())} bytes, but a program's argument has "
+            f"at most {_LONGEST}; write it to a file and run that"
         )
     command = [program, "-c", cell, program, *parsed.operands]
     starts = start
@@ -118,18 +118,18 @@ def run_command(
     *,
     starts: Start = start,
 ) -> None:
-    """Run a command in a container; what it writes is shown as it comes.
+    """Run a command in a container, and show its output at once.
 
     Args:
         shell: the notebook.
         parsed: the options.
         command: the command.
-        name: what to call it when it failed.
-        cell: the ``cmd`` of the exception then.
-        starts: what starts it, in a new container or in one that lives.
+        name: the name of the command in error messages.
+        cell: the attribute ``cmd`` of exceptions.
+        starts: the function that starts it, in a new or in a running container.
 
     Raises:
-        subprocess.CalledProcessError: as for `run_script`, and all the others.
+        subprocess.CalledProcessError: like `run_script`, which also lists the other exceptions.
     """
     settings, chosen = parsed.settings, keywords(parsed)
     stdout, stderr = sinks(shell, settings)
@@ -141,13 +141,13 @@ def run_command(
             try:
                 process = starts(launch, command, {**chosen, **streams})
             except Error:
-                # What was explained so far leads up to it.
+                # Show the explained steps up to the failed one.
                 while err.receive():
                     pass
                 raise
             out.close_writer()
             err.close_writer()
-            returncode = _see_through(process, out, err, timeout)
+            returncode = _wait_and_show(process, out, err, timeout)
     except Error as error:
         brief(error)
         raise
@@ -162,14 +162,14 @@ def run_command(
         _failed(returncode, name, cell, raises=not settings.get("no_raise_error"))
 
 
-def _see_through(process: Popen[Any], out: Any, err: Any, timeout: float | None) -> int:
+def _wait_and_show(process: Popen[Any], out: Any, err: Any, timeout: float | None) -> int:
     pidfd = os.pidfd_open(process.pid)
     try:
         if not pump((out, err), pidfd, timeout=timeout):
             assert timeout is not None
             raise subprocess.TimeoutExpired(process.args, timeout)
     except BaseException:
-        # An interrupt of the kernel is a KeyboardInterrupt here. It ends the whole container.
+        # An interrupt of the Jupyter kernel is a KeyboardInterrupt, and kills the whole container.
         process._end()
         raise
     finally:
@@ -178,17 +178,17 @@ def _see_through(process: Popen[Any], out: Any, err: Any, timeout: float | None)
 
 
 def _failed(returncode: int, name: str, cell: Any, *, raises: bool) -> None:
-    said = f"{name}: {ending(returncode)}"
+    message = f"{name}: {ending(returncode)}"
     if not raises:
-        print(said, file=sys.stderr)
+        print(message, file=sys.stderr)
         return
     error = subprocess.CalledProcessError(returncode, cell)
-    brief(error, f"CalledProcessError: {said}")
+    brief(error, f"CalledProcessError: {message}")
     raise error
 
 
 def ending(returncode: int) -> str:
-    """Say how a command ended."""
+    """Return a phrase for the way a command ended."""
     if returncode >= 0:
         return f"exit status {returncode}"
     try:

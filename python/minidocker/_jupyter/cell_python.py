@@ -1,7 +1,7 @@
 """``%%minidocker --python``: a cell as Python, in a copy of the notebook's process in a container.
 
-The copy has no way to the notebook's front end: its output comes back through pipes and is shown as
-it comes, and what it displays comes back as JSON.
+The copy cannot reach the notebook's front end. It sends its output through pipes, and displayed
+objects as JSON.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from minidocker._jupyter.pump import Output
     from minidocker.cli.parser import Parsed
 
-_OF_SCRIPTS = ("shell", "container", "explain", "no_raise_error")
+_SCRIPT_ONLY = ("shell", "container", "explain", "no_raise_error")
 _SHOWN = "_minidocker_shown"
 _CHUNK = 1 << 16
 
@@ -49,10 +49,10 @@ def run_python(shell: InteractiveShell, parsed: Parsed, cell: str) -> None:
     """Run a cell as Python in a container; bring back the variables that ``--return`` names.
 
     Raises:
-        BaseException: what the cell raised.
-        minidocker.CallError: it ended in another way.
-        minidocker.Error: it could not be started.
-        IPython.core.error.UsageError: an option that is about scripts.
+        BaseException: the exception of the cell.
+        minidocker.CallError: the copy ended in another way.
+        minidocker.Error: the copy could not be started.
+        IPython.core.error.UsageError: an option applies to scripts only.
     """
     settings = parsed.settings
     _check(parsed)
@@ -69,7 +69,7 @@ def run_python(shell: InteractiveShell, parsed: Parsed, cell: str) -> None:
         ):
 
             def inside() -> dict[str, Any]:
-                _settle(shell, texts, displays, cwd, env)
+                _detach(shell, texts, displays, cwd, env)
                 return _execute(shell, code, names)
 
             values = isolated(timeout=settings.get("timeout"), **chosen)(inside)()
@@ -83,17 +83,21 @@ def run_python(shell: InteractiveShell, parsed: Parsed, cell: str) -> None:
 
 
 def _check(parsed: Parsed) -> None:
-    for name in _OF_SCRIPTS:
+    for name in _SCRIPT_ONLY:
         if name in parsed.settings:
             option = f"--{name.replace('_', '-')}"
-            raise IPythonUsageError(f"{option} is about scripts; leave it out, or --python")
+            raise IPythonUsageError(
+                f"{option} applies to scripts only; leave out {option} or --python"
+            )
     if parsed.operands:
         word = parsed.operands[0]
-        raise IPythonUsageError(f"{word!r}: Python takes no arguments: it has the variables")
+        raise IPythonUsageError(
+            f"{word!r}: --python takes no arguments; use the notebook's variables"
+        )
 
 
 def _show(error: BaseException) -> None:
-    """Have IPython show what the copy would have shown, and not the way back from there."""
+    """Make IPython show the traceback of the copy instead of that of this process."""
     lines = getattr(error, _SHOWN, None)
     if lines is not None:
         delattr(error, _SHOWN)
@@ -102,11 +106,11 @@ def _show(error: BaseException) -> None:
         brief(error)
 
 
-# --- here --------------------------------------------------------------------------------------
+# --- in the notebook ---------------------------------------------------------------------------
 
 
 def _compile(shell: InteractiveShell, cell: str) -> list[CodeType]:
-    """The statements of a cell, and its last expression by itself where it is to be shown."""
+    """Compile the statements of a cell; compile a last expression, to be shown, separately."""
     source: str = shell.transform_cell(cell)  # type: ignore[no-untyped-call]
     name = shell.compile.cache(source)
     flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -125,9 +129,9 @@ def _compile(shell: InteractiveShell, cell: str) -> list[CodeType]:
 
 @contextlib.contextmanager
 def _pumping(sources: list[Any]) -> Iterator[None]:
-    """Hand on what is written, in a thread, for as long as the block lasts."""
+    """Pass on the output of the sources, in a thread, during the block."""
     reader, writer = os.pipe()
-    # The output belongs to the cell that runs, which is kept in the context.
+    # The context identifies the running cell, to which the output belongs.
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(pump, sources, reader), daemon=True)
     thread.start()
@@ -142,9 +146,9 @@ def _pumping(sources: list[Any]) -> Iterator[None]:
 
 
 class _Displays:
-    """What the copy displays, one line of JSON each; it waits for each to be shown.
+    """The channel for objects that the copy displays, one line of JSON each.
 
-    So that text and pictures stay in their order, whichever way they take.
+    The copy waits until each is shown, which keeps text and pictures in their order.
     """
 
     def __init__(self, shell: InteractiveShell, texts: list[Output]) -> None:
@@ -156,7 +160,7 @@ class _Displays:
         self._pending = b""
 
     def receive(self) -> bool:
-        """Show what is there; False once there is nothing now, or never again."""
+        """Show the pending objects; return False if there are none."""
         try:
             data = self._ours.recv(_CHUNK)
         except (BlockingIOError, ConnectionResetError):
@@ -168,33 +172,33 @@ class _Displays:
                     pass
             self._shell.display_pub.publish(**json.loads(line))
             with contextlib.suppress(OSError):
-                # It may have ended meanwhile.
+                # The copy may have ended.
                 self._ours.send(b"\n")
         return bool(data)
 
-    def settle(self) -> None:
-        """In the copy: keep its own end only."""
+    def keep_copys_end(self) -> None:
+        """Close the notebook's end, in the copy."""
         self._ours.close()
 
     def send(self, message: dict[str, Any]) -> None:
-        """In the copy: have something shown."""
+        """Send an object from the copy, and wait until it is shown."""
         sys.stdout.flush()
         sys.stderr.flush()
         self._theirs.sendall(json.dumps(message, default=_encode).encode() + b"\n")
         self._theirs.recv(1)
 
     def close_writer(self) -> None:
-        """Close this process's copy of the copy's end."""
+        """Close this process's descriptor of the copy's end."""
         self._theirs.close()
 
     def close(self) -> None:
-        """Give both ends back."""
+        """Close both ends."""
         self._theirs.close()
         self._ours.close()
 
 
 def _encode(value: object) -> str:
-    # What notebooks keep pictures as.
+    # Notebooks store pictures in base64.
     return base64.b64encode(value).decode() if isinstance(value, bytes) else repr(value)
 
 
@@ -202,7 +206,7 @@ def _encode(value: object) -> str:
 
 
 class _Publisher(DisplayPublisher):
-    """Sends what is displayed to the notebook."""
+    """Sends displayed objects to the notebook."""
 
     displays: Any = None
 
@@ -219,25 +223,25 @@ class _Publisher(DisplayPublisher):
         self.displays.send({**message, "transient": transient or {}})
 
 
-def _settle(
+def _detach(
     shell: InteractiveShell,
     texts: list[Output],
     displays: _Displays,
     cwd: str | None,
     env: dict[str, str] | None,
 ) -> None:
-    """Let go of the notebook's front end, which cannot be reached from here."""
+    """Detach the copy from the notebook's front end, which it cannot reach."""
     for number, text in enumerate(texts, 1):
         os.dup2(text.writer, number)
     sys.stdout, sys.stderr = (
         open(number, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - until the process ends
         for number in (1, 2)
     )
-    displays.settle()
+    displays.keep_copys_end()
     publisher = _Publisher(shell=shell)  # type: ignore[no-untyped-call]
     publisher.displays = displays
     shell.display_pub = publisher
-    builtins.input = getpass.getpass = _nobody_answers
+    builtins.input = getpass.getpass = _refuse_input
     if env is not None:
         os.environ.clear()
         os.environ.update(env)
@@ -245,12 +249,12 @@ def _settle(
         os.chdir(cwd)
 
 
-def _nobody_answers(*_args: object, **_kwargs: object) -> NoReturn:
-    raise EOFError("nobody types into a cell that runs in a container")
+def _refuse_input(*_args: object, **_kwargs: object) -> NoReturn:
+    raise EOFError("a cell in a container has no input")
 
 
 def _execute(shell: InteractiveShell, codes: list[CodeType], names: list[str]) -> dict[str, Any]:
-    """Run the cell; the variables of these names."""
+    """Run the cell, and return the variables of these names."""
     namespace = shell.user_ns
     try:
         for code in codes:
@@ -259,25 +263,27 @@ def _execute(shell: InteractiveShell, codes: list[CodeType], names: list[str]) -
                 value = asyncio.run(value)
             if value is not None:
                 display(value)  # type: ignore[no-untyped-call]
-        # Where plots that are still open are shown.
+        # This event shows plots that are still open.
         shell.events.trigger("post_execute")
     except SystemExit:
         raise
     except BaseException as error:
-        # From the cell's own line on.
+        # Begin the traceback at the cell's own line.
         after = error.__traceback__ and error.__traceback__.tb_next
         _keep(error, shell.InteractiveTB.structured_traceback(type(error), error, after))
         raise
     for name in names:
         if name not in namespace:
-            missing = NameError(f"--return {name}: the cell has made no such variable", name=name)
+            missing = NameError(
+                f"--return {name}: there is no such variable after the cell", name=name
+            )
             _keep(missing, [f"NameError: {missing}"])
             raise missing
     return {name: namespace[name] for name in names}
 
 
 def _keep(error: BaseException, lines: list[str]) -> None:
-    """Send along how IPython would show an exception here."""
+    """Attach the lines by which IPython shows an exception, for the notebook."""
     # Not every exception takes attributes.
     with contextlib.suppress(AttributeError):
         setattr(error, _SHOWN, lines)

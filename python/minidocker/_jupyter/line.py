@@ -1,4 +1,4 @@
-"""``%minidocker WORD ...``: what the subcommands of the command line find, as values."""
+"""``%minidocker WORD ...``: the results of the command line's subcommands, as values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def command(name: str) -> Command:
     """Return the subcommand of that name.
 
     Raises:
-        IPython.core.error.UsageError: there is none; with the nearest one.
+        IPython.core.error.UsageError: there is none; the message names the nearest one.
     """
     if name in LINES:
         return LINES[name]
@@ -45,7 +45,7 @@ def command(name: str) -> Command:
 
 
 def perform(shell: InteractiveShell, parsed: Parsed) -> Any:
-    """Do what a line asks for, and return what it found."""
+    """Run the subcommand of a line, and return its result."""
     actions: dict[str, Callable[[InteractiveShell, Parsed], Any]] = {
         "doctor": _doctor,
         "exec": _exec,
@@ -107,7 +107,7 @@ def _attached(name: str, operand: str) -> AttachedContainer:
 
 
 class Containers(list[proc.FoundContainer]):
-    """The containers that are visible here: a list that is shown as ``minidocker ps`` shows it."""
+    """A list of the visible containers, shown as ``minidocker ps`` shows it."""
 
     def __repr__(self) -> str:
         return ps.table(ps.rows(self), None).rstrip("\n")

@@ -1,6 +1,6 @@
-"""The options of the magics: those of the command line's ``run``, and a notebook's own.
+"""The options of the magics: those of the command line's ``run``, and some for notebooks only.
 
-There is one table of options (``minidocker.cli.options``); what is here is added to it.
+This module extends the one table of options, `minidocker.cli.options`.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
     from minidocker.cli.parser import Parsed
 
-# A cell has no terminal, and nobody types into it; what a line finds is a value, not text.
+# A cell has no terminal and no input, and the result of a line is a value, not text.
 _NOT_IN_A_NOTEBOOK = {"--interactive", "--tty", "--json", "--no-trunc"}
 _SUMMARIES = {
-    "doctor": "Try what works on this machine",
-    "explain": "Show what run would do, call by call, and do nothing",
-    "inspect": "Show what is known of the container of a process",
+    "doctor": "Test what works on this machine",
+    "explain": "Show the system calls that run would make, and make none",
+    "inspect": "Show a description of the container of a process",
 }
 _NAMED = "a variable of the notebook"
 
 
 def _variable(text: str) -> str:
     if not text.isidentifier():
-        raise ValueError(f"it is no name of {_NAMED}")
+        raise ValueError(f"it is not a name of {_NAMED}")
     return text
 
 
@@ -53,7 +53,7 @@ _OWN = (
         metavar="NAME",
         convert=_variable,
         store=setting("container"),
-        summary="Run the cell in a container that runs already: a variable that holds one",
+        summary="Run the cell in the running container that this variable holds",
         example="%%minidocker --container box",
     ),
     Option(
@@ -61,13 +61,13 @@ _OWN = (
         metavar="NAME",
         convert=_variable,
         store=setting("err"),
-        summary="Put what is written to standard error into a variable, instead of showing it",
+        summary="Store standard error in this variable, instead of showing it",
         example="%%minidocker --err complaints",
     ),
     Option(
         "--no-raise-error",
         store=setting("no_raise_error"),
-        summary="Go on after an exit status other than 0; show it only",
+        summary="Only show an exit status other than 0, and raise no error",
         example="%%minidocker --no-raise-error",
     ),
     Option(
@@ -75,13 +75,13 @@ _OWN = (
         metavar="NAME",
         convert=_variable,
         store=setting("out"),
-        summary="Put what is written to standard output into a variable, instead of showing it",
+        summary="Store standard output in this variable, instead of showing it",
         example="%%minidocker --out listing",
     ),
     Option(
         "--python",
         store=setting("python"),
-        summary="The cell is Python: run it in a copy of the notebook's process, which has its "
+        summary="Run the cell as Python, in a copy of the notebook's process, which has its "
         "variables",
         example="%%minidocker --python",
     ),
@@ -90,14 +90,14 @@ _OWN = (
         metavar="NAME[,NAME ...]",
         convert=_variables,
         store=setting_items("return"),
-        summary="With --python: bring variables back; all others stay as they were",
+        summary="With --python: bring these variables back; all others stay unchanged",
         example="%%minidocker --python --return result",
     ),
     Option(
         "--shell",
         metavar="PROGRAM",
         store=setting("shell"),
-        summary="The shell that runs the cell: it gets the cell after -c (default: sh)",
+        summary="Run the cell in this shell, as the argument of -c (default: sh)",
         example="%%minidocker --shell bash",
     ),
 )
@@ -144,14 +144,14 @@ _VIEW = Command(
 LINES = {
     name: _line(name) for name in COMMANDS if name != "completion"
 } | {"view": _VIEW}  # fmt: skip
-"""Word after ``%minidocker`` to subcommand."""
+"""From the word after ``%minidocker`` to its subcommand."""
 
 
 def words(line: str) -> list[str]:
     """Split a magic's line as a shell would.
 
     Raises:
-        IPython.core.error.UsageError: a quotation is not closed.
+        IPython.core.error.UsageError: a quotation mark is not closed.
     """
     try:
         return shlex.split(line)
@@ -160,10 +160,10 @@ def words(line: str) -> list[str]:
 
 
 def read(command: Command, arguments: list[str]) -> Parsed | None:
-    """Read the words after a magic's name. None: they asked for help, which is shown.
+    """Parse the words after a magic's name; print the help and return None if they request it.
 
     Raises:
-        IPython.core.error.UsageError: the first thing that is wrong.
+        IPython.core.error.UsageError: the words are wrong; the message names the first error.
     """
     try:
         return parse(command, arguments)
@@ -175,22 +175,20 @@ def read(command: Command, arguments: list[str]) -> Parsed | None:
 
 
 def overview() -> str:
-    """The text for ``%minidocker`` without a word after it."""
+    """Return the text of ``%minidocker`` without a word after it."""
     width = max(len(command.usage) for command in (CELL, *LINES.values())) + 2
     rows = "".join(
         f"  {command.usage:<{width}}{command.summary}\n" for command in (CELL, *LINES.values())
     )
-    return (
-        f"{rows}\n--help after each of them shows its options (%%minidocker needs a cell for it).\n"
-    )
+    return f"{rows}\nEach shows its options with --help (%%minidocker only with a cell below it).\n"
 
 
 def brief(error: BaseException, *lines: str) -> BaseException:
-    """Have IPython show an exception as ``lines``: where in this package it was raised says little.
+    """Make IPython show ``lines`` instead of an exception's traceback through this package.
 
     Args:
-        error: it is raised all the same, with everything that it has.
-        *lines: by default its type and its message.
+        error: the exception, otherwise unchanged.
+        *lines: the lines to show; by default the exception's type and message.
     """
     shown = list(lines) or [f"{type(error).__name__}: {error}"]
     render: Callable[[], list[str]] = lambda: shown  # noqa: E731 - an attribute, not a function

@@ -1,4 +1,4 @@
-"""What a process writes, handed on while it is written."""
+"""Live output of a process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _CHUNK = 1 << 16
 
 
 class Output:
-    """The reader's end of what a process writes, and where its text goes.
+    """A pipe for a process's output, and the function that receives its text.
 
     Args:
-        write: called with each piece of text (UTF-8; what is none becomes U+FFFD).
+        write: called with each piece of text, decoded as UTF-8 (invalid bytes become U+FFFD).
     """
 
     def __init__(self, write: Callable[[str], object]) -> None:
@@ -29,7 +29,7 @@ class Output:
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
 
     def receive(self) -> bool:
-        """Hand on what is there; False once there is nothing now, or never again."""
+        """Pass on the pending output; return False if there is none."""
         try:
             data = os.read(self.reader, _CHUNK)
         except BlockingIOError:
@@ -39,20 +39,20 @@ class Output:
         return bool(data)
 
     def close_writer(self) -> None:
-        """Close this process's copy of the writer's end, which the other process has now."""
+        """Close this process's descriptor of the writing end, which the other process has now."""
         if self.writer >= 0:
             os.close(self.writer)
             self.writer = -1
 
     def close(self) -> None:
-        """Give both ends back."""
+        """Close both ends."""
         self.close_writer()
         os.close(self.reader)
 
 
 @contextlib.contextmanager
 def outputs(*writes: Callable[[str], object]) -> Iterator[list[Output]]:
-    """Make an `Output` for each of ``writes``, and close them all at the end."""
+    """Yield an `Output` for each of ``writes``, and close them all at the end."""
     made: list[Output] = []
     try:
         for write in writes:
@@ -64,17 +64,17 @@ def outputs(*writes: Callable[[str], object]) -> Iterator[list[Output]]:
 
 
 def pump(sources: Iterable[Output], ended: int, *, timeout: float | None = None) -> bool:
-    """Hand on what is written until the process has ended, and then what is left.
+    """Pass on output until the process has ended, and then the rest of it.
 
-    A writer that outlives the process (one in the background) is not waited for.
+    This does not wait for writers that outlive the process, such as background processes.
 
     Args:
-        sources: what is written to.
-        ended: a descriptor that can be read once the process has ended, such as its pidfd.
-        timeout: seconds to go on for.
+        sources: the outputs.
+        ended: a descriptor that is readable after the process has ended, such as its pidfd.
+        timeout: the longest wait, in seconds.
 
     Returns:
-        whether the process has ended; False: the time was up.
+        whether the process has ended; False if the time was up.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     sources = list(sources)
@@ -86,7 +86,7 @@ def pump(sources: Iterable[Output], ended: int, *, timeout: float | None = None)
     finished = False
     while not finished:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        # Rounded up, so that the loop does not turn during the last fraction of a millisecond.
+        # Round up, or the loop would spin during the last fraction of a millisecond.
         events = poll.poll(None if left is None else int(left * 1000) + 1)
         if deadline is not None and time.monotonic() >= deadline:
             break
