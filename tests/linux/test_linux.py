@@ -1,4 +1,4 @@
-"""The system calls one by one: each is made in a child, and looked at from both sides."""
+"""The single system calls: each is made in a child, and checked from both sides."""
 
 import errno
 import inspect
@@ -35,7 +35,7 @@ def test_a_hostname_set_in_a_new_uts_namespace_is_invisible_to_the_host():
     assert (socket.gethostname(), DOMAINNAME.read_text()) == before
 
 
-def test_the_child_after_a_new_pid_namespace_is_pid_1_and_the_caller_stays_what_it_was():
+def test_the_next_child_after_a_new_pid_namespace_is_pid_1_and_the_caller_keeps_its_pid():
     def inside():
         before = linux.getpid()
         linux.unshare(CloneFlags.NEWUSER | CloneFlags.NEWPID)
@@ -45,7 +45,7 @@ def test_the_child_after_a_new_pid_namespace_is_pid_1_and_the_caller_stays_what_
     assert in_child(inside) == (True, (1, 0))
 
 
-def test_a_new_network_namespace_has_its_loopback_only():
+def test_a_new_network_namespace_has_only_loopback():
     def inside():
         linux.unshare(CloneFlags.NEWUSER | CloneFlags.NEWNET)
         return socket.if_nameindex()
@@ -72,7 +72,7 @@ def test_a_mount_in_a_new_mount_namespace_is_invisible_to_the_host(tmp_path):
 def test_a_bind_mount_can_be_made_read_only(tmp_path):
     def inside():
         unshare_as_root(CloneFlags.NEWNS)
-        # Flags that a plain user found on the mount are locked, and have to be given again.
+        # For a plain user the mount's existing flags are locked: a remount must keep them.
         vfs = os.statvfs(tmp_path).f_flag
         kept = sum(
             flag
@@ -91,7 +91,7 @@ def test_a_bind_mount_can_be_made_read_only(tmp_path):
         (tmp_path / "file").write_text("")
 
     assert raised_by(inside).errno == errno.EROFS
-    (tmp_path / "file").write_text("outside it is still writable")
+    (tmp_path / "file").write_text("it is still writable outside")
 
 
 def test_pivot_root_leaves_nothing_of_the_old_root(tmp_path):
@@ -160,7 +160,7 @@ def test_setns_joins_the_namespaces_of_another_process(how):
     assert socket.gethostname() == before
 
 
-def test_a_time_namespace_is_for_the_next_child():
+def test_a_new_time_namespace_is_for_the_next_child():
     def inside():
         linux.unshare(CloneFlags.NEWUSER | CloneFlags.NEWTIME)
         links = Path("/proc/self/ns")
@@ -204,8 +204,8 @@ def test_only_mapped_ids_can_be_set():
     assert "uid_map" in notes[0]
 
 
-@pytest.mark.root(reason="root alone becomes somebody else")
-def test_root_becomes_somebody_else_for_good():
+@pytest.mark.root(reason="only root may change its ids")
+def test_root_becomes_another_user_permanently():
     def inside():
         os.setgroups([])
         linux.setgid(12345)
@@ -226,7 +226,7 @@ def test_root_becomes_somebody_else_for_good():
     assert os.getresuid() == (0, 0, 0)
 
 
-@pytest.mark.plain(reason="root may become anybody")
+@pytest.mark.plain(reason="root may become any user")
 @pytest.mark.parametrize("call", [linux.setuid, linux.setgid])
 def test_a_plain_user_cannot_become_root(call):
     error = raised_by(call, 0)
@@ -236,7 +236,7 @@ def test_a_plain_user_cannot_become_root(call):
 
 @pytest.mark.parametrize("call", [linux.setuid, linux.setgid])
 @pytest.mark.parametrize("number", [-1, 2**32])
-def test_a_number_that_is_no_id_is_refused(call, number):
+def test_a_number_outside_the_range_of_ids_is_refused(call, number):
     with pytest.raises(OverflowError):
         call(number)
 
@@ -256,7 +256,7 @@ def waited(script, options=0):
     return in_child(inside)
 
 
-def test_waitpid_tells_the_exit_status():
+def test_waitpid_returns_the_exit_status():
     pid, status = waited("exit 7")
     assert pid > 1
     assert os.WEXITSTATUS(status) == 7
@@ -264,11 +264,11 @@ def test_waitpid_tells_the_exit_status():
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGRTMIN + 6])
-def test_waitpid_tells_the_signal_that_ended_the_child(number):
+def test_waitpid_returns_the_signal_that_ended_the_child(number):
     assert waited(f"kill -{int(number)} $$").returncode == -number
 
 
-def test_waitpid_does_not_take_a_stopped_child_for_an_ended_one():
+def test_waitpid_distinguishes_a_stopped_child_from_an_ended_one():
     def inside():
         pid = linux.fork()
         if pid == 0:
@@ -280,7 +280,7 @@ def test_waitpid_does_not_take_a_stopped_child_for_an_ended_one():
     assert in_child(inside) == (signal.SIGSTOP, None, 3)
 
 
-def test_waitpid_without_a_change_gives_pid_0_and_no_returncode():
+def test_waitpid_without_a_change_returns_pid_0_and_no_returncode():
     def inside():
         reader, writer = os.pipe()
         pid = linux.fork()
@@ -305,7 +305,7 @@ def test_waitpid_lets_other_threads_run():
     assert in_child(inside) == -signal.SIGKILL
 
 
-def test_a_signal_handler_that_raises_ends_waitpid_and_any_other_does_not():
+def test_only_a_signal_handler_that_raises_ends_waitpid():
     class RangError(Exception):
         pass
 
@@ -341,7 +341,7 @@ def test_fork_runs_the_at_fork_functions_of_python_on_both_sides():
 import os
 from minidocker import linux
 
-def say(word):  # in one write, so that the two sides cannot mix
+def say(word):  # in one write, or the output of both sides could mix
     return lambda: os.write(1, word)
 
 os.register_at_fork(before=say(b"before "), after_in_parent=say(b"parent "),
@@ -357,7 +357,7 @@ linux.waitpid(pid)
     assert sorted(done.stdout.split()) == ["before", "child", "parent"]
 
 
-def test_execv_needs_the_program_s_own_name():
+def test_execv_needs_the_name_of_the_program():
     with pytest.raises(ValueError, match="argv is empty"):
         linux.execv("/bin/true", [])
 
@@ -376,9 +376,9 @@ def test_execv_takes_bytes_and_paths_and_passes_them_unchanged(tmp_path):
     assert out.read_bytes() == b"\xff\xfe"
 
 
-def test_execv_that_fails_names_the_program_and_the_caller_goes_on(tmp_path):
+def test_a_failed_execv_names_the_program_and_the_caller_continues(tmp_path):
     script = tmp_path / "script"
-    script.write_text("no program")
+    script.write_text("not a program")
     missing = raised_by(linux.execv, tmp_path / "none", ["none"])
     assert isinstance(missing, FileNotFoundError)
     assert missing.filename == tmp_path / "none"
@@ -391,7 +391,7 @@ def test_execv_that_fails_names_the_program_and_the_caller_goes_on(tmp_path):
 
 
 def defined_in(header, prefix):
-    """The constants of a C header, by the preprocessor, without their prefix."""
+    """Return the constants of a C header, from the preprocessor, without their prefix."""
     source = f"#include <linux/{header}.h>\n"
     command = ["cc", "-E", "-dM", "-"]
     macros = subprocess.run(command, input=source, capture_output=True, text=True, check=True)
@@ -406,7 +406,7 @@ def defined_in(header, prefix):
 @pytest.mark.parametrize(
     ("flags", "header", "prefix"), [(CloneFlags, "sched", "CLONE_"), (MountFlags, "mount", "MS_")]
 )
-def test_flags_have_the_names_and_numbers_of_the_kernel_s_headers(flags, header, prefix):
+def test_flags_have_the_names_and_numbers_of_the_kernels_headers(flags, header, prefix):
     known = defined_in(header, prefix)
     assert {flag.name: flag.value for flag in flags} == {
         flag.name: known[flag.name] for flag in flags

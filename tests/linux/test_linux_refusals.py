@@ -1,4 +1,4 @@
-"""What the single system calls refuse: with which errno, on which file, and with what advice."""
+"""The errors of the single system calls: errno, file and advice."""
 
 import errno
 import os
@@ -34,9 +34,9 @@ def test_a_user_namespace_in_a_process_with_threads_is_refused_with_the_reason()
     assert "more than one thread" in linux.unshare.__doc__
 
 
-def test_a_namespace_of_somebody_else_keeps_its_names():
+def test_the_names_of_another_users_namespace_cannot_be_changed():
     def inside(call):
-        # A root that has power over its own namespaces only, and the UTS namespace is not one.
+        # This root has capabilities only over its own namespaces, which exclude the UTS namespace.
         unshare_as_root(CloneFlags(0))
         call("stolen")
 
@@ -91,7 +91,7 @@ def test_a_nul_is_refused_and_shown(name, text):
 
 @pytest.mark.parametrize("call", [linux.chdir, linux.chroot, linux.umount2])
 @pytest.mark.parametrize("kind", [os.fspath, os.fsencode, Path])
-def test_the_path_of_an_error_is_the_one_that_was_given(call, kind, tmp_path):
+def test_the_path_of_an_error_is_the_given_object(call, kind, tmp_path):
     missing = kind(tmp_path / "none")
 
     def inside():
@@ -117,7 +117,7 @@ def test_a_path_of_any_bytes_can_be_entered(tmp_path):
     assert in_child(inside, os.fsdecode(odd)) == odd
 
 
-def test_a_mount_that_fails_tells_source_and_target(tmp_path):
+def test_the_error_of_a_mount_names_source_and_target(tmp_path):
     def inside():
         unshare_as_root(CloneFlags.NEWNS)
         linux.mount("/nowhere", tmp_path, mountflags=MountFlags.BIND)
@@ -129,7 +129,7 @@ def test_a_mount_that_fails_tells_source_and_target(tmp_path):
     assert "source or target" in error.__notes__[0]
 
 
-def test_a_mount_outside_one_s_own_namespace_is_refused(tmp_path):
+def test_a_mount_outside_ones_own_namespace_is_refused(tmp_path):
     def inside():
         unshare_as_root(CloneFlags(0))
         linux.mount("tmpfs", tmp_path, "tmpfs")
@@ -140,7 +140,7 @@ def test_a_mount_outside_one_s_own_namespace_is_refused(tmp_path):
     assert "NEWNS" in error.__notes__[0]
 
 
-def test_pivot_root_to_what_is_no_mount_point_says_what_it_needs(tmp_path):
+def test_pivot_root_without_a_mount_point_names_the_remedy(tmp_path):
     def inside():
         unshare_as_root(CloneFlags.NEWNS)
         linux.pivot_root(tmp_path, tmp_path)
@@ -150,7 +150,7 @@ def test_pivot_root_to_what_is_no_mount_point_says_what_it_needs(tmp_path):
     assert "bind it onto itself" in error.__notes__[0]
 
 
-def test_umount2_of_what_is_no_mount_point_is_refused(tmp_path):
+def test_umount2_without_a_mount_point_is_refused(tmp_path):
     def inside():
         unshare_as_root(CloneFlags.NEWNS)
         linux.umount2(tmp_path)
@@ -170,7 +170,7 @@ def test_the_flags_of_umount2_reach_the_kernel(tmp_path):
         unshare_as_root(CloneFlags.NEWNS)
         linux.mount("tmpfs", target, "tmpfs")
         numbers = []
-        busy = open(target / "file", "w")  # noqa: SIM115 - it is open to keep the mount in use
+        busy = open(target / "file", "w")  # noqa: SIM115 - the open file keeps the mount busy
         calls = ((link, UmountFlags.NOFOLLOW), (target, 0), (target, UmountFlags.DETACH))
         for path, flags in calls:
             try:
@@ -188,7 +188,7 @@ def test_the_flags_of_umount2_reach_the_kernel(tmp_path):
     assert in_child(inside) == ([errno.EINVAL, errno.EBUSY, 0], [])
 
 
-def test_setns_refuses_what_is_no_namespace():
+def test_setns_refuses_a_file_that_is_not_a_namespace():
     assert raised_by(linux.setns, -1).errno == errno.EBADF
     with open("/dev/null") as file:
         error = raised_by(linux.setns, file)
@@ -196,12 +196,12 @@ def test_setns_refuses_what_is_no_namespace():
     assert "pidfd" in error.__notes__[0]
 
 
-def test_unknown_flags_are_the_kernel_s_to_refuse():
+def test_the_kernel_refuses_unknown_flags():
     assert raised_by(linux.unshare, 1).errno == errno.EINVAL
     assert raised_by(linux.waitpid, -1, 1 << 20).errno == errno.EINVAL
 
 
-def test_waiting_for_nobody_s_child_is_a_child_process_error():
+def test_waiting_for_a_process_that_is_not_a_child_is_a_child_process_error():
     error = raised_by(linux.waitpid, 1)
     assert isinstance(error, ChildProcessError)
     assert error.args == (errno.ECHILD, os.strerror(errno.ECHILD))
@@ -209,16 +209,16 @@ def test_waiting_for_nobody_s_child_is_a_child_process_error():
 
 
 @pytest.mark.parametrize("call", [linux.chdir, linux.chroot, linux.umount2])
-def test_a_descriptor_is_no_path(call):
+def test_a_descriptor_is_not_a_path(call):
     with pytest.raises(TypeError, match="not int"):
         call(0)
 
 
-def test_elsewhere_than_on_linux_importing_works_and_calling_says_what_is_needed():
+def test_on_another_system_importing_works_and_calling_names_linux():
     script = """
 import sys
 sys.platform = "darwin"
-sys.modules["minidocker._core"] = None  # there is none to import
+sys.modules["minidocker._core"] = None  # it does not exist there
 from minidocker import UnsupportedPlatformError, linux, namespaces
 for call in (lambda: linux.unshare(linux.CloneFlags.NEWUTS), linux.getpid, namespaces):
     try:
