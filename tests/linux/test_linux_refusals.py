@@ -157,7 +157,7 @@ def test_umount2_without_a_mount_point_is_refused(tmp_path):
 
     error = raised_by(inside)
     assert error.errno == errno.EINVAL
-    assert "no mount point" in error.__notes__[0]
+    assert "not a mount point" in error.__notes__[0]
 
 
 def test_the_flags_of_umount2_reach_the_kernel(tmp_path):
