@@ -25,7 +25,7 @@ __all__ = ["Plan", "PlannedCall", "explain"]
 class PlannedCall(NamedTuple):
     """One system call of a plan."""
 
-    #: Its process: ``"caller"``, ``"child"``, ``"joiner"``, ``"init"`` or ``"command"``.
+    #: The calling process: ``"caller"``, ``"child"``, ``"joiner"``, ``"init"`` or ``"command"``.
     actor: str
     #: The short name of its step, as in a `SpawnError`.
     step: str
