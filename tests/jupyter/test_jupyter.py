@@ -94,7 +94,7 @@ def test_a_cell_can_run_in_a_running_container(notebook):
         with pytest.raises(minidocker.SpecError, match="give it to Container"):
             run(notebook, "--container box --hostname other", "uname -n")
     notebook.user_ns["box"] = 5
-    with pytest.raises(UsageError, match="box is a int; name a"):
+    with pytest.raises(UsageError, match="box is of type int; name a"):
         run(notebook, "--container box")
     with pytest.raises(UsageError, match="there is no variable nobox"):
         run(notebook, "--container nobox")

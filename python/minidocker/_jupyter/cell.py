@@ -50,7 +50,9 @@ def container(shell: InteractiveShell, name: str) -> Any:
     value = shell.user_ns[name]
     if not hasattr(value, "popen"):
         kind = type(value).__name__
-        raise IPythonUsageError(f"--container: {name} is a {kind}; name a minidocker.Container")
+        raise IPythonUsageError(
+            f"--container: {name} is of type {kind}; name a minidocker.Container"
+        )
     return value
 
 
