@@ -342,7 +342,7 @@ minidocker.call(int)
 
 
 def test_no_warning_is_raised_or_silenced():
-    """A call neither warns, as os.fork() does with threads from Python 3.12, nor changes a filter."""
+    """A call neither warns, as os.fork() with threads does from Python 3.12, nor sets a filter."""
     before = list(warnings.filters)
     idle = threading.Event()
     other = threading.Thread(target=idle.wait)
