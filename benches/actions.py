@@ -9,12 +9,11 @@ import os
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Any
 
 Action = Callable[[], object]
 
@@ -211,8 +210,9 @@ def _runc(setup: Setup) -> Action:
     runc = shutil.which("runc")
     if runc is None:
         raise Unavailable("not installed")
-    bundle = setup.scratch / "bundle"
-    (bundle / "rootfs").mkdir(parents=True)
+    # Both rhythms set up the case.
+    bundle = Path(tempfile.mkdtemp(prefix="bundle-", dir=setup.scratch))
+    (bundle / "rootfs").mkdir()
     shutil.copy(setup.noop, bundle / "rootfs" / "noop")
     rootless = ["--rootless"] if os.geteuid() else []
     subprocess.run([runc, "spec", *rootless], cwd=bundle, check=True)
