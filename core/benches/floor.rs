@@ -5,9 +5,9 @@
 //! floor [--bare | --without NAME,NAME…] PROGRAM
 //! ```
 //!
-//! `--bare` makes no container, and `--without` leaves namespaces and steps out. Every line `T N` on standard
-//! input is a request: T threads run PROGRAM N times each. The answer is a line with the nanoseconds that this
-//! took, followed by those of each run.
+//! `--bare` makes no container, and `--without` leaves namespaces and steps out. Each line `T N` on standard input is
+//! a request: T threads run PROGRAM N times each. The answer is a line of nanoseconds: those of the whole request,
+//! then those of each run.
 
 #![expect(unsafe_code, reason = "a clone that shares memory, an ioctl and an exec")]
 
@@ -46,7 +46,7 @@ const NAMESPACES: [(&str, c_int); 7] = [
 
 type Step = fn(&Shared<'_>) -> Result<(), Errno>;
 
-/// What the child does before it executes the program. It leaves descriptors open: exec closes them.
+/// The child's steps before it executes the program. They leave descriptors open, because exec closes them.
 const STEPS: [(&str, Step); 12] = [
     ("watchdog", register),
     ("session", |_| process::setsid().map(drop)),
@@ -68,11 +68,11 @@ const STEPS: [(&str, Step); 12] = [
 
 const HARDENED: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
-/// What every run needs, made once.
+/// The values that every run needs, computed once.
 struct Container {
     flags: c_int,
     steps: Vec<(&'static str, Step)>,
-    /// Files of `/proc/PID`, and what the parent writes there.
+    /// Files of `/proc/PID`, and the content that the parent writes to them.
     id_maps: Vec<(&'static str, String)>,
     /// The groups that may open ICMP sockets: all that are mapped.
     ping_group_range: &'static [u8],
@@ -81,12 +81,12 @@ struct Container {
     program: CString,
 }
 
-/// What parent and child of one run share.
+/// The memory that parent and child of one run share.
 struct Shared<'container> {
     container: &'container Container,
     /// 1 once the parent has written the id maps.
     mapped: AtomicU32,
-    /// The step that failed. The parent looks at it after the child's end.
+    /// The step that failed. The parent reads it after the child has ended.
     failed: Cell<Option<(&'static str, io::Error)>>,
 }
 
@@ -125,7 +125,7 @@ fn serve() -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the nanoseconds of all runs together, and those of each one.
+/// Returns the nanoseconds of all runs together, then those of each run.
 fn measure(container: &Container, threads: usize, runs: usize) -> io::Result<Vec<String>> {
     let time_runs = || {
         let mut stack = vec![0_u128; 4096];
@@ -192,8 +192,8 @@ fn run(container: &Container, stack: &mut [u128]) -> io::Result<()> {
     let flags = libc::CLONE_VM | libc::SIGCHLD | container.flags;
     let top = stack.as_mut_ptr_range().end.cast();
     let argument = ptr::from_ref(&shared).cast_mut().cast();
-    // SAFETY: only the child uses the stack. It and `shared` outlive the child's use of this memory: `waitpid`
-    // returns after its exec or end. `child` does not unwind, and no signal here has a handler that it could run.
+    // SAFETY: only the child uses the stack. Stack and `shared` outlive the child's use of this memory, because
+    // `waitpid` returns after its end. `child` does not unwind, and no signal that it may get has a handler.
     let pid = unsafe { libc::clone(child, top, flags, argument) };
     let pid = Pid::from_raw(pid.max(0)).ok_or_else(io::Error::last_os_error)?;
     let write_map = |(name, content): &(_, _)| fs::write(format!("/proc/{pid}/{name}"), content);
@@ -266,7 +266,7 @@ fn bring_up_loopback() -> Result<(), Errno> {
     unsafe { ioctl(&*socket, up) }
 }
 
-/// Mounts a fresh sysfs, and keeps the control groups that are mounted on the old one.
+/// Mounts a fresh sysfs, and moves the mount on /sys/fs/cgroup to it.
 fn mount_sysfs() -> Result<(), Errno> {
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let flags = clone | OpenTreeFlags::AT_RECURSIVE;

@@ -1,8 +1,8 @@
-//! What is kept for each calling process: the sealed helper, the socket to the watchdog, and which
-//! descriptors belong to one use of a container.
+//! State of each calling process: the sealed helper, the socket to the watchdog, and the descriptors that
+//! belong to one use of a container.
 //!
-//! Callers fork, so everything is keyed by the process id. Daemons close descriptors that they do not know,
-//! so each use verifies what is kept, and makes it again where it is gone.
+//! Callers fork, so the state is keyed by the process id. Daemons close descriptors that they do not know, so
+//! each use checks its descriptor, and replaces it if it is gone.
 
 #![expect(unsafe_code, reason = "a forked child never touches its parent's lock")]
 
@@ -18,7 +18,7 @@ use crate::step::Step;
 use crate::sys::fd;
 use crate::sys::kept::KeptFd;
 
-/// Descriptors that one process keeps.
+/// The descriptors that one process keeps.
 #[derive(Default)]
 pub(crate) struct Slots {
     helper: Option<Arc<KeptFd>>,
@@ -55,19 +55,19 @@ static CALLER: AtomicPtr<Caller> = AtomicPtr::new(std::ptr::null_mut());
 fn caller() -> &'static Caller {
     let pid = std::process::id();
     let current = CALLER.load(Ordering::Acquire);
-    // SAFETY: a published state is never freed, and only shared references to it exist.
+    // SAFETY: a published state is never freed, and all references to it are shared.
     if let Some(caller) = unsafe { current.as_ref() }.filter(|caller| caller.pid == pid) {
         return caller;
     }
     let fresh =
         Box::into_raw(Box::new(Caller { pid, slots: Mutex::default(), held: Mutex::default() }));
     match CALLER.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire) {
-        // SAFETY: as above; the parent's state, after a fork, stays as it is.
+        // SAFETY: as above. After a fork the parent's state is not freed either.
         Ok(_) => unsafe { &*fresh },
         Err(winner) => {
             // SAFETY: not published, so this is the only pointer to it.
             drop(unsafe { Box::from_raw(fresh) });
-            // SAFETY: as above. The winner is of this process: only its threads race here.
+            // SAFETY: as above. The winner belongs to this process: only its threads race here.
             unsafe { &*winner }
         }
     }
@@ -78,27 +78,27 @@ thread_local! {
     static FORKING: RefCell<Option<MutexGuard<'static, Slots>>> = const { RefCell::new(None) };
 }
 
-/// Locks what is kept until [`after_fork_in_parent`] or [`after_fork_in_child`].
+/// Locks the descriptors of this process until [`after_fork_in_parent`] or [`after_fork_in_child`].
 ///
 /// Call it right before a fork. Otherwise the child could inherit a lock that no thread of its own releases,
-/// or a descriptor of the watchdog that is registered nowhere.
+/// or a socket to the watchdog that no slot holds.
 pub fn before_fork() {
     let guard = caller().slots.lock().unwrap_or_else(PoisonError::into_inner);
     // A second preparation by the same thread replaces the first guard, which then unlocks.
     let _ = FORKING.try_with(|forking| forking.replace(Some(guard)));
 }
 
-/// Unlocks what is kept.
+/// Unlocks the descriptors of this process.
 ///
 /// Call it in the parent, right after the fork, even if the fork failed.
 pub fn after_fork_in_parent() {
     let _ = FORKING.try_with(RefCell::take);
 }
 
-/// Closes what a forked child inherited: the socket would keep its parent's watchdog waiting.
+/// Closes the descriptors that a forked child inherited: the socket would keep its parent's watchdog waiting.
 ///
 /// Call it in the child, right after the fork. A child in another PID namespace can have its parent's process
-/// id, and must not take its parent's state for its own.
+/// id, so the id alone does not tell their states apart.
 pub fn after_fork_in_child() {
     CALLER.store(std::ptr::null_mut(), Ordering::Release);
     if let Some(mut inherited) = FORKING.try_with(RefCell::take).ok().flatten() {
@@ -112,8 +112,8 @@ pub fn hold(fds: &[RawFd]) {
     held().extend_from_slice(fds);
 }
 
-/// Closes descriptors that [`hold`] recorded, each once. A number that is not recorded any more was closed
-/// before, and may belong to another file by now.
+/// Closes descriptors that [`hold`] recorded, each once. Skips a number that is no longer recorded: it was closed
+/// before, and may be another file's by now.
 pub fn release(fds: &[RawFd]) {
     let mut held = held();
     for &fd in fds {
@@ -125,19 +125,19 @@ pub fn release(fds: &[RawFd]) {
     }
 }
 
-/// The recorded descriptors. While the guard lives, none is recorded or closed.
+/// The recorded descriptors. While the guard lives, no other thread records or closes one.
 pub(crate) fn held() -> MutexGuard<'static, Vec<RawFd>> {
     caller().held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether this is the thread that the process, or the fork that made it, began with. The kernel prefers it
-/// for signals, and interpreters run handlers in it alone.
+/// Whether this is the main thread: after a fork, the one thread of the child. The kernel prefers it for signals,
+/// and interpreters run handlers only in it.
 #[must_use]
 pub fn is_main_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
 }
 
-/// Calls `act` with what this process keeps, under the lock.
+/// Calls `act` with the descriptors of this process, under the lock.
 pub(crate) fn with_slots<T>(act: impl FnOnce(&mut Slots) -> T) -> T {
     act(&mut caller().slots.lock().unwrap_or_else(PoisonError::into_inner))
 }
@@ -147,7 +147,7 @@ pub(crate) fn helper() -> Result<Arc<KeptFd>, SpawnError> {
     with_slots(Slots::helper)
 }
 
-/// A new memfd with the helper program, as a process that keeps none yet makes it.
+/// A new sealed memfd with the helper program, which this process does not keep.
 pub(crate) fn fresh_helper() -> Result<OwnedFd, SpawnError> {
     make_helper().map_err(|error| SpawnError::from_io(Step::Helper, &error))
 }

@@ -1,6 +1,6 @@
 //! Run a command in Linux namespaces of its own, in about a millisecond, with no daemon, no image and no root.
 //!
-//! [`Command`] has the manner of [`std::process::Command`]:
+//! [`Command`] works like [`std::process::Command`]:
 //!
 //! ```
 //! use minidocker_core::Command;
@@ -10,10 +10,10 @@
 //! # Ok::<(), minidocker_core::CommandError>(())
 //! ```
 //!
-//! It is made of parts that work by themselves. A [`Spec`](spec::Spec) says what is asked for, [`Host`](host::Host)
-//! gathers facts about this machine and the caller, [`Plan::new`](plan::Plan::new) turns both into an ordered list
-//! of system calls, and [`Process::launch`](process::Process::launch) executes that list from clone to exec: the
-//! process that it returns is a child of the caller.
+//! Its parts can be used by themselves. A [`Spec`](spec::Spec) is the request. [`Host`](host::Host) gathers facts
+//! about this machine and the caller. [`Plan::new`](plan::Plan::new) turns both into an ordered list of system
+//! calls. [`Process::launch`](process::Process::launch) executes that list, from clone to exec, and returns a
+//! child process of the caller.
 //!
 //! ```
 //! use minidocker_core::spec::{CommandSpec, Payload, Spec};
@@ -31,10 +31,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The crate is the engine under the Python package `minidocker`. Modules that exist for its binding alone are
-//! hidden from this documentation, and may change in any version.
+//! The Python package `minidocker` is built on this crate. This documentation hides the modules that only its
+//! binding uses; they may change in any version.
 
-// For the Python binding: what a fork of the interpreter does to the state of its process.
+// For the Python binding: hooks that run before and after the interpreter forks.
 #[doc(hidden)]
 pub mod caller;
 mod clone;
@@ -64,7 +64,7 @@ pub use sys::Usage;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// How many cases a property is tried with: few, where nobody asks for more.
+/// The configuration of a property test: `PROPTEST_CASES` cases, or `few` where that is not set.
 #[cfg(test)]
 fn property_cases(few: u32) -> proptest::prelude::ProptestConfig {
     let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());

@@ -20,7 +20,7 @@ macro_rules! steps {
                 match self { $(Self::$variant => $name),+ }
             }
 
-            /// What is being done, in words that follow "cannot".
+            /// The action, in words that follow "cannot".
             #[must_use]
             pub const fn text(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }
@@ -36,11 +36,11 @@ steps! {
     Helper = "helper": "make the helper program ready",
     /// The process that ends containers when the caller dies.
     Watchdog = "watchdog": "register with the watchdog",
-    /// A pidfd of the container that is entered, and its namespaces.
-    Target = "target": "look at the process whose namespaces are entered",
+    /// A pidfd of the container to enter, and its namespaces.
+    Target = "target": "inspect the process to enter",
     /// clone(2) with the flags of the new namespaces.
     Clone = "clone": "create the namespaces",
-    /// Handlers of the caller's that must not run in the child.
+    /// The caller's signal handlers must not run in the child.
     Signals = "signals": "reset the signal handlers",
     /// setns(2) into an existing container.
     Enter = "enter": "enter the namespaces",
@@ -54,20 +54,20 @@ steps! {
     ProcessGroup = "process-group": "set the process group",
     /// `/proc/PID/setgroups`, `uid_map` and `gid_map`.
     IdMaps = "id-maps": "map user and group ids",
-    /// Becoming root inside, where the caller is not mapped to it.
+    /// Change of ids to root inside, where the caller is not mapped to it.
     Root = "root": "become root inside",
-    /// Mount propagation is cut.
+    /// No mount propagates in or out.
     PrivateMounts = "private-mounts": "make the mounts private",
-    /// What is mounted from outside, opened before anything covers it.
-    MountSource = "mount-source": "open what is to be mounted",
+    /// The source of a mount, opened before anything covers it.
+    MountSource = "mount-source": "open the source of a mount",
     /// The directory that becomes the root.
     MakeRoot = "make-root": "make the root directory",
-    /// Copy-on-write over directories of the host's.
+    /// Copy-on-write over directories of the host.
     Overlay = "overlay": "lay an overlay on the files",
-    /// Mount points that are missing, made inside.
+    /// Missing mount points, made inside.
     MountPoint = "mount-point": "make a mount point inside",
     /// The root, or a path, becomes read-only.
-    ReadOnly = "read-only": "make what is there read-only",
+    ReadOnly = "read-only": "make a mount read-only",
     /// A minimal /dev.
     Dev = "dev": "make /dev",
     /// `pivot_root(2)`.
@@ -84,11 +84,11 @@ steps! {
     MountProc = "mount-proc": "mount a fresh proc",
     /// A fresh sysfs.
     MountSys = "mount-sys": "mount a fresh sysfs",
-    /// Directories and files that are covered.
+    /// Covers over directories and files.
     Hide = "hide": "hide a path",
     /// Private POSIX shared memory and message queues.
     MountShm = "mount-shm": "make shared memory private",
-    /// ICMP sockets for everybody inside.
+    /// ICMP sockets for every user inside.
     Ping = "ping": "allow ping",
     /// The container's name in /etc/hosts.
     Hosts = "hosts": "make the hostname resolve",
@@ -104,7 +104,7 @@ steps! {
     Umask = "umask": "set the file mode creation mask",
     /// The controlling terminal.
     Terminal = "terminal": "take the controlling terminal",
-    /// That a copy of the caller has one thread: what confines it confines that one.
+    /// The check that a copy of the caller has one thread: capabilities and filters apply to one thread.
     Confine = "confine": "confine the copy of the calling process",
     /// prlimit64(2).
     Ulimits = "ulimits": "set the resource limits",
@@ -122,7 +122,7 @@ steps! {
     Landlock = "landlock": "enter the Landlock domain",
     /// seccomp(2).
     Seccomp = "seccomp": "install the system call filter",
-    /// The caller's signal mask comes back.
+    /// The caller's signal mask, restored.
     SignalMask = "signal-mask": "restore the signal mask",
     /// execveat(2) of the helper.
     ExecHelper = "exec-helper": "execute the helper program",

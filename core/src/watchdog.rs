@@ -1,7 +1,7 @@
-//! The watchdog: the process that ends containers when their caller dies. How it is started and spoken to.
+//! Starts the watchdog, the process that ends containers when their caller dies, and connects to it.
 //!
-//! There is one for each calling process. A container registers itself before it executes its command: it
-//! sends a descriptor of itself (a pidfd) on the socket that [`socket`] returns.
+//! Each calling process has one. A container registers itself before it executes its command: it sends a pidfd
+//! of itself on the socket that [`socket`] returns.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::step::Step;
 use crate::sys::fd;
 use crate::sys::kept::KeptFd;
 
-/// The socket to the watchdog of this process, which is started where there is none.
+/// Returns the socket to the watchdog of this process, and starts the watchdog if there is none.
 pub(crate) fn socket() -> Result<Arc<KeptFd>, LaunchError> {
     caller::with_slots(|slots| {
         if let Some(kept) = slots.watchdog.as_ref()
@@ -39,14 +39,14 @@ fn start(slots: &mut Slots) -> Result<KeptFd, LaunchError> {
     let failed = |error: std::io::Error| SpawnError::from_io(Step::Watchdog, &error);
     let helper = slots.helper()?;
     let (ours, theirs) = fd::socket_pair().map_err(failed)?;
-    // The kernel tells the watchdog who sends a descriptor.
+    // SO_PASSCRED: the kernel attaches the sender's pid to each message.
     set_socket_passcred(&theirs, true).map_err(|error| failed(error.into()))?;
     let pidfd = fd::pidfd_open(std::process::id() as i32).map_err(failed)?;
     execute(&helper, theirs.as_fd(), pidfd.as_fd())?;
     KeptFd::new(ours).map_err(|error| failed(error).into())
 }
 
-/// Starts the process. It is nobody's child: the one that is cloned here forks it and ends.
+/// Starts the process. It is not a child of the caller: the child that is cloned here forks it and exits.
 fn execute(
     helper: &KeptFd,
     socket: BorrowedFd<'_>,
@@ -72,7 +72,7 @@ fn execute(
     let outcome = clone_and_wait(program, 0, &mut |_, _| Ok(()), &mut Wait::new(None, None))?;
     match (outcome.failed, reap(outcome.pid)) {
         (Some((_, errno)), _) => Err(SpawnError::new(Step::Watchdog, errno).into()),
-        // It could not fork: the one thing that it says by its exit status.
+        // The exit status has one meaning: the child could not fork.
         (None, Some(status)) if status != 0 => {
             Err(SpawnError::new(Step::Watchdog, libc::EAGAIN).into())
         }
