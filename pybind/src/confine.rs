@@ -14,7 +14,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Confine>()
 }
 
-/// Base, the document if the base is one, calls to allow, calls to deny, what a denied call gets.
+/// The base, the document if the base is one, the calls to allow, the calls to deny, and the action for a denied call.
 type Filter = (String, Option<String>, Vec<String>, Vec<String>, String);
 
 /// The options that confine a container, as the core has them.

@@ -1,4 +1,4 @@
-//! `minidocker._core.spawn` and `plan_lines`, and what they take and return.
+//! `minidocker._core.spawn` and `plan_lines`, and the classes that they take and return.
 
 use std::ffi::{CString, OsString};
 use std::io;
@@ -44,7 +44,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 type Row = (u32, u32, u32);
 
-/// Rows, or the word `"auto"`: with subordinate ids.
+/// Rows, or the word `"auto"`, which stands for the subordinate ids.
 #[derive(FromPyObject)]
 enum IdMapArg {
     Rows(Vec<Row>),
@@ -198,7 +198,7 @@ fn payload(command: Option<&Command>) -> Payload<'_> {
     command.map_or(Payload::Hold, |command| Payload::Command(&command.0))
 }
 
-/// Works out the plan detached: it reads a few files.
+/// Makes the plan. Detaches from the interpreter, because it reads files.
 pub(crate) fn make_plan(
     py: Python<'_>,
     spec: &spec::Spec,
@@ -211,9 +211,9 @@ pub(crate) fn make_plan(
     })
 }
 
-/// Starts a container; returns once its command (or, without one, its idle init) has been executed. Its
-/// process becomes `owner._process` before any handler of a signal can run in Python and raise, so that
-/// an owner that is interrupted knows what to end.
+/// Starts a container. Returns once its command has been executed, or its idle init if there is no command. Sets
+/// `owner._process` to its process before a signal handler can run in Python and raise: an interrupted owner
+/// knows which container to end.
 #[pyfunction]
 #[pyo3(signature = (
     spec, command, *, enter=None, timeout=None, trace=None, inject=None, owner=None,
@@ -240,7 +240,7 @@ fn spawn(
     Ok(process)
 }
 
-/// Launches detached, and looks for signals now and then.
+/// Launches while detached from the interpreter, and runs Python's signal handlers at intervals.
 pub(crate) fn launch_detached<T>(
     py: Python<'_>,
     timeout: Option<f64>,
@@ -257,7 +257,7 @@ where
     let mut interruption = None;
     let launched = py.detach(|| {
         let mut interrupted = || {
-            // Give up while the interpreter is being finalized: no code is left that could use the container.
+            // Give up if the interpreter is being finalized: no code is left to use the container.
             #[expect(
                 clippy::redundant_closure_for_method_calls,
                 reason = "the method is not generic over the lifetime"
@@ -282,7 +282,7 @@ create_exception!(
     "The timeout of `spawn` expired. No signal handler of the caller raises this exception."
 );
 
-/// The exception for a launch that fails before it begins, because no pipe can be made for example.
+/// The exception for a launch that fails before it starts, for example because a pipe cannot be made.
 #[pyfunction]
 fn prepare_error(py: Python<'_>, errno: i32) -> Py<PyAny> {
     errors::spawn_error(py, &SpawnError::new(Step::Prepare, errno)).into_value(py).into_any()
@@ -290,7 +290,7 @@ fn prepare_error(py: Python<'_>, errno: i32) -> Py<PyAny> {
 
 type PlanLine = (String, &'static str, String, Option<&'static str>);
 
-/// The plan that [`spawn`] would execute: actor, step, call and note of each line.
+/// Returns the plan that [`spawn`] would execute: the actor, step, call and note of each line.
 #[pyfunction]
 #[pyo3(signature = (spec, command, *, enter=None))]
 fn plan_lines(
@@ -304,7 +304,7 @@ fn plan_lines(
     Ok(lines.map(|line| (line.actor.to_string(), line.step.name(), line.call, line.note)).collect())
 }
 
-/// How many calls of the plan `inject` can make fail. `fork`: of the plan for a copy of this process.
+/// Returns the number of calls that `inject` can make fail; with `fork`, in the plan for a copy of this process.
 #[pyfunction]
 #[pyo3(signature = (spec, command, *, enter=None, fork=false))]
 fn call_count(
@@ -320,7 +320,7 @@ fn call_count(
     Ok(make_plan(py, &spec.0, payload(command), enter)?.0.call_count())
 }
 
-/// Records descriptors that copies of this process, made for other calls, have to close.
+/// Records descriptors that copies of this process, made for other calls, must close.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "PyO3 passes extracted arguments by value")]
 fn hold(py: Python<'_>, fds: Vec<RawFd>) {
@@ -334,8 +334,8 @@ fn release(py: Python<'_>, fds: Vec<RawFd>) {
     py.detach(|| caller::release(&fds));
 }
 
-/// Registers the three functions below with `os.register_at_fork`. The second call in a process does nothing, since
-/// the interpreter keeps hooks for ever, and a package that is imported again would register them again.
+/// Registers the three functions below with `os.register_at_fork`, once in a process: the interpreter never removes
+/// hooks, and a package that is imported again calls this again.
 #[pyfunction]
 fn register_at_fork(py: Python<'_>) -> PyResult<()> {
     static REGISTERED: AtomicBool = AtomicBool::new(false);
@@ -351,10 +351,10 @@ fn register_at_fork(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Before a fork: locks what is kept for this process until one of the next two is called.
+/// Before a fork: locks the state of this process until one of the next two functions is called.
 #[pyfunction]
 fn before_fork(py: Python<'_>) {
-    // Another thread may be starting the watchdog; it needs no interpreter for that.
+    // Detach while waiting for the lock: another thread may hold it to start the watchdog.
     py.detach(caller::before_fork);
 }
 
@@ -364,13 +364,13 @@ fn after_fork_in_parent() {
     caller::after_fork_in_parent();
 }
 
-/// After a fork, in the child: closes what it inherited of its parent's descriptors.
+/// After a fork, in the child: closes the descriptors that it inherited from its parent.
 #[pyfunction]
 fn after_fork_in_child() {
     caller::after_fork_in_child();
 }
 
-/// How long the main thread waits between two looks for signals.
+/// How long the main thread waits between two checks for signals.
 const SLICE: Duration = Duration::from_millis(100);
 
 /// The first process of a container.
@@ -378,11 +378,11 @@ const SLICE: Duration = Duration::from_millis(100);
 pub(crate) struct Process(pub(crate) process::Process);
 
 impl Process {
-    /// Waits for the end, and runs handlers of signals. A signal that arrives right before a blocking call, or
-    /// that another thread receives, does not interrupt the call: a blocking wait(2) would ignore Ctrl-C
+    /// Waits for the end, and runs Python's signal handlers meanwhile. A signal that arrives right before a blocking
+    /// call, or that another thread receives, does not interrupt that call. So a blocking wait(2) could ignore Ctrl-C
     /// until the container ends by itself.
     fn await_end(&self, py: Python<'_>) -> PyResult<()> {
-        // Without a descriptor, or a process, there is nothing to do but to call wait(2).
+        // Out of descriptors, or the process has been reaped: only wait(2) is left.
         let Ok(watch) = self.0.watch() else { return Ok(()) };
         loop {
             py.check_signals()?;
@@ -395,26 +395,26 @@ impl Process {
 
 #[pymethods]
 impl Process {
-    /// The pid as the caller sees it.
+    /// The pid in the caller's PID namespace.
     #[getter]
     fn pid(&self) -> i32 {
         self.0.pid()
     }
 
-    /// Whether it leads a session of its own.
+    /// Whether the process leads a session of its own.
     #[getter]
     fn leads_session(&self) -> bool {
         self.0.leads_session()
     }
 
-    /// Sends a signal; whether SIGKILL was sent in its place.
+    /// Sends a signal. Returns whether SIGKILL was sent in its place.
     fn send_signal(&self, py: Python<'_>, signal: i32) -> PyResult<bool> {
         let sent =
             py.detach(|| self.0.signal(signal)).map_err(|error| errors::os_error(py, &error))?;
         Ok(sent == Delivered::AsKill)
     }
 
-    /// Reaps it once it has ended; `None` where it has not and `block` is false.
+    /// Reaps the process once it has ended. Returns `None` if it still runs and `block` is false.
     fn wait(&self, py: Python<'_>, block: bool) -> PyResult<Option<ExitTuple>> {
         if block && caller::is_main_thread() {
             self.await_end(py)?;
@@ -431,8 +431,8 @@ impl Process {
     }
 }
 
-/// Whether wait(2) told of the end, the wait status, and user seconds, system seconds and peak bytes; `None` for
-/// what is lost.
+/// Whether wait(2) returned the end, the wait status, and the usage: user seconds, system seconds and peak bytes.
+/// `None` stands for a lost value.
 type ExitTuple = (bool, Option<i32>, Option<(f64, f64, Option<u64>)>);
 
 fn exit_tuple(exit: Exit) -> ExitTuple {

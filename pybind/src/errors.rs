@@ -1,5 +1,5 @@
-//! Errors of the core as the package's exceptions, which are defined in Python: an exception class
-//! cannot be extended in Rust under the stable ABI.
+//! Turns errors of the core into the package's exceptions. These are defined in Python, because Rust cannot extend an
+//! exception class under the stable ABI.
 
 use std::io;
 
@@ -15,7 +15,7 @@ static SPEC_ERROR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static SPELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static SPAWN_ERROR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// A remedy with its setting spelled as Python does, by `minidocker._errors.spelled`.
+/// The remedy with its setting spelled in Python, by `minidocker._errors.spelled`.
 fn spelled(py: Python<'_>, remedy: &Remedy) -> PyResult<Py<PyAny>> {
     let Some(setting) = remedy.setting() else { return remedy.text().into_py_any(py) };
     let function = SPELLED.import(py, "minidocker._errors", "spelled")?;

@@ -1,4 +1,4 @@
-//! The files of a container, as Python hands them over.
+//! The options about files, as Python passes them.
 
 use std::ffi::CString;
 
@@ -10,7 +10,7 @@ use pyo3::pybacked::PyBackedBytes;
 
 use crate::errors;
 
-/// One mount: what `minidocker.Mount` has, in bytes.
+/// One mount: the fields of `minidocker.Mount`, with paths in bytes.
 #[derive(FromPyObject)]
 pub(crate) struct MountArg {
     option: String,
@@ -25,12 +25,12 @@ pub(crate) struct MountArg {
     options: String,
 }
 
-/// A path, which has no NUL in it.
+/// A path. Refuses a NUL in it.
 pub(crate) fn path(py: Python<'_>, option: &'static str, path: &[u8]) -> PyResult<CString> {
     CString::new(path).map_err(|_| errors::spec_error(py, &SpecError::embedded_nul(option, path)))
 }
 
-/// Whether there is an overlay, or the directory that keeps its layer.
+/// Whether the root gets an overlay, or the directory that keeps its layer.
 #[derive(FromPyObject)]
 pub(crate) enum OverlayArg {
     Wanted(bool),

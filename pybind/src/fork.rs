@@ -15,10 +15,10 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(fork, module)?)
 }
 
-/// Forks this process into a new container. Returns twice, and says whether in the caller. There the
-/// container becomes `owner._process` and a descriptor of it `owner._pidfd`, -1 where there is none left;
-/// `owner.channel` is, on either side, a stream socket to the other. All are set, and recorded as by `hold`,
-/// before any handler of a signal can run in Python and raise.
+/// Forks this process into a new container. Returns twice: true in the caller, false in the copy. Sets
+/// `owner.channel` in both to a stream socket to the other, and in the caller `owner._process` to the container's
+/// process and `owner._pidfd` to a pidfd of it (-1 if no descriptor is left). In the caller it also records both
+/// descriptors, as `hold` does. All that happens before a signal handler can run in Python and raise.
 #[pyfunction]
 #[pyo3(signature = (spec, command, owner, *, timeout=None, trace=None, inject=None))]
 fn fork(

@@ -1,5 +1,5 @@
-//! The Python module `minidocker._core`: unwrap the arguments, detach from the interpreter, call
-//! `minidocker_core`, wrap the result. No logic lives here, and no `unsafe` but in `at_fork`.
+//! The Python module `minidocker._core`. Each function unwraps its arguments, detaches from the interpreter, calls
+//! `minidocker_core`, and wraps the result. The module has no logic, and `unsafe` code only in `at_fork`.
 
 mod at_fork;
 mod confine;

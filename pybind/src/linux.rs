@@ -1,7 +1,7 @@
 //! The single system calls of `minidocker_core::linux`, as flat functions of `minidocker._core`.
 //!
-//! Flags are plain integers, and the kernel, not this layer, decides which ones it knows. A call that may
-//! wait (for a disk, a network file system, a child) is made detached.
+//! Flags are plain integers. The kernel, not this layer, refuses unknown ones. A function whose call may wait (for a
+//! disk, a network file system, a child) detaches from the interpreter.
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 passes extracted arguments by value")]
 
@@ -37,7 +37,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// A path or another string for the kernel: `str` (with surrogateescape), `bytes` or `os.PathLike`.
 struct Text {
     bytes: CString,
-    /// What the caller gave, for the `filename` of an error.
+    /// The caller's object, for the `filename` of an error.
     given: Py<PyAny>,
 }
 
@@ -61,7 +61,7 @@ impl<'py> FromPyObject<'_, 'py> for Text {
     }
 }
 
-/// An `OSError` of the class that belongs to `errno`, with `filename` where there is one.
+/// An `OSError` of the class for `errno`, with `filename` if there is one.
 fn os_error(py: Python<'_>, errno: Errno, filename: Option<&Text>) -> PyErr {
     let number = errno as c_int;
     let strerror = match py.import("os").and_then(|os| os.call_method1("strerror", (number,))) {
@@ -185,7 +185,7 @@ fn waitpid(py: Python<'_>, pid: i32, options: c_int) -> PyResult<(i32, i32)> {
     loop {
         match py.detach(|| linux::waitpid(Pid::from_raw(pid), options)) {
             Ok((reaped, status)) => return Ok((reaped.as_raw(), status)),
-            // PEP 475: a handler that raises ends the wait, any other goes back to it.
+            // PEP 475: wait again, unless a signal handler raises.
             Err(Errno::EINTR) => py.check_signals()?,
             Err(errno) => return Err(os_error(py, errno, None)),
         }

@@ -9,7 +9,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(read_namespaces, module)?)
 }
 
-/// Kind → inode number, of the main thread of `pid` or, for `None`, of the calling thread.
+/// Returns the inode number of each kind, for the main thread of `pid` or, for `None`, the calling thread.
 #[pyfunction]
 fn read_namespaces(py: Python<'_>, pid: Option<u32>) -> PyResult<Bound<'_, PyDict>> {
     let read = py.detach(|| pid.map_or_else(namespaces::of_thread, namespaces::of_process));

@@ -1,4 +1,4 @@
-//! `minidocker._core.probe`: one thing tried in a child.
+//! `minidocker._core.probe`: tests one feature in a child.
 
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -14,11 +14,11 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(probe_landlock_version, module)?)
 }
 
-/// How it went wrong: `"refused"`, `"impossible"`, `"killed"` or `"hung"`; the call or the reason, the
-/// error number or the signal, and the file that the call was about.
+/// A failure: `"refused"`, `"impossible"`, `"killed"` or `"hung"`; the call or the reason, the error number or the
+/// signal, and the file that the call was about.
 type Outcome = (&'static str, String, i32, Option<PathBuf>);
 
-/// Tries one thing, in a child that is gone afterwards; `None` where it works.
+/// Tests one feature in a child, which is gone afterwards. Returns `None` if it works.
 #[pyfunction]
 #[pyo3(signature = (name, *, user_namespace=true, path=None, timeout=2.0))]
 fn probe(
@@ -43,13 +43,13 @@ fn probe(
     }
 }
 
-/// Whether the root directory is the root of a mount; `None` where the kernel cannot tell.
+/// Whether the root directory is the root of a mount; `None` if the kernel cannot tell.
 #[pyfunction]
 fn probe_root_is_a_mount() -> Option<bool> {
     root_is_a_mount()
 }
 
-/// The version of Landlock; `None` where there is none.
+/// The version of Landlock; `None` if the kernel has none.
 #[pyfunction]
 fn probe_landlock_version() -> PyResult<Option<i64>> {
     Ok(landlock_version()?)
