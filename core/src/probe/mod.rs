@@ -1,9 +1,9 @@
-//! Probes of what works here: each is a few system calls, made by a child that then ends.
+//! Probes test what works on this machine. Each is a few system calls, made by a child that then exits.
 //!
-//! A probe of a step makes the calls that the plan has for that step, and leaves the other steps out, so that
-//! one broken step does not fail every probe. The child shares the caller's memory and walks a program, as the
-//! child of every launch does, so a probe is as quick as a launch, whatever the caller's size and number of
-//! threads. A probe changes nothing in the caller, and everything that it makes ends with its child.
+//! A probe of a step makes the calls that a plan has for that step, and leaves the other steps out: one broken
+//! step does not fail every probe. The child shares the caller's memory and walks a program, as the child of a
+//! launch does, so a probe is as quick as a launch, whatever the caller's size and number of threads. A probe
+//! changes nothing in the caller, and all that it makes ends with its child.
 
 mod trial;
 
@@ -23,7 +23,7 @@ use trial::Trial;
 
 macro_rules! probes {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal),+ $(,)?) => {
-        /// One thing to try.
+        /// A feature to test.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Probe { $($(#[doc = $doc])+ $variant),+ }
@@ -64,7 +64,7 @@ probes! {
     Time = "time",
     /// A fresh proc.
     FreshProc = "fresh-proc",
-    /// A fresh sysfs, with what is on /sys/fs/cgroup carried over.
+    /// A fresh sysfs, with the mount on /sys/fs/cgroup carried over.
     FreshSys = "fresh-sys",
     /// Private /dev/shm and /dev/mqueue.
     SharedMemory = "shared-memory",
@@ -78,11 +78,11 @@ probes! {
     PivotRoot = "pivot-root",
     /// A subtree made read-only, `mount_setattr(2)`.
     ReadOnly = "read-only",
-    /// Pseudo terminals of its own.
+    /// Pseudoterminals of its own.
     Devpts = "devpts",
     /// A path resolved inside a root, `openat2(2)`.
     ResolveInRoot = "resolve-in-root",
-    /// unshare(2) of a user namespace, the chapter's own call.
+    /// unshare(2) of a user namespace, as `minidocker.linux` makes it.
     Unshare = "unshare",
     /// `pidfd_open(2)` and `pidfd_send_signal(2)`.
     Pidfd = "pidfd",
@@ -96,18 +96,18 @@ probes! {
     Seccomp = "seccomp",
     /// A Landlock domain that handles one right.
     Landlock = "landlock",
-    /// A wait without end: what a step that hangs looks like.
+    /// A wait without end: a step that hangs, for tests.
     Forever = "forever",
-    /// A directory, made and removed: a control group, where the path is below one.
+    /// A directory, made and removed. Below a control group it is a control group.
     Directory = "directory",
-    /// clone(2) with flags that exclude each other, which the kernel answers with EINVAL; another
-    /// answer comes from a filter before it.
+    /// clone(2) with flags that exclude each other. The kernel returns EINVAL; any other result comes from a seccomp
+    /// filter.
     FilterClone = "filter-clone",
-    /// unshare(2) with a flag that does not exist: EINVAL without a filter.
+    /// unshare(2) with a flag that it does not accept: EINVAL without a filter.
     FilterUnshare = "filter-unshare",
-    /// mount(2) at no address: EFAULT without a filter.
+    /// mount(2) with an invalid address: EFAULT without a filter.
     FilterMount = "filter-mount",
-    /// setns(2) to no descriptor: EBADF without a filter.
+    /// setns(2) with an invalid descriptor: EBADF without a filter.
     FilterSetns = "filter-setns",
     /// `memfd_create(2)` with flags that do not exist: EINVAL without a filter.
     FilterMemfd = "filter-memfd_create",
@@ -121,12 +121,12 @@ impl Probe {
     }
 }
 
-/// How a probe is made.
+/// The options of a probe.
 #[derive(Clone, Debug)]
 pub struct ProbeOptions {
-    /// Whether it happens in a new user namespace, as a plain caller needs it.
+    /// Whether the child gets a new user namespace, which a plain caller needs.
     pub user_namespace: bool,
-    /// What [`Probe::Directory`] makes.
+    /// The directory that [`Probe::Directory`] makes.
     pub path: Option<CString>,
     /// How long the child may take.
     pub timeout: Duration,
@@ -141,7 +141,7 @@ impl Default for ProbeOptions {
 /// The result of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Every call was made.
+    /// Every call succeeded.
     Works,
     /// A call failed.
     Refused {
@@ -152,7 +152,7 @@ pub enum Answer {
         /// The file that it was about.
         filename: Option<PathBuf>,
     },
-    /// It could not begin.
+    /// The probe could not start.
     Impossible {
         /// Why.
         reason: String,
@@ -177,7 +177,7 @@ impl Answer {
 }
 
 impl Probe {
-    /// Tries it, in a child that is gone afterwards.
+    /// Runs the probe in a child, which is gone afterwards.
     #[must_use]
     pub fn run(self, options: &ProbeOptions) -> Answer {
         let trial = match Trial::new(self, options) {
@@ -207,21 +207,22 @@ impl Probe {
         match (walked.failed, walked.status) {
             (Some((index, errno)), _) => match trial.call(index) {
                 Some((call, filename)) => Answer::Refused { call, errno, filename },
-                // Past the last call: all of them were made.
+                // An index past the last call: all of them succeeded.
                 None => Answer::Works,
             },
             (None, Some(status)) if libc::WIFSIGNALED(status) => {
                 Answer::Killed { signal: libc::WTERMSIG(status) }
             }
-            // The child executed another program, as only this probe does; another wait(2) may have reaped it.
+            // The child executed another program, as it does only in this probe. There is no status if another
+            // wait(2) has reaped it.
             (None, _) if self == Self::MemfdExec => Answer::Works,
             (None, _) => Answer::Killed { signal: libc::SIGKILL },
         }
     }
 }
 
-/// Whether the root directory of the caller is the root of a mount; `None` where the kernel
-/// cannot tell (before Linux 5.8). It is not in a chroot(2) to a plain directory.
+/// Whether the caller's root directory is the root of a mount, which it is not after chroot(2) to a plain directory.
+/// `None` if the kernel cannot tell (before Linux 5.8).
 #[must_use]
 pub fn root_is_a_mount() -> Option<bool> {
     let found = statx(CWD, "/", AtFlags::empty(), StatxFlags::empty()).ok()?;
@@ -229,7 +230,7 @@ pub fn root_is_a_mount() -> Option<bool> {
     known.then(|| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// The version of Landlock in this kernel; `None` where there is none.
+/// The version of Landlock in this kernel; `None` if it has none.
 ///
 /// # Errors
 ///
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_call_is_told_with_its_arguments() {
+    fn a_failing_call_is_reported_with_its_arguments() {
         let path = Some(c"/proc/nowhere".to_owned());
         let answer = Probe::Directory.run(&ProbeOptions { path, ..ProbeOptions::default() });
         let Answer::Refused { call, errno, filename } = answer else { panic!("{answer:?}") };
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_filter_the_kernel_itself_answers_what_no_call_may_be() {
+    fn without_a_filter_the_kernel_itself_refuses_the_invalid_calls() {
         for (probe, expected) in [
             (Probe::FilterClone, libc::EINVAL),
             (Probe::FilterUnshare, libc::EINVAL),
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_privilege_works() {
+    fn probes_that_need_no_privilege_work() {
         for probe in [Probe::Pidfd, Probe::CloseRange, Probe::MemfdExec] {
             assert_eq!(answer(probe), Answer::Works, "{probe:?}");
         }
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_needed_where_a_directory_is_made() {
+    fn the_directory_probe_needs_a_path() {
         assert!(matches!(answer(Probe::Directory), Answer::Refused { errno: libc::ENOENT, .. }));
     }
 }

@@ -1,5 +1,4 @@
-//! The system calls of each probe: those of a plan for the steps in question, and those that no plan makes by
-//! itself.
+//! The system calls of each probe: those of a plan for some of its steps, and calls that are in no plan.
 
 use std::path::PathBuf;
 
@@ -54,18 +53,18 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    /// Works out what a probe does.
+    /// Computes the calls of a probe.
     ///
     /// # Errors
     ///
-    /// The answer, if it is known without a try: the caller has no subordinate ids.
+    /// The answer, if it is known without running the probe: the caller has no subordinate ids.
     pub(crate) fn new(probe: Probe, options: &ProbeOptions) -> Result<Self, Answer> {
         let mut trial = Self::of_plan(probe, options.user_namespace)?;
         trial.add(probe, options);
         Ok(trial)
     }
 
-    /// The part of a launch that is tried.
+    /// The calls that the probe has in common with a plan.
     fn of_plan(probe: Probe, user_namespace: bool) -> Result<Self, Answer> {
         let (kinds, steps) = namespaces_and_steps(probe);
         let mut namespaces: NamespaceOptions = kinds.iter().copied().collect();
@@ -97,7 +96,7 @@ impl Trial {
         Ok(Self { flags: plan.clone_flags, maps: plan.maps, sequence })
     }
 
-    /// How clone(2) is called, as far as namespaces go.
+    /// The clone(2) call of the child, with its namespace flags only.
     pub(crate) fn clone_text(&self) -> String {
         format!("clone({})", text::clone_flag_names(self.flags))
     }
@@ -154,7 +153,7 @@ impl Trial {
                 sequence.call(STEP, number::UNSHARE, [named!(CLONE_NEWUSER | CLONE_PTRACE)]);
             }
             Probe::FilterMount => {
-                // Neither a source nor a target at the first page, which nothing can be mapped at.
+                // Source and target are in the first page, at which the kernel maps nothing.
                 let args = [Arg::Int(1), Arg::Int(1), Arg::Null, 0.into(), Arg::Null];
                 sequence.call(STEP, number::MOUNT, args);
             }
@@ -187,7 +186,7 @@ impl Trial {
     }
 }
 
-/// The namespaces that a probe is made in, and the steps of a plan that it keeps.
+/// The new namespaces of a probe, and the steps of a plan whose calls it makes.
 const fn namespaces_and_steps(probe: Probe) -> (&'static [Kind], &'static [Step]) {
     match probe {
         Probe::User | Probe::SubordinateIds => (&[Kind::User], &[]),
@@ -203,7 +202,7 @@ const fn namespaces_and_steps(probe: Probe) -> (&'static [Kind], &'static [Step]
         Probe::FreshSys => (&[Kind::Net, Kind::Mount], &[Step::PrivateMounts, Step::MountSys]),
         Probe::SharedMemory => (&[Kind::Ipc, Kind::Mount], &[Step::PrivateMounts, Step::MountShm]),
         Probe::Loopback => (&[Kind::Net], &[Step::Loopback]),
-        // The fresh proc can be written where the caller's is read-only.
+        // A fresh proc is writable even if the caller's /proc is read-only.
         Probe::Ping => (
             &[Kind::Pid, Kind::Net, Kind::Mount],
             &[Step::PrivateMounts, Step::MountProc, Step::Ping],
@@ -263,7 +262,7 @@ fn overlay(sequence: &mut Sequence) {
     let (overlay, merged) = (c"overlay", c"merged");
     mount(sequence, STEP, Some(overlay), merged, Some(overlay), Arg::Int(0), Some(LAYERS));
     create(sequence, c"merged/new");
-    // The layer has to be able to hold a whiteout.
+    // The deletion tests that the layer can hold a whiteout.
     let file = c"merged/file";
     let name = sequence.text(file);
     sequence.call(STEP, number::UNLINKAT, [at_cwd(), name, Arg::Int(0)]).about(file);
@@ -278,7 +277,7 @@ fn new_root(sequence: &mut Sequence) {
 
 fn read_only(sequence: &mut Sequence) {
     scratch(sequence);
-    // struct mount_attr: what is set comes first.
+    // struct mount_attr: attr_set comes first.
     let mut attributes = [0_u8; 32];
     attributes[..8].copy_from_slice(&libc::MOUNT_ATTR_RDONLY.to_ne_bytes());
     let size = attributes.len().into();
@@ -300,7 +299,7 @@ fn resolve_in_root(sequence: &mut Sequence) {
     sequence.call(STEP, OPENAT2, [at_cwd(), path, how, size]);
 }
 
-/// Signal 0, which only checks, through a pidfd of the child itself.
+/// Sends signal 0, which only checks, through a pidfd of the child itself.
 fn signal_self(sequence: &mut Sequence, flags: Arg) {
     let (pid, pidfd) = (sequence.cell(), sequence.cell());
     sequence.call(STEP, number::GETPID, []).into(pid);
@@ -327,7 +326,7 @@ fn seccomp(sequence: &mut Sequence) {
 
 fn landlock(sequence: &mut Sequence) {
     no_new_privileges(sequence);
-    // struct landlock_ruleset_attr of version 1: LANDLOCK_ACCESS_FS_EXECUTE is handled.
+    // struct landlock_ruleset_attr of version 1, which handles LANDLOCK_ACCESS_FS_EXECUTE.
     let attributes = 1_u64.to_ne_bytes();
     let size = attributes.len().into();
     let attributes = sequence.structure(&attributes, "{LANDLOCK_ACCESS_FS_EXECUTE}");
