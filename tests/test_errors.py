@@ -152,7 +152,7 @@ def test_a_spawn_error_is_one_sentence_with_its_remedy():
 @pytest.mark.parametrize(
     ("options", "step", "remedy"),
     [
-        ({"args": ["/tmp"]}, "exec", "a file that the user inside may execute"),
+        ({"args": ["/tmp"]}, "exec", "user inside may not execute the file"),
         ({"args": ["true", "x" * (1 << 18)]}, "exec", "too long"),
         ({"pass_fds": (999,)}, "descriptors", "open it first"),
         ({"stdin": 999}, "stdio", "open it first"),

@@ -3,9 +3,9 @@
 use super::remedy::{Remedy, Setting};
 use crate::step::Step;
 
-/// Returns a remedy: what to do about a common error, where to look for any other.
+/// Returns the remedy for an error of a step; for an uncommon error, a command that tells more.
 pub(super) fn hint(step: Step, errno: i32) -> Remedy {
-    // Remedies with a setting, which each language spells in a way of its own.
+    // Remedies with a setting, which each binding spells in its own language.
     match (step, errno) {
         (Step::MountProc, libc::EPERM) => Remedy::with(
             "Something hides parts of the caller's /proc (docker does): start that container with \
@@ -23,7 +23,7 @@ pub(super) fn hint(step: Step, errno: i32) -> Remedy {
             Setting::Option("groups"),
         ),
         (Step::WorkingDirectory, libc::ENOENT | libc::ENOTDIR) => Remedy::with(
-            "The directory has to exist inside: pass another {}",
+            "The directory does not exist inside: pass another {}",
             Setting::Option("working_directory"),
         ),
         (Step::WorkingDirectory, libc::EACCES) => Remedy::with(
@@ -31,19 +31,19 @@ pub(super) fn hint(step: Step, errno: i32) -> Remedy {
             Setting::Option("working_directory"),
         ),
         (Step::WorkingDirectory, libc::ELOOP) => Remedy::with(
-            "What /proc/PID/fd and the like link to may be outside: pass the path inside as {}",
+            "A link in /proc/PID may lead to a directory outside: pass the path inside as {}",
             Setting::Option("working_directory"),
         ),
         (Step::Confine, libc::EINVAL) => Remedy::with(
-            "A C library's at-fork handler started a thread in the copy, which would stay free: use {}",
+            "A C library's at-fork handler started a thread in the copy, which would run unconfined: use {}",
             Setting::NewProgram,
         ),
         (Step::ForkCaller, libc::ENOMEM) => Remedy::with(
-            "The kernel does not promise that much memory twice (vm.overcommit_memory): use {}",
+            "The kernel does not commit memory for a copy of the caller (vm.overcommit_memory): use {}",
             Setting::NewProgram,
         ),
         (Step::ForkCaller, libc::EINVAL) => Remedy::with(
-            "A C library's at-fork handler starts threads in the parent, which it would lose: use {}",
+            "A C library's at-fork handler starts a thread in the parent, which would be lost: use {}",
             Setting::NewProgram,
         ),
         _ => common(step, errno).into(),
@@ -54,7 +54,7 @@ const fn common(step: Step, errno: i32) -> &'static str {
     match (step, errno) {
         (Step::Clone, libc::EPERM) => {
             "A caller without privileges needs a new user namespace, and the system must allow one: \
-             `minidocker doctor` tells what forbids it"
+             `minidocker doctor` shows what forbids it"
         }
         (Step::Clone, libc::ENOSPC) => {
             "A limit of /proc/sys/user/max_*_namespaces (or the nesting depth of 32) is reached: \
@@ -62,28 +62,29 @@ const fn common(step: Step, errno: i32) -> &'static str {
         }
         (Step::Clone | Step::Fork | Step::ForkCaller | Step::Watchdog, libc::EAGAIN) => {
             "The limit of processes (RLIMIT_NPROC, or the cgroup's pids.max) is reached: end some \
-             or raise it"
+             processes, or raise it"
         }
         (Step::ForkCaller, errno) => in_any_step(errno),
         (Step::Clone | Step::Fork, libc::ENOMEM) => {
-            "Memory is short, or the PID namespace has no live init any more"
+            "Memory is short, or the init of the PID namespace has ended: free memory, or enter another \
+             container"
         }
         (Step::Clone | Step::Time, libc::EINVAL) => {
-            "This kernel lacks one of the namespaces asked for: `minidocker doctor` tells which"
+            "This kernel lacks one of the requested namespaces: `minidocker doctor` shows which"
         }
         (Step::Watchdog, libc::EPIPE | libc::ECONNREFUSED) => {
             "The watchdog of this process was killed: try again, which starts a new one"
         }
         (Step::Watchdog, libc::ETOOMANYREFS) => {
-            "The user's processes are sending as many descriptors as one may have open (RLIMIT_NOFILE): \
-             raise it (ulimit -n), or try again when fewer containers are being started"
+            "The user has as many descriptors in flight on sockets as RLIMIT_NOFILE allows: raise it \
+             (ulimit -n), or try again when fewer containers are starting"
         }
         (Step::Helper | Step::ExecHelper, libc::EACCES) => {
             "Executing from a memfd is forbidden: set vm.memfd_noexec to 0 or 1"
         }
         (Step::IdMaps, libc::EPERM | libc::EACCES) => {
-            "Ids other than one's own need root, or rows in /etc/subuid and /etc/subgid and the \
-             programs newuidmap and newgidmap (package uidmap)"
+            "To map ids other than the caller's own takes root, or rows in /etc/subuid and /etc/subgid and \
+             the programs newuidmap and newgidmap (package uidmap)"
         }
         (Step::IdMaps, libc::EINVAL) => {
             "The rows overlap, or map ids that the caller's own user namespace does not have"
@@ -101,8 +102,8 @@ const fn common(step: Step, errno: i32) -> &'static str {
             | Step::Loopback,
             libc::EPERM | libc::EACCES,
         ) => {
-            "The user namespace carries no capabilities here (AppArmor's restriction of \
-             unprivileged user namespaces does that): `minidocker doctor` tells what forbids it"
+            "The new user namespace gives no capabilities (AppArmor may restrict unprivileged user \
+             namespaces): `minidocker doctor` shows what forbids it"
         }
         (Step::Enter | Step::Target, libc::EPERM | libc::EACCES) => {
             "Only root, or the user who started the container, can enter it"
@@ -114,20 +115,20 @@ const fn common(step: Step, errno: i32) -> &'static str {
             "The id is not mapped in the container's user namespace: add a row to uid_map and gid_map"
         }
         (Step::Group | Step::User, libc::EPERM) => {
-            "Only root, inside or outside, becomes somebody else: use a new user namespace"
+            "Only root, inside or outside, may change the user: use a new user namespace"
         }
         (Step::Terminal, libc::ENOTTY) => {
-            "Standard input is not a terminal: make a pseudo terminal"
+            "Standard input is not a terminal: open a pseudoterminal for it"
         }
         (Step::Exec, libc::ENOENT) => {
-            "No such command inside: check the name, PATH in env, and the interpreter that a script names"
+            "There is no such command inside: check the name, PATH in env, and the interpreter of a script"
         }
         (Step::Exec, libc::EACCES) => {
-            "It has to be a file that the user inside may execute (chmod +x), and the directories of PATH \
-             such that it may search them"
+            "The user inside may not execute the file, or not search a directory on its path: change their \
+             modes (chmod +x)"
         }
         (Step::Exec, libc::ENOEXEC) => {
-            "Not a program of this machine: a script needs a first line such as #!/bin/sh"
+            "The file is not a program for this machine: a script needs a first line such as #!/bin/sh"
         }
         _ => about_confinement(step, errno),
     }
@@ -151,17 +152,17 @@ const fn about_values(step: Step, errno: i32) -> &'static str {
 const fn about_confinement(step: Step, errno: i32) -> &'static str {
     match (step, errno) {
         (Step::Exec, libc::EPERM) => {
-            "The file has a capability (getcap(8)) that the container may not have: give it with \
-             cap_add, or execute a copy of the file"
+            "The file has a capability (getcap(8)) that the container may not have: add it with cap_add, \
+             or execute a copy of the file"
         }
         (Step::Ulimits, libc::EPERM) => {
-            "Only root outside raises a hard limit: give one at or below the caller's own (ulimit -Ha)"
+            "Only root outside may raise a hard limit: give one at or below the caller's own (ulimit -Ha)"
         }
         (Step::Seccomp, libc::ENOSYS | libc::EINVAL) => {
-            "This kernel has no seccomp filters, or not these flags: pass seccomp=\"unconfined\""
+            "This kernel does not support seccomp filters with these flags: pass seccomp=\"unconfined\""
         }
         (Step::Capabilities, libc::EPERM) => {
-            "The caller does not have what it is to keep: use a new user namespace"
+            "The caller lacks a capability that the command should keep: use a new user namespace"
         }
         _ => about_files(step, errno),
     }
@@ -174,23 +175,23 @@ const fn about_files(step: Step, errno: i32) -> &'static str {
              on an overlay, and file systems whose names ignore case: pass another directory"
         }
         (Step::Overlay | Step::MountSource, libc::EACCES) => {
-            "The caller has to be able to write to the directory of an overlay: pass another one"
+            "The caller may not write to the directory of the overlay: pass another one"
         }
         (Step::Overlay | Step::MountSource, libc::ELOOP | libc::EBUSY) => {
             "Another overlay uses that directory: end it, or pass another directory"
         }
         (Step::PivotRoot, libc::EINVAL) => {
-            "The caller's own root is not a mount point, as after chroot(2): run it from one that is"
+            "The caller's root directory is not a mount point (after chroot(2), for example): use one that is"
         }
         (Step::Mount | Step::MountPoint, libc::ENOENT | libc::ENOTDIR) => {
-            "The target is not there inside, and cannot be made there: choose another one"
+            "The target does not exist inside and cannot be made there: choose another one"
         }
         (Step::Mount, libc::EINVAL) => {
-            "The file system does not take one of the options: leave it out"
+            "The file system does not accept one of the options: leave it out"
         }
         (Step::Mount | Step::ReadOnly | Step::MakeRoot | Step::MountSource, libc::EPERM) => {
-            "The namespace that it belongs to has to be new too (proc: pid, sysfs: net, mqueue: ipc), \
-             and mounts of the host's keep their restrictions"
+            "A file system of a namespace needs a new one (proc: pid, sysfs: net, mqueue: ipc), and mounts \
+             of the host keep their restrictions: change the mount or the namespaces"
         }
         _ => about_values(step, errno),
     }
@@ -203,15 +204,15 @@ const fn in_any_step(errno: i32) -> &'static str {
             "The process has too many open files: close some, or raise RLIMIT_NOFILE (ulimit -n)"
         }
         libc::ENFILE => "The system has too many open files: raise fs.file-max",
-        libc::ENOMEM => "Memory is short: end something, or raise the control group's limit",
+        libc::ENOMEM => "Memory is short: end a process, or raise the control group's limit",
         libc::ENOSPC => {
-            "The disk, or a limit such as /proc/sys/fs/mount-max, is full: free some or raise it"
+            "The disk is full, or a limit such as /proc/sys/fs/mount-max is reached: free space, or raise it"
         }
         libc::ENOSYS => {
-            "This kernel, or a seccomp filter around the caller, lacks the call: `minidocker doctor` \
-             tells which"
+            "This kernel lacks the call, or a seccomp filter around the caller refuses it: \
+             `minidocker doctor` shows which"
         }
-        libc::EPERM | libc::EACCES => "`minidocker doctor` tells what forbids it here",
+        libc::EPERM | libc::EACCES => "`minidocker doctor` shows what forbids it here",
         _ => "`minidocker explain` shows the calls, and `minidocker doctor` what works here",
     }
 }

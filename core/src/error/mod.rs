@@ -1,7 +1,7 @@
-//! What can go wrong: a specification that is wrong on any machine, or a kernel that refuses.
+//! Errors: a specification that is wrong on any machine, or a step that the kernel refuses.
 //!
-//! The texts are neutral: a language that calls this crate spells a [`Value`] and a [`Setting`] as its users
-//! write them.
+//! The texts contain no syntax of a language. A binding spells a [`Value`] and a [`Setting`] as its users write
+//! them.
 
 mod hints;
 mod reason;
@@ -22,7 +22,7 @@ pub struct SpecError {
     pub option: &'static str,
     /// Its value.
     pub value: Value,
-    /// Why that cannot be.
+    /// Why the value is wrong.
     pub reason: Reason,
     /// One thing to do about it.
     pub remedy: Remedy,
@@ -38,7 +38,7 @@ impl SpecError {
         Self { option, value: value.into(), reason: reason.into(), remedy: remedy.into() }
     }
 
-    /// For a text, or a part of one, which is shown in quotes.
+    /// For a value that is text, or a part of one: it is shown in quotes.
     pub(crate) fn of_text(
         option: &'static str,
         text: impl AsRef<str>,
@@ -48,10 +48,10 @@ impl SpecError {
         Self::new(option, format!("{:?}", text.as_ref()), reason, remedy)
     }
 
-    /// For text that the kernel would read to its first NUL only.
+    /// For text with a NUL in it: the kernel would read it only to there.
     #[must_use]
     pub fn embedded_nul(option: &'static str, bytes: &[u8]) -> Self {
-        let reason = "there is a NUL character in it (embedded null byte)";
+        let reason = "it contains a NUL character (embedded null byte)";
         Self::of_text(option, String::from_utf8_lossy(bytes), reason, "Leave it out")
     }
 }
@@ -60,11 +60,11 @@ impl SpecError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.message())]
 pub struct SpawnError {
-    /// What was being done.
+    /// The step that failed.
     pub step: Step,
-    /// The error number, as errno(3) lists them.
+    /// The error number: errno(3).
     pub errno: i32,
-    /// The file that it was about, if any.
+    /// The file that the failed call was about, if any.
     pub filename: Option<OsString>,
     /// One thing to do about it.
     pub hint: Option<Remedy>,
@@ -94,13 +94,13 @@ impl SpawnError {
     }
 }
 
-/// Why [`Plan::gather`](crate::plan::Plan::gather) has no plan.
+/// Why [`Plan::gather`](crate::plan::Plan::gather) failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// The specification is wrong on any machine.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// The kernel refused a look at the host, or at the process that is entered.
+    /// The kernel refused a look at the host, or at the process to enter.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
 }
@@ -111,10 +111,10 @@ pub enum LaunchError {
     /// The kernel refused a step.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
-    /// The caller asked to stop while the container was being made.
+    /// The caller interrupted the launch.
     #[error("interrupted while the container was being made")]
     Interrupted,
-    /// The time was up before the command was executed.
+    /// The deadline passed before the command was executed.
     #[error("the time was up before the command was executed")]
     TimedOut,
 }

@@ -1,4 +1,4 @@
-//! Why a specification is wrong, and the value that is.
+//! Why a specification is wrong, and the wrong value.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ pub enum Value {
     Flag(bool),
     /// A word with a meaning of its own, such as `auto`.
     Word(&'static str),
-    /// Anything else, as text: a string is in quotes.
+    /// Any other value, as text; a string is in quotes.
     Shown(String),
 }
 
@@ -58,11 +58,11 @@ pub enum ReasonKind {
     Invalid,
     /// Nothing has that name.
     UnknownName,
-    /// Another option says the opposite.
+    /// Another option contradicts it.
     Contradiction,
-    /// It needs a namespace of its own that is shared with the caller.
+    /// It needs a new namespace of a kind that is shared with the caller.
     SharedNamespace,
-    /// A file or directory outside is missing, or is not what it has to be.
+    /// A file or directory outside is missing, or has the wrong type.
     Outside,
 }
 

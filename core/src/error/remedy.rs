@@ -1,11 +1,11 @@
-//! What to do about an error, in neutral words.
+//! Remedies for errors, without syntax of a language.
 
 use std::borrow::Cow;
 use std::fmt;
 
 /// One thing to do, as a sentence without its full stop.
 ///
-/// A part of it may be a [`Setting`], which each language spells in a way of its own.
+/// A part of it may be a [`Setting`], which each binding spells in its own language.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remedy {
     /// The sentence, with `{}` where the setting goes.
@@ -13,7 +13,7 @@ pub struct Remedy {
     setting: Option<Setting>,
 }
 
-/// A change to what is asked for.
+/// A change to the specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Setting {
@@ -30,7 +30,7 @@ pub enum Setting {
 }
 
 impl Remedy {
-    /// A sentence with `{}` in it, which stands for `setting`.
+    /// A sentence in which `{}` stands for `setting`.
     pub(crate) fn with(text: impl Into<Cow<'static, str>>, setting: Setting) -> Self {
         Self { text: text.into(), setting: Some(setting) }
     }
@@ -41,7 +41,7 @@ impl Remedy {
         self
     }
 
-    /// The sentence, with `{}` where the setting goes if there is one.
+    /// The sentence. If there is a setting, `{}` stands for it.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
@@ -91,7 +91,7 @@ impl Setting {
         }
     }
 
-    /// The kind of namespace or the option that it is about.
+    /// The kind of namespace or the option that the setting changes.
     #[must_use]
     pub const fn about(self) -> Option<&'static str> {
         match self {
@@ -115,7 +115,7 @@ impl fmt::Display for Setting {
     }
 }
 
-/// The kind of a namespace as namespaces(7) writes it.
+/// The kind of a namespace, as in namespaces(7).
 fn title(kind: &str) -> Cow<'_, str> {
     match kind {
         "pid" | "ipc" | "uts" => kind.to_uppercase().into(),
