@@ -10,21 +10,21 @@ use crate::step::Step;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offset(pub(super) u32);
 
-/// An `i32` in the data that one call fills in and later calls read. It is -1 until then, so that the calls
-/// after an ignored failure get EBADF instead of using another descriptor.
+/// An `i32` in the data that one call writes and later calls read. It starts as -1: after an ignored failure the later
+/// calls get EBADF instead of another descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cell(pub(super) Offset);
 
-/// A descriptor that exists only once a launch is under way.
+/// A descriptor that a launch opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handle {
     /// The sealed memfd with the helper program.
     Helper,
-    /// The memfd with the program that the helper of that number walks.
+    /// The memfd with the program of the helper with this number.
     Program(u8),
-    /// Where failures are reported.
+    /// The descriptor on which the helper reports failures.
     Report,
-    /// Where init reports on the command.
+    /// The socket on which init reports on the command.
     Control,
     /// The socket to the watchdog.
     Watchdog,
@@ -45,7 +45,7 @@ impl Handle {
     }
 }
 
-/// The numbers of the descriptors that a launch made.
+/// The numbers of the descriptors that a launch has opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Handles {
     pub(crate) helper: RawFd,
@@ -79,7 +79,7 @@ pub(crate) enum Arg {
     Int(i64),
     /// A number with a name: flags, commands. Shown by name.
     Named(u64, &'static str),
-    /// A number with a name that is put together at run time.
+    /// A number with a name that is made at run time.
     NamedAs(u64, Box<str>),
     /// A number with a name that is computed only when the plan is shown.
     Shown(u64, fn(u64) -> String),
@@ -89,15 +89,15 @@ pub(crate) enum Arg {
     Text(Offset),
     /// A buffer, whose length is another argument; shown as text.
     Buffer(Offset, u32),
-    /// An array of so many C strings, with a null pointer at its end.
+    /// An array of this many C strings, with a null pointer at its end.
     Strings(Offset, u32),
     /// A structure, shown as this text.
     Struct(Offset, &'static str),
-    /// A structure, shown as a text that is put together at run time.
+    /// A structure, shown as a text that is made at run time.
     StructAs(Offset, Box<str>),
-    /// A structure of so many words, with a text that is computed only when the plan is shown.
+    /// A structure of this many words, with a text that is computed only when the plan is shown.
     Words(Offset, u8, fn(&[u64]) -> String),
-    /// The value that an earlier call left.
+    /// The value that an earlier call wrote to the cell.
     Cell(Cell),
     /// A descriptor of the launch.
     Handle(Handle),
@@ -144,7 +144,7 @@ impl From<Handle> for Arg {
 pub(crate) struct Call {
     pub(crate) step: Step,
     pub(crate) number: Number,
-    /// Which of the sequence's arguments: see [`Sequence::args`](super::sequence::Sequence::args).
+    /// The range of its arguments in the sequence: see [`Sequence::args`](super::sequence::Sequence::args).
     pub(super) args: Range<u32>,
     pub(crate) on_error: u8,
     /// How many following calls the walk skips when this one succeeds; see

@@ -16,15 +16,15 @@ use crate::spec::profile::Profile;
 use crate::spec::{CommandSpec, Payload, WorkingDirectory};
 use crate::step::Step;
 
-/// Standard input, output and error, and the descriptors that survive exec: those of `command`, and `kept`
-/// for the helper.
+/// Sets standard input, output and error, and the descriptors that survive exec: those of `command`, and `kept` for
+/// the helper.
 pub(super) fn descriptors(sequence: &mut Sequence, command: &CommandSpec, kept: &[Handle]) {
     redirect(sequence, command.stdio);
     if command.close_fds {
         let args = [Arg::Int(3), Arg::Int(u32::MAX.into()), named!(CLOSE_RANGE_CLOEXEC)];
         sequence
             .call(Step::Descriptors, number::CLOSE_RANGE, args)
-            .note("closed when the command is executed");
+            .note("they close when the command is executed");
     }
     let passed = command.pass_fds.iter().map(|&fd| Arg::from(fd));
     let kept = kept.iter().map(|&handle| Arg::from(handle));
@@ -33,7 +33,7 @@ pub(super) fn descriptors(sequence: &mut Sequence, command: &CommandSpec, kept: 
     }
 }
 
-/// The descriptors of an init that holds namespaces: nothing of the caller's.
+/// Sets the descriptors of an idle init: none of the caller's, and `kept` for the helper.
 pub(super) fn no_descriptors(sequence: &mut Sequence, kept: &[Handle]) {
     let null = sequence.cell();
     let path = sequence.text(c"/dev/null");
@@ -53,8 +53,8 @@ fn keep(sequence: &mut Sequence, step: Step, fd: Arg) {
     sequence.call(step, number::FCNTL, [fd, named!(F_SETFD), Arg::Int(0)]);
 }
 
-/// dup3(2) onto 0, 1 and 2. A source below 3 could be overwritten before its turn, so it is duplicated above
-/// 2 first, unless it is in its place already.
+/// dup3(2) onto 0, 1 and 2. A source below 3 could be overwritten before it is duplicated, so it is first duplicated
+/// to a number above 2, unless it is in its place already.
 pub(super) fn redirect(sequence: &mut Sequence, stdio: [Option<i32>; 3]) {
     let mut moved = [None; 3];
     for (target, source) in (0_i32..).zip(stdio) {
@@ -76,7 +76,7 @@ pub(super) fn redirect(sequence: &mut Sequence, stdio: [Option<i32>; 3]) {
     }
 }
 
-/// From the working directory to exec. `shares_memory`: whether the process runs in the caller's memory.
+/// The calls from the working directory to exec. `shares_memory`: whether the process runs in the caller's memory.
 pub(super) fn execute(
     sequence: &mut Sequence,
     confined: &Confined,
@@ -90,8 +90,8 @@ pub(super) fn execute(
     confined.check(sequence, !shares_memory)
 }
 
-/// From the working directory to the filter, in the order of `subprocess`: calls that may need privileges come
-/// before the process gives these up.
+/// The calls from the working directory to the filter, in the order of `subprocess`: calls that may need privileges
+/// come before the process gives these up.
 pub(super) fn prepare_process(
     sequence: &mut Sequence,
     confined: &Confined,
@@ -111,7 +111,7 @@ pub(super) fn prepare_process(
         let args = [Arg::Int(0), named!(TIOCSCTTY), Arg::Int(0)];
         sequence.call(Step::Terminal, number::IOCTL, args);
         if let Some(user) = command.user {
-            // As login(1) does. The group stays, because without root it has no id inside.
+            // As login(1) does. The group stays: without root the group tty has no id inside.
             let path = sequence.text(c"");
             let args = [Arg::Int(0), path, user.into(), Arg::Int(-1), named!(AT_EMPTY_PATH)];
             let call = sequence.call(Step::Terminal, number::FCHOWNAT, args);
@@ -129,12 +129,12 @@ pub(super) fn prepare_process(
     confined.last(sequence);
 }
 
-/// Where a command starts from.
+/// The state of the process that executes the command.
 #[derive(Clone, Copy)]
 pub(super) struct Start {
-    /// Whether the command has to start a session.
+    /// Whether the process still has to start a session for the command.
     pub(super) session: bool,
-    /// Whether the root directory, or the file system at the caller's directory, is another one.
+    /// Whether the root directory, or the file system at the caller's directory, differs from the caller's.
     pub(super) fresh_root: bool,
 }
 
@@ -167,7 +167,7 @@ fn change_directory(sequence: &mut Sequence, command: &CommandSpec, host: &Host,
     }
 }
 
-/// chdir(2) to a place inside. `/proc/self/fd/7` could lead to a directory outside.
+/// Changes to a directory inside. Refuses magic links: `/proc/self/fd/7` could lead to a directory outside.
 fn enter_directory(sequence: &mut Sequence, path: &CStr) {
     const STEP: Step = Step::WorkingDirectory;
     let directory = sequence.cell();
@@ -179,7 +179,7 @@ fn enter_directory(sequence: &mut Sequence, path: &CStr) {
     sequence
         .call(STEP, number::OPENAT2, args)
         .about(path)
-        .note("no link of the kernel's leads outside")
+        .note("no magic link leads outside")
         .into(directory);
     sequence.call(STEP, number::FCHDIR, [directory.into()]).about(path);
     sequence.call(STEP, number::CLOSE, [directory.into()]);
@@ -222,7 +222,7 @@ pub(super) fn exec_helper(sequence: &mut Sequence, program: Handle) {
     let args = [Handle::Helper.into(), path, argv, envp, named!(AT_EMPTY_PATH)];
     sequence
         .call(Step::ExecHelper, number::EXECVEAT, args)
-        .note("from a sealed memfd: nothing has to exist in the new root");
+        .note("from a sealed memfd: the new root need not contain it");
 }
 
 /// execveat(2) of the helper without a program; it ends at once.

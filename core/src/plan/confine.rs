@@ -1,9 +1,9 @@
-//! What confines a command: capabilities, Landlock, the system call filter, and limits.
+//! The calls that confine a command: capabilities, Landlock, the system call filter, and limits.
 //!
-//! The order of the calls follows from what each needs. The bounding set shrinks while the process has
-//! `CAP_SETPCAP`. A filter and a Landlock domain need `no_new_privileges` or `CAP_SYS_ADMIN`. With
-//! `no_new_privileges` they come after the change of user. Without it they come before the capabilities go,
-//! and the filter must allow the calls that follow.
+//! Their needs decide their order. Dropping from the bounding set needs `CAP_SETPCAP`. A filter and a Landlock
+//! domain need `no_new_privileges` or `CAP_SYS_ADMIN`. With `no_new_privileges` they come after the change of
+//! user. Without it they come before the capabilities are dropped, and the filter must allow the calls that
+//! follow.
 
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::spec::ulimits::Ulimit;
 use crate::spec::{MountKind, Overlay, Spec};
 use crate::step::Step;
 
-/// What confines one command on this host.
+/// The confinement of one command on this host.
 #[derive(Debug, Default)]
 pub(super) struct Confined {
     pub(super) no_new_privileges: bool,
@@ -39,7 +39,7 @@ pub(super) struct Confined {
     /// Capabilities that the command may have; `None` leaves the sets as they are.
     kept: Option<CapabilitySet>,
     landlock: Option<(Abi, &'static LandlockDomain)>,
-    /// Paths that may be written to beside those of the domain's rules: mounts of the specification.
+    /// Writable paths besides those of the domain's rules: mounts of the specification.
     writable: Vec<CString>,
     filter: Option<Installed>,
 }
@@ -53,8 +53,8 @@ struct Installed {
 }
 
 impl Confined {
-    /// Computes what `spec` means on this host. `owns_users`: whether the command is in another user namespace,
-    /// new or entered, and so begins with every capability.
+    /// Computes the confinement that `spec` asks for on this host. `owns_users`: whether the command is in another user
+    /// namespace, new or entered, and so starts with every capability.
     pub(super) fn new(
         spec: &Spec,
         host: &Host,
@@ -85,8 +85,8 @@ impl Confined {
             if !confined.dropped.is_empty() && !held.contains(Capability::SETPCAP) {
                 if !no_new_privileges {
                     return Err(needs_no_new_privileges(
-                        "without CAP_SETPCAP the bounding set stays as it is, so that a set-user-ID \
-                         program would get back what is dropped",
+                        "without CAP_SETPCAP the bounding set stays as it is, and a set-user-ID program \
+                         would get the dropped capabilities back",
                     ));
                 }
                 // With no_new_privileges an exec gains nothing from the bounding set.
@@ -124,7 +124,7 @@ impl Confined {
             let set = Arg::NamedAs(self.dropped.bits(), self.show(self.dropped).into());
             sequence
                 .call(Step::Capabilities, number::DROP_BOUNDING, [named!(PR_CAPBSET_DROP), set])
-                .note("one call for each: no program that is executed has them");
+                .note("one call for each: no executed program gets them");
         }
         if !self.no_new_privileges {
             self.restrict(sequence);
@@ -132,8 +132,8 @@ impl Confined {
         }
     }
 
-    /// The calls after the command has become its user. `root`: whether that user keeps its capabilities at
-    /// exec.
+    /// The calls after the command has become its user. `root`: whether that user is root, which keeps its capabilities
+    /// at exec.
     pub(super) fn after_user(&self, sequence: &mut Sequence, root: bool) {
         if let Some(kept) = self.kept {
             set_capabilities(sequence, if root { kept } else { CapabilitySet::EMPTY }, self);
@@ -142,7 +142,7 @@ impl Confined {
             let args = [named!(PR_SET_NO_NEW_PRIVS), 1.into(), 0.into(), 0.into(), 0.into()];
             sequence
                 .call(Step::NoNewPrivileges, number::PRCTL, args)
-                .note("set-user-ID programs raise nothing");
+                .note("set-user-ID programs gain no privileges");
             self.restrict(sequence);
         }
     }
@@ -154,7 +154,7 @@ impl Confined {
         }
     }
 
-    /// Refuses a filter that denies one of the calls after it. `reports`: whether a failure is written to a
+    /// Refuses a filter that denies one of the calls after it. `reports`: whether the process writes a failure to a
     /// pipe.
     pub(super) fn check(&self, sequence: &Sequence, reports: bool) -> Result<(), SpecError> {
         let Some(installed) = &self.filter else { return Ok(()) };
@@ -177,8 +177,8 @@ impl Confined {
         Ok(())
     }
 
-    /// Like [`check`](Self::check), for a copy of the caller, which goes on without an exec: it closes descriptors
-    /// that are not its own, and uses a socket to the caller.
+    /// Like [`check`](Self::check), for a copy of the caller. Without an exec it closes descriptors itself, and it
+    /// reads from its socket to the caller.
     pub(super) fn check_copy(&self, sequence: &Sequence) -> Result<(), SpecError> {
         self.check(sequence, true)?;
         let Some(installed) = &self.filter else { return Ok(()) };
@@ -199,10 +199,10 @@ impl Confined {
         let args = [named!(SECCOMP_SET_MODE_FILTER), show_flags(filter.flags), program];
         sequence
             .call(Step::Seccomp, number::SECCOMP, args)
-            .note("each system call from here on passes it");
+            .note("it applies to every system call from here on");
     }
 
-    /// A set by its names, or by the names that it lacks where these are fewer.
+    /// A set by its names, or by the missing names if these are fewer.
     fn show(&self, set: CapabilitySet) -> String {
         let names = |set: CapabilitySet| {
             set.iter().map(|capability| capability.to_string()).collect::<Vec<_>>().join(" ")
@@ -238,7 +238,7 @@ impl Installed {
     }
 }
 
-/// The arguments that are numbers; 0 for the others.
+/// The values of the arguments that are numbers; 0 for the others.
 fn values(args: &[Arg]) -> [u64; 6] {
     let mut values = [0; 6];
     for (value, arg) in values.iter_mut().zip(args) {
@@ -260,7 +260,7 @@ fn needs_no_new_privileges(reason: &'static str) -> SpecError {
     )
 }
 
-/// The capabilities that the command keeps of those that it begins with.
+/// The capabilities that the command keeps of those that it starts with.
 fn kept(confine: &Confine, held: CapabilitySet, last: u8) -> Result<CapabilitySet, SpecError> {
     let base = confine.profile.confinement().capabilities;
     let wanted = capabilities::resolve(base, &confine.cap_add, &confine.cap_drop, last)?;
@@ -280,7 +280,7 @@ fn kept(confine: &Confine, held: CapabilitySet, last: u8) -> Result<CapabilitySe
     }
 }
 
-/// capset(2): permitted and effective become `set`; inheritable, and ambient with it, empty.
+/// capset(2): makes `set` the permitted and effective set, and the inheritable one empty. That clears the ambient one.
 fn set_capabilities(sequence: &mut Sequence, set: CapabilitySet, confined: &Confined) {
     const VERSION_3: u32 = 0x2008_0522;
     let header = [VERSION_3.to_ne_bytes(), 0_u32.to_ne_bytes()].concat();
@@ -292,7 +292,7 @@ fn set_capabilities(sequence: &mut Sequence, set: CapabilitySet, confined: &Conf
     let data = sequence.structure_as(&data, shown);
     sequence
         .call(Step::Capabilities, number::CAPSET, [header, data])
-        .note("with the inheritable ones the ambient ones go too");
+        .note("this clears the ambient set, too");
 }
 
 fn show_flags(flags: u32) -> Arg {
@@ -310,7 +310,7 @@ fn show_flags(flags: u32) -> Arg {
     }
 }
 
-/// Enters a Landlock domain, which denies mounts and everything beneath `/` that no rule allows.
+/// Enters a Landlock domain. It denies mounts, and every access beneath `/` that no rule allows.
 fn enter_domain(sequence: &mut Sequence, abi: Abi, domain: &LandlockDomain, writable: &[CString]) {
     let handled = Handled { scope: domain.scope, ..Handled::files(abi) };
     let attr = handled.attr(abi);
@@ -329,7 +329,7 @@ fn enter_domain(sequence: &mut Sequence, abi: Abi, domain: &LandlockDomain, writ
         add_rule(sequence, abi, ruleset.into(), (&path, *access), true);
     }
     for path in writable {
-        // A file has fewer rights than a directory, and the kernel refuses the rest.
+        // The kernel refuses rights of a directory in a rule for a file, so each type has a rule of its own.
         for directory in [true, false] {
             add_rule(sequence, abi, ruleset.into(), (path, AccessFs::WRITE), directory);
         }
@@ -337,7 +337,7 @@ fn enter_domain(sequence: &mut Sequence, abi: Abi, domain: &LandlockDomain, writ
     let flags = Arg::Int(restrict_flags(abi, false).into());
     sequence
         .call(Step::Landlock, number::LANDLOCK_RESTRICT_SELF, [ruleset.into(), flags])
-        .note("what no rule names is denied");
+        .note("access that no rule allows is denied");
 }
 
 fn add_rule(
@@ -367,7 +367,7 @@ fn add_rule(
         .unless_absent();
 }
 
-/// The container's own mounts, and the root where it is an overlay: the paths that may be written to.
+/// The writable paths: the root if it is an overlay, and the container's own writable mounts.
 fn writable(spec: &Spec, files: Option<&Files>) -> Vec<CString> {
     let root = (spec.overlay != Overlay::None).then(|| c"/".to_owned());
     let mounts = files.map_or(&[][..], |files| &files.mounts[..]);
@@ -388,7 +388,7 @@ fn show_access(access: AccessFs) -> String {
     let name = match access {
         AccessFs::READ => "read and execute",
         AccessFs::WRITE => "write",
-        AccessFs::USE => "read and write what is there",
+        AccessFs::USE => "read and write existing files",
         _ => return format!("{:#x}", access.bits()),
     };
     name.to_owned()

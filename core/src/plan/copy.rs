@@ -1,8 +1,8 @@
 //! A copy of the caller instead of a command.
 //!
-//! The child that shares the caller's memory makes the container, lets the caller's C library fork
-//! (one copy of the page tables, with every at-fork handler), and then executes init: it stays PID 1,
-//! and adopts the copy as its command.
+//! The child that shares the caller's memory makes the container. Then it calls `fork()` of the caller's C library
+//! (one copy of the page tables, with every at-fork handler), and executes init. Init stays PID 1 and adopts the
+//! copy as its command.
 
 use std::mem::offset_of;
 
@@ -19,21 +19,21 @@ use crate::error::{Remedy, Setting, SpecError};
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
 
-/// The kernel's `RESERVED_PIDS`: after a wrap-around pids start here. A process with a lower one is in a young
-/// PID namespace.
+/// The kernel's `RESERVED_PIDS`: after a wrap-around pids start here. A process with a lower pid is in a PID namespace
+/// that has had few processes.
 const RESERVED_PIDS: u32 = 300;
 
 pub(super) fn cannot_enter() -> SpecError {
     SpecError::new(
         "network",
         "a container",
-        "a process inside could look into the copy of the caller while it enters",
-        Remedy::with("Use {}, which has nothing of the caller's memory", Setting::NewProgram),
+        "a process inside could read the memory of the copy of the caller while it enters",
+        Remedy::with("Use {}, which does not share the caller's memory", Setting::NewProgram),
     )
 }
 
 impl StageBuilder<'_> {
-    /// Everything from the fork on: the calls of the child, of init, and of the copy.
+    /// The calls from the fork on: those of the child, of init, and of the copy.
     pub(super) fn fork(&mut self) -> Result<(), SpecError> {
         let (spec, host, new) = (self.spec, self.host, self.new);
         let also = self.signals_to_reset();
@@ -44,7 +44,7 @@ impl StageBuilder<'_> {
         if new.contains(Kind::Pid) && host.pid < RESERVED_PIDS {
             differ_from_the_caller(sequence, host.pid, kernel_fs);
         }
-        // The copy makes no exec, which would close them, and some are directories of the host.
+        // The copy makes no exec, which would close them. Some are directories of the host.
         sequence.close_what_is_open();
         let pid = sequence.cell();
         sequence
@@ -54,7 +54,7 @@ impl StageBuilder<'_> {
         sequence
             .call(Step::ForkCaller, number::UNSHARE, [named!(CLONE_THREAD)])
             .note("checks that no at-fork handler has started a thread here, which exec would end");
-        // Only after the fork: the copy keeps the caller's handlers and descriptors, as with fork(2).
+        // After the fork, because the copy keeps the caller's handlers and descriptors, as after fork(2).
         sequence.reset_signals(also);
         let program = Handle::Program(0);
         command::no_descriptors(sequence, &[program, Handle::Control]);
@@ -63,12 +63,12 @@ impl StageBuilder<'_> {
         let args = [program.into(), value, size_of::<i32>().into(), at.into()];
         sequence
             .call(Step::ExecHelper, number::PWRITE64, args)
-            .note("tells init who the command is");
+            .note("init learns the command's pid");
         command::exec_helper(sequence, program);
         self.stage(role::INIT);
         self.stage(role::FORKED);
         let fresh_root = self.fresh_root(None);
-        // Without a PID namespace the session ends with the container.
+        // Only in a PID namespace: elsewhere the copy stays in the first process's session, which ends with it.
         let start = command::Start { session: new.contains(Kind::Pid), fresh_root };
         // In another user namespace no process outside may trace the copy, so it can be dumpable, and read its
         // own /proc, even after a change of ids. In the caller's own it stays closed to others.
@@ -78,7 +78,7 @@ impl StageBuilder<'_> {
         if !spec.confine.is_bare() {
             sequence
                 .call(Step::Confine, number::UNSHARE, [named!(CLONE_THREAD)])
-                .note("checks that there is no other thread, which would stay free");
+                .note("checks that there is no other thread, which would run unconfined");
         }
         command::prepare_process(sequence, &confined, how, host, restores_dumpable, start);
         sequence.close_what_is_open();
@@ -86,8 +86,8 @@ impl StageBuilder<'_> {
     }
 }
 
-/// Makes the next pid differ from the caller's, which is as low as the first one in a new PID namespace:
-/// libraries tell parent and child apart by their pids. A failure is ignored, since equal pids are rare.
+/// Makes the next pid differ from the caller's low pid: libraries tell parent and child apart by their pids. Ignores a
+/// failure, since equal pids are rare.
 fn differ_from_the_caller(sequence: &mut Sequence, own: u32, kernel_fs: KernelFilesystems) {
     let last = own.to_string();
     let at = kernel_fs.in_proc(c"/proc/sys/kernel/ns_last_pid");

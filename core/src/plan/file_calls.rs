@@ -9,7 +9,7 @@ use super::sequence::Sequence;
 use crate::host::files::{Make, Owner};
 use crate::step::Step;
 
-/// Opens a small file that exists, writes it, and closes it.
+/// Opens an existing small file, writes it, and closes it.
 pub(super) fn write_file(
     sequence: &mut Sequence,
     step: Step,
@@ -36,7 +36,7 @@ pub(super) fn open_write_close(
     let open = [directory, name, flags, mode.unwrap_or(0).into()];
     sequence.call(step, number::OPENAT, open).about(path).into(file).ignore_if(optional);
     if let Some(mode) = mode {
-        // Every user inside may read it, whatever the caller's umask is.
+        // Set the mode apart from the caller's umask: every user inside may read the file.
         let args = [file.into(), Arg::mode(mode)];
         sequence.call(step, number::FCHMOD, args).about(path).ignore_if(optional);
     }
@@ -95,10 +95,10 @@ pub(super) fn open_directory(sequence: &mut Sequence, step: Step, path: &CStr) -
     cell
 }
 
-/// Opens what is mounted on the root directory: the new root, before `pivot_root(2)`.
+/// Opens the uppermost mount on the root directory: the new root, before `pivot_root(2)`.
 pub(super) fn open_new_root(sequence: &mut Sequence) -> Cell {
     let cell = open_directory(sequence, Step::MakeRoot, c"/..");
-    sequence.appended().note("what is mounted on /");
+    sequence.appended().note("the uppermost mount on /");
     cell
 }
 
@@ -125,7 +125,8 @@ pub(super) fn make_directory(
     set_owner(sequence, step, directory, name, owner);
 }
 
-/// fchownat(2). Where the owner has no id inside, root stays the owner: no process inside could become it.
+/// fchownat(2). Ignores a failure: an owner without an id inside stays root, since no process inside could become that
+/// owner.
 pub(super) fn set_owner(
     sequence: &mut Sequence,
     step: Step,
@@ -155,7 +156,7 @@ pub(super) fn make_file(
     sequence.call(step, number::MKNODAT, args).about(name).ignore_if(lenient);
 }
 
-/// Creates a file with this content, and returns its tree, which is to be attached.
+/// Creates a file with this content, and returns its tree, which the caller attaches later.
 pub(super) fn make_content(
     sequence: &mut Sequence,
     step: Step,
@@ -176,8 +177,8 @@ pub(super) fn make_content(
     clone_tree(sequence, step, directory.into(), name, false)
 }
 
-/// Makes mount points in directories of the container's own. Failures are ignored: the mount point exists
-/// already, or the mount fails.
+/// Makes mount points in directories of the container's own. Ignores failures: either the mount point exists already,
+/// or the mount on it fails.
 pub(super) fn make_mount_points(sequence: &mut Sequence, root: Cell, wanted: &[Make]) {
     const STEP: Step = Step::MountPoint;
     for Make { parent, name, directory } in wanted {

@@ -1,4 +1,4 @@
-//! The id maps of a new user namespace, who writes them, and who the child is in it.
+//! The id maps of a new user namespace, who writes them, and the ids of the child in it.
 
 use std::fmt::Write as _;
 
@@ -12,13 +12,13 @@ use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{CommandSpec, IdMap, IdRow, Spec};
 use crate::step::Step;
 
-/// The kernel takes this many rows at most (`UID_GID_MAP_MAX_EXTENTS`).
+/// The most rows that the kernel accepts (`UID_GID_MAP_MAX_EXTENTS`).
 const MAX_ROWS: usize = 340;
 
 /// The maps that the parent writes for the child's new user namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IdMaps {
-    /// `/proc/PID/setgroups` gets "deny": the price of an unprivileged `gid_map`.
+    /// Whether to write "deny" to `/proc/PID/setgroups`, which the kernel requires before an unprivileged `gid_map`.
     pub(crate) deny_setgroups: bool,
     pub(crate) uid: MapRows,
     pub(crate) gid: MapRows,
@@ -28,7 +28,7 @@ pub(crate) struct IdMaps {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MapRows {
     pub(crate) rows: Vec<IdRow>,
-    /// Through newuidmap(1) or newgidmap(1), since the caller alone may not.
+    /// Whether newuidmap(1) or newgidmap(1) writes them, because the caller may not.
     pub(crate) through_helper: bool,
 }
 
@@ -52,8 +52,8 @@ impl MapRows {
     }
 }
 
-/// Computes the maps, where a user namespace is `new`, and who the child is in them before it becomes its final
-/// user.
+/// Computes the maps of a `new` user namespace, and the ids of the child in it until it changes to the command's
+/// user. Returns `None` if the user namespace is shared.
 pub(crate) fn maps_of(
     spec: &Spec,
     new: NamespaceOptions,
@@ -110,8 +110,8 @@ pub(crate) fn maps_of(
     Ok(Some((IdMaps { deny_setgroups, uid, gid }, Ids { change, ..ids })))
 }
 
-/// Who the child is while it makes the container: root inside if it is mapped, since only a mapped id can
-/// create files; else the caller's own id, else the command's user.
+/// The id of the child while it makes the container: root inside if it is mapped, else the caller's own id, else the
+/// command's. It must be mapped, because only a mapped id can create files.
 fn first_id(
     option: &'static str,
     wanted_option: &'static str,
@@ -125,12 +125,12 @@ fn first_id(
             option,
             show(&IdMap::Rows(rows.rows.clone())),
             "it maps neither root inside nor the caller",
-            format!("Say with {wanted_option} which of the mapped ids the command is"),
+            format!("Set {wanted_option} to one of the mapped ids"),
         )
     })
 }
 
-/// What the specification asks for one of the two maps, and what the caller has for it.
+/// The request for one of the two maps, and the caller's ids for it.
 struct MapRequest<'a> {
     option: &'static str,
     wanted_option: &'static str,
@@ -146,7 +146,7 @@ struct MapRequest<'a> {
 impl MapRequest<'_> {
     fn rows(&self) -> Result<MapRows, SpecError> {
         let rows = match self.map {
-            // In the parent of the new namespace the caller's ids are the `inside` ones of its own rows.
+            // The outside ids of the new namespace are the inside ids of the caller's own rows.
             IdMap::Caller if self.root && !self.own_rows.is_empty() => self
                 .own_rows
                 .iter()
@@ -202,7 +202,7 @@ impl MapRequest<'_> {
         if rows.len() > MAX_ROWS {
             return wrong(
                 format!("it has {} rows", rows.len()),
-                "The kernel takes at most 340 rows",
+                "Give at most 340 rows, the limit of the kernel",
             );
         }
         for row in rows {
@@ -215,7 +215,7 @@ impl MapRequest<'_> {
             {
                 return wrong(
                     format!("the row {text} goes past the last id"),
-                    "Ids end at 4294967294",
+                    "Give rows that end at 4294967294 or below",
                 );
             }
         }
@@ -260,7 +260,7 @@ pub(super) fn has_group(spec: &Spec, new: NamespaceOptions, host: &Host, group: 
     }
 }
 
-/// Changes to the ids that make the container: root inside, or another mapped id.
+/// Changes to the ids with which the child makes the container: root inside, or another mapped id.
 pub(super) fn become_mapped(sequence: &mut Sequence, ids: Ids, host: &Host, shares_memory: bool) {
     let (uid, gid) = (ids.uid, ids.gid);
     sequence.call(Step::Root, number::SETRESGID, [gid.into(), gid.into(), gid.into()]);
@@ -268,7 +268,7 @@ pub(super) fn become_mapped(sequence: &mut Sequence, ids: Ids, host: &Host, shar
     restore_dumpable(sequence, host, shares_memory);
 }
 
-/// Makes the memory, which is the caller's too, dumpable again after a change of ids.
+/// Makes memory that is shared with the caller dumpable again after a change of ids.
 pub(super) fn restore_dumpable(sequence: &mut Sequence, host: &Host, shares_memory: bool) {
     if shares_memory && host.dumpable {
         let args = [named!(PR_SET_DUMPABLE), 1.into(), 0.into(), 0.into(), 0.into()];

@@ -1,4 +1,4 @@
-//! The inside of new namespaces: the concerns, in the order in which they are set up.
+//! Calls the concerns that set up new namespaces, in their order.
 
 use super::call::{Arg, at_cwd, named};
 use super::file_calls::open_directory;
@@ -32,7 +32,7 @@ pub(super) fn set_up_without_ids(sequence: &mut Sequence, spec: &Spec, new: Name
     }
 }
 
-/// The calls that need mapped ids. Returns where /proc and /sys are then.
+/// The calls that need mapped ids. Returns how to reach /proc and /sys after them.
 pub(super) fn set_up(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) -> KernelFilesystems {
     let NamespaceSetup { spec, new, .. } = *setup;
     let mut kernel_fs = KernelFilesystems::Paths;
@@ -60,7 +60,7 @@ pub(super) fn set_up(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) -> Ker
     kernel_fs
 }
 
-/// The files that the container sees: its root, and what is mounted there.
+/// Sets up the files of the container: its root, and the mounts in it.
 fn set_up_files(
     sequence: &mut Sequence,
     setup: &NamespaceSetup<'_>,
@@ -68,14 +68,14 @@ fn set_up_files(
 ) -> KernelFilesystems {
     let mut kernel_fs = KernelFilesystems::Paths;
     let NamespaceSetup { spec, host, .. } = *setup;
-    // These trees need no id. After them come files that the caller may reach only as root inside.
+    // These trees need no mapped id. The calls after that may: the caller may reach some files only as root inside.
     let trees = files.own.as_ref().map(|own| kernel_trees(sequence, setup, own));
     sequence.await_id_maps();
-    // The modes that follow are exact, whatever the caller's umask is.
+    // The caller's umask must not change the modes that follow.
     let umask = sequence.cell();
     sequence
         .call(Step::MakeRoot, number::UMASK, [Arg::mode(0)])
-        .note("modes are set as they are meant")
+        .note("the modes that follow are exact")
         .into(umask);
     let sources = mounts::open_sources(sequence, setup, files);
     let (root, stacked) = root::make_root(sequence, setup, files);
@@ -92,7 +92,7 @@ fn set_up_files(
         mounts::mount_all(sequence, setup, files, &sources, root);
         root::enter(sequence, root, stacked);
     } else {
-        // All of the host's files are in the new root, so it becomes / at once.
+        // The new root has all of the host's files, so it becomes / at once.
         if let Some(root) = root {
             root::enter(sequence, root, stacked);
         }

@@ -14,18 +14,17 @@ use crate::spec::Spec;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::step::Step;
 
-/// Where /proc and /sys are, once they are mounted.
+/// How to reach /proc and /sys once they are mounted.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum KernelFilesystems {
-    /// At their paths, in a root that is the host's.
+    /// By their paths, in the host's root.
     Paths,
-    /// Behind descriptors: in a root that another process may be changing, a path may come to mean another
-    /// place.
+    /// By descriptors, in a root of its own: another process may change that root, so that a path leads elsewhere.
     Descriptors { proc: Cell, sys: Option<Cell> },
 }
 
 impl KernelFilesystems {
-    /// A place in /proc: a directory, and the path from there.
+    /// A file in /proc: a directory, and the path relative to it.
     pub(super) fn in_proc(self, path: &CStr) -> (Arg, &CStr) {
         let below = path.to_bytes_with_nul().strip_prefix(b"/proc/");
         match (self, below.and_then(|below| CStr::from_bytes_with_nul(below).ok())) {
@@ -75,13 +74,13 @@ fn proc_tree(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) -> Cell {
     }
 }
 
-/// A file system of the kernel that is not attached yet. Paths relative to its descriptor stay in it, whatever
-/// another process does to the directories above it.
+/// A file system of the kernel that is not attached yet. Paths relative to its descriptor stay in it, even if another
+/// process changes the directories above it.
 fn kernel_file_system(sequence: &mut Sequence, step: Step, kind: &CStr) -> Cell {
     let (context, tree) = (sequence.cell(), sequence.cell());
     let args = [sequence.text(kind), named!(FSOPEN_CLOEXEC)];
     sequence.call(step, number::FSOPEN, args).into(context);
-    // The name that mount(2) gives it in the table of mounts.
+    // The source that /proc/PID/mountinfo shows, as after mount(2).
     let (key, name) = (sequence.text(c"source"), sequence.text(kind));
     let args = [context.into(), named!(FSCONFIG_SET_STRING), key, name, Arg::Int(0)];
     sequence.call(step, number::FSCONFIG, args);
@@ -90,12 +89,12 @@ fn kernel_file_system(sequence: &mut Sequence, step: Step, kind: &CStr) -> Cell 
     let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
     sequence
         .call(step, number::FSMOUNT, [context.into(), named!(FSMOUNT_CLOEXEC), attributes])
-        .note("of the container's own namespaces")
+        .note("for the container's own namespaces")
         .into(tree);
     tree
 }
 
-/// A sysfs that shows the container's network. What is mounted on /sys/fs/cgroup is carried over.
+/// Mounts a sysfs that shows the container's network, and carries over the mount on /sys/fs/cgroup.
 pub(super) fn fresh_sysfs(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     const STEP: Step = Step::MountSys;
     const CGROUP: &CStr = c"/sys/fs/cgroup";
@@ -118,17 +117,17 @@ pub(super) fn fresh_sysfs(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     }
 }
 
-/// Where POSIX shared memory is.
+/// The directory of POSIX shared memory.
 const SHM: &CStr = c"/dev/shm";
 
-/// An empty file system for it.
+/// Mounts an empty file system for POSIX shared memory.
 pub(super) fn fresh_shm(sequence: &mut Sequence, step: Step) -> Appended<'_> {
     let (kind, flags) = (Some(c"tmpfs"), named!(MS_NOSUID | MS_NODEV));
     mount(sequence, step, kind, SHM, kind, flags, Some(c"mode=1777"))
 }
 
-/// POSIX shared memory is a file system, and the IPC namespace does not cover it; message queues
-/// are shown by one.
+/// Mounts private POSIX shared memory and message queues. Shared memory is files, which the IPC namespace does not
+/// cover. Message queues are covered, but /dev/mqueue shows those of the namespace that mounted it.
 pub(super) fn private_shared_memory(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     const STEP: Step = Step::MountShm;
     if setup.host.shm {
@@ -143,8 +142,8 @@ pub(super) fn private_shared_memory(sequence: &mut Sequence, setup: &NamespaceSe
 /// The group of terminals.
 const TTY: u32 = 5;
 
-/// The options of a devpts, without those that are `given`: every user may have a terminal, and its group is
-/// tty's where that has an id inside.
+/// The default options of a devpts, without those that are `given`: every user may open a terminal, and the group of
+/// terminals is tty if that has an id inside.
 pub(super) fn devpts_data(
     spec: &Spec,
     new: NamespaceOptions,

@@ -8,7 +8,7 @@ use crate::spec::confine::Confine;
 use crate::spec::ulimits::{UNLIMITED, Ulimit};
 use crate::step::Step;
 
-/// The limits that were given, and those of the profile that are below the caller's.
+/// The limits of the specification, and those of the profile that are below the caller's.
 pub(super) fn ulimits(confine: &Confine, host: &Host) -> Vec<Ulimit> {
     let given = &confine.ulimits;
     let lowered = confine.profile.confinement().ulimits.iter().filter_map(|limit| {

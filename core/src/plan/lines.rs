@@ -1,4 +1,4 @@
-//! How a plan reads: one line a call, with its real arguments.
+//! Shows a plan: one line for each call, with its real arguments.
 
 use std::fmt;
 
@@ -40,13 +40,13 @@ impl fmt::Display for Actor {
 /// One line of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Who makes the call.
+    /// The process that makes the call.
     pub actor: Actor,
-    /// What it is for.
+    /// The step that the call is for.
     pub step: Step,
     /// The call with its arguments, as strace(1) would show it.
     pub call: String,
-    /// Why, in a few words.
+    /// Why the call is made, in a few words.
     pub note: Option<&'static str>,
     /// The file that a failure would be about.
     pub filename: Option<String>,

@@ -1,9 +1,8 @@
-//! What a profile masks of the host's files: devices, private and hidden directories, masked and read-only
-//! paths.
+//! The files that a profile masks: devices, private and hidden directories, masked and read-only paths.
 //!
-//! The paths are fixed. In the host's own root only the host can have put a link there; in another root they
-//! are relative to descriptors of the mounted file systems. A path that does not exist is left out. Any other
-//! failure ends the launch, so that the container never sees what the profile hides.
+//! The paths are fixed. In the host's own root only the host can have put a link there. In another root they are
+//! relative to descriptors of the mounted file systems. A path that does not exist is left out. Any other
+//! failure ends the launch, so the container never sees a path that the profile hides.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -32,7 +31,7 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"pts/ptmx", c"/dev/ptmx"),
 ];
 
-/// Where the covers are, until the new /dev hides them.
+/// The directory of the covers, until the new /dev hides it.
 const COVERS: &CStr = c"/dev";
 
 const EMPTY_DIRECTORY: &CStr = c"/dev/directory";
@@ -41,9 +40,9 @@ const EMPTY_FILE: &CStr = c"/dev/file";
 
 const SHARED_MEMORY: &CStr = c"/dev/shm";
 
-/// The attributes of the root, before anything is mounted on it.
+/// Sets the attributes of the root before anything is mounted on it.
 pub(super) fn restrict_root(sequence: &mut Sequence, spec: &Spec, place: (Arg, &CStr)) {
-    // The owner of a device file can use it anywhere, as in /dev.
+    // Without this a device file outside of /dev would open, too.
     let mut set = libc::MOUNT_ATTR_NODEV;
     let view = spec.confine.profile.confinement().view;
     if view.is_some_and(|view| view.read_only) && spec.overlay == Overlay::None {
@@ -120,7 +119,7 @@ fn has_mounts_below(setup: &NamespaceSetup<'_>, path: &CStr) -> bool {
     })
 }
 
-/// Covers the paths in /proc and /sys that reveal the host. `make_covers` comes before.
+/// Covers the paths in /proc and /sys that reveal the host. Call [`make_covers`] before it.
 pub(super) fn mask(
     sequence: &mut Sequence,
     confinement: &Confinement,
@@ -157,11 +156,11 @@ pub(super) fn read_only_paths(
     };
     if let Some(place) = sys {
         set_attributes(sequence, STEP, place, set, true)
-            .note("what is in it belongs to root, capabilities or not");
+            .note("root may write its files even without a capability");
     }
 }
 
-/// Calls `act` with a name for each path: the path itself, or its part below the working directory.
+/// Calls `act` with each path: as it is, or relative to /proc or /sys, which becomes the working directory.
 fn for_each_place<T>(
     sequence: &mut Sequence,
     step: Step,
@@ -203,7 +202,7 @@ pub(super) fn make_covers(sequence: &mut Sequence) {
     make_file(sequence, STEP, EMPTY_FILE, 0o444);
     sequence.call(STEP, number::UMASK, [umask.into()]);
     set_attributes(sequence, STEP, (at_cwd(), COVERS), (libc::MOUNT_ATTR_RDONLY, 0), false)
-        .note("what is bound from here is read-only too");
+        .note("binds of it are read-only, too");
 }
 
 fn paths(paths: &[&str]) -> impl Iterator<Item = CString> {
@@ -237,7 +236,7 @@ fn tmpfs<'a>(
 /// A new /dev over the old one, which is the working directory.
 fn devices(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     const STEP: Step = Step::Dev;
-    // The devices are mounts of their own; another device file in it cannot be opened.
+    // Each device is a mount of its own. No other device file in /dev opens.
     let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
     tmpfs(sequence, STEP, c"/dev", flags, c"mode=755,size=64k");
     for (name, path) in DEVICES {
@@ -291,7 +290,7 @@ fn make_file(sequence: &mut Sequence, step: Step, path: &CStr, mode: u32) {
     sequence.call(step, number::MKNODAT, [at_cwd(), text, mode, Arg::Int(0)]).about(path);
 }
 
-/// Refuses a profile that covers files where that would cover the caller's.
+/// Refuses a profile that covers files if the mount namespace is the caller's.
 pub(super) fn check(profile: Profile, new: NamespaceOptions) -> Result<(), SpecError> {
     if !profile.confinement().covers_files() || new.contains(Kind::Mount) {
         return Ok(());
@@ -300,7 +299,7 @@ pub(super) fn check(profile: Profile, new: NamespaceOptions) -> Result<(), SpecE
         "profile",
         profile.name(),
         Reason::shared_namespace(
-            "it covers paths of the container's, and the mount namespace is shared with the caller",
+            "it covers paths of the container, but the mount namespace is shared with the caller",
         ),
         Remedy::with("{}", Kind::Mount.made_new()),
     ))

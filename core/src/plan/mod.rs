@@ -1,14 +1,13 @@
 //! From a specification to the ordered list of system calls that makes the container.
 //!
-//! A plan validates once, and allocates and formats everything: argv, envp, id maps, mount
-//! arguments. It is a pure function of [`Spec`], [`Payload`] and [`Host`], and the very object that
-//! [`launch`](crate::launch::launch) executes and [`Plan::lines`] prints.
+//! Making a plan validates the specification, and allocates and formats everything that the calls need: argv,
+//! envp, id maps, mount arguments. A plan is a pure function of [`Spec`], [`Payload`] and [`Host`].
+//! [`launch`](crate::launch::launch) executes the same object that [`Plan::lines`] prints.
 //!
-//! Each concern is a module. In the order in which they are set up these are `namespaces`, `ids`, `names`,
-//! `network`, `root`, `mounts`, `masked`, `limits`, `confine`, and `command` or `copy`. `inside` calls those
-//! that make the inside of the namespaces, and `stages` says which process makes which calls. Below them is
-//! the machinery: a `call` has arguments, a `sequence` has calls and their data, `mount_calls` and
-//! `file_calls` are those that several concerns make, and `text` and `lines` show them.
+//! Each concern is a module: in their order `namespaces`, `ids`, `names`, `network`, `root`, `mounts`, `masked`,
+//! `limits`, `confine`, and `command` or `copy`. `inside` calls those that set up new namespaces. `stages` decides
+//! which process makes which calls. Below them is the machinery: a `call` has arguments, a `sequence` has calls
+//! and their data, several concerns share `mount_calls` and `file_calls`, and `text` and `lines` show the calls.
 
 // The concerns.
 pub(crate) mod command;
@@ -63,20 +62,20 @@ use crate::step::Step;
 pub struct Plan {
     /// clone(2) flags for the new namespaces.
     pub(crate) clone_flags: u64,
-    /// What the parent writes while the child waits.
+    /// The id maps that the parent writes while the child waits.
     pub(crate) maps: Option<IdMaps>,
-    /// The first is walked by the cloned child, the others by the helper that it executes.
+    /// The cloned child walks the first stage, and the helper that it executes the others.
     pub(crate) stages: Vec<Stage>,
     /// Whether the container registers with the watchdog.
     pub(crate) watched: bool,
-    /// Whether PID 1 is the tiny init, which tells how the command ended.
+    /// Whether the first process is init, which reports how the command ended.
     pub(crate) init: bool,
-    /// Whether an existing process's namespaces are entered.
+    /// Whether the command enters namespaces of an existing process.
     pub(crate) enters: bool,
-    /// Whether the child changes its ids while it shares the caller's memory, which makes that
-    /// non-dumpable. The child undoes it, but may fail or be killed before.
+    /// Whether the child changes its ids while it shares the caller's memory, which makes that memory non-dumpable. The
+    /// child undoes that, but may fail or be killed before.
     pub(crate) endangers_dumpable: bool,
-    /// Whether failures come on init's control socket: one pipe less.
+    /// Whether failures are reported on init's control socket, which saves a pipe.
     pub(crate) reports_on_control: bool,
     /// Directories that the launch creates before anything else, and removes when it fails.
     pub(crate) directories: Vec<OuterDirectory>,
@@ -102,8 +101,8 @@ impl Plan {
         Ok((Self::new(spec, payload, &host, target.as_ref())?, target))
     }
 
-    /// Validates `spec` and `payload`, and computes every call. With `target`, the command enters namespaces of
-    /// that process before it gets new ones.
+    /// Validates `spec` and `payload`, and computes every call. With `target`, the container enters namespaces of that
+    /// process before it gets new ones.
     ///
     /// # Errors
     ///
@@ -118,7 +117,7 @@ impl Plan {
         namespaces::check(spec)?;
         let new = namespaces::new_namespaces(spec)?;
         command::check(new, spec.confine.profile, payload)?;
-        // A container that is entered has its mounts already.
+        // A container to enter has its mounts already.
         if target.is_none() || matches!(spec.network, Some(Network::Join(_))) {
             masked::check(spec.confine.profile, new)?;
         }
@@ -213,14 +212,14 @@ impl Plan {
         self.leads_session
     }
 
-    /// How many calls can fail, for tests that make each of them fail: those of the first stage,
-    /// then those of the next.
+    /// The number of calls in all stages. Tests make each of them fail, by its number: those of the first stage come
+    /// first.
     #[must_use]
     pub fn call_count(&self) -> usize {
         self.stages.iter().map(|stage| stage.sequence.calls.len()).sum()
     }
 
-    /// The stage and the index of the call with this number, of those that [`Plan::call_count`] counts.
+    /// The stage of the call with this number (see [`Plan::call_count`]), and its index there.
     pub(crate) fn call_with_number(&self, number: u32) -> Option<(usize, u32)> {
         let mut rest = number;
         for (index, stage) in self.stages.iter().enumerate() {
@@ -237,10 +236,10 @@ impl Plan {
     pub(crate) fn failure(&self, stage: usize, index: u32, errno: i32) -> SpawnError {
         let calls = self.stages.get(stage).map_or(&[][..], |stage| &stage.sequence.calls);
         if index == program::NOTHING_FAILED {
-            // No call: init could not fork.
+            // Not a call: init could not fork.
             return SpawnError::new(Step::Fork, errno);
         }
-        // Past the last call: none of the candidates could be executed. The last call names one of them.
+        // An index past the last call means that no candidate could be executed. The last call names one of them.
         let call = calls.get(index as usize).or_else(|| calls.last());
         let Some(call) = call else { return SpawnError::new(Step::Fork, errno) };
         let mut error = SpawnError::new(call.step, errno);
@@ -250,7 +249,7 @@ impl Plan {
         error
     }
 
-    /// The stages of the watchdog: a child that executes the helper, which makes no call of a plan.
+    /// The stages of the watchdog: a child that executes the helper, and the helper, which makes no call of a plan.
     pub(crate) fn watchdog() -> [Stage; 2] {
         let mut sequence = Sequence::default();
         sequence.reset_signals(0);

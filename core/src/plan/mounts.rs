@@ -22,8 +22,8 @@ use crate::step::Step;
 
 const SOURCE: Step = Step::MountSource;
 
-/// Opens the sources of mounts, and creates files given in place, before anything is covered. Returns for each
-/// mount the tree to attach later, or `None` where it is a new file system.
+/// Opens the sources of mounts, and creates files from given content, before anything is covered. Returns for each
+/// mount the tree to attach later, or `None` if it is a new file system.
 pub(super) fn open_sources(
     sequence: &mut Sequence,
     setup: &NamespaceSetup<'_>,
@@ -53,7 +53,7 @@ pub(super) fn open_sources(
         };
         let mut set = attributes(&mount.options);
         if setup.masked().is_some() && !mount.options.devices {
-            // A profile that keeps devices out does so for mounts too, unless the mount asks for them.
+            // A profile that restricts devices does so in mounts, too, unless the mount asks for devices.
             set |= libc::MOUNT_ATTR_NODEV;
         }
         if let Some(tree) = tree.filter(|_| set != 0) {
@@ -65,7 +65,7 @@ pub(super) fn open_sources(
         let path = sequence.text(c"/");
         sequence
             .call(SOURCE, number::UMOUNT2, [path, named!(MNT_DETACH)])
-            .note("what was made on it is held by descriptors");
+            .note("descriptors keep the files that were made on it");
     }
     trees
 }
@@ -142,7 +142,7 @@ pub(super) fn mount_all(
         }
         close(sequence, STEP, onto);
         for patch in patches {
-            // A cover over a part of the mount gets the attributes of the mount.
+            // The cover over a directory of the mount gets the attributes of the mount.
             let cover = replace(sequence, root, patch);
             let set = (attributes(options), 0);
             if set != (0, 0) {
@@ -187,6 +187,7 @@ fn file_system(
         .about(path)
         .note("on the directory that was opened");
 }
+
 fn attributes(options: &MountOptions) -> u64 {
     [
         (options.read_only, libc::MOUNT_ATTR_RDONLY),

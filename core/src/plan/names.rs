@@ -14,7 +14,7 @@ use crate::spec::Spec;
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
 
-/// Refuses names that sethostname(2) would, and those of a shared namespace.
+/// Refuses names that sethostname(2) would refuse, and any name if the UTS namespace is shared.
 pub(super) fn check(spec: &Spec) -> Result<(), SpecError> {
     let show = |name: &[u8]| format!("{:?}", String::from_utf8_lossy(name));
     for (option, name) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
@@ -30,14 +30,14 @@ pub(super) fn check(spec: &Spec) -> Result<(), SpecError> {
         }
         if CString::new(name.as_slice()).is_err() || name.iter().any(u8::is_ascii_whitespace) {
             return wrong(
-                "it has a NUL or white space in it".into(),
+                "it contains a NUL or white space".into(),
                 "Leave that character out".into(),
             );
         }
         if !spec.namespaces.contains(Kind::Uts) {
             return wrong(
                 Reason::shared_namespace(
-                    "setting it would change the caller's, since the UTS namespace is shared",
+                    "it would change the caller's, because the UTS namespace is shared",
                 ),
                 Remedy::with("{}", Kind::Uts.made_new()),
             );
@@ -58,9 +58,9 @@ pub(super) fn set_names(sequence: &mut Sequence, spec: &Spec) {
     }
 }
 
-/// Binds a new hosts file over /etc/hosts: a file on a tmpfs that is then covered or unmounted, so that only
-/// the bound one is visible. It is not unlinked, because the kernel mounts nothing on an unlinked file, and a
-/// container inside this one binds its own there.
+/// Binds a new hosts file over /etc/hosts. The file is on a tmpfs that is covered or unmounted afterwards, which hides
+/// its other name. It is not unlinked, because a container inside this one binds its own file over it, and the
+/// kernel mounts nothing on an unlinked file.
 pub(super) fn bind_hosts(sequence: &mut Sequence, content: &[u8], setup: &NamespaceSetup<'_>) {
     const STEP: Step = Step::Hosts;
     let shm_is_private = setup.new.contains(Kind::Ipc) && setup.host.shm;

@@ -1,4 +1,4 @@
-//! Which namespaces are new; private mounts, and the clocks of a time namespace.
+//! The choice of new namespaces, private mounts, and the clocks of a time namespace.
 
 use super::call::{at_cwd, named};
 use super::file_calls::write_file;
@@ -12,11 +12,11 @@ use crate::step::Step;
 
 /// The flags that clone(2) can carry.
 pub(super) fn clone_flags(new: NamespaceOptions) -> u64 {
-    // In clone(2) the flag of the time namespace is one of the bits for the exit signal.
+    // clone(2) reads the bit of CLONE_NEWTIME as part of the exit signal.
     new.without_time().flags().bits() as u64
 }
 
-/// Which namespaces are new, with regard to `network`.
+/// The new namespaces: those of the options, changed by `network`.
 pub(super) fn new_namespaces(spec: &Spec) -> Result<NamespaceOptions, SpecError> {
     match spec.network {
         Some(Network::None) if !spec.namespaces.contains(Kind::Net) => Err(SpecError::new(
@@ -31,7 +31,7 @@ pub(super) fn new_namespaces(spec: &Spec) -> Result<NamespaceOptions, SpecError>
                 return Err(SpecError::new(
                     "network",
                     format!("<container {pid}>"),
-                    "the user namespace that owns the network is joined with it, and has its maps already",
+                    "the container joins the user namespace that owns the network, which has its maps already",
                     "Leave uid_map and gid_map out",
                 ));
             }

@@ -1,4 +1,4 @@
-//! The network namespace: loopback, and who may use ICMP sockets.
+//! The network namespace: loopback, and the groups that may open ICMP sockets.
 
 use super::call::{Arg, named};
 use super::file_calls::write_file;
@@ -26,7 +26,7 @@ pub(super) fn loopback_up(sequence: &mut Sequence) {
     sequence.call(Step::Loopback, number::CLOSE, [socket.into()]);
 }
 
-/// The groups that may use ICMP sockets: those that are mapped.
+/// The range of mapped groups, which may open ICMP sockets.
 pub(super) fn ping_group_range(
     spec: &Spec,
     host: &Host,
@@ -49,8 +49,8 @@ pub(super) fn ping_group_range(
     }
 }
 
-/// Allows ICMP sockets, which a new network namespace forbids even to its root. Where /proc/sys cannot be
-/// written, ping needs `CAP_NET_RAW`, which root inside has.
+/// Allows ICMP sockets, which a new network namespace forbids even to its root. Ignores a failure: if /proc/sys is not
+/// writable, ping needs `CAP_NET_RAW`, which root inside has.
 pub(super) fn allow_ping(
     sequence: &mut Sequence,
     (first, last): (u32, u32),

@@ -82,7 +82,7 @@ pub(crate) const AWAIT_PARENT: Number =
     Number { number: pseudo::AWAIT_PARENT, name: "await_id_maps" };
 /// clone(2) in the joiner.
 pub(crate) const FORK: Number = Number { number: pseudo::FORK, name: "clone" };
-/// fork(3) of the caller, by the child that shares its memory.
+/// fork(3), called in place of the caller by the child that shares its memory.
 pub(crate) const FORK_CALLER: Number = Number { number: pseudo::FORK_CALLER, name: "fork" };
 /// prctl(2) for each capability of a set.
 pub(crate) const DROP_BOUNDING: Number = Number { number: pseudo::DROP_BOUNDING, name: "prctl" };
@@ -91,7 +91,7 @@ pub(crate) const DROP_BOUNDING: Number = Number { number: pseudo::DROP_BOUNDING,
 mod tests {
     use minidocker_init::raw::nr;
 
-    /// The helper has no libc to take these from.
+    /// The helper does not use libc, so it has its own numbers.
     #[test]
     fn numbers_of_the_helper_are_those_of_libc() {
         let pairs = [

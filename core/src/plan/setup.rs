@@ -1,4 +1,4 @@
-//! What a plan knows while it sets up new namespaces.
+//! The inputs of the concerns that set up new namespaces.
 
 use crate::host::Host;
 use crate::host::files::Files;
@@ -6,12 +6,12 @@ use crate::spec::Spec;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::profile::Confinement;
 
-/// The specification, the host and the namespaces, for the concerns that set these up.
+/// The specification, the host and the namespaces, for the concerns that set up new namespaces.
 pub(super) struct NamespaceSetup<'a> {
     pub(super) spec: &'a Spec,
     /// Which namespaces are new.
     pub(super) new: NamespaceOptions,
-    /// Whether the network is not the caller's, be it new or entered.
+    /// Whether the network is not the caller's: it is new or entered.
     pub(super) other_net: bool,
     /// The range of group ids inside that may use ICMP sockets.
     pub(super) ping_group_range: (u32, u32),

@@ -1,4 +1,4 @@
-//! The stages of a plan: which process makes which calls until the next program takes over.
+//! The stages of a plan: the calls of each process until it executes the next program.
 
 use minidocker_init::program::{registration, role};
 
@@ -19,10 +19,10 @@ use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{CommandSpec, Spec};
 use crate::step::Step;
 
-/// The calls that one process makes until the next program takes over.
+/// The calls that one process makes until it executes the next program.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage {
-    /// The helper's [`role`] with it; 0 for the first stage, which runs without the helper.
+    /// The helper's [`role`] in this stage; 0 for the first stage, which runs without the helper.
     pub(crate) role: u32,
     pub(crate) sequence: Sequence,
 }
@@ -35,7 +35,7 @@ pub(super) struct StageBuilder<'a> {
     pub(super) forks: bool,
     pub(super) new: NamespaceOptions,
     pub(super) files: Option<&'a Files>,
-    /// Where /proc and /sys are, once the namespaces are set up.
+    /// How to reach /proc and /sys once the namespaces are set up.
     pub(super) kernel_fs: KernelFilesystems,
     /// The range of groups that may use ICMP sockets.
     pub(super) ping_group_range: (u32, u32),
@@ -56,8 +56,8 @@ impl StageBuilder<'_> {
         self.spec.init || self.command.is_none() || self.forks
     }
 
-    /// Whether init itself waits for the exec and then introduces the command, on the socket that failures come
-    /// on too. With a joiner or an idle init failures come on a pipe, which exec closes.
+    /// Whether init waits for the exec of the command, and reports both that and failures on its control socket. With a
+    /// joiner or an idle init failures are reported on a pipe, which exec closes.
     pub(super) fn reports_on_control(&self, target: bool) -> bool {
         self.spec.init && self.command.is_some() && !target && !self.forks
     }
@@ -66,9 +66,9 @@ impl StageBuilder<'_> {
         self.stages.len() == 1
     }
 
-    /// Whether a process of the command's user could trace the child, and read the caller through it, between the
-    /// change of ids and exec. In the caller's user namespace only their ids keep them apart. In a new one no
-    /// process inside is privileged over the child yet, and outside only the caller's user is.
+    /// Whether a process of the command's user could trace the child between the change of ids and exec, and read the
+    /// caller's memory through it. In the caller's user namespace it could, because the ids are equal then. In a new
+    /// one no process inside has privileges over the child yet, and outside only the caller's user has.
     fn must_not_share_memory(&self) -> bool {
         let user = self.command.and_then(|command| command.user);
         !self.new.contains(Kind::User) && user.is_some_and(|user| user != self.host.uid)
@@ -79,7 +79,7 @@ impl StageBuilder<'_> {
         Handle::Program(self.stages.len() as u8 - 1)
     }
 
-    /// Signals that become default even where the caller ignores them.
+    /// The signals whose default action is restored even if the caller ignores them.
     pub(super) fn signals_to_reset(&self) -> u64 {
         let bit = |signal: i32| 1_u64 << (signal - 1);
         let mut also = 0;
@@ -89,7 +89,7 @@ impl StageBuilder<'_> {
         also
     }
 
-    /// The descriptors that the next program and those after it need.
+    /// The descriptors that the next program and later ones need.
     fn kept(&self, target: bool) -> Vec<Handle> {
         let mut kept = vec![self.next_program()];
         if !self.reports_on_control(target) {
@@ -119,8 +119,8 @@ impl StageBuilder<'_> {
         }
     }
 
-    /// Enters existing namespaces. The child executes the helper first, so that a process inside finds nothing of
-    /// the caller's memory in it.
+    /// Enters existing namespaces. The child executes the helper first, so that it no longer shares the caller's memory
+    /// when a process inside can trace it.
     pub(super) fn enter(&mut self, target: &Target) {
         let also = self.signals_to_reset();
         self.sequence().reset_signals(also);
@@ -128,14 +128,15 @@ impl StageBuilder<'_> {
         let program = self.next_program();
         command::exec_helper(self.sequence(), program);
         self.stage(role::WALK);
-        // Where setgroups(2) is denied, the groups are those of the namespace's creator, and no privilege.
+        // If setgroups(2) is denied, the groups cannot be dropped. They are those of the namespace's creator, and give
+        // no privilege.
         let root = self.host.uid == 0 && !self.host.setgroups_denied;
         let flags = clone_flags(self.new);
         let sequence = self.sequence();
         if root && target.kinds().contains(Kind::User) {
             sequence
                 .call(Step::Groups, number::SETGROUPS, [Arg::Int(0), Arg::Null])
-                .note("no group of root's goes inside");
+                .note("no group of the caller goes inside");
         }
         let kinds = target.kinds().flags().bits() as u64;
         if kinds != 0 {
@@ -147,10 +148,10 @@ impl StageBuilder<'_> {
         let flags = flags | libc::CLONE_PARENT as u64 | libc::SIGCHLD as u64;
         sequence
             .call(Step::Fork, number::FORK, [Arg::clone_flags(flags)])
-            .note("the joiner reports the pid and ends; its child goes on");
+            .note("the joiner reports the pid and exits; its child continues");
     }
 
-    /// From the first call in the new namespaces to the last that makes the container.
+    /// The calls that set up the namespaces, from the registration with the watchdog to the last mount.
     pub(super) fn set_up_namespaces(
         &mut self,
         awaits_maps: bool,
@@ -171,7 +172,7 @@ impl StageBuilder<'_> {
             }
         }
         if new_session {
-            let note = "kill 0 inside reaches nobody outside";
+            let note = "kill 0 inside reaches no process outside";
             sequence.call(Step::Session, number::SETSID, []).note(note);
         }
         inside::set_up_without_ids(sequence, spec, new);
@@ -190,7 +191,7 @@ impl StageBuilder<'_> {
         self.sequence().await_id_maps();
     }
 
-    /// The command itself, in this stage or in the one that init walks.
+    /// The calls for the command, in this stage or in the next one.
     pub(super) fn finish(&mut self, target: Option<&Target>) -> Result<(), SpecError> {
         let host = self.host;
         let owns_users = self.new.contains(Kind::User)
@@ -233,7 +234,7 @@ impl StageBuilder<'_> {
         command::execute(sequence, &confined, command, host, shares_memory, start)
     }
 
-    /// Whether the caller's directory may be another one inside: the root is another one, or a mount covers it.
+    /// Whether the path of the caller's directory may lead elsewhere inside: the root differs, or a mount covers it.
     pub(super) fn fresh_root(&self, target: Option<&Target>) -> bool {
         let entered = target.is_some_and(|target| target.kinds().contains(Kind::Mount));
         let covered = self.host.working_directory.as_ref().is_some_and(|path| {
@@ -266,7 +267,8 @@ impl Sequence {
         self.call(Step::Watchdog, number::GETPID, []).into(pid);
         self.call(Step::Watchdog, number::PIDFD_OPEN, [pid.into(), Arg::Int(0)]).into(pidfd);
         let args = [Handle::Watchdog.into(), message, named!(MSG_NOSIGNAL)];
-        self.call(Step::Watchdog, number::SENDMSG, args).note("ends with the calling process");
+        self.call(Step::Watchdog, number::SENDMSG, args)
+            .note("the container ends with the calling process");
         self.call(Step::Watchdog, number::CLOSE, [pidfd.into()]);
     }
 }

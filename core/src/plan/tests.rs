@@ -135,8 +135,8 @@ fn a_copy_never_has_the_low_pid_that_its_caller_has() {
     assert!(!sets_pid(5000));
 }
 
-/// The calls before the one that waits for the id maps are made without a mapped id: none of them makes a
-/// file, and none goes where only root inside may.
+/// The child makes the calls before the wait for the id maps without a mapped id: none of them creates a file, and
+/// none needs root inside.
 #[test]
 fn what_needs_ids_waits_for_the_id_maps() {
     const WITHOUT_IDS: [&str; 15] = [
@@ -180,9 +180,9 @@ fn what_needs_ids_waits_for_the_id_maps() {
     }
 }
 
-/// An inside whose root is somebody else than the caller has to become that first.
+/// If root inside is not the caller, the child has to become root inside before it creates files.
 #[test]
-fn who_becomes_somebody_waits_for_the_id_maps_first() {
+fn a_change_of_ids_waits_for_the_id_maps() {
     let row = |inside, outside| IdMap::Rows(vec![IdRow { inside, outside, count: 10 }]);
     let spec = Spec { uid_map: row(0, 100_000), gid_map: row(0, 100_000), ..Spec::default() };
     let host = Host { uid: 0, gid: 0, shm: true, ..plain() };

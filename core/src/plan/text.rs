@@ -1,4 +1,4 @@
-//! How a call reads, with its real arguments, as strace(1) would show it.
+//! Shows a call with its real arguments, as strace(1) does.
 
 use std::fmt::Write as _;
 
@@ -41,7 +41,7 @@ fn show(sequence: &Sequence, arg: &Arg) -> String {
     }
 }
 
-/// An array of strings, or the length of a long one, such as an environment, as in strace(1).
+/// An array of strings. Shows only the length of a long one, such as an environment, as strace(1) does.
 fn show_strings<'a>(strings: impl Iterator<Item = &'a [u8]>, count: u32) -> String {
     const MOST: u32 = 16;
     if count > MOST {
@@ -65,7 +65,7 @@ pub(super) fn quote(bytes: &[u8]) -> String {
 }
 
 impl Arg {
-    /// A number that people read in octal: a file mode.
+    /// A file mode, shown in octal.
     pub(crate) fn mode(mode: u32) -> Self {
         Self::Shown(mode.into(), |mode| {
             let (kind, mode) = (mode as u32 & libc::S_IFMT, mode as u32 & !libc::S_IFMT);
@@ -90,7 +90,7 @@ impl Arg {
     }
 }
 
-/// The names of the bits that are set; 0 where none is.
+/// The names of the bits that are set; "0" if none is.
 pub(super) fn bit_names(bits: u64, names: &[(u64, &str)]) -> String {
     let names: Vec<&str> =
         names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
@@ -120,7 +120,7 @@ pub(super) fn show_clone_flags(flags: u64) -> String {
     let mut names = Vec::new();
     for (flag, name) in NAMES {
         let flag = flag as u64;
-        // The bits of SIGCHLD (17) are no flags, and CLONE_NEWTIME (0x80) never comes with it.
+        // The low byte is the exit signal, SIGCHLD (17), or CLONE_NEWTIME (0x80), never both.
         if rest & flag != 0 {
             names.push(name);
             rest &= !flag;

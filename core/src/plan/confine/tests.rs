@@ -53,7 +53,7 @@ fn refused(confine: Confine, host: &Host) -> String {
     plan(&spec(confine), &command(), host).unwrap_err().to_string()
 }
 
-/// Where each call that begins with one of `beginnings` is.
+/// The index of the first line that starts with each of `beginnings`.
 fn order(lines: &[String], beginnings: &[&str]) -> Vec<usize> {
     beginnings
         .iter()
@@ -105,7 +105,7 @@ fn with_new_privileges_the_filter_comes_while_there_is_sys_admin() {
     let calls = ["prctl(PR_CAPBSET_DROP", "seccomp", "setresgid", "setresuid", "capset", "execve"];
     let places = order(&lines, &calls);
     assert!(places.is_sorted(), "{places:?}");
-    // Who is not root has no capability after exec, and could not keep any now.
+    // A user that is not root has no capability after exec, and could not keep any now.
     assert!(lines[places[4]].contains("effective=[], permitted=[], inheritable=[]"));
 }
 
@@ -167,7 +167,7 @@ fn without_a_user_namespace_only_what_the_caller_has_is_kept() {
     let add = Confine { cap_add: vec!["NET_ADMIN".into()], ..drop() };
     let error = make(add, &host).unwrap_err();
     assert_eq!((error.option, error.value), ("cap_add", "\"NET_ADMIN\"".into()));
-    // "ALL" is every one that there is.
+    // "ALL" means every capability that the caller has.
     let all = Confine { cap_add: vec!["ALL".into()], ..drop() };
     assert!(make(all, &host).is_ok());
 }
@@ -189,7 +189,7 @@ fn without_privileges_and_with_new_ones_nothing_can_be_confined() {
         assert_eq!(make(false, confine.clone()).unwrap_err().option, "no_new_privileges");
         assert!(make(true, confine).is_ok());
     }
-    // What only the bounding set has cannot be gained, so that it may stay.
+    // An exec gains no capability that is only in the bounding set, so that set may stay as it is.
     let lines = make(true, dropping()).unwrap().lines();
     assert!(!lines.iter().any(|line| line.call.contains("PR_CAPBSET_DROP")));
 }
@@ -206,10 +206,10 @@ fn a_filter_that_stops_the_start_of_the_command_is_refused_by_the_calls_name() {
     );
     assert!(refused(only(&["execve"]), &root()).starts_with("seccomp=\"exit_group\""));
     assert!(plan(&spec(only(&["execve", "exit_group"])), &command(), &root()).is_ok());
-    // With init a failure is said on a pipe.
+    // With init a failure is written to a pipe.
     let init = Spec { init: true, ..spec(only(&["execve", "exit_group"])) };
     assert_eq!(plan(&init, &command(), &root()).unwrap_err().value, "\"write\"".into());
-    // And with new privileges the user comes after the filter.
+    // Without no_new_privileges the change of user comes after the filter.
     let early = Confine { no_new_privileges: Some(false), ..only(&["execve", "exit_group"]) };
     let user = CommandSpec { user: Some(1000), ..command() };
     let error = plan(&spec(early), &user, &root()).unwrap_err();
@@ -224,7 +224,7 @@ fn a_kernel_without_landlock_is_not_asked_for_it() {
 }
 
 #[test]
-fn a_session_of_the_callers_is_refused_where_its_terminal_is_to_be_out_of_reach() {
+fn the_session_of_the_caller_is_refused_by_profiles_that_keep_its_terminal_out_of_reach() {
     let shared = CommandSpec { new_session: false, ..command() };
     let namespaces = NamespaceOptions::all().without_pid();
     for profile in [Profile::Docker, Profile::Untrusted] {

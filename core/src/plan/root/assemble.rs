@@ -1,4 +1,4 @@
-//! Directories that are assembled from the entries of another one.
+//! Assembled directories: made from the entries of another directory.
 
 use std::ffi::CStr;
 
@@ -50,7 +50,7 @@ pub(super) fn bind_all(
     }
 }
 
-/// Whether nothing of the original is in it.
+/// Whether the entry has no part of the original.
 fn is_new(node: &Node) -> bool {
     match node {
         Node::Directory | Node::File => true,
@@ -59,8 +59,8 @@ fn is_new(node: &Node) -> bool {
     }
 }
 
-/// One entry without entries of its own. `lenient`: its mount point may exist already. An entry that was
-/// removed since the directory was listed is left out: other processes may be changing the directory.
+/// Makes one entry that has no entries of its own. `lenient`: its mount point may exist already. Leaves the entry out
+/// if it no longer exists: another process may have changed the directory since it was listed.
 pub(super) fn place(
     sequence: &mut Sequence,
     step: Step,
@@ -97,13 +97,13 @@ pub(super) fn place(
     }
 }
 
-/// The tree of an entry, without following a link.
+/// Clones the tree of an entry, without following a link.
 fn clone_entry(sequence: &mut Sequence, step: Step, from: Cell, name: &CStr) -> Cell {
     let flags = named!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW);
     open_tree(sequence, step, (from.into(), name), flags)
 }
 
-/// A copy of a regular file.
+/// Copies a regular file.
 fn copy(
     sequence: &mut Sequence,
     step: Step,

@@ -1,9 +1,9 @@
 //! The root directory: how it is assembled, and how it becomes `/`.
 //!
-//! The new root is mounted on top of the old one, which is still `/` for the child: a path of the host means
-//! what it meant before, and `/..` is the new root, because there the kernel follows what is mounted on the
-//! root directory. `openat2(2)` resolves every path inside relative to a descriptor of the new root, so that no
-//! link leads outside, and mounts are attached by descriptor.
+//! The new root is mounted on top of the old one, which is still `/` for the child. So a path of the host leads to
+//! the same file as before, and `/..` is the new root, because for `..` the kernel follows the mounts on the root
+//! directory. `openat2(2)` resolves every path inside relative to a descriptor of the new root, so no link leads
+//! outside. Mounts are attached by descriptor.
 
 pub(super) mod assemble;
 pub(super) mod overlay;
@@ -22,11 +22,11 @@ use crate::step::Step;
 use assemble::{bind_all, replace};
 use overlay::{Covering, open_work_directory, overlay_data};
 
-/// How many mounts lie on the old root besides the new one.
+/// The number of mounts on the old root besides the new root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stacked(u32);
 
-/// Assembles the root. Returns `None` where the host's own stays.
+/// Makes the new root. Returns `None` if the root stays the host's.
 pub(super) fn make_root(
     sequence: &mut Sequence,
     setup: &NamespaceSetup<'_>,
@@ -63,7 +63,7 @@ pub(super) fn make_root(
             let from = open_directory(sequence, Step::Overlay, source);
             let tree = clone_tree(sequence, Step::Overlay, at_cwd(), c"upper", false);
             attach(sequence, Step::Overlay, tree, at_cwd(), c"/")
-                .note("an overlay for each directory: none covers what is mounted below it");
+                .note("an overlay for each directory, since one cannot show mounts below it");
             let kept = !in_memory;
             Covering::new(source, kept).cover(sequence, (from, tree), c"", entries);
             (Some(tree), u32::from(in_memory))
@@ -90,7 +90,7 @@ pub(super) fn make_root(
     (root, Stacked(stacked))
 }
 
-/// Changes to the directory that keeps the layer. Returns whether that is in memory.
+/// Changes to the directory of the layer. Returns whether the layer is in memory.
 fn enter_layer(sequence: &mut Sequence, files: &Files, owner: Owner) -> bool {
     const STEP: Step = Step::Overlay;
     if let Some(path) = &files.layer {
@@ -105,16 +105,19 @@ fn enter_layer(sequence: &mut Sequence, files: &Files, owner: Owner) -> bool {
     make_directory(sequence, STEP, at_cwd(), c"work", Owner::NEW, false);
     true
 }
+
 /// `pivot_root(2)`, and umount2(2) of the old root and the mounts on it.
 pub(super) fn enter(sequence: &mut Sequence, root: Cell, Stacked(stacked): Stacked) {
     const STEP: Step = Step::PivotRoot;
     change_to(sequence, STEP, root);
     let args = [sequence.text(c"."), sequence.text(c".")];
-    sequence.call(STEP, number::PIVOT_ROOT, args).note("the old root lies on the new one now");
+    sequence
+        .call(STEP, number::PIVOT_ROOT, args)
+        .note("the old root is now mounted on the new one");
     for _ in 0..=stacked {
         let path = sequence.text(c"/");
         sequence
             .call(STEP, number::UMOUNT2, [path, named!(MNT_DETACH)])
-            .note("what lies uppermost on / is gone");
+            .note("detaches the uppermost mount on /");
     }
 }

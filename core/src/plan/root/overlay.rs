@@ -18,7 +18,7 @@ pub(super) struct Covering<'a> {
     source: &'a CStr,
     /// Whether the layer is kept, so that parts of it may exist already.
     kept: bool,
-    /// How many work directories there are.
+    /// The number of work directories so far.
     works: u32,
 }
 
@@ -60,8 +60,7 @@ impl<'a> Covering<'a> {
         }
     }
 
-    /// Mounts one overlay. The target is relative to the new root; the calls before have created or opened each
-    /// directory on the way.
+    /// Mounts one overlay. The target is below the new root. Earlier calls have made or opened each of its parents.
     fn overlay(&mut self, sequence: &mut Sequence, path: &CStr) {
         let work = CString::new(format!("work/{}", self.works)).expect("digits");
         self.works += 1;
@@ -107,8 +106,8 @@ pub(in crate::plan) fn escaped(path: &CStr) -> Vec<u8> {
     path.to_bytes().iter().flat_map(escape).collect()
 }
 
-/// Gives the work directory, which overlayfs makes without any permission, a mode with which its owner can
-/// remove the layer.
+/// Sets the mode of the work directory, which overlayfs makes without any permission, so that its owner can remove
+/// the layer.
 pub(in crate::plan) fn open_work_directory(sequence: &mut Sequence, step: Step, work: &CStr) {
     let mut path = work.to_bytes().to_vec();
     path.extend_from_slice(b"/work");

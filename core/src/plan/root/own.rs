@@ -26,7 +26,7 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"ptmx", c"pts/ptmx"),
 ];
 
-/// Mounts them. Until the root is entered, absolute paths are the host's.
+/// Mounts these in the new root. Absolute paths are still the host's.
 pub(in crate::plan) fn populate(
     sequence: &mut Sequence,
     setup: &NamespaceSetup<'_>,
@@ -70,14 +70,14 @@ fn devices(
     change_to(sequence, STEP, onto);
     let kind = Some(c"tmpfs");
     let data = Some(c"mode=755,size=64k");
-    // The devices are mounts of their own; other device files in /dev need not open.
+    // Each device is a mount of its own, so MS_NODEV does not apply to it.
     let flags = if setup.spec.confine.profile.confinement().covers_files() {
         named!(MS_NOSUID | MS_NODEV | MS_NOEXEC)
     } else {
         named!(MS_NOSUID | MS_NOEXEC)
     };
     mount(sequence, STEP, kind, c".", kind, flags, data).about(c"/dev");
-    // Everything from here on is relative to the new /dev, which contains no link of another process.
+    // From here on paths are relative to the new /dev, in which no other process can put a link.
     let dev = open_in_root(sequence, STEP, root, &own.dev.path, true);
     change_to(sequence, STEP, dev);
     for (name, path) in &own.devices {
@@ -94,8 +94,8 @@ fn devices(
         sequence.call(STEP, number::SYMLINKAT, args).about(name);
     }
     make_directory(sequence, STEP, at_cwd(), c"pts", Owner::NEW, false);
-    // The devpts covers their names at once, so that they are visible only in /etc. They are not unlinked, since
-    // a container inside this one could then not mount over them.
+    // The devpts covers these names right afterwards, so that the files are visible only in /etc. They are not
+    // unlinked, because a container inside this one could then not mount over them.
     let etc = own.etc.iter().enumerate().map(|(number, (content, _))| {
         let name = CString::new(format!("pts/{number}")).expect("digits");
         make_content(sequence, Step::Hosts, dev, &name, (content, 0o644))

@@ -45,7 +45,7 @@ impl Sequence {
     }
 }
 
-/// What a sequence is encoded with: everything that is known only at launch.
+/// The facts about one launch with which a sequence is encoded.
 pub(crate) struct EncodeFacts<'a> {
     pub(crate) role: u32,
     pub(crate) stage: u32,
@@ -60,7 +60,7 @@ pub(crate) struct EncodeFacts<'a> {
 }
 
 impl EncodeFacts<'_> {
-    /// A program without trace, whose failures go into its own header.
+    /// Facts for a program without a trace that reports failures in its own header.
     pub(crate) const fn new(role: u32, handles: Handles, mask: u64) -> Self {
         Self {
             role,
@@ -100,7 +100,7 @@ impl Writer<'_> {
         half(offset_of!(Header, report), facts.report as u32);
         half(offset_of!(Header, control), facts.control as u32);
         half(offset_of!(Header, go), program::go::WAIT);
-        // Not zero until the kernel clears it.
+        // Not 0: the kernel sets it to 0 when the child leaves this memory.
         half(offset_of!(Header, tid), program::tid::HERE);
         half(offset_of!(Header, failed_at), program::NOTHING_FAILED);
         half(offset_of!(Header, stage), facts.stage);

@@ -1,4 +1,4 @@
-//! A sequence of system calls with their real arguments: what is executed, and what is shown.
+//! A sequence of system calls with their real arguments, which is both executed and shown.
 
 mod encode;
 
@@ -28,7 +28,7 @@ pub(crate) struct Sequence {
     awaits_id_maps: bool,
 }
 
-/// The call that was appended last, to say more about it.
+/// The last call of a sequence, to set its details.
 pub(crate) struct Appended<'a> {
     sequence: &'a mut Sequence,
 }
@@ -57,7 +57,7 @@ impl Appended<'_> {
         self
     }
 
-    /// The walk goes on where the path does not exist; calls that use the descriptor then get EBADF.
+    /// The walk goes on if the path does not exist. Calls that use the descriptor then get EBADF.
     pub(crate) fn unless_absent(self) -> Self {
         self.on_error(on_error::ABSENT)
     }
@@ -101,8 +101,8 @@ impl Sequence {
         }
     }
 
-    /// The walk skips the last `count` calls where the call before them fails with ENOENT: what it names was
-    /// removed since the plan was made.
+    /// Makes the walk skip the last `count` calls if the call before them fails with ENOENT: its file was removed after
+    /// the plan was made.
     pub(crate) fn unless_gone(&mut self, count: usize) {
         let at = self.calls.len() - count - 1;
         let call = &mut self.calls[at];
@@ -110,7 +110,7 @@ impl Sequence {
         call.skip = u8::try_from(count).expect("a handful of calls for one entry");
     }
 
-    /// Appends a call, which by default fails the launch when it fails.
+    /// Appends a call. By default its failure ends the launch.
     pub(crate) fn call<const N: usize>(
         &mut self,
         step: Step,
@@ -133,7 +133,7 @@ impl Sequence {
         self.appended()
     }
 
-    /// The call that was appended last.
+    /// The last call.
     pub(crate) fn appended(&mut self) -> Appended<'_> {
         Appended { sequence: self }
     }
@@ -153,13 +153,13 @@ impl Sequence {
         self.data[place.0 as usize..].starts_with(text.to_bytes_with_nul())
     }
 
-    /// Notes that the caller writes the id maps, and that no call waits for that yet.
+    /// Records that the caller writes the id maps, and that no call waits for that yet.
     pub(crate) fn expect_id_maps(&mut self) {
         self.awaits_id_maps = true;
     }
 
-    /// Waits, once, until the caller has written the id maps: the calls after this one need mapped ids. The child
-    /// makes the calls before it meanwhile.
+    /// Appends a wait until the caller has written the id maps, unless there is one: the calls after this need mapped
+    /// ids. The child makes the calls before it meanwhile.
     pub(crate) fn await_id_maps(&mut self) {
         if std::mem::take(&mut self.awaits_id_maps) {
             self.call(Step::IdMaps, number::AWAIT_PARENT, [Arg::Go])
@@ -167,8 +167,8 @@ impl Sequence {
         }
     }
 
-    /// close(2) of each descriptor that a call has made and none has closed, for a process that goes on
-    /// without an exec.
+    /// close(2) of each descriptor that earlier calls have opened and not closed, for a process that continues without
+    /// an exec.
     pub(crate) fn close_what_is_open(&mut self) {
         const OPEN: [u32; 8] = [
             number::FSMOUNT.number,
@@ -194,7 +194,7 @@ impl Sequence {
             }
         }
         for cell in open {
-            // A call that was skipped has opened nothing.
+            // A skipped call has opened no descriptor.
             self.call(Step::Descriptors, number::CLOSE, [cell.into()]).ignore();
         }
     }
@@ -222,7 +222,7 @@ impl Sequence {
         Arg::Struct(self.place(bytes), shown)
     }
 
-    /// A structure argument, shown as a text that is put together at run time.
+    /// A structure argument, shown as a text that is made at run time.
     pub(crate) fn structure_as(&mut self, bytes: &[u8], shown: String) -> Arg {
         Arg::StructAs(self.place(bytes), shown.into())
     }
@@ -269,7 +269,7 @@ impl Sequence {
         Arg::Strings(array, places.len() as u32)
     }
 
-    /// An array of strings that come one after the other, each with its NUL.
+    /// An array of strings that are stored one after the other, each with its NUL.
     pub(crate) fn lines(&mut self, lines: &[u8]) -> Arg {
         let first = self.place(lines).0;
         let lines = lines.split_inclusive(|&byte| byte == 0);
@@ -301,13 +301,13 @@ impl Sequence {
         array
     }
 
-    /// A `struct msghdr` with `payload` and a descriptor, from the cell that is returned.
+    /// A `struct msghdr` with `payload` and a descriptor. Returns it with the cell for the descriptor.
     pub(crate) fn message_with_descriptor(
         &mut self,
         payload: &[u8],
         shown: &'static str,
     ) -> (Arg, Cell) {
-        /// Where the descriptor is, after a `struct cmsghdr`.
+        /// The offset of the descriptor, after a `struct cmsghdr`.
         const FIRST: usize = 16;
         const LENGTH: usize = FIRST + 4;
         let payload_place = self.place(payload);
@@ -332,7 +332,7 @@ impl Sequence {
         (Arg::Struct(header, shown), Cell(Offset(control.0 + FIRST as u32)))
     }
 
-    /// A structure with a descriptor in it, at `at`, and the cell that the descriptor comes from.
+    /// A structure with a descriptor at offset `at`. Returns it with the cell for the descriptor.
     pub(crate) fn structure_with_descriptor(
         &mut self,
         bytes: &[u8],
