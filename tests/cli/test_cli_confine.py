@@ -65,7 +65,7 @@ def test_mounts_are_made_in_the_given_order(tmp_path):
     assert out(*outer, *inner, "ls", "/mnt/inner") == "file\n"
     done = cli("run", *inner, *outer, "true")
     assert done.returncode == 125
-    assert "would hide what is mounted at /mnt" in done.stderr
+    assert "would hide the earlier mount at /mnt" in done.stderr
 
 
 def test_a_mounted_tmpfs_has_the_given_size_and_mode():

@@ -198,7 +198,7 @@ def test_a_mount_point_is_made_in_an_earlier_mount(data):
 def test_a_mount_that_hides_an_earlier_one_is_refused(data, leaks):
     for second in ("/mnt/below", "/mnt"):
         mounts = [Mount("/mnt/below", data), Mount(second, data)]
-        with pytest.raises(SpecError, match="would hide what is mounted at /mnt/below before"):
+        with pytest.raises(SpecError, match="would hide the earlier mount at /mnt/below"):
             output("true", mounts=mounts)
     # A target behind a symbolic link is compared after the link is resolved.
     (data / "link").symlink_to("below")

@@ -1,4 +1,4 @@
-//! Which ids inside stand for which ids outside, as the caller has them.
+//! User and group ids: the maps between inside and outside, and the caller's subordinate ids.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,16 +9,16 @@ use crate::error::SpawnError;
 use crate::spec::IdRow;
 use crate::step::Step;
 
-/// Who a process is inside.
+/// The user and group id of a process inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ids {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    /// Whether that takes setresuid(2), because the caller is not mapped to these ids.
+    /// Whether the process has to change to them by setresuid(2), because the caller is not mapped to them.
     pub(crate) change: bool,
 }
 
-/// The id inside that stands for `outside`.
+/// The id inside that `outside` is mapped to.
 pub(crate) fn inside_of(rows: &[IdRow], outside: u32) -> Option<u32> {
     rows.iter().find_map(|row| {
         let offset = outside.checked_sub(row.outside)?;
@@ -26,7 +26,7 @@ pub(crate) fn inside_of(rows: &[IdRow], outside: u32) -> Option<u32> {
     })
 }
 
-/// Whether there is an id `inside` at all.
+/// Whether the id `inside` is mapped.
 pub(crate) fn is_mapped(rows: &[IdRow], inside: u32) -> bool {
     rows.iter().any(|row| inside.checked_sub(row.inside).is_some_and(|offset| offset < row.count))
 }
@@ -42,9 +42,8 @@ pub(crate) fn parse_rows(text: &str) -> Vec<IdRow> {
         .collect()
 }
 
-/// The rows of the caller's own user and group map. A map is written once in the life of its user namespace,
-/// so the rows are read once for each namespace that the caller is in: opening the files is slow, and every
-/// launch by root needs them.
+/// The rows of the caller's own user and group map. Caches them for the current user namespace, whose maps never
+/// change once they are written: opening the files is slow, and every launch by root needs them.
 pub(super) fn own_maps() -> Result<(Vec<IdRow>, Vec<IdRow>), SpawnError> {
     /// The user namespace's inode, and the rows.
     type Known = (u64, Vec<IdRow>, Vec<IdRow>);

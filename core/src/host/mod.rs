@@ -1,5 +1,5 @@
-//! Facts about the caller and its system, gathered once before a plan is made. A plan is a pure
-//! function of the specification and these, so it is tested without privilege.
+//! Facts about the caller and its system, gathered once before a plan is made. A plan is a pure function of the
+//! specification and these facts, so its tests need no privilege.
 
 pub(crate) mod files;
 pub(crate) mod hosts;
@@ -24,25 +24,25 @@ use crate::spec::ulimits::Ulimit;
 use crate::spec::{IdMap, IdRow, Network, Payload, Spec};
 use crate::step::Step;
 
-/// What a plan needs to know.
+/// The facts that a plan needs.
 #[derive(Clone, Debug, Default)]
 pub struct Host {
     /// The caller's effective user id.
     pub uid: u32,
     /// The caller's effective group id.
     pub gid: u32,
-    /// Rows of the caller's own `/proc/self/uid_map`; only read for a root caller.
+    /// The rows of `/proc/self/uid_map`; read only for a root caller.
     pub uid_rows: Vec<IdRow>,
-    /// Rows of the caller's own `/proc/self/gid_map`; only read for a root caller.
+    /// The rows of `/proc/self/gid_map`; read only for a root caller.
     pub gid_rows: Vec<IdRow>,
-    /// Whether the caller's own user namespace forbids setgroups(2); only read for a root caller that
-    /// may enter another.
+    /// Whether the caller's own user namespace forbids setgroups(2); read only for a root caller that may enter
+    /// another.
     pub setgroups_denied: bool,
-    /// The caller's subordinate user ids, (first, count); only read for [`IdMap::Auto`].
+    /// The caller's subordinate user ids, (first, count); read only for [`IdMap::Auto`].
     pub subordinate_uids: Vec<(u32, u32)>,
     /// The caller's subordinate group ids.
     pub subordinate_gids: Vec<(u32, u32)>,
-    /// The content of /etc/hosts, where there is one and a hostname is to be set.
+    /// The content of /etc/hosts; read only if the specification sets a hostname.
     pub hosts: Option<Vec<u8>>,
     /// Whether /dev/shm is a directory.
     pub shm: bool,
@@ -58,37 +58,38 @@ pub struct Host {
     pub pid: u32,
     /// The caller's working directory; `None` where it was removed.
     pub working_directory: Option<CString>,
-    /// What the kernel can do; only looked up where the container is confined.
+    /// The features of the kernel; looked up only if the container is confined.
     pub kernel: Kernel,
-    /// The caller's permitted capabilities; only read where the container is confined without a user
-    /// namespace of its own, which gives every one.
+    /// The caller's permitted capabilities; read only if the container is confined and has no new user namespace,
+    /// which would give every one.
     pub permitted: CapabilitySet,
-    /// The caller's own limits; only read where a profile lowers them.
+    /// The caller's own limits; read only if a profile lowers them.
     pub limits: Vec<Ulimit>,
-    /// The caller's home directories; only looked up where a profile hides them.
+    /// The caller's home directories; looked up only if a profile hides them.
     pub homes: Vec<CString>,
-    /// The path of the terminal that is the command's standard input; only for a root of its own.
+    /// The path of the terminal that is the command's standard input, if the command takes it as its controlling
+    /// terminal.
     pub terminal: Option<CString>,
-    /// What the container's files are made of, or what is wrong with them; `None` if the container sees the
-    /// host's files.
+    /// The facts about the container's files, or the error in their options; `None` if the container sees the host's
+    /// files.
     pub(crate) files: Option<Box<Result<Files, SpecError>>>,
 }
 
-/// What the kernel can do, which stays the same as long as it runs.
+/// The features of the kernel, which do not change while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
     /// The number of its last capability.
     pub last_capability: u8,
     /// Its version.
     pub version: KernelVersion,
-    /// Its Landlock.
+    /// Its Landlock version.
     pub landlock: Option<Abi>,
-    /// How many processors have counters of their throttling; in most virtual machines none has.
+    /// The number of processors with counters of thermal throttling; 0 in most virtual machines.
     pub throttled_cpus: u16,
 }
 
 impl Default for Kernel {
-    /// The oldest kernel that is supported.
+    /// The oldest supported kernel.
     fn default() -> Self {
         let last_capability = CapabilitySet::NEWEST.bit();
         let version = KernelVersion { major: 5, minor: 11 };
@@ -97,7 +98,7 @@ impl Default for Kernel {
 }
 
 impl Kernel {
-    /// The running kernel, asked once in the life of this process.
+    /// The running kernel, looked up once in the life of this process.
     #[must_use]
     pub fn running() -> Self {
         static RUNNING: OnceLock<Kernel> = OnceLock::new();
@@ -112,7 +113,7 @@ impl Kernel {
                     .and_then(|text| text.trim().parse().ok())
                     .unwrap_or(fallback.last_capability),
                 version: version.unwrap_or(fallback.version),
-                // A filter around the caller that refuses this call refuses the others of Landlock too.
+                // A seccomp filter that refuses this call refuses the other calls of Landlock, too.
                 landlock: Abi::probe().unwrap_or(None),
                 throttled_cpus: throttled_cpus(),
             }
@@ -125,8 +126,8 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// [`SpawnError`] with [`Step::Prepare`] if a file exists but cannot be read, because no descriptor is
-    /// left for example. A plan that took the file for absent would make another container.
+    /// [`SpawnError`] with [`Step::Prepare`] if a file exists but cannot be read, for example because no descriptor
+    /// is left. If the plan took that file as absent, it would make a different container.
     pub fn gather(spec: &Spec) -> Result<Self, SpawnError> {
         let uid = nix::unistd::geteuid().as_raw();
         let gid = nix::unistd::getegid().as_raw();
@@ -215,12 +216,12 @@ impl Host {
     }
 }
 
-/// The host name that a new UTS namespace begins with.
+/// The caller's hostname, which a new UTS namespace starts with.
 fn hostname() -> Vec<u8> {
     nix::unistd::gethostname().map_or_else(|_| b"localhost".to_vec(), OsStringExt::into_vec)
 }
 
-/// The content of a file; `None` if it does not exist or the caller may not read it.
+/// Reads a file; `None` if it does not exist or the caller may not read it.
 fn read_bytes(path: &str) -> Result<Option<Vec<u8>>, SpawnError> {
     match fs::read(path) {
         Ok(content) => Ok(Some(content)),
@@ -231,13 +232,13 @@ fn read_bytes(path: &str) -> Result<Option<Vec<u8>>, SpawnError> {
     }
 }
 
-/// The same as text. Ignores invalid UTF-8 (comments, other users' rows).
+/// Like [`read_bytes`], as text. Replaces invalid UTF-8, which comments and other users' rows may contain.
 fn read(path: &str) -> Result<Option<String>, SpawnError> {
     let content = read_bytes(path)?;
     Ok(content.map(|content| String::from_utf8_lossy(&content).into_owned()))
 }
 
-/// How many processors have counters of throttling, if any has.
+/// The number of processors with counters of thermal throttling: all of them, if the first has some.
 fn throttled_cpus() -> u16 {
     let path = |cpu: u16| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle");
     if !fs::exists(path(0)).unwrap_or(false) {
@@ -248,11 +249,9 @@ fn throttled_cpus() -> u16 {
     last.map_or(1, |last| last.saturating_add(1))
 }
 
-/// The home directories of the caller, by its environment and by its account, that are not the
-/// system's own.
+/// The caller's home directories, from its account and its environment, except those that programs need.
 fn homes(uid: u32) -> Vec<CString> {
-    /// The home of the account, looked up once for each user that this process has been: the lookup may ask
-    /// a server.
+    /// The home of the account of the last user id. Cached, because the lookup may ask a server.
     static KNOWN: Mutex<Option<(u32, Option<PathBuf>)>> = Mutex::new(None);
     let account =
         || nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|account| account.dir);
@@ -273,7 +272,7 @@ fn homes(uid: u32) -> Vec<CString> {
     homes
 }
 
-/// Whether a directory can be hidden and programs still run: daemons have homes such as / and /bin.
+/// Whether programs still run when this directory is hidden. Daemons have homes such as / and /bin.
 fn is_hideable(home: &Path) -> bool {
     const NEEDED: [&str; 10] =
         ["bin", "dev", "etc", "lib", "lib32", "lib64", "proc", "sbin", "sys", "usr"];
@@ -283,14 +282,14 @@ fn is_hideable(home: &Path) -> bool {
     !NEEDED.iter().any(|needed| top == *needed) && !parts.any(|part| part == Component::ParentDir)
 }
 
-/// The capabilities that this thread may use.
+/// The permitted capabilities of this thread.
 fn permitted() -> CapabilitySet {
     rustix::thread::capabilities(None)
         .map_or(CapabilitySet::EMPTY, |sets| CapabilitySet::from_bits(sets.permitted.bits()))
 }
 
-/// Whether something is mounted on /sys, and on /sys/fs/cgroup below it: a mount point has another
-/// device number than the directory that it is in.
+/// Whether something is mounted on /sys, and on /sys/fs/cgroup: the device number of a mount point differs from that
+/// of its parent directory.
 fn sys_mounts() -> (bool, bool) {
     let device = |path| fs::metadata(path).ok().map(|found| found.dev());
     let sys = device("/sys");

@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 
 use crate::spec::namespaces::Kind;
 
-/// The namespaces of one process: for each kind that the kernel has, the inode number that
-/// identifies the namespace as long as it lives.
+/// The namespaces of one process: for each kind that the kernel has, the inode number that identifies the namespace
+/// while it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Namespaces([Option<u64>; Kind::ALL.len()]);
 
 impl Namespaces {
-    /// The inode number of one kind, `None` where this kernel does not have it.
+    /// The inode number of one kind; `None` if this kernel does not have the kind.
     #[must_use]
     pub const fn get(&self, kind: Kind) -> Option<u64> {
         self.0[kind as usize]
@@ -32,7 +32,7 @@ impl Namespaces {
         Kind::ALL.into_iter().filter_map(|kind| Some((kind, self.get(kind)?)))
     }
 
-    /// How many kinds this kernel has.
+    /// The number of kinds that this kernel has.
     #[must_use]
     pub fn len(&self) -> usize {
         self.iter().count()
@@ -44,7 +44,7 @@ impl Namespaces {
         self.len() == 0
     }
 
-    /// The kinds of which both processes are in the very same namespace.
+    /// The kinds for which both processes are in the same namespace.
     pub fn shared_with(&self, other: &Self) -> impl Iterator<Item = Kind> {
         self.iter().filter(|(kind, inode)| other.get(*kind) == Some(*inode)).map(|(kind, _)| kind)
     }
@@ -65,18 +65,18 @@ impl fmt::Display for Namespaces {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// There is no such process, or it has ended and only waits to be reaped.
+    /// There is no such process, or it is a zombie.
     #[error("no living process behind {}", .0.display())]
     NoProcess(PathBuf),
     /// `/proc` is not mounted here, or is not a proc file system.
     #[error("{} does not exist: /proc is not mounted", .0.display())]
     NoProc(PathBuf),
-    /// The kernel refused, most often because the process belongs to someone else.
+    /// The kernel refused, most often because the process belongs to another user.
     #[error("cannot read {}", path.display())]
     Io {
         /// The link that could not be read.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The link does not look like `uts:[4026531838]`.
@@ -84,13 +84,13 @@ pub enum ReadError {
     Malformed {
         /// The link that was read.
         path: PathBuf,
-        /// What it says.
+        /// The target of the link.
         found: String,
     },
 }
 
 impl ReadError {
-    /// The error number that says the same: `ESRCH` for a process that is not there.
+    /// The matching error number: `ESRCH` for a process that does not exist, for example.
     #[must_use]
     pub fn errno(&self) -> i32 {
         match self {
@@ -101,7 +101,7 @@ impl ReadError {
         }
     }
 
-    /// The file or directory in `/proc` that was looked at.
+    /// The path in `/proc` that the error is about.
     #[must_use]
     pub fn path(&self) -> &Path {
         let (Self::NoProcess(path)
@@ -112,22 +112,22 @@ impl ReadError {
     }
 }
 
-/// The namespaces of the calling thread, which after unshare(2) or setns(2) may be others than those
-/// of the process's main thread.
+/// Returns the namespaces of the calling thread. After unshare(2) or setns(2) they may differ from those of the main
+/// thread.
 ///
 /// # Errors
 ///
-/// [`ReadError::NoProc`] where `/proc` is not mounted.
+/// [`ReadError::NoProc`] if `/proc` is not mounted.
 pub fn of_thread() -> Result<Namespaces, ReadError> {
     read(Path::new("/proc/thread-self"))
 }
 
-/// The namespaces of the main thread of process `pid`, a pid as the caller's own PID namespace has it.
+/// Returns the namespaces of the main thread of process `pid`, a pid in the caller's own PID namespace.
 ///
 /// # Errors
 ///
-/// [`ReadError::NoProcess`] where it does not exist or has ended, [`ReadError::Io`] with `EACCES` for
-/// a process that the caller may not trace (ptrace(2), `PTRACE_MODE_READ_FSCREDS`).
+/// [`ReadError::NoProcess`] if it does not exist or has ended; [`ReadError::Io`] with `EACCES` if the caller may not
+/// trace it (ptrace(2), `PTRACE_MODE_READ_FSCREDS`).
 pub fn of_process(pid: u32) -> Result<Namespaces, ReadError> {
     read(&Path::new("/proc").join(pid.to_string()))
 }
@@ -148,8 +148,8 @@ fn read(process: &Path) -> Result<Namespaces, ReadError> {
     Ok(found)
 }
 
-/// A kind is absent because this kernel has no such namespaces, in which case the calling thread
-/// lacks it too; or because the process is gone, or a zombie, which has left its namespaces.
+/// Fails if the link of a kind is absent because the process is gone, or is a zombie, which has no namespaces. Returns
+/// `Ok` if this kernel lacks the kind: then the calling thread lacks the link, too.
 fn refuse_if_gone(process: &Path, kind: Kind) -> Result<(), ReadError> {
     let own = Path::new("/proc/thread-self");
     if !own.exists() {
@@ -216,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_that_nobody_has_is_no_process() {
+    fn a_pid_that_is_not_in_use_has_no_process() {
         // pid_max is at most 2^22.
         let read = of_process(1 << 23);
         assert!(matches!(read, Err(ReadError::NoProcess(_))), "{read:?}");
     }
 
     #[test]
-    fn a_link_that_is_no_namespace_is_malformed() {
+    fn a_link_that_is_not_to_a_namespace_is_malformed() {
         for text in ["uts:4026531838", "uts:[x]", "", "uts:[1"] {
             let read = inode(Path::new("/x"), Path::new(text));
             assert!(matches!(read, Err(ReadError::Malformed { .. })), "{read:?}");

@@ -1,7 +1,7 @@
-//! Existing containers: the process whose namespaces a launch enters.
+//! The process whose namespaces a launch enters.
 //!
-//! The process that enters never shares the caller's memory: a process inside could trace it, and read the
-//! caller through it. The sealed helper enters instead (see `plan`, stage `WALK`).
+//! A process that shares the caller's memory never enters: a process inside could trace it, and read the caller's
+//! memory through it. The sealed helper enters instead, as joiner (see `StageBuilder::enter` in `plan`).
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -26,8 +26,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// The process that a launch enters: `enter` with all of its namespaces, or the process whose network
-    /// `spec` asks for, with the user namespace that owns the network.
+    /// Opens the process that a launch enters: `enter`, with all of its namespaces, or the process whose network `spec`
+    /// joins, with the user namespace that owns that network.
     ///
     /// # Errors
     ///
@@ -40,15 +40,15 @@ impl Target {
         }
     }
 
-    /// Looks at the process `pid`. Namespaces that it shares with the caller are not entered: some
-    /// kinds refuse that (the initial cgroup namespace does for a plain caller).
+    /// Opens the process `pid`. A launch does not enter the namespaces that it shares with the caller, since the
+    /// kernel may refuse that (for the initial cgroup namespace it does to a plain caller).
     ///
     /// # Errors
     ///
     /// [`SpawnError`] with [`Step::Target`] if the process has ended, or belongs to another user.
     pub fn open(pid: i32) -> Result<Self, SpawnError> {
         let failed = |error: &std::io::Error| SpawnError::from_io(Step::Target, error);
-        // Open the pidfd first: from here on a reuse of the pid is noticed.
+        // Open the pidfd first: `is_alive` below then detects that the pid has been reused.
         let pidfd = fd::pidfd_open(pid).map_err(|error| failed(&error))?;
         let read = |error: ReadError| SpawnError::new(Step::Target, error.errno());
         let theirs = of_process(pid.unsigned_abs()).map_err(read)?;
@@ -68,7 +68,7 @@ impl Target {
         Ok(Self { pidfd, kinds, uid_rows, gid_rows })
     }
 
-    /// Only the network, and the user namespace that owns it.
+    /// Keeps only the network, and the user namespace that owns it.
     #[must_use]
     pub fn network_only(mut self) -> Self {
         let wanted: NamespaceOptions = [Kind::User, Kind::Net].into_iter().collect();
@@ -76,7 +76,7 @@ impl Target {
         self
     }
 
-    /// Which namespaces are entered.
+    /// The kinds of namespace that the launch enters.
     #[must_use]
     pub const fn kinds(&self) -> NamespaceOptions {
         self.kinds
@@ -86,8 +86,8 @@ impl Target {
         self.pidfd.as_raw_fd()
     }
 
-    /// The ids of the helper after it has entered: root inside if root is mapped, else the id that the caller
-    /// is mapped to, else the command's user. `None` if the user namespace is not entered.
+    /// The ids of the joiner inside: root if root is mapped, else the id that the caller is mapped to, else the
+    /// command's user. `None` if the launch does not enter the user namespace.
     pub(crate) fn ids(&self, host: &Host, command: Option<&CommandSpec>) -> Option<Ids> {
         if !self.kinds.contains(Kind::User) {
             return None;

@@ -47,7 +47,12 @@ impl<'a> Gatherer<'a> {
             let mut binds = Vec::new();
             let entries = coverer.entries(source, Path::new(""), &mut binds).map_err(|error| {
                 let reason = format!("{} cannot be covered: {error}", source.display());
-                SpecError::new("overlay", true, reason, "Unmount what is below it, or pass rootfs")
+                SpecError::new(
+                    "overlay",
+                    true,
+                    reason,
+                    "Unmount the mounts below it, or pass rootfs",
+                )
             })?;
             for bind in binds {
                 let outside = source.join(&bind);
@@ -61,7 +66,7 @@ impl<'a> Gatherer<'a> {
         Ok(Self { spec, view, root })
     }
 
-    /// What is mounted on the host's root in any case.
+    /// Adds the mounts that every container on the host's root gets.
     pub(super) fn host_layers(&mut self, context: &HostContext<'_>) {
         let new = self.spec.namespaces;
         let layers = [
@@ -78,7 +83,7 @@ impl<'a> Gatherer<'a> {
         self.profile_layers(context);
     }
 
-    /// What a profile covers on the host's root.
+    /// Adds the covers of the profile on the host's root.
     fn profile_layers(&mut self, context: &HostContext<'_>) {
         let confinement = self.spec.confine.profile.confinement();
         if confinement.covers_files() {
@@ -102,14 +107,14 @@ impl<'a> Gatherer<'a> {
         }
     }
 
-    /// Where a directory is inside, if there is one.
+    /// The place of a directory inside, if it exists.
     fn directory_at(&self, path: &[u8]) -> Option<Spot> {
         let components = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
         let spot = self.view.locate(components).ok()?;
         (spot.directory == Some(true) && !spot.is_missing()).then_some(spot)
     }
 
-    /// The directories of a root of its own that a profile makes private; those in /dev are anyway.
+    /// The directories of a root of its own that a profile makes private, except those in /dev, which always are.
     fn private_places(&mut self) -> Vec<Place> {
         let view = self.spec.confine.profile.confinement().view;
         let mut places = Vec::new();
@@ -179,7 +184,7 @@ impl<'a> Gatherer<'a> {
         Ok(spot)
     }
 
-    /// The files in /etc that fit the container, where there is a place for them.
+    /// The files that the container gets in /etc, and their places.
     fn etc(&mut self, context: &HostContext<'_>) -> Vec<(Vec<u8>, Spot)> {
         let shared = self.spec.network == Some(Network::Host)
             || (self.spec.network.is_none() && !self.spec.namespaces.contains(Kind::Net));
@@ -195,7 +200,7 @@ impl<'a> Gatherer<'a> {
         let mut found = Vec::new();
         for (name, content, required) in files {
             let Some(content) = content else { continue };
-            // Leave the file out if a file is in the way or the links loop: the root is made so.
+            // Leave the file out if a file is in the way or the links loop: the root was built that way.
             let Ok(spot) = self.view.locate([b"etc", name.as_bytes()]) else { continue };
             if spot.directory != Some(true) && (required || self.may_have(&spot)) {
                 self.need(&spot, false);
@@ -205,8 +210,8 @@ impl<'a> Gatherer<'a> {
         found
     }
 
-    /// Whether a file that no option asked for can be put there without a loss. A directory that gets a
-    /// missing mount point is assembled, so what the container then writes to it ends with the container.
+    /// Whether a file that no option asked for may be put there. To get a missing mount point its directory is
+    /// assembled, and then loses at the container's end what the container writes to it.
     fn may_have(&self, spot: &Spot) -> bool {
         let layer = &self.view.layers[spot.layer];
         let Backing::Host(top) = &layer.backing else { return true };
@@ -228,7 +233,7 @@ impl<'a> Gatherer<'a> {
             })
     }
 
-    /// Records a mount point that a rootfs may lack, for a directory or a file.
+    /// Records a mount point, for a directory or a file, if it is missing.
     fn need(&mut self, spot: &Spot, directory: bool) {
         if !spot.is_missing() {
             return;
@@ -241,9 +246,9 @@ impl<'a> Gatherer<'a> {
         self.view.plan_mount_point(spot, directory);
     }
 
-    /// Whether a mount point can simply be made, because its directory is the container's own. In an overlay
-    /// root inside has to be able to write there, so the owner of the directory needs an id inside; in a
-    /// plain caller's container the caller alone has one.
+    /// Whether a mount point can be made in place, because its directory is the container's own. In an overlay root
+    /// inside must be able to write there, so the owner of the directory needs an id inside. In a plain caller's
+    /// container only the caller has one.
     fn may_make(&self, spot: &Spot) -> bool {
         let layer = &self.view.layers[spot.layer];
         match &layer.backing {
@@ -268,7 +273,8 @@ impl<'a> Gatherer<'a> {
         }
     }
 
-    /// Where a mount of the specification goes. The layers before `first` come from the root and the profile.
+    /// Resolves a mount of the specification to its place. The layers before `first` come from the root and the
+    /// profile.
     pub(super) fn mount(
         &mut self,
         mount: &Mount,
@@ -280,13 +286,12 @@ impl<'a> Gatherer<'a> {
         };
         let (directory, backing, kind) = sources::resolve(mount, table)?;
         let spot = self.view.locate(mount.components()?).map_err(|error| {
-            let remedy = "Mount it where the way there is made of directories";
+            let remedy = "Choose a target whose parents are directories";
             wrong(format!("the target cannot be reached inside: {error}"), remedy)
         })?;
         let hidden = |layer: &&Layer| layer.at.starts_with(&spot.path);
         if let Some(earlier) = self.view.layers[first..].iter().find(hidden) {
-            let reason =
-                format!("it would hide what is mounted at {} before", earlier.at.display());
+            let reason = format!("it would hide the earlier mount at {}", earlier.at.display());
             return Err(wrong(reason, "Mount it first, or leave one of them out"));
         }
         if spot.path == Path::new("/") {
@@ -307,8 +312,8 @@ impl<'a> Gatherer<'a> {
         Ok((spot, kind))
     }
 
-    /// A place, with the mount points to make there if its directory is the container's own. In a file system
-    /// of the kernel nothing can be made, and its entries are unknown before it is mounted.
+    /// A place, with the missing directories and files to make for it if their directory is the container's own. A
+    /// file system of the kernel needs none: nothing can be made in it, and its entries are not known yet.
     fn place(&self, spot: &Spot, directory: bool) -> Place {
         let mut make = Vec::new();
         if spot.is_missing() && self.may_make(spot) {
@@ -353,7 +358,7 @@ impl<'a> Gatherer<'a> {
         Ok((self.root, patches, mounts))
     }
 
-    /// The directories of a layer that have to be assembled, none of them below another.
+    /// The directories of a layer that must be assembled. None of them is below another.
     fn patches(&self, layer: usize) -> Result<Vec<Patch>, SpecError> {
         let layer = &self.view.layers[layer];
         let (Backing::Host(top) | Backing::Overlaid(top)) = &layer.backing else {
@@ -394,7 +399,7 @@ fn not_assembled(
     error: &io::Error,
 ) -> SpecError {
     let why = if error.raw_os_error() == Some(libc::E2BIG) {
-        "it has too many entries to bind each of them".to_owned()
+        "it has too many entries to bind each one".to_owned()
     } else {
         error.to_string()
     };
@@ -406,7 +411,7 @@ fn not_assembled(
         option,
         value,
         format!(
-            "the mount point is missing, and {} cannot get one inside: {why}",
+            "the mount point is missing, and cannot be added to {} inside: {why}",
             directory.display()
         ),
         "Make the mount point outside, or pass overlay",

@@ -1,5 +1,5 @@
-//! Facts about the files that a container gets: where each of its mounts goes, which mount points are
-//! missing, and what the root is assembled from. Gathered only if the specification changes the files.
+//! Facts about the files of a container: the place of each mount, the missing mount points, and the entries that
+//! its root is assembled from. Gathered only if the specification changes the files.
 
 mod gather;
 mod mountinfo;
@@ -30,14 +30,14 @@ pub(crate) const DEVICES: [(&CStr, &CStr); 6] = [
     (c"tty", c"/dev/tty"),
 ];
 
-/// What the container's root is made of.
+/// The kind of the container's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Root {
     /// The root of the host.
     Host,
-    /// The directory is bound.
+    /// A bind of the directory.
     Directory,
-    /// A tmpfs, on which the entries are bound.
+    /// A tmpfs with a bind of each entry.
     Assembled { owner: Owner, entries: Entries },
     /// One overlay on the directory.
     Overlay { owner: Owner },
@@ -45,7 +45,7 @@ pub(crate) enum Root {
     Overlays { owner: Owner, entries: Entries },
 }
 
-/// A directory inside that is covered by one put together from its own entries.
+/// A directory inside that is covered by a directory assembled from its entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Patch {
     /// Relative to the root.
@@ -54,7 +54,7 @@ pub(crate) struct Patch {
     pub(crate) entries: Entries,
 }
 
-/// A directory or file to be made in a directory of the container's own.
+/// A directory or file to make in a directory of the container's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Make {
     /// The directory, relative to the root.
@@ -63,62 +63,62 @@ pub(crate) struct Make {
     pub(crate) directory: bool,
 }
 
-/// Where a mount goes.
+/// The place of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Relative to the root, without links.
     pub(crate) path: CString,
-    /// Mount points to make right before.
+    /// Mount points to make right before the mount.
     pub(crate) make: Vec<Make>,
 }
 
 /// A mount of the specification, resolved on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ResolvedMount {
-    /// What is mounted; paths outside are without links.
+    /// The kind with its sources; paths outside are without links.
     pub(crate) kind: MountKind,
     pub(crate) options: MountOptions,
     pub(crate) place: Place,
-    /// Directories in the mount to replace right after.
+    /// Directories in the mount to cover right after it.
     pub(crate) patches: Vec<Patch>,
 }
 
-/// A directory outside that a launch creates, to keep what the container writes.
+/// A directory outside that a launch creates for the layer of an overlay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OuterDirectory {
     pub(crate) path: PathBuf,
     pub(crate) owner: Owner,
 }
 
-/// The places of a root of its own that every container needs.
+/// The places in a root of its own that every container needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnPlaces {
     pub(crate) dev: Place,
     pub(crate) proc: Place,
-    /// Where the host has one.
+    /// `None` if the host has none.
     pub(crate) sys: Option<Place>,
-    /// Files in /etc: what they contain, and where they go.
+    /// Files in /etc: their content, and their places.
     pub(crate) etc: Vec<(Vec<u8>, Place)>,
     /// Directories that a profile makes private.
     pub(crate) private: Vec<Place>,
-    /// Which of the host's devices there are: their names in /dev, and their paths.
+    /// The devices that the host has: their names in /dev, and their paths.
     pub(crate) devices: Vec<(&'static CStr, &'static CStr)>,
 }
 
-/// Everything that a plan has to know about files.
+/// The facts about files that a plan needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Files {
     pub(crate) root: Root,
-    /// What the root shows, outside, without links.
+    /// The directory outside that the root shows, without links.
     pub(crate) source: CString,
-    /// The directory that keeps the writes, outside, without links.
+    /// The directory outside that keeps the writes, without links.
     pub(crate) layer: Option<CString>,
-    /// Directories of the root to be replaced.
+    /// Directories of the root to cover.
     pub(crate) patches: Vec<Patch>,
     /// For a root of its own.
     pub(crate) own: Option<OwnPlaces>,
     pub(crate) mounts: Vec<ResolvedMount>,
-    /// Made by the caller before anything else.
+    /// Directories that the launch creates before anything else.
     pub(crate) directories: Vec<OuterDirectory>,
 }
 
@@ -143,12 +143,12 @@ impl Files {
             || spec.overlay != Overlay::None
     }
 
-    /// Gathers them.
+    /// Gathers the facts.
     ///
     /// # Errors
     ///
-    /// [`SpecError`] for whatever is wrong with the options: a root that is no directory, a source that
-    /// does not exist, a target that cannot be.
+    /// [`SpecError`] if an option is wrong: a root that is not a directory, a source that does not exist, a target
+    /// that cannot be reached.
     pub(crate) fn gather(spec: &Spec, context: &HostContext<'_>) -> Result<Self, SpecError> {
         let options = check(spec)?;
         let source = match &spec.rootfs {
@@ -188,7 +188,7 @@ impl Files {
     }
 }
 
-/// Refuses what is wrong on any machine, and returns the options of each mount.
+/// Refuses options that are wrong on any machine, and returns the options of each mount.
 fn check(spec: &Spec) -> Result<Vec<MountOptions>, SpecError> {
     let wanted: [(&'static str, bool); 4] = [
         ("rootfs", spec.rootfs.is_some()),
@@ -203,7 +203,7 @@ fn check(spec: &Spec) -> Result<Vec<MountOptions>, SpecError> {
             option,
             "…",
             Reason::shared_namespace(
-                "it would change the caller's files, since the mount namespace is shared",
+                "it would change the caller's files, because the mount namespace is shared",
             ),
             Remedy::with("{}", Kind::Mount.made_new()),
         ));
@@ -214,7 +214,7 @@ fn check(spec: &Spec) -> Result<Vec<MountOptions>, SpecError> {
             true,
             Reason::new(
                 ReasonKind::Contradiction,
-                "it contradicts overlay, which is there to be written to",
+                "it contradicts overlay, which makes the root writable",
             ),
             "Give one of them",
         ));
@@ -231,7 +231,7 @@ fn relative(path: &Path) -> CString {
     c_string(path.strip_prefix("/").unwrap_or(path).as_os_str())
 }
 
-/// Names come from the kernel or from C strings, so there is no NUL in them.
+/// The text comes from the kernel or from a C string, so it contains no NUL.
 fn c_string(text: &OsStr) -> CString {
     CString::new(text.as_bytes()).unwrap_or_default()
 }

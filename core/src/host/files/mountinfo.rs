@@ -1,4 +1,4 @@
-//! What is mounted where, as `/proc/self/mountinfo` tells.
+//! The mounts of the caller's mount namespace, from `/proc/self/mountinfo`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -29,7 +29,7 @@ fn parse(text: &[u8]) -> Vec<MountPoint> {
         .collect()
 }
 
-/// The kernel writes blanks, newlines and backslashes as three octal digits.
+/// Decodes the kernel's escapes: it writes blanks, newlines and backslashes as three octal digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -49,7 +49,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What is mounted at just this path, the uppermost.
+/// The uppermost mount at exactly this path.
 pub(super) fn at<'a>(mounts: &'a [MountPoint], path: &Path) -> Option<&'a MountPoint> {
     mounts
         .iter()
@@ -62,7 +62,7 @@ pub(super) fn any_below(mounts: &[MountPoint], path: &Path) -> bool {
     below(mounts, path).next().is_some()
 }
 
-/// What is mounted below this path.
+/// The mounts below this path.
 pub(super) fn below<'a>(
     mounts: &'a [MountPoint],
     path: &Path,

@@ -1,11 +1,11 @@
-//! The ids inside of the owners of files outside.
+//! Translates the owners of files outside to ids inside.
 
 use super::{Entries, Node, Owner, Patch, Root};
 use crate::host::ids::inside_of;
 use crate::spec::namespaces::Kind;
 use crate::spec::{IdMap, Spec};
 
-/// The ids inside for files that replace files outside.
+/// The map from owners of files outside to ids inside.
 pub(super) struct IdsInside<'a> {
     spec: &'a Spec,
     is_root: bool,
@@ -16,7 +16,7 @@ impl<'a> IdsInside<'a> {
         Self { spec, is_root: nix::unistd::geteuid().is_root() }
     }
 
-    /// The id inside; root if `outside` is not mapped.
+    /// The id inside of `outside`; root if it is not mapped.
     fn id(&self, map: &IdMap, outside: u32) -> u32 {
         match map {
             _ if !self.spec.namespaces.contains(Kind::User) && self.is_root => outside,

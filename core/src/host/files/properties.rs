@@ -1,5 +1,5 @@
-//! A property of any root and any path in it: the view resolves a path as the kernel does, and never
-//! outside of the root.
+//! A property of any root and any path in it: the view resolves the path as the kernel does, and never leaves the
+//! root.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -31,7 +31,7 @@ fn arb_path() -> impl Strategy<Value = String> {
 }
 
 fn arb_link() -> impl Strategy<Value = String> {
-    // Those that would lead far out by themselves, too.
+    // Some of them would lead far outside.
     let outward = select(vec!["", "/", "../../../../../../../../", "/../../../"]);
     (outward, arb_path()).prop_map(|(start, path)| format!("{start}{path}"))
 }
@@ -44,13 +44,13 @@ fn arb_entry() -> impl Strategy<Value = TreeEntry> {
     ]
 }
 
-/// Entries of a tree, each at a path of names; those whose place is taken are left out.
+/// Entries of a tree, and their paths. An entry whose path is taken is left out.
 fn arb_tree() -> impl Strategy<Value = Vec<(String, TreeEntry)>> {
     let at = vec(arb_name(), 1..4).prop_map(|names| names.join("/"));
     vec((at, arb_entry()), 0..20)
 }
 
-/// A root made for one case, gone with it.
+/// A root that exists for one case.
 struct TreeOnDisk(PathBuf);
 
 impl TreeOnDisk {
@@ -62,7 +62,7 @@ impl TreeOnDisk {
         fs::create_dir(&top).expect("a new directory");
         for (at, entry) in tree {
             let path = top.join(at);
-            // The way there is made of directories, never of the tree's own links.
+            // Each parent must be a directory, not a link of the tree.
             let mut way = top.clone();
             let fits = Path::new(at).parent().is_none_or(|parents| {
                 parents.iter().all(|name| {
@@ -79,7 +79,7 @@ impl TreeOnDisk {
                 TreeEntry::File => fs::write(&path, ""),
                 TreeEntry::Link(to) => symlink(to, &path),
             }
-            .expect("a place that is free");
+            .expect("a free path");
         }
         Self(top)
     }
@@ -88,14 +88,14 @@ impl TreeOnDisk {
         View::new(Backing::Host(self.0.clone())).locate(path.split('/').map(str::as_bytes))
     }
 
-    /// What the kernel finds: the inode, and whether it is a directory.
+    /// Resolves the path by the kernel: the inode, and whether it is a directory.
     fn kernel(&self, path: &str) -> Result<(u64, bool), Errno> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let top = openat2(CWD, &self.0, flags, Mode::empty(), ResolveFlags::empty())?;
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let found = loop {
             match openat2(&top, path, flags, Mode::empty(), how) {
-                // Something was mounted or renamed somewhere while it went up by `..`.
+                // The system renamed or mounted something while the kernel resolved `..`: openat2(2).
                 Err(Errno::AGAIN) => {}
                 found => break fstat(found?)?,
             }
@@ -122,7 +122,7 @@ proptest! {
                 prop_assert!(place.is_absolute());
                 prop_assert!(!place.iter().any(|name| name == ".."));
             }
-            // What is there has no link on the way, so that joining it to the root stays inside.
+            // The existing part has no link in it, so joining it to the root stays inside.
             let outside = root.0.join(spot.existing().strip_prefix("/").expect("absolute"));
             prop_assert_eq!(fs::canonicalize(&outside).expect("it is there"), outside);
         }
@@ -133,7 +133,7 @@ proptest! {
                 let outside = root.0.join(spot.path.strip_prefix("/").expect("absolute"));
                 prop_assert_eq!(fs::symlink_metadata(outside).expect("it is there").ino(), inode);
             }
-            // Missing directories will have been made, so that `..` leads back out of them.
+            // The view assumes that missing directories will be made, and resolves `..` in them.
             (Err(Errno::NOENT), _) => {}
             (Err(errno), Err(error)) => {
                 prop_assert_eq!(error.raw_os_error(), Some(errno.raw_os_error()));

@@ -1,4 +1,4 @@
-//! The directories and files outside that are mounted.
+//! Resolves the sources of mounts: directories and files outside.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs;
@@ -17,7 +17,7 @@ fn path_of(path: &CStr) -> &Path {
     Path::new(OsStr::from_bytes(path.to_bytes()))
 }
 
-/// A directory outside, without links.
+/// Resolves a directory outside to a path without links.
 pub(super) fn directory(option: &'static str, path: &CStr) -> Result<PathBuf, SpecError> {
     let wrong = |reason: String, remedy: String| {
         let reason = Reason::new(ReasonKind::Outside, reason);
@@ -33,7 +33,8 @@ pub(super) fn directory(option: &'static str, path: &CStr) -> Result<PathBuf, Sp
     }
 }
 
-/// The upper directory below the directory that keeps a layer; the launch creates missing directories.
+/// Returns the upper directory in the directory that keeps a layer. Adds its missing directories to `directories`,
+/// which the launch creates.
 pub(super) fn layer(
     option: &'static str,
     layer: &Path,
@@ -50,7 +51,7 @@ pub(super) fn layer(
                     option,
                     value,
                     Reason::new(ReasonKind::Outside, "it is not a directory"),
-                    "A layer's directory has nothing in it but upper and work: give another",
+                    "Give a directory that contains only the directories upper and work, or nothing",
                 ));
             }
             Err(_) => directories.push(OuterDirectory { path, owner }),
@@ -59,7 +60,7 @@ pub(super) fn layer(
     Ok(upper)
 }
 
-/// Whether what a mount shows is a directory, what is in it, and its kind with paths that have no links.
+/// Resolves a mount: whether it shows a directory, its backing, and its kind with paths without links.
 pub(super) fn resolve(
     mount: &Mount,
     table: &[MountPoint],
@@ -90,7 +91,7 @@ pub(super) fn resolve(
                         mount.option,
                         path.to_string_lossy(),
                         format!(
-                            "{} is mounted below it, where no overlay reaches",
+                            "{} is a mount point below it, which an overlay cannot show",
                             below.path.display()
                         ),
                         "Give a directory with nothing mounted below it",
@@ -118,12 +119,12 @@ pub(super) fn resolve(
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "it does not exist".to_owned(),
-        io::ErrorKind::PermissionDenied => "the caller may not look there".to_owned(),
+        io::ErrorKind::PermissionDenied => "the caller may not access it".to_owned(),
         _ => error.to_string(),
     }
 }
 
-/// The nearest name that exists, where the last component is the wrong one.
+/// Suggests the nearest existing name if the last component does not exist.
 fn remedy(path: &Path, error: &io::Error) -> String {
     let near = || {
         let (parent, name) = (path.parent()?, path.file_name()?.to_str()?);

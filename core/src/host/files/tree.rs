@@ -1,8 +1,8 @@
-//! Assembled directories: which entry goes where.
+//! Assembled directories, and their entries.
 //!
-//! A directory lacks a mount point, and must not get one on the host; or an overlay cannot cover it,
-//! since something is mounted below it. Such a directory is *assembled*: a directory of the
-//! container's own, with each entry of the original bound, covered by an overlay, or copied.
+//! A directory may lack a mount point, which must not be made on the host. Or an overlay cannot cover it, because
+//! something is mounted below it. Such a directory is *assembled*: it is replaced by a directory of the
+//! container's own, in which each entry of the original is bound, covered by an overlay, or copied.
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr};
@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 
 use super::mountinfo::{self, MountPoint};
 
-/// The most entries of a directory that is assembled: each entry costs a few system calls.
+/// The most entries of an assembled directory: each costs a few system calls.
 const MAX_ENTRIES: usize = 2048;
 
 /// The largest file that is copied into an overlay; a larger file is bound read-only.
 const MAX_COPY: u64 = 4 << 20;
 
-/// File systems that show the kernel's state: their files cannot be copied.
+/// File systems that show state of the kernel: their files cannot be copied.
 const KERNEL_FILE_SYSTEMS: [&str; 21] = [
     "autofs",
     "binfmt_misc",
@@ -48,7 +48,7 @@ const KERNEL_FILE_SYSTEMS: [&str; 21] = [
 /// File systems that an overlay refuses because their names ignore case.
 const NOT_BELOW_AN_OVERLAY: [&str; 6] = ["exfat", "hfs", "hfsplus", "msdos", "ntfs", "vfat"];
 
-/// Mode and owner of a file.
+/// The mode, user and group of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
     pub(crate) mode: u32,
@@ -63,8 +63,8 @@ impl Owner {
     /// An empty file made for the container.
     pub(crate) const FILE: Self = Self { mode: 0o644, uid: 0, gid: 0 };
 
-    /// An empty file that something is bound on. Its mode is unusual, so that a comparison of a kept layer
-    /// can tell it from a file that the container wrote.
+    /// An empty file as the mount point of a bind. By its unusual mode a comparison of a kept layer tells it from a
+    /// file that the container wrote.
     pub(crate) const MOUNT_POINT: Self = Self { mode: 0, uid: 0, gid: 0 };
 
     pub(super) fn of(found: &Metadata) -> Self {
@@ -72,19 +72,19 @@ impl Owner {
     }
 }
 
-/// What is at one place of an assembled directory.
+/// One entry of an assembled directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
-    /// The original, with everything mounted below it. `owner`: that of the mount point, which is only
-    /// seen in a layer that is kept.
+    /// A bind of the original with the mounts below it. `owner` is that of the mount point, which is visible only in
+    /// a kept layer.
     Bind { owner: Owner, directory: bool, read_only: bool },
-    /// An overlay on the original directory. `made`: its upper directory is there already.
+    /// An overlay on the original directory. `exists`: whether its upper directory exists already.
     Overlay { owner: Owner, exists: bool },
-    /// A directory that is assembled itself.
+    /// A directory that is itself assembled.
     Assembled { owner: Owner, exists: bool, entries: Entries },
     /// A copy of a regular file of this size.
     Copy { owner: Owner, size: u64 },
-    /// A symbolic link to the same path.
+    /// A symbolic link with the same target.
     Symlink(CString),
     /// A mount point that the original lacks.
     Directory,
@@ -95,10 +95,10 @@ pub(crate) enum Node {
 /// The entries of an assembled directory, by name.
 pub(crate) type Entries = Vec<(CString, Node)>;
 
-/// A mount point that is missing: its path, and whether a directory is to be mounted there.
+/// A missing mount point: its path, and whether it is for a directory.
 pub(super) type Need = (PathBuf, bool);
 
-/// Assembles `directory`, so that the mount points in `needs` (paths below it, from `inside` on) exist.
+/// The entries of `directory`, which is at `inside`, and of the mount points in `needs` that are missing below it.
 pub(super) fn with_mount_points(
     directory: &Path,
     inside: &Path,
@@ -126,7 +126,7 @@ pub(super) fn with_mount_points(
     Ok(entries)
 }
 
-/// The entries that only `needs` ask for in the directory `inside`.
+/// The entries in the directory `inside` that lead to the mount points in `needs`.
 fn new_entries(inside: &Path, needs: &[Need]) -> io::Result<Entries> {
     let mut entries = Entries::new();
     let names: BTreeSet<&OsStr> = needs
@@ -152,13 +152,13 @@ fn new_entries(inside: &Path, needs: &[Need]) -> io::Result<Entries> {
 /// Covers a directory with overlays.
 pub(super) struct Coverer<'a> {
     pub(super) mounts: &'a [MountPoint],
-    /// The upper directory, where one is kept.
+    /// The upper directory, if the layer is kept.
     pub(super) upper: Option<&'a Path>,
 }
 
 impl Coverer<'_> {
-    /// The entries of `directory`, covered. `inside` is its path in the upper directory. With `binds`
-    /// goes back what is shown as it is.
+    /// The entries of `directory`, covered. `inside` is its path in the upper directory. Adds the paths that are bound
+    /// without an overlay to `binds`.
     pub(super) fn entries(
         &self,
         directory: &Path,
@@ -198,7 +198,7 @@ impl Coverer<'_> {
         if found.is_dir() {
             let exists = match kept {
                 Some(kept) if kept.is_dir() => true,
-                // The container has put something else there.
+                // The container has replaced the directory.
                 Some(_) => return Ok(None),
                 None => false,
             };
@@ -243,7 +243,7 @@ fn list(directory: &Path) -> io::Result<Vec<(std::ffi::OsString, Metadata)>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        // Leave out an entry that is gone, or that stat(2) fails for (a dead FUSE mount).
+        // Leave out an entry that is gone, or for which stat(2) fails (a dead FUSE mount).
         let Ok(found) = entry.metadata() else { continue };
         entries.push((entry.file_name(), found));
         if entries.len() > MAX_ENTRIES {

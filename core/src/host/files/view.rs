@@ -1,8 +1,8 @@
-//! What the container will see at a path, worked out before it exists.
+//! Resolves paths inside the container before it exists.
 //!
-//! Links are followed as the kernel follows them inside: an absolute one starts at the container's
-//! root, and `..` ends there. The kernel resolves the result once more when it mounts
-//! (`openat2(2)`, `RESOLVE_IN_ROOT`), so what changes in between cannot lead outside.
+//! It follows links as the kernel does inside: an absolute link starts at the container's root, and `..` does not
+//! lead above it. The kernel resolves the result once more for the mount (`openat2(2)`, `RESOLVE_IN_ROOT`), so
+//! a change in between cannot lead outside.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 /// The most symbolic links that the kernel follows in one path.
 const MAX_LINKS: usize = 40;
 
-/// What a mounted layer shows.
+/// The content of a mounted layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Backing {
-    /// A directory outside, itself: nothing may be made in it.
+    /// A directory outside: nothing may be made in it.
     Host(PathBuf),
-    /// The container's own view of a directory outside: what is made in it stays inside.
+    /// An overlay on a directory outside: files made in it stay inside.
     Overlaid(PathBuf),
     /// A directory of the container's own, empty at first.
     Own,
@@ -45,7 +45,7 @@ pub(super) struct Spot {
     pub(super) path: PathBuf,
     /// The layer that it lies in.
     pub(super) layer: usize,
-    /// How much of the path is there: the length of the deepest directory's.
+    /// The length of the part of `path` that exists.
     existing: usize,
     /// Whether it is a directory; `None` if it does not exist or is not known yet.
     pub(super) directory: Option<bool>,
@@ -56,7 +56,7 @@ impl Spot {
         self.existing != length(&self.path)
     }
 
-    /// The deepest directory on the way that is there.
+    /// The part of the path that exists.
     pub(super) fn existing(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.path.as_os_str().as_bytes()[..self.existing]))
     }
@@ -78,7 +78,7 @@ enum Found {
 #[derive(Clone, Debug)]
 pub(super) struct View {
     pub(super) layers: Vec<Layer>,
-    /// Mount points that will have been made, and whether they are directories.
+    /// Mount points that the launch will make, and whether they are directories.
     planned: BTreeMap<PathBuf, bool>,
 }
 
@@ -97,16 +97,16 @@ impl View {
         self.layers.iter().rposition(|layer| path.starts_with(&layer.at)).unwrap_or(0)
     }
 
-    /// Where a path leads.
+    /// Resolves a path.
     ///
     /// # Errors
     ///
-    /// `ENOTDIR` where a file is in the way, `ELOOP` for too many links, or what the host says.
+    /// `ENOTDIR` if a file is in the way, `ELOOP` for too many links, or an error of the host's file system.
     pub(super) fn locate<'a>(
         &self,
         components: impl IntoIterator<Item = &'a [u8]>,
     ) -> io::Result<Spot> {
-        /// Enough for most paths inside.
+        /// The capacity for the path: enough for most.
         const ROOM: usize = 64;
         let components = components.into_iter().map(|name| Cow::Borrowed(OsStr::from_bytes(name)));
         let mut rest: VecDeque<Cow<'a, OsStr>> = components.collect();
@@ -189,13 +189,13 @@ impl View {
             Ok(found) if found.is_symlink() => Ok(Found::Link(std::fs::read_link(&outside)?)),
             Ok(_) => Ok(Found::File),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Missing),
-            // Root inside may be able to search directories that the caller is not.
+            // Root inside may be able to search a directory that the caller may not.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Found::Unknown),
             Err(error) => Err(error),
         }
     }
 
-    /// Records that a mount point will be made there.
+    /// Records that the launch will make a mount point there.
     pub(super) fn plan_mount_point(&mut self, spot: &Spot, directory: bool) {
         let mut way = spot.existing().to_owned();
         if let Ok(missing) = spot.path.strip_prefix(spot.existing()) {
@@ -212,7 +212,7 @@ impl View {
 mod tests {
     use super::*;
 
-    /// A root made for one test, gone with it.
+    /// A root that exists for one test.
     struct ScratchRoot(PathBuf);
 
     impl ScratchRoot {
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_on_the_way_is_no_directory() {
+    fn a_file_on_the_way_is_not_a_directory() {
         let root = ScratchRoot::new("view-file");
         std::fs::write(root.0.join("etc/file"), "").unwrap();
         assert_eq!(root.locate("etc/file/x").unwrap_err().raw_os_error(), Some(libc::ENOTDIR));
