@@ -1,4 +1,4 @@
-//! Commands in containers, in the manner of [`std::process`].
+//! A builder of commands in containers, like [`std::process::Command`].
 
 mod running;
 mod stdio;
@@ -43,11 +43,11 @@ pub struct Command {
     spec: Spec,
     program: OsString,
     args: Vec<OsString>,
-    /// Changes of the environment: a value, or `None` for what is removed.
+    /// Changes of the environment: a new value, or `None` to remove the variable.
     env: BTreeMap<OsString, Option<OsString>>,
     inherits_env: bool,
     directory: Option<PathBuf>,
-    /// Who the command is inside.
+    /// The user id and the group id inside.
     ids: [Option<u32>; 2],
     stdio: [Option<Stdio>; 3],
 }
@@ -115,7 +115,7 @@ impl Command {
         self
     }
 
-    /// Removes every variable, also those that were set before.
+    /// Removes every variable, including those set before.
     pub fn env_clear(&mut self) -> &mut Self {
         self.env.clear();
         self.inherits_env = false;
@@ -159,7 +159,7 @@ impl Command {
         self
     }
 
-    /// Replaces every isolation option, those of the methods below included.
+    /// Replaces every isolation option, including those that the methods below set.
     ///
     /// ```
     /// use minidocker_core::Command;
@@ -223,12 +223,12 @@ impl Command {
         Ok(self.plan_for(&command)?.0)
     }
 
-    /// Starts the container. Returns once the command is executed.
+    /// Starts the container. Returns once the command has been executed.
     ///
     /// # Errors
     ///
-    /// [`SpecError`] for what is wrong on any machine, [`LaunchError`] for what the kernel refused: nothing is
-    /// left then.
+    /// [`SpecError`] if the specification is wrong on any machine, [`LaunchError`] if the kernel refused a step.
+    /// Nothing is left then.
     pub fn spawn(&mut self) -> Result<Child, CommandError> {
         self.spawn_with(&[Stdio::Inherit, Stdio::Inherit, Stdio::Inherit])
     }
@@ -272,7 +272,7 @@ impl Command {
         Ok(Plan::gather(&self.spec, payload, None)?)
     }
 
-    /// What the plan is made of, with these descriptors as the standard streams.
+    /// The command in the form that a plan takes, with these descriptors as standard streams.
     fn lower(&self, stdio: [Option<i32>; 3]) -> Result<CommandSpec, SpecError> {
         let words = [&self.program].into_iter().chain(&self.args);
         let argv = words.map(|word| text("args", word)).collect::<Result<Vec<_>, _>>()?;
@@ -288,7 +288,7 @@ impl Command {
         Ok(command)
     }
 
-    /// The files that the program's name may mean, as execvp(3) looks for them.
+    /// The paths at which to look for the program, as execvp(3) does.
     fn candidates(&self) -> Result<Vec<CString>, SpecError> {
         if self.program.as_bytes().contains(&b'/') {
             return Ok(vec![text("program", &self.program)?]);

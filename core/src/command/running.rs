@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use super::stdio::Streams;
 use crate::process::{Exit, Process};
 
-/// At most so long sleeps one poll(2), which counts milliseconds in an int.
+/// The longest time for one poll(2), whose timeout is an `int` of milliseconds.
 const MAX_POLL: Duration = Duration::from_secs(86_400);
 
-/// A started container, like [`std::process::Child`]. It runs on when this is dropped, until it or the calling
-/// process ends; only a wait reaps it.
+/// A started container, like [`std::process::Child`]. Dropping it does not end the container, which runs until the
+/// command or the calling process ends. Only a wait reaps it.
 ///
 /// ```
 /// use std::io::{Read as _, Write as _};
@@ -27,7 +27,7 @@ const MAX_POLL: Duration = Duration::from_secs(86_400);
 ///
 /// let exit = child.wait()?;
 /// assert!(exit.success());
-/// let usage = exit.usage.expect("nobody else waits for it");
+/// let usage = exit.usage.expect("no other wait took it");
 /// println!("{:?} in user mode", usage.user);
 /// # Ok::<(), minidocker_core::CommandError>(())
 /// ```
@@ -75,12 +75,12 @@ impl Child {
         self.signal(libc::SIGKILL)
     }
 
-    /// Sends a signal to the command, which has the effect that it has on any other process, PID 1 or not: see
-    /// [`Process::signal`]. Nothing happens once the command has ended.
+    /// Sends a signal to the command. It has the same effect on a PID 1 as on any other process: see
+    /// [`Process::signal`]. Does nothing once the command has ended.
     ///
     /// # Errors
     ///
-    /// `EPERM` or `EINVAL`: kill(2).
+    /// `EPERM` or `EINVAL` from kill(2).
     pub fn signal(&mut self, signal: i32) -> io::Result<()> {
         match self.process.signal(signal) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
@@ -92,7 +92,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// What waitid(2) fails with.
+    /// Errors of waitid(2).
     pub fn wait(&mut self) -> io::Result<Exit> {
         self.stdin = None;
         retry_on_eintr(|| self.process.wait())
@@ -102,7 +102,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// What waitid(2) fails with.
+    /// Errors of waitid(2).
     pub fn try_wait(&mut self) -> io::Result<Option<Exit>> {
         retry_on_eintr(|| self.process.try_wait())
     }
@@ -111,7 +111,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// What waitid(2) or `pidfd_open(2)` fails with.
+    /// Errors of waitid(2) and `pidfd_open(2)`.
     pub fn wait_timeout(&mut self, timeout: Duration) -> io::Result<Option<Exit>> {
         let deadline = Instant::now().checked_add(timeout);
         loop {
@@ -126,11 +126,11 @@ impl Child {
         }
     }
 
-    /// Closes standard input, and returns the status with what the piped streams give until their end.
+    /// Closes standard input, reads the piped streams to their end, and returns the status and the output.
     ///
     /// # Errors
     ///
-    /// What read(2) or waitid(2) fails with.
+    /// Errors of read(2) and waitid(2).
     pub fn wait_with_output(mut self) -> io::Result<Output> {
         self.stdin = None;
         let (stdout, stderr) = (self.stdout.take(), self.stderr.take());

@@ -4,16 +4,16 @@ use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-/// Where a standard stream of a command leads.
+/// A standard stream of a command.
 #[derive(Debug)]
 pub enum Stdio {
-    /// Where the caller's leads.
+    /// The caller's stream.
     Inherit,
-    /// To `/dev/null`.
+    /// `/dev/null`.
     Null,
-    /// To a pipe, whose other end is in the [`Child`](super::Child).
+    /// A pipe. Its other end is in the [`Child`](super::Child).
     Piped,
-    /// To this descriptor.
+    /// This descriptor.
     Fd(OwnedFd),
 }
 
@@ -23,14 +23,14 @@ impl<T: Into<OwnedFd>> From<T> for Stdio {
     }
 }
 
-/// Both ends of the pipes of one launch.
+/// Both ends of the pipes of one launch, and other descriptors for it.
 #[derive(Default)]
 pub(super) struct Streams {
     pub(super) stdin: Option<PipeWriter>,
     pub(super) stdout: Option<PipeReader>,
     pub(super) stderr: Option<PipeReader>,
-    /// What the child inherits copies of.
-    theirs: Vec<OwnedFd>,
+    /// The descriptors that the child inherits copies of.
+    inherited: Vec<OwnedFd>,
 }
 
 impl Streams {
@@ -40,7 +40,7 @@ impl Streams {
         }
         let (reader, writer) = io::pipe()?;
         self.stdin = Some(writer);
-        Ok(Some(self.give(reader)))
+        Ok(Some(self.let_inherit(reader)))
     }
 
     pub(super) fn output(
@@ -53,7 +53,7 @@ impl Streams {
         }
         let (reader, writer) = io::pipe()?;
         *end(self) = Some(reader);
-        Ok(Some(self.give(writer)))
+        Ok(Some(self.let_inherit(writer)))
     }
 
     fn unpiped(&mut self, stdio: &Stdio) -> io::Result<Option<i32>> {
@@ -62,15 +62,15 @@ impl Streams {
             Stdio::Fd(fd) => Ok(Some(fd.as_raw_fd())),
             Stdio::Null => {
                 let null = File::options().read(true).write(true).open("/dev/null")?;
-                Ok(Some(self.give(null)))
+                Ok(Some(self.let_inherit(null)))
             }
         }
     }
 
-    fn give(&mut self, fd: impl Into<OwnedFd>) -> i32 {
+    fn let_inherit(&mut self, fd: impl Into<OwnedFd>) -> i32 {
         let fd = fd.into();
         let number = fd.as_raw_fd();
-        self.theirs.push(fd);
+        self.inherited.push(fd);
         number
     }
 }

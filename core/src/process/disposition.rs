@@ -1,7 +1,7 @@
-//! What a process does with a signal, and whether the kernel would drop it.
+//! Signal dispositions of a process, and whether the kernel drops a signal to it.
 //!
-//! The kernel drops what PID 1 does not handle (`pid_namespaces(7)`): at once where it is not blocked, and
-//! otherwise when it is unblocked, which no system call tells. /proc tells it afterwards.
+//! The kernel drops a signal that PID 1 does not handle (`pid_namespaces(7)`): at once if it is not blocked,
+//! otherwise when it is unblocked. No system call reports that; /proc shows afterwards that it is not pending.
 
 use std::fs;
 use std::io;
@@ -12,17 +12,17 @@ use std::time::Duration;
 
 use crate::sys;
 
-/// How long a signal that every thread blocks is followed. Shells, and fork(3) itself, block all of them
-/// for a moment; who does so for longer means it.
+/// How often to check a signal that every thread blocks. Shells, and fork(3) itself, block all signals for a
+/// moment; a program that blocks one for longer does so on purpose.
 const MAX_CHECKS: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What a signal does to a process that does nothing about it: signal(7).
+/// The default action of a signal: signal(7).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum DefaultAction {
     Kill,
     Stop,
-    /// Nothing, or what nobody can keep it from: SIGKILL, SIGSTOP and SIGCONT.
+    /// The signal is ignored, or has an effect that no disposition prevents: SIGKILL, SIGSTOP and SIGCONT.
     Other,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn default_action(signal: i32) -> DefaultAction {
 
 /// A process that may be a PID 1.
 pub(super) struct Recipient<'a> {
-    /// As the caller sees it.
+    /// In the caller's PID namespace.
     pub(super) pid: i32,
     pub(super) pidfd: BorrowedFd<'a>,
 }
@@ -52,10 +52,10 @@ impl Recipient<'_> {
         sys::pidfd_send_signal(self.pidfd, signal)
     }
 
-    /// Sends the signal unless the kernel would drop it, and follows it where it may yet be dropped.
-    /// `false`: it was not sent, or was dropped, though any other process would have died of it.
+    /// Sends the signal unless the kernel would drop it, and watches a blocked one for a while. Returns `false` if
+    /// the kernel would drop it, or has dropped it.
     pub(super) fn deliver(&self, signal: i32) -> io::Result<bool> {
-        // Where /proc does not tell, the kernel has the say.
+        // Without /proc, send the signal as it is.
         let state = || {
             SignalState::at(self.pid, signal)
                 .unwrap_or(SignalState { pending: false, disposition: Disposition::Handled })
@@ -71,8 +71,8 @@ impl Recipient<'_> {
                 // Neither pending, nor blocked, nor handled: it was dropped on the way.
                 Disposition::Default if !now.pending => return Ok(false),
                 Disposition::Handled => return Ok(true),
-                // It is not to be seen whether it has been taken by a thread that waited in between, or
-                // dropped by one that blocks signals again already.
+                // /proc cannot show whether a waiting thread has taken it in between, or whether the kernel
+                // dropped it in a moment in which it was not blocked.
                 Disposition::Default | Disposition::Blocked => thread::sleep(PAUSE),
             }
         }
@@ -86,11 +86,11 @@ enum Disposition {
     Default,
     /// Every thread blocks it.
     Blocked,
-    /// It is caught or ignored, or somebody waits for it.
+    /// It is caught or ignored, or a thread waits for it.
     Handled,
 }
 
-/// What /proc tells of a signal and the threads of a process.
+/// The state of one signal in a process, as /proc shows it.
 struct SignalState {
     pending: bool,
     disposition: Disposition,
@@ -118,8 +118,8 @@ impl SignalState {
     }
 }
 
-/// Whether a thread waits for signals: `rt_sigtimedwait(2)` unblocks what it waits for, and no mask shows
-/// it. Of a process that may not be looked into (it is not dumpable) it is not known.
+/// Whether a thread waits for signals: `rt_sigtimedwait(2)` unblocks the signals that it waits for, and no mask
+/// shows it. `false` if the caller may not look, because the process is not dumpable.
 fn waits_for_signals(task: &Path) -> bool {
     fs::read_to_string(task.join("syscall")).is_ok_and(|call| {
         let number = call.split(' ').next().and_then(|number| number.parse().ok());
@@ -127,7 +127,7 @@ fn waits_for_signals(task: &Path) -> bool {
     })
 }
 
-/// Whether the process has a descriptor that it can read the signal from.
+/// Whether the process has a signalfd for the signal.
 fn has_signalfd(pid: i32, signal: i32) -> bool {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return false };
     entries
@@ -135,7 +135,7 @@ fn has_signalfd(pid: i32, signal: i32) -> bool {
         .any(|info| is_in(signal, &info, "sigmask:"))
 }
 
-/// Whether a set in one of the files of /proc has the signal.
+/// Whether the signal set `name` in a file of /proc contains the signal.
 fn is_in(signal: i32, text: &str, name: &str) -> bool {
     let set = text.lines().find_map(|line| line.strip_prefix(name));
     let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());

@@ -24,47 +24,48 @@ mod disposition;
 
 use disposition::{DefaultAction, Recipient, default_action};
 
-/// The first process of a container, a child of the caller, which has to wait for it.
+/// The first process of a container: a child of the caller, which must wait for it.
 #[derive(Debug)]
 pub struct Process {
     pid: i32,
     is_pid_1: bool,
     leads_session: bool,
-    /// The caller's peak, which is where the kernel begins to count that of a child that shared its memory.
+    /// The caller's peak memory. The kernel counts it for a child that shared the caller's memory, too.
     shared_peak: u64,
     init: Option<Mutex<Init>>,
-    /// The signal that SIGKILL was last sent in place of; 0 for none.
+    /// The signal that the first SIGKILL was sent in place of; 0 before that.
     killed_for: AtomicI32,
-    /// Set when the process has been reaped: from then on its pid may be another one's.
+    /// Set when the process has been reaped: from then on another process may get its pid.
     exit: Mutex<Option<Exit>>,
 }
 
-/// What is known of a container whose PID 1 is the tiny init.
+/// The connection to init, and its messages so far.
 #[derive(Debug)]
 struct Init {
-    /// Closed once init has been reaped: a program may keep many that have ended.
+    /// Closed once init has been reaped: a program may keep many `Process`es that have ended.
     control: Option<OwnedFd>,
+    /// A pidfd of the command.
     command: Option<OwnedFd>,
-    /// What init reports when the command has ended.
+    /// How the command ended.
     report: Option<(ExitStatus, Usage)>,
 }
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// The command's own status. Where SIGKILL was sent in place of a signal that PID 1 would not have
-    /// received, that signal. `None` where the status is lost: SIGCHLD is ignored, or another wait(2) took it.
+    /// The command's status. If SIGKILL was sent in place of a signal that the kernel drops for PID 1, a death by
+    /// that signal. `None` if the status is lost: SIGCHLD is ignored, or another wait(2) took it.
     pub status: Option<ExitStatus>,
-    /// What the command used; `None` where that is lost too.
+    /// The resources that the command used; `None` if that is lost too.
     pub usage: Option<Usage>,
     /// The signal that SIGKILL was sent in place of.
     pub killed_for: Option<i32>,
-    /// Whether wait(2) told of the end. If not, what init reported is all that is known.
+    /// Whether wait(2) returned the end. If not, `status` and `usage` can only come from init's report.
     pub seen: bool,
 }
 
 impl Exit {
-    /// Whether the status is known, and that of a success.
+    /// Whether the status is known and is a success.
     #[must_use]
     pub fn success(&self) -> bool {
         self.status.is_some_and(|status| status.success())
@@ -76,19 +77,19 @@ impl Exit {
 pub struct Watch(OwnedFd);
 
 impl Watch {
-    /// Whether it ends within that time; `false`, too, where a signal comes before.
+    /// Whether it ends within that time. Also `false` when a signal interrupts the wait.
     #[must_use]
     pub fn ends_within(&self, time: Duration) -> bool {
         fd::is_readable(self.0.as_fd(), time).unwrap_or(true)
     }
 }
 
-/// What became of a signal.
+/// How a signal was delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivered {
     /// It was sent as it is.
     AsIs,
-    /// PID 1 would not have got it though its default action ends a process: SIGKILL was sent instead.
+    /// SIGKILL was sent instead: the default action ends a process, but the kernel drops the signal for PID 1.
     AsKill,
 }
 
@@ -137,15 +138,16 @@ impl Process {
 
     /// Sends a signal to the command.
     ///
-    /// A PID 1 gets what any other process would have got, though the kernel drops signals that PID 1
-    /// does not handle (`pid_namespaces(7)`): where no thread catches, ignores, blocks or waits for
-    /// the signal and its default action ends or stops a process, SIGKILL or SIGSTOP does so. The
-    /// kernel also drops SIGTSTP, SIGTTIN and SIGTTOU where no process of the group has its parent in
-    /// the session (`setpgid(2)`, orphaned process groups), as in a session of its own: likewise.
+    /// The signal has the same effect on a PID 1 as on any other process. The kernel drops signals that PID 1
+    /// does not handle (`pid_namespaces(7)`). So if no thread catches, ignores, blocks or waits for the signal,
+    /// SIGKILL replaces it where its default action ends a process, and SIGSTOP where that stops one.
+    ///
+    /// The kernel also drops SIGTSTP, SIGTTIN and SIGTTOU for an orphaned process group (`setpgid(2)`), which the
+    /// group of a session leader is. SIGSTOP replaces these too.
     ///
     /// # Errors
     ///
-    /// `ESRCH` where it has ended, `EPERM`, `EINVAL`: kill(2).
+    /// `ESRCH` if it has ended; `EPERM` or `EINVAL` from kill(2).
     pub fn signal(&self, signal: i32) -> io::Result<Delivered> {
         if lock(&self.exit).is_some() {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
@@ -183,15 +185,15 @@ impl Process {
         recipient.send(libc::SIGKILL).map(|()| Delivered::AsKill)
     }
 
-    /// Notes what a death by SIGKILL stands for. Before the signal is sent, since another thread may reap
-    /// the process as soon as it is dead; of several signals in a row the first is the one it dies of.
+    /// Records the signal that SIGKILL is sent in place of. Call it before sending SIGKILL, because another thread
+    /// may reap the process as soon as it is dead. Only the first call has an effect: that SIGKILL is the cause.
     fn record_killed_for(&self, signal: i32) {
         let (success, failure) = (Ordering::Release, Ordering::Relaxed);
         let _ = self.killed_for.compare_exchange(0, signal, success, failure);
     }
 
     fn signal_through_init(&self, init: &mut Init, signal: i32) -> io::Result<Delivered> {
-        // The command's death by SIGKILL would end init too; this also works where init is stuck.
+        // SIGKILL goes to init: when the command dies, init ends too, and this also works if init is stuck.
         if signal == libc::SIGKILL || signal == 0 {
             return sys::kill(self.pid, signal).map(|()| Delivered::AsIs);
         }
@@ -215,7 +217,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// `EINTR`: waitid(2).
+    /// `EINTR` from waitid(2).
     pub fn wait(&self) -> io::Result<Exit> {
         loop {
             if let Some(exit) = self.reap(true)? {
@@ -246,14 +248,14 @@ impl Process {
         };
         let mut exit = lock(&self.exit);
         if exit.is_none() {
-            // ECHILD: another wait(2) of the caller's was faster.
+            // ECHILD: another wait(2) of the caller was faster.
             let _ = sys::reap(self.pid);
             *exit = Some(self.exit(seen));
         }
         Ok(*exit)
     }
 
-    /// How the command ended, of which wait(2) told `waited`, and init has the last word.
+    /// Combines the result of wait(2), `waited`, with init's report, which takes precedence.
     fn exit(&self, waited: Option<(ExitStatus, Usage)>) -> Exit {
         let seen = waited.is_some();
         let waited = waited.map(|(status, mut usage)| {
@@ -273,20 +275,20 @@ impl Process {
         Exit { status, usage, killed_for, seen }
     }
 
-    /// A descriptor of the process; it must not have been reaped.
+    /// Opens a pidfd of the process, which must not have been reaped.
     ///
     /// # Errors
     ///
-    /// `EMFILE`, or `ESRCH` where it has been reaped: `pidfd_open(2)`.
+    /// `EMFILE`, or `ESRCH` if it has been reaped: `pidfd_open(2)`.
     pub fn pidfd(&self) -> io::Result<OwnedFd> {
         fd::pidfd_open(self.pid)
     }
 
-    /// A descriptor to wait for the end with, time and again; the process must not have been reaped.
+    /// Opens a [`Watch`] of the process, which must not have been reaped.
     ///
     /// # Errors
     ///
-    /// `EMFILE`, or `ESRCH` where it has been reaped: `pidfd_open(2)`.
+    /// `EMFILE`, or `ESRCH` if it has been reaped: `pidfd_open(2)`.
     pub fn watch(&self) -> io::Result<Watch> {
         self.pidfd().map(Watch)
     }
@@ -314,7 +316,7 @@ impl Init {
         let mut rights = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
             let mut parts = [io::IoSliceMut::new(&mut bytes)];
-            // What is asked for has been sent by now, or never will be.
+            // Do not wait: a message that is not there yet will never come.
             let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
             match recvmsg(control, &mut parts, &mut rights, flags) {
                 Err(rustix::io::Errno::INTR) => {}
@@ -348,15 +350,15 @@ impl Init {
     }
 }
 
-/// Whether `pidfd` is one, of a process whose innermost pid is `pid` in a namespace below the caller's.
-/// Root inside may trace init, so what it says is not taken on trust.
+/// Whether `pidfd` is a pidfd of a process that is `pid` in its own PID namespace, below the caller's. Root inside
+/// may trace init, so init's messages are not trusted.
 fn is_inside(pidfd: &OwnedFd, pid: u32) -> bool {
     let Some(pids) = field_of(pidfd, "NSpid:") else { return false };
     let pids: Vec<&str> = pids.split_whitespace().collect();
     pids.len() > 1 && pids.last() == Some(&pid.to_string().as_str())
 }
 
-/// What /proc says of a descriptor, `proc_pid_fdinfo(5)`.
+/// A field of `/proc/self/fdinfo/FD`: `proc_pid_fdinfo(5)`.
 fn field_of(fd: &OwnedFd, name: &str) -> Option<String> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
     info.lines().find_map(|line| line.strip_prefix(name)).map(|field| field.trim().to_owned())
