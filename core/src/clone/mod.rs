@@ -1,9 +1,9 @@
-//! One clone: the child walks a program in the caller's memory, the parent does its part meanwhile.
+//! One clone: the child walks a program in the caller's memory while the parent does its part.
 //!
-//! The clone shares the caller's memory (`CLONE_VM`, as `posix_spawn(3)` does), so its cost does not
-//! depend on the caller's size; but it does not suspend the caller (no `CLONE_VFORK`): the calling
-//! thread writes the id maps meanwhile, then waits on the futex that exec clears, and that wait can
-//! be interrupted. Everything that the child touches lives until then.
+//! The clone shares the caller's memory (`CLONE_VM`, as `posix_spawn(3)` does), so its cost does not depend on
+//! the caller's size. It does not suspend the caller (no `CLONE_VFORK`): the calling thread writes the id maps,
+//! then waits on the futex that the kernel clears at exec. A signal can interrupt that wait. All memory that the
+//! child uses stays valid until then.
 
 #![expect(unsafe_code, reason = "clone(2), and memory shared with the child")]
 
@@ -30,35 +30,35 @@ use crate::error::{LaunchError, SpawnError};
 use crate::step::Step;
 use crate::sys::{self, fd};
 
-/// How long a killed child may take to die before its memory is given up instead of freed.
+/// How long to wait for a killed child to die. After that, its memory is leaked.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which of the two processes returns from a fork.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The one that called it.
+    /// The process that called it.
     Caller,
-    /// The copy, in the container.
+    /// The copy of that process, in the container.
     Copy,
 }
 
-/// How the walk of the first stage ended.
+/// The end of the first stage's walk.
 pub(crate) struct Outcome {
     pub(crate) pid: i32,
-    /// The call that failed, and its error number; `None` where the walk ended in exec or in a signal.
+    /// The index of the call that failed, and its error number; `None` if the walk ended by exec or by a signal.
     pub(crate) failed: Option<(u32, i32)>,
     /// Which process this is. With [`Side::Copy`] the other fields mean nothing.
     pub(crate) side: Side,
 }
 
 extern "C" fn start_child(program: *mut c_void) -> c_int {
-    // SAFETY: `clone_and_wait` hands over its relocated program, which it keeps until this process
-    // has executed something else or has ended.
+    // SAFETY: `clone` passes a relocated program, which `clone_and_fork` keeps until this process has executed
+    // another program or has ended.
     unsafe { child::run(program.cast()) }
 }
 
-/// Clones a child that walks `program`, does the parent's part, and waits until the child has executed
-/// another program or has ended. After success the caller must reap it.
+/// Clones a child that walks `program`, calls `parents_part`, and waits until the child has executed another
+/// program or has ended. After success the caller must reap the child.
 pub(crate) fn clone_and_wait(
     program: Box<[u64]>,
     namespaces: u64,
@@ -69,8 +69,8 @@ pub(crate) fn clone_and_wait(
     clone_and_fork(program, namespaces, parents_part, wait, fork)
 }
 
-/// Like [`clone_and_wait`], with `fork` between the parent's part and the wait. It may make a copy of the
-/// caller, in which this function returns at once.
+/// Like [`clone_and_wait`], but calls `fork` between the parent's part and the wait. `fork` may make a copy of the
+/// caller; in the copy this function returns at once.
 pub(crate) fn clone_and_fork(
     program: Box<[u64]>,
     namespaces: u64,
@@ -91,15 +91,14 @@ pub(crate) fn clone_and_fork(
     };
     let ended = finish(pid, &shared, parents_part, wait, fork);
     if matches!(ended, Ok(Outcome { side: Side::Copy, .. })) {
-        // The child uses the program in the caller's memory, of which this is a copy.
-        // SAFETY: no child of this process uses the program.
+        // SAFETY: this process is a copy and has no child: the child uses the program in the caller's memory.
         unsafe { shared.free() };
         stack.give_back();
         return ended;
     }
     if !shared.child_has_left() {
-        // SIGKILL has not ended the child yet (it waits for a dead network file system, for example), and it
-        // still uses this memory: leak the memory, and leave the child unreaped.
+        // SIGKILL has not ended the child yet (it may wait for a dead network file system), and the child still
+        // uses this memory: leak the memory, and leave the child unreaped.
         return ended;
     }
     // SAFETY: the child no longer uses the program.
@@ -114,11 +113,11 @@ pub(crate) fn clone_and_fork(
 /// clone(2) of a child that shares this memory and walks the program.
 fn clone(stack: &Stack, namespaces: u64, shared: &SharedProgram) -> io::Result<i32> {
     let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD | namespaces as c_int;
-    // A signal handler of the caller would run in the child too, in this memory.
+    // A signal handler of the caller could run in the child, in this memory.
     let mask = block_signals();
-    // SAFETY: the stack is not in use; `start_child` keeps to raw system calls and never returns; stack
-    // and program outlive the child's use of them, since they are only given back once the kernel has
-    // cleared `tid`, which it does when the child has left this memory by exec or by its end.
+    // SAFETY: the stack is not in use; `start_child` makes only raw system calls and never returns; stack and
+    // program outlive the child's use of them, since they are given back only once the kernel has cleared `tid`,
+    // when the child has left this memory by exec or by its end.
     let pid = unsafe {
         libc::clone(
             start_child,
@@ -135,7 +134,7 @@ fn clone(stack: &Stack, namespaces: u64, shared: &SharedProgram) -> io::Result<i
     if pid < 0 { Err(error) } else { Ok(pid) }
 }
 
-/// The parent's part, and the wait for the child. After an error the child has been killed.
+/// Does the parent's part, and waits for the child. Kills the child before it returns an error.
 fn finish(
     pid: i32,
     shared: &SharedProgram,
@@ -155,19 +154,19 @@ fn finish(
         Ok(()) => match fork(shared, wait) {
             Ok(Side::Copy) => Ok(Outcome { pid, failed: None, side: Side::Copy }),
             Ok(side) => match shared.wait_until_child_has_left(wait) {
-                // If the child has left meanwhile, it may have started other processes: return success, so
-                // that the launch learns of them and can end them.
+                // A child that has left this memory may have started other processes. Return success for it: the
+                // launch then finds these processes and can end them.
                 Err(error) if !shared.child_has_left() => kill(error),
                 _ => Ok(Outcome { pid, failed: shared.failure(), side }),
             },
             Err(error) => kill(error),
         },
         Err(LaunchError::Spawn(error)) => {
-            // Writing fails for a child that has ended already. Then the child's failure is the cause.
+            // Writing an id map also fails if the child has ended already. Then the child's failure is the cause.
             let left = shared.wait_until_child_has_left(&mut Wait::at_most(KILL_TIMEOUT)).is_ok();
             match shared.failure() {
                 Some((_, libc::ECANCELED)) => Err(error.into()),
-                // Without a /proc of the caller's PID namespace the child's call may have failed for the same reason.
+                // If /proc is not that of the caller's PID namespace, the child's call may have failed for that reason.
                 Some(_) if !sys::has_own_proc() => Err(error.into()),
                 failed @ Some(_) => Ok(Outcome { pid, failed, side: Side::Caller }),
                 None if left && was_killed(pid) => {
@@ -201,8 +200,8 @@ pub(crate) fn program_memfd(program: &[u64]) -> io::Result<OwnedFd> {
     fd::memfd(c"minidocker-program", &bytes, false)
 }
 
-/// Reaps a child that has ended or is about to, and returns its wait status; `None` where other code of the
-/// caller has reaped it, a SIGCHLD handler for example.
+/// Waits for a child, reaps it, and returns its wait status; `None` if other code of the caller has reaped it, a
+/// SIGCHLD handler for example.
 pub(crate) fn reap(pid: i32) -> Option<i32> {
     let pid = nix::unistd::Pid::from_raw(pid);
     loop {

@@ -1,7 +1,7 @@
-//! The program that parent and child share, and the futex words in it by which they wait for each other.
+//! The program that parent and child share, and its futex words, on which they wait for each other.
 //!
-//! The futex calls are never `FUTEX_PRIVATE_FLAG`: parent and child are two processes in one memory, and the
-//! kernel wakes the parent on the child's behalf.
+//! The futex calls do not use `FUTEX_PRIVATE_FLAG`: when the child exits or executes a program, the kernel clears
+//! the word and wakes the parent without that flag.
 
 #![expect(unsafe_code, reason = "memory that two processes share")]
 
@@ -18,7 +18,7 @@ use crate::error::LaunchError;
 /// A relocated program in the memory of a parent and of its child.
 pub(crate) struct SharedProgram {
     header: *mut Header,
-    /// In words; 0 where it is borrowed.
+    /// In words; 0 if it is borrowed.
     length: usize,
 }
 
@@ -26,12 +26,12 @@ impl SharedProgram {
     pub(super) fn new(program: Box<[u64]>) -> Self {
         let length = program.len();
         let header: *mut Header = Box::into_raw(program).cast();
-        // SAFETY: a whole program, just encoded, in words, to which there is no other pointer.
+        // SAFETY: a whole program, encoded and not relocated yet, aligned as words, without another pointer to it.
         unsafe { relocate(header) };
         Self { header, length }
     }
 
-    /// The same program for code that does not free it.
+    /// A program that other code owns and frees.
     pub(crate) const fn borrowed(header: *mut Header) -> Self {
         Self { header, length: 0 }
     }
@@ -47,15 +47,16 @@ impl SharedProgram {
     /// No child uses it any more.
     pub(super) unsafe fn free(self) {
         let words = std::ptr::slice_from_raw_parts_mut(self.header.cast::<u64>(), self.length);
-        // SAFETY: `new` took it out of a box of that length, and this gives up the only pointer to it.
+        // SAFETY: `new` took it out of a box of that length, and `self` is the only pointer to it. A borrowed one,
+        // with length 0, is never freed.
         drop(unsafe { Box::from_raw(words) });
     }
 
     fn word(&self, offset: usize) -> &AtomicU32 {
-        // SAFETY: the offset of a member, inside the header.
+        // SAFETY: `offset` is that of a member of the header.
         let word = unsafe { self.header.cast::<u8>().add(offset) };
-        // SAFETY: aligned as the member is, alive until `free`, and after the clone only accessed
-        // atomically here and by the kernel, or by the child before it ends.
+        // SAFETY: aligned as the member is, and valid until `free`. After the clone only this type and the kernel
+        // access it, atomically, and the child before it ends.
         unsafe { AtomicU32::from_ptr(word.cast()) }
     }
 
@@ -68,10 +69,10 @@ impl SharedProgram {
         self.word(offset_of!(Header, go))
     }
 
-    /// What the child is doing: see [`tid`](minidocker_init::program::tid).
+    /// The child's state: one of [`tid`](minidocker_init::program::tid).
     pub(crate) fn child_state(&self) -> u32 {
-        // Acquire: what the child wrote before it left is seen. The kernel's store follows the child's own
-        // in its program order, and a system call of the child's lies between them.
+        // Acquire: makes the child's writes before it left visible. The kernel's store follows them in the child's
+        // program order, with a system call of the child between them.
         self.tid().load(Ordering::Acquire)
     }
 
@@ -80,7 +81,7 @@ impl SharedProgram {
         self.child_state() == 0
     }
 
-    /// Tells the child to go on, or to end: see [`go`].
+    /// Sets the child's `go` word, and wakes it: one of [`go`].
     pub(crate) fn tell_child(&self, state: u32) {
         store_and_wake(self.go(), state);
     }
@@ -98,7 +99,7 @@ impl SharedProgram {
     /// Waits while the child is in this state.
     pub(crate) fn wait_while(&self, state: u32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
         while self.child_state() == state {
-            // EAGAIN: it has another value by now.
+            // EAGAIN: the word has another value by now.
             if sleep(self.tid(), state, Some(wait.slice()))
                 .is_err_and(|error| error != libc::EAGAIN)
             {
@@ -108,27 +109,28 @@ impl SharedProgram {
         Ok(())
     }
 
-    /// Waits while the child is in this state, with system calls alone.
+    /// Waits while the child is in this state, without a check for interruption: it makes only system calls.
     pub(crate) fn wait_uninterruptibly_while(&self, state: u32) {
         while self.child_state() == state {
             let _ = sleep(self.tid(), state, None);
         }
     }
 
-    /// The call at which the child failed, and the error number; complete once it [is left](Self::child_has_left).
+    /// The index of the call that failed in the child, and the error number. Final once the
+    /// [child has left](Self::child_has_left).
     pub(super) fn failure(&self) -> Option<(u32, i32)> {
         let index = self.word(offset_of!(Header, failed_at)).load(Ordering::Acquire);
         let errno = self.word(offset_of!(Header, failed_errno)).load(Ordering::Relaxed);
         (index != NOTHING_FAILED).then_some((index, errno as i32))
     }
 
-    /// In the child: tells the parent what it is doing.
+    /// In the child: sets its state, and wakes the parent.
     pub(crate) fn tell_parent(&self, state: u32) {
         store_and_wake(self.tid(), state);
     }
 
-    /// In the child: waits until the parent stands still. The parent may have to wait for its
-    /// interpreter's lock first; if it never gets it, the launch fails after ten minutes.
+    /// In the child: waits until the parent stands still. The parent may have to wait for the lock of its
+    /// interpreter first. If it does not get the lock, the launch fails after ten minutes.
     pub(crate) fn await_fork(&self) -> Result<(), Errno> {
         const TIMEOUT: Duration = Duration::from_secs(600);
         let until = Instant::now() + TIMEOUT;
@@ -136,7 +138,7 @@ impl SharedProgram {
             match self.go().load(Ordering::Acquire) {
                 go::FORK => return Ok(()),
                 go::ABORT => return Err(libc::ECANCELED),
-                // The parent has not done its part yet, or has and is on its way.
+                // The parent has not done its part, or does not stand still yet.
                 state => {
                     let _ = sleep(self.go(), state, Some(Duration::from_secs(1)));
                 }
@@ -153,7 +155,7 @@ fn store_and_wake(word: &AtomicU32, value: u32) {
     let _ = unsafe { syscall(nr::FUTEX, [word.as_ptr() as u64, FUTEX_WAKE, 1, 0, 0, 0]) };
 }
 
-/// Sleeps until the word no longer has this value, a signal comes, or `time` is up.
+/// Sleeps until another process changes the word and wakes this one, a signal arrives, or `time` has passed.
 fn sleep(word: &AtomicU32, value: u32, time: Option<Duration>) -> Result<usize, Errno> {
     const FUTEX_WAIT: u64 = libc::FUTEX_WAIT as u64;
     let time = time.map(|time| [time.as_secs(), u64::from(time.subsec_nanos())]);
@@ -167,7 +169,7 @@ fn sleep(word: &AtomicU32, value: u32, time: Option<Duration>) -> Result<usize, 
 mod tests {
     use super::*;
 
-    /// What [`SharedProgram::await_fork`] returns where the caller says this, one after the other, a while later.
+    /// The result of [`SharedProgram::await_fork`] while the caller sets these states, one after the other.
     fn after(states: &[u32]) -> Result<(), i32> {
         let program = vec![0_u64; size_of::<Header>() / 8 + 1].into_boxed_slice();
         let address = Box::into_raw(program).cast::<Header>() as usize;

@@ -4,7 +4,7 @@
 
 use minidocker_init::raw::{nr, syscall};
 
-/// The calling thread's signal mask, as the kernel has it.
+/// Reads the signal mask of the calling thread.
 pub(crate) fn signal_mask() -> u64 {
     let mut mask = 0_u64;
     // SAFETY: the kernel writes the eight bytes of the mask.
@@ -13,7 +13,7 @@ pub(crate) fn signal_mask() -> u64 {
     mask
 }
 
-/// Blocks every signal, those that libc keeps for itself included, and returns the mask before.
+/// Blocks every signal, including those that libc reserves, and returns the previous mask.
 pub(crate) fn block_signals() -> u64 {
     static EVERY: u64 = u64::MAX;
     let mut before = 0_u64;

@@ -6,15 +6,15 @@ use std::io;
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
-/// The walk needs a handful of small frames. At-fork handlers of C libraries, which run on this stack when
-/// the caller is forked, need more. Untouched pages cost nothing.
+/// The walk needs a few small frames. The at-fork handlers of C libraries, which run on this stack when the caller
+/// is forked, need more. Untouched pages cost nothing.
 const SIZE: usize = 256 * 1024;
-/// Below the stack, so that an overflow ends the child instead of overwriting the caller's data. The largest
-/// page size that Linux uses on the supported machines.
+/// The guard below the stack: an overflow ends the child instead of overwriting the caller's data. As large as the
+/// largest page on the supported machines.
 const GUARD: usize = 64 * 1024;
 
-/// A stack with a guard below it. Each thread keeps one, because mapping is slow in a process with threads.
-/// A launch from a signal handler, while the thread's own stack is in use, maps another one.
+/// A stack with a guard below it. Each thread keeps one for its next launch, because mapping memory is slow in a
+/// process with threads. A launch from a signal handler maps another one while the thread's own is in use.
 pub(super) struct Stack {
     base: *mut c_void,
 }
@@ -39,8 +39,8 @@ impl Stack {
         spare.map_or_else(Self::map, Ok)
     }
 
-    /// Keeps the stack for the thread's next launch. Call it when no child uses it any more; otherwise the
-    /// memory stays mapped.
+    /// Keeps the stack for the thread's next launch. Call it only when no child uses the stack any more; a stack that
+    /// is dropped instead stays mapped.
     pub(super) fn give_back(self) {
         let mut stack = Some(self);
         let _ = SPARE.try_with(|spare| {
@@ -53,7 +53,7 @@ impl Stack {
         }
     }
 
-    /// The address that the child starts with: the end, aligned as the ABI wants it.
+    /// The child's first stack pointer: the end of the stack, aligned as the ABI requires.
     pub(super) fn top(&self) -> *mut c_void {
         // SAFETY: the end of the mapping, one past its last byte.
         unsafe { self.base.byte_add(GUARD + SIZE) }
@@ -62,7 +62,7 @@ impl Stack {
     fn map() -> io::Result<Self> {
         let flags = MapFlags::PRIVATE | MapFlags::STACK | MapFlags::NORESERVE;
         let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping, at a place that the kernel chooses.
+        // SAFETY: a new mapping, at an address that the kernel chooses.
         let base = unsafe { mmap_anonymous(std::ptr::null_mut(), GUARD + SIZE, access, flags) }?;
         let stack = Self { base };
         // SAFETY: the lowest part of the mapping, which is not in use yet.

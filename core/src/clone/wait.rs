@@ -1,18 +1,18 @@
-//! Waits that a signal or a deadline can end.
+//! Waits that an interruption or a deadline can end.
 
 use std::time::{Duration, Instant};
 
 use crate::error::LaunchError;
 
-/// How often a wait checks for an interruption: a signal does not always end the wait, since another thread
-/// may have received it.
+/// The longest time between two checks for an interruption. A signal does not always end a system call, since
+/// another thread may have received it.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// What may end a wait of the launch early.
+/// The interruption and the deadline of a launch.
 pub(crate) struct Wait<'a> {
     interrupted: Option<&'a mut (dyn FnMut() -> bool + 'a)>,
     deadline: Option<Instant>,
-    /// Why the launch is given up. It stays set, because `interrupted` may answer only once.
+    /// Why the launch was given up. It stays set, because `interrupted` may return `true` only once.
     pub(crate) given_up: Option<LaunchError>,
 }
 
@@ -24,12 +24,12 @@ impl<'a> Wait<'a> {
         Self { interrupted, deadline, given_up: None }
     }
 
-    /// A wait that only the time ends.
+    /// A wait that cannot be interrupted and ends after `time`.
     pub(crate) fn at_most(time: Duration) -> Self {
         Self::new(None, Some(Instant::now() + time))
     }
 
-    /// Fails where the launch is to be given up. Call it at least once in every [`slice`](Self::slice).
+    /// Fails if the launch was interrupted or its deadline has passed. Call it after every [`slice`](Self::slice).
     pub(crate) fn check(&mut self) -> Result<(), LaunchError> {
         if self.given_up.is_none() {
             if self.interrupted.as_mut().is_some_and(|interrupted| interrupted()) {
@@ -41,7 +41,7 @@ impl<'a> Wait<'a> {
         self.given_up.clone().map_or(Ok(()), Err)
     }
 
-    /// How long to wait until the next [`check`](Self::check).
+    /// The time to wait before the next [`check`](Self::check).
     pub(crate) fn slice(&self) -> Duration {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // A wait of zero time would be a busy loop where the clock is coarse.

@@ -1,4 +1,4 @@
-//! Directories that keep a layer: created outside by the launch, and removed when it fails.
+//! Directories outside that keep a layer. The launch creates them, and removes them if it fails.
 
 use std::fs;
 use std::io;
@@ -12,18 +12,18 @@ use crate::host::files::OuterDirectory;
 pub(super) struct CreatedDirs(Vec<PathBuf>);
 
 impl CreatedDirs {
-    /// Creates them.
+    /// Creates the directories.
     ///
     /// # Errors
     ///
-    /// The kernel's error, with the directory. None of the directories is left then.
+    /// The kernel's error, and the directory that it is about. Then none of the directories is left.
     pub(super) fn create(directories: &[OuterDirectory]) -> Result<Self, (PathBuf, io::Error)> {
         let mut created = Self::default();
         for OuterDirectory { path, owner } in directories {
             let failed = |error| (path.clone(), error);
             fs::DirBuilder::new().mode(0o700).create(path).map_err(failed)?;
             created.0.push(path.clone());
-            // A plain caller keeps the layer, and is root inside.
+            // A plain caller is root inside, so the layer is its own already.
             if nix::unistd::geteuid().is_root() {
                 chown(path, Some(owner.uid), Some(owner.gid)).map_err(failed)?;
             }
@@ -41,14 +41,13 @@ impl CreatedDirs {
 impl Drop for CreatedDirs {
     fn drop(&mut self) {
         for path in &self.0 {
-            // Only the failed launch has written there. The caller can remove what is left, as after any
-            // container.
+            // Only the failed launch has written there. If this fails, the caller can still remove the rest.
             let _ = remove(path);
         }
     }
 }
 
-/// Removes a directory with everything in it. overlayfs leaves directories without any permission.
+/// Removes a directory and its contents. overlayfs leaves directories without any permission.
 fn remove(directory: &Path) -> io::Result<()> {
     if fs::remove_dir(directory).is_ok() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The stages of a plan as programs, with what only one launch knows.
+//! Encodes the stages of a plan as programs, with the descriptors and settings of one launch.
 
 #![expect(unsafe_code, reason = "borrows the descriptor that the caller lends for the lines")]
 
@@ -13,9 +13,9 @@ use crate::plan::{Line, Plan};
 pub(super) struct StageEncoder<'a> {
     plan: &'a Plan,
     mask: u64,
-    /// Where the lines of the calls go; -1 for nowhere.
+    /// The descriptor that the lines of the calls are written to; -1 for none.
     trace: RawFd,
-    /// The stage with the call that is to fail, the call's index in it, and the error number.
+    /// For tests: a stage, the index of a call in it that fails, and its error number.
     inject: Option<(usize, u32, i32)>,
 }
 
@@ -27,7 +27,7 @@ impl<'a> StageEncoder<'a> {
         Self { plan, mask: signal_mask(), trace: trace.unwrap_or(-1), inject }
     }
 
-    /// Encodes a stage, whose process reports failures on `report`; -1: in the shared header.
+    /// Encodes a stage. Its process reports failures on `report`, or in the shared header if that is -1.
     pub(super) fn encode(&self, number: usize, handles: Handles, report: RawFd) -> Box<[u64]> {
         let stage = &self.plan.stages[number];
         let lines = if self.trace >= 0 { self.lines(number) } else { Vec::new() };
@@ -47,7 +47,7 @@ impl<'a> StageEncoder<'a> {
         self.plan.stage_lines(number).iter().map(bytes_of).collect()
     }
 
-    /// Writes the caller's own lines: the clone, and the maps that are written while the child waits.
+    /// Writes the lines of the caller's own calls: the directories, the clone, and the id maps.
     pub(super) fn trace_caller(&self) {
         if self.trace < 0 {
             return;
@@ -55,7 +55,7 @@ impl<'a> StageEncoder<'a> {
         let text: Vec<u8> = self.plan.caller_lines().iter().flat_map(bytes_of).collect();
         // SAFETY: the caller lends the descriptor for the launch.
         let trace = unsafe { BorrowedFd::borrow_raw(self.trace) };
-        // A reader that has closed its end is no reason to fail.
+        // Do not fail the launch if the reader has closed its end.
         let _ = rustix::io::write(trace, &text);
     }
 }

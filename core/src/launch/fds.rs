@@ -1,4 +1,4 @@
-//! Descriptors that a launch needs while it is under way.
+//! The descriptors that a launch needs until it ends.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,9 +16,9 @@ use crate::{caller, watchdog};
 pub(super) struct LaunchFds {
     helper: Option<Arc<KeptFd>>,
     watchdog: Option<Arc<KeptFd>>,
-    /// Where the helper reports, if not on `control`: the end to read, the end to write.
+    /// The pipe on which the helper reports, if not on `control`: the read end, and the write end.
     report: Option<(OwnedFd, OwnedFd)>,
-    /// Where init tells how the command ended: the caller's end, init's end.
+    /// The socket on which init reports how the command ended: the caller's end, and init's end.
     control: Option<(OwnedFd, OwnedFd)>,
 }
 
@@ -35,7 +35,7 @@ impl LaunchFds {
         })
     }
 
-    /// What only the child needs, and the caller's ends of `control` and `report`.
+    /// The descriptors that only the child needs, and the caller's ends of `control` and `report`.
     pub(super) fn split(self) -> (Option<impl Sized>, Option<OwnedFd>, Option<OwnedFd>) {
         let (control, init) = self.control.unzip();
         let (report, helper) = self.report.unzip();

@@ -1,18 +1,18 @@
 //! A copy of the caller in a container of its own: fork(3) across namespaces, with one copy of the
 //! page tables.
 //!
-//! Three processes take part. The *caller* clones a *child* that shares its memory and makes the
-//! container, as for a command. Then the caller stands still, all signals blocked, and the child
-//! calls the C library's `fork()` in the caller's place: it has the caller's thread pointer, so locks,
-//! at-fork handlers and thread-local storage are what they would be had the caller called it. The
-//! *copy* that this makes switches to the stack of the caller's thread, to the point where the caller
-//! went to stand still, and returns from [`fork`] there. The child executes init.
+//! Three processes take part. The *caller* clones a *child* that shares its memory and makes the container, as
+//! for a command. Then the calling thread stands still, with all signals blocked, and the child calls the C
+//! library's `fork()` in its place. The child has the thread pointer of that thread, so `fork()` finds the
+//! thread's locks, at-fork handlers and thread-local storage. The new process, the *copy*, switches to the stack
+//! of the calling thread, to the point where that stands still, and returns from [`fork`] there. The child
+//! executes init.
 //!
-//! The copy has the descriptors of the child, which are the caller's at the moment of the clone: the copy does
-//! not see what other threads open and close after that.
+//! The copy has the descriptors of the child, which are those of the caller at the clone. It does not have
+//! descriptors that other threads open after that, and keeps those that they close.
 //!
-//! While the child is in `fork()` it may hold locks of the caller's allocator, so the launch does not kill it
-//! then. That lasts as long as the kernel takes to copy the page tables.
+//! While the child is in `fork()`, it may hold locks of the caller's allocator, so the launch does not kill it
+//! until the kernel has copied the page tables.
 
 #![expect(
     unsafe_code,
@@ -40,7 +40,7 @@ use crate::step::Step;
 use crate::sys::{self, fd};
 use crate::{caller, watchdog};
 
-/// What [`fork`] returns, in either process.
+/// The result of [`fork`] in either process.
 #[derive(Debug)]
 pub enum Forked {
     /// In the caller: the container, and a stream socket to the copy.
@@ -49,11 +49,11 @@ pub enum Forked {
     Copy(OwnedFd),
 }
 
-/// Executes a plan for [`Payload::Fork`](crate::spec::Payload::Fork). Returns twice: in the caller, and
-/// in a copy of it that is the command of a new container. The copy returns once the container is whole.
+/// Executes a plan for [`Payload::Fork`](crate::spec::Payload::Fork). Returns twice: in the caller, and in a copy
+/// of the caller, which is the command of a new container. It returns in the copy once the launch has succeeded.
 ///
-/// Calls `around` when the container is ready, with the fork itself, which `around` must call. An interpreter
-/// does there what it does before and after a fork, in either process.
+/// When the container is ready, it calls `around` with a function that forks, which `around` must call. There an
+/// interpreter runs its hooks before the fork, and after it in either process.
 ///
 /// # Errors
 ///
@@ -83,7 +83,7 @@ pub fn fork(
     let mut program = encoder.encode(0, handles, -1);
     encoder.trace_caller();
     let mut point = Point::new(program.as_mut_ptr().cast());
-    // SAFETY: a whole program, which only this function has yet.
+    // SAFETY: a whole program, to which this function has the only pointer.
     let header = unsafe { &mut *program.as_mut_ptr().cast::<Header>() };
     header.fork = Some(fork_for_the_caller);
     header.fork_context = (&raw mut point) as u64;
@@ -98,16 +98,16 @@ pub fn fork(
         ],
     };
     let caller_copy = std::cell::RefCell::new(&mut caller_copy);
-    // Held until the clone, so that the list is exactly that of the descriptors which the child gets; and no
-    // longer, because signal handlers that run while this thread waits use containers too.
+    // Held until the clone, so that the list has exactly the descriptors that the child inherits. Released then,
+    // because signal handlers that run while this thread waits may use containers too.
     let mut held = Some(caller::held());
     let mut child_fds = Some((copy_channel, init_control, memfd));
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
         if let Some(held) = held.take() {
             caller_copy.borrow_mut().to_close.extend(held.iter());
         }
-        // The child has copies. The caller's own would keep the sockets open, and the id maps need a
-        // descriptor where few are left.
+        // Close them, since the child has copies: the caller's would keep the sockets open. Besides, writing the id
+        // maps takes a descriptor, and the caller may be near its limit.
         child_fds = None;
         write_id_maps(plan, pid, wait)
     };
@@ -128,14 +128,14 @@ pub fn fork(
     };
     let flags = plan.clone_flags;
     let outcome = clone_and_fork(program, flags, &mut parents_part, &mut wait, &mut forking);
-    // Still held if the clone failed.
+    // It is still held if the clone failed.
     drop(held);
     if plan.endangers_dumpable && !matches!(outcome, Ok(Outcome { side: Side::Copy, .. })) {
         restore_dumpable();
     }
     let outcome = outcome?;
     if outcome.side == Side::Copy {
-        // The copy has closed them already.
+        // `become_the_command` has closed them.
         std::mem::forget((control, channel));
         return Ok(Forked::Copy(caller_copy.borrow().await_the_caller()));
     }
@@ -151,27 +151,25 @@ pub fn fork(
     Ok(Forked::Caller(Launched::new(outcome.pid, plan, Some(control)), channel))
 }
 
-/// Descriptors of the copy: those that the child was cloned with, whatever the caller has done with its own
-/// since.
+/// The descriptors of the copy that this launch deals with: those of the caller at the clone.
 struct CallerCopy {
     channel: RawFd,
-    /// Descriptors of this launch and of other uses of containers, which the copy closes.
+    /// Descriptors of this launch and of other containers, which the copy closes.
     to_close: Vec<RawFd>,
 }
 
 impl CallerCopy {
-    /// Walks the plan's calls for the command, closes descriptors that are not the command's, and reports to
-    /// the caller.
+    /// Walks the calls that the plan has for the command, closes `to_close`, and reports to the caller.
     fn become_the_command(&self, program: &mut [u64]) {
         let header = program.as_mut_ptr().cast::<Header>();
-        // SAFETY: a whole program, not relocated before, to which this is the only pointer.
+        // SAFETY: a whole program, not relocated yet, to which this is the only pointer.
         unsafe { relocate(header) };
-        // SAFETY: relocated, and its calls are those that the plan has for this process.
+        // SAFETY: the program is relocated, and its calls are those that the plan has for this process.
         let failure = unsafe { child::walk(header) };
         for fd in &self.to_close {
-            // A pipe of another use would stay open as long as the copy lives, and with init's socket a process
-            // inside could impersonate init.
-            // SAFETY: no other code of the copy owns it: the launch of this thread forgets its own.
+            // Otherwise a pipe of another container would stay open as long as the copy lives, and a process inside
+            // could use init's socket to impersonate init.
+            // SAFETY: no other code of the copy owns it: `fork` forgets its own descriptors.
             let _ = unsafe { syscall(nr::CLOSE, [*fd as u64, 0, 0, 0, 0, 0]) };
         }
         // SAFETY: the header is valid.
@@ -185,7 +183,7 @@ impl CallerCopy {
         exit(127)
     }
 
-    /// Waits for the byte that says that the container is whole. Ends the copy if the caller has ended.
+    /// Waits for the byte that the caller sends when the launch has succeeded. Ends the copy if the caller has ended.
     fn await_the_caller(&self) -> OwnedFd {
         let mut byte = 0_u8;
         loop {
@@ -198,55 +196,55 @@ impl CallerCopy {
                 _ => exit(127),
             }
         }
-        // SAFETY: the copy's own descriptor, which no other code of the copy owns.
+        // SAFETY: an open descriptor that no other code of the copy owns.
         unsafe { OwnedFd::from_raw_fd(self.channel) }
     }
 }
 
-/// A container that is not whole yet. Dropping it kills and reaps it.
+/// The first process of a container whose launch has not succeeded yet. Dropping it kills the container.
 struct UnfinishedContainer(i32);
 
 impl Drop for UnfinishedContainer {
     fn drop(&mut self) {
-        // Without a PID namespace the copy does not end with init. Both are in one process group, whose leader
-        // is not reaped yet, so that its number is still theirs.
+        // Without a PID namespace the copy does not end with init. Both are in one process group. Its leader is not
+        // reaped yet, so its id is not reused.
         let _ = sys::kill(-self.0, libc::SIGKILL);
         let _ = sys::kill(self.0, libc::SIGKILL);
         reap(self.0);
     }
 }
 
-/// What the child calls: waits until the caller stands still, and forks it. In the copy, goes to where
-/// the caller stands.
+/// Waits until the calling thread stands still, and forks the caller. The child calls it. In the copy it continues
+/// where the calling thread stands still.
 ///
 /// # Safety
 ///
 /// `context` is the address of the launch's [`Point`], whose program is the one that the calling
 /// process walks.
 unsafe extern "C" fn fork_for_the_caller(context: u64) -> i64 {
-    // SAFETY: the caller's promise; the launch does not touch it while this process is here.
+    // SAFETY: the caller's promise; the launch does not access the point while this process is here.
     let point = unsafe { &*(context as *const Point) };
     let shared = SharedProgram::borrowed(point.program());
     shared.tell_parent(tid::AWAITS_FORK);
     if let Err(errno) = shared.await_fork() {
         return -i64::from(errno);
     }
-    // SAFETY: the thread whose identity this process has stands still, so no other code uses its thread-local
+    // SAFETY: the thread whose thread pointer this process has stands still, so no other code uses its thread-local
     // storage or the locks that it owns.
     let pid = unsafe { libc::fork() };
     match pid {
-        // SAFETY: the launch filled the point in before it let this process go on, and this memory has its
-        // stack as it was then.
+        // SAFETY: the launch filled in the point before it let this process go on, and this memory is a copy with
+        // the stack as it was then.
         0 => unsafe { point::resume(point) },
-        // The errno of the caller's thread, which stands still.
+        // This process has the errno of the calling thread, which stands still.
         -1 => -i64::from(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN)),
         pid => i64::from(pid),
     }
 }
 
-/// Stands still until the child has executed init, or has ended. The copy returns from here, too.
+/// Stands still until the child has executed init, or has ended. Returns in the copy, too.
 fn stand_still(shared: &SharedProgram, point: &mut Point) -> Side {
-    // No code of this process may use the thread's state meanwhile, signal handlers included.
+    // While it stands still, no code of this process may use the state of the thread, not even a signal handler.
     let mask = block_signals();
     let copied = point.stand(go_on_and_wait, shared.header().cast());
     if copied {
@@ -257,14 +255,14 @@ fn stand_still(shared: &SharedProgram, point: &mut Point) -> Side {
     Side::Caller
 }
 
-/// Lets the child fork, and waits for its exec or its end with nothing but system calls.
+/// Lets the child fork, and waits for its exec or its end. Makes only system calls.
 extern "C" fn go_on_and_wait(header: *mut std::ffi::c_void) {
     let shared = SharedProgram::borrowed(header.cast());
     shared.tell_child(go::FORK);
     shared.wait_uninterruptibly_while(tid::AWAITS_FORK);
 }
 
-/// Waits until the copy reports, and lets it go on.
+/// Waits for the report of the copy, and lets the copy go on.
 fn await_the_copy(
     plan: &Plan,
     channel: BorrowedFd<'_>,

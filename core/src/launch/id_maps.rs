@@ -1,4 +1,4 @@
-//! The id maps of the child's new user namespace, which the parent writes while the child waits.
+//! Writes the id maps of the child's new user namespace while the child waits.
 
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
@@ -12,11 +12,11 @@ use crate::plan::ids::{IdMaps, MapRows};
 use crate::step::Step;
 use crate::sys::{self, fd};
 
-/// How long the caller's memory may stay non-dumpable while a child of another thread, which shares that
-/// memory, changes its ids. Until then the child's /proc files are closed to a plain caller.
+/// How long to retry when the caller's memory is not dumpable. A child of another thread, which shares that memory,
+/// makes it so for a moment when it changes its ids; a plain caller cannot open /proc/PID of its own child then.
 const DUMPABLE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The most of newuidmap's output that goes into an error.
+/// The most bytes of the output of newuidmap(1) that an error shows.
 const MAX_OUTPUT: u64 = 4096;
 
 impl IdMaps {
@@ -52,7 +52,7 @@ impl MapRows {
 fn write_file(pid: i32, file: &str, text: &str) -> Result<(), SpawnError> {
     let path = format!("/proc/{pid}/{file}");
     let write = || {
-        // One write(2): the kernel takes a map whole or not at all.
+        // One write(2): the kernel requires the whole map in one.
         let mut file = std::fs::OpenOptions::new().write(true).open(&path)?;
         io::Write::write_all(&mut file, text.as_bytes())
     };
@@ -71,21 +71,21 @@ fn write_file(pid: i32, file: &str, text: &str) -> Result<(), SpawnError> {
     }
 }
 
-/// The error for a map that the kernel refused, with the cause where its error number suggests another.
+/// The error for a map that the kernel refused. Replaces the hint where the error number alone would mislead.
 fn refused(error: &io::Error) -> SpawnError {
     let mut refused = SpawnError::from_io(Step::IdMaps, error);
     let dumpable = nix::sys::prctl::get_dumpable().unwrap_or(true);
     if !sys::has_own_proc() {
         refused.hint = SpawnError::new(Step::IdMaps, libc::ENOENT).hint;
     } else if refused.errno == libc::EACCES && !dumpable {
-        let remedy = "The caller is not dumpable (it has changed its user id, for one), and its \
-                      child's files in /proc belong to root: call prctl(PR_SET_DUMPABLE, 1) first";
+        let remedy = "The caller is not dumpable (for example because it has changed its user id), so \
+                      its child's files in /proc belong to root: call prctl(PR_SET_DUMPABLE, 1) first";
         refused.hint = Some(remedy.into());
     }
     refused
 }
 
-/// Writes a map through newuidmap(1) or newgidmap(1), which may hang: they query the user database.
+/// Writes a map through newuidmap(1) or newgidmap(1). These may hang, since they query the user database.
 fn write_through(
     program: &str,
     pid: i32,
@@ -104,7 +104,7 @@ fn write_through(
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(copy)
-        // A process group, so that giving up kills everything that it started.
+        // A process group of its own: giving up kills all processes of the program.
         .process_group(0)
         .spawn()
         .map_err(|error| failed(&error))?;
@@ -112,13 +112,13 @@ fn write_through(
         Ok(status) => status,
         Err(error) => {
             let _ = sys::kill(-(child.id() as i32), libc::SIGKILL);
-            // SIGKILL ends it soon. Other code of the caller may have reaped it.
+            // SIGKILL ends it soon. The wait fails if other code of the caller has reaped it.
             let _ = child.wait();
             return Err(error);
         }
     };
     let succeeded = status.map_or_else(
-        // Where SIGCHLD is ignored there is no status. The map's file is empty unless it was written.
+        // There is no status if SIGCHLD is ignored. The file is empty unless the map was written.
         || std::fs::read_to_string(format!("/proc/{pid}/{file}")).is_ok_and(|map| !map.is_empty()),
         |status| status.success(),
     );
@@ -138,10 +138,10 @@ fn await_end(child: &mut Child, wait: &mut Wait<'_>) -> Result<Option<ExitStatus
         let slice = wait.slice();
         match &pidfd {
             Ok(pidfd) => {
-                // Whatever ended the wait, look at the child again.
+                // Whatever ends this wait, the loop checks the child again.
                 let _ = fd::is_readable(pidfd.as_fd(), slice);
             }
-            // No descriptor is left: poll.
+            // Out of descriptors: poll.
             Err(_) => std::thread::sleep(slice.min(Duration::from_millis(1))),
         }
     }
@@ -171,7 +171,7 @@ mod tests {
     use crate::spec::{CommandSpec, Payload, Spec};
 
     thread_local! {
-        /// How long this thread takes before it writes maps.
+        /// How long this thread waits before it writes the maps.
         pub(super) static DELAY: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 

@@ -34,28 +34,28 @@ use crate::step::Step;
 /// Launch parameters that are not part of the plan.
 #[derive(Default)]
 pub struct LaunchParams<'a> {
-    /// Asked now and then while the launch waits: `true` ends it, and nothing is left.
+    /// Called at intervals while the launch waits. `true` ends the launch, and nothing is left.
     pub interrupted: Option<&'a mut dyn FnMut() -> bool>,
     /// When to give up.
     pub deadline: Option<Instant>,
-    /// Where the line of each call goes once it is done.
+    /// The descriptor that the line of each call is written to once the call is done.
     pub trace: Option<RawFd>,
-    /// For tests: the call with this number (see [`Plan::call_count`]) fails with this error number.
+    /// For tests: the number of a call (see [`Plan::call_count`]) that fails, and its error number.
     pub inject: Option<(u32, i32)>,
 }
 
-/// A container that was launched, for a [`Process`](crate::process::Process) to be made of.
+/// The result of a launch, from which a [`Process`](crate::process::Process) is made.
 #[derive(Debug)]
 pub struct Launched {
     /// The first process of the container, a child of the caller.
     pub(crate) pid: i32,
-    /// The socket to init, where there is one.
+    /// The socket to init, if the container has one.
     pub(crate) control: Option<OwnedFd>,
     /// Whether the command is PID 1 of its namespace.
     pub(crate) is_pid_1: bool,
     /// Whether the first process leads a session.
     pub(crate) leads_session: bool,
-    /// Whether it shared the caller's memory until exec. A process that enters a container does not.
+    /// Whether the first process shared the caller's memory until exec. One that enters a container does not.
     pub(crate) shared_memory: bool,
 }
 
@@ -71,12 +71,12 @@ impl Launched {
     }
 }
 
-/// Executes a plan. Returns once the command has been executed; nothing is left behind otherwise.
+/// Executes a plan. Returns once the command has been executed. After an error nothing is left.
 ///
 /// # Errors
 ///
-/// [`LaunchError::Spawn`] with the step that failed, as seen by the process that made it;
-/// [`LaunchError::Interrupted`] and [`LaunchError::TimedOut`] as the parameters say.
+/// [`LaunchError::Spawn`] with the step that failed, and the error number of the process that made the call;
+/// [`LaunchError::Interrupted`] and [`LaunchError::TimedOut`] when the parameters end the launch.
 pub fn launch(
     plan: &Plan,
     target: Option<&Target>,
@@ -101,8 +101,8 @@ pub fn launch(
         .map_err(|(path, error)| SpawnError::from_io(Step::Overlay, &error).about(path))?;
     let (mut child_fds, control, report) = fds.split();
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
-        // The child has copies. The caller's own would keep sockets and pipes open, and the id maps
-        // need a descriptor where few are left.
+        // Close them, since the child has copies: the caller's would keep sockets and pipes open. Besides, writing
+        // the id maps takes a descriptor, and the caller may be near its limit.
         child_fds = None;
         programs.clear();
         write_id_maps(plan, pid, wait)
@@ -140,7 +140,7 @@ fn write_id_maps(plan: &Plan, pid: i32, wait: &mut Wait<'_>) -> Result<(), Launc
     plan.maps.as_ref().map_or(Ok(()), |maps| maps.write(pid, wait))
 }
 
-/// Makes the caller's memory dumpable again, where a child ended before it could.
+/// Makes the caller's memory dumpable again if a child ended before it did so.
 fn restore_dumpable() {
     if nix::sys::prctl::get_dumpable() == Ok(false) {
         let restored = nix::sys::prctl::set_dumpable(true);

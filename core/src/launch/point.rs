@@ -7,7 +7,7 @@ use std::ffi::c_void;
 use minidocker_init::program::Header;
 use minidocker_init::raw::syscall;
 
-/// Where a thread stands, for its copy in another process.
+/// The place where a thread stands still, for its copy in another process.
 #[repr(C)]
 pub(super) struct Point {
     /// The stack pointer below the saved registers.
@@ -24,27 +24,27 @@ impl Point {
         self.program
     }
 
-    /// Saves where this thread is and calls `wait`. Returns `false` when `wait` returns, and `true` in a process
-    /// with a copy of the memory made meanwhile, when that process calls [`resume`].
+    /// Saves the place of this thread, and calls `wait`. Returns `false` when `wait` returns. If a process with a copy
+    /// of the memory, made during `wait`, calls [`resume`], this returns `true` there.
     pub(super) fn stand(&mut self, wait: extern "C" fn(*mut c_void), context: *mut c_void) -> bool {
         // SAFETY: `self` outlives the call, which returns at most once in each process.
         unsafe { stand(self, wait, context) != 0 }
     }
 }
 
-/// Returns `true` from the [`Point::stand`] that is under way in this process's memory.
+/// Returns `true` from the [`Point::stand`] in progress in the memory of this process.
 ///
 /// # Safety
 ///
-/// The memory is a copy of one in which the thread that this process has the thread pointer of was in
-/// the `wait` of that call; nothing of the stack that it ran on has changed since but what `wait` used.
+/// The memory is a copy, made while a thread was in the `wait` of that call, and this process has the thread pointer
+/// of that thread. Above the frames of `wait`, the stack of the thread has not changed since.
 pub(super) unsafe fn resume(point: &Point) -> ! {
     // SAFETY: the caller's promise.
     unsafe { switch(point.stack) }
 }
 
-// The callee-saved registers, and on x86-64 the control words of the two floating point units, go to
-// the stack; all that has to be remembered is the stack pointer.
+// `stand` pushes the callee-saved registers, and on x86-64 the control words of both floating point units, so
+// the stack pointer is all that a point has to save.
 
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
@@ -155,11 +155,11 @@ unsafe extern "C" fn switch(stack: usize) -> ! {
     )
 }
 
-/// Per-thread state of the kernel that the copy lacks, since the child that forks in the thread's place never
-/// had it.
+/// Per-thread state in the kernel that the copy lacks: the child that forks in the thread's place does not have
+/// it.
 pub(super) struct ThreadState {
     alternate_stack: libc::stack_t,
-    /// Address of the C library's `struct rseq` for this thread; 0 where it has registered none.
+    /// The address of the C library's `struct rseq` for this thread; 0 if none is registered.
     rseq: u64,
 }
 
@@ -174,29 +174,29 @@ impl ThreadState {
 
     /// Restores the state. Call it in the copy.
     pub(super) fn restore(&self) {
-        /// `RSEQ_SIG` of the C library, the signature before each abort handler.
+        /// `RSEQ_SIG` of the C library: the signature before each abort handler.
         #[cfg(target_arch = "x86_64")]
         const SIGNATURE: u64 = 0x5305_3053;
         #[cfg(target_arch = "aarch64")]
         const SIGNATURE: u64 = 0xd428_bc00;
-        /// The size that every kernel with rseq(2) takes.
+        /// A size that every kernel with rseq(2) accepts.
         const SIZE: u64 = 32;
         if self.alternate_stack.ss_flags & libc::SS_DISABLE == 0 {
-            // SAFETY: the thread's own, which is at the same place in the copy.
+            // SAFETY: the alternate stack of this thread, at the same address in the copy.
             let _ =
                 unsafe { libc::sigaltstack(&raw const self.alternate_stack, std::ptr::null_mut()) };
         }
         if self.rseq != 0 {
             let number = libc::SYS_rseq as usize;
-            // Without it sched_getcpu(3) would return the caller's CPU for ever.
+            // Without it sched_getcpu(3) would always return the CPU that the caller ran on.
             // SAFETY: the C library's own area for this thread, as it registered it.
             let _ = unsafe { syscall(number, [self.rseq, SIZE, 0, SIGNATURE, 0, 0]) };
         }
     }
 }
 
-/// Where the C library has this thread's `struct rseq`: its manual has the two variables since
-/// version 2.35, "Restartable Sequences".
+/// The address of the C library's `struct rseq` for this thread; 0 if there is none. The two variables exist since
+/// glibc 2.35: "Restartable Sequences" in its manual.
 fn rseq_area() -> u64 {
     let variable = |name: &std::ffi::CStr| {
         // SAFETY: a C string, and the handle for all loaded libraries.

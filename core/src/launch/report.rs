@@ -1,4 +1,4 @@
-//! What the helper reports: the pid of the process that it started, a failure, the command's exec.
+//! The reports of the helper: the pid of the process that it started, a failure, the exec of the command.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -14,14 +14,14 @@ use crate::plan::Plan;
 use crate::step::Step;
 use crate::sys::fd;
 
-/// How long a joiner may take to report the pid of the process that it started, once the launch is given up.
+/// After the launch is given up: how long the joiner may take to report the pid of the process that it started.
 const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Reads the helper's messages until the command has been executed, and returns the pid of the container's
 /// first process. `first` is the pid of the helper.
 ///
-/// The pipe closes when the command is executed. But a process that another thread of the caller forked
-/// meanwhile holds the other end too, and may live for ever. So init also sends a message, and without an init
+/// The pipe closes when the command is executed. But if another thread of the caller forks meanwhile, the new
+/// process has a copy of the write end, and may live for ever. So init also sends a message, and without an init
 /// the launch polls /proc.
 pub(super) fn await_report(
     plan: &Plan,
@@ -31,7 +31,7 @@ pub(super) fn await_report(
 ) -> Result<i32, LaunchError> {
     let (joiner, command) = if plan.enters { (Some(first), None) } else { (None, Some(first)) };
     let mut started = HelperChildren { report, joiner, command, done: false };
-    // Init may report before the joiner that has started it.
+    // Init may report before the joiner, which has started it, does.
     let mut is_done = false;
     loop {
         let readable = fd::is_readable(report, wait.slice())
@@ -70,8 +70,8 @@ pub(super) fn end_the_command(report: BorrowedFd<'_>) {
     drop(HelperChildren { report, joiner: None, command: None, done: false });
 }
 
-/// Waits until init reports that the command has been executed, or why not, and returns init's pid. The
-/// message about the command stays in the socket, for [`Process`](crate::process::Process) to receive.
+/// Waits until init reports that the command has been executed or a call has failed, and returns init's pid. The
+/// message about the command stays in the socket: [`Process`](crate::process::Process) receives it later.
 pub(super) fn await_introduction(
     plan: &Plan,
     init: i32,
@@ -110,18 +110,18 @@ pub(super) fn await_introduction(
     }
 }
 
-/// The children of a launch through the helper so far. Dropping it kills and reaps the joiner, and the command
-/// unless it is `done`.
+/// The children of a launch through the helper, as far as it has got. Dropping it kills and reaps the joiner, and,
+/// unless `done`, the command.
 struct HelperChildren<'a> {
     report: BorrowedFd<'a>,
     joiner: Option<i32>,
     command: Option<i32>,
-    /// Whether the command has been executed, and belongs to the caller from now on.
+    /// Whether the command has been executed. From then on it belongs to the caller.
     done: bool,
 }
 
 impl HelperChildren<'_> {
-    /// Whether no message will come any more, as far as the kernel tells without the pipe.
+    /// Whether no message will come any more, judged by the state of the processes instead of the pipe.
     fn is_over(&self, init: bool) -> bool {
         match (self.command, self.joiner) {
             (Some(command), joiner) => {
@@ -133,12 +133,12 @@ impl HelperChildren<'_> {
         }
     }
 
-    /// Gives the joiner time to report, which it does at once. Killed between its fork and its report, it would
-    /// leave the command behind as an unknown child.
+    /// Gives the joiner time to report the pid of the command. If it were killed between its fork and its report, the
+    /// command would be left as an unknown child.
     fn learn_the_command(&mut self, joiner: i32) {
         let until = Instant::now() + REPORT_TIMEOUT;
         while self.command.is_none() && Instant::now() < until && !has_ended(joiner) {
-            // Whatever ends the wait, read again.
+            // Whatever ends this wait, read again.
             let _ = fd::is_readable(self.report, Duration::from_millis(1));
             self.read_command();
         }
@@ -157,7 +157,7 @@ impl Drop for HelperChildren<'_> {
     fn drop(&mut self) {
         if let Some(joiner) = self.joiner {
             self.learn_the_command(joiner);
-            // It ends by itself, unless a signal has stopped it.
+            // It exits by itself, unless a signal has stopped it.
             kill_and_reap(joiner);
         }
         if self.command.is_none() {
@@ -181,10 +181,10 @@ fn has_ended(pid: i32) -> bool {
     }
 }
 
-/// Whether the process has executed the command, according to /proc. A `forked` process has then executed a
-/// program since its fork; another one is no longer the helper.
+/// Whether the process has executed the command, according to /proc. A process that the joiner has `forked` is then
+/// one that has executed a program since its fork; any other is one that is no longer the helper.
 fn has_executed(pid: i32, forked: bool) -> bool {
-    /// The kernel's "forked but didn't exec", one of the flags in proc(5).
+    /// "Forked but didn't exec": a process flag of the kernel, in the field `flags` of `proc_pid_stat(5)`.
     const PF_FORKNOEXEC: u32 = 0x40;
     if !forked {
         let executed = std::fs::read_link(format!("/proc/{pid}/exe"));
@@ -196,11 +196,11 @@ fn has_executed(pid: i32, forked: bool) -> bool {
     flags.and_then(|flags| flags.parse().ok()).is_some_and(|flags: u32| flags & PF_FORKNOEXEC == 0)
 }
 
-/// The next message; `None` where none is there, or the other end is closed.
+/// Reads the next message; `None` if there is none, or the other end is closed.
 pub(super) fn read_message(report: BorrowedFd<'_>) -> Option<Message> {
     let mut bytes = [0_u8; size_of::<Message>()];
     loop {
-        // Shorter than a pipe's atomic size, so a message comes whole or not at all.
+        // Writes of at most PIPE_BUF bytes are atomic, so a message is read whole or not at all.
         match rustix::io::read(report, &mut bytes) {
             Ok(count) if count == bytes.len() => return Some(Message::from_bytes(&bytes)),
             Err(rustix::io::Errno::INTR) => {}

@@ -1,4 +1,4 @@
-//! The walk of a sequence that is no launch: what a probe tries.
+//! Walks a sequence in a child without a launch, for probes.
 
 use std::time::Instant;
 
@@ -12,14 +12,14 @@ use crate::plan::sequence::{EncodeFacts, Sequence};
 
 /// How a walk ended.
 pub(crate) struct Walked {
-    /// The index of the call that failed, and its error number; past the last call where none did.
-    /// `None` where the process ended otherwise: it executed something, or a signal ended it.
+    /// The index of the call that failed, and its error number; an index past the last call if none failed. `None` if
+    /// the process executed a program, or a signal ended it.
     pub(crate) failed: Option<(u32, i32)>,
-    /// Its wait status; `None` where somebody else has reaped it.
+    /// Its wait status; `None` if other code of the caller has reaped it.
     pub(crate) status: Option<i32>,
 }
 
-/// Walks a sequence in a child of its own, for as long as `deadline` allows, and reaps it.
+/// Walks a sequence in a new child until `deadline` at most, and reaps the child.
 pub(crate) fn walk(
     sequence: &Sequence,
     flags: u64,
