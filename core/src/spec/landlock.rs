@@ -46,9 +46,33 @@ impl Abi {
     }
 }
 
-/// Rights to files and directories: `LANDLOCK_ACCESS_FS_*`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct AccessFs(u64);
+/// Define a set of bits as the kernel has them.
+macro_rules! bit_set {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// Return the bits of either.
+            #[must_use]
+            pub const fn union(self, other: Self) -> Self {
+                Self(self.0 | other.0)
+            }
+
+            /// Return the bits for the kernel.
+            #[must_use]
+            pub const fn bits(self) -> u64 {
+                self.0
+            }
+        }
+    };
+}
+
+bit_set! {
+    /// Rights to files and directories: `LANDLOCK_ACCESS_FS_*`.
+    AccessFs
+}
 
 impl AccessFs {
     /// Execute a file.
@@ -131,28 +155,17 @@ impl AccessFs {
         })
     }
 
-    /// Return the bits of either.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
     /// Return the rights that are in both.
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
-
-    /// Return the bits for the kernel.
-    #[must_use]
-    pub const fn bits(self) -> u64 {
-        self.0
-    }
 }
 
-/// Rights to TCP ports: `LANDLOCK_ACCESS_NET_*` (version 4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct AccessNet(u64);
+bit_set! {
+    /// Rights to TCP ports: `LANDLOCK_ACCESS_NET_*` (version 4).
+    AccessNet
+}
 
 impl AccessNet {
     /// The domain restricts no port.
@@ -161,23 +174,12 @@ impl AccessNet {
     pub const BIND_TCP: Self = Self(1);
     /// Connect to a port.
     pub const CONNECT_TCP: Self = Self(1 << 1);
-
-    /// Return the bits of either.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Return the bits for the kernel.
-    #[must_use]
-    pub const fn bits(self) -> u64 {
-        self.0
-    }
 }
 
-/// Actions that cannot reach processes outside the domain: `LANDLOCK_SCOPE_*` (version 6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Scope(u64);
+bit_set! {
+    /// Actions that cannot reach processes outside the domain: `LANDLOCK_SCOPE_*` (version 6).
+    Scope
+}
 
 impl Scope {
     /// The domain restricts none.
@@ -186,18 +188,6 @@ impl Scope {
     pub const ABSTRACT_UNIX_SOCKET: Self = Self(1);
     /// Signals.
     pub const SIGNAL: Self = Self(1 << 1);
-
-    /// Return the bits of either.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Return the bits for the kernel.
-    #[must_use]
-    pub const fn bits(self) -> u64 {
-        self.0
-    }
 }
 
 /// The rights that a domain restricts. It denies each of them except where a rule grants it.
