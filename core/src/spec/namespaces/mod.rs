@@ -17,55 +17,83 @@ pub use options::{NamespaceOptions, NamespaceOptionsBuilder};
 use crate::error::Setting;
 use crate::linux::CLONE_NEWTIME;
 
-/// One kind of namespace, as namespaces(7) lists them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+/// Define [`Kind`] and the methods for each kind, from the one list of the kinds.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal, $flag:expr, $set:ident $with:ident $without:ident;)*) => {
+        /// One kind of namespace, as namespaces(7) lists them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl Kind {
+            /// All kinds, in display order.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$kind),*];
+
+            /// Return the name in options and tables: `"mount"`, for example.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+
+            /// Return the flag for clone(2), unshare(2) and setns(2).
+            #[must_use]
+            pub const fn flag(self) -> CloneFlags {
+                match self {
+                    $(Self::$kind => $flag,)*
+                }
+            }
+        }
+
+        impl NamespaceOptions {
+            $(
+                #[doc = concat!("Return this set with a new ", $name, " namespace.")]
+                #[must_use]
+                pub const fn $with(self) -> Self {
+                    self.with(Kind::$kind)
+                }
+
+                #[doc = concat!("Return this set with the caller's ", $name, " namespace.")]
+                #[must_use]
+                pub const fn $without(self) -> Self {
+                    self.without(Kind::$kind)
+                }
+            )*
+        }
+
+        impl NamespaceOptionsBuilder {
+            $(
+                #[doc = concat!("Set whether the ", $name, " namespace is new.")]
+                pub const fn $set(self, new: bool) -> Self {
+                    self.set(Kind::$kind, new)
+                }
+            )*
+        }
+    };
+}
+
+kinds! {
     /// Process ids: a separate tree of processes that begins with 1.
-    Pid,
+    Pid = "pid", CloneFlags::CLONE_NEWPID, pid with_pid without_pid;
     /// Network: interfaces, addresses, routes, ports, firewall rules.
-    Net,
+    Net = "net", CloneFlags::CLONE_NEWNET, net with_net without_net;
     /// Mount points: the tree of file systems.
-    Mount,
+    Mount = "mount", CloneFlags::CLONE_NEWNS, mount with_mount without_mount;
     /// The hostname and the NIS domain name.
-    Uts,
+    Uts = "uts", CloneFlags::CLONE_NEWUTS, uts with_uts without_uts;
     /// System V IPC objects and POSIX message queues.
-    Ipc,
+    Ipc = "ipc", CloneFlags::CLONE_NEWIPC, ipc with_ipc without_ipc;
     /// User and group ids, and the capabilities over the other namespaces.
-    User,
+    User = "user", CloneFlags::CLONE_NEWUSER, user with_user without_user;
     /// The root of the control group tree that /proc/PID/cgroup shows.
-    Cgroup,
+    Cgroup = "cgroup", CloneFlags::CLONE_NEWCGROUP, cgroup with_cgroup without_cgroup;
     /// The clocks that count from boot.
-    Time,
+    Time = "time", CLONE_NEWTIME, time with_time without_time;
 }
 
 impl Kind {
-    /// All eight kinds, in display order.
-    pub const ALL: [Self; 8] = [
-        Self::Pid,
-        Self::Net,
-        Self::Mount,
-        Self::Uts,
-        Self::Ipc,
-        Self::User,
-        Self::Cgroup,
-        Self::Time,
-    ];
-
-    /// Return the name in options and tables: `"mount"`, for example.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pid => "pid",
-            Self::Net => "net",
-            Self::Mount => "mount",
-            Self::Uts => "uts",
-            Self::Ipc => "ipc",
-            Self::User => "user",
-            Self::Cgroup => "cgroup",
-            Self::Time => "time",
-        }
-    }
-
     /// Return the setting that makes this namespace new, for a remedy.
     pub(crate) const fn made_new(self) -> Setting {
         Setting::NewNamespace(self.name())
@@ -77,21 +105,6 @@ impl Kind {
         match self {
             Self::Mount => "mnt",
             _ => self.name(),
-        }
-    }
-
-    /// Return the flag for clone(2), unshare(2) and setns(2).
-    #[must_use]
-    pub const fn flag(self) -> CloneFlags {
-        match self {
-            Self::Pid => CloneFlags::CLONE_NEWPID,
-            Self::Net => CloneFlags::CLONE_NEWNET,
-            Self::Mount => CloneFlags::CLONE_NEWNS,
-            Self::Uts => CloneFlags::CLONE_NEWUTS,
-            Self::Ipc => CloneFlags::CLONE_NEWIPC,
-            Self::User => CloneFlags::CLONE_NEWUSER,
-            Self::Cgroup => CloneFlags::CLONE_NEWCGROUP,
-            Self::Time => CLONE_NEWTIME,
         }
     }
 }

@@ -82,47 +82,6 @@ impl NamespaceOptions {
     }
 }
 
-/// Defines `with_…` and `without_…`, and the builder's setter, for each kind.
-macro_rules! chainable {
-    ($($kind:ident $name:ident $with:ident $without:ident;)*) => {
-        impl NamespaceOptions {
-            $(
-                #[doc = concat!("Return this set with a new ", stringify!($name), " namespace.")]
-                #[must_use]
-                pub const fn $with(self) -> Self {
-                    self.with(Kind::$kind)
-                }
-
-                #[doc = concat!("Return this set with the caller's ", stringify!($name), " namespace.")]
-                #[must_use]
-                pub const fn $without(self) -> Self {
-                    self.without(Kind::$kind)
-                }
-            )*
-        }
-
-        impl NamespaceOptionsBuilder {
-            $(
-                #[doc = concat!("Set whether the ", stringify!($name), " namespace is new.")]
-                pub const fn $name(self, new: bool) -> Self {
-                    self.set(Kind::$kind, new)
-                }
-            )*
-        }
-    };
-}
-
-chainable! {
-    Pid pid with_pid without_pid;
-    Net net with_net without_net;
-    Mount mount with_mount without_mount;
-    Uts uts with_uts without_uts;
-    Ipc ipc with_ipc without_ipc;
-    User user with_user without_user;
-    Cgroup cgroup with_cgroup without_cgroup;
-    Time time with_time without_time;
-}
-
 impl Default for NamespaceOptions {
     fn default() -> Self {
         Self::all()
@@ -156,7 +115,7 @@ impl fmt::Display for NamespaceOptions {
 pub struct NamespaceOptionsBuilder(NamespaceOptions);
 
 impl NamespaceOptionsBuilder {
-    const fn set(self, kind: Kind, new: bool) -> Self {
+    pub(super) const fn set(self, kind: Kind, new: bool) -> Self {
         Self(if new { self.0.with(kind) } else { self.0.without(kind) })
     }
 
