@@ -85,6 +85,18 @@ impl MountKind {
 }
 
 /// One mount of a container.
+///
+/// ```
+/// use minidocker_core::spec::{Mount, MountKind};
+///
+/// let scratch = Mount::new(c"/scratch", MountKind::Tmpfs { size: None, mode: 0o1777 });
+/// assert!(!scratch.read_only && scratch.options.is_empty());
+/// let data = Mount {
+///     read_only: true,
+///     ..Mount::new(c"/data", MountKind::Bind { source: c"/srv/data".into() })
+/// };
+/// assert_eq!(data.target.as_c_str(), c"/data");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     /// The option that it comes from: `"mounts"`, `"tmpfs"` or `"devices"`.
@@ -115,6 +127,17 @@ pub(crate) struct MountOptions {
 const FLAGS: [&str; 8] = ["ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec"];
 
 impl Mount {
+    /// Return a writable mount at `target` without further options.
+    pub fn new(target: impl Into<CString>, kind: MountKind) -> Self {
+        Self {
+            option: "mounts",
+            target: target.into(),
+            kind,
+            read_only: false,
+            options: String::new(),
+        }
+    }
+
     /// Return the target as an error message shows it.
     pub(crate) fn shown(&self) -> String {
         format!("{:?}", self.target.to_string_lossy())
@@ -238,13 +261,8 @@ mod tests {
     use super::*;
 
     fn tmpfs(options: &str) -> Mount {
-        Mount {
-            option: "tmpfs",
-            target: c"/run".into(),
-            kind: MountKind::Tmpfs { size: None, mode: 0o1777 },
-            read_only: false,
-            options: options.to_owned(),
-        }
+        let kind = MountKind::Tmpfs { size: None, mode: 0o1777 };
+        Mount { options: options.to_owned(), ..Mount::new(c"/run", kind) }
     }
 
     #[test]
