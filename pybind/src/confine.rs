@@ -3,9 +3,7 @@
 use minidocker_core::error::SpecError;
 use minidocker_core::spec::confine::{self, Base, Seccomp};
 use minidocker_core::spec::profile::Profile;
-use minidocker_core::spec::seccomp::OnDenied;
 use minidocker_core::spec::ulimits::Ulimit;
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::errors;
@@ -59,20 +57,14 @@ impl Confine {
 
 fn seccomp_option(profile: Profile, filter: &Filter) -> PyResult<Result<Seccomp, SpecError>> {
     let (base, document, allow, deny, on_denied) = filter;
-    let unknown = |what: &str| PyValueError::new_err(format!("unknown: {what}"));
-    let on_denied = match on_denied.as_str() {
-        "errno" => OnDenied::Errno,
-        "kill" => OnDenied::Kill,
-        "log" => OnDenied::Log,
-        other => return Err(unknown(other)),
-    };
     let base = match (base.as_str(), document) {
         ("unconfined", _) => return Ok(Ok(Seccomp::Unconfined)),
         ("document", Some(document)) => Base::Document(document),
         ("profile", _) => Base::Profile,
         ("allow", _) => Base::Allow,
         ("deny", _) => Base::Deny,
-        (other, _) => return Err(unknown(other)),
+        (other, _) => return Err(errors::unknown("base of a filter", other)),
     };
-    Ok(Seccomp::adjusted(profile, base, allow, deny, on_denied))
+    let adjusted = |on_denied| Seccomp::adjusted(profile, base, allow, deny, on_denied);
+    Ok(on_denied.parse().and_then(adjusted))
 }

@@ -48,19 +48,20 @@ type Row = (u32, u32, u32);
 #[derive(FromPyObject)]
 enum IdMapArg {
     Rows(Vec<Row>),
-    Auto(#[expect(dead_code, reason = "\"auto\" is the only word")] String),
+    Named(String),
 }
 
-fn id_map(map: Option<IdMapArg>) -> IdMap {
-    match map {
+fn id_map(map: Option<IdMapArg>) -> PyResult<IdMap> {
+    Ok(match map {
         None => IdMap::Caller,
-        Some(IdMapArg::Auto(_)) => IdMap::Auto,
+        Some(IdMapArg::Named(name)) if name == "auto" => IdMap::Auto,
+        Some(IdMapArg::Named(name)) => return Err(errors::unknown("id map", &name)),
         Some(IdMapArg::Rows(rows)) => IdMap::Rows(
             rows.into_iter()
                 .map(|(inside, outside, count)| IdRow { inside, outside, count })
                 .collect(),
         ),
-    }
+    })
 }
 
 /// `"none"`, `"host"`, or the pid of a container's first process.
@@ -68,6 +69,17 @@ fn id_map(map: Option<IdMapArg>) -> IdMap {
 enum NetworkArg {
     Named(String),
     Container(i32),
+}
+
+impl NetworkArg {
+    fn into_core(self) -> PyResult<Network> {
+        Ok(match self {
+            Self::Container(pid) => Network::Join(pid),
+            Self::Named(name) if name == "host" => Network::Host,
+            Self::Named(name) if name == "none" => Network::None,
+            Self::Named(name) => return Err(errors::unknown("network", &name)),
+        })
+    }
 }
 
 /// The isolation options, as the core has them.
@@ -108,13 +120,9 @@ impl Spec {
             namespaces,
             hostname: hostname.map(OsString::into_vec),
             domainname: domainname.map(OsString::into_vec),
-            uid_map: id_map(uid_map),
-            gid_map: id_map(gid_map),
-            network: network.map(|network| match network {
-                NetworkArg::Container(pid) => Network::Join(pid),
-                NetworkArg::Named(name) if name == "host" => Network::Host,
-                NetworkArg::Named(_) => Network::None,
-            }),
+            uid_map: id_map(uid_map)?,
+            gid_map: id_map(gid_map)?,
+            network: network.map(NetworkArg::into_core).transpose()?,
             rootfs: rootfs.map(|rootfs| path(py, "rootfs", &rootfs)).transpose()?,
             mounts: mounts.into_iter().map(|mount| mount.into_core(py)).collect::<PyResult<_>>()?,
             read_only,

@@ -6,7 +6,7 @@ use std::io;
 use minidocker_core::error::{Remedy, SpawnError, SpecError, Value};
 use minidocker_core::step::Step;
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -53,6 +53,11 @@ pub(crate) fn spawn_error(py: Python<'_>, error: &SpawnError) -> PyErr {
         Ok(PyErr::from_value(function.call((error.errno,), Some(&options))?))
     };
     make().unwrap_or_else(|failure| failure)
+}
+
+/// `ValueError` for a word that the package does not pass.
+pub(crate) fn unknown(what: &str, word: &str) -> PyErr {
+    PyValueError::new_err(format!("unknown {what}: {word:?}"))
 }
 
 /// `OSError` with errno, from which Python picks a subclass such as `ProcessLookupError`.

@@ -12,6 +12,7 @@ use crate::errors;
 
 /// One mount: the fields of `minidocker.Mount`, with paths in bytes.
 #[derive(FromPyObject)]
+#[pyo3(from_item_all)]
 pub(crate) struct MountArg {
     option: String,
     target: PyBackedBytes,
@@ -52,7 +53,8 @@ impl MountArg {
         let option = match self.option.as_str() {
             "tmpfs" => "tmpfs",
             "devices" => "devices",
-            _ => "mounts",
+            "mounts" => "mounts",
+            other => return Err(errors::unknown("option of a mount", other)),
         };
         let of = |bytes: &PyBackedBytes| path(py, option, bytes);
         let kind = match (self.r#type.as_str(), self.content) {
@@ -73,9 +75,7 @@ impl MountArg {
             ("sysfs", _) => MountKind::Sysfs,
             ("devpts", _) => MountKind::Devpts,
             ("mqueue", _) => MountKind::Mqueue,
-            (other, _) => {
-                return Err(PyValueError::new_err(format!("unknown mount type: {other}")));
-            }
+            (other, _) => return Err(errors::unknown("type of a mount", other)),
         };
         let target = of(&self.target)?;
         Ok(Mount { option, target, kind, read_only: self.read_only, options: self.options })

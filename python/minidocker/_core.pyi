@@ -1,7 +1,7 @@
 # The compiled half of minidocker. It is private; the package above it has the public names.
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self, final
 
 __all__ = [
@@ -108,7 +108,7 @@ class Spec:
         gid_map: list[tuple[int, int, int]] | str | None = None,
         network: str | int | None = None,
         rootfs: bytes | None = None,
-        mounts: Sequence[object] = ...,
+        mounts: Sequence[Mapping[str, object]] = ...,
         read_only: bool = False,
         overlay: bool | bytes = ...,
         confine: Confine | None = None,

@@ -127,36 +127,21 @@ class Mount:
             _wrong(self, f"size={size!r} is not a size: give bytes, or a text such as '64m'")
         return int(found[1]) * _UNITS[found[2].lower()]
 
-    def _for_core(self, option: str) -> _CoreMount:
+    def _for_core(self, option: str) -> dict[str, object]:
+        """Return the fields as the engine takes them, and the option that the mount comes from."""
         content = self.content
-        return _CoreMount(
-            option=option,
-            target=os.fsencode(self.target),
-            type=self.type,
-            source=[os.fsencode(source) for source in self._sources()],
-            upper=None if self.upper is None else os.fsencode(self.upper),
-            content=content.encode() if isinstance(content, str) else content,
-            read_only=self.read_only,
-            size=self._bytes(),
-            mode=_MODES.get(self.type, 0) if self.mode is None else self.mode,
-            options=self.options,
-        )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _CoreMount:
-    """A `Mount` as the engine takes it."""
-
-    option: str
-    target: bytes
-    type: str
-    source: list[bytes]
-    upper: bytes | None
-    content: bytes | None
-    read_only: bool
-    size: int | None
-    mode: int
-    options: str
+        return {
+            "option": option,
+            "target": os.fsencode(self.target),
+            "type": self.type,
+            "source": [os.fsencode(source) for source in self._sources()],
+            "upper": None if self.upper is None else os.fsencode(self.upper),
+            "content": content.encode() if isinstance(content, str) else content,
+            "read_only": self.read_only,
+            "size": self._bytes(),
+            "mode": _MODES.get(self.type, 0) if self.mode is None else self.mode,
+            "options": self.options,
+        }
 
 
 def _wrong(mount: Mount, reason: str) -> NoReturn:

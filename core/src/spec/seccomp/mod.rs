@@ -29,6 +29,8 @@ mod syscalls;
 mod tests;
 mod untrusted;
 
+use std::str::FromStr;
+
 pub use cache::compiled;
 pub use compile::compile;
 pub use docker::docker;
@@ -36,6 +38,7 @@ pub use lists::{ArgCondition, CallRule};
 pub use syscalls::Syscall;
 pub use untrusted::untrusted;
 
+use crate::error::{Reason, ReasonKind, SpecError};
 use crate::spec::capabilities::{Capability, CapabilitySet};
 
 /// What the kernel does with a system call.
@@ -108,6 +111,24 @@ pub enum OnDenied {
     Kill,
     /// The call fails with the profile's errno, and the kernel logs it to the audit log.
     Log,
+}
+
+impl FromStr for OnDenied {
+    type Err = SpecError;
+
+    fn from_str(name: &str) -> Result<Self, SpecError> {
+        match name {
+            "errno" => Ok(Self::Errno),
+            "kill" => Ok(Self::Kill),
+            "log" => Ok(Self::Log),
+            _ => Err(SpecError::of_text(
+                "seccomp",
+                name,
+                Reason::new(ReasonKind::UnknownName, "on_denied has no such value"),
+                "It is one of errno, kill, log",
+            )),
+        }
+    }
 }
 
 /// An instruction set and system call interface of the kernel.
