@@ -23,8 +23,7 @@ pub(crate) struct Confine(pub(crate) confine::Confine);
 impl Confine {
     #[new]
     #[pyo3(signature = (
-        *, profile="namespaces", cap_add=Vec::new(), cap_drop=Vec::new(), no_new_privileges=None,
-        seccomp=None, ulimits=Vec::new(),
+        *, profile, cap_add, cap_drop, no_new_privileges, seccomp, ulimits,
     ))]
     fn new(
         py: Python<'_>,

@@ -90,9 +90,8 @@ pub(crate) struct Spec(pub(crate) spec::Spec);
 impl Spec {
     #[new]
     #[pyo3(signature = (
-        *, namespaces, hostname=None, domainname=None, uid_map=None, gid_map=None, network=None,
-        rootfs=None, mounts=vec![], read_only=false, overlay=OverlayArg::Wanted(false),
-        confine=None, init=false, die_with_parent=true, monotonic=None, boottime=None,
+        *, namespaces, hostname, domainname, uid_map, gid_map, network, rootfs, mounts, read_only,
+        overlay, confine, init, die_with_parent, monotonic, boottime,
     ))]
     #[expect(clippy::too_many_arguments, reason = "one keyword for each option")]
     fn new(
@@ -144,9 +143,8 @@ pub(crate) struct Command(pub(crate) spec::CommandSpec);
 impl Command {
     #[new]
     #[pyo3(signature = (
-        *, candidates, argv, envp=None, cwd=None, stdio=(-1, -1, -1), pass_fds=Vec::new(),
-        close_fds=true, restore_signals=true, umask=None, new_session=true, process_group=None,
-        terminal=false, user=None, group=None, groups=None,
+        *, candidates, argv, envp, cwd, stdio, pass_fds, close_fds, restore_signals, umask,
+        new_session, process_group, terminal, user, group, groups,
     ))]
     #[expect(clippy::too_many_arguments, reason = "one keyword for each option of subprocess")]
     #[expect(clippy::fn_params_excessive_bools, reason = "the arguments are keywords")]

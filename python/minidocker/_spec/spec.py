@@ -206,7 +206,8 @@ class Spec:
             confine=confine.core(self._confinement()),
             init=self.init,
             die_with_parent=self.die_with_parent,
-            **{clock: _timespec(offsets[clock]) for clock in _CLOCKS if clock in offsets},
+            monotonic=_timespec(offsets.get("monotonic")),
+            boottime=_timespec(offsets.get("boottime")),
         )
         if network is None or isinstance(network, str):
             object.__setattr__(self, "_made", made)
@@ -302,8 +303,10 @@ def _rows(rows: IdMap | None) -> list[Row] | str | None:
     return [(inside, outside, count) for inside, outside, count in rows]
 
 
-def _timespec(seconds: float) -> tuple[int, int]:
+def _timespec(seconds: float | None) -> tuple[int, int] | None:
     """Return the seconds rounded down, and the remaining nanoseconds."""
+    if seconds is None:
+        return None
     nanoseconds = seconds * 10**9 if isinstance(seconds, int) else round(seconds * 10**9)
     return divmod(nanoseconds, 10**9)
 
