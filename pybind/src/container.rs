@@ -14,7 +14,7 @@ use minidocker_core::host::target::Target;
 use minidocker_core::launch::LaunchParams;
 use minidocker_core::linux::CloneFlags;
 use minidocker_core::plan::Plan;
-use minidocker_core::process::{self, Delivered, Exit, Usage};
+use minidocker_core::process::{self, Exit, Usage};
 use minidocker_core::spec::namespaces::NamespaceOptions;
 use minidocker_core::spec::{self, IdMap, IdRow, Network, Payload, TimeOffset, WorkingDirectory};
 use minidocker_core::step::Step;
@@ -413,11 +413,9 @@ impl Process {
         self.0.leads_session()
     }
 
-    /// Sends a signal. Returns whether SIGKILL was sent in its place.
-    fn send_signal(&self, py: Python<'_>, signal: i32) -> PyResult<bool> {
-        let sent =
-            py.detach(|| self.0.signal(signal)).map_err(|error| errors::os_error(py, &error))?;
-        Ok(sent == Delivered::AsKill)
+    /// Sends a signal.
+    fn send_signal(&self, py: Python<'_>, signal: i32) -> PyResult<()> {
+        py.detach(|| self.0.signal(signal)).map_err(|error| errors::os_error(py, &error))
     }
 
     /// Reaps the process once it has ended. Returns `None` if it still runs and `block` is false.

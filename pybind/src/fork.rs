@@ -1,6 +1,6 @@
 //! `minidocker._core.fork`: a copy of the interpreter in a container of its own.
 
-use std::os::fd::{IntoRawFd, RawFd};
+use std::os::fd::IntoRawFd;
 
 use minidocker_core::caller;
 use minidocker_core::launch::{self, Forked};
@@ -20,18 +20,17 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// process and `owner._pidfd` to a pidfd of it (-1 if no descriptor is left). In the caller it also records both
 /// descriptors, as `hold` does. All that happens before a signal handler can run in Python and raise.
 #[pyfunction]
-#[pyo3(signature = (spec, command, owner, *, timeout=None, trace=None, inject=None))]
+#[pyo3(signature = (spec, command, owner, *, timeout=None, inject=None))]
 fn fork(
     py: Python<'_>,
     spec: &Spec,
     command: &Command,
     owner: &Bound<'_, PyAny>,
     timeout: Option<f64>,
-    trace: Option<RawFd>,
     inject: Option<(u32, i32)>,
 ) -> PyResult<bool> {
     let (plan, _) = make_plan(py, &spec.0, Payload::Fork(&command.0), None)?;
-    let forked = launch_detached(py, timeout, trace, inject, |options| {
+    let forked = launch_detached(py, timeout, None, inject, |options| {
         launch::fork(&plan, options, &mut |fork| Python::attach(|py| as_python_does(py, fork)))
     })?;
     let (process, channel) = match forked {

@@ -84,7 +84,7 @@ impl Child {
     pub fn signal(&mut self, signal: i32) -> io::Result<()> {
         match self.process.signal(signal) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-            sent => sent.map(drop),
+            sent => sent,
         }
     }
 

@@ -84,15 +84,6 @@ impl Watch {
     }
 }
 
-/// How a signal was delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivered {
-    /// It was sent as it is.
-    AsIs,
-    /// SIGKILL was sent instead: the default action ends a process, but the kernel drops the signal for PID 1.
-    AsKill,
-}
-
 impl From<Launched> for Process {
     fn from(launched: Launched) -> Self {
         let Launched { pid, control, is_pid_1, leads_session, shared_memory } = launched;
@@ -148,7 +139,7 @@ impl Process {
     /// # Errors
     ///
     /// `ESRCH` if it has ended; `EPERM` or `EINVAL` from kill(2).
-    pub fn signal(&self, signal: i32) -> io::Result<Delivered> {
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
         if lock(&self.exit).is_some() {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
@@ -159,7 +150,7 @@ impl Process {
             self.record_killed_for(signal);
         }
         if !self.may_drop(signal) {
-            return sys::kill(self.pid, signal).map(|()| Delivered::AsIs);
+            return sys::kill(self.pid, signal);
         }
         let pidfd = fd::pidfd_open(self.pid)?;
         self.deliver(signal, &Recipient { pid: self.pid, pidfd: pidfd.as_fd() })
@@ -174,15 +165,15 @@ impl Process {
         }
     }
 
-    fn deliver(&self, signal: i32, recipient: &Recipient<'_>) -> io::Result<Delivered> {
+    fn deliver(&self, signal: i32, recipient: &Recipient<'_>) -> io::Result<()> {
         if recipient.deliver(signal)? {
-            return Ok(Delivered::AsIs);
+            return Ok(());
         }
         if default_action(signal) == DefaultAction::Stop {
-            return recipient.send(libc::SIGSTOP).map(|()| Delivered::AsIs);
+            return recipient.send(libc::SIGSTOP);
         }
         self.record_killed_for(signal);
-        recipient.send(libc::SIGKILL).map(|()| Delivered::AsKill)
+        recipient.send(libc::SIGKILL)
     }
 
     /// Records the signal that SIGKILL is sent in place of. Call it before sending SIGKILL, because another thread
@@ -192,10 +183,10 @@ impl Process {
         let _ = self.killed_for.compare_exchange(0, signal, success, failure);
     }
 
-    fn signal_through_init(&self, init: &mut Init, signal: i32) -> io::Result<Delivered> {
+    fn signal_through_init(&self, init: &mut Init, signal: i32) -> io::Result<()> {
         // SIGKILL goes to init: when the command dies, init ends too, and this also works if init is stuck.
         if signal == libc::SIGKILL || signal == 0 {
-            return sys::kill(self.pid, signal).map(|()| Delivered::AsIs);
+            return sys::kill(self.pid, signal);
         }
         while init.command.is_none() && init.report.is_none() {
             if !init.receive() {
@@ -203,13 +194,13 @@ impl Process {
             }
         }
         let Some(command) = &init.command else {
-            return sys::kill(self.pid, signal).map(|()| Delivered::AsIs);
+            return sys::kill(self.pid, signal);
         };
         let pidfd = command.as_fd();
         let pid = field_of(command, "Pid:").and_then(|pid| pid.parse().ok());
         match pid.filter(|_| default_action(signal) == DefaultAction::Stop) {
             Some(pid) => self.deliver(signal, &Recipient { pid, pidfd }),
-            None => sys::pidfd_send_signal(pidfd, signal).map(|()| Delivered::AsIs),
+            None => sys::pidfd_send_signal(pidfd, signal),
         }
     }
 
