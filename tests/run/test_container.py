@@ -222,7 +222,7 @@ def test_attach_enters_namespaces_that_unshare_made():
 
 
 def test_attach_refuses_a_process_that_is_not_a_container():
-    with pytest.raises(minidocker.SpecError, match="own"):
+    with pytest.raises(minidocker.SpecError, match="shares every namespace"):
         minidocker.attach(os.getpid())
     with pytest.raises(ProcessLookupError) as caught:
         minidocker.attach(2**22 - 1)
