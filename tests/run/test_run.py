@@ -238,8 +238,8 @@ def test_a_single_string_is_a_command_without_arguments():
 @pytest.mark.parametrize(
     ("args", "options", "option", "words"),
     [
-        ([], {}, "args", "no command"),
-        ([], {"shell": True}, "args", "no command"),
+        ([], {}, "args", "the command is empty"),
+        ([], {"shell": True}, "args", "the command is empty"),
         (["echo", "a\0b"], {}, "args", "NUL"),
         (["true"], {"cwd": "/a\0b"}, "cwd", "NUL"),
         (["true"], {"env": {"A": "b\0"}}, "env", "NUL"),
@@ -256,7 +256,7 @@ def test_a_single_string_is_a_command_without_arguments():
         (["true"], {"stdout": -5}, "stdout", "it is not a descriptor"),
         (["true"], {"stdin": subprocess.STDOUT}, "stdin", "it is not a descriptor"),
         (["true"], {"pass_fds": [-1]}, "pass_fds", "-1 is not a descriptor"),
-        (["true"], {"pass_fds": [2**40]}, "pass_fds", "no descriptor"),
+        (["true"], {"pass_fds": [2**40]}, "pass_fds", "is not a descriptor"),
         (["true"], {"spec": "hostname"}, "spec", "minidocker.Spec"),
     ],
 )
