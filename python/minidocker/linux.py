@@ -411,7 +411,7 @@ _NO_ID = (
 _REMEDIES = {
     ("unshare", errno.EPERM): (
         "it needs CAP_SYS_ADMIN; as a plain user add CloneFlags.NEWUSER, which needs none "
-        "where the machine allows it"
+        "if the machine allows it"
     ),
     ("unshare", errno.EINVAL): (
         "unknown flags, or NEWUSER in a process with more than one thread: "

@@ -242,7 +242,7 @@ def test_cve_2026_88265_an_empty_input_is_the_hosts_null(profile, root, outside)
 # --- a root with programs and devices in it ------------------------------------------------------
 
 
-@pytest.mark.root(reason="only root makes a program that is set-user-ID to somebody else")
+@pytest.mark.root(reason="only root makes a program that is set-user-ID to another user")
 @pytest.mark.parametrize("namespaces", [None, WITHOUT_USER])
 def test_a_setuid_program_in_the_root_gives_untrusted_code_nothing(profile, tmp_path, namespaces):
     options = python_root(tmp_path / "root")
@@ -263,7 +263,7 @@ def test_a_setuid_program_in_the_root_gives_untrusted_code_nothing(profile, tmp_
     assert effective(profile=profile, no_new_privileges=True) == "1234\n"
 
 
-@pytest.mark.root(reason="only root makes a program that is set-user-ID to somebody else")
+@pytest.mark.root(reason="only root makes a program that is set-user-ID to another user")
 def test_a_setuid_program_has_no_more_than_the_profiles_capabilities(profile, tmp_path):
     options = python_root(tmp_path / "root")
     program = tmp_path / "root/raise"

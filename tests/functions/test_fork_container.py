@@ -110,7 +110,7 @@ def test_another_containers_network_is_refused_because_its_processes_could_read_
 
 
 def how_many_calls(spec):
-    return _core.call_count(spec.core(), fork.how(spec), fork=True)
+    return _core.call_count(spec.core(), fork.copy_command(spec), fork=True)
 
 
 INJECTED = Spec(hostname="lab")

@@ -78,7 +78,7 @@ def test_a_module_that_cannot_be_imported_is_named(leaks):
             assert "preload=('json', 'no_such_module')" in caught.value.__notes__[0]
     finally:
         for kind in set(spawn._clients) - before:
-            spawn._gone(kind, spawn._clients[kind])
+            spawn._discard(kind, spawn._clients[kind])
 
 
 def test_environment_directory_path_and_arguments_are_the_callers(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Un
 
 from minidocker._errors import CallError, SpecError
 from minidocker._functions import fork, interpreter, messages, spawn, worker
-from minidocker._functions.container import died, with_interpreter
+from minidocker._functions.container import death_error, with_interpreter
 from minidocker._functions.conversation import Conversation, Streams
 from minidocker._functions.options import CALL_OPTIONS, CallOptions
 from minidocker._functions.worker import Task
@@ -108,8 +108,8 @@ class Isolated(Generic[P, T]):
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        how = (self.spec, self.options)
-        value: T = _call(self.__wrapped__, args, kwargs, *how, usage=False).value
+        done = _call(self.__wrapped__, args, kwargs, self.spec, self.options, usage=False)
+        value: T = done.value
         return value
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> CompletedCall[T]:
@@ -194,11 +194,12 @@ def isolated(
     Raises:
         SpecError: an option does not exist, or a value has the wrong type.
     """
-    how = CallOptions(**{name: options.pop(name) for name in CALL_OPTIONS & options.keys()})
+    given = {name: options.pop(name) for name in CALL_OPTIONS & options.keys()}
+    call_options = CallOptions(**given)
     where = Spec.of(spec, options, others=CALL_OPTIONS)
 
     def decorate(function: Callable[P, T]) -> Isolated[P, T]:
-        return Isolated(function, where, how)
+        return Isolated(function, where, call_options)
 
     return decorate if function is None else decorate(function)
 
@@ -295,8 +296,8 @@ def perform(
     stdout, stderr = _collected(streams, options)
     try:
         if answer is None:
-            raise died(ended)
-        value = messages.bring_back(answer.kind, answer.payload, as_json=task.as_json)
+            raise death_error(ended)
+        value = messages.decode_answer(answer.kind, answer.payload, as_json=task.as_json)
     except CallError as error:
         # An error from a call that the function itself made has its own output.
         if error.stdout is None and error.stderr is None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from minidocker._run.completed import Usage
     from minidocker._spec.spec import Spec
 
-__all__ = ["Ended", "FunctionContainer", "Starter", "died", "end", "with_interpreter"]
+__all__ = ["Ended", "FunctionContainer", "Starter", "death_error", "end", "with_interpreter"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def end(container: FunctionContainer) -> Ended:
 _LIMITS = {signal.SIGXCPU: "RLIMIT_CPU", signal.SIGXFSZ: "RLIMIT_FSIZE"}
 
 
-def died(ended: Ended) -> CallError:
+def death_error(ended: Ended) -> CallError:
     """Return the exception for a function that ended without an answer."""
     code = ended.returncode
     if code is None:

@@ -172,12 +172,12 @@ class Conversation:
             CallResultError: the answer or the output exceeds the limit; the container still runs.
         """
         self._watch_channel()
-        graced = False
+        has_answered = False
         while self._step():
-            if self._answer is not None and not graced:
-                graced = True
+            if self._answer is not None and not has_answered:
+                has_answered = True
                 self._deadline, self._timeout = time.monotonic() + GRACE, None
-            if graced and not (self._channel_open or completely or self._container.is_ours):
+            if has_answered and not (self._channel_open or completely or self._container.is_ours):
                 break
         self._drain()
         return self._take_answer()

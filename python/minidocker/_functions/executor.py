@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack
 from minidocker._errors import CallError, CallResultError, CallTimeout, Error
 from minidocker._functions import messages
 from minidocker._functions.call import perform, starter
-from minidocker._functions.container import died, end
+from minidocker._functions.container import death_error, end
 from minidocker._functions.conversation import GRACE, Conversation
 from minidocker._functions.options import CallOptions
 from minidocker._functions.worker import Task, check_not_loading_main
@@ -320,8 +320,8 @@ class _Worker:
             raise
         if answer is None:
             self.is_dead = True
-            raise died(self._container.wait())
-        return messages.bring_back(answer.kind, answer.payload, as_json=task.as_json)
+            raise death_error(self._container.wait())
+        return messages.decode_answer(answer.kind, answer.payload, as_json=task.as_json)
 
     def close(self) -> None:
         """Let the container end, and reap it."""

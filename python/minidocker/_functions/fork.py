@@ -83,7 +83,7 @@ def fork(
 ) -> ForkedContainer | Copy:
     """Fork into a container, and return in both processes, like the system call.
 
-    The copy must call `forget_the_callers`, and must never return into frames that belong to the
+    The copy must call `forget_callers_state`, and must never return into frames that belong to the
     caller's work.
 
     Args:
@@ -98,7 +98,7 @@ def fork(
         CallTimeout: the timeout expired before the container had started.
     """
     spec = with_interpreter(spec)
-    command = how(spec, outputs)
+    command = copy_command(spec, outputs)
     sys.audit("os.fork")
     # Otherwise both processes would write the content of the buffers.
     worker.flush_outputs()
@@ -214,16 +214,18 @@ def _next_generation() -> None:
 os.register_at_fork(after_in_child=_next_generation)
 
 
-def how(spec: Spec, outputs: tuple[int, int] | None = None) -> _core.Command:
+def copy_command(spec: Spec, outputs: tuple[int, int] | None = None) -> _core.Command:
     """Describe the copy: a command with nothing to execute."""
     stdio = (-1, -1, -1) if outputs is None else (-1, *outputs)
     if spec.user is None:
-        return _how(stdio, None, None)
-    return _how(stdio, *accounts.ids(spec.user))
+        return _copy_command(stdio, None, None)
+    return _copy_command(stdio, *accounts.ids(spec.user))
 
 
 @functools.lru_cache
-def _how(stdio: tuple[int, int, int], user: int | None, group: int | None) -> _core.Command:
+def _copy_command(
+    stdio: tuple[int, int, int], user: int | None, group: int | None
+) -> _core.Command:
     return _core.Command(
         candidates=[],
         argv=[],
@@ -262,13 +264,13 @@ def _work(work: Callable[[int], None], channel: int, outputs: tuple[int, int] | 
     if outputs is not None:
         worker.reopen_outputs()
     empty_input()
-    forget_the_callers()
+    forget_callers_state()
     try:
         work(channel)
     except SystemExit as end:
         return _exit_status(end.code)
     finally:
-        worker.leave()
+        worker.run_exit_functions()
     return 0
 
 
@@ -304,7 +306,7 @@ _CALLERS = (
 )
 
 
-def forget_the_callers() -> None:
+def forget_callers_state() -> None:
     """Drop the caller's exit functions, its processes and threads, and its wake-up descriptor."""
     atexit._clear()
     # Otherwise a signal in the copy would wake the caller's event loop.

@@ -1,7 +1,8 @@
 """The messages between a caller and a function in a container.
 
 A message is one byte for its kind, eight bytes for the length of the payload, and the payload. With
-``result="json"`` the caller's half (`bring_back`) does not trust a message, and never unpickles it.
+``result="json"`` the caller's half (`decode_answer`) does not trust a message, and never unpickles
+it.
 """
 
 from __future__ import annotations
@@ -226,7 +227,7 @@ def _show(error: BaseException) -> str:
 # --- in the caller -----------------------------------------------------------------------------
 
 
-def bring_back(kind: int, payload: bytes | bytearray, *, as_json: bool) -> Any:
+def decode_answer(kind: int, payload: bytes | bytearray, *, as_json: bool) -> Any:
     """Return the value of a message, or raise its exception.
 
     Raises:

@@ -67,7 +67,7 @@ def start(
         try:
             container = _request(client, spec, outputs, timeout, deadline)
         except _TemplateGoneError:
-            _gone(kind, client)
+            _discard(kind, client)
             if last:
                 reason = "the template process ended at once: see its message on standard error"
                 raise CallError(reason) from None
@@ -267,7 +267,7 @@ def _client(kind: _Kind) -> _Client:
         return client
 
 
-def _gone(kind: _Kind, client: _Client) -> None:
+def _discard(kind: _Kind, client: _Client) -> None:
     with _lock:
         if _clients.get(kind) is client:
             del _clients[kind]

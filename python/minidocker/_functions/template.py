@@ -150,7 +150,7 @@ def main(
 ) -> None:
     """Run the template process; `spawn.start` executes this function."""
     # The process inherits the caller's environment and directory by execve(2).
-    worker.be_like(argv, own_main)
+    worker.adopt(argv, own_main)
     # The caller handles Ctrl-C, and ends its containers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))

@@ -24,7 +24,7 @@ from minidocker._functions import messages
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Context", "Task", "leave", "run", "serve"]
+__all__ = ["Context", "Task", "run", "run_exit_functions", "serve"]
 
 AS_JSON = 1
 LAST = 2
@@ -95,7 +95,7 @@ class Context(NamedTuple):
             os.environ.clear()
             os.environ.update(self.environ)
         sys.path[:] = self.path
-        be_like(self.argv, self.main)
+        adopt(self.argv, self.main)
         if self.cwd is not None:
             try:
                 os.chdir(self.cwd)
@@ -104,7 +104,7 @@ class Context(NamedTuple):
                 os.chdir("/")
 
 
-def be_like(argv: list[str], main: tuple[str, str] | None) -> None:
+def adopt(argv: list[str], main: tuple[str, str] | None) -> None:
     """Adopt the caller's ``sys.argv`` and its way to import ``__main__``."""
     global _main  # noqa: PLW0603 - a fact about this process
     sys.argv[:] = argv
@@ -199,7 +199,7 @@ def run(task: Task, channel: int) -> None:
 
 def _answer_last(channel: int, reply: bytes) -> None:
     # Exit functions and threads belong to the call, so they end before the answer.
-    leave()
+    run_exit_functions()
     _write(channel, reply)
 
 
@@ -224,7 +224,7 @@ def warm_up() -> None:
         _write(writer, reply)
         os.close(writer)
         _read(stream)
-    leave()
+    run_exit_functions()
 
 
 def _write(channel: int, data: bytes) -> None:
@@ -258,7 +258,7 @@ def _exactly(stream: Any, length: int) -> bytes | None:
 # --- the interpreter ---------------------------------------------------------------------------
 
 
-def leave() -> None:
+def run_exit_functions() -> None:
     """Do what an interpreter does before it ends; a second time does nothing."""
     if threading.active_count() > 1:
         threading._shutdown()  # type: ignore[attr-defined]

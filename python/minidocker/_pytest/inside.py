@@ -54,7 +54,7 @@ class Inside:
 
     def enter(self) -> None:
         """Detach this process from the state that belongs to the caller."""
-        fork.forget_the_callers()
+        fork.forget_callers_state()
         # Empty the descriptor only: reading pytest's sys.stdin raises an error with the reason.
         fork.empty_input()
         if faulthandler.is_enabled():
@@ -117,7 +117,7 @@ class Inside:
         os._exit = self._exit
         code = 1
         try:
-            worker.leave()
+            worker.run_exit_functions()
             flush(self.config)
             code = 0
         except BaseException:  # noqa: BLE001 - the copy ends here in any case
