@@ -112,6 +112,7 @@ lint-structure: | $(VENV)/bin/python
 .PHONY: lint-rust
 lint-rust: | $(VENV)/bin/python
 	cargo fmt --all --check
+	cargo fmt --manifest-path core/fuzz/Cargo.toml --check
 	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --workspace --no-deps --document-private-items
 
@@ -176,10 +177,11 @@ ci: docs notebook-screenshot test ## docs, notebook-screenshot and test, as in C
 .PHONY: format
 format: $(TOOLS) ## Rewrite the sources in the project's format
 	cargo fmt --all
+	cargo fmt --manifest-path core/fuzz/Cargo.toml
 	$(BIN)/ruff format --quiet .
 	$(BIN)/ruff check --quiet --fix .
 
 .PHONY: clean
-clean: ## Remove all that make has made
+clean: ## Remove everything that make created
 	rm -rf $(VENV) build target dist docs/notebooks .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

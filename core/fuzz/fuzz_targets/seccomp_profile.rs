@@ -5,7 +5,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use minidocker_core::spec::capabilities::CapabilitySet;
-use minidocker_core::spec::seccomp::{Arch, KernelVersion, OnDenied, SeccompProfile, Platform, compile};
+use minidocker_core::spec::seccomp::{
+    Arch, KernelVersion, OnDenied, Platform, SeccompProfile, compile,
+};
 
 fuzz_target!(|text: &str| {
     let profile = match SeccompProfile::parse(text) {
