@@ -139,7 +139,7 @@ fn dockers_filter_holds_in_the_kernel() {
             (libc::SYS_socket, [libc::AF_ALG as u64, libc::SOCK_SEQPACKET as u64, 0], EPERM),
             (libc::SYS_close, [NO_FD, 0, 0], EBADF),
             (libc::SYS_ptrace, [libc::PTRACE_TRACEME.into(), 0, 0], 0),
-            // Calls through the x32 interface, and one newer than any kernel.
+            // Two calls through the x32 interface, and a call number above that of every kernel.
             (0x4000_0000 | libc::SYS_close, [NO_FD, 0, 0], ENOSYS),
             (0x4000_0000 + 521, [0, 0, 0], ENOSYS),
             (5000, [0, 0, 0], ENOSYS),

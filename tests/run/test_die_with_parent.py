@@ -156,7 +156,7 @@ sys.stdin.read()
     kinds = " ".join(namespaces)
     with calling(script, kinds, env=survivors.env) as caller:
         assert caller.line() == "ready"
-        # A process shows its environment a moment after it has executed its command.
+        # /proc shows a process's new environment only a moment after execve(2).
         wait_until(lambda: len(survivors.find()) == 4)
         caller.kill9()
         survivors.wait_until_gone()

@@ -262,7 +262,7 @@ def test_a_thread_that_blocks_a_signal_does_not_keep_it_from_the_others(mode, le
 
 @every_mode
 def test_a_signalfd_gets_a_signal_that_is_then_unblocked(mode, leaks):
-    # After the read from the signalfd, /proc does not show that the process has handled the signal.
+    # /proc does not show whether the process has handled the signal that it read from the signalfd.
     reading = python(
         "import ctypes, os, signal\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"

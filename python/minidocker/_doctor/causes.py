@@ -270,7 +270,7 @@ _LIMITED = {"mount": "mnt"}
 
 
 def of_namespace(kind: str) -> Callable[[Failure, Witness], Problem]:
-    """Return a function for the cause why a namespace of this kind cannot be made."""
+    """Return a function that finds why a namespace of this kind cannot be made."""
 
     def cause(failure: Failure, witness: Witness) -> Problem:
         call: FilteredCall = "unshare" if kind == "time" else "clone"
@@ -326,9 +326,9 @@ def _show(entry: MountEntry) -> str:
 
 
 def of_fresh(base: Literal["/proc", "/sys"]) -> Callable[[Failure, Witness], Problem]:
-    """Return a function for the cause why a proc or sysfs cannot be mounted.
+    """Return a function that finds why a proc or sysfs cannot be mounted.
 
-    The kernel refuses it if the caller's own one is hidden in part.
+    The kernel refuses the mount if another mount hides a part of the caller's own one.
     """
 
     def cause(failure: Failure, witness: Witness) -> Problem:
@@ -401,7 +401,7 @@ def of_pivot_root(failure: Failure, witness: Witness) -> Problem:
 
 
 def since(release: str) -> Callable[[Failure, Witness], Problem]:
-    """Return a function for the cause why a call, or a flag, of a Linux release fails."""
+    """Return a function that finds why a call, or a flag, of a Linux release fails."""
 
     def cause(failure: Failure, witness: Witness) -> Problem:
         missing = failure.errno in (errno.ENOSYS, errno.EINVAL)

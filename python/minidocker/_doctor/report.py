@@ -160,7 +160,7 @@ class Report:
         return "Everything works."
 
     def _repr_html_(self) -> str:
-        # Set no colours, for light and dark pages; therefore the status is a word.
+        # Set no colours, so that light and dark pages work; the status is a word instead.
         left = ' style="text-align:left;vertical-align:top"'
         head = "".join(f"<th{left}>{name}</th>" for name in ("", "name", "what", "found"))
         body = []
@@ -185,5 +185,5 @@ class Report:
 
 
 def _ascii(text: str) -> str:
-    """Return the text in ASCII, for any terminal: file names and labels may have any character."""
+    """Return the text in ASCII, because file names and labels may contain any character."""
     return text.encode("ascii", "backslashreplace").decode()

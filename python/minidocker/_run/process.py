@@ -64,7 +64,7 @@ _LONGEST_POLL = 86_400_000
 """The longest single poll(2), in milliseconds: its timeout is an int."""
 
 _REAPING = 0.25
-"""Seconds in which another thread must reap a process that has ended."""
+"""The time limit, in seconds, for another thread to reap a process that has ended."""
 
 _NO_PIDFD = {
     errno.ESRCH, errno.EINVAL, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENOMEM,
@@ -240,7 +240,8 @@ class Popen(subprocess.Popen[AnyStr]):
                 umask=umask, pipesize=pipesize, process_group=process_group,
             )  # fmt: skip
         except BaseException:
-            # For example a Ctrl-C after the launch: the caller gets no object to end it with.
+            # After an exception, for example a Ctrl-C after the launch, the caller has no object
+            # with which to end the container.
             self._end_alone()
             raise
 
@@ -315,7 +316,8 @@ class Popen(subprocess.Popen[AnyStr]):
         user, system, peak = used or (math.nan, math.nan, None)
         self.usage = Usage(wall=wall, user=user, system=system, peak=peak)
         if not seen:
-            # SIGCHLD is ignored, or another wait reaped it: subprocess decides the return code.
+            # SIGCHLD is ignored, or another wait(2) reaped the process: subprocess decides the
+            # return code.
             status = super()._try_wait(wait_flags)[1] or status  # type: ignore[misc]
         return self.pid, status or 0
 
@@ -339,7 +341,7 @@ class Popen(subprocess.Popen[AnyStr]):
 
     def _wait(self, timeout: float | None) -> int:
         if timeout is not None and timeout > 0 and self.poll() is None:
-            # subprocess polls, and may notice the end 50 milliseconds late.
+            # subprocess polls, and may notice the end up to 50 milliseconds late.
             timeout = self._await_end(timeout)
         return super()._wait(timeout)  # type: ignore[misc, no-any-return]
 

@@ -41,7 +41,7 @@ pub use untrusted::untrusted;
 use crate::error::{Reason, ReasonKind, SpecError};
 use crate::spec::capabilities::{Capability, CapabilitySet};
 
-/// What the kernel does with a system call.
+/// The kernel's action for a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Ends the process with SIGSYS.
@@ -100,7 +100,7 @@ impl Action {
     }
 }
 
-/// What happens to a call that a filter denies.
+/// The action for a call that a filter denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum OnDenied {
     /// The call fails with the profile's errno.
@@ -230,21 +230,21 @@ pub struct Platform {
 /// A comparison of an argument; all comparisons are unsigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Comparison {
-    /// The argument is this.
+    /// The argument equals this value.
     Equal(u64),
-    /// The argument is anything else.
+    /// The argument differs from this value.
     NotEqual(u64),
-    /// The argument is below this.
+    /// The argument is less than this value.
     Less(u64),
-    /// The argument is this or below.
+    /// The argument is at most this value.
     LessOrEqual(u64),
-    /// The argument is above this.
+    /// The argument is greater than this value.
     Greater(u64),
-    /// The argument is this or above.
+    /// The argument is at least this value.
     GreaterOrEqual(u64),
     /// The bits of the argument under the mask are those of the value.
     MaskedEqual {
-        /// The bits that count.
+        /// The bits to compare.
         mask: u64,
         /// Their required values; bits outside the mask are 0.
         value: u64,
@@ -322,12 +322,12 @@ impl Guard {
     }
 }
 
-/// What happens to some system calls.
+/// The action for some system calls.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// The system calls.
     pub calls: Vec<Syscall>,
-    /// What happens to them.
+    /// The action for them.
     pub action: Action,
     /// The conditions, all of which must hold.
     pub conditions: Vec<Condition>,
