@@ -35,12 +35,12 @@ if _TYPE_CHECKING:
     from minidocker._functions.call import CompletedCall, Isolated, call, isolated
     from minidocker._functions.executor import BrokenContainer, ContainerExecutor
     from minidocker._inspect.changes import Changes, changes
-    from minidocker._inspect.explain import Plan, PlannedCall, explain
     from minidocker._inspect.namespaces import Namespaces, namespaces
     from minidocker._inspect.view import View
     from minidocker._run.attach import AttachedContainer, attach
     from minidocker._run.completed import CompletedProcess, Usage
     from minidocker._run.container import Container
+    from minidocker._run.explain import Plan, PlannedCall, explain
     from minidocker._run.process import Popen
     from minidocker._run.run import run
     from minidocker._spec.confine import Seccomp
@@ -107,12 +107,12 @@ _MODULES = {
     "_functions.call": "CompletedCall Isolated call isolated",
     "_functions.executor": "BrokenContainer ContainerExecutor",
     "_inspect.changes": "Changes changes",
-    "_inspect.explain": "Plan PlannedCall explain",
     "_inspect.namespaces": "Namespaces namespaces",
     "_inspect.view": "View",
     "_run.attach": "AttachedContainer attach",
     "_run.container": "Container",
     "_run.completed": "CompletedProcess Usage",
+    "_run.explain": "Plan PlannedCall explain",
     "_run.process": "Popen",
     "_run.run": "run",
     "_spec.confine": "Seccomp",

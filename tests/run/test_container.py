@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import minidocker
-from minidocker._inspect import explain
+from minidocker._run import explain
 from support.launches import Launch
 from support.waiting import wait_for_state, wait_while
 

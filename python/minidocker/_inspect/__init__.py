@@ -1,1 +1,1 @@
-"""Inspection: processes and containers in /proc, the plan of `run`, changes in an overlay."""
+"""Inspection: processes and containers in /proc, changes in an overlay."""

@@ -10,10 +10,10 @@ from IPython.core.error import UsageError as IPythonUsageError
 from minidocker._doctor import doctor
 from minidocker._errors import Error
 from minidocker._inspect import proc
-from minidocker._inspect.explain import explain
 from minidocker._inspect.html import escape, table
 from minidocker._jupyter.cell import keywords, run_command
 from minidocker._jupyter.magics import LINES, brief
+from minidocker._run.explain import explain
 from minidocker.cli.commands import inspect, ps
 from minidocker.cli.parser import UsageError
 from minidocker.cli.request import attached
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from minidocker._doctor.report import Report
-    from minidocker._inspect.explain import Plan
     from minidocker._inspect.view import View
     from minidocker._run.attach import AttachedContainer
+    from minidocker._run.explain import Plan
     from minidocker.cli.parser import Command, Parsed
 
 

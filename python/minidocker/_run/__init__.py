@@ -1,1 +1,1 @@
-"""Commands in containers: `run`, `Popen`, `Container` and `attach`."""
+"""Commands in containers: `run`, `Popen`, `Container`, `attach` and `explain`."""

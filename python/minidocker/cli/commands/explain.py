@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def main(parsed: Parsed) -> int:
     """Print the plan and return 0."""
-    from minidocker._inspect.explain import plan
+    from minidocker._run.explain import plan
     from minidocker._run.launch import Launch
 
     terminal = terminal_for(parsed.settings)
