@@ -12,6 +12,8 @@ if _TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell as _InteractiveShell
 
     from minidocker import aio, linux
+    from minidocker._container.attach import AttachedContainer, attach
+    from minidocker._container.container import Container
     from minidocker._doctor import doctor
     from minidocker._doctor.report import Report
     from minidocker._errors import (
@@ -37,9 +39,7 @@ if _TYPE_CHECKING:
     from minidocker._inspect.changes import Changes, changes
     from minidocker._inspect.namespaces import Namespaces, namespaces
     from minidocker._inspect.view import View
-    from minidocker._run.attach import AttachedContainer, attach
     from minidocker._run.completed import CompletedProcess, Usage
-    from minidocker._run.container import Container
     from minidocker._run.explain import Plan, PlannedCall, explain
     from minidocker._run.process import Popen
     from minidocker._run.run import run
@@ -97,6 +97,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "_container.attach": "AttachedContainer attach",
+    "_container.container": "Container",
     "_doctor": "doctor",
     "_doctor.report": "Report",
     "_errors": (
@@ -109,8 +111,6 @@ _MODULES = {
     "_inspect.changes": "Changes changes",
     "_inspect.namespaces": "Namespaces namespaces",
     "_inspect.view": "View",
-    "_run.attach": "AttachedContainer attach",
-    "_run.container": "Container",
     "_run.completed": "CompletedProcess Usage",
     "_run.explain": "Plan PlannedCall explain",
     "_run.process": "Popen",

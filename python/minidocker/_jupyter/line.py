@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
+    from minidocker._container.attach import AttachedContainer
     from minidocker._doctor.report import Report
     from minidocker._inspect.view import View
-    from minidocker._run.attach import AttachedContainer
     from minidocker._run.explain import Plan
     from minidocker.cli.parser import Command, Parsed
 

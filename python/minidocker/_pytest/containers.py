@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from minidocker._container.container import Container
 from minidocker._errors import NotReady, SpawnError, SpecError
 from minidocker._pytest.report import marked
 from minidocker._pytest.unavailable import unavailable
-from minidocker._run.container import Container
 from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""Commands in containers: `run`, `Popen`, `Container`, `attach` and `explain`."""
+"""Commands in containers: `run`, `Popen` and `explain`."""

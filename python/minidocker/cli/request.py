@@ -9,7 +9,7 @@ from minidocker._spec.names import KINDS
 from minidocker.cli.parser import Parsed, UsageError
 
 if TYPE_CHECKING:
-    from minidocker._run.attach import AttachedContainer
+    from minidocker._container.attach import AttachedContainer
     from minidocker._spec.namespaces import NamespaceOptions
 
 
@@ -107,7 +107,7 @@ def attached(pid: int, what: str) -> AttachedContainer:
         UsageError: there is no such process, or the caller may not inspect it.
         minidocker.SpecError: the process is in no container.
     """
-    from minidocker._run.attach import attach
+    from minidocker._container.attach import attach
 
     try:
         return attach(pid)

@@ -8,8 +8,8 @@ import signal
 import time
 from typing import Self
 
+from minidocker._container.joinable import Joinable, send_signal
 from minidocker._errors import SpecError
-from minidocker._run.joinable import Joinable, send_signal
 
 __all__ = ["AttachedContainer", "attach"]
 

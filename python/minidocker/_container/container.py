@@ -10,9 +10,9 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from minidocker._container.joinable import PATIENCE, Joinable, is_stopped, send_signal
 from minidocker._errors import SpecError
 from minidocker._inspect.changes import Changes, changes
-from minidocker._run.joinable import PATIENCE, Joinable, is_stopped, send_signal
 from minidocker._spec import accounts, confine
 from minidocker._spec.spec import Spec
 

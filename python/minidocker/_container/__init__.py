@@ -1,0 +1,1 @@
+"""Running containers as objects, which commands and functions enter: `Container`, `attach`."""
