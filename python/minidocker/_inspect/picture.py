@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from minidocker._spec.names import Kind
 
-__all__ = ["Link", "Picture", "Row", "Section"]
+__all__ = ["Link", "Picture", "PictureRow", "Section"]
 
 
 class Link(enum.Enum):
@@ -26,7 +26,7 @@ class Link(enum.Enum):
     """There is no relation: one of the cells is empty or stands alone."""
 
 
-class Row(NamedTuple):
+class PictureRow(NamedTuple):
     """One line of the picture."""
 
     host: str
@@ -41,8 +41,8 @@ class Section(NamedTuple):
 
     kind: Kind
     title: str
-    head: Row
-    rows: tuple[Row, ...]
+    head: PictureRow
+    rows: tuple[PictureRow, ...]
 
 
 class Picture(NamedTuple):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from minidocker._inspect import proc
 from minidocker._inspect.namespaces import Namespaces, namespaces
-from minidocker._inspect.picture import Link, Picture, Row, Section
+from minidocker._inspect.picture import Link, Picture, PictureRow, Section
 from minidocker._inspect.text import printable
 from minidocker._inspect.uts import hostname_of
 from minidocker._inspect.view_html import html
@@ -202,19 +202,19 @@ def _sections(view: View) -> list[Section]:
         if ours is None or theirs is None:
             continue  # a kind that the kernel does not support
         link = Link.SHARED if ours == theirs else Link.OWN
-        head = Row(f"{kind}:[{ours}]", link, link.value, f"{kind}:[{theirs}]")
+        head = PictureRow(f"{kind}:[{ours}]", link, link.value, f"{kind}:[{theirs}]")
         rows = tuple(contents[kind](view, link)) if kind in contents else ()
         found.append(Section(kind, title, head, rows))
     return found
 
 
-def _process_rows(view: View, link: Link) -> Iterator[Row]:
+def _process_rows(view: View, link: Link) -> Iterator[PictureRow]:
     joined, label = (link, "") if link is Link.SHARED else (Link.SAME, "same process")
     for process in view.processes[:_LINES]:
         command = printable(process.command)
         command = command if len(command) <= _COMMAND else f"{command[: _COMMAND - 1]}…"
         inside = _OVERFLOW_ID if process.container_uid is None else process.container_uid
-        yield Row(
+        yield PictureRow(
             f"{process.pid}  {command}  (uid {process.uid})",
             joined,
             label,
@@ -223,39 +223,39 @@ def _process_rows(view: View, link: Link) -> Iterator[Row]:
     hidden = len(view.processes) - _LINES
     if hidden > 0:
         more = f"and {hidden} more"
-        yield Row(more, joined, label and "same processes", more)
+        yield PictureRow(more, joined, label and "same processes", more)
     if view.others:
         others = _count(view.others, "other")
         if link is Link.SHARED:
-            yield Row(others, link, "", others)
+            yield PictureRow(others, link, "", others)
         else:
-            yield Row(others, Link.NONE, "", "not visible")
+            yield PictureRow(others, Link.NONE, "", "not visible")
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _hostname_rows(view: View, link: Link) -> Iterator[Row]:
+def _hostname_rows(view: View, link: Link) -> Iterator[PictureRow]:
     host, container = (
         "(unknown)" if name is None else printable(name)
         for name in (view.host.hostname, view.container.hostname)
     )
-    yield Row(host, link if link is Link.SHARED else Link.NONE, "", container)
+    yield PictureRow(host, link if link is Link.SHARED else Link.NONE, "", container)
 
 
-def _user_rows(view: View, link: Link) -> Iterator[Row]:
+def _user_rows(view: View, link: Link) -> Iterator[PictureRow]:
     for what, rows in (("uid", view.uid_map), ("gid", view.gid_map)):
         for row in rows[:_LINES]:
             outside, inside = _ids(row.outside, row.length), _ids(row.inside, row.length)
             label = f"same {what}" + ("" if row.length == 1 else "s")
-            yield Row(
+            yield PictureRow(
                 f"{what} {outside}", Link.SHARED if link is Link.SHARED else Link.SAME,
                 "" if link is Link.SHARED else label, f"{what} {inside}",
             )  # fmt: skip
         if len(rows) > _LINES:
             more = f"{what}: and {_count(len(rows) - _LINES, 'more row')}"
-            yield Row(more, Link.SAME, "", more)
+            yield PictureRow(more, Link.SAME, "", more)
 
 
 def _ids(first: int, length: int) -> str:
@@ -266,11 +266,11 @@ def _ids(first: int, length: int) -> str:
     return f"{first}–{first + length - 1}"  # noqa: RUF001 - the dash of ranges
 
 
-def _network_rows(view: View, link: Link) -> Iterator[Row]:
+def _network_rows(view: View, link: Link) -> Iterator[PictureRow]:
     ours = [_interface(interface) for interface in view.host.interfaces]
     theirs = [_interface(interface) for interface in view.container.interfaces]
     if link is Link.SHARED:
-        yield from (Row(line, link, "", line) for line in ours)
+        yield from (PictureRow(line, link, "", line) for line in ours)
     else:
         yield from _apart(ours, theirs)
 
@@ -279,7 +279,7 @@ def _interface(interface: Interface) -> str:
     return printable("  ".join((interface.name, *interface.addresses)))
 
 
-def _mount_rows(view: View, link: Link) -> Iterator[Row]:
+def _mount_rows(view: View, link: Link) -> Iterator[PictureRow]:
     ours = {_key(mount): _mount(mount) for mount in view.host.mounts}
     theirs = {_key(mount): _mount(mount) for mount in view.container.mounts}
     both = [line for key, line in ours.items() if key in theirs]
@@ -287,7 +287,7 @@ def _mount_rows(view: View, link: Link) -> Iterator[Row]:
         count = _count(len(both), "mount")
         own = link is not Link.SHARED
         label = "same files" if own else ""
-        yield Row(count, Link.SAME if own else link, label, count)
+        yield PictureRow(count, Link.SAME if own else link, label, count)
     yield from _apart(
         [line for key, line in ours.items() if key not in theirs],
         [line for key, line in theirs.items() if key not in ours],
@@ -302,7 +302,7 @@ def _mount(mount: MountEntry) -> str:
     return printable(f"{mount.target}  {mount.type}")
 
 
-def _apart(ours: list[str], theirs: list[str]) -> Iterator[Row]:
+def _apart(ours: list[str], theirs: list[str]) -> Iterator[PictureRow]:
     """Yield unrelated lines of both sides, beside each other to save space."""
     for side in (ours, theirs):
         hidden = len(side) - _LINES
@@ -310,4 +310,4 @@ def _apart(ours: list[str], theirs: list[str]) -> Iterator[Row]:
             side[_LINES:] = [f"and {hidden} more"]
     for number in range(max(len(ours), len(theirs))):
         left, right = (side[number] if number < len(side) else "" for side in (ours, theirs))
-        yield Row(left, Link.NONE, "", right)
+        yield PictureRow(left, Link.NONE, "", right)

@@ -8,7 +8,7 @@ stroke and have labels, so no information depends on colour.
 from __future__ import annotations
 
 from minidocker._inspect.html import escape
-from minidocker._inspect.picture import Link, Picture, Row, Section
+from minidocker._inspect.picture import Link, Picture, PictureRow, Section
 
 # The double class gives these rules precedence over the rules of notebooks for all tables.
 _ROOT = ".minidocker-view.minidocker-view"
@@ -100,7 +100,7 @@ def _line(kind: str, host: str, stroke: str, container: str, *, cell: str = "td"
     )
 
 
-def _stroke(row: Row) -> str:
+def _stroke(row: PictureRow) -> str:
     if row.link is Link.NONE:
         return ""
     bare = "" if row.label else " bare"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from minidocker._inspect.picture import Link, Picture, Row
+from minidocker._inspect.picture import Link, Picture, PictureRow
 from minidocker._inspect.text import printable
 
 _WIDEST = 60
@@ -50,7 +50,7 @@ def _heads(picture: Picture) -> tuple[str, str]:
     return f"HOST{host}", f"CONTAINER{container}  pid {picture.pid} on the host"
 
 
-def _between(row: Row) -> str:
+def _between(row: PictureRow) -> str:
     stroke = _STROKES[row.link]
     label = f" {row.label} " if row.label else ""
     return label.center(_BETWEEN, stroke)

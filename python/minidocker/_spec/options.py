@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-__all__ = ["SUBPROCESS_KEYWORDS", "HasPid", "IdMap", "Row"]
+__all__ = ["SUBPROCESS_KEYWORDS", "HasPid", "IdMap", "IdRange"]
 
 SUBPROCESS_KEYWORDS = (
     "bufsize", "close_fds", "cwd", "encoding", "env", "errors", "executable", "extra_groups",
@@ -14,8 +14,8 @@ SUBPROCESS_KEYWORDS = (
 )  # fmt: skip
 """The keywords of a command that are not fields of `Spec`; suggestions for an unknown keyword."""
 
-Row = tuple[int, int, int]
-IdMap = Sequence[Row] | Literal["auto"]
+IdRange = tuple[int, int, int]
+IdMap = Sequence[IdRange] | Literal["auto"]
 
 
 class HasPid(Protocol):

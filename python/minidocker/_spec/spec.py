@@ -20,7 +20,7 @@ if sys.platform == "linux":
 if TYPE_CHECKING:
     from minidocker._spec.confine import Seccomp, SeccompDocument, Ulimits
     from minidocker._spec.names import Profile
-    from minidocker._spec.options import HasPid, IdMap, Row
+    from minidocker._spec.options import HasPid, IdMap, IdRange
 
 __all__ = ["CommandOptions", "Spec", "SpecOptions"]
 
@@ -297,7 +297,7 @@ def _check_offsets(offsets: object) -> None:
             raise SpecError(reason, option="time_offsets", value=offsets)
 
 
-def _rows(rows: IdMap | None) -> list[Row] | str | None:
+def _rows(rows: IdMap | None) -> list[IdRange] | str | None:
     if rows is None or isinstance(rows, str):
         return rows
     return [(inside, outside, count) for inside, outside, count in rows]
