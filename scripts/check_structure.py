@@ -4,10 +4,11 @@
     scripts/check_structure.py [DIRECTORY]
 
 - A module of core imports only modules below it in LAYERS.
-- Modules of core, init and python/minidocker do not import each other in a circle. An import inside
-  a function or under TYPE_CHECKING counts. An import of a re-exported name counts as an import of
-  the module that defines it. A module and its own submodules may import each other.
-- A crate defines a type name once.
+- Modules of a crate or of python/minidocker do not import each other in a circle, and neither do
+  folders of them. An import inside a function or under TYPE_CHECKING counts. An import of a
+  re-exported name counts as an import of the module that defines it. A module and its own
+  submodules may import each other.
+- A crate defines a type name once, and the Python package a class name.
 - A source file has at most MOST_LINES lines.
 
 Each finding begins with file:line. For Rust the check reads `use` declarations and paths that begin
@@ -43,6 +44,7 @@ LAYERS = (
     "step",
 )
 MOST_LINES = 500
+ROOTS = ("core/src/lib.rs", "init/src/lib.rs", "init/src/main.rs", "pybind/src/lib.rs")
 SOURCES = ("core", "init", "pybind", "python", "scripts", "tests", "benches", "examples")
 
 Module = tuple[str, ...]
@@ -269,6 +271,18 @@ def python_imports(package: Path) -> list[Import]:
     ]
 
 
+def doubled_classes(package: Path) -> Iterator[str]:
+    """Yield the class names that the modules of a package define a second time."""
+    places: dict[str, str] = {}
+    for file in sorted(package.rglob("*.py")):
+        for node in ast.parse(file.read_text(), str(file)).body:
+            if isinstance(node, ast.ClassDef):
+                where = f"{file}:{node.lineno}"
+                first = places.setdefault(node.name, where)
+                if first != where:
+                    yield f"{where}: the class {node.name} is defined at {first} too"
+
+
 # --- both ----------------------------------------------------------------------------------------
 
 Graph = dict[Module, dict[Module, Import]]
@@ -284,16 +298,6 @@ def between_siblings(imports: Iterable[Import]) -> Graph:
         if common is not None:
             target = found.target[: common + 1]
             graph.setdefault(found.source[: common + 1], {}).setdefault(target, found)
-    return graph
-
-
-def between_files(imports: Iterable[Import]) -> Graph:
-    """Return the imports between modules, except between a module and its submodules."""
-    graph: Graph = {}
-    for found in imports:
-        length = min(len(found.source), len(found.target))
-        if found.source[:length] != found.target[:length]:
-            graph.setdefault(found.source, {}).setdefault(found.target, found)
     return graph
 
 
@@ -330,17 +334,18 @@ def long_files(root: Path) -> Iterator[str]:
 def findings(root: Path) -> list[str]:
     """Return all findings below `root`, the top of the sources."""
     found: list[str] = []
-    for crate in ("core", "init"):
-        library = root / crate / "src/lib.rs"
-        if library.exists():
-            modules = rust_modules(library)
+    for file in map(root.joinpath, ROOTS):
+        if file.exists():
+            modules = rust_modules(file)
             imports = rust_imports(modules)
-            if crate == "core":
-                found += unplaced_modules(modules, library)
+            if file == root / "core/src/lib.rs":
+                found += unplaced_modules(modules, file)
                 found += upward_imports(imports)
             found += circles(between_siblings(imports))
             found += doubled_types(modules)
-    found += circles(between_files(python_imports(root / "python/minidocker")))
+    package = root / "python/minidocker"
+    found += circles(between_siblings(python_imports(package)))
+    found += doubled_classes(package)
     found += long_files(root)
     return found
 

@@ -110,6 +110,44 @@ def test_python_modules_in_a_circle_are_found(sources, back):
     ]
 
 
+def test_python_folders_in_a_circle_are_found_without_a_circle_of_modules(sources):
+    files = {
+        "python/minidocker/up/a.py": "from minidocker.down.b import B\n",
+        "python/minidocker/up/c.py": "class C: ...\n",
+        "python/minidocker/down/b.py": "class B: ...\n",
+        "python/minidocker/down/d.py": "def f():\n    from minidocker.up.c import C\n",
+    }
+    assert [line.split(": ")[0] for line in sources(files)] == [
+        "python/minidocker/down/d.py:2",
+        "python/minidocker/up/a.py:1",
+    ]
+
+
+def test_a_class_name_must_be_unique_except_inside_another_class(sources):
+    files = {
+        "python/minidocker/a.py": "class Row: ...\n\n\nclass A:\n    class Inner: ...\n",
+        "python/minidocker/b.py": "class B:\n    class Inner: ...\n\n\nclass Row: ...\n",
+    }
+    (found,) = sources(files)
+    assert found.startswith("python/minidocker/b.py:5: the class Row is defined at ")
+
+
+@pytest.mark.parametrize("root", check.ROOTS)
+def test_every_crate_root_is_read(sources, root):
+    layers = "".join(f"mod {layer};\n" for layer in check.LAYERS)
+    directory = root.rpartition("/")[0]
+    files = {
+        root: layers if root.startswith("core") else "mod step;\n",
+        f"{directory}/step.rs": "mod a;\nmod b;\n",
+        f"{directory}/step/a.rs": "use super::b::B;\nstruct A;\n",
+        f"{directory}/step/b.rs": "use super::a::A;\nstruct B;\n",
+    }
+    assert [line.split(": ")[0] for line in sources(files)] == [
+        f"{directory}/step/a.rs:1",
+        f"{directory}/step/b.rs:1",
+    ]
+
+
 def test_a_long_file_is_found(sources):
     (found,) = sources({"python/minidocker/a.py": "A = 1\n" * 501})
     assert found == "python/minidocker/a.py:501: 501 lines, and the most is 500"
