@@ -11,8 +11,10 @@ from typing import ForwardRef
 import pytest
 
 import minidocker
-from minidocker import Container, NamespaceOptions, Spec, linux
+from minidocker import Container, NamespaceOptions, Spec, aio, linux
+from minidocker._doctor import checks
 from minidocker._functions.options import CALL_OPTIONS, IsolatedOptions
+from minidocker._inspect import view
 from minidocker._inspect.namespaces import ISOLATES
 from minidocker._run import keywords
 from minidocker._run.process import Popen
@@ -116,23 +118,33 @@ def test_the_keywords_of_isolated_are_those_of_a_call_and_of_a_container():
     assert IsolatedOptions.__annotations__.keys() == {*CALL_OPTIONS, *FIELDS}
 
 
-def test_no_public_signature_has_a_private_parameter():
-    for name in minidocker.__all__:
-        value = getattr(minidocker, name)
-        callables = [value, *vars(value).values()] if isinstance(value, type) else [value]
-        for found in filter(inspect.isfunction, callables):
-            if found.__name__ == "__init__" or not found.__name__.startswith("_"):
+@pytest.mark.parametrize("module", [minidocker, aio, linux])
+def test_no_public_signature_has_a_private_parameter(module):
+    for public in module.__all__:
+        value = getattr(module, public)
+        members = inspect.getmembers(value) if inspect.isclass(value) else []
+        for name, found in [(public, value), *members]:
+            is_python = inspect.isfunction(found) or inspect.ismethod(found)
+            if is_python and (name == "__init__" or not name.startswith("_")):
                 parameters = inspect.signature(found).parameters
                 assert not [each for each in parameters if each.startswith("_")], found
 
 
-def test_each_kind_of_namespace_and_each_profile_is_listed_once():
+def test_all_lists_of_the_kinds_of_namespace_agree():
     assert tuple(field.name for field in dataclasses.fields(NamespaceOptions)) == KINDS
     assert tuple(ISOLATES) == KINDS
+    assert set(view._TITLES) == set(KINDS)
+    assert {check.name for check in checks.CHECKS} >= set(KINDS)
     for kind in KINDS:
         only = getattr(NamespaceOptions.none(), f"with_{kind}")()
         assert tuple(only) == (kind,)
         assert kind not in getattr(NamespaceOptions(**{kind: True}), f"without_{kind}")()
         assert only.flags in linux.CloneFlags
+
+
+def test_the_core_has_the_same_profiles():
     for profile in PROFILES:
         assert Spec(profile=profile).core() is not None
+    with pytest.raises(minidocker.SpecError) as raised:
+        Spec(profile="unknown").core()
+    assert str(raised.value).endswith(f"It is one of {', '.join(PROFILES)}")

@@ -22,13 +22,14 @@ from minidocker._errors import CommandNotFound, SpawnError
 from minidocker._inspect.namespaces import ISOLATES
 from minidocker._run.launch import Launch
 from minidocker._run.process import Popen, start
+from minidocker._spec.names import KINDS
 from minidocker._spec.namespaces import NamespaceOptions
 from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from minidocker._spec.names import Profile
+    from minidocker._spec.names import Kind, Profile
 
 __all__ = ["CHECKS", "Check", "Examination", "examine"]
 
@@ -43,9 +44,8 @@ _SCOPES = 6
 """The first version of Landlock that confines signals and abstract sockets to a domain."""
 
 _CLONES = (
-    "user", "capabilities", "mount", "uts", "ipc", "pid", "net", "cgroup", "time", "fresh-proc",
-    "fresh-sys", "shared-memory", "loopback", "ping", "subordinate-ids", "overlay", "pivot-root",
-    "read-only", "devpts",
+    *KINDS, "capabilities", "fresh-proc", "fresh-sys", "shared-memory", "loopback", "ping",
+    "subordinate-ids", "overlay", "pivot-root", "read-only", "devpts",
 )  # fmt: skip
 """Probes that call clone(2) with the flags of new namespaces."""
 
@@ -274,14 +274,14 @@ def _profile(name: Profile, examination: Examination) -> str | Problem:
     return "every step, up to the command"
 
 
-def _namespace(kind: str) -> Check:
+def _namespace(kind: Kind) -> Check:
     title = "mount namespace" if kind == "mount" else f"{kind.upper()} namespace"
     if kind in ("net", "cgroup", "time"):
         title = {"net": "network namespace"}.get(kind, f"{kind} namespace")
     return Check(
         name=kind,
         title=title,
-        detail=ISOLATES[kind],  # type: ignore[index]
+        detail=ISOLATES[kind],
         essential=kind != "time",
         cause=causes.of_namespace(kind),
     )
@@ -304,7 +304,7 @@ CHECKS: tuple[Check, ...] = (
         essential=True,
         cause=causes.of_capabilities,
     ),
-    *map(_namespace, ("pid", "net", "mount", "uts", "ipc", "cgroup", "time")),
+    *(_namespace(kind) for kind in KINDS if kind != "user"),
     Check(
         name="fresh-proc",
         title="a fresh /proc",
