@@ -114,8 +114,6 @@ class Popen(subprocess.Popen[AnyStr]):
     _process: _core.Process | None = None
     # `unstarted` replaces it before the constructor runs.
     _launch = Launch()
-    # The command does not get the terminal's SIGINT, so a KeyboardInterrupt need not wait for it.
-    _sigint_wait_secs = 0.0
 
     @overload
     def __init__(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 from minidocker._errors import unknown_option
 from minidocker._run.completed import CompletedProcess
 from minidocker._run.launch import Launch
-from minidocker._run.process import Popen, unstarted
+from minidocker._run.process import unstarted
 from minidocker._spec.options import SUBPROCESS_KEYWORDS
 from minidocker._spec.spec import FIELDS
 
@@ -32,10 +32,9 @@ __all__ = ["complete", "run"]
 PIPE = subprocess.PIPE
 _PLAIN = Launch()
 _OWN_KEYWORDS = ("spec", "input", "capture_output", "timeout", "check")
-_INIT = Popen.__init__.__code__
-_KEYWORDS = FIELDS.union(
-    _INIT.co_varnames[2 : _INIT.co_argcount + _INIT.co_kwonlyargcount], _OWN_KEYWORDS
-)
+# subprocess.Popen takes these on every system, and refuses all but their defaults on Linux.
+_WINDOWS_KEYWORDS = ("creationflags", "startupinfo")
+_KEYWORDS = FIELDS.union(SUBPROCESS_KEYWORDS, _OWN_KEYWORDS, _WINDOWS_KEYWORDS)
 
 
 @overload
@@ -124,7 +123,8 @@ def complete(
     process = unstarted(launch)
     try:
         process.__init__(args, **options)  # type: ignore[misc]
-        process._sigint_wait_secs = 0.0
+        # The command does not get the terminal's SIGINT: after a Ctrl-C, end it at once.
+        process._sigint_wait_secs = 0.0  # type: ignore[attr-defined]
         remaining = None if timeout is None else timeout - (time.monotonic() - started)
         stdout, stderr = process.communicate(input, timeout=remaining)
     except subprocess.TimeoutExpired as expired:

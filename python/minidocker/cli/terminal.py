@@ -26,7 +26,6 @@ _OUTPUT_CHUNK = 4096
 _DEFAULT_SIZE = (24, 80)
 # Seconds between checks whether the command read the end of file: short at first, then longer.
 _FIRST_EOF_PAUSE, _LAST_EOF_PAUSE = 0.01, 1.0
-_GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 # Positions in the list that termios.tcgetattr returns.
 _LFLAG, _CC = 3, 6
