@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from minidocker._container.joinable import PATIENCE, Joinable, is_stopped, send_signal
 from minidocker._errors import SpecError
 from minidocker._inspect.changes import Changes, changes
+from minidocker._run.launch import Launch
 from minidocker._spec import accounts, confine
 from minidocker._spec.spec import Spec
 
@@ -69,7 +70,7 @@ class Container(Joinable):
             raise SpecError(f"{self!r} is already running: use it, or make another")
         self._process = None
         try:
-            process = _core.spawn(_with_user_mapped(self.spec).core(), None, owner=self)
+            process = Launch().spawn(_with_user_mapped(self.spec), None, owner=self)
             self._open(process.pid)
         except BaseException:
             # A signal handler, too, may raise after the launch. The caller gets no container then,

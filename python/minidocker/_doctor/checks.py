@@ -237,7 +237,7 @@ def _run(examination: Examination) -> str | Problem:
 
 def _enter(_examination: Examination) -> str | Problem:
     try:
-        process = _core.spawn(Spec(hostname="doctor").core(), None, timeout=TIMEOUT)
+        process = _LAUNCH.spawn(Spec(hostname="doctor"), None, owner=None)
     except OSError as error:
         return _of_spawn(error)
 

@@ -95,7 +95,7 @@ class Plan:
 class _Planning(Launch):
     """A launch that raises the plan instead of starting the container."""
 
-    def spawn(self, spec: Spec, command: _core.Command, owner: object) -> NoReturn:  # noqa: ARG002 - the signature of `Launch`
+    def spawn(self, spec: Spec, command: _core.Command | None, owner: object) -> NoReturn:  # noqa: ARG002 - the signature of `Launch`
         raise _Planned(_core.plan_lines(spec.core(), command, enter=self.enter))
 
 

@@ -33,8 +33,10 @@ class Launch:
     terminal: bool = False
     inject: tuple[int, int] | None = None
 
-    def spawn(self, spec: Spec, command: _core.Command, owner: object) -> _core.Process:
-        """Start a command, and set ``owner._process`` before a signal handler can raise.
+    def spawn(self, spec: Spec, command: _core.Command | None, owner: object) -> _core.Process:
+        """Start a command; None: an idle init.
+
+        ``owner._process`` is set before a signal handler can raise; None: no owner.
 
         Raises:
             SpecError: an option is wrong on any machine; nothing was created.

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         StrOrBytesPath,
     )
 
-__all__ = ["Popen", "Start", "start", "unstarted"]
+__all__ = ["Popen", "Start", "construct", "start", "unstarted"]
 
 _LONGEST_POLL = 86_400_000
 """The longest single poll(2), in milliseconds: its timeout is an int."""
@@ -432,7 +432,7 @@ Start = Callable[[Launch, Any, Mapping[str, Any]], Popen[Any]]
 
 
 def unstarted(launch: Launch) -> Popen[Any]:
-    """Return a `Popen` whose constructor the caller calls next, with these launch parameters.
+    """Return a `Popen` that the caller passes to `construct`, with these launch parameters.
 
     The caller has the object before the launch, so it can end the container even if a Ctrl-C
     interrupts the constructor.
@@ -440,6 +440,11 @@ def unstarted(launch: Launch) -> Popen[Any]:
     process: Popen[Any] = Popen.__new__(Popen)
     process._launch = launch
     return process
+
+
+def construct(process: Popen[Any], args: Any, options: Mapping[str, Any]) -> None:
+    """Call the constructor of an unstarted `Popen`, which starts the command."""
+    process.__init__(args, **options)  # type: ignore[misc]
 
 
 def start(launch: Launch, args: Any, options: Mapping[str, Any]) -> Popen[Any]:
@@ -451,7 +456,7 @@ def start(launch: Launch, args: Any, options: Mapping[str, Any]) -> Popen[Any]:
         options: the keywords of `Popen`.
     """
     process = unstarted(launch)
-    process.__init__(args, **options)  # type: ignore[misc]
+    construct(process, args, options)
     return process
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 from minidocker._errors import unknown_option
 from minidocker._run.completed import CompletedProcess
 from minidocker._run.launch import Launch
-from minidocker._run.process import unstarted
+from minidocker._run.process import construct, unstarted
 from minidocker._spec.options import SUBPROCESS_KEYWORDS
 from minidocker._spec.spec import FIELDS
 
@@ -122,7 +122,7 @@ def complete(
     started = time.monotonic()
     process = unstarted(launch)
     try:
-        process.__init__(args, **options)  # type: ignore[misc]
+        construct(process, args, options)
         # The command does not get the terminal's SIGINT: after a Ctrl-C, end it at once.
         process._sigint_wait_secs = 0.0  # type: ignore[attr-defined]
         remaining = None if timeout is None else timeout - (time.monotonic() - started)
