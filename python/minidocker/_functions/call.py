@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Un
 
 from minidocker._errors import CallError, SpecError
 from minidocker._functions import fork, interpreter, messages, spawn, worker
-from minidocker._functions.container import death_error, with_interpreter
 from minidocker._functions.conversation import Conversation, Streams
+from minidocker._functions.function_container import death_error, with_interpreter
 from minidocker._functions.options import CALL_OPTIONS, CallOptions
 from minidocker._functions.worker import Task
 from minidocker._run.process import start as execute
@@ -28,7 +28,7 @@ from minidocker._spec.spec import Spec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from minidocker._functions.container import Starter
+    from minidocker._functions.function_container import Starter
     from minidocker._functions.options import IsolatedOptions
     from minidocker._run.completed import Usage
     from minidocker._run.launch import Launch

@@ -14,7 +14,7 @@ from minidocker._functions import descriptors
 from minidocker._functions.messages import HEADER
 
 if TYPE_CHECKING:
-    from minidocker._functions.container import FunctionContainer
+    from minidocker._functions.function_container import FunctionContainer
 
 __all__ = ["Answer", "Conversation", "Streams"]
 

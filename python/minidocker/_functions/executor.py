@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack
 from minidocker._errors import CallError, CallResultError, CallTimeout, Error
 from minidocker._functions import messages
 from minidocker._functions.call import perform, starter
-from minidocker._functions.container import death_error, end
 from minidocker._functions.conversation import GRACE, Conversation
+from minidocker._functions.function_container import death_error, end
 from minidocker._functions.options import CallOptions
 from minidocker._functions.worker import Task, check_not_loading_main
 from minidocker._spec.spec import Spec
@@ -23,7 +23,7 @@ from minidocker._spec.spec import Spec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from minidocker._functions.container import FunctionContainer, Starter
+    from minidocker._functions.function_container import FunctionContainer, Starter
     from minidocker._spec.spec import SpecOptions
 
 __all__ = ["BrokenContainer", "ContainerExecutor"]

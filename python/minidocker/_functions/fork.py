@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from minidocker._errors import CallTimeout
 from minidocker._functions import worker
-from minidocker._functions.container import Ended, FunctionContainer, with_interpreter
+from minidocker._functions.function_container import Ended, FunctionContainer, with_interpreter
 from minidocker._run.completed import Usage
 from minidocker._run.session import kill_session
 from minidocker._spec import accounts
@@ -51,7 +51,7 @@ def start(
     outputs: tuple[int, int] | None = None,
     timeout: float | None = None,
 ) -> ForkedContainer:
-    """Start a container whose process is a copy of this one; see `container.Starter`."""
+    """Start a container whose process is a copy of this one; see `function_container.Starter`."""
     work = worker.serve if task is None else functools.partial(worker.run, task)
     return run_in_copy(work, spec, outputs=outputs, timeout=timeout)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from minidocker._errors import CallError, CallTimeout
 from minidocker._functions import descriptors, worker
-from minidocker._functions.container import Ended, FunctionContainer
+from minidocker._functions.function_container import Ended, FunctionContainer
 from minidocker._run.launch import Launch
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ def start(
     outputs: tuple[int, int] | None = None,
     timeout: float | None = None,
 ) -> InterpreterContainer:
-    """Start a fresh interpreter in a container; see `container.Starter`.
+    """Start a fresh interpreter in a container; see `function_container.Starter`.
 
     Args:
         execute: starts the command, as `minidocker._run.process.start` does.
-        task: see `container.Starter`.
+        task: see `function_container.Starter`.
         preload: the modules that the interpreter imports first.
-        outputs: see `container.Starter`.
+        outputs: see `function_container.Starter`.
         timeout: seconds until the interpreter must have been executed; None: no limit.
     """
     opening = worker.Context.here().message()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from minidocker._errors import CallError, CallTimeout
 from minidocker._functions import descriptors, template, worker
-from minidocker._functions.container import Ended, FunctionContainer
+from minidocker._functions.function_container import Ended, FunctionContainer
 from minidocker._functions.interpreter import command_line
 from minidocker._run.session import kill_session
 
@@ -46,14 +46,14 @@ def start(
     outputs: tuple[int, int] | None = None,
     timeout: float | None = None,
 ) -> TemplateContainer:
-    """Start a container whose process is a copy of a template; see `container.Starter`.
+    """Start a container whose process is a copy of a template; see `function_container.Starter`.
 
     Args:
         spec: the container.
-        task: see `container.Starter`.
+        task: see `function_container.Starter`.
         preload: the modules that the template has imported.
-        outputs: see `container.Starter`.
-        timeout: see `container.Starter`.
+        outputs: see `function_container.Starter`.
+        timeout: see `function_container.Starter`.
 
     Raises:
         CallError: no template process can be started.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from minidocker._container.container import Container
 from minidocker._errors import NotReady, SpawnError, SpecError
-from minidocker._pytest.report import marked
+from minidocker._pytest.results import marked
 from minidocker._pytest.unavailable import unavailable
 from minidocker._spec.spec import Spec
 

@@ -16,7 +16,7 @@ import pytest
 
 from minidocker._functions import fork, worker
 from minidocker._pytest import coverage
-from minidocker._pytest.report import encode, packed_warnings, shares_terminal
+from minidocker._pytest.results import encode, packed_warnings, shares_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key, get_timeout_config_value
 
-from minidocker._pytest.report import decode, how_it_ended, report_failure, shares_terminal
+from minidocker._pytest.results import decode, how_it_ended, report_failure, shares_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

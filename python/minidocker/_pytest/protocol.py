@@ -24,7 +24,7 @@ from minidocker._functions.fork import Copy, fork
 from minidocker._pytest import coverage
 from minidocker._pytest.inside import Inside, flush
 from minidocker._pytest.outside import Alarm, Outside, Watchdog
-from minidocker._pytest.report import (
+from minidocker._pytest.results import (
     join_sections,
     marked,
     replay_warnings,

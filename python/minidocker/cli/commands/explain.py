@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from minidocker.cli.launch import streams_for, terminal_for
+from minidocker.cli.foreground import streams_for, terminal_for
 from minidocker.cli.request import keywords
 
 if TYPE_CHECKING:

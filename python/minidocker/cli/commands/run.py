@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from minidocker.cli.errors import exit_status
-from minidocker.cli.launch import launch
+from minidocker.cli.foreground import launch
 from minidocker.cli.request import keywords
 
 if TYPE_CHECKING:

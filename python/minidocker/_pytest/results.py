@@ -32,7 +32,7 @@ from minidocker._errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from minidocker._functions.container import Ended
+    from minidocker._functions.function_container import Ended
 
 __all__ = [
     "decode",
