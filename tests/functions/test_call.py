@@ -55,6 +55,12 @@ def test_a_closure_is_seen_and_what_it_changes_stays_inside(leaks):
 
 
 @both_methods
+def test_a_kept_layer_has_the_directory_that_a_function_made(leaks, method, tmp_path):
+    isolated(method=method, overlay=tmp_path)(os.mkdir)("/new")
+    assert "/new" in minidocker.changes(tmp_path).added
+
+
+@both_methods
 def test_the_function_is_in_a_container_and_the_caller_is_not(method):
     pid, parent, hostname = isolated(method=method, hostname="lab")(functions.where)()
     assert (pid, parent, hostname) == (2, 1, "lab")

@@ -132,6 +132,11 @@ def test_a_failure_of_any_call_leaves_nothing(leaks, number):
     assert fail_at(INJECTED, number) in (13, None)
 
 
+def test_a_failure_leaves_the_directory_of_a_layer_empty(leaks, tmp_path):
+    assert fail_at(Spec(overlay=tmp_path), 0) == 13
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.root(reason="shares the user namespace")
 def test_a_failure_of_any_call_leaves_nothing_without_namespaces(leaks):
     spec = Spec(namespaces=NamespaceOptions.none())

@@ -28,7 +28,7 @@ use minidocker_init::raw::{exit, nr, syscall};
 use super::encoder::StageEncoder;
 use super::point::{self, Point, ThreadState};
 use super::report::read_message;
-use super::{LaunchParams, Launched, restore_dumpable, write_id_maps};
+use super::{LaunchParams, Launched, create_directories, restore_dumpable, write_id_maps};
 use crate::clone::shared::SharedProgram;
 use crate::clone::signal_mask::{block_signals, restore_signals};
 use crate::clone::wait::Wait;
@@ -82,6 +82,7 @@ pub fn fork(
     handles.programs[0] = memfd.as_raw_fd();
     let mut program = encoder.encode(0, handles, -1);
     encoder.trace_caller();
+    let created = create_directories(plan)?;
     let mut point = Point::new(program.as_mut_ptr().cast());
     // SAFETY: a whole program, to which this function has the only pointer.
     let header = unsafe { &mut *program.as_mut_ptr().cast::<Header>() };
@@ -137,6 +138,8 @@ pub fn fork(
     if outcome.side == Side::Copy {
         // `become_the_command` has closed them.
         std::mem::forget((control, channel));
+        // They belong to the launch of the caller.
+        created.keep();
         return Ok(Forked::Copy(caller_copy.borrow().await_the_caller()));
     }
     let container = UnfinishedContainer(outcome.pid);
@@ -148,6 +151,7 @@ pub fn fork(
         return Err(error);
     }
     std::mem::forget(container);
+    created.keep();
     Ok(Forked::Caller(Launched::new(outcome.pid, plan, Some(control)), channel))
 }
 

@@ -97,8 +97,7 @@ pub fn launch(
     }
     let program = encoder.encode(0, handles, -1);
     encoder.trace_caller();
-    let created = CreatedDirs::create(&plan.directories)
-        .map_err(|(path, error)| SpawnError::from_io(Step::Overlay, &error).about(path))?;
+    let created = create_directories(plan)?;
     let (mut child_fds, control, report) = fds.split();
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
         // Close them, since the child has copies: the caller's would keep sockets and pipes open. Besides, writing
@@ -134,6 +133,11 @@ pub fn launch(
     }
     created.keep();
     Ok(Launched::new(pid, plan, control))
+}
+
+fn create_directories(plan: &Plan) -> Result<CreatedDirs, SpawnError> {
+    CreatedDirs::create(&plan.directories)
+        .map_err(|(path, error)| SpawnError::from_io(Step::Overlay, &error).about(path))
 }
 
 fn write_id_maps(plan: &Plan, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
