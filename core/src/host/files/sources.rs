@@ -91,7 +91,7 @@ pub(super) fn resolve(
                         mount.option,
                         path.to_string_lossy(),
                         format!(
-                            "{} is a mount point below it, which an overlay cannot show",
+                            "{} is mounted below it, which an overlay cannot show",
                             below.path.display()
                         ),
                         "Give a directory with nothing mounted below it",
