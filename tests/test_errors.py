@@ -285,6 +285,22 @@ def test_a_setting_without_a_spelling_keeps_its_neutral_words():
     assert spelled("Or {}", "of-tomorrow", "wait", None) == "Or wait"
 
 
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("no-filter", 'pass seccomp="unconfined"'),
+        ("subordinate-ids", 'set uid_map and gid_map to "auto"'),
+    ],
+)
+def test_a_setting_of_the_core_is_spelled_in_python_syntax(setting, words):
+    assert spelled("Or {}", setting, "do it", None) == f"Or {words}"
+
+
+def test_a_nul_in_an_argument_is_refused_in_the_words_of_subprocess():
+    with pytest.raises(ValueError, match="embedded null byte"):
+        minidocker.run(["true", "a\0b"])
+
+
 def test_a_refusal_by_the_core_shows_values_in_python_syntax():
     with pytest.raises(SpecError, match=r"^read_only=True: ") as refused:
         minidocker.run(["true"], read_only=True, overlay=True)

@@ -1,6 +1,6 @@
 //! `minidocker._core.spawn` and `plan_lines`, and the classes that they take and return.
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use minidocker_core::caller;
-use minidocker_core::error::{LaunchError, PlanError, SpawnError, SpecError};
+use minidocker_core::error::{LaunchError, PlanError, SpawnError};
 use minidocker_core::host::target::Target;
 use minidocker_core::launch::LaunchParams;
 use minidocker_core::linux::CloneFlags;
@@ -26,7 +26,7 @@ use pyo3::{create_exception, intern};
 
 use crate::confine::Confine;
 use crate::errors;
-use crate::files::{MountArg, OverlayArg, path};
+use crate::files::{MountArg, OverlayArg, c_string};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Spec>()?;
@@ -122,7 +122,7 @@ impl Spec {
             uid_map: id_map(uid_map)?,
             gid_map: id_map(gid_map)?,
             network: network.map(NetworkArg::into_core).transpose()?,
-            rootfs: rootfs.map(|rootfs| path(py, "rootfs", &rootfs)).transpose()?,
+            rootfs: rootfs.map(|rootfs| c_string(py, "rootfs", &rootfs)).transpose()?,
             mounts: mounts.into_iter().map(|mount| mount.into_core(py)).collect::<PyResult<_>>()?,
             read_only,
             overlay: overlay.into_core(py)?,
@@ -166,12 +166,8 @@ impl Command {
         group: Option<u32>,
         groups: Option<Vec<u32>>,
     ) -> PyResult<Self> {
-        let text = |option, bytes: &[u8]| {
-            CString::new(bytes)
-                .map_err(|_| errors::spec_error(py, &SpecError::embedded_nul(option, bytes)))
-        };
         let texts = |option, list: Vec<PyBackedBytes>| {
-            list.iter().map(|bytes| text(option, bytes)).collect::<PyResult<Vec<_>>>()
+            list.iter().map(|bytes| c_string(py, option, bytes)).collect::<PyResult<Vec<_>>>()
         };
         let descriptor = |fd: RawFd| (fd >= 0).then_some(fd);
         Ok(Self(spec::CommandSpec {
@@ -182,7 +178,7 @@ impl Command {
                 None => spec::Environment::of_caller(),
             },
             working_directory: match cwd {
-                Some(cwd) => WorkingDirectory::Path(text("cwd", cwd)?),
+                Some(cwd) => WorkingDirectory::Path(c_string(py, "cwd", cwd)?),
                 None => WorkingDirectory::Caller,
             },
             stdio: [descriptor(stdio.0), descriptor(stdio.1), descriptor(stdio.2)],

@@ -26,9 +26,13 @@ pub(crate) struct MountArg {
     options: String,
 }
 
-/// A path. Refuses a NUL in it.
-pub(crate) fn path(py: Python<'_>, option: &'static str, path: &[u8]) -> PyResult<CString> {
-    CString::new(path).map_err(|_| errors::spec_error(py, &SpecError::embedded_nul(option, path)))
+/// A path or other text for the kernel. Refuses a NUL in it, in the words of `subprocess` too.
+pub(crate) fn c_string(py: Python<'_>, option: &'static str, text: &[u8]) -> PyResult<CString> {
+    CString::new(text).map_err(|_| {
+        let reason = "it contains a NUL character (embedded null byte)".into();
+        let error = SpecError { reason, ..SpecError::embedded_nul(option, text) };
+        errors::spec_error(py, &error)
+    })
 }
 
 /// Whether the root gets an overlay, or the directory that keeps its layer.
@@ -43,7 +47,7 @@ impl OverlayArg {
         Ok(match self {
             Self::Wanted(false) => Overlay::None,
             Self::Wanted(true) => Overlay::Discard,
-            Self::Kept(directory) => Overlay::Keep(path(py, "overlay", &directory)?),
+            Self::Kept(directory) => Overlay::Keep(c_string(py, "overlay", &directory)?),
         })
     }
 }
@@ -56,7 +60,7 @@ impl MountArg {
             "mounts" => "mounts",
             other => return Err(errors::unknown("option of a mount", other)),
         };
-        let of = |bytes: &PyBackedBytes| path(py, option, bytes);
+        let of = |bytes: &PyBackedBytes| c_string(py, option, bytes);
         let kind = match (self.r#type.as_str(), self.content) {
             ("bind", Some(content)) => {
                 MountKind::Content { bytes: (&*content).into(), mode: self.mode }

@@ -344,6 +344,8 @@ _SETTINGS = {
     "shared-namespace": "{neutral}: NamespaceOptions.all().without_{name}()",
     "host-network": 'pass network="host"',
     "new-program": 'method="spawn"',
+    "no-filter": 'pass seccomp="unconfined"',
+    "subordinate-ids": 'set uid_map and gid_map to "auto"',
     "option": "{name}",
 }
 

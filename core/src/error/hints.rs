@@ -18,9 +18,9 @@ pub(super) fn hint(step: Step, errno: i32) -> Remedy {
             Setting::HostNetwork,
         ),
         (Step::Groups, libc::EPERM) => Remedy::with(
-            "A user namespace made without privileges forbids setgroups: leave {} out, or set uid_map \
-             and gid_map to \"auto\"",
-            Setting::Option("groups"),
+            "A user namespace made without privileges forbids setgroups: leave the supplementary \
+             groups out, or {}",
+            Setting::SubordinateIds,
         ),
         (Step::WorkingDirectory, libc::ENOENT | libc::ENOTDIR) => Remedy::with(
             "The directory does not exist inside: pass another {}",
@@ -33,6 +33,10 @@ pub(super) fn hint(step: Step, errno: i32) -> Remedy {
         (Step::WorkingDirectory, libc::ELOOP) => Remedy::with(
             "A link in /proc/PID may lead to a directory outside: pass the path inside as {}",
             Setting::Option("working_directory"),
+        ),
+        (Step::Seccomp, libc::ENOSYS | libc::EINVAL) => Remedy::with(
+            "This kernel does not support seccomp filters with these flags: {}",
+            Setting::NoFilter,
         ),
         (Step::Confine, libc::EINVAL) => Remedy::with(
             "A C library's at-fork handler started a thread in the copy, which would run unconfined: use {}",
@@ -121,7 +125,7 @@ const fn common(step: Step, errno: i32) -> &'static str {
             "Standard input is not a terminal: open a pseudoterminal for it"
         }
         (Step::Exec, libc::ENOENT) => {
-            "There is no such command inside: check the name, PATH in env, and the interpreter of a script"
+            "There is no such command inside: check the name, PATH, and the interpreter of a script"
         }
         (Step::Exec, libc::EACCES) => {
             "The user inside may not execute the file, or not search a directory on its path: change their \
@@ -157,9 +161,6 @@ const fn about_confinement(step: Step, errno: i32) -> &'static str {
         }
         (Step::Ulimits, libc::EPERM) => {
             "Only root outside may raise a hard limit: give one at or below the caller's own (ulimit -Ha)"
-        }
-        (Step::Seccomp, libc::ENOSYS | libc::EINVAL) => {
-            "This kernel does not support seccomp filters with these flags: pass seccomp=\"unconfined\""
         }
         (Step::Capabilities, libc::EPERM) => {
             "The caller lacks a capability that the command should keep: use a new user namespace"

@@ -51,7 +51,7 @@ impl SpecError {
     /// For text with a NUL in it: the kernel would read it only to there.
     #[must_use]
     pub fn embedded_nul(option: &'static str, bytes: &[u8]) -> Self {
-        let reason = "it contains a NUL character (embedded null byte)";
+        let reason = "it contains a NUL character";
         Self::of_text(option, String::from_utf8_lossy(bytes), reason, "Leave it out")
     }
 }

@@ -25,6 +25,10 @@ pub enum Setting {
     HostNetwork,
     /// Start a new program instead of a copy of the caller.
     NewProgram,
+    /// Install no system call filter.
+    NoFilter,
+    /// Map the caller's subordinate ids.
+    SubordinateIds,
     /// The option with this name; the sentence says how to change it.
     Option(&'static str),
 }
@@ -87,6 +91,8 @@ impl Setting {
             Self::SharedNamespace(_) => "shared-namespace",
             Self::HostNetwork => "host-network",
             Self::NewProgram => "new-program",
+            Self::NoFilter => "no-filter",
+            Self::SubordinateIds => "subordinate-ids",
             Self::Option(_) => "option",
         }
     }
@@ -98,7 +104,7 @@ impl Setting {
             Self::NewNamespace(name) | Self::SharedNamespace(name) | Self::Option(name) => {
                 Some(name)
             }
-            Self::HostNetwork | Self::NewProgram => None,
+            Self::HostNetwork | Self::NewProgram | Self::NoFilter | Self::SubordinateIds => None,
         }
     }
 }
@@ -110,6 +116,8 @@ impl fmt::Display for Setting {
             Self::SharedNamespace(kind) => write!(f, "share the {} namespace", title(kind)),
             Self::HostNetwork => f.write_str("share the caller's network"),
             Self::NewProgram => f.write_str("a new program"),
+            Self::NoFilter => f.write_str("install no system call filter"),
+            Self::SubordinateIds => f.write_str("map the subordinate ids"),
             Self::Option(name) => f.write_str(name),
         }
     }

@@ -13,7 +13,7 @@ use minidocker_init::program::pseudo;
 use super::call::{Arg, at_cwd, named};
 use super::sequence::Sequence;
 use super::{limits, number};
-use crate::error::{Remedy, SpecError};
+use crate::error::{Remedy, Setting, SpecError};
 use crate::host::Host;
 use crate::host::files::{Files, ResolvedMount};
 use crate::spec::capabilities::{self, Capability, CapabilitySet};
@@ -99,7 +99,7 @@ impl Confined {
                     "seccomp",
                     "…",
                     "no filter can be compiled for this architecture",
-                    "Pass seccomp=\"unconfined\"",
+                    Remedy::with("{}", Setting::NoFilter),
                 ));
             };
             let target = Platform { arch, kernel: kernel.version, capabilities: kept };

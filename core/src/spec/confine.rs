@@ -78,8 +78,8 @@ impl Seccomp {
                     return Err(SpecError::new(
                         "seccomp",
                         "on_denied",
-                        format!("profile={profile} has no filter that could deny a call"),
-                        "List calls in deny, or pass profile=\"docker\" or \"untrusted\"",
+                        format!("the profile {profile} has no filter that could deny a call"),
+                        "List calls in deny, or choose the profile docker or untrusted",
                     ));
                 }
                 return Ok(Self::Profile(on_denied));
@@ -101,7 +101,7 @@ impl Seccomp {
                 "seccomp",
                 name,
                 "every system call is allowed already, so allowing it changes nothing",
-                "Pass base=\"deny\", or profile=\"docker\" or \"untrusted\"",
+                "Choose the base deny, or the profile docker or untrusted",
             ));
         }
         Ok(Self::Custom(adjusted, on_denied))
