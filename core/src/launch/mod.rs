@@ -41,6 +41,7 @@ pub struct LaunchParams<'a> {
     /// The descriptor that the line of each call is written to once the call is done.
     pub trace: Option<RawFd>,
     /// For tests: the number of a call (see [`Plan::call_count`]) that fails, and its error number.
+    #[doc(hidden)]
     pub inject: Option<(u32, i32)>,
 }
 
