@@ -14,7 +14,7 @@ use super::file_calls::write_file;
 use super::kernel_filesystems::KernelFilesystems;
 use super::sequence::Sequence;
 use super::stages::StageBuilder;
-use super::{command, number};
+use super::{execute, number};
 use crate::error::{Remedy, Setting, SpecError};
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
@@ -57,30 +57,30 @@ impl StageBuilder<'_> {
         // After the fork, because the copy keeps the caller's handlers and descriptors, as after fork(2).
         sequence.reset_signals(also);
         let program = Handle::Program(0);
-        command::no_descriptors(sequence, &[program, Handle::Control]);
+        execute::no_descriptors(sequence, &[program, Handle::Control]);
         let value = Sequence::address_of(pid, "<pid>");
         let at = offset_of!(Header, adopted);
         let args = [program.into(), value, size_of::<i32>().into(), at.into()];
         sequence
             .call(Step::ExecHelper, number::PWRITE64, args)
             .note("init learns the command's pid");
-        command::exec_helper(sequence, program);
+        execute::exec_helper(sequence, program);
         self.stage(role::INIT);
         self.stage(role::FORKED);
         let fresh_root = self.fresh_root(None);
         // Only in a PID namespace: elsewhere the copy stays in the first process's session, which ends with it.
-        let start = command::Start { session: new.contains(Kind::Pid), fresh_root };
+        let start = execute::Start { session: new.contains(Kind::Pid), fresh_root };
         // In another user namespace no process outside may trace the copy, so it can be dumpable, and read its
         // own /proc, even after a change of ids. In the caller's own it stays closed to others.
         let restores_dumpable = new.contains(Kind::User);
         let sequence = self.sequence();
-        command::redirect(sequence, how.stdio);
+        execute::redirect(sequence, how.stdio);
         if !spec.confine.is_bare() {
             sequence
                 .call(Step::Confine, number::UNSHARE, [named!(CLONE_THREAD)])
                 .note("checks that there is no other thread, which would run unconfined");
         }
-        command::prepare_process(sequence, &confined, how, host, restores_dumpable, start);
+        execute::prepare_process(sequence, &confined, how, host, restores_dumpable, start);
         sequence.close_what_is_open();
         confined.check_copy(sequence)
     }

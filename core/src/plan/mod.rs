@@ -5,14 +5,14 @@
 //! [`launch`](crate::launch::launch) executes the same object that [`Plan::lines`] prints.
 //!
 //! Each concern is a module: in their order `namespaces`, `ids`, `names`, `network`, `root`, `mounts`, `masked`,
-//! `limits`, `confine`, and `command` or `copy`. `inside` calls those that set up new namespaces. `stages` decides
+//! `limits`, `confine`, and `execute` or `copy`. `inside` calls those that set up new namespaces. `stages` decides
 //! which process makes which calls. Below them is the machinery: a `call` has arguments, a `sequence` has calls
 //! and their data, several concerns share `mount_calls` and `file_calls`, and `text` and `lines` show the calls.
 
 // The concerns.
-pub(crate) mod command;
 mod confine;
 mod copy;
+pub(crate) mod execute;
 pub(crate) mod ids;
 mod limits;
 mod masked;
@@ -116,7 +116,7 @@ impl Plan {
         names::check(spec)?;
         namespaces::check(spec)?;
         let new = namespaces::new_namespaces(spec)?;
-        command::check(new, spec.confine.profile, payload)?;
+        execute::check(new, spec.confine.profile, payload)?;
         // A container to enter has its mounts already.
         if target.is_none() || matches!(spec.network, Some(Network::Join(_))) {
             masked::check(spec.confine.profile, new)?;
@@ -254,8 +254,8 @@ impl Plan {
         let mut sequence = Sequence::default();
         sequence.reset_signals(0);
         let program = Handle::Program(0);
-        command::no_descriptors(&mut sequence, &[program, Handle::Report, Handle::Control]);
-        command::exec_helper(&mut sequence, program);
+        execute::no_descriptors(&mut sequence, &[program, Handle::Report, Handle::Control]);
+        execute::exec_helper(&mut sequence, program);
         [Stage { role: 0, sequence }, Stage { role: role::WATCHDOG, sequence: Sequence::default() }]
     }
 }

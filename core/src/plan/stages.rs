@@ -9,7 +9,7 @@ use super::kernel_filesystems::KernelFilesystems;
 use super::namespaces::clone_flags;
 use super::sequence::Sequence;
 use super::setup::NamespaceSetup;
-use super::{command, inside, number};
+use super::{execute, inside, number};
 use crate::error::SpecError;
 use crate::host::Host;
 use crate::host::files::Files;
@@ -114,8 +114,8 @@ impl StageBuilder<'_> {
     fn keep_descriptors(&mut self, target: bool) {
         let kept = self.kept(target);
         match self.command {
-            Some(command) => command::descriptors(self.sequence(), command, &kept),
-            None => command::no_descriptors(self.sequence(), &kept),
+            Some(command) => execute::descriptors(self.sequence(), command, &kept),
+            None => execute::no_descriptors(self.sequence(), &kept),
         }
     }
 
@@ -126,7 +126,7 @@ impl StageBuilder<'_> {
         self.sequence().reset_signals(also);
         self.keep_descriptors(true);
         let program = self.next_program();
-        command::exec_helper(self.sequence(), program);
+        execute::exec_helper(self.sequence(), program);
         self.stage(role::WALK);
         // If setgroups(2) is denied, the groups cannot be dropped. They are those of the namespace's creator, and give
         // no privilege.
@@ -202,18 +202,18 @@ impl StageBuilder<'_> {
             if self.has_init() || walks_alone {
                 self.keep_descriptors(false);
             } else if let Some(command) = self.command {
-                command::descriptors(self.sequence(), command, &[]);
+                execute::descriptors(self.sequence(), command, &[]);
             }
         }
-        let mut start = command::Start { session: false, fresh_root: self.fresh_root(target) };
+        let mut start = execute::Start { session: false, fresh_root: self.fresh_root(target) };
         if self.has_init() {
             let program = self.next_program();
-            command::exec_helper(self.sequence(), program);
+            execute::exec_helper(self.sequence(), program);
             self.stage(if self.command.is_some() { role::INIT } else { role::IDLE });
             start.session = true;
         } else if walks_alone {
             let program = self.next_program();
-            command::exec_helper(self.sequence(), program);
+            execute::exec_helper(self.sequence(), program);
             self.stage(role::WALK);
         }
         let Some(command) = self.command else { return Ok(()) };
@@ -231,7 +231,7 @@ impl StageBuilder<'_> {
             let args = [report.into(), named!(F_SETFD), named!(FD_CLOEXEC)];
             sequence.call(Step::Descriptors, number::FCNTL, args);
         }
-        command::execute(sequence, &confined, command, host, shares_memory, start)
+        execute::execute(sequence, &confined, command, host, shares_memory, start)
     }
 
     /// Whether the path of the caller's directory may lead elsewhere inside: the root differs, or a mount covers it.

@@ -9,7 +9,7 @@ use crate::plan::call::{Arg, at_cwd, named};
 use crate::plan::mount_calls::mount;
 use crate::plan::number::Number;
 use crate::plan::sequence::{Appended, Sequence};
-use crate::plan::{Plan, command, ids, number, text};
+use crate::plan::{Plan, execute, ids, number, text};
 use crate::probe::{Answer, Probe, ProbeOptions};
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{IdMap, Payload, Spec, TimeOffset};
@@ -133,7 +133,7 @@ impl Trial {
                 let args = [Arg::Int(3), Arg::Int(u32::MAX.into()), named!(CLOSE_RANGE_CLOEXEC)];
                 sequence.call(STEP, number::CLOSE_RANGE, args);
             }
-            Probe::MemfdExec => command::exec_bare_helper(sequence),
+            Probe::MemfdExec => execute::exec_bare_helper(sequence),
             Probe::Seccomp => seccomp(sequence),
             Probe::Landlock => landlock(sequence),
             Probe::Directory => {
