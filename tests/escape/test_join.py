@@ -7,7 +7,7 @@ from support.attack import PRELUDE, PROFILES, attack, interpreter
 
 pytestmark = pytest.mark.parametrize("profile", PROFILES)
 
-# Attacks each process that enters until its input ends, and reports what it could open.
+# Attacks each process that enters, until standard input ends, and reports its finds.
 HUNTER = """
 import select
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x40000000
@@ -73,7 +73,7 @@ print(f"seen {len(seen)}", flush=True)
 
 
 def hunt(box, rounds):
-    """Return what a hunter inside can open while commands enter, and how many processes it saw."""
+    """Return the finds of a hunter inside while commands enter, and how many processes it saw."""
     words = [interpreter(), "-I", "-S", "-c", PRELUDE + HUNTER, "the-secret"]
     with box.popen(words, stdin=-1, stdout=-1, text=True) as hunter:
         assert hunter.stdout.readline() == "ready\n"

@@ -111,7 +111,7 @@ assert (base / "small").read_text() == "small\\n"
 
 @pytest.mark.root(reason="mounts a file system before the launch")
 def test_an_entry_that_disappears_during_the_launch_is_not_a_failure(tmp_path):
-    """The launch covers each sibling of a mount by itself, while other programs remove siblings."""
+    """The launch covers each sibling of a mount separately; meanwhile siblings disappear."""
     program = f"""
 import minidocker, subprocess, pathlib
 from minidocker import linux

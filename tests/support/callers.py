@@ -15,7 +15,7 @@ import minidocker
 from minidocker import NamespaceOptions
 
 PR_SET_CHILD_SUBREAPER = 36
-# The caller's watchdog becomes its child, which tells it from the watchdogs of other callers.
+# The caller's watchdog becomes its child, which distinguishes it from other callers' watchdogs.
 assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 def say(*words):

@@ -87,7 +87,7 @@ class Window:
         os.close(self.slave)
 
     def resize(self, rows: int, columns: int) -> None:
-        """Change the size of the window; the kernel tells the foreground (SIGWINCH)."""
+        """Change the window's size; the kernel sends SIGWINCH to the foreground group."""
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def type(self, text: str | bytes) -> None:

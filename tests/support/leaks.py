@@ -62,7 +62,7 @@ class Holdings:
         return cls(_open_descriptors(), _children(), frozenset(own_mounts()), _threads())
 
     def differences(self, later: "Holdings") -> dict[str, dict[str, list[str]]]:
-        """Return what was gained and what was lost, for each kind that has changed."""
+        """Return the new and the missing resources, for each kind that has changed."""
         found: dict[str, dict[str, list[str]]] = {}
         for field in fields(self):
             before, after = getattr(self, field.name), getattr(later, field.name)

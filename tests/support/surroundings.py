@@ -37,7 +37,7 @@ class Found:
 
     @property
     def not_working(self) -> set[str]:
-        """The names of all rows that do not work, except those of control groups."""
+        """The names of the rows that do not work, except rows of control groups."""
         found = {name for name, row in self.rows.items() if row["status"] != "works"}
         return {name for name in found if not name.startswith("cgroup-")}
 

@@ -15,7 +15,7 @@ DEADLINE = 30.0
 
 
 def wait_until(condition: Callable[[], T], timeout: float = DEADLINE) -> T:
-    """Wait until `condition()` is true, and return what it returned."""
+    """Wait until `condition()` is true, and return its value."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -25,7 +25,7 @@ def wait_until(condition: Callable[[], T], timeout: float = DEADLINE) -> T:
 
 
 def wait_while(condition: Callable[[], object], timeout: float = DEADLINE) -> None:
-    """Wait until `condition()` is false; fail with what it returned."""
+    """Wait until `condition()` is false; fail with its last value after the deadline."""
     deadline = time.monotonic() + timeout
     while value := condition():
         if time.monotonic() > deadline:

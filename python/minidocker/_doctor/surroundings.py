@@ -45,7 +45,7 @@ class Surroundings:
         ids_mapped: whether both are mapped in the caller's own user namespace.
         proc: ``"own"`` if /proc shows the caller's PID namespace, ``"foreign"`` if it shows another
             one, or ``"missing"``.
-        chrooted: whether the caller's root directory is not that of its mount namespace.
+        chrooted: whether the caller's root directory differs from its mount namespace's root.
         seccomp: 0 without seccomp, 1 in strict mode, 2 with a filter; None if /proc has no such
             field.
         no_new_privileges: whether set-user-ID programs gain no privileges.

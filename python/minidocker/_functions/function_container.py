@@ -60,7 +60,7 @@ class FunctionContainer(abc.ABC):
 
     @abc.abstractmethod
     def kill(self) -> None:
-        """Kill every process of the container; `wait` is still due."""
+        """Kill every process of the container; the owner still calls `wait`."""
 
     @abc.abstractmethod
     def wait(self, *, answered: bool = False) -> Ended:
@@ -73,7 +73,7 @@ class FunctionContainer(abc.ABC):
 
     @abc.abstractmethod
     def abandon(self) -> None:
-        """Kill and reap the container, and close every descriptor; callable at any stage, again."""
+        """Kill and reap the container, and close every descriptor; may be called again."""
 
     def close(self) -> None:
         """Close the channel."""
@@ -82,7 +82,7 @@ class FunctionContainer(abc.ABC):
 
 
 class Starter(Protocol):
-    """Starts one kind of container: ``start`` of a module, with its leading arguments bound."""
+    """Starts one kind of container: a module's ``start`` with its first arguments bound."""
 
     def __call__(
         self,

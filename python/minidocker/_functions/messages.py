@@ -58,7 +58,7 @@ def message(kind: int, payload: bytes) -> bytes:
 
 
 class _Pickler(pickle.Pickler):
-    """Records the need for ``__main__``; pickles by name what a decorated function wraps."""
+    """Records the need for ``__main__``; pickles functions inside decorators by name."""
 
     needs_main = False
 

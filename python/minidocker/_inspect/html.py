@@ -1,4 +1,4 @@
-"""Common functions for the HTML of values: escaped, and without colours of its own."""
+"""Common functions for the HTML of values. They escape texts and set no colours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class PrettyPrinter(Protocol):
-    """The argument that IPython passes to ``_repr_pretty_``, as far as it is used here."""
+    """The methods used here of the argument that IPython passes to ``_repr_pretty_``."""
 
     def text(self, obj: str) -> None:
         """Add a text unchanged."""

@@ -1,4 +1,4 @@
-"""The parts of the picture of a container, before it is drawn as text or as HTML."""
+"""The parts of a container's picture; other modules draw it as text or as HTML."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Inside:
         self._coverage = coverage.start_in_copy()
         if self.config.pluginmanager.has_plugin("warnings"):
             self._warnings = warnings.catch_warnings(record=True).__enter__()
-        # The pytest outside tears down what it has set up.
+        # The pytest outside tears down the fixtures that it set up.
         stack = self.item.session._setupstate.stack
         for node, (_, failure) in list(stack.items()):
             stack[node] = ([], failure)

@@ -1,4 +1,4 @@
-"""A test in a container of its own.
+"""A test in its own container.
 
 Pytest forks in the middle of a test's setup. Before the fork, fixtures of a wider scope than the
 test are set up outside, once, as their scope promises. After it, the test's own fixtures are set
@@ -48,7 +48,7 @@ class _RanInside(Exit):
 
 
 class ContainedTest:
-    """One test that runs in a container of its own.
+    """One test that runs in its own container.
 
     Args:
         item: the test.
@@ -238,7 +238,7 @@ def _set_up_shared(item: Any) -> None:
             if definitions and _scope(item, name, definitions[-1]) != "function":
                 value = item._request.getfixturevalue(name)
                 if name == "tmp_path_factory":
-                    # Otherwise every container would make a numbered directory of its own.
+                    # Otherwise every container would make another numbered directory.
                     value.getbasetemp()
     except Exit:
         # TEST_OUTCOME includes Exit, which ends the run.
@@ -257,7 +257,7 @@ def _scope(item: Any, name: str, definition: Any) -> str:
 
 
 def _tear_down_shared(item: Any, nextitem: pytest.Item | None) -> pytest.TestReport:
-    """Tear down what no later test shares, and return the report of this teardown."""
+    """Tear down the fixtures that no later test shares; return the report of this teardown."""
     capturing = item.config.pluginmanager.getplugin("capturemanager")
     logging = item.config.pluginmanager.getplugin("logging-plugin")
 

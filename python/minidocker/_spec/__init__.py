@@ -1,1 +1,1 @@
-"""The request as pure data; it refuses what is wrong on any machine."""
+"""The request as pure data; it rejects values that are wrong on any machine."""

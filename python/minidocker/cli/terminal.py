@@ -100,7 +100,7 @@ class Terminal:
             return
 
     def finish(self) -> None:
-        """Close the command's end, so that its output ends after what is still buffered."""
+        """Close the command's end, so that the output ends after the buffered rest."""
         self._input = self._next_eof = None
         self._to_command = b""
         if self._slave_open:
