@@ -178,7 +178,7 @@ def _landlock(examination: Examination) -> str | Problem:
     failure = examination.probe("landlock")
     if failure is not None:
         return causes.of_landlock(failure, examination._witness)
-    # The probe made the same call in a child, so no filter kills this process for it.
+    # The same call in a probe's child succeeded, so no filter kills this process.
     return f"rules about files and ports, version {_core.probe_landlock_version()}"
 
 

@@ -82,7 +82,7 @@ class Service:
             timeout: the longest wait, in seconds.
 
         Raises:
-            NotReady: the time is up, or the service ended, before the output matched.
+            NotReady: the timeout expired, or the service ended, before the output matched.
         """
         __tracebackhide__ = True
         searched = re.compile(pattern, re.MULTILINE)
@@ -139,7 +139,7 @@ class TestContainer(Container):
         """Wait until the output of one of the services matches a regular expression.
 
         Raises:
-            NotReady: the time is up before an output matched.
+            NotReady: the timeout expired before the output matched.
         """
         __tracebackhide__ = True
         searched = re.compile(pattern, re.MULTILINE)
@@ -156,7 +156,7 @@ class TestContainer(Container):
         """Wait until a process listens at a port of the container's network, at any address.
 
         Raises:
-            NotReady: the time is up before a process listened.
+            NotReady: the timeout expired before a process listened.
         """
         __tracebackhide__ = True
         self._wait_for_port(port, timeout, protocol, self.services)
@@ -165,7 +165,7 @@ class TestContainer(Container):
         """Wait until a path exists in the container, by running ``test -e`` there.
 
         Raises:
-            NotReady: the time is up before the path existed.
+            NotReady: the timeout expired before the path existed.
         """
         __tracebackhide__ = True
         self._wait_for_file(path, timeout, self.services)

@@ -104,7 +104,7 @@ class Inside:
         self._send({**rest, "done": True})
 
     def failed(self, error: BaseException) -> None:
-        """Send an exception for which no hook made a report."""
+        """Send an exception that no report contains."""
         if isinstance(error, pytest.exit.Exception):
             self._send({"exit": [error.msg, error.returncode], "done": True})
         elif isinstance(error, KeyboardInterrupt):

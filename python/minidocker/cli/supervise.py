@@ -52,7 +52,7 @@ _HANGUP_PAUSE = 0.5
 """Seconds between two SIGHUPs to a shell that is still alive after SIGTERM."""
 # As in docker, the third SIGINT or SIGTERM kills the command.
 _PATIENCE = 3
-# Number of checks whether a signal is still blocked, and the seconds between them.
+# The number of times to check a blocked signal, and the seconds between two checks.
 _BLOCKED_CHECKS, _BLOCKED_PAUSE = 10, 0.001
 # Seconds between the hangup of its terminal and the SIGKILL to the command.
 _HANGUP_GRACE = 2.0
