@@ -64,7 +64,7 @@ pub use sys::Usage;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// The configuration of a property test: `PROPTEST_CASES` cases, or `few` where that is not set.
+/// The configuration of a property test: `PROPTEST_CASES` cases, or `few` if that is not set.
 #[cfg(test)]
 fn property_cases(few: u32) -> proptest::prelude::ProptestConfig {
     let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());

@@ -54,7 +54,7 @@ steps! {
     ProcessGroup = "process-group": "set the process group",
     /// `/proc/PID/setgroups`, `uid_map` and `gid_map`.
     IdMaps = "id-maps": "map user and group ids",
-    /// Change of ids to root inside, where the caller is not mapped to it.
+    /// Change of ids to root inside, if the caller is not mapped to it.
     Root = "root": "become root inside",
     /// No mount propagates in or out.
     PrivateMounts = "private-mounts": "make the mounts private",

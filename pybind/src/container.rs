@@ -372,7 +372,7 @@ fn after_fork_in_child() {
     caller::after_fork_in_child();
 }
 
-/// How long the main thread waits between two checks for signals.
+/// The time between two checks of the main thread for signals.
 const SLICE: Duration = Duration::from_millis(100);
 
 /// The first process of a container.
@@ -403,7 +403,7 @@ impl Process {
         self.0.pid()
     }
 
-    /// Whether the process leads a session of its own.
+    /// Whether the process leads its own session.
     #[getter]
     fn leads_session(&self) -> bool {
         self.0.leads_session()

@@ -1,4 +1,4 @@
-//! `minidocker._core.fork`: a copy of the interpreter in a container of its own.
+//! `minidocker._core.fork`: a copy of the interpreter in a new container.
 
 use std::os::fd::IntoRawFd;
 

@@ -30,10 +30,10 @@ use crate::error::{LaunchError, SpawnError};
 use crate::step::Step;
 use crate::sys::{self, fd};
 
-/// How long to wait for a killed child to die. After that, its memory is leaked.
+/// The time limit for a killed child to die. After that, the parent leaks the child's memory.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which of the two processes returns from a fork.
+/// The process that returns from a fork.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The process that called it.
@@ -47,7 +47,7 @@ pub(crate) struct Outcome {
     pub(crate) pid: i32,
     /// The index of the call that failed, and its error number; `None` if the walk ended by exec or by a signal.
     pub(crate) failed: Option<(u32, i32)>,
-    /// Which process this is. With [`Side::Copy`] the other fields mean nothing.
+    /// The process that received this value. With [`Side::Copy`] the other fields mean nothing.
     pub(crate) side: Side,
 }
 

@@ -44,7 +44,7 @@ impl<'a> Wait<'a> {
     /// The time to wait before the next [`check`](Self::check).
     pub(crate) fn slice(&self) -> Duration {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // A wait of zero time would be a busy loop where the clock is coarse.
+        // Waits of zero time would be a busy loop on a coarse clock.
         left.map_or(SLICE, |left| left.clamp(Duration::from_micros(100), SLICE))
     }
 }

@@ -28,7 +28,7 @@ use crate::spec::{CommandSpec, Environment, Mount, Payload, Spec, WorkingDirecto
 
 /// A builder of containers that run one command, like [`std::process::Command`].
 ///
-/// The command is PID 1 of new namespaces, has the files of the host, a network of its own with loopback up,
+/// The command is PID 1 of new namespaces, has the files of the host, a new network with loopback up,
 /// and ends with the calling process. A [`Spec`] changes that.
 ///
 /// ```
@@ -52,7 +52,7 @@ pub struct Command {
     stdio: [Option<Stdio>; 3],
 }
 
-/// Why a [`Command`] could not be started, or waited for.
+/// The failure to start a [`Command`], or to wait for it.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The specification is wrong on any machine.
@@ -228,7 +228,7 @@ impl Command {
     /// # Errors
     ///
     /// [`SpecError`] if the specification is wrong on any machine, [`LaunchError`] if the kernel refused a step.
-    /// Nothing is left then.
+    /// After an error nothing of the container is left.
     pub fn spawn(&mut self) -> Result<Child, CommandError> {
         self.spawn_with(&[Stdio::Inherit, Stdio::Inherit, Stdio::Inherit])
     }

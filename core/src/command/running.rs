@@ -54,7 +54,7 @@ impl Child {
         self.process.pid().unsigned_abs()
     }
 
-    /// Kills the command, and in a PID namespace of its own every process of the container.
+    /// Kills the command, and with a new PID namespace every process of the container.
     ///
     /// ```
     /// use std::os::unix::process::ExitStatusExt as _;

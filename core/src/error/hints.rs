@@ -3,7 +3,7 @@
 use super::remedy::{Remedy, Setting};
 use crate::step::Step;
 
-/// Returns the remedy for an error of a step; for an uncommon error, a command that tells more.
+/// Returns the remedy for an error of a step; for an uncommon error, a command that shows more.
 pub(super) fn hint(step: Step, errno: i32) -> Remedy {
     // Remedies with a setting, which each binding spells in its own language.
     match (step, errno) {

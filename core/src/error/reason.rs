@@ -8,7 +8,7 @@ use std::fmt;
 pub enum Value {
     /// A switch, on or off.
     Flag(bool),
-    /// A word with a meaning of its own, such as `auto`.
+    /// A word with a special meaning, such as `auto`.
     Word(&'static str),
     /// Any other value, as text; a string is in quotes.
     Shown(String),
@@ -45,7 +45,7 @@ impl fmt::Display for Value {
 /// Why a value is wrong: a kind for programs, and a clause for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
-    /// What kind of mistake it is.
+    /// The kind of mistake.
     pub kind: ReasonKind,
     text: Cow<'static, str>,
 }
@@ -56,7 +56,7 @@ pub struct Reason {
 pub enum ReasonKind {
     /// The value is malformed or out of range.
     Invalid,
-    /// Nothing has that name.
+    /// Nothing has the given name.
     UnknownName,
     /// Another option contradicts it.
     Contradiction,

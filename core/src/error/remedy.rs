@@ -8,7 +8,7 @@ use std::fmt;
 /// A part of it may be a [`Setting`], which each binding spells in its own language.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remedy {
-    /// The sentence, with `{}` where the setting goes.
+    /// The sentence, with `{}` for the setting.
     text: Cow<'static, str>,
     setting: Option<Setting>,
 }

@@ -19,7 +19,7 @@ pub(crate) fn hosts_file(hostname: &[u8], domainname: Option<&[u8]>, hosts: &[u8
     content
 }
 
-/// A hosts file for a root of its own: with the caller's content if the network is shared, else with localhost.
+/// A hosts file for the container's own root: with the caller's content if the network is shared, else with localhost.
 pub(super) fn own_hosts_file(spec: &Spec, hostname: &[u8], network_is_shared: bool) -> Vec<u8> {
     const LOCAL: &[u8] = b"127.0.0.1\tlocalhost\n\
         ::1\tlocalhost ip6-localhost ip6-loopback\n\

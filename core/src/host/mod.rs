@@ -56,7 +56,7 @@ pub struct Host {
     pub dumpable: bool,
     /// The caller's process id.
     pub pid: u32,
-    /// The caller's working directory; `None` where it was removed.
+    /// The caller's working directory; `None` if it was removed.
     pub working_directory: Option<CString>,
     /// The features of the kernel; looked up only if the container is confined.
     pub kernel: Kernel,

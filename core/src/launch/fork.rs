@@ -1,11 +1,10 @@
-//! A copy of the caller in a container of its own: fork(3) across namespaces, with one copy of the
-//! page tables.
+//! A copy of the caller in a new container: fork(3) across namespaces, with one copy of the page tables.
 //!
 //! Three processes take part. The *caller* clones a *child* that shares its memory and makes the container, as
 //! for a command. Then the calling thread stands still, with all signals blocked, and the child calls the C
 //! library's `fork()` in its place. The child has the thread pointer of that thread, so `fork()` finds the
 //! thread's locks, at-fork handlers and thread-local storage. The new process, the *copy*, switches to the stack
-//! of the calling thread, to the point where that stands still, and returns from [`fork`] there. The child
+//! of the calling thread, to the point where that thread stands still, and returns from [`fork`] there. The child
 //! executes init.
 //!
 //! The copy has the descriptors of the child, which are those of the caller at the clone. It does not have

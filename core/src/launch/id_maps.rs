@@ -71,7 +71,7 @@ fn write_file(pid: i32, file: &str, text: &str) -> Result<(), SpawnError> {
     }
 }
 
-/// The error for a map that the kernel refused. Replaces the hint where the error number alone would mislead.
+/// The error for a map that the kernel refused. Replaces the hint if the error number alone would mislead.
 fn refused(error: &io::Error) -> SpawnError {
     let mut refused = SpawnError::from_io(Step::IdMaps, error);
     let dumpable = nix::sys::prctl::get_dumpable().unwrap_or(true);
@@ -104,7 +104,7 @@ fn write_through(
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(copy)
-        // A process group of its own: giving up kills all processes of the program.
+        // With its own process group, a launch that gives up can kill all processes of the program.
         .process_group(0)
         .spawn()
         .map_err(|error| failed(&error))?;
@@ -138,7 +138,7 @@ fn await_end(child: &mut Child, wait: &mut Wait<'_>) -> Result<Option<ExitStatus
         let slice = wait.slice();
         match &pidfd {
             Ok(pidfd) => {
-                // Whatever ends this wait, the loop checks the child again.
+                // The loop checks the child again after this wait, however it ends.
                 let _ = fd::is_readable(pidfd.as_fd(), slice);
             }
             // Out of descriptors: poll.

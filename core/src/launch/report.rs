@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::step::Step;
 use crate::sys::fd;
 
-/// After the launch is given up: how long the joiner may take to report the pid of the process that it started.
+/// The time limit for a joiner to report the pid of its process, after the launch has given up.
 const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Reads the helper's messages until the command has been executed, and returns the pid of the container's
@@ -138,7 +138,7 @@ impl HelperChildren<'_> {
     fn learn_the_command(&mut self, joiner: i32) {
         let until = Instant::now() + REPORT_TIMEOUT;
         while self.command.is_none() && Instant::now() < until && !has_ended(joiner) {
-            // Whatever ends this wait, read again.
+            // Read again after this wait, however it ends.
             let _ = fd::is_readable(self.report, Duration::from_millis(1));
             self.read_command();
         }

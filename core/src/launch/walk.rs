@@ -10,7 +10,7 @@ use crate::plan::call::Handles;
 use crate::plan::ids::IdMaps;
 use crate::plan::sequence::{EncodeFacts, Sequence};
 
-/// How a walk ended.
+/// The result of a walk.
 pub(crate) struct Walked {
     /// The index of the call that failed, and its error number; an index past the last call if none failed. `None` if
     /// the process executed a program, or a signal ended it.

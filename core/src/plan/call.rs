@@ -153,7 +153,7 @@ pub(crate) struct Call {
     pub(crate) result: Option<Cell>,
     /// The file that a failure is about: see [`Sequence::filename`](super::sequence::Sequence::filename).
     pub(super) filename: Option<Offset>,
-    /// Why the call is made.
+    /// The purpose of the call.
     pub(crate) note: Option<&'static str>,
 }
 

@@ -147,7 +147,7 @@ impl Confined {
         }
     }
 
-    /// Installs the filter, where it can come last.
+    /// Installs the filter, if it can come last.
     pub(super) fn last(&self, sequence: &mut Sequence) {
         if self.no_new_privileges {
             self.install(sequence);
@@ -329,7 +329,7 @@ fn enter_domain(sequence: &mut Sequence, abi: Abi, domain: &LandlockDomain, writ
         add_rule(sequence, abi, ruleset.into(), (&path, *access), true);
     }
     for path in writable {
-        // The kernel refuses rights of a directory in a rule for a file, so each type has a rule of its own.
+        // The kernel refuses rights of a directory in a rule for a file, so each type has its own rule.
         for directory in [true, false] {
             add_rule(sequence, abi, ruleset.into(), (path, AccessFs::WRITE), directory);
         }

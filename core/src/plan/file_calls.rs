@@ -110,7 +110,7 @@ pub(super) fn change_to(sequence: &mut Sequence, step: Step, directory: Cell) {
     sequence.call(step, number::FCHDIR, [directory.into()]);
 }
 
-/// mkdirat(2), and fchownat(2) where the owner is not root inside.
+/// mkdirat(2), and fchownat(2) if the owner is not root inside.
 pub(super) fn make_directory(
     sequence: &mut Sequence,
     step: Step,

@@ -10,7 +10,7 @@ use crate::host::files::OuterDirectory;
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
 
-/// Which process makes a call.
+/// The process that makes a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Actor {
     /// The calling process.
@@ -46,7 +46,7 @@ pub struct Line {
     pub step: Step,
     /// The call with its arguments, as strace(1) would show it.
     pub call: String,
-    /// Why the call is made, in a few words.
+    /// The purpose of the call, in a few words.
     pub note: Option<&'static str>,
     /// The file that a failure would be about.
     pub filename: Option<String>,

@@ -214,7 +214,7 @@ fn c_string(path: &str) -> CString {
     CString::new(path).unwrap_or_default()
 }
 
-/// Binds the first of two covers over a path, or the second where the path is of the other type.
+/// Binds the first of two covers over a path, or the second if the path is of the other type.
 fn hide(sequence: &mut Sequence, path: &CStr, covers: [&CStr; 2]) {
     for (cover, skip) in covers.into_iter().zip([1, 0]) {
         mount(sequence, Step::Hide, Some(cover), path, None, named!(MS_BIND), None)
@@ -236,7 +236,7 @@ fn tmpfs<'a>(
 /// A new /dev over the old one, which is the working directory.
 fn devices(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     const STEP: Step = Step::Dev;
-    // Each device is a mount of its own. No other device file in /dev opens.
+    // Each device is a separate mount. open(2) fails for every other device file in /dev.
     let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
     tmpfs(sequence, STEP, c"/dev", flags, c"mode=755,size=64k");
     for (name, path) in DEVICES {
@@ -256,7 +256,7 @@ fn devices(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     shared_memory(sequence, setup);
 }
 
-/// /dev/shm and /dev/mqueue: the container's own, or the caller's where the IPC namespace is shared.
+/// /dev/shm and /dev/mqueue: the container's own, or the caller's if the IPC namespace is shared.
 fn shared_memory(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     const STEP: Step = Step::MountShm;
     let flags = || named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);

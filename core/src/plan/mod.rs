@@ -22,7 +22,7 @@ mod namespaces;
 mod network;
 mod root;
 
-// What they share, and who calls them.
+// The parts that the concerns share, and their callers.
 mod inside;
 mod kernel_filesystems;
 mod setup;
@@ -90,7 +90,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// Those of the three.
+    /// The errors of these three functions.
     pub fn gather(
         spec: &Spec,
         payload: Payload<'_>,
@@ -200,13 +200,13 @@ impl Plan {
         })
     }
 
-    /// Which namespaces are new.
+    /// The kinds of the new namespaces.
     #[must_use]
     pub const fn namespaces(&self) -> NamespaceOptions {
         self.new
     }
 
-    /// Whether the container's first process leads a session, and so a process group, of its own.
+    /// Whether the container's first process leads its own session, and so its own process group.
     #[must_use]
     pub const fn leads_session(&self) -> bool {
         self.leads_session

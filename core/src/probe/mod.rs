@@ -78,7 +78,7 @@ probes! {
     PivotRoot = "pivot-root",
     /// A subtree made read-only, `mount_setattr(2)`.
     ReadOnly = "read-only",
-    /// Pseudoterminals of its own.
+    /// Private pseudoterminals.
     Devpts = "devpts",
     /// A path resolved inside a root, `openat2(2)`.
     ResolveInRoot = "resolve-in-root",
@@ -128,7 +128,7 @@ pub struct ProbeOptions {
     pub user_namespace: bool,
     /// The directory that [`Probe::Directory`] makes.
     pub path: Option<CString>,
-    /// How long the child may take.
+    /// The time limit for the child.
     pub timeout: Duration,
 }
 
@@ -154,7 +154,7 @@ pub enum Answer {
     },
     /// The probe could not start.
     Impossible {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// A signal ended the child: a seccomp filter sends SIGSYS.
@@ -162,7 +162,7 @@ pub enum Answer {
         /// Its number.
         signal: i32,
     },
-    /// It took longer than the timeout, and was killed.
+    /// The child exceeded the time limit and was killed.
     Hung,
 }
 

@@ -71,8 +71,8 @@ impl Recipient<'_> {
                 // Neither pending, nor blocked, nor handled: it was dropped on the way.
                 Disposition::Default if !now.pending => return Ok(false),
                 Disposition::Handled => return Ok(true),
-                // /proc cannot show whether a waiting thread has taken it in between, or whether the kernel
-                // dropped it in a moment in which it was not blocked.
+                // /proc cannot show whether a waiting thread has taken the signal, or whether the kernel
+                // dropped it while it was unblocked for a moment.
                 Disposition::Default | Disposition::Blocked => thread::sleep(PAUSE),
             }
         }
@@ -86,7 +86,7 @@ enum Disposition {
     Default,
     /// Every thread blocks it.
     Blocked,
-    /// It is caught or ignored, or a thread waits for it.
+    /// The process catches or ignores it, or a thread waits for it.
     Handled,
 }
 

@@ -106,7 +106,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// Those of [`launch()`](launch::launch()).
+    /// The errors of [`launch()`](launch::launch()).
     pub fn launch(
         plan: &Plan,
         target: Option<&Target>,
@@ -115,7 +115,7 @@ impl Process {
         launch::launch(plan, target, params).map(Self::from)
     }
 
-    /// The pid as the caller sees it: the command's, or init's where there is one.
+    /// The pid as the caller sees it: the command's, or init's if the container has an init.
     #[must_use]
     pub const fn pid(&self) -> i32 {
         self.pid
@@ -131,7 +131,7 @@ impl Process {
     ///
     /// The signal has the same effect on a PID 1 as on any other process. The kernel drops signals that PID 1
     /// does not handle (`pid_namespaces(7)`). So if no thread catches, ignores, blocks or waits for the signal,
-    /// SIGKILL replaces it where its default action ends a process, and SIGSTOP where that stops one.
+    /// SIGKILL replaces it if its default action ends a process, and SIGSTOP if that action stops one.
     ///
     /// The kernel also drops SIGTSTP, SIGTTIN and SIGTTOU for an orphaned process group (`setpgid(2)`), which the
     /// group of a session leader is. SIGSTOP replaces these too.

@@ -114,7 +114,8 @@ impl<'a> Gatherer<'a> {
         (spot.directory == Some(true) && !spot.is_missing()).then_some(spot)
     }
 
-    /// The directories of a root of its own that a profile makes private, except those in /dev, which always are.
+    /// The directories of the container's own root that a profile makes private. Those in /dev always are, and
+    /// are not listed.
     fn private_places(&mut self) -> Vec<Place> {
         let view = self.spec.confine.profile.confinement().view;
         let mut places = Vec::new();
@@ -211,7 +212,7 @@ impl<'a> Gatherer<'a> {
     }
 
     /// Whether a file that no option asked for may be put there. To get a missing mount point its directory is
-    /// assembled, and then loses at the container's end what the container writes to it.
+    /// assembled, and then the container's files in it are lost at its end.
     fn may_have(&self, spot: &Spot) -> bool {
         let layer = &self.view.layers[spot.layer];
         let Backing::Host(top) = &layer.backing else { return true };

@@ -20,7 +20,7 @@ use crate::error::{Reason, ReasonKind, Remedy, SpecError};
 use crate::spec::namespaces::Kind;
 use crate::spec::{Mount, MountKind, MountOptions, Overlay, Spec};
 
-/// The devices that every container with a /dev of its own has: their names in /dev, and their paths.
+/// The devices in every private /dev: their names in /dev, and their paths.
 pub(crate) const DEVICES: [(&CStr, &CStr); 6] = [
     (c"null", c"/dev/null"),
     (c"zero", c"/dev/zero"),
@@ -90,7 +90,7 @@ pub(crate) struct OuterDirectory {
     pub(crate) owner: Owner,
 }
 
-/// The places in a root of its own that every container needs.
+/// The places that every container with its own root needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnPlaces {
     pub(crate) dev: Place,
@@ -115,7 +115,7 @@ pub(crate) struct Files {
     pub(crate) layer: Option<CString>,
     /// Directories of the root to cover.
     pub(crate) patches: Vec<Patch>,
-    /// For a root of its own.
+    /// Present if the container has its own root.
     pub(crate) own: Option<OwnPlaces>,
     pub(crate) mounts: Vec<ResolvedMount>,
     /// Directories that the launch creates before anything else.

@@ -63,8 +63,8 @@ impl Owner {
     /// An empty file made for the container.
     pub(crate) const FILE: Self = Self { mode: 0o644, uid: 0, gid: 0 };
 
-    /// An empty file as the mount point of a bind. By its unusual mode a comparison of a kept layer tells it from a
-    /// file that the container wrote.
+    /// An empty file as the mount point of a bind. Its unusual mode distinguishes it from a file
+    /// that the container wrote, in a comparison of a kept layer.
     pub(crate) const MOUNT_POINT: Self = Self { mode: 0, uid: 0, gid: 0 };
 
     pub(super) fn of(found: &Metadata) -> Self {

@@ -59,7 +59,7 @@ fn is_new(node: &Node) -> bool {
     }
 }
 
-/// Makes one entry that has no entries of its own. `lenient`: its mount point may exist already. Leaves the entry out
+/// Makes one entry that is not assembled itself. `lenient`: its mount point may exist already. Leaves the entry out
 /// if it no longer exists: another process may have changed the directory since it was listed.
 pub(super) fn place(
     sequence: &mut Sequence,

@@ -70,7 +70,7 @@ fn devices(
     change_to(sequence, STEP, onto);
     let kind = Some(c"tmpfs");
     let data = Some(c"mode=755,size=64k");
-    // Each device is a mount of its own, so MS_NODEV does not apply to it.
+    // Each device is a separate mount, so MS_NODEV does not apply to it.
     let flags = if setup.spec.confine.profile.confinement().covers_files() {
         named!(MS_NOSUID | MS_NODEV | MS_NOEXEC)
     } else {
@@ -110,7 +110,7 @@ fn devices(
     trees
 }
 
-/// /dev/shm and /dev/mqueue, relative to the new /dev: the container's own, or the caller's where the IPC
+/// /dev/shm and /dev/mqueue, relative to the new /dev: the container's own, or the caller's if the IPC
 /// namespace is shared.
 fn shared_memory(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     const STEP: Step = Step::MountShm;
