@@ -432,7 +432,7 @@ impl Process {
 }
 
 /// Whether wait(2) returned the end, the wait status, and the usage: user seconds, system seconds and peak bytes.
-/// `None` stands for a lost value.
+/// `None`: the value is lost.
 type ExitTuple = (bool, Option<i32>, Option<(f64, f64, Option<u64>)>);
 
 fn exit_tuple(exit: Exit) -> ExitTuple {

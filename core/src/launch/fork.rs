@@ -225,7 +225,7 @@ impl Drop for UnfinishedContainer {
 /// `context` is the address of the launch's [`Point`], whose program is the one that the calling
 /// process walks.
 unsafe extern "C" fn fork_for_the_caller(context: u64) -> i64 {
-    // SAFETY: the caller's promise; the launch does not access the point while this process is here.
+    // SAFETY: the caller's promise; the launch does not access the point while this function runs.
     let point = unsafe { &*(context as *const Point) };
     let shared = SharedProgram::borrowed(point.program());
     shared.tell_parent(tid::AWAITS_FORK);

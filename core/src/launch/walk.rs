@@ -15,7 +15,7 @@ pub(crate) struct Walked {
     /// The index of the call that failed, and its error number; an index past the last call if none failed. `None` if
     /// the process executed a program, or a signal ended it.
     pub(crate) failed: Option<(u32, i32)>,
-    /// Its wait status; `None` if other code of the caller has reaped it.
+    /// The wait status; `None` if other code of the caller has reaped it.
     pub(crate) status: Option<i32>,
 }
 

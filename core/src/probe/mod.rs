@@ -149,7 +149,7 @@ pub enum Answer {
         call: String,
         /// Its error number.
         errno: i32,
-        /// The file that it was about.
+        /// The file that the call used.
         filename: Option<PathBuf>,
     },
     /// The probe could not start.

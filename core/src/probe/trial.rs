@@ -101,7 +101,7 @@ impl Trial {
         format!("clone({})", text::clone_flag_names(self.flags))
     }
 
-    /// The text of a call, and the file that it is about.
+    /// The text of a call, and the file that it uses.
     pub(crate) fn call(&self, index: u32) -> Option<(String, Option<PathBuf>)> {
         let call = self.sequence.calls.get(index as usize)?;
         let filename = self.sequence.filename(call).map(PathBuf::from);

@@ -1,7 +1,7 @@
 //! The profile for untrusted code.
 //!
-//! It is Docker's list without the calls of past container escapes, and without calls that programs which
-//! compute, compile, fork and use sockets do not need. No capability makes it allow more.
+//! It is Docker's list without the calls of past container escapes, and without calls that are not
+//! needed to compute, compile, fork or use sockets. No capability makes it allow more.
 
 use std::sync::{Arc, LazyLock};
 
