@@ -258,7 +258,7 @@ def test_another_containers_network_is_shared():
 
 
 def wait_for_the_ready_container(template):
-    """Wait until only a ready container is left of the functions' processes; return its pids."""
+    """Wait until only a ready container's processes are left; return their pids."""
     wait_until(lambda: len(descendants_of(template)) == 2)
     return descendants_of(template).keys()
 

@@ -100,7 +100,7 @@ def test_the_command_has_only_the_passed_descriptors(mode, leaks):
     inheritable = fcntl.fcntl(hidden, fcntl.F_DUPFD, 90)
     try:
         output = _output_of(["ls", "/proc/self/fd"], pass_fds=[passed], **mode).split()
-        # The fourth descriptor is ls's own, of the directory.
+        # ls itself opens one more descriptor, for the directory.
         assert set(map(int, output)) - {0, 1, 2, passed} == {3 if passed != 3 else 4}
         assert {0, 1, 2, passed} <= set(map(int, output))
         assert inheritable not in map(int, output)

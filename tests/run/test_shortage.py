@@ -84,7 +84,7 @@ def test_running_out_of_descriptors_at_any_number_is_reported(kept, options, noo
 
 
 def test_a_shortage_of_descriptors_never_makes_an_incomplete_container():
-    """The launch does not take a file that it cannot open for a missing one."""
+    """The launch does not treat a file that it cannot open as missing."""
 
     def check():
         full = Path("/proc/self/uid_map").read_text().split()

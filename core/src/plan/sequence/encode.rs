@@ -53,7 +53,7 @@ pub(crate) struct EncodeFacts<'a> {
     pub(crate) report: RawFd,
     pub(crate) control: RawFd,
     pub(crate) trace: RawFd,
-    /// The line of each call, where they are traced.
+    /// The line of each call, if the launch is traced.
     pub(crate) lines: &'a [Vec<u8>],
     pub(crate) mask: u64,
     pub(crate) inject: Option<(u32, i32)>,
@@ -111,13 +111,13 @@ impl Writer<'_> {
         self.bytes(at, &value.to_ne_bytes());
     }
 
-    /// A pointer to `target`, an offset in the buffer.
+    /// Stores a pointer to `target`, an offset in the buffer.
     fn pointer(&mut self, at: usize, target: usize) {
         self.word(at, target as u64);
         self.relocations.push(at as u32);
     }
 
-    /// Turns the offset in the data that is at `at` into one in the buffer.
+    /// Replaces an offset in the data, stored at `at`, by the offset in the buffer.
     fn pointer_at(&mut self, at: usize, data_at: usize) {
         let bytes = self.buffer[at..at + 8].try_into().unwrap_or([0; 8]);
         self.pointer(at, u64::from_ne_bytes(bytes) as usize + data_at);

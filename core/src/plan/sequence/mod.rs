@@ -143,12 +143,12 @@ impl Sequence {
         &self.args[call.args.start as usize..call.args.end as usize]
     }
 
-    /// The file that a call's failure is about.
+    /// The file that the error of a failed call names.
     pub(crate) fn filename(&self, call: &Call) -> Option<&OsStr> {
         call.filename.map(|place| OsStr::from_bytes(self.bytes(place, None)))
     }
 
-    /// Whether this text is at this place.
+    /// Whether this place holds this text.
     fn is_at(&self, place: Offset, text: &CStr) -> bool {
         self.data[place.0 as usize..].starts_with(text.to_bytes_with_nul())
     }
