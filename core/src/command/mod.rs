@@ -103,13 +103,13 @@ impl Command {
         self
     }
 
-    /// Sets a variable of the environment, which begins as the caller's.
+    /// Sets a variable of the command's environment, which starts as a copy of the caller's.
     pub fn env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
         self.env.insert(name.as_ref().to_owned(), Some(value.as_ref().to_owned()));
         self
     }
 
-    /// Removes a variable of the environment.
+    /// Removes a variable of the command's environment.
     pub fn env_remove(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
         self.env.insert(name.as_ref().to_owned(), None);
         self

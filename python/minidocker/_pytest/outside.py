@@ -145,7 +145,7 @@ class Outside:
         return bool(data)
 
     def _show(self, report: pytest.TestReport) -> None:
-        """Log a report now, except that of the teardown: it waits for the teardown outside."""
+        """Log a report; delay that of the teardown until the teardown outside."""
         if report.when == "teardown":
             return
         capturing = self.item.config.pluginmanager.getplugin("capturemanager")
@@ -217,7 +217,7 @@ def _count_subtest(config: pytest.Config, report: pytest.TestReport) -> None:
 
 
 class Alarm:
-    """The timer of setitimer(2), by which pytest-timeout ends a test: a fork does not inherit it.
+    """The timer of setitimer(2), with which pytest-timeout ends a test. A fork does not inherit it.
 
     The constructor stops the timer. The copy inside restarts it, so it interrupts the test itself.
     The pytest outside delays it by `ALARM_GRACE`, for a test that does not react, and restarts it
@@ -256,7 +256,7 @@ class Alarm:
 
 
 class Watchdog:
-    """The thread of ``faulthandler_timeout``, which shows where a test hangs: a fork loses it.
+    """The thread of ``faulthandler_timeout``, which shows where a test hangs. A fork loses it.
 
     In a copy, stopping the lost thread would wait for its end forever, and pytest stops it for each
     test that fails. Therefore the constructor stops the thread before the fork, and the copy starts
