@@ -149,6 +149,13 @@ def test_the_callers_terminal_stays_as_it_is_when_the_command_cannot_be_run():
         assert window.attributes == window.attributes_before
 
 
+def test_a_message_at_a_raw_terminal_returns_the_carriage():
+    with terminal("-it", "--timeout", "1", *READY_THEN_SLEEP) as window:
+        window.expect(r"minidocker: killed after 1 s \(--timeout\)\r\n")
+        assert window.wait() != 0
+        assert window.attributes == window.attributes_before
+
+
 def test_without_i_the_callers_terminal_is_not_touched_and_its_keys_do_not_go_in():
     with terminal("-t", "sh", "-c", "echo ready; read line; echo read $line") as window:
         window.expect("ready")

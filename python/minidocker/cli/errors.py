@@ -17,8 +17,19 @@ NOT_FOUND = 127
 def complain(message: str) -> None:
     """Print ``minidocker: message`` on standard error, as one line."""
     line = " ".join(message.split("\n"))
-    sys.stderr.write(f"minidocker: {line}\n")
+    sys.stderr.write(f"minidocker: {line}{_line_end()}")
     sys.stderr.flush()
+
+
+def _line_end() -> str:
+    """Return the end of a line on standard error: with a carriage return for a raw terminal."""
+    if sys.platform != "linux" or not sys.stderr.isatty():
+        return "\n"
+    import termios
+
+    # Without OPOST, the terminal does not add one.
+    is_raw = not termios.tcgetattr(sys.stderr.fileno())[1] & termios.OPOST
+    return "\r\n" if is_raw else "\n"
 
 
 def report(error: Exception) -> int:
