@@ -211,6 +211,7 @@ def _next_generation() -> None:
     _generation += 1
 
 
+# A second import of this module has containers of its own, and counts the forks again.
 os.register_at_fork(after_in_child=_next_generation)
 
 

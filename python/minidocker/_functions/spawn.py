@@ -289,5 +289,6 @@ def _forget_all() -> None:
     _clients.clear()
 
 
+# A second import of this module has templates of its own, and registers functions of its own.
 atexit.register(_end_all)
 os.register_at_fork(after_in_child=_forget_all)
