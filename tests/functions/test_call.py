@@ -80,7 +80,7 @@ def test_the_exception_comes_back_with_the_remote_traceback_as_its_cause(leaks, 
 
 @both_methods
 def test_a_value_that_cannot_be_pickled_is_named(leaks, method):
-    with pytest.raises(minidocker.CallResultError, match="a lock, cannot be pickled"):
+    with pytest.raises(minidocker.CallResultError, match="of type lock, cannot be pickled"):
         isolated(method=method)(functions.lock)()
 
 
@@ -285,7 +285,7 @@ def test_a_wrong_option_is_named_before_anything_happens(leaks, options, message
 
 @both_methods
 def test_an_object_that_is_not_callable_is_refused(method):
-    with pytest.raises(minidocker.SpecError, match="it is a int: give a function or another"):
+    with pytest.raises(minidocker.SpecError, match="it is of type int: give a function or another"):
         isolated(method=method)(3)()
 
 

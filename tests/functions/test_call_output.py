@@ -95,7 +95,7 @@ def test_json_brings_an_exception_back_as_text(leaks, method):
 
 
 def test_a_value_that_is_not_json_is_named():
-    with pytest.raises(minidocker.CallResultError, match="a set, is not JSON"):
+    with pytest.raises(minidocker.CallResultError, match="of type set, is not JSON"):
         isolated(result="json")(lambda: {1})()
 
 

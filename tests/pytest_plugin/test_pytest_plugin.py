@@ -400,7 +400,7 @@ def test_a_debugger_is_refused(runs):
         ("network='none', namespaces=NamespaceOptions.all().without_net()", "network"),
         ("'lab'", "takes keywords only"),
         ("timeout=-1", "timeout=-1: give seconds"),
-        ("spec=3", "spec=3: it is a int"),
+        ("spec=3", "spec=3: it is of type int"),
     ],
 )
 def test_a_wrong_marker_is_an_error_of_its_test_alone(runs, marker, message):

@@ -299,7 +299,7 @@ def test_a_fork_bomb_ends_at_the_limit_of_processes():
     ("options", "option", "words"),
     [
         ({"profile": "untrustd"}, "profile", 'Did you mean "untrusted"?'),
-        ({"profile": 3}, "profile", "it is a int"),
+        ({"profile": 3}, "profile", "it is of type int"),
         ({"cap_add": ["NET_ADMN"]}, "cap_add", 'Did you mean "NET_ADMIN"?'),
         ({"cap_drop": "ALL"}, "cap_drop", "give a list"),
         ({"cap_drop": [1]}, "cap_drop", "1 is not a name"),
@@ -311,7 +311,7 @@ def test_a_fork_bomb_ends_at_the_limit_of_processes():
         ({"seccomp": Seccomp(base="deny")}, "seccomp", "Allow execve"),
         ({"seccomp": Seccomp(base="no/such")}, "seccomp", "No such file"),
         ({"seccomp": "unconfned"}, "seccomp", "No such file"),
-        ({"seccomp": 3}, "seccomp", "it is a int"),
+        ({"seccomp": 3}, "seccomp", "it is of type int"),
         ({"seccomp": {"defaultAction": "SCMP_ACT_ALOW"}}, "seccomp", "SCMP_ACT_ALLOW"),
         ({"seccomp": {"defaultaction": "SCMP_ACT_ALLOW"}}, "seccomp", "defaultAction"),
         ({"seccomp": {"defaultAction": object()}}, "seccomp", "JSON"),
@@ -320,7 +320,7 @@ def test_a_fork_bomb_ends_at_the_limit_of_processes():
         ({"ulimits": {"nofile": "many"}}, "ulimits", "give an int"),
         ({"ulimits": [{"nam": "nofile"}]}, "ulimits", "'nam' is not a key"),
         ({"ulimits": [{"name": "core", "soft": 0}] * 2}, "ulimits", "given twice"),
-        ({"ulimits": 3}, "ulimits", "it is a int"),
+        ({"ulimits": 3}, "ulimits", "it is of type int"),
     ],
 )
 def test_a_wrong_option_is_named_before_the_launch(options, option, words, leaks):

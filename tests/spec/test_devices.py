@@ -66,7 +66,7 @@ def test_the_command_line_has_the_option_device():
     ("devices", "words"),
     [
         ("/dev/zero", "give a list"),
-        ([3], "it is a int"),
+        ([3], "it is of type int"),
         (["/dev/zero:/dev/a:/dev/b"], "it has the wrong form"),
         (["/dev/zero::rwm"], "it has the wrong form"),
         (["/dev/zero:/dev/nil:r"], "control group"),

@@ -314,8 +314,8 @@ class Joinable:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"a {type(self).__name__} cannot be pickled, because it is a running process: pass its "
-            "pid and attach() to it, or pass the Spec and start another"
+            f"{self!r} cannot be pickled, because it is a running process: pass its pid and "
+            "attach() to it, or pass the Spec and start another"
         )
 
 

@@ -308,7 +308,7 @@ def perform(
 
 def _check(function: object) -> None:
     if not callable(function):
-        reason = f"it is a {type(function).__name__}: give a function or another callable"
+        reason = f"it is of type {type(function).__name__}: give a function or another callable"
         raise SpecError(reason, option="function", value=function)
     worker.check_not_loading_main()
 

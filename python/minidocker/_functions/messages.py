@@ -171,7 +171,7 @@ def _returned(value: Any) -> bytes:
     try:
         return message(VALUE, _dumps_result(value))
     except Exception as why:  # noqa: BLE001 - a value's own methods may raise anything
-        reason = f"the value, a {type(value).__qualname__}, cannot be pickled: {_show(why)}"
+        reason = f"the value, of type {type(value).__qualname__}, cannot be pickled: {_show(why)}"
         return _unable(reason, None)
 
 
@@ -198,7 +198,7 @@ def _returned_json(value: Any) -> bytes:
     try:
         return message(JSON_VALUE, json.dumps(value).encode())
     except (TypeError, ValueError, RecursionError) as why:
-        reason = f"the value, a {type(value).__qualname__}, is not JSON: {_show(why)}"
+        reason = f"the value, of type {type(value).__qualname__}, is not JSON: {_show(why)}"
         return _unable(reason, None)
 
 

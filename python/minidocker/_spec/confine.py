@@ -242,4 +242,4 @@ def _checked(whole: object, name: object, soft: object, hard: object) -> _Row:
 
 
 def _wrong(option: str, value: object, advice: str) -> NoReturn:
-    raise SpecError(f"it is a {type(value).__name__}: {advice}", option=option, value=value)
+    raise SpecError(f"it is of type {type(value).__name__}: {advice}", option=option, value=value)

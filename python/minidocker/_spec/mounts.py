@@ -89,7 +89,9 @@ class Mount:
             if self.type != "bind" or self.source is not None:
                 _wrong(self, "content excludes a source and every type but bind: give one of them")
             if not isinstance(self.content, bytes | str):
-                _wrong(self, f"content is a {type(self.content).__name__}: give bytes or a str")
+                _wrong(
+                    self, f"content is of type {type(self.content).__name__}: give bytes or a str"
+                )
         elif self.type == "bind":
             if self.source is None:
                 _wrong(self, "a bind needs a source, or content: give one")
@@ -178,7 +180,9 @@ def tmpfs_mounts(tmpfs: object) -> list[Mount]:
             else:
                 pairs.append((entry, ""))
     else:
-        reason = f"it is a {type(tmpfs).__name__}: give a mapping from paths to options, or paths"
+        reason = (
+            f"it is of type {type(tmpfs).__name__}: give a mapping from paths to options, or paths"
+        )
         raise SpecError(reason, option="tmpfs", value=tmpfs)
     try:
         return [Mount(path, type="tmpfs", options=options) for path, options in pairs]
@@ -199,7 +203,7 @@ def device_mounts(devices: object, *, look: bool = True) -> list[Mount]:
             nothing enforces.
     """
     if isinstance(devices, str | bytes) or not isinstance(devices, Sequence):
-        reason = f"it is a {type(devices).__name__}: give a list of paths such as '/dev/fuse'"
+        reason = f"it is of type {type(devices).__name__}: give a list of paths such as '/dev/fuse'"
         raise SpecError(reason, option="devices", value=devices)
     return [_device_mount(device, look=look) for device in devices]
 
@@ -209,7 +213,7 @@ def _device_mount(device: object, *, look: bool) -> Mount:
         raise SpecError(reason, option="devices", value=device)
 
     if not isinstance(device, str | os.PathLike):
-        wrong(f"it is a {type(device).__name__}: give a path such as '/dev/fuse'")
+        wrong(f"it is of type {type(device).__name__}: give a path such as '/dev/fuse'")
     source, *rest = os.fspath(device).split(":")
     permissions = rest.pop() if rest and "/" not in rest[-1] else "rwm"
     target = rest.pop(0) if rest else source

@@ -251,7 +251,7 @@ class SpecOptions(CommandOptions, total=False):
 
 
 def _wrong(option: str, value: object, advice: str) -> NoReturn:
-    raise SpecError(f"it is a {type(value).__name__}: {advice}", option=option, value=value)
+    raise SpecError(f"it is of type {type(value).__name__}: {advice}", option=option, value=value)
 
 
 def _check_network(network: object) -> None:
