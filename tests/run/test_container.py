@@ -229,6 +229,47 @@ def test_attach_refuses_a_process_that_is_not_a_container():
     assert caught.value.errno == errno.ESRCH
 
 
+@pytest.fixture
+def attached():
+    with (
+        minidocker.Popen(["sleep", "1000"], init=True) as theirs,
+        minidocker.attach(theirs.pid) as box,
+    ):
+        yield box
+        theirs.kill()
+
+
+def test_an_attached_container_has_a_status_and_can_be_waited_for(attached):
+    assert attached.status == "running"
+    attached.pause()
+    assert attached.status == "paused"
+    attached.unpause()
+    assert attached.status == "running"
+    with pytest.raises(TimeoutError, match=r"still runs after 0\.01 seconds"):
+        attached.wait(0.01)
+    attached.kill()
+    assert attached.wait(10) is None
+    assert attached.status == "exited"
+    attached.wait()
+
+
+def test_stop_resumes_an_attached_container_that_is_paused(attached):
+    attached.pause()
+    started = time.monotonic()
+    attached.stop(timeout=30)
+    assert time.monotonic() - started < 15
+    assert attached.status == "exited"
+    attached.stop()
+
+
+def test_a_closed_attached_container_cannot_be_stopped_or_waited_for(attached):
+    attached.close()
+    assert attached.status == "closed"
+    for method in (attached.stop, attached.wait):
+        with pytest.raises(minidocker.SpecError, match="attach to the container again"):
+            method()
+
+
 def test_a_process_inside_cannot_hang_the_one_that_enters_past_its_timeout(box):
     """A process inside stops every new process that it sees."""
     hunter = (

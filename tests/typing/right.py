@@ -71,6 +71,7 @@ with Container(hostname="db", user="nobody", init=True) as box:
     assert_type(box.call(length, "text", double=True), int)
     minidocker.run(["true"], network=box)
 assert_type(minidocker.attach(1).run(["true"], text=True), CompletedProcess[str])
+assert_type(minidocker.attach(1).status, str)
 
 # --- functions ---------------------------------------------------------------------------------
 

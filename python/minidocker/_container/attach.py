@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import time
 from typing import Self
 
-from minidocker._container.joinable import Joinable, send_signal
+from minidocker._container.joinable import Joinable, is_stopped, send_signal
 from minidocker._errors import SpecError
 
 __all__ = ["AttachedContainer", "attach"]
@@ -17,36 +18,57 @@ __all__ = ["AttachedContainer", "attach"]
 class AttachedContainer(Joinable):
     """A container that another program started; the result of `attach`.
 
-    It can be entered, inspected, paused and killed. Only its starter can wait for its status.
+    It can be entered, inspected, paused, stopped and waited for, as a `Container` can. Only its
+    starter gets its exit status.
     """
 
     def __init__(self, pid: int) -> None:
         self._open(pid)
 
     def _is_alive(self) -> bool:
-        if self._pidfd < 0:
-            return False  # closed
+        return self._pidfd >= 0 and not self._ends_within(0)
+
+    def _ends_within(self, seconds: float | None) -> bool:
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
-        return not poll.poll(0)
+        return bool(poll.poll(None if seconds is None else max(0.0, seconds) * 1000))
+
+    def _check_open(self) -> None:
+        if self._pidfd < 0:
+            raise SpecError(f"{self!r} has no descriptor: attach to the container again")
+
+    @property
+    def status(self) -> str:
+        """The state: ``"running"``, ``"paused"`` or ``"exited"``; ``"closed"`` after `close`."""
+        if self._pidfd < 0:
+            return "closed"
+        if not self._is_alive():
+            return "exited"
+        return "paused" if is_stopped(self._pid) else "running"
 
     def stop(self, timeout: float = 10) -> None:
         """Send SIGTERM to every process inside, and after the timeout SIGKILL to the others.
+
+        A paused container is resumed first. A container that has ended is left alone. `wait` waits
+        for the end of one that got SIGKILL.
 
         Args:
             timeout: seconds to wait.
 
         Raises:
-            ProcessLookupError: the container has ended.
             PermissionError: the caller may not signal a process inside.
+            SpecError: this object is closed.
         """
+        self._check_open()
         deadline = time.monotonic() + timeout
-        for process in self.processes():
-            send_signal(process.pid, signal.SIGTERM)
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            self.kill()
+        # The container may end between two steps.
+        with contextlib.suppress(ProcessLookupError):
+            if self.status == "paused":
+                self.unpause()
+            for process in self.processes():
+                send_signal(process.pid, signal.SIGTERM)
+            if not self._ends_within(deadline - time.monotonic()):
+                self.kill()
 
     def kill(self) -> None:
         """Send SIGKILL to every process inside; do nothing if the container has ended.
@@ -59,6 +81,20 @@ class AttachedContainer(Joinable):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             else:
                 self._kill_all()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the attached process has ended.
+
+        Args:
+            timeout: seconds to wait; None: no limit.
+
+        Raises:
+            TimeoutError: the process still runs after the timeout.
+            SpecError: this object is closed.
+        """
+        self._check_open()
+        if not self._ends_within(timeout):
+            raise TimeoutError(f"{self!r} still runs after {timeout} seconds")
 
     def __enter__(self) -> Self:
         return self
