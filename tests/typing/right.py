@@ -94,6 +94,23 @@ def configured(number: int, *, sign: bool = False) -> str:
 assert_type(plain(1), str)
 assert_type(configured(1, sign=True), str)
 assert_type(configured.run(1).value, str)
+
+
+class Lab:
+    @minidocker.isolated
+    def grow(self, number: int) -> int:
+        return number + 1
+
+    @minidocker.isolated(hostname="lab")
+    def shrink(self, number: int, *, twice: bool = False) -> str:
+        return str(number - 2 if twice else number - 1)
+
+
+assert_type(Lab().grow(1), int)
+assert_type(Lab().shrink(1, twice=True), str)
+assert_type(Lab().shrink.run(number=1).value, str)
+assert_type(Lab.grow(Lab(), 1), int)
+
 assert_type(minidocker.isolated(spec=spec, result="json")(length)("text"), int)
 
 with minidocker.ContainerExecutor(2, spec=spec, hostname="lab", user=0, preload=["math"]) as pool:

@@ -10,6 +10,16 @@ def length(text: str) -> int:
     return len(text)
 
 
+class Lab:
+    @minidocker.isolated
+    def grow(self, number: int) -> int:
+        return number + 1
+
+    @minidocker.isolated(hostname="lab")
+    def shrink(self, number: int) -> int:
+        return number - 1
+
+
 minidocker.run(["true"], hostnme="box")  # wrong
 minidocker.run(["true"], hostname=1)  # wrong
 minidocker.run(["true"], init="yes")  # wrong
@@ -41,6 +51,11 @@ minidocker.isolated(hostnme="box")  # wrong
 minidocker.isolated(method="thread")  # wrong
 minidocker.isolated(length)(3)  # wrong
 minidocker.isolated(hostname="box")(length)(3)  # wrong
+Lab().grow("two")  # wrong
+Lab().grow()  # wrong
+Lab().grow.run(3, 4)  # wrong
+Lab().shrink(amount=1)  # wrong
+Lab.grow(3)  # wrong
 minidocker.ContainerExecutor(hostnme="box")  # wrong
 minidocker.ContainerExecutor().submit(length, 3)  # wrong
 minidocker.explain(["true"], hostnme="box")  # wrong

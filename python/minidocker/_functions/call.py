@@ -14,7 +14,17 @@ import dataclasses
 import functools
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from minidocker._errors import CallError, SpecError
 from minidocker._functions import fork, interpreter, messages, spawn, worker
@@ -37,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["CompletedCall", "Isolated", "call", "isolated"]
 
 P = ParamSpec("P")
+Rest = ParamSpec("Rest")
+Instance = TypeVar("Instance")
 T = TypeVar("T")
 
 _DEFAULT = CallOptions()
@@ -125,7 +137,11 @@ class Isolated(Generic[P, T]):
     @overload
     def __get__(self, instance: None, owner: type) -> Isolated[P, T]: ...
     @overload
-    def __get__(self, instance: object, owner: type | None = None) -> Isolated[..., T]: ...
+    def __get__(
+        self: Isolated[Concatenate[Instance, Rest], T],
+        instance: Instance,
+        owner: type | None = None,
+    ) -> Isolated[Rest, T]: ...
     def __get__(self, instance: object | None, owner: type | None = None) -> Isolated[..., T]:
         """Bind a method to its instance."""
         if instance is None:
