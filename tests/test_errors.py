@@ -4,6 +4,7 @@ import copy
 import errno
 import os
 import pickle
+import re
 from concurrent.futures import BrokenExecutor
 
 import pytest
@@ -30,6 +31,7 @@ from minidocker import (
     SpawnError,
     SpecError,
     UnsupportedPlatformError,
+    _errors,
 )
 from minidocker._errors import spawn_error, spelled, unknown_option
 
@@ -65,6 +67,16 @@ def state(error):
 
 
 # --- the tree ----------------------------------------------------------------------------------
+
+
+def test_the_documented_tree_names_the_second_base_of_each_class():
+    tree = dict(re.findall(r"── (\w+)(?:\((\w+)\))?", _errors.__doc__))
+    assert len(tree) == 16
+    for name, base in tree.items():
+        other = [
+            kind for kind in getattr(minidocker, name).__bases__ if not issubclass(kind, Error)
+        ]
+        assert [kind.__name__ for kind in other] == ([base] if base else []), name
 
 
 @pytest.mark.parametrize(

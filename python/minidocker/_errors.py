@@ -20,8 +20,8 @@
     ├── BrokenContainer(BrokenExecutor)         a task's container ended (in ``executor.py``)
     └── UnsupportedPlatformError(NotImplementedError)
 
-Each class except `CallError` also derives from the built-in exception that `subprocess` raises for
-the same failure, so code written for `subprocess` keeps working. All of them can be pickled and
+The name in parentheses is a second base class: the exception that the standard library raises for a
+similar failure, so code written for `subprocess` keeps working. All of them can be pickled and
 copied, and keep their attributes.
 """
 
