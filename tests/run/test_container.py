@@ -167,6 +167,15 @@ def test_options_of_the_container_are_refused_when_a_command_enters(box):
             box.run(["true"], **options)
 
 
+def test_an_unknown_option_is_refused_when_a_command_enters(box):
+    with pytest.raises(minidocker.SpecError, match="unknown option: did you mean 'hostname'"):
+        box.run(["true"], hostnme="x")
+    with pytest.raises(minidocker.SpecError, match="unknown option: did you mean 'capture_output'"):
+        box.run(["true"], captur_output=True)
+    with pytest.raises(minidocker.SpecError, match="unknown option"):
+        box.popen(["true"], timeout=1)
+
+
 def test_wrong_options_are_refused_before_the_container_is_started():
     with pytest.raises(minidocker.SpecError):
         minidocker.Container(hostname="x" * 65)

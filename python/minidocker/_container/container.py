@@ -21,6 +21,7 @@ if sys.platform == "linux":
     from minidocker import _core
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     from minidocker._run.process import Popen
@@ -105,13 +106,13 @@ class Container(Joinable):
             raise SpecError(reason, option="overlay", value=layer)
         return changes(layer, rootfs=self.spec.rootfs)
 
-    def _entering(self, options: dict[str, Any]) -> dict[str, Any]:
+    def _entering(self, options: dict[str, Any], others: Iterable[str] = ()) -> dict[str, Any]:
         if self.spec.user is not None:
             options.setdefault("user", self.spec.user)
         for name in confine.OPTIONS:
             options.setdefault(name, getattr(self.spec, name))
         options.setdefault("die_with_parent", self.spec.die_with_parent)
-        return super()._entering(options)
+        return super()._entering(options, others)
 
     def _entered(self, process: Popen[Any]) -> None:
         self._commands = [old for old in self._commands if old.poll() is None]

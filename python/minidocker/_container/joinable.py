@@ -9,7 +9,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack, overload
 
-from minidocker._errors import SpecError
+from minidocker._errors import SpecError, unknown_option
 from minidocker._inspect import proc
 from minidocker._inspect.namespaces import namespaces
 from minidocker._run.launch import Launch
@@ -18,9 +18,10 @@ from minidocker._run.run import complete
 from minidocker._spec import confine
 from minidocker._spec.namespaces import NamespaceOptions
 from minidocker._spec.options import SUBPROCESS_KEYWORDS
+from minidocker._spec.spec import FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from minidocker._inspect.namespaces import Namespaces
     from minidocker._inspect.proc import Process
@@ -106,7 +107,8 @@ class Joinable:
                 only.
 
         Raises:
-            SpecError: an option belongs to the container, which is already running.
+            SpecError: an option belongs to the container, which is already running, or does not
+                exist.
             ProcessLookupError: the container is not running.
             CommandNotFound: the command does not exist inside.
             SpawnError: the kernel refused a step; a `PermissionDenied` if the container belongs to
@@ -116,7 +118,7 @@ class Joinable:
         """
         launch = Launch(enter=self.pid, timeout=options.pop("timeout", None))
         own = {name: options.pop(name) for name in _RUN_KEYWORDS if name in options}
-        return complete(launch, args, self._entering(options), **own)
+        return complete(launch, args, self._entering(options, others=_RUN_KEYWORDS), **own)
 
     @overload
     def popen(self, args: Args, **options: Unpack[EnterByText]) -> Popen[str]: ...
@@ -138,7 +140,8 @@ class Joinable:
             **options: the keywords of `subprocess.Popen`, and the further ones of `run`.
 
         Raises:
-            SpecError: an option belongs to the container, which is already running.
+            SpecError: an option belongs to the container, which is already running, or does not
+                exist.
             ProcessLookupError: the container is not running.
             SpawnError: the kernel refused a step; nothing is left.
         """
@@ -185,13 +188,14 @@ class Joinable:
     def _entered(self, process: Popen[Any]) -> None:
         """Record a command that was started inside."""
 
-    def _entering(self, options: dict[str, Any]) -> dict[str, Any]:
+    def _entering(self, options: dict[str, Any], others: Iterable[str] = ()) -> dict[str, Any]:
         for name, value in options.items():
-            if name not in _ENTERING:
-                reason = (
-                    "it belongs to the container, which is already running: give it to Container()"
-                )
-                raise SpecError(reason, option=name, value=value)
+            if name in _ENTERING:
+                continue
+            if name not in FIELDS and name != "spec":
+                raise unknown_option(name, value, [*_ENTERING, *FIELDS, *others])
+            reason = "it belongs to the container, which is already running: give it to Container()"
+            raise SpecError(reason, option=name, value=value)
         return {**options, "namespaces": _SHARED}
 
     def namespaces(self) -> Namespaces:
