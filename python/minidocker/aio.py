@@ -51,13 +51,15 @@ class _Transport(asyncio.base_subprocess.BaseSubprocessTransport):
 
     _loop: asyncio.AbstractEventLoop
     _proc: Popen[bytes]
+    popen: Popen[bytes]
     _pipes: dict[int, Any]
     _pidfd = -1
 
     def _start(
         self, args: Any, shell: Any, stdin: Any, stdout: Any, stderr: Any, bufsize: int, **rest: Any
     ) -> None:
-        self._proc = Popen(
+        # asyncio sets _proc to None when the process has ended and its pipes are closed.
+        self._proc = self.popen = Popen(
             args, bufsize, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, **rest
         )
         try:
@@ -245,7 +247,7 @@ async def run(
     started = time.monotonic()
     process = await _create(args, shell, _LIMIT, {**streams, "spec": spec, **options})
     transport: _Transport = process._transport  # type: ignore[attr-defined]
-    popen = transport._proc
+    popen = transport.popen
     collected: dict[str, bytearray] = {}
     try:
         async with asyncio.timeout(timeout):
@@ -307,7 +309,7 @@ async def _end(transport: _Transport) -> None:
 
     The transport closes the pipes, because the event loop watches their descriptors.
     """
-    popen = transport._proc
+    popen = transport.popen
 
     def kill() -> None:
         popen._kill_all()

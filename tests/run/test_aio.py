@@ -74,6 +74,26 @@ def test_a_timeout_has_the_output_so_far(leaks):
     assert expired.timeout == 0.3
 
 
+def test_a_timeout_and_a_cancellation_may_come_after_the_end(monkeypatch, leaks):
+    communicate = aio._communicate
+
+    async def slow(process, data, collected):
+        await communicate(process, data, collected)
+        await asyncio.sleep(1000)
+
+    async def main():
+        with pytest.raises(subprocess.TimeoutExpired):
+            await aio.run(["true"], timeout=0.5)
+        task = asyncio.create_task(aio.run(["true"]))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    monkeypatch.setattr(aio, "_communicate", slow)
+    asyncio.run(main())
+
+
 def test_create_subprocess_exec_gives_an_asyncio_process(leaks):
     async def main():
         process = await aio.create_subprocess_exec(
