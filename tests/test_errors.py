@@ -301,7 +301,7 @@ def test_a_setting_without_a_spelling_keeps_its_neutral_words():
     ("setting", "words"),
     [
         ("no-filter", 'pass seccomp="unconfined"'),
-        ("subordinate-ids", 'set uid_map and gid_map to "auto"'),
+        ("subordinate-ids", 'leave extra_groups out, or set uid_map and gid_map to "auto"'),
     ],
 )
 def test_a_setting_of_the_core_is_spelled_in_python_syntax(setting, words):

@@ -345,7 +345,7 @@ _SETTINGS = {
     "host-network": 'pass network="host"',
     "new-program": 'method="spawn"',
     "no-filter": 'pass seccomp="unconfined"',
-    "subordinate-ids": 'set uid_map and gid_map to "auto"',
+    "subordinate-ids": 'leave extra_groups out, or set uid_map and gid_map to "auto"',
     "option": "{name}",
 }
 

@@ -18,8 +18,7 @@ pub(super) fn hint(step: Step, errno: i32) -> Remedy {
             Setting::HostNetwork,
         ),
         (Step::Groups, libc::EPERM) => Remedy::with(
-            "A user namespace made without privileges forbids setgroups: leave the supplementary \
-             groups out, or {}",
+            "A user namespace made without privileges forbids setgroups: {}",
             Setting::SubordinateIds,
         ),
         (Step::WorkingDirectory, libc::ENOENT | libc::ENOTDIR) => Remedy::with(

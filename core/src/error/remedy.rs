@@ -117,7 +117,9 @@ impl fmt::Display for Setting {
             Self::HostNetwork => f.write_str("share the caller's network"),
             Self::NewProgram => f.write_str("a new program"),
             Self::NoFilter => f.write_str("install no system call filter"),
-            Self::SubordinateIds => f.write_str("map the subordinate ids"),
+            Self::SubordinateIds => {
+                f.write_str("leave the supplementary groups out, or map the subordinate ids")
+            }
             Self::Option(name) => f.write_str(name),
         }
     }
