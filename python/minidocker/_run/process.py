@@ -60,8 +60,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Popen", "Start", "construct", "start", "unstarted"]
 
-_LONGEST_POLL = 86_400_000
-"""The longest single poll(2), in milliseconds: its timeout is an int."""
+_POLL_SLICE = 100
+"""Milliseconds of one poll(2). A signal that arrives right before the call does not interrupt it,
+and Python runs the handler only after the call."""
 
 _REAPING = 0.25
 """The time limit, in seconds, for another thread to reap a process that has ended."""
@@ -358,7 +359,7 @@ class Popen(subprocess.Popen[AnyStr]):
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
             remaining = timeout
-            while not poll.poll(min(remaining * 1000, _LONGEST_POLL)):
+            while not poll.poll(min(remaining * 1000, _POLL_SLICE)):
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise subprocess.TimeoutExpired(self.args, timeout)
