@@ -74,6 +74,8 @@ steps! {
     PivotRoot = "pivot-root": "make the new root /",
     /// A mount that the specification asks for.
     Mount = "mount": "mount",
+    /// A copy of the file that a link in /etc leads to, in a place that the container hides.
+    LinkedFile = "linked-file": "copy the file that a link in /etc leads to",
     /// sethostname(2).
     Hostname = "hostname": "set the hostname",
     /// setdomainname(2).

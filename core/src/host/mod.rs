@@ -163,7 +163,7 @@ impl Host {
         let named = own_mounts && spec.hostname.is_some();
         let shm = looks_at_shm && is_directory("/dev/shm");
         let mqueue = looks_at_shm && is_directory("/dev/mqueue");
-        let files = Files::wanted(spec).then(|| {
+        let files = Files::wanted(spec, &homes).then(|| {
             let hostname = spec.hostname.clone().unwrap_or_else(hostname);
             let (shm, mqueue) = (shm && own_ipc, mqueue && own_ipc);
             let context = HostContext { sys, shm, mqueue, hostname: &hostname, homes: &homes };

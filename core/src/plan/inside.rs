@@ -90,6 +90,7 @@ fn set_up_files(
             masked::mask(sequence, confinement, host, kernel_fs);
         }
         mounts::mount_all(sequence, setup, files, &sources, root);
+        mounts::create_linked_files(sequence, files, root);
         root::enter(sequence, root, stacked);
     } else {
         // The new root has all of the host's files, so it becomes / at once.
@@ -97,9 +98,10 @@ fn set_up_files(
             root::enter(sequence, root, stacked);
         }
         mount_on_hosts_root(sequence, setup);
-        if !spec.mounts.is_empty() {
+        if !(spec.mounts.is_empty() && files.linked.is_empty()) {
             let root = open_directory(sequence, Step::Mount, c"/");
             mounts::mount_all(sequence, setup, files, &sources, root);
+            mounts::create_linked_files(sequence, files, root);
             masked::close(sequence, setup);
         }
     }

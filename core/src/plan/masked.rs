@@ -16,7 +16,7 @@ use super::sequence::{Appended, Sequence};
 use super::setup::NamespaceSetup;
 use crate::error::{Reason, Remedy, SpecError};
 use crate::host::Host;
-use crate::host::files::DEVICES;
+use crate::host::files::{DEVICES, Place};
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::profile::{Confinement, FileSystemView, Profile, per_cpu_masked_paths};
 use crate::spec::{Overlay, Spec};
@@ -105,18 +105,16 @@ fn hidden<'a>(view: &'a FileSystemView, host: &'a Host) -> impl Iterator<Item = 
     paths(view.hidden).chain(homes.iter().filter(move |home| !covered(home)).cloned())
 }
 
-/// Whether one of the container's mounts goes below a path.
+/// Whether one of the container's mounts or linked files goes below a path.
 fn has_mounts_below(setup: &NamespaceSetup<'_>, path: &CStr) -> bool {
-    let mounts = setup.files.map_or(&[][..], |files| &files.mounts[..]);
+    let Some(files) = setup.files else { return false };
+    let mounts = files.mounts.iter().map(|mount| &mount.place);
+    let linked = files.linked.iter().map(|file| &file.place);
     let path = path.to_bytes().strip_prefix(b"/").unwrap_or_default();
-    mounts.iter().any(|mount| {
-        mount
-            .place
-            .path
-            .to_bytes()
-            .strip_prefix(path)
-            .is_some_and(|rest| rest.first() == Some(&b'/'))
-    })
+    let is_below = |place: &Place| {
+        place.path.to_bytes().strip_prefix(path).is_some_and(|rest| rest.first() == Some(&b'/'))
+    };
+    mounts.chain(linked).any(is_below)
 }
 
 /// Covers the paths in /proc and /sys that reveal the host. Call [`make_covers`] before it.

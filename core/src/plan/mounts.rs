@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::call::{Arg, Cell, at_cwd, named};
 use super::file_calls::{
     change_to, close, make_content, make_directory, make_mount_points, open_directory, open_entry,
-    open_in_root, open_new_root,
+    open_in_root, open_new_root, open_write_close,
 };
 use super::kernel_filesystems::devpts_data;
 use super::mount_calls::{attach_to, clone_tree, mount, set_attributes, tmpfs_on};
@@ -16,7 +16,7 @@ use super::root::overlay::{escaped, open_work_directory};
 use super::sequence::Sequence;
 use super::setup::NamespaceSetup;
 use super::text::bit_names;
-use crate::host::files::{Files, Owner, ResolvedMount};
+use crate::host::files::{Files, LinkedFile, Owner, ResolvedMount};
 use crate::spec::{MountKind, MountOptions};
 use crate::step::Step;
 
@@ -149,6 +149,20 @@ pub(super) fn mount_all(
                 set_attributes(sequence, STEP, (cover.into(), c""), set, false);
             }
         }
+    }
+}
+
+/// Creates the files that links in /etc lead to.
+pub(super) fn create_linked_files(sequence: &mut Sequence, files: &Files, root: Cell) {
+    const STEP: Step = Step::LinkedFile;
+    for LinkedFile { content, place } in &files.linked {
+        let Some((file, directories)) = place.make.split_last() else { continue };
+        make_mount_points(sequence, root, directories);
+        let parent = open_in_root(sequence, STEP, root, &file.parent, true);
+        let flags = named!(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC);
+        let at = (parent.into(), file.name.as_c_str());
+        open_write_close(sequence, STEP, at, content, flags, Some(0o644), false);
+        close(sequence, STEP, parent);
     }
 }
 

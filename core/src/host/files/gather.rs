@@ -10,8 +10,8 @@ use super::owners::IdsInside;
 use super::tree::{self, Coverer, Owner};
 use super::view::{Backing, Layer, Spot, View};
 use super::{
-    DEVICES, HostContext, Make, OuterDirectory, OwnPlaces, Patch, Place, ResolvedMount, Root,
-    c_string, relative, sources,
+    DEVICES, HostContext, OuterDirectory, OwnPlaces, Patch, Place, ResolvedMount, Root, relative,
+    sources,
 };
 use crate::error::SpecError;
 use crate::host::hosts::own_hosts_file;
@@ -316,17 +316,8 @@ impl<'a> Gatherer<'a> {
     /// A place, with the missing directories and files to make for it if their directory is the container's own. A
     /// file system of the kernel needs none: nothing can be made in it, and its entries are not known yet.
     fn place(&self, spot: &Spot, directory: bool) -> Place {
-        let mut make = Vec::new();
-        if spot.is_missing() && self.may_make(spot) {
-            let mut way = spot.existing().to_owned();
-            let missing = spot.path.strip_prefix(&way).unwrap_or(Path::new(""));
-            for name in missing {
-                let last = way.join(name) == spot.path;
-                let parent = relative(&way);
-                way.push(name);
-                make.push(Make { parent, name: c_string(name), directory: directory || !last });
-            }
-        }
+        let made = spot.is_missing() && self.may_make(spot);
+        let make = if made { spot.make(directory) } else { Vec::new() };
         Place { path: relative(&spot.path), make }
     }
 

@@ -2,6 +2,7 @@
 //! its root is assembled from. Gathered only if the specification changes the files.
 
 mod gather;
+mod links;
 mod mountinfo;
 mod owners;
 mod sources;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use tree::{Entries, Node, Owner};
 
 use gather::Gatherer;
+use links::EtcLinks;
 
 use crate::error::{Reason, ReasonKind, Remedy, SpecError};
 use crate::spec::namespaces::Kind;
@@ -83,6 +85,13 @@ pub(crate) struct ResolvedMount {
     pub(crate) patches: Vec<Patch>,
 }
 
+/// A file that a link in /etc leads to, in a directory of the container's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LinkedFile {
+    pub(crate) content: Vec<u8>,
+    pub(crate) place: Place,
+}
+
 /// A directory outside that a launch creates for the layer of an overlay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OuterDirectory {
@@ -118,6 +127,8 @@ pub(crate) struct Files {
     /// Present if the container has its own root.
     pub(crate) own: Option<OwnPlaces>,
     pub(crate) mounts: Vec<ResolvedMount>,
+    /// Files to create after the mounts.
+    pub(crate) linked: Vec<LinkedFile>,
     /// Directories that the launch creates before anything else.
     pub(crate) directories: Vec<OuterDirectory>,
 }
@@ -135,12 +146,15 @@ pub(crate) struct HostContext<'a> {
 }
 
 impl Files {
-    /// Whether a plan for `spec` needs these facts.
-    pub(crate) fn wanted(spec: &Spec) -> bool {
+    /// Whether a plan for `spec` needs these facts. `homes` are those that its profile hides.
+    pub(crate) fn wanted(spec: &Spec, homes: &[CString]) -> bool {
+        let profile = spec.confine.profile.confinement().view;
+        let profile = profile.filter(|_| spec.namespaces.contains(Kind::Mount));
         spec.rootfs.is_some()
             || !spec.mounts.is_empty()
             || spec.read_only
             || spec.overlay != Overlay::None
+            || profile.is_some_and(|view| EtcLinks::of(Path::new("/")).any_hidden_by(view, homes))
     }
 
     /// Gathers the facts.
@@ -181,10 +195,16 @@ impl Files {
             let (spot, kind) = gatherer.mount(mount, first, &table)?;
             mounts.push((spot, kind, options));
         }
+        let read_only: Vec<usize> = (mounts.iter().enumerate())
+            .filter(|(_, (.., options))| options.read_only)
+            .map(|(index, _)| first + index)
+            .collect();
+        let links = EtcLinks::of(&source);
+        let linked = links.hidden_files(&mut gatherer.view, own.as_ref(), &read_only);
         let (root, patches, mounts) = gatherer.finish(mounts, first)?;
         let source = c_string(source.as_os_str());
         let layer = layer.map(|layer| c_string(layer.as_os_str()));
-        Ok(Self { root, source, layer, patches, own, mounts, directories })
+        Ok(Self { root, source, layer, patches, own, mounts, linked, directories })
     }
 }
 

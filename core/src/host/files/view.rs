@@ -11,6 +11,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::{Make, c_string, relative};
+
 /// The most symbolic links that the kernel follows in one path.
 const MAX_LINKS: usize = 40;
 
@@ -36,6 +38,14 @@ pub(super) struct Layer {
     pub(super) backing: Backing,
     /// Mount points that it lacks, and whether they are for directories.
     pub(super) needs: Vec<(PathBuf, bool)>,
+    /// Mount points and files that the launch will make in it, and whether they are directories.
+    planned: BTreeMap<PathBuf, bool>,
+}
+
+impl Layer {
+    fn new(at: impl Into<PathBuf>, backing: Backing) -> Self {
+        Self { at: at.into(), backing, needs: Vec::new(), planned: BTreeMap::new() }
+    }
 }
 
 /// A place in the container.
@@ -60,6 +70,27 @@ impl Spot {
     pub(super) fn existing(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.path.as_os_str().as_bytes()[..self.existing]))
     }
+
+    /// What to make so that the place exists, for a directory or a file.
+    pub(super) fn make(&self, directory: bool) -> Vec<Make> {
+        let mut way = self.existing().to_owned();
+        let missing = self.path.strip_prefix(&way).unwrap_or(Path::new(""));
+        let mut make = Vec::new();
+        for name in missing {
+            let parent = relative(&way);
+            way.push(name);
+            let last = way == self.path;
+            make.push(Make { parent, name: c_string(name), directory: directory || !last });
+        }
+        make
+    }
+}
+
+/// `Path::starts_with` for normal paths, which takes a tenth of its time.
+fn is_at_or_below(path: &Path, top: &Path) -> bool {
+    let (path, top) = (path.as_os_str().as_bytes(), top.as_os_str().as_bytes());
+    let rest = path.strip_prefix(top);
+    rest.is_some_and(|rest| top == b"/" || matches!(rest.first(), None | Some(b'/')))
 }
 
 fn length(path: &Path) -> usize {
@@ -78,23 +109,20 @@ enum Found {
 #[derive(Clone, Debug)]
 pub(super) struct View {
     pub(super) layers: Vec<Layer>,
-    /// Mount points that the launch will make, and whether they are directories.
-    planned: BTreeMap<PathBuf, bool>,
 }
 
 impl View {
     pub(super) fn new(root: Backing) -> Self {
-        let root = Layer { at: "/".into(), backing: root, needs: Vec::new() };
-        Self { layers: vec![root], planned: BTreeMap::new() }
+        Self { layers: vec![Layer::new("/", root)] }
     }
 
     pub(super) fn push(&mut self, at: impl Into<PathBuf>, backing: Backing) {
-        self.layers.push(Layer { at: at.into(), backing, needs: Vec::new() });
+        self.layers.push(Layer::new(at, backing));
     }
 
     /// The uppermost layer that covers a path.
     pub(super) fn layer_of(&self, path: &Path) -> usize {
-        self.layers.iter().rposition(|layer| path.starts_with(&layer.at)).unwrap_or(0)
+        self.layers.iter().rposition(|layer| is_at_or_below(path, &layer.at)).unwrap_or(0)
     }
 
     /// Resolves a path.
@@ -174,7 +202,7 @@ impl View {
             let file = layer.backing == Backing::File;
             return Ok(if file { Found::File } else { Found::Directory });
         }
-        if let Some(directory) = self.planned.get(path) {
+        if let Some(directory) = layer.planned.get(path) {
             return Ok(if *directory { Found::Directory } else { Found::File });
         }
         let outside = match &layer.backing {
@@ -195,16 +223,17 @@ impl View {
         }
     }
 
-    /// Records that the launch will make a mount point there.
+    /// Records that the launch will make a mount point or a file there.
     pub(super) fn plan_mount_point(&mut self, spot: &Spot, directory: bool) {
+        let planned = &mut self.layers[spot.layer].planned;
         let mut way = spot.existing().to_owned();
         if let Ok(missing) = spot.path.strip_prefix(spot.existing()) {
             for name in missing {
                 way.push(name);
-                self.planned.insert(way.clone(), true);
+                planned.insert(way.clone(), true);
             }
         }
-        self.planned.insert(spot.path.clone(), directory);
+        planned.insert(spot.path.clone(), directory);
     }
 }
 
