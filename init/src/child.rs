@@ -64,6 +64,10 @@ pub unsafe fn walk(program: *mut Header) -> Failure {
             // SAFETY: the program's calls are valid, by the caller's promise.
             unsafe { perform(call, report) }
         };
+        let outcome = match outcome {
+            Ok(low @ 0..3) if call.opens != 0 => above_stdio(low),
+            outcome => outcome,
+        };
         match outcome {
             Ok(value) => {
                 if call.result != 0 {
@@ -131,6 +135,18 @@ unsafe fn perform(call: &EncodedCall, report: i32) -> Result<usize, Errno> {
         // SAFETY: a call of the plan, with the arguments that the plan prepared for it.
         real => unsafe { syscall(real as usize, args) },
     }
+}
+
+/// Move a descriptor of this process above the three standard streams.
+///
+/// A closed standard stream has to stay closed for the command, and dup3(2) onto it must not replace the descriptor.
+fn above_stdio(low: usize) -> Result<usize, Errno> {
+    const F_DUPFD_CLOEXEC: u64 = 1030;
+    // SAFETY: takes no pointer.
+    let moved = unsafe { syscall(nr::FCNTL, [low as u64, F_DUPFD_CLOEXEC, 3, 0, 0, 0]) };
+    // SAFETY: likewise; no other code of this process has the descriptor.
+    let _ = unsafe { syscall(nr::CLOSE, [low as u64, 0, 0, 0, 0, 0]) };
+    moved
 }
 
 /// Write the line that describes a call to the trace.

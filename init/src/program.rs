@@ -144,8 +144,9 @@ pub struct EncodedCall {
     pub skip: u8,
     /// Bit n: argument n is the address of a cell (`i32`) that contains the value.
     pub cells: u8,
-    /// Zero.
-    pub padding: u8,
+    /// 1 if the result is a descriptor. The walk then moves it above the three standard streams, which the caller may
+    /// have closed.
+    pub opens: u8,
     /// The system call's arguments.
     pub args: [u64; 6],
     /// The address of the cell (`i32`) for the result; 0 for none.

@@ -105,6 +105,7 @@ pub mod nr {
     pub const READ: usize = 0;
     pub const GETDENTS64: usize = 217;
     pub const OPENAT: usize = 257;
+    pub const FCNTL: usize = 72;
     pub const PRCTL: usize = 157;
     pub const SETSID: usize = 112;
     pub const RT_SIGTIMEDWAIT: usize = 128;
@@ -139,6 +140,7 @@ pub mod nr {
     pub const READ: usize = 63;
     pub const GETDENTS64: usize = 61;
     pub const OPENAT: usize = 56;
+    pub const FCNTL: usize = 25;
     pub const PRCTL: usize = 167;
     pub const SETSID: usize = 157;
     pub const RT_SIGTIMEDWAIT: usize = 137;

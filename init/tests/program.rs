@@ -30,7 +30,7 @@ fn call(on_error: u8) -> EncodedCall {
         on_error,
         skip: 0,
         cells: 0,
-        padding: 0,
+        opens: 0,
         args,
         result,
         line,

@@ -18,6 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from minidocker._errors import SpecError
+from minidocker._fd import pidfd_open
 from minidocker._run.completed import CompletedProcess, Usage
 from minidocker._run.process import Popen
 
@@ -63,7 +64,7 @@ class _Transport(asyncio.base_subprocess.BaseSubprocessTransport):
             args, bufsize, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, **rest
         )
         try:
-            self._pidfd = os.pidfd_open(self._proc.pid)
+            self._pidfd = pidfd_open(self._proc.pid)
             self._loop.add_reader(self._pidfd, self._reap)
         except BaseException:
             self._proc._end()

@@ -142,7 +142,7 @@ const fn about_values(step: Step, errno: i32) -> &'static str {
         (Step::Exec, libc::E2BIG) => {
             "Arguments and environment together are too long (a quarter of ulimit -s): pass a file"
         }
-        (Step::Descriptors | Step::Stdio, libc::EBADF) => {
+        (Step::Prepare | Step::Descriptors | Step::Stdio, libc::EBADF) => {
             "One of the descriptors for the command is not open in the calling process: open it first"
         }
         (Step::Time, libc::ERANGE) => {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::os::fd::RawFd;
 
-use super::number::Number;
+use super::number::{self, Number};
 use crate::step::Step;
 
 /// An offset in the sequence's data.
@@ -155,6 +155,24 @@ pub(crate) struct Call {
     pub(super) filename: Option<Offset>,
     /// The purpose of the call.
     pub(crate) note: Option<&'static str>,
+}
+
+impl Call {
+    /// Whether its result is a descriptor, which later calls use through a cell.
+    pub(crate) fn opens(&self) -> bool {
+        const OPEN: [u32; 9] = [
+            number::FCNTL.number,
+            number::FSMOUNT.number,
+            number::FSOPEN.number,
+            number::LANDLOCK_CREATE_RULESET.number,
+            number::OPENAT.number,
+            number::OPENAT2.number,
+            number::OPEN_TREE.number,
+            number::PIDFD_OPEN.number,
+            number::SOCKET.number,
+        ];
+        self.result.is_some() && OPEN.contains(&self.number.number)
+    }
 }
 
 /// A flag argument, shown by name.

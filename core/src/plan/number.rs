@@ -109,6 +109,7 @@ mod tests {
             (nr::LSEEK, libc::SYS_lseek),
             (nr::READ, libc::SYS_read),
             (nr::OPENAT, libc::SYS_openat),
+            (nr::FCNTL, libc::SYS_fcntl),
             (nr::GETDENTS64, libc::SYS_getdents64),
             (nr::PRCTL, libc::SYS_prctl),
             (nr::SETSID, libc::SYS_setsid),

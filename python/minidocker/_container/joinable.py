@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, Unpack, overload
 
 from minidocker._errors import SpecError, unknown_option
+from minidocker._fd import pidfd_open
 from minidocker._inspect import proc
 from minidocker._inspect.namespaces import namespaces
 from minidocker._run.launch import Launch
@@ -65,7 +66,7 @@ class Joinable:
     _pid: int
 
     def _open(self, pid: int) -> None:
-        self._pidfd = os.pidfd_open(pid)
+        self._pidfd = pidfd_open(pid)
         self._pid = pid
 
     @property

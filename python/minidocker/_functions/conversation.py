@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from minidocker._errors import CallResultError, CallTimeout
+from minidocker._fd import pipe
 from minidocker._functions import descriptors
 from minidocker._functions.messages import HEADER
 
@@ -37,7 +38,7 @@ class Streams:
         self._write: list[int] = []
         try:
             for _ in self.collected:
-                read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+                read, write = pipe(os.O_NONBLOCK)
                 self._read.append(read)
                 self._write.append(write)
                 # Only this process's end is non-blocking: a function's write must wait for space.

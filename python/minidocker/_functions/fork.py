@@ -288,8 +288,9 @@ def _exit_status(code: object) -> int:
 def empty_input() -> None:
     """Replace the standard input by /dev/null, because the caller reads from it."""
     null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
+    if null != 0:
+        os.dup2(null, 0)
+        os.close(null)
 
 
 # The variables in which modules record the caller's threads and processes, and their value in a

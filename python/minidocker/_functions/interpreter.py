@@ -7,13 +7,12 @@ enters, and read its memory.
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 from minidocker._errors import CallError, CallTimeout
+from minidocker._fd import pidfd_open, socket_pair
 from minidocker._functions import descriptors, worker
 from minidocker._functions.function_container import Ended, FunctionContainer
 from minidocker._run.launch import Launch
@@ -45,7 +44,7 @@ def start(
     opening = worker.Context.here().message()
     if task is not None:
         opening += task.message(last=True)
-    ours, theirs = socket.socketpair()
+    ours, theirs = socket_pair()
     descriptors.hold(ours.fileno())
     code = (
         f"import sys; sys.path[:] = {sys.path!r}; from minidocker._functions.worker import main; "
@@ -79,7 +78,7 @@ class InterpreterContainer(FunctionContainer):
         self.opening = opening
         self._process = process
         try:
-            self._pidfd = os.pidfd_open(process.pid)
+            self._pidfd = pidfd_open(process.pid)
         except OSError:
             process._end()
             self.close()

@@ -8,6 +8,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from minidocker._fd import above_stdio, receive, socket_pair
 from minidocker._functions import descriptors, fork, worker
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class ReadyContainerSlot:
         # A ready container has the host's mounts of the time when it was made. The kernel reports a
         # later change as POLLPRI (proc(5), mountinfo).
         self._mounts = select.poll()
-        mountinfo = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        mountinfo = above_stdio(os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC))
         descriptors.hold(mountinfo)
         self._mounts.register(mountinfo, select.POLLPRI)
 
@@ -107,13 +108,13 @@ class ReadyContainerSlot:
             ready.container.wait()
 
     def _make(self, spec: Spec) -> None:
-        feed, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        feed, inner = socket_pair(socket.SOCK_SEQPACKET)
 
         def work(unused: int) -> None:
             os.close(unused)
             feed.close()
             worker.warm_up()
-            data, fds, _, _ = socket.recv_fds(inner, 1, 3)
+            data, fds = receive(inner, 1, 3)
             inner.close()
             if data:
                 channel, *outputs = fds

@@ -19,6 +19,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from minidocker._errors import CallError, CallTimeout
+from minidocker._fd import receive, socket_pair
 from minidocker._functions import descriptors, template, worker
 from minidocker._functions.function_container import Ended, FunctionContainer
 from minidocker._functions.interpreter import command_line
@@ -85,8 +86,8 @@ def _request(
     timeout: float | None,
     deadline: float | None,
 ) -> TemplateContainer:
-    channel, theirs = socket.socketpair()
-    lifeline, template_line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel, theirs = socket_pair()
+    lifeline, template_line = socket_pair(socket.SOCK_SEQPACKET)
     descriptors.hold(channel.fileno(), lifeline.fileno())
     try:
         with theirs, template_line:
@@ -111,7 +112,7 @@ def _await_start(
         reason = f"the container did not start within {timeout} seconds"
         raise CallTimeout(reason, timeout=timeout)
     try:
-        report, fds, _, _ = socket.recv_fds(lifeline, template.LARGEST, 1)
+        report, fds = receive(lifeline, template.LARGEST, 1)
     except ConnectionResetError:
         report, fds = b"", []
     if report[:1] == template.STARTED:
@@ -182,7 +183,7 @@ class _Client:
 
     def __init__(self, preload: tuple[str, ...]) -> None:
         self.here = worker.Context.here()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = socket_pair(socket.SOCK_SEQPACKET)
         self._requests = ours
         try:
             with theirs:

@@ -23,6 +23,7 @@ import socket
 import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from minidocker._fd import pidfd_open, receive
 from minidocker._functions import descriptors, fork, worker
 from minidocker._functions.ready import ReadyContainerSlot
 
@@ -57,7 +58,7 @@ class _Template:
         self._lifelines: dict[int, _Child] = {}
         self._poll = select.poll()
         self._slot = ReadyContainerSlot(self._poll)
-        self._caller = os.pidfd_open(os.getppid())
+        self._caller = pidfd_open(os.getppid())
         for fd in (requests.fileno(), self._caller):
             descriptors.hold(fd)
             self._poll.register(fd, select.POLLIN)
@@ -86,7 +87,7 @@ class _Template:
 
     def _receive(self) -> bool:
         """Handle a request; return False at the end of the connection."""
-        data, fds, _, _ = socket.recv_fds(self._requests, LARGEST, 4)
+        data, fds = receive(self._requests, LARGEST, 4)
         if not data:
             return False
         request: Request = pickle.loads(data)
@@ -189,7 +190,7 @@ def _refuse(requests: socket.socket, problem: Exception) -> None:
     except Exception:  # noqa: BLE001 - an exception's own methods may raise anything
         answer = ImportError(f"{type(problem).__qualname__}: {problem}")
     while True:
-        data, fds, _, _ = socket.recv_fds(requests, LARGEST, 4)
+        data, fds = receive(requests, LARGEST, 4)
         if not data:
             return
         channel, line, *outputs = fds

@@ -19,6 +19,7 @@ import threading
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from minidocker._fd import pipe
 from minidocker._functions import messages
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def warm_up() -> None:
     """Perform a dummy task, so that this process has its own copies of the pages that it needs."""
     pickled = pickle.dumps((int, (), {}), pickle.HIGHEST_PROTOCOL)
     reply = _perform(memoryview(pickled), 0, needs_main=False)
-    reader, writer = os.pipe()
+    reader, writer = pipe()
     with open(reader, "rb", buffering=0) as stream:
         _write(writer, reply)
         os.close(writer)

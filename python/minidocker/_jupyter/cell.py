@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError as IPythonUsageError
 
 from minidocker._errors import Error
+from minidocker._fd import pidfd_open
 from minidocker._jupyter.magics import brief
 from minidocker._jupyter.pump import outputs, pump
 from minidocker._run.launch import Launch
@@ -165,7 +166,7 @@ def run_command(
 
 
 def _wait_and_show(process: Popen[Any], out: Any, err: Any, timeout: float | None) -> int:
-    pidfd = os.pidfd_open(process.pid)
+    pidfd = pidfd_open(process.pid)
     try:
         if not pump((out, err), pidfd, timeout=timeout):
             assert timeout is not None

@@ -16,7 +16,6 @@ import getpass
 import inspect
 import json
 import os
-import socket
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -26,6 +25,7 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError as IPythonUsageError
 
 from minidocker._errors import Error
+from minidocker._fd import pipe, socket_pair
 from minidocker._functions.call import isolated
 from minidocker._jupyter.cell import keywords, sinks
 from minidocker._jupyter.magics import brief
@@ -130,7 +130,7 @@ def _compile(shell: InteractiveShell, cell: str) -> list[CodeType]:
 @contextlib.contextmanager
 def _pumping(sources: list[Any]) -> Iterator[None]:
     """Pass on the output of the sources, in a thread, during the block."""
-    reader, writer = os.pipe()
+    reader, writer = pipe()
     # The context identifies the running cell, to which the output belongs.
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(pump, sources, reader), daemon=True)
@@ -154,7 +154,7 @@ class _Displays:
     def __init__(self, shell: InteractiveShell, texts: list[Output]) -> None:
         self._shell = shell
         self._texts = texts
-        self._ours, self._theirs = socket.socketpair()
+        self._ours, self._theirs = socket_pair()
         self._ours.setblocking(False)
         self.reader = self._ours.fileno()
         self._pending = b""

@@ -9,6 +9,8 @@ import select
 import time
 from typing import TYPE_CHECKING
 
+from minidocker._fd import pipe
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -23,7 +25,7 @@ class Output:
     """
 
     def __init__(self, write: Callable[[str], object]) -> None:
-        self.reader, self.writer = os.pipe()
+        self.reader, self.writer = pipe()
         os.set_blocking(self.reader, False)
         self._write = write
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode

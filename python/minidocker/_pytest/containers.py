@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from minidocker._container.container import Container
 from minidocker._errors import NotReady, SpawnError, SpecError
+from minidocker._fd import above_stdio
 from minidocker._pytest.results import marked
 from minidocker._pytest.unavailable import unavailable
 from minidocker._spec.spec import Spec
@@ -57,7 +58,7 @@ class Service:
         words = [args] if isinstance(args, str | bytes | os.PathLike) else args
         self.name = shlex.join(os.fsdecode(word) for word in words)
         # A file, because a service must never wait for a reader. Each write appends to it.
-        self._log = os.memfd_create("minidocker-service", os.MFD_CLOEXEC)
+        self._log = above_stdio(os.memfd_create("minidocker-service", os.MFD_CLOEXEC))
         try:
             with open(f"/proc/self/fd/{self._log}", "ab") as end:
                 self.process: Popen[Any] = container.popen(

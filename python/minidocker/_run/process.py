@@ -30,6 +30,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, AnyStr, NoReturn, Unpack, overload
 
 from minidocker._errors import SpawnError, SpecError
+from minidocker._fd import pidfd_open
 from minidocker._run import arguments
 from minidocker._run.completed import Usage
 from minidocker._run.launch import Launch
@@ -264,8 +265,12 @@ class Popen(subprocess.Popen[AnyStr]):
         ) = _GIVEN(given)  # fmt: skip
         args, executable = arguments.words(args, executable, shell=shell)
         sys.audit("subprocess.Popen", executable, args, cwd, env)
-        stdin, _, _, stdout, _, stderr = pipes
+        stdin, input_end, output_end, stdout, error_end, stderr = pipes
         stdio = arguments.stdio(stdin, stdout, stderr)
+        if any(end >= 0 and end in stdio for end in (input_end, output_end, error_end)):
+            # The caller's standard output is closed: for stderr=STDOUT subprocess gives the number
+            # 1, which is by now this process's end of a pipe.
+            raise _core.prepare_error(errno.EBADF)
         command = _core.Command(
             candidates=arguments.candidates(executable, env),
             argv=list(map(os.fsencode, args)),
@@ -347,7 +352,7 @@ class Popen(subprocess.Popen[AnyStr]):
     def _await_end(self, timeout: float) -> float:
         """Wait until the process has ended; return the seconds left for reaping it."""
         try:
-            pidfd = os.pidfd_open(self.pid)
+            pidfd = pidfd_open(self.pid)
         except OSError as error:
             # The process is already reaped, or no descriptor is available: subprocess waits without
             # one. Any other exception comes from a signal handler.

@@ -7,6 +7,8 @@ import select
 import signal
 import time
 
+from minidocker._fd import pidfd_open
+
 _ROUNDS = 100
 _DEATH = 1.0
 """Seconds in which all killed processes together must end."""
@@ -41,7 +43,7 @@ def kill_session(session: int, *, reaped: bool) -> None:
 def _kill(pid: int, session: int) -> int | None:
     """Kill a member of a session; return a pidfd to wait for its end, or None."""
     try:
-        pidfd = os.pidfd_open(pid)
+        pidfd = pidfd_open(pid)
     except ProcessLookupError:
         return None
     except OSError:

@@ -157,7 +157,11 @@ impl Writer<'_> {
             }
         }
         self.bytes(at + offset_of!(EncodedCall, nr), &call.number.number.to_ne_bytes());
-        self.bytes(at + offset_of!(EncodedCall, on_error), &[call.on_error, call.skip, cells]);
+        let opens = u8::from(call.opens());
+        self.bytes(
+            at + offset_of!(EncodedCall, on_error),
+            &[call.on_error, call.skip, cells, opens],
+        );
         if let Some(cell) = call.result {
             self.pointer(at + offset_of!(EncodedCall, result), data_at + cell.0.0 as usize);
         }

@@ -170,22 +170,10 @@ impl Sequence {
     /// close(2) of each descriptor that earlier calls have opened and not closed, for a process that continues without
     /// an exec.
     pub(crate) fn close_what_is_open(&mut self) {
-        const OPEN: [u32; 8] = [
-            number::FSMOUNT.number,
-            number::FSOPEN.number,
-            number::LANDLOCK_CREATE_RULESET.number,
-            number::OPENAT.number,
-            number::OPENAT2.number,
-            number::OPEN_TREE.number,
-            number::PIDFD_OPEN.number,
-            number::SOCKET.number,
-        ];
         let mut open: Vec<Cell> = Vec::new();
         for call in &self.calls {
-            let duplicates = call.number.number == number::FCNTL.number;
-            let opens = duplicates || OPEN.contains(&call.number.number);
-            if let Some(cell) = call.result.filter(|_| opens) {
-                open.push(cell);
+            if call.opens() {
+                open.extend(call.result);
             }
             if call.number.number == number::CLOSE.number {
                 open.retain(

@@ -1,0 +1,78 @@
+"""Descriptors of this process: all are close-on-exec, and above the three standard streams.
+
+The caller may have closed a standard stream. The lowest free number is then 0, 1 or 2, where a
+descriptor of this package would be taken for the stream: by the caller's own code, or by a command.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+
+__all__ = ["above_stdio", "pidfd_open", "pipe", "receive", "socket_pair"]
+
+
+def above_stdio(fd: int) -> int:
+    """Return the descriptor, or a copy above 2 in its place if it is 0, 1 or 2."""
+    if fd > 2:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
+
+
+def pidfd_open(pid: int) -> int:
+    """Return a descriptor of a process, for poll(2) and signals.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+        OSError: no descriptor is available.
+    """
+    return above_stdio(os.pidfd_open(pid))
+
+
+def pipe(flags: int = 0) -> tuple[int, int]:
+    """Return the read end and the write end of a pipe: pipe2(2).
+
+    Raises:
+        OSError: no descriptor is available.
+    """
+    return _both_above_stdio(*os.pipe2(flags | os.O_CLOEXEC))
+
+
+def socket_pair(
+    kind: socket.SocketKind = socket.SOCK_STREAM,
+) -> tuple[socket.socket, socket.socket]:
+    """Return two connected Unix sockets: socketpair(2).
+
+    Raises:
+        OSError: no descriptor is available.
+    """
+    one, other = socket.socketpair(socket.AF_UNIX, kind)
+    fds = _both_above_stdio(one.detach(), other.detach())
+    return socket.socket(fileno=fds[0]), socket.socket(fileno=fds[1])
+
+
+def receive(connection: socket.socket, size: int, count: int) -> tuple[bytes, list[int]]:
+    """Receive a message and its descriptors, at most so many; recvmsg(2), unix(7).
+
+    Raises:
+        OSError: the connection is broken.
+    """
+    data, fds, _, _ = socket.recv_fds(connection, size, count)
+    return data, [above_stdio(fd) for fd in fds]
+
+
+def _both_above_stdio(one: int, other: int) -> tuple[int, int]:
+    try:
+        one = above_stdio(one)
+    except OSError:
+        os.close(other)
+        raise
+    try:
+        return one, above_stdio(other)
+    except OSError:
+        os.close(one)
+        raise
