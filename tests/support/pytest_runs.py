@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -39,10 +40,22 @@ class Runs:
             plugin: Whether to load minidocker's.
         """
         path = self.pytester.makepyfile(source)
+        return self.run(path.parent, path, *args, plugins=plugins, plugin=plugin)
+
+    def run(
+        self,
+        directory: Path,
+        *args: str | Path,
+        plugins: Iterable[str] = (),
+        plugin: bool = True,
+    ) -> pytest.RunResult:
+        """Run pytest in a directory; the other arguments are those of a call."""
         names = [*(["minidocker"] if plugin else []), *plugins]
         chosen = [word for name in names for word in ("-p", name)]
         options = ("-p", "no:cacheprovider", "-q", "-rA")
-        return self.pytester.runpytest_subprocess(*chosen, *options, path, *args, timeout=60)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(directory)
+            return self.pytester.runpytest_subprocess(*chosen, *options, *args, timeout=60)
 
 
 def same(text: str) -> str:

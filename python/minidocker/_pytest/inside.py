@@ -96,7 +96,8 @@ class Inside:
         if self._warnings:
             rest["warnings"] = packed_warnings(self._warnings)
         if self._coverage is not None:
-            rest["coverage"] = self._coverage.packed()
+            for measured in self._coverage.messages():
+                self._send({"coverage": measured})
         if (additions := self._additions()) is not None:
             rest["junitxml"] = additions
         if (requests := self._requests()) != self._initial_requests:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key, get_timeout_config_value
 
+from minidocker._pytest import coverage
 from minidocker._pytest.results import decode, how_it_ended, report_failure, shares_terminal
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Outside:
         self.item = item
         self.reports: list[pytest.TestReport] = []
         self.warnings: list[dict[str, Any]] = []
-        self.coverage: str | None = None
+        self.coverage = coverage.ReceivedCoverage(item.nodeid)
         self.junitxml: dict[str, Any] | None = None
         self.session: dict[str, Any] = {}
         self.ends_run: BaseException | None = None
@@ -98,10 +99,16 @@ class Outside:
             self._duration = time.monotonic() - started
 
     def _warn_of_thread(self) -> None:
+        self.warn(
+            f"a thread that the test left running had not ended after {GRACE:g} seconds and was "
+            "killed with its container. Join it in the test"
+        )
+
+    def warn(self, message: str) -> None:
+        """Add a warning about the test."""
         self.warnings.append(
             {
-                "message": f"a thread that the test left running had not ended after {GRACE:g} "
-                "seconds and was killed with its container. Join it in the test",
+                "message": message,
                 "category": ["pytest", "PytestWarning"],
                 "filename": str(self.item.path),
                 "lineno": (self.item.location[1] or 0) + 1,
@@ -175,7 +182,8 @@ class Outside:
                 self._show(report)
                 os.write(channel, b"\n")
         self.warnings += message.get("warnings", ())
-        self.coverage = message.get("coverage", self.coverage)
+        if "coverage" in message:
+            self.coverage.receive(message["coverage"])
         self.junitxml = message.get("junitxml", self.junitxml)
         self.session.update(message.get("session", {}))
         self._output += message.get("output", ())

@@ -21,7 +21,6 @@ from _pytest.runner import call_and_report, get_reraise_exceptions, show_test_it
 
 from minidocker._errors import CallTimeout, SpawnError, SpecError, UnsupportedPlatformError
 from minidocker._functions.fork import Copy, fork
-from minidocker._pytest import coverage
 from minidocker._pytest.inside import Inside, flush
 from minidocker._pytest.outside import Alarm, Outside, Watchdog
 from minidocker._pytest.results import (
@@ -181,9 +180,9 @@ class ContainedTest:
         outside.add_failure()
         # The reports contain the output of the test.
         del item._report_sections[:]
+        if (warning := outside.coverage.add()) is not None:
+            outside.warn(warning)
         replay_warnings(outside.warnings)
-        if outside.coverage is not None:
-            coverage.add(outside.coverage)
         if outside.junitxml is not None:
             xml_apply(item, outside.junitxml)
         for name, value in outside.session.items():

@@ -7,7 +7,7 @@ JSON, one message a line; nothing is unpickled or called:
     A report, as ``pytest_report_to_serializable`` makes it. ``phase`` is the phase that has ended;
     it is missing from a report within a phase, such as that of a subtest. If both processes write
     to the same terminal, the test waits for a byte that confirms that the report was shown.
-``{"warnings": [...]}``, ``{"coverage": "..."}``, ``{"junitxml": {...}}``, ``{"session": {...}}``
+``{"warnings": [...]}``, ``{"coverage": {...}}``, ``{"junitxml": {...}}``, ``{"session": {...}}``
     Other results of the test.
 ``{"output": [["stdout", "..."]]}``
     The output captured in memory, of a test that ends its interpreter.
