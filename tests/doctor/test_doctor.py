@@ -198,30 +198,9 @@ def test_a_masked_sys_is_distinguished_from_a_masked_proc():
     assert "/sys/kernel (tmpfs)" in found["fresh-sys"]["detail"]
 
 
-def test_a_read_only_sys_is_the_reason_for_no_fresh_one():
+def test_a_read_only_sys_does_not_matter():
     found = report_in(surroundings.read_only, "/sys")
-    assert found.failing == {"fresh-sys", "run"}
-    assert "the caller's /sys is read-only" in found["fresh-sys"]["detail"]
-    assert found["fresh-sys"]["remedy"].startswith('pass network="host"')
-
-
-def test_the_remedy_for_a_read_only_sys_works():
-    """With it, a container starts in the same surroundings."""
-    code = "import minidocker; print(minidocker.run(['/bin/true'], network='host').returncode)"
-    done = minidocker.run(
-        [
-            "sh",
-            "-c",
-            'mount -o remount,bind,ro /sys && exec "$@"',
-            "sh",
-            sys.executable,
-            "-c",
-            code,
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert (done.stdout, done.stderr) == ("0\n", "")
+    assert found.failing == set()
 
 
 @pytest.mark.parametrize("engine", ["docker", "podman", "kubernetes"])

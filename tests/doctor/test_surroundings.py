@@ -85,10 +85,15 @@ attempt(namespaces=NamespaceOptions.all().without_pid().without_net())
 
 def inside(setup, *flags):
     """Return the output of the script after `setup`, in new mount and user namespaces."""
+    return lines_of(setup, SCRIPT, *flags)
+
+
+def lines_of(setup, script, *flags):
+    """Return the output of Python code after `setup`, in new mount and user namespaces."""
     user = [] if ROOT else ["--user", "--map-root-user"]
     command = ["unshare", *user, "--mount", *flags, "sh", "-c", f'{setup}; exec "$@"', "sh"]
     done = subprocess.run(
-        [*command, sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
+        [*command, sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     return done.stdout.splitlines()
 
@@ -134,3 +139,63 @@ def test_a_completely_hidden_directory_is_not_mounted_over(hidden):
         assert all("id-maps" in line and "Mount /proc" in line for line in lines)
     else:
         assert lines[-1] == "0"
+
+
+# --- restricted kernel file systems ------------------------------------------------------------
+
+
+def flags_inside(setup, target, **options):
+    """Return the flags of the mount at a path, in the caller and in a container of it."""
+    code = f"import os; print(os.statvfs({target!r}).f_flag)"
+    script = (
+        f"import minidocker, sys; {code}; sys.stdout.flush();"
+        f"minidocker.run([sys.executable, '-c', {code!r}], check=True, **{options!r})"
+    )
+    outside, inside = lines_of(setup, script)
+    return int(outside), int(inside)
+
+
+@pytest.mark.parametrize("options", [{}, {"rootfs": "/"}])
+def test_a_read_only_sys_gives_containers_a_read_only_one(options):
+    """Container engines and bwrap --ro-bind mount it so, and the kernel allows no other."""
+    outside, inside = flags_inside("mount -o remount,bind,ro /sys", "/sys", **options)
+    assert outside & inside & os.ST_RDONLY
+    # It is a new one, of the container's network.
+    assert inside & os.ST_NOEXEC > outside & os.ST_NOEXEC
+
+
+@pytest.mark.root(reason="the kernel locks the access times of a plain user's mounts")
+@pytest.mark.parametrize("options", [{}, {"rootfs": "/"}])
+@pytest.mark.parametrize(
+    ("target", "access"), [("/proc", "noatime"), ("/sys", "strictatime"), ("/sys", "nodiratime")]
+)
+def test_new_kernel_file_systems_treat_access_times_as_the_callers_do(target, access, options):
+    outside, inside = flags_inside(f"mount -o remount,bind,{access} {target}", target, **options)
+    flags = os.ST_NOATIME | os.ST_NODIRATIME | os.ST_RELATIME
+    assert outside & flags == inside & flags
+    assert (outside & flags) != (os.statvfs(target).f_flag & flags)
+
+
+def test_a_writable_sys_stays_writable():
+    outside, inside = flags_inside("true", "/sys")
+    assert not (outside | inside) & os.ST_RDONLY
+
+
+# --- no device files ---------------------------------------------------------------------------
+
+
+def test_a_dev_without_working_devices_does_not_matter():
+    """Bwrap --bind / / mounts it with nodev."""
+    setup = "mount -o remount,bind,nodev /dev; ! echo 2>/dev/null >/dev/null"
+    assert inside(setup)[0] == "0"
+
+
+def test_a_profile_with_devices_names_the_outer_dev_that_has_none():
+    script = (
+        "import minidocker\ntry: minidocker.run(['true'], profile='docker')\n"
+        "except minidocker.SpawnError as error: print(error.step, error.hint)"
+    )
+    (line,) = lines_of("mount -o remount,bind,nodev /dev", script)
+    assert line.startswith("dev ")
+    assert "nodev" in line
+    assert "--dev /dev" in line

@@ -180,6 +180,14 @@ const fn about_files(step: Step, errno: i32) -> &'static str {
         (Step::Overlay | Step::MountSource, libc::ELOOP | libc::EBUSY) => {
             "Another overlay uses that directory: end it, or pass another directory"
         }
+        (Step::Dev, libc::EPERM) => {
+            "The caller's /dev is mounted with nodev, so its devices do not work inside: give the container \
+             around the caller a /dev that does (bwrap: `--dev /dev`)"
+        }
+        (Step::IdMaps, libc::EROFS) => {
+            "The caller's /proc is mounted read-only: give the container around the caller a writable one \
+             (bwrap: `--bind /proc /proc`)"
+        }
         (Step::PivotRoot, libc::EINVAL) => {
             "The caller's root directory is not a mount point (after chroot(2), for example): use one that is"
         }

@@ -4,6 +4,7 @@
 pub(crate) mod files;
 pub(crate) mod hosts;
 pub(crate) mod ids;
+pub(crate) mod kernel_mounts;
 pub mod namespaces;
 pub mod target;
 
@@ -16,6 +17,7 @@ use std::sync::{Mutex, OnceLock};
 
 use crate::error::{SpawnError, SpecError};
 use crate::host::files::{Files, HostContext};
+use crate::host::kernel_mounts::{Attributes, sys_is_mounted};
 use crate::spec::capabilities::CapabilitySet;
 use crate::spec::landlock::Abi;
 use crate::spec::namespaces::Kind;
@@ -48,10 +50,14 @@ pub struct Host {
     pub shm: bool,
     /// Whether /dev/mqueue is a directory.
     pub mqueue: bool,
-    /// Whether something is mounted on /sys.
+    /// Whether a sysfs is mounted on /sys.
     pub sys: bool,
     /// Whether something is mounted on /sys/fs/cgroup.
     pub sys_cgroup: bool,
+    /// The attributes of the caller's proc; looked up only if the container gets a proc of its own.
+    pub(crate) proc_attributes: Attributes,
+    /// The attributes of the caller's sysfs; looked up only if the container may get a sysfs of its own.
+    pub(crate) sys_attributes: Attributes,
     /// Whether other processes of the same user may trace the caller (`PR_GET_DUMPABLE`).
     pub dumpable: bool,
     /// The caller's process id.
@@ -147,12 +153,10 @@ impl Host {
         };
         let confinement = spec.confine.profile.confinement();
         let covers = confinement.covers_files();
-        let (sys, sys_cgroup) =
-            if own_mounts && (joined || covers || namespaces.contains(Kind::Net)) {
-                sys_mounts()
-            } else {
-                (false, false)
-            };
+        let other_sys = own_mounts && (joined || covers || namespaces.contains(Kind::Net));
+        let (sys, sys_cgroup) = if other_sys { sys_mounts() } else { (false, false) };
+        let attributes =
+            |wanted, path| if wanted { Attributes::at(path) } else { Attributes::default() };
         let own_ipc = own_mounts && namespaces.contains(Kind::Ipc);
         let looks_at_shm = own_ipc || spec.rootfs.is_some();
         let is_directory = |path| fs::metadata(path).is_ok_and(|found| found.is_dir());
@@ -182,6 +186,8 @@ impl Host {
             mqueue,
             sys,
             sys_cgroup,
+            proc_attributes: attributes(own_mounts && namespaces.contains(Kind::Pid), "/proc"),
+            sys_attributes: attributes(sys, "/sys"),
             pid: std::process::id(),
             dumpable: nix::sys::prctl::get_dumpable().unwrap_or(false),
             working_directory: std::env::current_dir()
@@ -288,11 +294,10 @@ fn permitted() -> CapabilitySet {
         .map_or(CapabilitySet::EMPTY, |sets| CapabilitySet::from_bits(sets.permitted.bits()))
 }
 
-/// Whether something is mounted on /sys, and on /sys/fs/cgroup: the device number of a mount point differs from that
-/// of its parent directory.
+/// Whether a sysfs is mounted on /sys, and something on /sys/fs/cgroup: the device number of a mount point differs from
+/// that of its parent directory.
 fn sys_mounts() -> (bool, bool) {
     let device = |path| fs::metadata(path).ok().map(|found| found.dev());
-    let sys = device("/sys");
     let cgroup = device("/sys/fs/cgroup");
-    (sys.is_some() && sys != device("/"), cgroup.is_some() && cgroup != sys)
+    (sys_is_mounted(), cgroup.is_some() && cgroup != device("/sys"))
 }

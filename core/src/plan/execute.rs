@@ -35,12 +35,13 @@ pub(super) fn descriptors(sequence: &mut Sequence, command: &CommandSpec, kept: 
 
 /// Sets the descriptors of an idle init: none of the caller's, and `kept` for the helper.
 pub(super) fn no_descriptors(sequence: &mut Sequence, kept: &[Handle]) {
-    let null = sequence.cell();
-    let path = sequence.text(c"/dev/null");
-    let args = [at_cwd(), path, named!(O_RDWR | O_CLOEXEC), Arg::Int(0)];
-    sequence.call(Step::Stdio, number::OPENAT, args).about(c"/dev/null").into(null);
+    let unused = sequence.cell();
+    sequence
+        .call(Step::Stdio, number::EPOLL_CREATE1, [named!(EPOLL_CLOEXEC)])
+        .note("neither readable nor writable; /dev/null may be missing or nodev")
+        .into(unused);
     for target in 0..3 {
-        sequence.call(Step::Stdio, number::DUP3, [null.into(), Arg::Int(target), Arg::Int(0)]);
+        sequence.call(Step::Stdio, number::DUP3, [unused.into(), Arg::Int(target), Arg::Int(0)]);
     }
     let args = [Arg::Int(3), Arg::Int(u32::MAX.into()), named!(CLOSE_RANGE_CLOEXEC)];
     sequence.call(Step::Descriptors, number::CLOSE_RANGE, args);

@@ -1,11 +1,10 @@
 //! Calls the concerns that set up new namespaces, in their order.
 
-use super::call::{Arg, at_cwd, named};
+use super::call::{Arg, at_cwd};
 use super::file_calls::open_directory;
 use super::kernel_filesystems::{
-    KernelFilesystems, fresh_sysfs, kernel_trees, private_shared_memory,
+    KernelFilesystems, fresh_proc, fresh_sysfs, kernel_trees, private_shared_memory,
 };
-use super::mount_calls::mount;
 use super::names::{bind_hosts, set_names};
 use super::namespaces::{make_mounts_private, set_clocks};
 use super::network::{allow_ping, loopback_up};
@@ -116,9 +115,7 @@ fn mount_on_hosts_root(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
         masked::restrict_root(sequence, spec, (at_cwd(), c"/"));
     }
     if new.contains(Kind::Pid) {
-        let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
-        mount(sequence, Step::MountProc, Some(c"proc"), c"/proc", Some(c"proc"), flags, None)
-            .note("/proc shows the new PID namespace");
+        fresh_proc(sequence, setup);
     }
     if other_net && host.sys {
         fresh_sysfs(sequence, setup);

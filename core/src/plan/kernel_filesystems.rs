@@ -4,12 +4,14 @@ use std::ffi::CStr;
 
 use super::call::{Arg, Cell, at_cwd, named};
 use super::ids::has_group;
-use super::mount_calls::{clone_tree, mount};
+use super::mount_calls::{attribute_names, clone_tree, mount};
 use super::number;
 use super::sequence::{Appended, Sequence};
 use super::setup::NamespaceSetup;
+use super::text::bit_names;
 use crate::host::Host;
 use crate::host::files::OwnPlaces;
+use crate::host::kernel_mounts::{AccessTimes, Attributes};
 use crate::spec::Spec;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::step::Step;
@@ -62,13 +64,14 @@ fn sys_tree(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) -> (Option<Cell
         .host
         .sys_cgroup
         .then(|| clone_tree(sequence, STEP, at_cwd(), c"/sys/fs/cgroup", true));
-    (Some(kernel_file_system(sequence, STEP, c"sysfs")), cgroups)
+    let sys = kernel_file_system(sequence, STEP, c"sysfs", setup.host.sys_attributes);
+    (Some(sys), cgroups)
 }
 
 fn proc_tree(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) -> Cell {
     const STEP: Step = Step::MountProc;
     if setup.new.contains(Kind::Pid) {
-        kernel_file_system(sequence, STEP, c"proc")
+        kernel_file_system(sequence, STEP, c"proc", setup.host.proc_attributes)
     } else {
         clone_tree(sequence, STEP, at_cwd(), c"/proc", true)
     }
@@ -76,7 +79,12 @@ fn proc_tree(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) -> Cell {
 
 /// A file system of the kernel that is not attached yet. Paths relative to its descriptor stay in it, even if another
 /// process changes the directories above it.
-fn kernel_file_system(sequence: &mut Sequence, step: Step, kind: &CStr) -> Cell {
+fn kernel_file_system(
+    sequence: &mut Sequence,
+    step: Step,
+    kind: &CStr,
+    attributes: Attributes,
+) -> Cell {
     let (context, tree) = (sequence.cell(), sequence.cell());
     let args = [sequence.text(kind), named!(FSOPEN_CLOEXEC)];
     sequence.call(step, number::FSOPEN, args).into(context);
@@ -86,12 +94,60 @@ fn kernel_file_system(sequence: &mut Sequence, step: Step, kind: &CStr) -> Cell 
     sequence.call(step, number::FSCONFIG, args);
     let args = [context.into(), named!(FSCONFIG_CMD_CREATE), Arg::Null, Arg::Null, Arg::Int(0)];
     sequence.call(step, number::FSCONFIG, args);
-    let attributes = named!(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    let args = [context.into(), named!(FSMOUNT_CLOEXEC), fsmount_attributes(attributes)];
     sequence
-        .call(step, number::FSMOUNT, [context.into(), named!(FSMOUNT_CLOEXEC), attributes])
+        .call(step, number::FSMOUNT, args)
         .note("for the container's own namespaces")
         .into(tree);
     tree
+}
+
+/// The attributes of a new proc or sysfs, for `fsmount(2)`: those of the caller's, and no programs or devices.
+fn fsmount_attributes(attributes: Attributes) -> Arg {
+    let mut bits = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    for (wanted, bit) in [
+        (attributes.read_only, libc::MOUNT_ATTR_RDONLY),
+        (attributes.access_times == AccessTimes::Never, libc::MOUNT_ATTR_NOATIME),
+        (attributes.access_times == AccessTimes::Strict, libc::MOUNT_ATTR_STRICTATIME),
+        (attributes.no_directory_access_times, libc::MOUNT_ATTR_NODIRATIME),
+    ] {
+        bits |= if wanted { bit } else { 0 };
+    }
+    Arg::Shown(bits, attribute_names)
+}
+
+/// The same attributes for mount(2).
+fn mount_flags(attributes: Attributes) -> Arg {
+    let mut flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    for (wanted, flag) in [
+        (attributes.read_only, libc::MS_RDONLY),
+        (attributes.access_times == AccessTimes::Never, libc::MS_NOATIME),
+        (attributes.access_times == AccessTimes::Strict, libc::MS_STRICTATIME),
+        (attributes.no_directory_access_times, libc::MS_NODIRATIME),
+    ] {
+        flags |= if wanted { flag } else { 0 };
+    }
+    Arg::Shown(flags, |flags| {
+        bit_names(
+            flags,
+            &[
+                (libc::MS_NOSUID, "MS_NOSUID"),
+                (libc::MS_NODEV, "MS_NODEV"),
+                (libc::MS_NOEXEC, "MS_NOEXEC"),
+                (libc::MS_RDONLY, "MS_RDONLY"),
+                (libc::MS_NOATIME, "MS_NOATIME"),
+                (libc::MS_STRICTATIME, "MS_STRICTATIME"),
+                (libc::MS_NODIRATIME, "MS_NODIRATIME"),
+            ],
+        )
+    })
+}
+
+/// Mounts a proc that shows the container's processes.
+pub(super) fn fresh_proc(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
+    let (kind, flags) = (Some(c"proc"), mount_flags(setup.host.proc_attributes));
+    mount(sequence, Step::MountProc, kind, c"/proc", kind, flags, None)
+        .note("/proc shows the new PID namespace");
 }
 
 /// Mounts a sysfs that shows the container's network, and carries over the mount on /sys/fs/cgroup.
@@ -106,7 +162,7 @@ pub(super) fn fresh_sysfs(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
         sequence.call(STEP, number::OPEN_TREE, args).about(CGROUP).into(tree);
         tree
     });
-    let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    let flags = mount_flags(setup.host.sys_attributes);
     mount(sequence, STEP, Some(c"sysfs"), c"/sys", Some(c"sysfs"), flags, None)
         .note("/sys shows the container's network");
     if let Some(tree) = tree {

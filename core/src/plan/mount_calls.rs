@@ -107,12 +107,16 @@ pub(super) fn set_attributes<'a>(
     sequence.call(step, number::MOUNT_SETATTR, args).about(path)
 }
 
-fn attribute_names(bits: u64) -> String {
-    const NAMES: [(u64, &str); 4] = [
+/// The names of the attributes of `fsmount(2)` and `mount_setattr(2)`.
+pub(super) fn attribute_names(bits: u64) -> String {
+    const NAMES: [(u64, &str); 7] = [
         (libc::MOUNT_ATTR_RDONLY, "MOUNT_ATTR_RDONLY"),
         (libc::MOUNT_ATTR_NOSUID, "MOUNT_ATTR_NOSUID"),
         (libc::MOUNT_ATTR_NODEV, "MOUNT_ATTR_NODEV"),
         (libc::MOUNT_ATTR_NOEXEC, "MOUNT_ATTR_NOEXEC"),
+        (libc::MOUNT_ATTR_NOATIME, "MOUNT_ATTR_NOATIME"),
+        (libc::MOUNT_ATTR_STRICTATIME, "MOUNT_ATTR_STRICTATIME"),
+        (libc::MOUNT_ATTR_NODIRATIME, "MOUNT_ATTR_NODIRATIME"),
     ];
     bit_names(bits, &NAMES)
 }

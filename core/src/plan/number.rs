@@ -25,6 +25,7 @@ numbers! {
     CLOSE = SYS_close,
     CLOSE_RANGE = SYS_close_range,
     DUP3 = SYS_dup3,
+    EPOLL_CREATE1 = SYS_epoll_create1,
     EXECVE = SYS_execve,
     EXECVEAT = SYS_execveat,
     FCHDIR = SYS_fchdir,
