@@ -158,6 +158,25 @@ def test_mounts_are_read_with_their_escapes(tree):
     assert (third.source, third.propagation) == ("", ())
 
 
+def test_only_a_newline_ends_a_line_of_the_kernels(tree):
+    odd = b"a\r\x0b\x1c\xc2\x85\xe2\x80\xa8\xff"
+    process = tree.root / "1"
+    (process / "mountinfo").write_bytes(
+        b"22 1 0:21 / /" + odd + b" rw shared:1 - ext4 " + odd + b" rw\n"
+        b"23 1 0:21 / /\\012\\134040 rw - ext4 /dev/vda rw\n"
+    )
+    (process / "cgroup").write_bytes(b"1:memory:/" + odd + b"\n0::/" + odd + b":x\n")
+    (process / "status").write_bytes(b"Name:\t" + odd + b"Uid:\t7\nUid:\t1\t1\t1\t1\n")
+    (process / "comm").write_bytes(odd + b"\n")
+    (process / "cmdline").write_bytes(b"")
+    name, root = os.fsdecode(odd), str(tree.root)
+    first, second = proc.mounts("self", root)
+    assert (first.target, first.source, second.target) == (f"/{name}", name, "/\n\\040")
+    assert proc.cgroups("self", root) == {"memory": f"/{name}", "": f"/{name}:x"}
+    assert proc.status("self", root) == {"Name": f"{name}Uid:\t7", "Uid": "1\t1\t1\t1"}
+    assert proc.command("self", root) == f"[{name}]"
+
+
 def test_capabilities_newer_than_the_table_have_names():
     fields = dict.fromkeys(("CapPrm", "CapInh", "CapBnd", "CapAmb"), "0")
     sets = proc.capabilities({**fields, "CapEff": f"{1 | 1 << 21 | 1 << 63:x}"})
@@ -210,6 +229,12 @@ def test_interfaces_have_the_addresses_of_their_networks(tree):
         ("lo", ("127.0.0.1/8", "::1/128"), 100, 200),
         ("eth0", ("192.0.2.7/24", "fe80::fc:ff:fe00:1/64"), 3000, 4000),
     ]
+    for file in ("dev", "route", "if_inet6"):
+        text = (net / file).read_bytes()
+        (net / file).write_bytes(text.replace(b"eth0", "e\x85\u2028".encode()))
+    assert proc.interfaces("self", str(tree.root))[1] == (
+        ("e\x85\u2028", ("192.0.2.7/24", "fe80::fc:ff:fe00:1/64"), 3000, 4000)
+    )
     (net / "if_inet6").unlink()
     assert proc.interfaces("self", str(tree.root))[0].addresses == ("127.0.0.1/8",)
 

@@ -67,6 +67,15 @@ def unbroken() -> None:
     """Change nothing."""
 
 
+def mounts_of_any_name(*names: str) -> None:
+    """Mount a tmpfs at a directory of each name, in hexadecimal."""
+    linux.mount("tmpfs", "/tmp", "tmpfs")
+    for name in names:
+        path = os.fsdecode(b"/tmp/" + bytes.fromhex(name))
+        os.mkdir(path)
+        linux.mount(path, path, "tmpfs")
+
+
 def masked_proc(target: str) -> None:
     """Mount a tmpfs over a part of /proc, as docker does."""
     linux.mount("tmpfs", target, "tmpfs")

@@ -12,7 +12,7 @@ use crate::clone::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Plan;
 use crate::step::Step;
-use crate::sys::fd;
+use crate::sys::{fd, kernel_text};
 
 /// The time limit for a joiner to report the pid of its process, after the launch has given up.
 const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -185,15 +185,16 @@ fn has_ended(pid: i32) -> bool {
 /// one that has executed a program since its fork; any other is one that is no longer the helper.
 fn has_executed(pid: i32, forked: bool) -> bool {
     /// "Forked but didn't exec": a process flag of the kernel, in the field `flags` of `proc_pid_stat(5)`.
-    const PF_FORKNOEXEC: u32 = 0x40;
+    const PF_FORKNOEXEC: u64 = 0x40;
     if !forked {
         let executed = std::fs::read_link(format!("/proc/{pid}/exe"));
         return executed.is_ok_and(|file| !file.starts_with("/memfd:minidocker-init (deleted)"));
     }
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // The name, in parentheses, may contain any character. The flags are the seventh field after it.
-    let flags = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(6));
-    flags.and_then(|flags| flags.parse().ok()).is_some_and(|flags: u32| flags & PF_FORKNOEXEC == 0)
+    let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else { return false };
+    // The flags are the seventh field after the name.
+    let flags = kernel_text::after_name(&stat).nth(6);
+    let flags = flags.and_then(|flags| kernel_text::number(flags, 10));
+    flags.is_some_and(|flags| flags & PF_FORKNOEXEC == 0)
 }
 
 /// Reads the next message; `None` if there is none, or the other end is closed.

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use crate::sys;
+use crate::sys::{self, kernel_text};
 
 /// How often to check a signal that every thread blocks. Shells, and fork(3) itself, block all signals for a
 /// moment; a program that blocks one for longer does so on purpose.
@@ -101,7 +101,7 @@ impl SignalState {
         let (mut pending, mut blocked) = (false, true);
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
             let task = task?.path();
-            let status = fs::read_to_string(task.join("status"))?;
+            let status = fs::read(task.join("status"))?;
             let has = |set: &str| is_in(signal, &status, set);
             pending |= has("SigPnd:") || has("ShdPnd:");
             blocked &= has("SigBlk:");
@@ -121,23 +121,20 @@ impl SignalState {
 /// Whether a thread waits for signals: `rt_sigtimedwait(2)` unblocks the signals that it waits for, and no mask
 /// shows it. `false` if the caller may not look, because the process is not dumpable.
 fn waits_for_signals(task: &Path) -> bool {
-    fs::read_to_string(task.join("syscall")).is_ok_and(|call| {
-        let number = call.split(' ').next().and_then(|number| number.parse().ok());
-        number == Some(libc::SYS_rt_sigtimedwait)
-    })
+    fs::read(task.join("syscall"))
+        .is_ok_and(|call| kernel_text::number(&call, 10) == Some(libc::SYS_rt_sigtimedwait as u64))
 }
 
 /// Whether the process has a signalfd for the signal.
 fn has_signalfd(pid: i32, signal: i32) -> bool {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return false };
     entries
-        .filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok())
+        .filter_map(|entry| fs::read(entry.ok()?.path()).ok())
         .any(|info| is_in(signal, &info, "sigmask:"))
 }
 
 /// Whether the signal set `name` in a file of /proc contains the signal.
-fn is_in(signal: i32, text: &str, name: &str) -> bool {
-    let set = text.lines().find_map(|line| line.strip_prefix(name));
-    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+fn is_in(signal: i32, text: &[u8], name: &str) -> bool {
+    let set = kernel_text::field(text, name).and_then(|set| kernel_text::number(set, 16));
     set.is_some_and(|set| set & 1 << (signal - 1) != 0)
 }

@@ -18,7 +18,7 @@ use crate::host::target::Target;
 use crate::launch::{self, LaunchParams, Launched};
 use crate::plan::Plan;
 pub use crate::sys::Usage;
-use crate::sys::{self, fd};
+use crate::sys::{self, fd, kernel_text};
 
 mod disposition;
 
@@ -351,6 +351,7 @@ fn is_inside(pidfd: &OwnedFd, pid: u32) -> bool {
 
 /// A field of `/proc/self/fdinfo/FD`: `proc_pid_fdinfo(5)`.
 fn field_of(fd: &OwnedFd, name: &str) -> Option<String> {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
-    info.lines().find_map(|line| line.strip_prefix(name)).map(|field| field.trim().to_owned())
+    let info = fs::read(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    let field = std::str::from_utf8(kernel_text::field(&info, name)?).ok()?;
+    Some(field.trim().to_owned())
 }

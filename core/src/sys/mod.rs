@@ -4,6 +4,7 @@
 
 pub(crate) mod fd;
 pub(crate) mod kept;
+pub(crate) mod kernel_text;
 
 use std::ffi::OsStr;
 use std::io;

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from minidocker._doctor.causes import Failure, Problem
-from minidocker._inspect import proc
+from minidocker._inspect import kernel_text, proc
+from minidocker._inspect.kernel_text import unescaped, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,18 +51,18 @@ class _Hierarchy(NamedTuple):
 
 def _hierarchies() -> list[_Hierarchy]:
     try:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        rows = proc.mount_fields()
     except OSError:
         return []
     found = []
-    for line in lines:
-        fields = line.split(" ")
+    for fields in rows:
         end = fields.index("-", 6)
         kind, options = fields[end + 1], fields[end + 3]
         if kind in ("cgroup", "cgroup2"):
             version = 2 if kind == "cgroup2" else 1
             names = frozenset(options.split(",")) if version == 1 else frozenset[str]()
-            found.append(_Hierarchy(version, fields[4], fields[3], names))
+            target, root = unescaped(fields[4]), unescaped(fields[3])
+            found.append(_Hierarchy(version, target, root, names))
     return found
 
 
@@ -107,7 +108,7 @@ def _place(controller: str) -> Place | Problem:
 
 def _enabled(directory: Path) -> list[str]:
     try:
-        return (directory / "cgroup.controllers").read_text().split()
+        return words(kernel_text.read(str(directory / "cgroup.controllers")))
     except OSError:
         return []
 

@@ -10,10 +10,9 @@ import dataclasses
 import os
 import platform
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from minidocker._inspect import proc
+from minidocker._inspect import kernel_text, proc
 
 if sys.platform == "linux":
     from minidocker import _core
@@ -114,7 +113,7 @@ def system() -> str:
 def _text(path: str) -> str | None:
     """Return the content of a small file; None if it cannot be read."""
     try:
-        return Path(path).read_text(errors="replace")
+        return kernel_text.read(path)
     except OSError:
         return None
 
@@ -167,9 +166,11 @@ def _is_chrooted() -> bool:
 
 def _mount_points(pid: str) -> dict[str, str]:
     """Return a mapping from mount id to mount point, the topmost mount first."""
-    lines = (_text(f"/proc/{pid}/mountinfo") or "").splitlines()
-    fields = (line.split(" ") for line in reversed(lines))
-    return {field[0]: field[4] for field in fields}
+    try:
+        rows = proc.mount_fields(pid)
+    except OSError:
+        return {}
+    return {fields[0]: fields[4] for fields in reversed(rows)}
 
 
 def _label() -> str | None:

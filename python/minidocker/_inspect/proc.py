@@ -13,6 +13,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from minidocker._inspect import kernel_text
+from minidocker._inspect.kernel_text import unescaped, words
 from minidocker._spec import names
 
 if TYPE_CHECKING:
@@ -129,16 +131,15 @@ class Interface(NamedTuple):
     sent_bytes: int
 
 
-def _read(pid: int | str, name: str, root: str) -> bytes:
+def _text(pid: int | str, name: str, root: str) -> str:
     try:
-        with open(f"{root}/{pid}/{name}", "rb") as file:
-            return file.read()
+        return kernel_text.read(f"{root}/{pid}/{name}")
     except FileNotFoundError:
         raise ProcessLookupError(f"no process {pid}") from None
 
 
-def _text(pid: int | str, name: str, root: str) -> str:
-    return os.fsdecode(_read(pid, name, root))
+def _lines(pid: int | str, name: str, root: str) -> list[str]:
+    return kernel_text.lines(_text(pid, name, root))
 
 
 def pids(root: str = "/proc") -> list[int]:
@@ -170,30 +171,29 @@ def namespace_inodes(pid: int | str = "self", root: str = "/proc") -> dict[str, 
 def status(pid: int | str = "self", root: str = "/proc") -> dict[str, str]:
     """Return the fields of ``/proc/PID/status``, each value without surrounding blanks."""
     fields = {}
-    for line in _text(pid, "status", root).splitlines():
+    for line in _lines(pid, "status", root):
         name, _, value = line.partition(":")
-        fields[name] = value.strip()
+        fields[name] = value.strip(" \t")
     return fields
 
 
 def nested_pids(fields: Mapping[str, str]) -> tuple[int, ...]:
     """Return the ids of a process (its :func:`status`), from the reader's namespace inwards."""
-    return tuple(int(word) for word in fields.get("NSpid", "").split())
+    return tuple(int(word) for word in words(fields.get("NSpid", "")))
 
 
 def command(pid: int | str = "self", root: str = "/proc") -> str:
     """Return the arguments of ``pid`` joined by spaces, or ``[name]`` if it has none."""
     arguments = _text(pid, "cmdline", root).rstrip("\0").replace("\0", " ")
-    return arguments or f"[{_text(pid, 'comm', root).rstrip()}]"
+    return arguments or f"[{_text(pid, 'comm', root).removesuffix(chr(10))}]"
 
 
 def age(pid: int | str = "self", root: str = "/proc") -> float:
     """Return the seconds since the start of ``pid``."""
     # The second field is the name in parentheses, which may itself contain parentheses.
-    fields = _text(pid, "stat", root).rpartition(")")[2].split()
+    fields = words(_text(pid, "stat", root).rpartition(")")[2])
     started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    with open(f"{root}/uptime", "rb") as file:
-        uptime = float(file.read().split()[0])
+    uptime = float(words(kernel_text.read(f"{root}/uptime"))[0])
     return max(0.0, uptime - started)
 
 
@@ -267,7 +267,7 @@ def containers(root: str = "/proc") -> list[FoundContainer]:
             differs = _differences(pid, own, root)
             if differs is not None and "pid" not in differs:
                 continue
-            owner = int(fields["Uid"].split()[1])
+            owner = int(words(fields["Uid"])[1])
             row = FoundContainer(pid, owner, age(pid, root), command(pid, root), differs)
         except ProcessLookupError:
             continue
@@ -285,40 +285,37 @@ def _differences(pid: int, own: Mapping[str, int], root: str) -> tuple[str, ...]
 
 def id_map(pid: int | str, kind: str, root: str = "/proc") -> tuple[IdRow, ...]:
     """Return the rows of ``/proc/PID/uid_map`` (``kind="uid"``) or ``gid_map`` (``kind="gid"``)."""
-    lines = _text(pid, f"{kind}_map", root).splitlines()
-    return tuple(IdRow(*(int(word) for word in line.split())) for line in lines)
+    lines = _lines(pid, f"{kind}_map", root)
+    return tuple(IdRow(*(int(word) for word in words(line))) for line in lines)
 
 
 def mounts(pid: int | str = "self", root: str = "/proc") -> list[MountEntry]:
     """Return the mounts that ``pid`` sees, in the kernel's order."""
-    return [_mount_entry(line) for line in _text(pid, "mountinfo", root).splitlines()]
+    return [_mount_entry(fields) for fields in mount_fields(pid, root)]
 
 
-def _mount_entry(line: str) -> MountEntry:
-    fields = line.split(" ")
+def mount_fields(pid: int | str = "self", root: str = "/proc") -> list[list[str]]:
+    """Return the fields of each mount that ``pid`` sees, as the kernel writes them."""
+    return [line.split(" ") for line in _lines(pid, "mountinfo", root)]
+
+
+def _mount_entry(fields: list[str]) -> MountEntry:
     end = fields.index("-", 6)
     kind, source = fields[end + 1], fields[end + 2]
     return MountEntry(
-        target=_unescaped(fields[4]),
-        source=_unescaped(source),
-        type=_unescaped(kind),
-        root=_unescaped(fields[3]),
+        target=unescaped(fields[4]),
+        source=unescaped(source),
+        type=unescaped(kind),
+        root=unescaped(fields[3]),
         options=tuple(fields[5].split(",")),
         propagation=tuple(fields[6:end]),
         device=fields[2],
     )
 
 
-def _unescaped(field: str) -> str:
-    r"""Undo the kernel's octal escapes (``\040`` for a blank)."""
-    first, *rest = field.split("\\")
-    return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
-
-
 def cgroups(pid: int | str = "self", root: str = "/proc") -> dict[str, str]:
     """Return controllers to path; the unified hierarchy (version 2) has the empty key."""
-    lines = _text(pid, "cgroup", root).splitlines()
-    rows = (line.split(":", 2) for line in lines)
+    rows = (line.split(":", 2) for line in _lines(pid, "cgroup", root))
     return {controllers: path for _, controllers, path in rows}
 
 
@@ -358,9 +355,9 @@ def interfaces(pid: int | str = "self", root: str = "/proc") -> list[Interface]:
     for name, address in (*_ipv4(pid, root), *_ipv6(pid, root)):
         addresses.setdefault(name, []).append(address)
     found = []
-    for line in _text(pid, "net/dev", root).splitlines()[2:]:
+    for line in _lines(pid, "net/dev", root)[2:]:
         name, _, counters = line.partition(":")
-        name, columns = name.strip(), counters.split()
+        name, columns = name.strip(" "), words(counters)
         found.append(
             Interface(name, tuple(addresses.get(name, ())), int(columns[0]), int(columns[8]))
         )
@@ -371,8 +368,8 @@ def _ipv4(pid: int | str, root: str) -> Iterator[tuple[str, str]]:
     from ipaddress import IPv4Address, IPv4Network
 
     connected = [("lo", IPv4Network("127.0.0.0/8"))]
-    for line in _text(pid, "net/route", root).splitlines()[1:]:
-        name, destination, gateway, *rest = line.split()
+    for line in _lines(pid, "net/route", root)[1:]:
+        name, destination, gateway, *rest = words(line)
         # Addresses are 32-bit words in the machine's byte order, in hexadecimal.
         start, mask = (
             IPv4Address(int(word, 16).to_bytes(4, sys.byteorder)) for word in (destination, rest[4])
@@ -380,22 +377,22 @@ def _ipv4(pid: int | str, root: str) -> Iterator[tuple[str, str]]:
         if int(gateway, 16) == 0 and int(mask):
             connected.append((name, IPv4Network(f"{start}/{mask}")))
     connected.sort(key=lambda row: row[1].prefixlen, reverse=True)
-    for address in _local_ipv4(_text(pid, "net/fib_trie", root)):
+    for address in _local_ipv4(_lines(pid, "net/fib_trie", root)):
         for name, network in connected:
             if IPv4Address(address) in network:
                 yield name, f"{address}/{network.prefixlen}"
                 break
 
 
-def _local_ipv4(trie: str) -> list[str]:
+def _local_ipv4(trie: list[str]) -> list[str]:
     """Return the addresses of the ``/32 host LOCAL`` leaves of a ``fib_trie``, once each."""
     found: dict[str, None] = {}
     leaf = ""
-    for line in trie.splitlines():
-        words = line.split()
-        if words[:1] == ["|--"]:
-            leaf = words[1]
-        elif words[:3] == ["/32", "host", "LOCAL"]:
+    for line in trie:
+        columns = words(line)
+        if columns[:1] == ["|--"]:
+            leaf = columns[1]
+        elif columns[:3] == ["/32", "host", "LOCAL"]:
             found[leaf] = None
     return list(found)
 
@@ -404,9 +401,9 @@ def _ipv6(pid: int | str, root: str) -> Iterator[tuple[str, str]]:
     from ipaddress import IPv6Address
 
     try:
-        lines = _text(pid, "net/if_inet6", root).splitlines()
+        lines = _lines(pid, "net/if_inet6", root)
     except ProcessLookupError:
         return  # a kernel without IPv6 has no such file
     for line in lines:
-        digits, _index, prefix, _scope, _flags, name = line.split()
+        digits, _index, prefix, _scope, _flags, name = words(line)
         yield name, f"{IPv6Address(bytes.fromhex(digits))}/{int(prefix, 16)}"

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _NO_ID = 2**32 - 1
 """(uid_t) -1: the system calls take it as "do not change this id"."""
 
+_MOST = 16 << 20
+"""The bytes of a container's passwd or group file that are read."""
+
 
 _Path = str | os.PathLike[str]
 
@@ -131,8 +134,12 @@ def groups(gids: list[int] | None) -> list[int] | None:
     return gids
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 def _number(option: str, name: str) -> int | str:
-    if not (name.isascii() and name.isdigit()):
+    if not _is_number(name):
         return name
     if int(name) > _NO_ID:
         reason = f"it is not an id: give a number up to {_NO_ID - 1}"
@@ -145,7 +152,7 @@ def _lookup(option: str, name: int | str | None, file: str, root: _Path) -> int 
         return name
     for line in _read(file, root):
         fields = line.split(":")
-        if len(fields) > 2 and fields[0] == name and fields[2].isdigit():
+        if len(fields) > 2 and fields[0] == name and _is_number(fields[2]):
             return int(fields[2])
     reason = f"there is no such name in the container's /etc/{file}: give its id"
     raise SpecError(reason, option=option, value=name)
@@ -159,10 +166,10 @@ def _read(file: str, path: _Path) -> list[str]:
         try:
             etc = os.open("etc", flags | os.O_DIRECTORY, dir_fd=root)
             try:
-                with open(
-                    os.open(file, flags, dir_fd=etc), encoding="utf-8", errors="replace"
-                ) as text:
-                    return text.read().splitlines()
+                # O_NONBLOCK: a container may have put a FIFO there.
+                flags |= os.O_NONBLOCK
+                with open(os.open(file, flags, dir_fd=etc), "rb", buffering=0) as content:
+                    return os.fsdecode(content.read(_MOST) or b"").split("\n")
             finally:
                 os.close(etc)
         finally:

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use crate::sys::kernel_text::lines;
+
 /// One mount of the caller's mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MountPoint {
@@ -18,7 +20,7 @@ pub(super) fn read() -> Vec<MountPoint> {
 }
 
 fn parse(text: &[u8]) -> Vec<MountPoint> {
-    text.split(|&byte| byte == b'\n')
+    lines(text)
         .filter_map(|line| {
             let mut fields = line.split(|&byte| byte == b' ');
             let path = unescape(fields.nth(4)?);
