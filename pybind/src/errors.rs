@@ -6,13 +6,14 @@ use std::io;
 use minidocker_core::error::{Remedy, SpawnError, SpecError, Value};
 use minidocker_core::step::Step;
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::exceptions::{PyImportError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 static SPEC_ERROR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static SPELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static REMEDY_HERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static SPAWN_ERROR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// The remedy with its setting spelled in Python, by `minidocker._errors.spelled`.
@@ -47,12 +48,29 @@ pub(crate) fn spawn_error(py: Python<'_>, error: &SpawnError) -> PyErr {
         options.set_item("filename", error.filename.as_ref())?;
         options.set_item("step", error.step.name())?;
         options.set_item("doing", error.step.text())?;
-        let hint = error.hint.as_ref().map(|remedy| spelled(py, remedy)).transpose()?;
+        let mut hint = error.hint.as_ref().map(|remedy| spelled(py, remedy)).transpose()?;
+        if error.may_be_the_outer_containers()
+            && let Some(remedy) = remedy_here(py, error)?
+        {
+            hint = Some(remedy);
+        }
         options.set_item("hint", hint)?;
         options.set_item("command", error.step == Step::Exec)?;
         Ok(PyErr::from_value(function.call((error.errno,), Some(&options))?))
     };
     make().unwrap_or_else(|failure| failure)
+}
+
+/// The remedy for a setting of the container around the caller, by `minidocker._doctor.refusals.remedy_here`; `None` if
+/// that is not the reason, or if the caller has entered a root in which the package has no files.
+fn remedy_here(py: Python<'_>, error: &SpawnError) -> PyResult<Option<Py<PyAny>>> {
+    let function = match REMEDY_HERE.import(py, "minidocker._doctor.refusals", "remedy_here") {
+        Ok(function) => function,
+        Err(failure) if failure.is_instance_of::<PyImportError>(py) => return Ok(None),
+        Err(failure) => return Err(failure),
+    };
+    let found = function.call1((error.step.name(), error.errno))?;
+    Ok((!found.is_none()).then(|| found.unbind()))
 }
 
 /// `ValueError` for a word that the package does not pass.

@@ -17,7 +17,7 @@ import pytest
 
 import minidocker
 from minidocker import NamespaceOptions
-from minidocker._doctor import causes
+from minidocker._doctor import outer
 from minidocker._doctor.checks import CHECKS
 from minidocker._inspect.proc import MountEntry
 from support import surroundings
@@ -216,7 +216,7 @@ def test_inside_an_engine_the_remedy_is_the_engines_own(engine):
 def test_mounts_on_places_that_are_always_empty_hide_nothing():
     targets = ["/proc/sys/fs/binfmt_misc", "/proc/scsi", "/proctor", "/proc"]
     mounts = tuple(map(mounted, targets))
-    assert [entry.target for entry in causes.hiding(mounts, "/proc")] == ["/proc/scsi"]
+    assert [entry.target for entry in outer.hiding(mounts, "/proc")] == ["/proc/scsi"]
 
 
 # --- limits and permissions for namespaces -------------------------------------------------------

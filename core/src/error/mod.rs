@@ -86,6 +86,29 @@ impl SpawnError {
         self
     }
 
+    /// Whether a container around the caller may be the reason. Its engine, which a binding can look up, then has the
+    /// better remedy.
+    #[must_use]
+    pub const fn may_be_the_outer_containers(&self) -> bool {
+        match self.errno {
+            libc::EPERM | libc::EACCES | libc::ENOSYS => matches!(
+                self.step,
+                Step::Clone
+                    | Step::Time
+                    | Step::PrivateMounts
+                    | Step::MountProc
+                    | Step::MountSys
+                    | Step::MountShm
+                    | Step::Dev
+                    | Step::Loopback
+                    | Step::Hostname
+                    | Step::Domainname
+            ),
+            libc::EROFS => matches!(self.step, Step::IdMaps),
+            _ => false,
+        }
+    }
+
     fn message(&self) -> String {
         let reason = std::io::Error::from_raw_os_error(self.errno);
         let file = self.filename.as_ref().map(|name| format!(" {}", name.display()));

@@ -46,8 +46,10 @@ probes! {
     User = "user",
     /// Subordinate ids in a new user namespace, mapped by newuidmap and newgidmap.
     SubordinateIds = "subordinate-ids",
-    /// The capabilities that a new user namespace gives: a hostname is set.
+    /// The capabilities that a new user namespace gives: one is dropped from the bounding set.
     Capabilities = "capabilities",
+    /// A new UTS namespace, and its hostname.
+    Hostname = "hostname",
     /// A new mount namespace, made private.
     Mount = "mount",
     /// A new UTS namespace.

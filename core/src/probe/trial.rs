@@ -11,6 +11,7 @@ use crate::plan::number::Number;
 use crate::plan::sequence::{Appended, Sequence};
 use crate::plan::{Plan, execute, ids, number, text};
 use crate::probe::{Answer, Probe, ProbeOptions};
+use crate::spec::capabilities::CapabilitySet;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{IdMap, Payload, Spec, TimeOffset};
 use crate::step::Step;
@@ -168,9 +169,15 @@ impl Trial {
                 let name = sequence.text(c"");
                 sequence.call(STEP, MEMFD_CREATE, [name, Arg::Int(u32::MAX.into())]);
             }
+            Probe::Capabilities => {
+                // No filter examines this call, so a refusal is about the capability.
+                let newest = u32::from(CapabilitySet::NEWEST.bit());
+                let args = [named!(PR_CAPBSET_DROP), newest.into()];
+                sequence.call(STEP, number::PRCTL, args);
+            }
             Probe::User
             | Probe::SubordinateIds
-            | Probe::Capabilities
+            | Probe::Hostname
             | Probe::Mount
             | Probe::Uts
             | Probe::Ipc
@@ -189,8 +196,8 @@ impl Trial {
 /// The new namespaces of a probe, and the steps of a plan whose calls it makes.
 const fn namespaces_and_steps(probe: Probe) -> (&'static [Kind], &'static [Step]) {
     match probe {
-        Probe::User | Probe::SubordinateIds => (&[Kind::User], &[]),
-        Probe::Capabilities => (&[Kind::Uts], &[Step::Hostname]),
+        Probe::User | Probe::SubordinateIds | Probe::Capabilities => (&[Kind::User], &[]),
+        Probe::Hostname => (&[Kind::Uts], &[Step::Hostname]),
         Probe::Mount => (&[Kind::Mount], &[Step::PrivateMounts]),
         Probe::Uts => (&[Kind::Uts], &[]),
         Probe::Ipc => (&[Kind::Ipc], &[]),

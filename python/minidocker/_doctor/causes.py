@@ -7,11 +7,12 @@ import os
 import signal
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from minidocker._doctor import outer
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from minidocker._doctor.surroundings import Surroundings
-    from minidocker._inspect.proc import MountEntry
 
 __all__ = ["Failure", "Problem", "Witness"]
 
@@ -67,28 +68,9 @@ class Witness(NamedTuple):
     filtered: Callable[[FilteredCall], bool]
 
 
+NO_FALLBACK = "minidocker has no fallback for callers without user namespaces"
+
 _LOG = "find in the kernel's log (dmesg) which policy denied it, and allow it there"
-
-_FILTER_REMEDIES = {
-    "docker": "start that container with --security-opt seccomp=unconfined",
-    "podman": "start that container with --security-opt seccomp=unconfined",
-    "kubernetes": "set securityContext.seccompProfile.type to Unconfined for the container",
-    "systemd-nspawn": "start that container with --system-call-filter=@mount setns unshare",
-    "lxc": "set lxc.seccomp.profile of that container to an empty value",
-    "gVisor": "run it with another OCI runtime than runsc",
-}
-
-_LABEL_REMEDIES = {
-    "docker": "start that container with --security-opt apparmor=unconfined",
-    "podman": "start that container with --security-opt label=disable",
-    "kubernetes": "set securityContext.appArmorProfile.type to Unconfined for the container",
-}
-
-_UNMASK_REMEDIES = {
-    "docker": "start that container with --security-opt systempaths=unconfined",
-    "podman": "start that container with --security-opt unmask=ALL",
-    "kubernetes": "set securityContext.procMount to Unmasked for the container",
-}
 
 
 def _signal_name(number: int) -> str:
@@ -99,16 +81,15 @@ def _signal_name(number: int) -> str:
 
 
 def _of_filter(failure: Failure, around: Surroundings) -> Problem:
-    remedy = _FILTER_REMEDIES.get(
-        around.engine or "",
+    remedy = outer.remedy(around, "filter") or (
         "let the filter allow clone, unshare, setns and mount (in a systemd unit: "
-        "RestrictNamespaces=no)",
+        "RestrictNamespaces=no)"
     )
     return Problem(f"a seccomp filter around the caller refuses it: {failure}", remedy)
 
 
 def _of_label(failure: Failure, around: Surroundings) -> Problem:
-    remedy = _LABEL_REMEDIES.get(around.engine or "", f"let the policy of {around.label} allow it")
+    remedy = outer.remedy(around, "label") or f"let the policy of {around.label} allow it"
     return Problem(f"the security policy of {around.label} refuses it: {failure}", remedy)
 
 
@@ -144,7 +125,8 @@ def general(failure: Failure, witness: Witness) -> Problem:
             return Problem(f"memory is short: {failure}", "end other processes, or add memory")
     if failure.errno == errno.ENOSYS:
         if around.engine == "gVisor":
-            return Problem(f"gVisor has no such call: {failure}", _FILTER_REMEDIES["gVisor"])
+            remedy = outer.remedy(around, "filter") or _LOG
+            return Problem(f"gVisor has no such call: {failure}", remedy)
         if around.seccomp == 2:
             return _of_filter(failure, around)
         return Problem(f"this kernel has no such call: {failure}", "use a newer kernel")
@@ -158,16 +140,20 @@ def general(failure: Failure, witness: Witness) -> Problem:
 
 def of_user(failure: Failure, witness: Witness) -> Problem:
     """Return why a new user namespace, or its id maps, cannot be made."""
-    around = witness.surroundings
     if failure.how == "refused" and not failure.call.startswith("clone"):
         return _of_maps(failure, witness)
+    found = _of_clone(failure, witness)
+    return found._replace(cause=f"{found.cause}. {NO_FALLBACK}")
+
+
+def _of_clone(failure: Failure, witness: Witness) -> Problem:
     match failure.errno:
         case errno.ENOSPC | errno.EUSERS:
             return _of_limit("user", failure, witness)
         case errno.EINVAL:
             return _not_built("USER_NS", failure)
         case errno.EPERM | errno.EACCES | errno.ENOSYS if witness.filtered("clone"):
-            return _of_filter(failure, around)
+            return _of_filter(failure, witness.surroundings)
         case errno.EPERM | errno.EACCES:
             return _of_no_user(failure, witness)
     return general(failure, witness)
@@ -220,7 +206,8 @@ def _of_maps(failure: Failure, witness: Witness) -> Problem:
         return _of_apparmor(failure)
     if failure.errno == errno.EROFS:
         cause = f"/proc is mounted read-only, so id maps cannot be written: {failure}"
-        return Problem(cause, "mount -o remount,rw /proc")
+        remedy = outer.remedy(around, "read-only-proc") or "mount -o remount,rw /proc"
+        return Problem(cause, remedy)
     return general(failure, witness)
 
 
@@ -296,35 +283,6 @@ def of_proc(around: Surroundings) -> Problem:
     )
 
 
-_EMPTY = ("/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd")
-"""Mount points that are always empty: a mount on them hides nothing."""
-
-_EMPTY_SYS = (
-    "/sys/fs/cgroup", "/sys/fs/bpf", "/sys/fs/fuse/connections", "/sys/fs/pstore",
-    "/sys/fs/resctrl", "/sys/fs/selinux", "/sys/fs/smackfs", "/sys/firmware/efi/efivars",
-    "/sys/hypervisor/s390", "/sys/kernel/config", "/sys/kernel/debug", "/sys/kernel/security",
-    "/sys/kernel/tracing",
-)  # fmt: skip
-
-
-def hiding(mounts: tuple[MountEntry, ...], base: str) -> list[MountEntry]:
-    """Return the mounts that hide parts of the file system at ``base``, /proc or /sys."""
-    empty = _EMPTY + _EMPTY_SYS
-    below = (entry for entry in mounts if entry.target.startswith(f"{base}/"))
-    return [
-        entry
-        for entry in below
-        if entry.target not in empty
-        # A mount below one of them, such as a version 1 controller, hides nothing either.
-        and not any(entry.target.startswith(f"{place}/") for place in empty)
-    ]
-
-
-def _show(entry: MountEntry) -> str:
-    what = entry.type if entry.root == "/" else f"{entry.type} {entry.root}"
-    return f"{entry.target} ({what})"
-
-
 def of_fresh(base: Literal["/proc", "/sys"]) -> Callable[[Failure, Witness], Problem]:
     """Return a function that finds why a proc or sysfs cannot be mounted.
 
@@ -337,24 +295,12 @@ def of_fresh(base: Literal["/proc", "/sys"]) -> Callable[[Failure, Witness], Pro
             return general(failure, witness)
         if witness.filtered("mount"):
             return _of_filter(failure, around)
-        if found := hiding(around.mounts, base):
-            first = ", ".join(map(_show, found[:3]))
-            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            remedy = _UNMASK_REMEDIES.get(around.engine or "", f"umount {found[0].target}")
+        if found := outer.hiding(around.mounts, base):
             return Problem(
                 f"mounts hide parts of the caller's {base}, which a fresh one would show: "
-                f"{first}{more}: {failure}",
-                remedy,
+                f"{outer.show_mounts(found)}: {failure}",
+                outer.remedy(around, "masks") or f"umount {found[0].target}",
             )
-        own = [entry for entry in around.mounts if entry.target == base]
-        if own and "ro" in own[-1].options:
-            remedy = (
-                'pass network="host", which needs no fresh /sys'
-                if base == "/sys"
-                else f"mount -o remount,rw {base}"
-            )
-            cause = f"the caller's {base} is read-only, which a fresh one would not be"
-            return Problem(f"{cause}: {failure}", remedy)
         return general(failure, witness)
 
     return cause

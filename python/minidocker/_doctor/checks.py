@@ -44,7 +44,7 @@ _SCOPES = 6
 """The first version of Landlock that confines signals and abstract sockets to a domain."""
 
 _CLONES = (
-    *KINDS, "capabilities", "fresh-proc", "fresh-sys", "shared-memory", "loopback", "ping",
+    *KINDS, "capabilities", "hostname", "fresh-proc", "fresh-sys", "shared-memory", "loopback", "ping",
     "subordinate-ids", "overlay", "pivot-root", "read-only", "devpts",
 )  # fmt: skip
 """Probes that call clone(2) with the flags of new namespaces."""
@@ -223,7 +223,7 @@ def _memfd(examination: Examination) -> str | Problem:
 
 def _run(examination: Examination) -> str | Problem:
     def begin() -> Popen[Any]:
-        return start(_LAUNCH, [_NO_COMMAND], {"hostname": "doctor", "cwd": "/"})
+        return start(_LAUNCH, [_NO_COMMAND], {"cwd": "/"})
 
     broken = [row for row in examination.rows.values() if row.essential and not row.works]
     if any(examination.deadly(call) for call in ("clone", "memfd_create")):
@@ -237,7 +237,7 @@ def _run(examination: Examination) -> str | Problem:
 
 def _enter(_examination: Examination) -> str | Problem:
     try:
-        process = _LAUNCH.spawn(Spec(hostname="doctor"), None, owner=None)
+        process = _LAUNCH.spawn(Spec(), None, owner=None)
     except OSError as error:
         return _of_spawn(error)
 
@@ -305,6 +305,12 @@ CHECKS: tuple[Check, ...] = (
         cause=causes.of_capabilities,
     ),
     *(_namespace(kind) for kind in KINDS if kind != "user"),
+    Check(
+        name="hostname",
+        title="a hostname",
+        detail="sethostname",
+        needs=("uts",),
+    ),
     Check(
         name="fresh-proc",
         title="a fresh /proc",

@@ -12,6 +12,7 @@ import platform
 import sys
 from typing import TYPE_CHECKING, Literal
 
+from minidocker._doctor.outer import Engine, engine_of_ancestors, is_minidocker
 from minidocker._inspect import kernel_text, proc
 
 if sys.platform == "linux":
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
 
     from minidocker._inspect.proc import MountEntry
 
-__all__ = ["Engine", "Surroundings"]
-
-Engine = Literal["docker", "podman", "kubernetes", "lxc", "systemd-nspawn", "WSL", "gVisor"]
+__all__ = ["Surroundings"]
 
 LIMITS = tuple(proc.KINDS.values())
 """The namespaces that ``/proc/sys/user/max_*_namespaces`` limits."""
@@ -186,6 +185,11 @@ def _engine(mounts: tuple[MountEntry, ...]) -> Engine | None:
     named = (_text("/run/systemd/container") or "").strip()
     if _GVISOR in version:
         return "gVisor"
+    # The innermost container counts, and these may be started in one of the others.
+    if is_minidocker(mounts):
+        return "minidocker"
+    if (starter := engine_of_ancestors()) is not None:
+        return starter
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         return "kubernetes"
     # A virtual machine made from an image has these files too, but a whole disk as its root.
