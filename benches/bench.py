@@ -49,6 +49,8 @@ from cases import (
     SMALL,
     SPAWN,
     SPAWN_NUMPY,
+    START,
+    START_PYTHON,
     TESTS,
     TWO_PROCESSES,
     UNTRUSTED,
@@ -209,6 +211,8 @@ def check(samples: Sequence[Samples]) -> bool:
     for name, other, most in ((SPAWN, PYTHON, 1 / 4), (SPAWN_NUMPY, PYTHON_NUMPY, 1 / 30)):
         value = report.ratio(find(name, "clean"), find(other, "clean"))
         holds.append(_at_most(f"{name} / {other}", value, most))
+    value = report.ratio(find(START, "start"), find(START_PYTHON, "start"))
+    holds.append(_at_most(f"{START} / {START_PYTHON}", value, 1.3))
     value = report.ratio(find(MARKED, "tests"), find(FORKED, "tests"))
     holds.append(_at_most(f"{MARKED} / {FORKED}", value, 1.5))
     marked, tests = (

@@ -32,6 +32,8 @@ PYTHON_NUMPY = 'python -c "import numpy"'
 SPAWN = "spawn"
 SPAWN_NUMPY = "spawn, numpy preloaded"
 SPAWN_AGAIN = f"{SPAWN}, one after another"
+START = "minidocker run"
+START_PYTHON = 'python -c "import subprocess, dataclasses"'
 TESTS = "neither"
 FORKED = "pytest --forked"
 MARKED = "@pytest.mark.minidocker"
@@ -168,6 +170,13 @@ GROUPS = (
         baselines=(PYTHON, PYTHON_NUMPY),
     ),
     Group(
+        "start",
+        "Starting the command line",
+        "The CPU time of a process, in user and in kernel mode.",
+        baselines=(START_PYTHON,),
+        variants=(APART,),
+    ),
+    Group(
         "tests",
         "1,000 tests",
         "One run of pytest over tests that do nothing, startup included.",
@@ -275,6 +284,13 @@ CASES = (
         SPAWN_AGAIN,
         action="spawn-again",
         note="at once: no ready container exists yet",
+    ),
+    Case("start", START_PYTHON, action="start-python"),
+    Case(
+        "start",
+        START,
+        action="start-minidocker",
+        note="`python -m minidocker run noop`",
     ),
     Case("tests", TESTS, action="pytest"),
     Case("tests", FORKED, action="pytest-forked", note="pytest-forked: a fork, no namespaces"),

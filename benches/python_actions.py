@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import pickle
+import resource
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,34 @@ action("spawn-numpy")(functools.partial(_spawn_apart, ("numpy",)))
 action("spawn-again")(functools.partial(_spawn, ()))
 action("python")(functools.partial(_python, "pass", ()))
 action("python-numpy")(functools.partial(_python, "import numpy", ("numpy",)))
+
+
+class _Process:
+    """An action that starts a process; its time is the CPU time of the process."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._arguments = [sys.executable, *arguments]
+
+    def __call__(self) -> object:
+        return subprocess.run(self._arguments, check=True)
+
+    @staticmethod
+    def clock() -> int:
+        """Return the nanoseconds in user and kernel mode of all children so far."""
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return round((used.ru_utime + used.ru_stime) * 1e9)
+
+
+@action("start-python")
+def _start_python(setup: Setup) -> Action:  # noqa: ARG001 - every action takes it
+    return _Process("-c", "import subprocess, dataclasses")
+
+
+@action("start-minidocker")
+def _start_minidocker(setup: Setup) -> Action:
+    _minidocker()
+    return _Process("-m", "minidocker", "run", setup.noop)
+
 
 _TESTS = """\
 import pytest

@@ -6,9 +6,9 @@ the command line has to start quickly.
 """
 
 import importlib as _importlib
-from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-if _TYPE_CHECKING:
+TYPE_CHECKING = False  # typing's, without its import
+if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell as _InteractiveShell
 
     from minidocker import aio, linux
@@ -122,7 +122,7 @@ _MODULES = {
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-if not _TYPE_CHECKING:
+if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         if name in _HOMES:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from typing import TextIO
 
@@ -97,11 +97,11 @@ def _run(parsed: Parsed) -> int:
 
 
 def _unknown(name: str, names: list[str]) -> str:
-    import difflib
+    from minidocker._words import nearest
 
-    near = difflib.get_close_matches(name, names, 1)
+    near = nearest(name, names)
     what = "option" if name.startswith("-") else "command"
-    remedy = f"did you mean {near[0]}?" if near else "see minidocker --help"
+    remedy = f"did you mean {near}?" if near else "see minidocker --help"
     return f"unknown {what} {name}; {remedy}"
 
 

@@ -27,16 +27,16 @@ copied, and keep their attributes.
 
 from __future__ import annotations
 
-import copy
-import difflib
 import errno as _errno
 import os
-import pickle
 import reprlib
-from typing import TYPE_CHECKING, Any
 
+from minidocker._words import nearest
+
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 __all__ = [
     "CallError",
@@ -112,6 +112,8 @@ class _Value:
         self.value = value
 
     def __reduce__(self) -> tuple[Any, ...]:
+        import pickle  # noqa: PLC0415 - only an exception that is pickled needs it
+
         try:
             pickle.dumps(self.value)
         except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError):
@@ -119,6 +121,8 @@ class _Value:
         return _Value, (self.value,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Value:
+        import copy  # noqa: PLC0415 - only an exception that is copied needs it
+
         return _Value(copy.deepcopy(self.value, memo))
 
 
@@ -393,8 +397,8 @@ class _Shown(str):
 def unknown_option(name: str, value: Any, known: Iterable[str]) -> SpecError:
     """Return the exception for an unknown keyword; it suggests the most similar option."""
     options = sorted(known)
-    nearest = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
-    advice = f"did you mean {nearest[0]!r}?" if nearest else f"the options are {', '.join(options)}"
+    near = nearest(name, options)
+    advice = f"did you mean {near!r}?" if near else f"the options are {', '.join(options)}"
     return SpecError(f"unknown option: {advice}", option=name, value=value)
 
 

@@ -21,7 +21,7 @@ from minidocker._run.process import Popen
 from minidocker._spec import confine
 from minidocker._spec.names import KINDS, PROFILES
 from minidocker._spec.options import SUBPROCESS_KEYWORDS
-from minidocker._spec.spec import CommandOptions, SpecOptions
+from minidocker._spec.typed import CommandOptions, SpecOptions
 from minidocker.cli import request
 from minidocker.cli.options import COMMANDS
 from minidocker.cli.parser import parse

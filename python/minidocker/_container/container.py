@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from minidocker._run.process import Popen
-    from minidocker._spec.spec import SpecOptions
+    from minidocker._spec.typed import SpecOptions
 
 __all__ = ["Container"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import time
@@ -13,6 +12,7 @@ from minidocker._errors import SpecError, unknown_option
 from minidocker._fd import pidfd_open
 from minidocker._inspect import proc
 from minidocker._inspect.namespaces import namespaces
+from minidocker._record import replace
 from minidocker._run.launch import Launch
 from minidocker._run.process import Popen, start
 from minidocker._run.run import complete
@@ -150,7 +150,7 @@ class Joinable:
 
     def _start(self, launch: Launch, args: Any, options: Mapping[str, Any]) -> Popen[Any]:
         """Start a command in the container; the counterpart of `minidocker._run.process.start`."""
-        launch = dataclasses.replace(launch, enter=self.pid)
+        launch = replace(launch, enter=self.pid)
         process = start(launch, args, self._entering(dict(options)))
         self._entered(process)
         return process

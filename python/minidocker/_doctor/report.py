@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import html
 import textwrap
 from typing import TYPE_CHECKING, Any, Literal
 
 from minidocker._errors import SpecError
+from minidocker._words import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,8 +95,8 @@ class Report:
             if row.name == key:
                 return row
         names = [row.name for row in self.rows]
-        nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-        advice = f"did you mean {nearest[0]!r}?" if nearest else f"the rows are {', '.join(names)}"
+        near = nearest(key, names)
+        advice = f"did you mean {near!r}?" if near else f"the rows are {', '.join(names)}"
         raise SpecError(f"the report has no such row: {advice}", option="name", value=key)
 
     def why(self, *names: str) -> str | None:

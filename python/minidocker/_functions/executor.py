@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from minidocker._functions.function_container import FunctionContainer, Starter
-    from minidocker._spec.spec import SpecOptions
+    from minidocker._spec.typed import SpecOptions
 
 __all__ = ["BrokenContainer", "ContainerExecutor"]
 

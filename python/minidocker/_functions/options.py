@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from minidocker._errors import SpecError
-from minidocker._spec.spec import SpecOptions
+from minidocker._spec.typed import SpecOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,14 +9,17 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from minidocker._errors import SpecError, UnsupportedPlatformError
-from minidocker._spec.names import KINDS, Kind
+from minidocker._spec.names import KINDS
 
 if sys.platform == "linux":
     from minidocker import _core
 
 if TYPE_CHECKING:
     from minidocker._inspect.html import PrettyPrinter
+    from minidocker._spec.names import Kind
     from minidocker._spec.options import HasPid
+else:
+    Kind = str
 
 __all__ = ["ISOLATES", "Namespaces", "namespaces"]
 

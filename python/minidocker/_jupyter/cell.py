@@ -15,13 +15,14 @@ from minidocker._fd import pidfd_open
 from minidocker._jupyter.magics import brief
 from minidocker._jupyter.pump import outputs, pump
 from minidocker._run.launch import Launch
-from minidocker._run.process import Popen, Start, start
+from minidocker._run.process import Popen, start
 from minidocker.cli import request
 from minidocker.cli.parser import UsageError
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from minidocker._run.process import Start
     from minidocker.cli.parser import Parsed
 
 # The kernel's limit for one argument without its NUL (MAX_ARG_STRLEN, execve(2)).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError as IPythonUsageError
@@ -14,6 +13,7 @@ from minidocker._inspect.html import escape, table
 from minidocker._jupyter.cell import keywords, run_command
 from minidocker._jupyter.magics import LINES, brief
 from minidocker._run.explain import explain
+from minidocker._words import nearest
 from minidocker.cli.commands import inspect, ps
 from minidocker.cli.parser import UsageError
 from minidocker.cli.request import attached
@@ -39,8 +39,8 @@ def command(name: str) -> Command:
     """
     if name in LINES:
         return LINES[name]
-    near = difflib.get_close_matches(name, LINES, 1)
-    remedy = f"did you mean {near[0]}?" if near else "see %minidocker --help"
+    near = nearest(name, LINES)
+    remedy = f"did you mean {near}?" if near else "see %minidocker --help"
     raise IPythonUsageError(f"%minidocker: unknown command {name}; {remedy}")
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
-from typing import Any, TypeVar
+
+from minidocker._record import record
+
+TYPE_CHECKING = False  # typing's, without its import
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    Output = TypeVar("Output")
+else:
+    Output = str
 
 __all__ = ["CompletedProcess", "Usage"]
 
-Output = TypeVar("Output")
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Usage:
     """The resources that a command used; getrusage(2).
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Literal, TypedDict
 
-from minidocker._spec.spec import CommandOptions, SpecOptions
+from minidocker._spec.typed import CommandOptions, SpecOptions
 
 if TYPE_CHECKING:
     from typing import Required

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from typing import TYPE_CHECKING
+
+from minidocker._record import record
 
 if sys.platform == "linux":
     from minidocker import _core
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from minidocker._spec.spec import Spec
 
 __all__ = ["Launch"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class Launch:
     """Launch parameters; `Popen` uses the default ones, ``Launch()``.
 

@@ -26,8 +26,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import IO, TYPE_CHECKING, Any, AnyStr, NoReturn, Unpack, overload
 
 from minidocker._errors import SpawnError, SpecError
 from minidocker._fd import pidfd_open
@@ -46,7 +44,11 @@ if sys.platform == "linux":
     # the child's end as well.
     _core.register_at_fork()
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import IO, Any, AnyStr, NoReturn, Unpack, overload
+
     from minidocker._run.keywords import (
         Args,
         File,
@@ -59,7 +61,12 @@ if TYPE_CHECKING:
         StrOrBytesPath,
     )
 
-__all__ = ["Popen", "Start", "construct", "start", "unstarted"]
+    Start = Callable[[Launch, Any, Mapping[str, Any]], "Popen[Any]"]
+    """A function such as `start`: starts a command in a new container or in a running one."""
+else:
+    AnyStr = str
+
+__all__ = ["Popen", "construct", "start", "unstarted"]
 
 _POLL_SLICE = 100
 """Milliseconds of one poll(2). A signal that arrives right before the call does not interrupt it,
@@ -117,72 +124,75 @@ class Popen(subprocess.Popen[AnyStr]):
     # `unstarted` replaces it before the constructor runs.
     _launch = Launch()
 
-    @overload
-    def __init__(
-        self: Popen[str],
-        args: Args,
-        bufsize: int = ...,
-        executable: StrOrBytesPath | None = ...,
-        stdin: File = ...,
-        stdout: File = ...,
-        stderr: File = ...,
-        **options: Unpack[PopenByText],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: Popen[str],
-        args: Args,
-        bufsize: int = ...,
-        executable: StrOrBytesPath | None = ...,
-        stdin: File = ...,
-        stdout: File = ...,
-        stderr: File = ...,
-        **options: Unpack[PopenByNewlines],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: Popen[str],
-        args: Args,
-        bufsize: int = ...,
-        executable: StrOrBytesPath | None = ...,
-        stdin: File = ...,
-        stdout: File = ...,
-        stderr: File = ...,
-        **options: Unpack[PopenByEncoding],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: Popen[str],
-        args: Args,
-        bufsize: int = ...,
-        executable: StrOrBytesPath | None = ...,
-        stdin: File = ...,
-        stdout: File = ...,
-        stderr: File = ...,
-        **options: Unpack[PopenByErrors],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: Popen[bytes],
-        args: Args,
-        bufsize: int = ...,
-        executable: StrOrBytesPath | None = ...,
-        stdin: File = ...,
-        stdout: File = ...,
-        stderr: File = ...,
-        **options: Unpack[PopenAsBytes],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: Popen[Any],
-        args: Args,
-        bufsize: int = ...,
-        executable: StrOrBytesPath | None = ...,
-        stdin: File = ...,
-        stdout: File = ...,
-        stderr: File = ...,
-        **options: Unpack[PopenEither],
-    ) -> None: ...
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: Popen[str],
+            args: Args,
+            bufsize: int = ...,
+            executable: StrOrBytesPath | None = ...,
+            stdin: File = ...,
+            stdout: File = ...,
+            stderr: File = ...,
+            **options: Unpack[PopenByText],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Popen[str],
+            args: Args,
+            bufsize: int = ...,
+            executable: StrOrBytesPath | None = ...,
+            stdin: File = ...,
+            stdout: File = ...,
+            stderr: File = ...,
+            **options: Unpack[PopenByNewlines],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Popen[str],
+            args: Args,
+            bufsize: int = ...,
+            executable: StrOrBytesPath | None = ...,
+            stdin: File = ...,
+            stdout: File = ...,
+            stderr: File = ...,
+            **options: Unpack[PopenByEncoding],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Popen[str],
+            args: Args,
+            bufsize: int = ...,
+            executable: StrOrBytesPath | None = ...,
+            stdin: File = ...,
+            stdout: File = ...,
+            stderr: File = ...,
+            **options: Unpack[PopenByErrors],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Popen[bytes],
+            args: Args,
+            bufsize: int = ...,
+            executable: StrOrBytesPath | None = ...,
+            stdin: File = ...,
+            stdout: File = ...,
+            stderr: File = ...,
+            **options: Unpack[PopenAsBytes],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Popen[Any],
+            args: Args,
+            bufsize: int = ...,
+            executable: StrOrBytesPath | None = ...,
+            stdin: File = ...,
+            stdout: File = ...,
+            stderr: File = ...,
+            **options: Unpack[PopenEither],
+        ) -> None: ...
+
     def __init__(
         self,
         args: Any,
@@ -431,10 +441,6 @@ class Popen(subprocess.Popen[AnyStr]):
             "a Popen cannot be pickled, because it is a child of this process: pass its pid and "
             "attach() to it, or pass the Spec and start another"
         )
-
-
-Start = Callable[[Launch, Any, Mapping[str, Any]], Popen[Any]]
-"""A function such as `start`: starts a command in a new container or in a running one."""
 
 
 def unstarted(launch: Launch) -> Popen[Any]:

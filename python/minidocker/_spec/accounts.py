@@ -5,12 +5,13 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from typing import TYPE_CHECKING, Any
 
 from minidocker._errors import SpecError
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 _NO_ID = 2**32 - 1
 """(uid_t) -1: the system calls take it as "do not change this id"."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NoReturn
 
 from minidocker._errors import SpecError
+from minidocker._record import record
 from minidocker._spec.names import PROFILES
 
 if sys.platform == "linux":
@@ -17,9 +15,13 @@ if sys.platform == "linux":
 
 __all__ = ["Seccomp"]
 
-Limit = int | tuple[int, int]
-Ulimits = Mapping[str, Limit] | Sequence[Mapping[str, Any]]
-SeccompDocument = Mapping[str, Any] | str | os.PathLike[str]
+TYPE_CHECKING = False  # typing's, without its import
+if TYPE_CHECKING:
+    from typing import Any, Literal, NoReturn
+
+    Limit = int | tuple[int, int]
+    Ulimits = Mapping[str, Limit] | Sequence[Mapping[str, Any]]
+    SeccompDocument = Mapping[str, Any] | str | os.PathLike[str]
 
 _BARE: dict[str, object] = {
     "profile": "namespaces",
@@ -37,7 +39,7 @@ _ON_DENIED = ("errno", "kill", "log")
 _LIMIT_KEYS = {"name": "name", "soft": "soft", "hard": "hard"}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class Seccomp:
     """A system call filter (seccomp(2)), given as lists of names.
 
@@ -156,6 +158,8 @@ def _filter(seccomp: Seccomp | SeccompDocument | None) -> _Filter | None:
 def _document(source: SeccompDocument) -> str:
     """Return the text of a filter in docker's format."""
     if isinstance(source, Mapping):
+        import json  # noqa: PLC0415 - most containers have no filter in JSON
+
         try:
             return json.dumps(source)
         except (TypeError, ValueError) as error:
@@ -173,6 +177,8 @@ def _check_file(seccomp: Seccomp | SeccompDocument | None) -> None:
     source = seccomp.base if isinstance(seccomp, Seccomp) else seccomp
     if not isinstance(source, str | os.PathLike) or source in (*_BASES, "unconfined"):
         return
+    import json  # noqa: PLC0415 - as above
+
     try:
         json.loads(_document(source))
     except json.JSONDecodeError as error:

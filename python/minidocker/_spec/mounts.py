@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NoReturn, get_args
 
 from minidocker._errors import SpecError
+from minidocker._record import record
+from minidocker._words import nearest
 
-__all__ = ["Mount", "MountType", "Path", "device_mounts", "tmpfs_mounts"]
+TYPE_CHECKING = False  # typing's, without its import
+if TYPE_CHECKING:
+    from dataclasses import KW_ONLY
+    from typing import Any, Literal, NoReturn
+
+    MountType = Literal["bind", "tmpfs", "overlay", "proc", "sysfs", "devpts", "mqueue"]
+
+__all__ = ["Mount", "Path", "device_mounts", "tmpfs_mounts"]
 
 Path = str | os.PathLike[str]
 """A path of str, as `os.fspath` accepts it."""
 
-MountType = Literal["bind", "tmpfs", "overlay", "proc", "sysfs", "devpts", "mqueue"]
-
-_TYPES: tuple[str, ...] = get_args(MountType)
+_TYPES: tuple[MountType, ...] = (
+    "bind", "tmpfs", "overlay", "proc", "sysfs", "devpts", "mqueue",
+)  # fmt: skip
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_SIZE = re.compile(r"(\d+)\s*([bkmg]?)b?", re.IGNORECASE)
+_SIZE = r"(\d+)\s*([bkmg]?)b?"
 _MODES = {"tmpfs": 0o1777, "bind": 0o644}
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Mount:
     """One mount of a container; mount(2).
 
@@ -55,7 +61,7 @@ class Mount:
     source: Path | Sequence[Path] | None = None
     type: MountType = "bind"
     read_only: bool = False
-    _: dataclasses.KW_ONLY
+    _: KW_ONLY
     content: bytes | str | None = None
     upper: Path | None = None
     size: int | str | None = None
@@ -65,8 +71,8 @@ class Mount:
     def __post_init__(self) -> None:
         _is_path(self, "the target", self.target)
         if self.type not in _TYPES:
-            near = difflib.get_close_matches(str(self.type), _TYPES, n=1, cutoff=0.5)
-            remedy = f"did you mean {near[0]!r}?" if near else f"the types are {', '.join(_TYPES)}"
+            near = nearest(str(self.type), _TYPES)
+            remedy = f"did you mean {near!r}?" if near else f"the types are {', '.join(_TYPES)}"
             _wrong(self, f"there is no type {self.type!r}: {remedy}")
         if self.read_only is not True and self.read_only is not False:
             _wrong(self, f"read_only={self.read_only!r} is not True or False")
@@ -124,7 +130,7 @@ class Mount:
         size = self.size
         if size is None or (type(size) is int and size > 0):
             return size
-        found = _SIZE.fullmatch(size.strip()) if isinstance(size, str) else None
+        found = re.fullmatch(_SIZE, size.strip(), re.IGNORECASE) if isinstance(size, str) else None
         if found is None or int(found[1]) == 0:
             _wrong(self, f"size={size!r} is not a size: give bytes, or a text such as '64m'")
         return int(found[1]) * _UNITS[found[2].lower()]

@@ -1,11 +1,16 @@
 """The names of the kinds of namespace and of the profiles."""
 
-from typing import Literal, get_args
+from __future__ import annotations
 
-__all__ = ["KINDS", "PROFILES", "Kind", "Profile"]
+TYPE_CHECKING = False  # typing's, without its import
+if TYPE_CHECKING:
+    from typing import Literal
 
-Kind = Literal["pid", "net", "mount", "uts", "ipc", "user", "cgroup", "time"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+    Kind = Literal["pid", "net", "mount", "uts", "ipc", "user", "cgroup", "time"]
+    Profile = Literal["namespaces", "docker", "untrusted"]
 
-Profile = Literal["namespaces", "docker", "untrusted"]
-PROFILES: tuple[Profile, ...] = get_args(Profile)
+__all__ = ["KINDS", "PROFILES"]
+
+KINDS: tuple[Kind, ...] = ("pid", "net", "mount", "uts", "ipc", "user", "cgroup", "time")
+
+PROFILES: tuple[Profile, ...] = ("namespaces", "docker", "untrusted")

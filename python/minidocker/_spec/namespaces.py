@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from typing import TYPE_CHECKING, Self
 
 from minidocker._errors import SpecError
-from minidocker._flags import CloneFlags
-from minidocker._spec.names import KINDS, Kind
+from minidocker._record import record, replace
+from minidocker._spec.names import KINDS
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
+
+    from minidocker._flags import CloneFlags
+    from minidocker._spec.names import Kind
 
 __all__ = ["NamespaceOptions"]
 
-# clone(2) calls a mount namespace NEWNS, because it was the first kind.
-_FLAGS = {kind: CloneFlags["NEWNS" if kind == "mount" else f"NEW{kind.upper()}"] for kind in KINDS}
+_BITS: dict[Kind, int] = {
+    "pid": 0x2000_0000,
+    "net": 0x4000_0000,
+    "mount": 0x0002_0000,
+    "uts": 0x0400_0000,
+    "ipc": 0x0800_0000,
+    "user": 0x1000_0000,
+    "cgroup": 0x0200_0000,
+    "time": 0x0000_0080,
+}
+"""The numbers of `CloneFlags`, an enumeration that is slow to import and to add up."""
 
 _IN_ALL: dict[Kind, bool] = {kind: kind != "time" for kind in KINDS}
 
 
 @functools.lru_cache(maxsize=256)
-def _flags(options: NamespaceOptions) -> CloneFlags:
-    # Every launch needs the flags, and the operators of enum are slow, so they are cached.
-    flags = CloneFlags(0)
-    for kind in options:
-        flags |= _FLAGS[kind]
-    return flags
+def _sum(options: NamespaceOptions) -> int:
+    return sum(_BITS[kind] for kind in options)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, repr=False, slots=True)
+@record(frozen=True, kw_only=True)
 class NamespaceOptions:
     """Which namespaces of a container are new; the others are shared with the caller.
 
@@ -90,7 +98,13 @@ class NamespaceOptions:
     @property
     def flags(self) -> CloneFlags:
         """The ``CLONE_NEW*`` flags of the kinds that are new."""
-        return _flags(self)
+        from minidocker._flags import CloneFlags  # noqa: PLC0415 - see _BITS
+
+        return CloneFlags(self._bits())
+
+    def _bits(self) -> int:
+        """Return the flags as a number, cached because every launch needs it."""
+        return _sum(self)
 
     def __iter__(self) -> Iterator[Kind]:
         return (kind for kind in KINDS if getattr(self, kind))
@@ -110,64 +124,64 @@ class NamespaceOptions:
 
     def with_pid(self) -> Self:
         """Return the same with a new PID namespace."""
-        return dataclasses.replace(self, pid=True)
+        return replace(self, pid=True)
 
     def without_pid(self) -> Self:
         """Return the same with the caller's PID namespace."""
-        return dataclasses.replace(self, pid=False)
+        return replace(self, pid=False)
 
     def with_net(self) -> Self:
         """Return the same with a new network namespace."""
-        return dataclasses.replace(self, net=True)
+        return replace(self, net=True)
 
     def without_net(self) -> Self:
         """Return the same with the caller's network namespace."""
-        return dataclasses.replace(self, net=False)
+        return replace(self, net=False)
 
     def with_mount(self) -> Self:
         """Return the same with a new mount namespace."""
-        return dataclasses.replace(self, mount=True)
+        return replace(self, mount=True)
 
     def without_mount(self) -> Self:
         """Return the same with the caller's mount namespace."""
-        return dataclasses.replace(self, mount=False)
+        return replace(self, mount=False)
 
     def with_uts(self) -> Self:
         """Return the same with a new UTS namespace."""
-        return dataclasses.replace(self, uts=True)
+        return replace(self, uts=True)
 
     def without_uts(self) -> Self:
         """Return the same with the caller's UTS namespace."""
-        return dataclasses.replace(self, uts=False)
+        return replace(self, uts=False)
 
     def with_ipc(self) -> Self:
         """Return the same with a new IPC namespace."""
-        return dataclasses.replace(self, ipc=True)
+        return replace(self, ipc=True)
 
     def without_ipc(self) -> Self:
         """Return the same with the caller's IPC namespace."""
-        return dataclasses.replace(self, ipc=False)
+        return replace(self, ipc=False)
 
     def with_user(self) -> Self:
         """Return the same with a new user namespace."""
-        return dataclasses.replace(self, user=True)
+        return replace(self, user=True)
 
     def without_user(self) -> Self:
         """Return the same with the caller's user namespace."""
-        return dataclasses.replace(self, user=False)
+        return replace(self, user=False)
 
     def with_cgroup(self) -> Self:
         """Return the same with a new cgroup namespace."""
-        return dataclasses.replace(self, cgroup=True)
+        return replace(self, cgroup=True)
 
     def without_cgroup(self) -> Self:
         """Return the same with the caller's cgroup namespace."""
-        return dataclasses.replace(self, cgroup=False)
+        return replace(self, cgroup=False)
 
     def with_time(self) -> Self:
         """Return the same with a new time namespace."""
-        return dataclasses.replace(self, time=True)
+        return replace(self, time=True)
 
     def without_time(self) -> Self:
         """Return the same with the caller's time namespace."""
-        return dataclasses.replace(self, time=False)
+        return replace(self, time=False)

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, Protocol
+TYPE_CHECKING = False  # typing's, without its import
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal, Protocol
 
-__all__ = ["SUBPROCESS_KEYWORDS", "HasPid", "IdMap", "IdRange"]
+    IdRange = tuple[int, int, int]
+    IdMap = Sequence[IdRange] | Literal["auto"]
+
+    class HasPid(Protocol):
+        """A process or container: an object with a ``pid``."""
+
+        @property
+        def pid(self) -> int:
+            """The process id in the caller's PID namespace."""
+
+
+__all__ = ["SUBPROCESS_KEYWORDS"]
 
 SUBPROCESS_KEYWORDS = (
     "bufsize", "close_fds", "cwd", "encoding", "env", "errors", "executable", "extra_groups",
@@ -13,14 +26,3 @@ SUBPROCESS_KEYWORDS = (
     "start_new_session", "stderr", "stdin", "stdout", "text", "umask", "universal_newlines", "user",
 )  # fmt: skip
 """The keywords of a command that are not fields of `Spec`; suggestions for an unknown keyword."""
-
-IdRange = tuple[int, int, int]
-IdMap = Sequence[IdRange] | Literal["auto"]
-
-
-class HasPid(Protocol):
-    """A process or container: an object with a ``pid``."""
-
-    @property
-    def pid(self) -> int:
-        """The process id in the caller's PID namespace."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict
 
 from minidocker._errors import SpecError, unknown_option
+from minidocker._record import record, replace
 from minidocker._spec import confine
 from minidocker._spec.mounts import Mount, Path, device_mounts, tmpfs_mounts
 from minidocker._spec.namespaces import NamespaceOptions
@@ -17,12 +16,15 @@ from minidocker._spec.namespaces import NamespaceOptions
 if sys.platform == "linux":
     from minidocker import _core
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
+    from typing import Any, Literal, NoReturn
+
     from minidocker._spec.confine import Seccomp, SeccompDocument, Ulimits
     from minidocker._spec.names import Profile
     from minidocker._spec.options import HasPid, IdMap, IdRange
 
-__all__ = ["CommandOptions", "Spec", "SpecOptions"]
+__all__ = ["Spec"]
 
 _CLOCKS = ("monotonic", "boottime")
 _ALL = NamespaceOptions.all()
@@ -31,7 +33,7 @@ _SWITCHES = ("read_only", "init", "die_with_parent")
 _ID_LIMIT = 2**32 - 1
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class Spec:
     """The isolation options of a container.
 
@@ -179,7 +181,7 @@ class Spec:
             if _PLAIN.issuperset(types):
                 return _of_plain(tuple(options.items()), types)
             return cls(**options)
-        return dataclasses.replace(spec, **options)
+        return replace(spec, **options)
 
     def core(self) -> _core.Spec:
         """Return the options for the engine, cached because a `Spec` is immutable."""
@@ -189,7 +191,7 @@ class Spec:
         network = self.network
         offsets = self.time_offsets or {}
         made = _core.Spec(
-            namespaces=int(self.namespaces.flags),
+            namespaces=self.namespaces._bits(),
             hostname=self.hostname,
             domainname=self.domainname,
             uid_map=_rows(self.uid_map),
@@ -216,38 +218,6 @@ class Spec:
     def __getstate__(self) -> dict[str, Any]:
         # Private attributes are caches of the fields.
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
-
-
-class CommandOptions(TypedDict, total=False):
-    """The fields of `Spec` that belong to a command and not to the container that it enters."""
-
-    user: int | str | None
-    profile: Profile
-    cap_add: Sequence[str]
-    cap_drop: Sequence[str]
-    no_new_privileges: bool | None
-    seccomp: Seccomp | SeccompDocument | None
-    ulimits: Ulimits
-    die_with_parent: bool
-
-
-class SpecOptions(CommandOptions, total=False):
-    """The fields of `Spec` as keywords, for functions that take them beside their own."""
-
-    namespaces: NamespaceOptions
-    hostname: str | None
-    domainname: str | None
-    uid_map: IdMap | None
-    gid_map: IdMap | None
-    network: Literal["none", "host"] | HasPid | None
-    rootfs: Path | None
-    mounts: Sequence[Mount]
-    tmpfs: Mapping[str, str | None] | Sequence[Path] | None
-    read_only: bool
-    overlay: bool | Path
-    devices: Sequence[str]
-    init: bool
-    time_offsets: Mapping[str, float] | None
 
 
 def _wrong(option: str, value: object, advice: str) -> NoReturn:
@@ -311,7 +281,7 @@ def _timespec(seconds: float | None) -> tuple[int, int] | None:
     return divmod(nanoseconds, 10**9)
 
 
-FIELDS = frozenset(field.name for field in dataclasses.fields(Spec))
+FIELDS = frozenset(Spec.__annotations__)
 _DEFAULT = Spec()
 
 # Immutable types: a Spec of such values can be cached.

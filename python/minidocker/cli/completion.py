@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from minidocker.cli.options import COMMANDS
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -5,11 +5,14 @@ As in :mod:`minidocker.cli.values`, a :exc:`ValueError` names what is wrong with
 
 from __future__ import annotations
 
-import csv
 import os
-from typing import TYPE_CHECKING, Any
 
+from minidocker._words import nearest
+
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
+    from typing import Any
+
     from minidocker._spec.mounts import Mount
     from minidocker.cli.parser import Parsed
 
@@ -71,15 +74,15 @@ def volume(text: str) -> Mount:
 
 def mount(text: str) -> Mount:
     """Read ``type=TYPE,source=PATH,target=PATH[,readonly]``: fields separated by commas, as CSV."""
+    import csv
+
     chosen: dict[str, Any] = {}
     for field in next(csv.reader([text], strict=True), []):
         key, equals, value = field.partition("=")
         name = _KEYS.get(key.lower())
         if name is None:
-            import difflib
-
-            near = difflib.get_close_matches(key.lower(), _KEYS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(_KEYS)}"
+            near = nearest(key, _KEYS)
+            hint = f"did you mean {near}?" if near else f"the keys are {', '.join(_KEYS)}"
             raise ValueError(f"unknown key {key!r}; {hint}")
         if name == "read_only":
             if value.lower() not in _SWITCHES:

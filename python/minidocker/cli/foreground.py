@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING, Any
 
 from minidocker._run.launch import Launch
 from minidocker.cli.supervise import Signals, Supervisor
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from minidocker.cli.terminal import Terminal
 

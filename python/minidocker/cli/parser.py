@@ -14,10 +14,12 @@ importing argparse takes longer than importing this parser and its table.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from minidocker._words import nearest
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
 _TRUTH = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
 
@@ -249,11 +251,14 @@ def _truth(command: Command, name: str, text: str) -> bool:
 def _unknown(
     command: Command, name: str, table: dict[str, tuple[Option, bool]], inside: str = ""
 ) -> str:
-    import difflib
-
     # Any two single letters are equally near, so only a long name has a nearest one.
-    near = difflib.get_close_matches(name, [*table, "--help"], 1) if name.startswith("--") else []
-    remedy = f"did you mean {near[0]}?" if near else f"see {command.invocation} --help"
+    known = [each for each in (*table, "--help") if each.startswith("--")]
+    near = nearest(name, known) or nearest(name.removeprefix("--no-"), known)
+    remedy = (
+        f"did you mean {near}?"
+        if near and name.startswith("--")
+        else f"see {command.invocation} --help"
+    )
     return f"{command.name}: unknown option {name}{inside}; {remedy}"
 
 

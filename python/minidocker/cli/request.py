@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from minidocker._spec.names import KINDS
 from minidocker.cli.parser import Parsed, UsageError
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
+    from typing import Any
+
     from minidocker._container.attach import AttachedContainer
     from minidocker._spec.namespaces import NamespaceOptions
 

@@ -12,10 +12,10 @@ import select
 import signal
 import stat
 import time
-from typing import TYPE_CHECKING
 
 from minidocker.cli.errors import complain
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     import subprocess
     from types import FrameType

@@ -15,10 +15,11 @@ import signal
 import struct
 import termios
 import time
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 _CHUNK = 65536
 # PIPE_BUF: a pipe that is ready accepts this many bytes without blocking.

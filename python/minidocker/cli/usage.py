@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from minidocker.cli.options import COMMANDS
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from minidocker.cli.parser import Command
 

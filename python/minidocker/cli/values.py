@@ -7,12 +7,14 @@ The message of a :exc:`ValueError` names what is wrong with the text and complet
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from minidocker._spec.names import KINDS
+from minidocker._words import nearest
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from minidocker.cli.parser import Parsed
 
@@ -72,10 +74,8 @@ def namespaces(text: str) -> tuple[tuple[str, ...], bool]:
         if word == "all":
             kinds += [kind for kind in KINDS[:-1] if kind not in kinds]
         elif word not in KINDS:
-            import difflib
-
-            near = difflib.get_close_matches(word, KINDS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"the kinds are {', '.join(KINDS)}"
+            near = nearest(word, KINDS)
+            hint = f"did you mean {near}?" if near else f"the kinds are {', '.join(KINDS)}"
             raise ValueError(f"unknown namespace {word!r}; {hint}")
         elif word not in kinds:
             kinds.append(word)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from minidocker.cli.parser import Parsed
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from minidocker.cli.errors import exit_status
 from minidocker.cli.foreground import launch
 from minidocker.cli.parser import UsageError
 from minidocker.cli.request import attached, keywords
 from minidocker.cli.values import process_id
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from minidocker.cli.parser import Parsed
 

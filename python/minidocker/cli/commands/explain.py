@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from minidocker.cli.foreground import streams_for, terminal_for
 from minidocker.cli.request import keywords
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from minidocker.cli.parser import Parsed
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
 
 from minidocker._inspect import proc
 from minidocker._inspect.uts import hostname_of
 from minidocker.cli.parser import UsageError
 from minidocker.cli.values import process_id
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
+    from typing import Any
+
     from minidocker.cli.parser import Parsed
 
 

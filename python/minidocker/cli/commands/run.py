@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from minidocker.cli.errors import exit_status
 from minidocker.cli.foreground import launch
 from minidocker.cli.request import keywords
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from minidocker.cli.parser import Parsed
 
