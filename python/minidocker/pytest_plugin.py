@@ -1,7 +1,7 @@
 """The pytest plugin: tests in containers of their own, and containers for tests.
 
 Pytest imports this module in every run, whether or not a test needs a container. Therefore it
-imports only pytest, and the other modules when a test first needs them.
+imports only pytest and `kept`, and the other modules when a test first needs them.
 
 The public names are those that pytest sees: the options ``--minidocker`` and
 ``--minidocker-require``, the markers ``minidocker`` and ``minidocker_container``, and the fixtures
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from minidocker._pytest import kept  # noqa: F401 - before any test is loaded
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from minidocker._pytest.containers import ContainerFactory, TestContainer
 
@@ -30,9 +32,6 @@ _MARKERS = (
         "`container`, as minidocker.Container takes them."
     ),
 )
-
-_splitter: pytest.StashKey[Callable[[], None]] = pytest.StashKey()
-"""The item's stash key for `ContainedTest.split`, which starts its container during its setup."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,9 +61,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    if any(_wants_container(item) for item in session.items):
-        # Import now, because the time of the first test may be limited.
-        from minidocker._pytest import protocol  # noqa: F401 - only for later imports
+    plugins = session.config.pluginmanager
+    if plugins.has_plugin("minidocker-phases") or not any(map(_wants_container, session.items)):
+        return
+    from minidocker._pytest.phases import Phases, Reports
+
+    plugins.register(Reports(), "minidocker-reports")
+    plugins.register(Phases(_wants_container), "minidocker-phases")
 
 
 def _wants_container(item: pytest.Item) -> bool:
@@ -72,23 +75,6 @@ def _wants_container(item: pytest.Item) -> bool:
         return False
     # Pytest does not run the test in these two cases, so it needs no container.
     return item.get_closest_marker("skip") is None and not item.config.getoption("setupplan", False)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    if not _wants_container(item):
-        return None
-    from minidocker._pytest.protocol import ContainedTest
-
-    ContainedTest(item, nextitem).run(_splitter)
-    return True
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    split = item.stash.get(_splitter, None)
-    if split is not None:
-        split()
 
 
 @pytest.fixture

@@ -13,27 +13,34 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from minidocker._pytest.shapes import Malformed, check
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 __all__ = ["CopyMeasurement", "ReceivedCoverage", "start_in_copy"]
 
-NUMBERS_IN_MESSAGE = 10_000
-"""Number of lines or arcs in one message."""
-MAX_NUMBERS = 1 << 24
-"""Number of lines or arcs that one test may report."""
 MAX_FILES = 1 << 17
 """Number of pairs of a file and a context that one test may report."""
-MAX_LINE = 1 << 22
-"""The largest number of a line."""
+MAX_NUMBERS = 1 << 22
+"""Number of lines or arcs that one test may report."""
+MAX_LINES = 1 << 27
+"""Sum of the last lines of all pairs: coverage stores a bit for each line up to the last one."""
 MAX_NAME = 4096
 """Number of characters of a file name or a context: PATH_MAX of Linux."""
 PHASES = ("setup", "run", "teardown")
 """The phases in the contexts of ``--cov-context=test``."""
+
+# Text is checked and converted at once, a list number by number.
+_LINES = re.compile("[0-9]{1,7}(?: [0-9]{1,7})*")
+# Negative numbers stand for the entry to a function and its end.
+_ARCS = re.compile("-?[0-9]{1,7},-?[0-9]{1,7}(?: -?[0-9]{1,7},-?[0-9]{1,7})*")
+_SHAPE = [{"context": str, "file": str, "tracer": str, "numbers": str}]
 
 
 class CopyMeasurement:
@@ -48,15 +55,22 @@ class CopyMeasurement:
         self._measured: dict[tuple[str, str], set[Any]] = {}
         self._tracers: dict[str, str] = {}
 
-    def messages(self) -> Iterator[dict[str, Any]]:
-        """Return the measured data, as messages for `ReceivedCoverage`."""
+    def packed(self) -> list[dict[str, str]]:
+        """Return the measured data, for `ReceivedCoverage`."""
         self._collector.flush_data()
-        for (context, name), numbers in self._measured.items():
-            remaining = sorted(numbers)
-            place = {"context": context, "file": name, "tracer": self._tracers.get(name, "")}
-            while remaining:
-                yield {**place, "numbers": remaining[:NUMBERS_IN_MESSAGE]}
-                del remaining[:NUMBERS_IN_MESSAGE]
+        arcs = self._collector.branch
+        return [
+            {
+                "context": context,
+                "file": name,
+                "tracer": self._tracers.get(name, ""),
+                "numbers": " ".join(
+                    [f"{first},{last}" for first, last in numbers] if arcs else map(str, numbers)
+                ),
+            }
+            for (context, name), numbers in self._measured.items()
+            if numbers
+        ]
 
     # --- what the collector calls ----------------------------------------------------------------
 
@@ -101,65 +115,43 @@ def start_in_copy() -> CopyMeasurement | None:
 
 
 class ReceivedCoverage:
-    """The measured data of one test, as its container sends them.
+    """The measured data of one test, as its container sent them.
 
     Args:
         nodeid: the test.
+        packed: the data.
+
+    Raises:
+        Malformed: the data are not such as `CopyMeasurement` packs for this test.
     """
 
-    def __init__(self, nodeid: str) -> None:
+    def __init__(self, nodeid: str, packed: object) -> None:
+        check(packed, _SHAPE)
         self._nodeid = nodeid
-        self._data: Any = None
-        self._measurement: Any = None
+        self._measurement = _current()
+        if self._measurement is None:
+            raise Malformed("coverage: this session does not measure it")
+        self._arcs = bool(self._measurement._collector.branch)
         self._tracers: dict[str, str] = {}
         """The plugin of each file that the session measures; empty for Python's own files."""
         self._left_out: dict[str, str] = {}
         """The reason for each file that the session does not measure."""
-        self._files = 0
-        self._numbers = 0
-
-    def receive(self, message: object) -> None:
-        """Check and keep one message.
-
-        Raises:
-            ValueError: the message is not one that `CopyMeasurement` makes for this test. None of
-                the test's messages is kept.
-        """
-        try:
-            self._receive(message)
-        except ValueError:
-            self._data = None
-            raise
-
-    def _receive(self, message: object) -> None:
-        if self._data is None:
-            self._start()
-        if not isinstance(message, dict) or message.keys() != {
-            "context",
-            "file",
-            "tracer",
-            "numbers",
-        }:
-            raise ValueError("coverage: the message has other fields")
-        context = self._context(message["context"])
-        numbers = self._checked_numbers(message["numbers"])
-        name = self._file(_text(message["file"], "file"), _text(message["tracer"], "tracer"))
-        if name in self._left_out:
-            return
-        self._data.set_context(context)
-        add = self._data.add_arcs if self._measurement._collector.branch else self._data.add_lines
-        add({name: numbers})
-        if tracer := self._tracers[name]:
-            self._data.add_file_tracers({name: tracer})
+        self._numbers = self._lines = 0
+        coverage: Any = sys.modules["coverage"]
+        self._data = coverage.CoverageData(no_disk=True)
+        entries: Any = packed
+        if len(entries) > MAX_FILES:
+            raise Malformed(f"coverage: more than {MAX_FILES} files and contexts")
+        for entry in entries:
+            self._take(**entry)
 
     def add(self) -> str | None:
-        """Add the received data to the measurement of this process.
+        """Add the data to the measurement of this process.
 
         Return a warning about files that this session does not measure.
         """
-        if self._data is not None:
-            # Coverage.get_data() would warn of what a later test may still execute.
-            self._measurement._collector.covdata.update(self._data)
+        # Coverage.get_data() would warn of what a later test may still execute.
+        self._measurement._collector.covdata.update(self._data)
         if not self._left_out:
             return None
         name, reason = next(iter(self._left_out.items()))
@@ -167,40 +159,41 @@ class ReceivedCoverage:
         more = f", nor {others} more" if others else ""
         return f"coverage inside the container names {name!r}, left out here: {reason}{more}"
 
-    def _start(self) -> None:
-        self._measurement = _current()
-        if self._measurement is None:
-            raise ValueError("coverage: this session does not measure it")
-        coverage: Any = sys.modules["coverage"]
-        self._data = coverage.CoverageData(no_disk=True)
+    def _take(self, context: str, file: str, tracer: str, numbers: str) -> None:
+        self._check_context(context)
+        self._check_file(_path(file), tracer)
+        measured = self._parsed(numbers)
+        if file in self._left_out:
+            return
+        self._data.set_context(context)
+        (self._data.add_arcs if self._arcs else self._data.add_lines)({file: measured})
+        if tracer:
+            self._data.add_file_tracers({file: tracer})
 
-    def _context(self, value: object) -> str:
-        context = _text(value, "context")
+    def _check_context(self, context: str) -> None:
+        _bounded(context, "context")
         test, _, phase = context.rpartition("|")
         # A static context may come before the name of the test.
         if phase in PHASES and test != self._nodeid and not test.endswith(f"|{self._nodeid}"):
-            raise ValueError(f"coverage: {context!r} is the context of another test")
-        return context
+            raise Malformed(f"coverage: {context!r} is the context of another test")
 
-    def _file(self, name: str, tracer: str) -> str:
-        self._files += 1
-        if self._files > MAX_FILES:
-            raise ValueError(f"coverage: more than {MAX_FILES} files and contexts")
-        if name not in self._tracers and name not in self._left_out:
-            if (reason := self._why_not(name)) is None:
-                self._check_tracer(name, tracer)
-                self._tracers[name] = tracer
-            else:
-                self._left_out[name] = reason
-        elif self._tracers.get(name, tracer) != tracer:
-            raise ValueError(f"coverage: two plugins for {name!r}")
-        return name
+    def _check_file(self, name: str, tracer: str) -> None:
+        if name in self._left_out:
+            return
+        if name in self._tracers:
+            if self._tracers[name] != tracer:
+                raise Malformed(f"coverage: two plugins for {name!r}")
+        elif (reason := self._why_not(name)) is not None:
+            self._left_out[name] = reason
+        else:
+            self._check_tracer(name, tracer)
+            self._tracers[name] = tracer
 
     def _why_not(self, name: str) -> str | None:
         """Return why this session does not measure a file, or None if it does."""
         relative = self._measurement.config.relative_files
         if os.path.isabs(name) == relative or os.path.normpath(name) != name:
-            raise ValueError(f"coverage: {name!r} is not a path as this session records it")
+            raise Malformed(f"coverage: {name!r} is not a path as this session records it")
         path = os.path.abspath(name)
         rules = self._measurement._inorout
         package = next((word for word in rules.source_pkgs if _is_part(path, word)), None)
@@ -212,46 +205,37 @@ class ReceivedCoverage:
     def _check_tracer(self, name: str, tracer: str) -> None:
         plugins = self._measurement._plugins.file_tracers
         if tracer and tracer not in {plugin._coverage_plugin_name for plugin in plugins}:
-            raise ValueError(f"coverage: this session has no plugin {tracer!r}")
+            raise Malformed(f"coverage: this session has no plugin {tracer!r}")
         known = self._measurement._collector.covdata.file_tracer(name)
         if known is not None and known != tracer:
-            raise ValueError(f"coverage: another plugin measures {name!r}")
+            raise Malformed(f"coverage: another plugin measures {name!r}")
 
-    def _checked_numbers(self, numbers: object) -> list[Any]:
-        if not isinstance(numbers, list) or not 0 < len(numbers) <= NUMBERS_IN_MESSAGE:
-            raise ValueError("coverage: the lines are not a list, or too many")
-        self._numbers += len(numbers)
+    def _parsed(self, text: str) -> list[Any]:
+        if not (_ARCS if self._arcs else _LINES).fullmatch(text):
+            raise Malformed(f"coverage: {text!r:.40} are not numbers of lines")
+        words = text.split(" ")
+        self._numbers += len(words)
         if self._numbers > MAX_NUMBERS:
-            raise ValueError(f"coverage: more than {MAX_NUMBERS} lines")
-        if self._measurement._collector.branch:
-            return [_arc(arc) for arc in numbers]
-        # The code of an empty module has line 0.
-        return [_line(number, 0) for number in numbers]
+            raise Malformed(f"coverage: more than {MAX_NUMBERS} lines")
+        if self._arcs:
+            return [tuple(map(int, word.split(","))) for word in words]
+        lines = list(map(int, words))
+        self._lines += max(lines)
+        if self._lines > MAX_LINES:
+            raise Malformed("coverage: too many lines")
+        return lines
 
 
-def _text(value: object, field: str) -> str:
-    """Return a value that is text as a path or a context can have it, in a database of SQLite."""
-    if not isinstance(value, str) or len(value) > MAX_NAME or "\0" in value:
-        raise ValueError(f"coverage: the {field} is not text, or too long")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"coverage: the {field} is not UTF-8") from None
-    return value
+def _bounded(text: str, field: str) -> str:
+    if len(text) > MAX_NAME:
+        raise Malformed(f"coverage: the {field} is longer than {MAX_NAME} characters")
+    return text
 
 
-def _line(value: object, least: int) -> int:
-    if type(value) is not int or not least <= value <= MAX_LINE:
-        raise ValueError(f"coverage: {value!r:.40} is not the number of a line")
-    return value
-
-
-def _arc(value: object) -> tuple[int, int]:
-    """Return an arc: negative numbers stand for the entry to a function and its end."""
-    if not isinstance(value, list) or len(value) != 2:
-        raise ValueError(f"coverage: {value!r:.40} is not an arc")
-    first, second = value
-    return _line(first, -MAX_LINE), _line(second, -MAX_LINE)
+def _path(name: str) -> str:
+    if not name or "\0" in name:
+        raise Malformed("coverage: a path is not empty and has no NUL")
+    return _bounded(name, "path")
 
 
 def _is_part(path: str, package: str) -> bool:

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import json
+import json.encoder
 import os
 import pdb  # noqa: T100 - only to replace its set_trace
 import sys
 import traceback
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import pytest
+from _pytest.runner import call_and_report
 
 from minidocker._functions import fork, worker
 from minidocker._pytest import coverage
-from minidocker._pytest.results import encode, packed_warnings, shares_terminal
+from minidocker._pytest.kept import Kept
+from minidocker._pytest.results import (
+    encode,
+    packed_warnings,
+    shares_terminal,
+)
+from minidocker._pytest.shared import keep_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Inside", "flush"]
 
+CLOSED = 120
+"""The exit status of a test that has closed or replaced its channel."""
+
 
 class Inside:
-    """The copy's side of a contained test: prepares this process and sends the test's results.
+    """The copy's side of a contained test: runs the phases, and sends their results.
 
     Args:
         item: the test.
@@ -38,14 +48,13 @@ class Inside:
     ) -> None:
         self.item: Any = item
         self.config = item.config
-        self._channel = channel
+        self._channel = _Channel(channel)
         self._additions = additions
         self._warnings: list[warnings.WarningMessage] | None = None
         self._coverage: coverage.CopyMeasurement | None = None
         self._initial_requests = self._requests()
         self._shown_at_once = shares_terminal(self.config)
-        self._pid = os.getpid()
-        self._exit = os._exit
+        self._call: pytest.CallInfo[None] | None = None
 
     def _requests(self) -> dict[str, Any]:
         """Return the session attributes by which a test can end the run."""
@@ -63,59 +72,88 @@ class Inside:
         self._coverage = coverage.start_in_copy()
         if self.config.pluginmanager.has_plugin("warnings"):
             self._warnings = warnings.catch_warnings(record=True).__enter__()
-        # The pytest outside tears down the fixtures that it set up.
-        stack = self.item.session._setupstate.stack
-        for node, (_, failure) in list(stack.items()):
-            stack[node] = ([], failure)
+        keep_shared(self.item.session)
         # Subtests log reports of their own.
         relays: list[Any] = [self.config.hook, self.item.ihook]
         for hooks in relays:
-            hooks.pytest_runtest_logreport = self.send_report
+            hooks.pytest_runtest_logreport = self._send_subtest
         pdb.set_trace = sys.breakpointhook = _no_debugger
         os._exit = self._send_output_and_exit
 
-    def send_report(self, report: pytest.TestReport, phase: str | None = None) -> None:
-        """Send a report; ``phase`` is the phase that it ends, None for a report within a phase."""
+    def end_forked_process(self) -> None:
+        """End a process that the test forked and that returns into pytest."""
+        self._channel.end_other_process()
+
+    def made(self, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        """Take a report that pytest has made. After that of the setup, run the other phases.
+
+        The copy must not return from the setup to the frames of its caller, which are those of
+        another plugin, perhaps, and would run the test again or log its report.
+        """
+        if call.when == "setup":
+            try:
+                self._send_phase("setup", call, report)
+                self._run_phases()
+            except BaseException as error:  # noqa: BLE001 - the copy ends here in any case
+                self.fail(error)
+            self.end()
+        self._call = call
+
+    def _run_phases(self) -> None:
+        """Run the phases that the pytest outside asks for."""
+        while (phase := self._channel.read_request()) is not None:
+            more = {"nextitem": None} if phase == "teardown" else {}
+            report = call_and_report(self.item, phase, log=False, **more)
+            assert self._call is not None
+            self._send_phase(phase, self._call, report)
+            if phase == "teardown":
+                return
+
+    def _send_phase(
+        self, phase: str, call: pytest.CallInfo[None], report: pytest.TestReport
+    ) -> None:
         flush(self.config)
-        message = {"report": encode(self.config, report)}
-        if phase is not None:
-            message["phase"] = phase
-        self._send(message)
-        if self._shown_at_once:
-            os.read(self._channel, 1)
-
-    def _send(self, message: dict[str, Any]) -> None:
-        # A plugin may add any object to a report.
-        data = memoryview(json.dumps(message, default=str).encode() + b"\n")
-        while data:
-            data = data[os.write(self._channel, data) :]
-
-    def send_end(self) -> None:
-        """Send the results that are not part of a report, and the end of the messages."""
-        rest: dict[str, Any] = {}
-        if self._warnings:
-            rest["warnings"] = packed_warnings(self._warnings)
-        if self._coverage is not None:
-            for measured in self._coverage.messages():
-                self._send({"coverage": measured})
+        raised = None
+        if call.excinfo is not None:
+            kind = call.excinfo.type
+            raised = [kind.__module__, kind.__qualname__, _text(call.excinfo.value)]
+        message = {"phase": phase, "report": encode(self.config, report), "raised": raised}
         if (additions := self._additions()) is not None:
-            rest["junitxml"] = additions
-        if (requests := self._requests()) != self._initial_requests:
-            rest["session"] = requests
-        self._send({**rest, "done": True})
+            message["junitxml"] = additions
+        requests = self._requests()
+        changed = {
+            name: value if isinstance(value, str) else bool(value)
+            for name, value in requests.items()
+            if value != self._initial_requests[name]
+        }
+        if changed:
+            message["session"] = changed
+        if phase == "teardown":
+            if self._warnings:
+                message["warnings"] = packed_warnings(self._warnings)
+            if self._coverage is not None:
+                message["coverage"] = self._coverage.packed()
+        self._channel.send(message)
 
-    def failed(self, error: BaseException) -> None:
+    def _send_subtest(self, report: pytest.TestReport) -> None:
+        """Replace the hook ``pytest_runtest_logreport``."""
+        flush(self.config)
+        self._channel.send({"subtest": encode(self.config, report)})
+        if self._shown_at_once:
+            self._channel.read()
+
+    def fail(self, error: BaseException) -> None:
         """Send an exception that no report contains."""
         if isinstance(error, pytest.exit.Exception):
-            self._send({"exit": [error.msg, error.returncode], "done": True})
+            self._channel.send({"exit": [str(error.msg), error.returncode]})
         elif isinstance(error, KeyboardInterrupt):
-            self._send({"interrupt": True, "done": True})
+            self._channel.send({"interrupt": True})
         else:
-            self._send({"failed": "".join(traceback.format_exception(error)), "done": True})
+            self._channel.send({"failed": "".join(traceback.format_exception(error))})
 
     def end(self) -> NoReturn:
         """End this process as an interpreter does."""
-        os._exit = self._exit
+        os._exit = Kept.exit_process
         code = 1
         try:
             worker.run_exit_functions()
@@ -124,15 +162,15 @@ class Inside:
         except BaseException:  # noqa: BLE001 - the copy ends here in any case
             traceback.print_exc()
         finally:
-            self._exit(code)
+            Kept.exit_process(code)
 
     def _send_output_and_exit(self, status: int) -> NoReturn:
         """Replace ``os._exit``: send the output captured in memory before this process exits."""
-        # A process that the test forked must not send on the channel.
-        if os.getpid() == self._pid:
-            with contextlib.suppress(OSError):
-                self._send({"output": self._captured()})
-        self._exit(status)
+        try:
+            if self._channel.is_ours():
+                self._channel.send({"output": self._captured()})
+        finally:
+            Kept.exit_process(status)
 
     def _captured(self) -> list[list[str]]:
         """Return the captured output, except that in files, which the pytest outside reads."""
@@ -149,6 +187,70 @@ class Inside:
             for result in captured
             for stream, name in (("stdout", "out"), ("stderr", "err"))
         ]
+
+
+class _Channel:
+    """The channel to the pytest outside, which works while a test has replaced other functions.
+
+    A test may also close the descriptor, or replace its file. Then nothing can be sent, and the
+    process ends: the pytest outside reports a failure.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._file = self._identity()
+        self._pid = Kept.getpid()
+        # `json.dumps` is not used, because a test may replace it, or a class that it uses.
+        markers: dict[int, Any] = {}
+        self._encode: Any = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
+            markers, str, Kept.quote, None, ":", ",", False, False, False
+        )
+
+    def _identity(self) -> tuple[int, int]:
+        status = Kept.fstat(self._descriptor)
+        return status.st_dev, status.st_ino
+
+    def is_ours(self) -> bool:
+        """Return whether this process may send: it is the test's own, and has the channel."""
+        try:
+            return Kept.getpid() == self._pid and self._identity() == self._file
+        except OSError:
+            return False
+
+    def end_other_process(self) -> None:
+        """End this process if it is not the one that has this channel."""
+        if Kept.getpid() != self._pid:
+            Kept.exit_process(CLOSED)
+
+    def _check(self) -> None:
+        if not self.is_ours():
+            Kept.exit_process(CLOSED)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message."""
+        self._check()
+        data = memoryview("".join((*self._encode(message, 0), "\n")).encode())
+        while data:
+            data = data[Kept.write(self._descriptor, data) :]
+
+    def read(self) -> bytes:
+        """Wait for one byte, and return it."""
+        self._check()
+        return Kept.read(self._descriptor, 1)
+
+    def read_request(self) -> Literal["call", "teardown"] | None:
+        """Return the next phase to run, or None if the pytest outside has closed the channel."""
+        letter = self.read()
+        if letter == b"c":
+            return "call"
+        return "teardown" if letter == b"t" else None
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an exception's own __str__ may raise anything
+        return f"<{type(error).__qualname__} whose str() raises>"
 
 
 def _no_debugger(*_: Any, **__: Any) -> NoReturn:

@@ -1,162 +1,224 @@
 """A test in its own container.
 
-Pytest forks in the middle of a test's setup. Before the fork, fixtures of a wider scope than the
-test are set up outside, once, as their scope promises. After it, the test's own fixtures are set
-up, used and torn down inside. The copy continues in the same hooks, so capturing, logging, xfail
-and all other plugins work as in any test. It sends its reports and ends; the pytest outside leaves
-the hooks and logs the reports.
+Every plugin sees the test run outside, as if it had no container: the protocol of a test, the hooks
+of its three phases, their reports. A plugin may run the test again. Only what pytest's own
+implementations of the phases do happens in the container: `SetupState.setup` of the test,
+``item.runtest``, and `SetupState.teardown_exact` of the test. A hook around these three would be
+too late or too early: the exceptions of a phase reach the hooks of other plugins through them.
+
+In the setup, pytest sets up fixtures of a wider scope than the test, once, as their scope promises.
+Then it forks. The copy in the container continues in the same hooks, sets up the test's own
+fixtures, and sends the report. The pytest outside waits for it, and raises an exception of the same
+type. The copy never returns to the caller's protocol. It waits to be asked for the next phase,
+and runs the hooks of that phase too, because they may prepare the process: its random seed, its
+sockets, its capturing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import copy
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from _pytest.logging import caplog_records_key
 from _pytest.outcomes import TEST_OUTCOME, Exit
-from _pytest.runner import call_and_report, get_reraise_exceptions, show_test_item
 
 from minidocker._errors import CallTimeout, SpawnError, SpecError, UnsupportedPlatformError
 from minidocker._functions.fork import Copy, fork
+from minidocker._pytest.debugger import refuse_debugger
 from minidocker._pytest.inside import Inside, flush
-from minidocker._pytest.outside import Alarm, Outside, Watchdog
+from minidocker._pytest.kept import Kept
+from minidocker._pytest.outside import Outside
 from minidocker._pytest.results import (
-    join_sections,
+    apply_junitxml,
+    junitxml_additions,
     marked,
     replay_warnings,
-    report_failure,
-    xml_additions,
-    xml_apply,
+    warn,
 )
+from minidocker._pytest.shared import FixtureIsInside, set_up_shared, shared_funcargs
+from minidocker._pytest.standin import stand_in
+from minidocker._pytest.timers import Alarm, Watchdog
 from minidocker._pytest.unavailable import unavailable
 from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ["ContainedTest"]
+__all__ = ["ContainedTest", "FixtureIsInside"]
 
 WHERE = "@pytest.mark.minidocker"
 
 
-class _RanInside(Exit):
-    """Leaves the hooks outside after the test has run inside. No hook reports this exception."""
-
-
 class ContainedTest:
-    """One test that runs in its own container.
+    """One test whose phases run in a container.
 
     Args:
         item: the test.
-        nextitem: the next test, or None.
     """
 
-    def __init__(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-        self.item = item
-        self.nextitem = nextitem
+    def __init__(self, item: pytest.Item) -> None:
+        self.item: Any = item
         self.config = item.config
-        self.outside = Outside(item)
         self.inside: Inside | None = None
         """The copy's side, in the copy; None in the pytest outside."""
+        self._outside: Outside | None = None
+        self._watchdog: Watchdog | None = None
+        self._answered: str | None = None
+        """The phase that has just ended inside; None if it has no report from there."""
+        self._report: pytest.TestReport | None = None
+        """The last report from inside."""
 
-    def run(self, splitter: pytest.StashKey[Callable[[], None]]) -> None:
-        """Run the test and log its reports: the hook ``pytest_runtest_protocol``.
+    def close(self) -> None:
+        """End the container, if it runs. In the copy, end this process."""
+        if self.inside is not None:
+            self.inside.end()
+        if self._outside is not None:
+            self._outside.close()
 
-        Args:
-            splitter: the key under which the item's stash has `split`, for the hook of its setup.
-        """
-        item = self.item
-        place = {"nodeid": item.nodeid, "location": item.location}
-        item.ihook.pytest_runtest_logstart(**place)
-        item.stash[splitter] = self.split
+    def fail_inside(self, error: BaseException) -> None:
+        """In the copy, send an exception that reached the protocol."""
+        if self.inside is not None:
+            self.inside.fail(error)
+
+    # --- the phases ------------------------------------------------------------------------------
+
+    def setup(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context of ``pytest_runtest_setup``."""
+        return self._instead(self.item.session._setupstate, "setup", self._set_up)
+
+    def call(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context of ``pytest_runtest_call``."""
+        return self._instead(self.item, "runtest", self._run)
+
+    def teardown(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context of ``pytest_runtest_teardown``."""
+        return self._instead(self.item.session._setupstate, "teardown_exact", self._tear_down)
+
+    @contextlib.contextmanager
+    def _instead(self, owner: Any, name: str, function: Callable[..., None]) -> Iterator[None]:
+        """Have pytest call ``function`` instead of a method, but not in the copy."""
+        self._answered = None
+        if self.inside is None:
+            vars(owner)[name] = function
         try:
-            self._run()
+            yield
         finally:
-            # The copy must never return to the frames of the caller.
-            if self.inside is not None:
-                self.inside.end()
-            del item.stash[splitter]
-        item.ihook.pytest_runtest_logfinish(**place)
-
-    def _run(self) -> None:
-        try:
-            if (refused := self._debugger_error()) is None:
-                self._protocol()
-            else:
-                # Bypass the hooks, or pytest would start the debugger for this failure.
-                self.outside.reports.append(report_failure(self.item, "setup", refused, ()))
-        except _RanInside:
-            pass
-        except BaseException as error:
             if self.inside is None:
-                raise
-            self.inside.failed(error)
-        if self.inside is None:
-            self._finish()
+                vars(owner).pop(name, None)
+            else:
+                self.inside.end_forked_process()
 
-    def _debugger_error(self) -> str | None:
-        """Return an error if a debugger is requested, which a contained test cannot use."""
-        for option, name in (("usepdb", "--pdb"), ("trace", "--trace")):
-            if self.config.getoption(option, False):
-                return (
-                    f"{name} cannot be used with a test in a container, which has no terminal for "
-                    f"a debugger. Leave out {name}, or the marker minidocker"
-                )
-        return None
-
-    def _protocol(self) -> None:
-        """Run the phases of a test as pytest does: outside until `split`, inside after it."""
-        item: Any = self.item
-        if hasattr(item, "_request") and not item._request:
-            item._initrequest()
-        report = call_and_report(item, "setup", log=False)
-        if self.inside is None:
-            # The test was skipped or failed before its container started.
-            self.outside.reports.append(report)
-            return
-        self.inside.send_report(report, "setup")
-        if report.passed:
-            only = self.config.getoption("setuponly", False)
-            if self.config.getoption("setupshow", False):
-                show_test_item(item, add_space=not only)
-            if not only:
-                self.inside.send_report(call_and_report(item, "call", log=False), "call")
-        report = call_and_report(item, "teardown", log=False, nextitem=None)
-        self.inside.send_report(report, "teardown")
-        self.inside.send_end()
-
-    # --- the hook pytest_runtest_setup -----------------------------------------------------------
-
-    def split(self) -> None:
-        """Set up shared fixtures, and fork into a container.
-
-        Return in the copy inside. Outside, wait for the end of the test and leave the hooks by an
-        exception.
-        """
+    def _set_up(self, _: object) -> None:
+        __tracebackhide__ = True
+        item = self.item
+        state = item.session._setupstate
+        del state.setup
+        if self._outside is not None:
+            # Another plugin runs the test again, and has left out its teardown.
+            self._outside.close()
+        refuse_debugger(self.config)
         spec, options, timeout = self._requested()
-        _set_up_shared(self.item)
-        additions = xml_additions(self.item)
+        set_up_shared(item)
+        additions = junitxml_additions(item)
         flush(self.config)
-        alarm, watchdog = Alarm(), Watchdog(self.config)
+        alarm, self._watchdog = Alarm(), Watchdog(self.config)
+        started = Kept.monotonic()
         try:
             forked = fork(spec, timeout=timeout)
         except (SpawnError, SpecError, CallTimeout) as error:
             alarm.resume()
-            watchdog.resume()
+            self._watchdog.resume()
             unavailable(self.config, error, options, WHERE)
         if isinstance(forked, Copy):
-            self.inside = Inside(self.item, forked.channel, additions)
+            self.inside = Inside(item, forked.channel, additions)
             self.inside.enter()
             alarm.resume()
-            watchdog.resume()
+            self._watchdog.resume()
+            state.setup(item)
             return
-        with alarm.delayed():
-            self.outside.listen(forked, timeout)
-        watchdog.resume()
-        raise _RanInside("the test has been run in its container")
+        # Other plugins may look for the test among what is set up.
+        state.stack[item] = ([], None)
+        item.funcargs = shared_funcargs(item)
+        self._outside = Outside(item, forked, timeout, started)
+        self._finish_phase("setup", alarm)
+
+    def _run(self) -> None:
+        __tracebackhide__ = True
+        self._finish_phase("call")
+
+    def _tear_down(self, nextitem: pytest.Item | None) -> None:
+        __tracebackhide__ = True
+        state = self.item.session._setupstate
+        del state.teardown_exact
+        failure: BaseException | None = None
+        if self._outside is not None and self._outside.runs:
+            try:
+                self._finish_phase("teardown")
+            except (Exit, KeyboardInterrupt):
+                raise
+            except TEST_OUTCOME as error:
+                failure = error
+        if self._watchdog is not None:
+            self._watchdog.resume()
+        try:
+            state.teardown_exact(nextitem)
+        except TEST_OUTCOME as error:
+            if failure is None or isinstance(error, Exit):
+                self._answered = None
+                raise
+            failures = [failure, error]
+            if self._answered is not None:
+                # Its report says more than the exception.
+                self.item.ihook.pytest_runtest_logreport(report=self._report)
+                self._answered, failures = None, [error]
+            raise (
+                failures[0]
+                if len(failures) == 1
+                else BaseExceptionGroup("errors during test teardown", failures)
+            ) from None
+        if failure is not None:
+            raise failure
+
+    def _finish_phase(self, phase: str, alarm: Alarm | None = None) -> None:
+        """Run a phase in the container, and raise an exception like that which ended it."""
+        __tracebackhide__ = True
+        assert self._outside is not None
+        if phase != "setup":
+            self._drop_captured()
+        message = self._outside.run_phase(phase, alarm)
+        self._report = message["report"]
+        # The report contains the output of the test.
+        del self.item._report_sections[:]
+        self._take_results(message)
+        if phase == "teardown":
+            self._outside.finish()
+        self._answered = phase
+        if message["raised"] is not None:
+            raise stand_in(*message["raised"])
+
+    def _drop_captured(self) -> None:
+        """Drop what hooks have written and logged in this phase: they run inside too."""
+        plugins = self.config.pluginmanager
+        capturing: Any = plugins.getplugin("capturemanager")
+        if capturing is not None and capturing.is_globally_capturing():
+            capturing.read_global_capture()
+        logging: Any = plugins.getplugin("logging-plugin")
+        if logging is not None:
+            logging.report_handler.reset()
+
+    def _take_results(self, message: dict[str, Any]) -> None:
+        """Use what is not part of the report."""
+        session = self.item.session
+        replay_warnings(message.get("warnings", []))
+        if "coverage" in message and (warning := message["coverage"].add()) is not None:
+            warn(self.item, warning)
+        if "junitxml" in message:
+            apply_junitxml(self.item, message["junitxml"])
+        for name, value in message.get("session", {}).items():
+            if value and not getattr(session, name):
+                setattr(session, name, value)
 
     def _requested(self) -> tuple[Spec, dict[str, Any], float | None]:
         """Return the container that the markers describe, their options, and the test's timeout."""
@@ -171,41 +233,60 @@ class ContainedTest:
             unavailable(self.config, error, {}, WHERE)
         return spec, options, timeout
 
-    # --- afterwards, outside ---------------------------------------------------------------------
+    # --- the reports -----------------------------------------------------------------------------
 
-    def _finish(self) -> None:
-        item: Any = self.item
-        outside = self.outside
-        session = item.session
-        outside.add_failure()
-        # The reports contain the output of the test.
-        del item._report_sections[:]
-        if (warning := outside.coverage.add()) is not None:
-            outside.warn(warning)
-        replay_warnings(outside.warnings)
-        if outside.junitxml is not None:
-            xml_apply(item, outside.junitxml)
-        for name, value in outside.session.items():
-            if value and not getattr(session, name):
-                setattr(session, name, value)
-        teardown = [report for report in outside.reports if report.when == "teardown"]
-        for report in outside.reports:
-            if report.when != "teardown":
-                outside.log(report)
-        if outside.ends_run is not None:
-            raise outside.ends_run
-        nextitem = None if session.shouldfail or session.shouldstop else self.nextitem
-        shared = _tear_down_shared(item, nextitem)
-        if not teardown or shared.failed:
-            teardown.append(shared)
-        else:
-            teardown[-1].duration += shared.duration
-            join_sections(teardown[-1], shared)
-        for report in teardown:
-            item.ihook.pytest_runtest_logreport(report=report)
-        if hasattr(item, "_request"):
-            item._request = False
-            item.funcargs = None
+    def report(self, call: pytest.CallInfo[None]) -> pytest.TestReport | None:
+        """Return a copy of the report from inside of this phase, if there is one."""
+        if self._report is None or call.when != self._answered:
+            return None
+        report = copy.copy(self._report)
+        for name, value in vars(report).items():
+            if isinstance(value, list):
+                setattr(report, name, list(value))
+        report.duration, report.start, report.stop = call.duration, call.start, call.stop
+        return report
+
+    def complete(
+        self, call: pytest.CallInfo[None], report: pytest.TestReport | None
+    ) -> pytest.TestReport:
+        """Return the report of a phase, after all other plugins.
+
+        Args:
+            call: the phase.
+            report: their report; None if one of them needs a fixture that exists only inside.
+        """
+        if self.inside is not None:
+            assert report is not None
+            self.inside.made(call, report)
+            return report
+        sent = self.report(call)
+        if report is None:
+            report = sent or pytest.TestReport.from_item_and_call(self.item, call)
+        if sent is None:
+            return report
+        _remove_repetitions(report, sent)
+        for when, stream, text in self.item._report_sections:
+            _add_section(report, f"Captured {stream} {when}", text)
+        del self.item._report_sections[:]
+        return report
+
+
+def _remove_repetitions(report: pytest.TestReport, sent: pytest.TestReport) -> None:
+    """Remove what a plugin has appended to the lists of a report again, after it did so inside."""
+    for name, value in vars(sent).items():
+        now = getattr(report, name, None)
+        if isinstance(value, list) and isinstance(now, list) and now[: len(value)] == value:
+            now[len(value) :] = [each for each in now[len(value) :] if each not in value]
+
+
+def _add_section(report: pytest.TestReport, title: str, text: str) -> None:
+    """Append captured output to the section of that title."""
+    for number, (known, before) in enumerate(report.sections):
+        if known == title:
+            gap = "" if before.endswith("\n") else "\n"
+            report.sections[number] = (title, f"{before}{gap}{text}")
+            return
+    report.sections.append((title, text))
 
 
 def _seconds(timeout: object) -> float | None:
@@ -214,64 +295,3 @@ def _seconds(timeout: object) -> float | None:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
         raise SpecError("give seconds, more than 0, or None", option="timeout", value=timeout)
     return float(timeout)
-
-
-# --- shared fixtures -----------------------------------------------------------------------------
-
-
-def _set_up_shared(item: Any) -> None:
-    """Set up what the test shares with others: its collectors, and fixtures of a wider scope.
-
-    Pytest remembers a failure here, and raises it again, with its traceback, inside.
-    """
-    state = item.session._setupstate
-    try:
-        state.setup(item.parent)
-        info = getattr(item, "_fixtureinfo", None)
-        if info is None:
-            return
-        # Pytest requires that the test of a fixture is being set up.
-        state.stack[item] = ([], None)
-        for name in item.fixturenames:
-            definitions = info.name2fixturedefs.get(name)
-            if definitions and _scope(item, name, definitions[-1]) != "function":
-                value = item._request.getfixturevalue(name)
-                if name == "tmp_path_factory":
-                    # Otherwise every container would make another numbered directory.
-                    value.getbasetemp()
-    except Exit:
-        # TEST_OUTCOME includes Exit, which ends the run.
-        raise
-    except TEST_OUTCOME:
-        return
-    finally:
-        state.stack.pop(item, None)
-
-
-def _scope(item: Any, name: str, definition: Any) -> str:
-    callspec = getattr(item, "callspec", None)
-    if callspec is not None and name in callspec.params:
-        return str(callspec._arg2scope[name].value)
-    return str(definition.scope)
-
-
-def _tear_down_shared(item: Any, nextitem: pytest.Item | None) -> pytest.TestReport:
-    """Tear down the fixtures that no later test shares; return the report of this teardown."""
-    capturing = item.config.pluginmanager.getplugin("capturemanager")
-    logging = item.config.pluginmanager.getplugin("logging-plugin")
-
-    def tear_down() -> None:
-        with contextlib.ExitStack() as stack:
-            # This key exists only if the setup began outside.
-            if logging is not None and caplog_records_key in item.stash:
-                stack.enter_context(logging._runtest_for(item, "teardown"))
-            if capturing is not None:
-                stack.enter_context(capturing.item_capture("teardown", item))
-            item.session._setupstate.teardown_exact(nextitem)
-
-    call = pytest.CallInfo.from_call(
-        tear_down, when="teardown", reraise=get_reraise_exceptions(item.config)
-    )
-    os.environ.pop("PYTEST_CURRENT_TEST", None)
-    report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
-    return report

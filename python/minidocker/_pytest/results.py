@@ -1,25 +1,28 @@
 """The messages from a test in a container to the pytest outside.
 
-Both processes run one program, but the test inside may be broken or untrusted. Therefore it sends
-JSON, one message a line; nothing is unpickled or called:
+Both processes run one program, but the test inside may be broken or hostile. Therefore it sends
+JSON, one message a line. Nothing is unpickled or called, and `received` checks every message:
 
-``{"report": ..., "phase": "setup"}``
-    A report, as ``pytest_report_to_serializable`` makes it. ``phase`` is the phase that has ended;
-    it is missing from a report within a phase, such as that of a subtest. If both processes write
-    to the same terminal, the test waits for a byte that confirms that the report was shown.
-``{"warnings": [...]}``, ``{"coverage": {...}}``, ``{"junitxml": {...}}``, ``{"session": {...}}``
-    Other results of the test.
+``{"phase": "setup", "report": {...}, "raised": [...], ...}``
+    The end of a phase: its report, as ``pytest_report_to_serializable`` makes it, and the
+    exception that ended the phase. Optional entries have the other results of the phase.
+``{"subtest": {...}}``
+    A report within a phase. If both processes write to the same terminal, the test waits for a byte
+    that confirms that the report was shown.
 ``{"output": [["stdout", "..."]]}``
     The output captured in memory, of a test that ends its interpreter.
-``{"exit": ...}``, ``{"interrupt": true}``, ``{"failed": "..."}``
+``{"exit": [...]}``, ``{"interrupt": true}``, ``{"failed": "..."}``
     ``pytest.exit()`` or a KeyboardInterrupt, which end the whole run; or an error in a hook.
-``{"done": true}``
-    The end of the messages.
+
+The pytest outside sends one byte to start a phase: the first letter of its name.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import math
+import re
 import signal
 import sys
 import warnings
@@ -28,25 +31,29 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from minidocker._errors import SpecError
+from minidocker._pytest.shapes import PLAIN, Malformed, OneOf, Optional, check, harmless
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from minidocker._functions.function_container import Ended
 
 __all__ = [
+    "apply_junitxml",
     "decode",
     "encode",
     "how_it_ended",
-    "join_sections",
+    "junitxml_additions",
     "marked",
     "packed_warnings",
+    "received",
     "replay_warnings",
-    "report_failure",
     "shares_terminal",
-    "xml_additions",
-    "xml_apply",
+    "warn",
 ]
+
+SECTION = 1 << 22
+"""The number of characters of captured output that are sent; a longer one loses its middle."""
 
 
 def marked(item: pytest.Item, name: str) -> dict[str, Any]:
@@ -64,72 +71,202 @@ def marked(item: pytest.Item, name: str) -> dict[str, Any]:
     return options
 
 
+# --- the shapes of messages ----------------------------------------------------------------------
+
+_PLACE = {"path": str, "lineno": int, "message": str}
+_ENTRY = {
+    "lines": [str],
+    "reprfuncargs": Optional(OneOf(None, {"args": [(str, str)]})),
+    "reprlocals": Optional(OneOf(None, {"lines": [str]})),
+    "reprfileloc": Optional(OneOf(None, _PLACE)),
+    "style": Optional(str),
+}
+_TRACEBACK = {
+    "reprentries": [{"type": str, "data": _ENTRY}],
+    "extraline": OneOf(None, str),
+    "style": str,
+}
+_FAILURE = {
+    "reprcrash": OneOf(None, _PLACE),
+    "reprtraceback": _TRACEBACK,
+    "sections": [(str, str, str)],
+    "chain": OneOf(None, [(_TRACEBACK, OneOf(None, _PLACE), OneOf(None, str))]),
+}
+_REPORT = {
+    "nodeid": str,
+    "when": str,
+    "outcome": str,
+    "longrepr": OneOf(None, str, (str, int, str), _FAILURE),
+    "sections": [(str, str)],
+    "user_properties": [(OneOf(str, int, float), PLAIN)],
+    "keywords": dict,
+    "wasxfail": Optional(str),
+}
+_SUBTEST = {"msg": OneOf(None, str), "kwargs": dict}
+_WARNING = {"message": str, "category": (str, str), "filename": str, "lineno": int}
+_PHASE = {
+    "phase": str,
+    "report": dict,
+    "raised": OneOf(None, (str, str, str)),
+    "warnings": Optional([_WARNING]),
+    "coverage": Optional(PLAIN),
+    "junitxml": Optional({"properties": [(str, str)], "attributes": dict}),
+    "session": Optional(
+        {
+            "shouldfail": Optional(OneOf(bool, str)),
+            "shouldstop": Optional(OneOf(bool, str)),
+        }
+    ),
+}
+_MESSAGE = OneOf(
+    _PHASE,
+    {"subtest": dict},
+    {"output": [(str, str)]},
+    {"exit": (str, OneOf(None, int))},
+    {"interrupt": bool},
+    {"failed": str},
+)
+
+
+def received(line: bytes) -> dict[str, Any]:
+    """Return the message of a line.
+
+    Raises:
+        Malformed: the line is no message.
+    """
+    try:
+        message = json.loads(line.decode(), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise Malformed from None
+    check(message, _MESSAGE)
+    return harmless(message)  # type: ignore[no-any-return]
+
+
+def _refuse(_: str) -> None:
+    raise Malformed
+
+
 # --- reports -------------------------------------------------------------------------------------
 
 
 def encode(config: pytest.Config, report: pytest.TestReport) -> Any:
     """Return a report as data for `decode`."""
-    return config.hook.pytest_report_to_serializable(config=config, report=report)
+    data = config.hook.pytest_report_to_serializable(config=config, report=report)
+    data["sections"] = [(str(title), _cut(str(text))) for title, text in data["sections"]]
+    data["user_properties"] = [(name, _plain(value)) for name, value in data["user_properties"]]
+    return data
 
 
-def decode(config: pytest.Config, data: dict[str, Any]) -> pytest.TestReport:
-    """Return the report from its data, with the tuples that JSON made lists."""
-    for name in ("sections", "user_properties"):
-        data[name] = [tuple(pair) for pair in data.get(name, ())]
-    for name in ("location", "longrepr"):
-        if isinstance(data.get(name), list):
-            data[name] = tuple(data[name])
-    report: pytest.TestReport = config.hook.pytest_report_from_serializable(
-        config=config, data=data
-    )
-    if isinstance(context := data.get("_subtest.context"), dict):
+def _cut(text: str) -> str:
+    if len(text) <= SECTION:
+        return text
+    half = SECTION // 2
+    return f"{text[:half]}\n[... {len(text) - SECTION} characters are left out ...]\n{text[-half:]}"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it; what JSON lacks, as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in value.items()}
+    return str(value)
+
+
+# Extra attributes of a report that other code uses, with other meanings than a plugin inside could
+# have for them.
+_RESERVED = {"node", "worker_id", "item_index", "testrun_uid", "result", "context"}
+# Attributes that plugins add to a report and that are no plain values.
+_KNOWN = {
+    "extras": [{"name": Optional(OneOf(None, str)), "format_type": str, "content": PLAIN}],
+}
+
+
+def decode(
+    item: pytest.Item, data: dict[str, Any], when: str, *, subtest: bool = False
+) -> pytest.TestReport:
+    """Return the report from its data.
+
+    Args:
+        item: the test, which must be that of the report.
+        data: the data, with the shape of a dictionary.
+        when: the phase that the report must have.
+        subtest: whether it must be the report of a subtest, or of a test.
+
+    Raises:
+        Malformed: the data is no such report.
+    """
+    kinds = (data.pop("$report_type", None), data.pop("_report_type", None))
+    context = data.pop("_subtest.context", None)
+    for name in ("location", "duration", "start", "stop"):
+        # These are facts about the test that the pytest outside knows.
+        data.pop(name, None)
+    known = {name: data.pop(name) for name in list(data) if name in _REPORT}
+    check(known, _REPORT)
+    if (known["nodeid"], known["when"]) != (item.nodeid, when):
+        raise Malformed
+    if known["outcome"] not in ("passed", "failed", "skipped"):
+        raise Malformed
+    if isinstance(longrepr := known["longrepr"], list):
+        known["longrepr"] = tuple(longrepr)
+    known["sections"] = [tuple(pair) for pair in known["sections"]]
+    known["user_properties"] = [
+        (str(name).replace("\0", "\\x00"), value) for name, value in known["user_properties"]
+    ]
+    known["keywords"] = dict.fromkeys(known["keywords"], 1)
+    made = {"location": item.location, **_extras(data), **known}
+    if subtest:
+        if kinds[1] != "SubTestReport":
+            raise Malformed
+        check(context, _SUBTEST)
+        made |= {"_report_type": "SubTestReport", "_subtest.context": context}
+    elif kinds != ("TestReport", None):
+        raise Malformed
+    else:
+        made["$report_type"] = "TestReport"
+    try:
+        report: Any = item.config.hook.pytest_report_from_serializable(
+            config=item.config, data=made
+        )
+    except (AssertionError, KeyError, TypeError, ValueError):
+        raise Malformed from None
+    if report is None:
+        raise Malformed
+    if subtest:
         # Pytest made reprs of these inside, and has just made reprs of the reprs.
-        object.__setattr__(report.context, "kwargs", context["kwargs"])
-    return report
+        kwargs = {name: str(value) for name, value in context["kwargs"].items()}
+        object.__setattr__(report.context, "kwargs", kwargs)
+    return report  # type: ignore[no-any-return]
+
+
+def _extras(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes that plugins inside added: those that cannot disturb a plugin."""
+    kept = {}
+    for name, value in data.items():
+        if name in _KNOWN:
+            check(value, _KNOWN[name])
+        elif (
+            not isinstance(value, str | int | float | None)
+            or not _ATTRIBUTE.fullmatch(name)
+            or name in _RESERVED
+            or hasattr(pytest.TestReport, name)
+        ):
+            continue
+        kept[name] = value
+    return kept
+
+
+_ATTRIBUTE = re.compile("[A-Za-z][A-Za-z0-9_]*|_hypothesis_[a-z_]+")
 
 
 def shares_terminal(config: pytest.Config) -> bool:
     """Return whether the test's output, and so its reports too, must be shown at once."""
     shown = config.getoption("setupshow", False)
     return bool(shown) or config.getoption("capture", "no") in ("no", "tee-sys")
-
-
-def join_sections(report: pytest.TestReport, more: pytest.TestReport) -> None:
-    """Append the captured sections of another report of the same phase."""
-    for title, text in more.sections:
-        for number, (known, before) in enumerate(report.sections):
-            if known == title:
-                gap = "" if before.endswith("\n") else "\n"
-                report.sections[number] = (title, f"{before}{gap}{text}")
-                break
-        else:
-            report.sections.append((title, text))
-
-
-def report_failure(
-    item: pytest.Item, phase: Any, message: str, sections: Iterable[tuple[str, str]]
-) -> pytest.TestReport:
-    """Return a report for a test that could not make one: it crashed, or its time was up.
-
-    Args:
-        item: the test.
-        phase: ``"setup"``, ``"call"`` or ``"teardown"``.
-        message: the cause of the failure.
-        sections: the title and text of each section of captured output.
-    """
-    # A crash counts as the failure that xfail expects. Only the copy evaluated the xfail marks, so
-    # evaluate them here too.
-    skipping: Any = sys.modules.get("_pytest.skipping")
-    if skipping is not None and not item.config.getoption("runxfail", False):
-        item.stash[skipping.xfailed_key] = skipping.evaluate_xfail_marks(item)
-
-    def fail() -> None:
-        pytest.fail(message, pytrace=False)
-
-    call = pytest.CallInfo.from_call(fail, when=phase)
-    report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
-    report.sections.extend(sections)
-    return report
 
 
 def how_it_ended(ended: Ended, phase: str | None) -> str:
@@ -171,7 +308,8 @@ def packed_warnings(caught: list[warnings.WarningMessage]) -> list[dict[str, Any
 def replay_warnings(packed: list[dict[str, Any]]) -> None:
     """Show the warnings of a test here, without filters, which the copy has already applied."""
     for warning in packed:
-        category = _category(*warning["category"])
+        module, name = warning["category"]
+        category = find_class(module, name, Warning) or UserWarning
         message: Warning | str = warning["message"]
         # A category with another signature stays text, and only the text is shown.
         with contextlib.suppress(TypeError):
@@ -179,13 +317,26 @@ def replay_warnings(packed: list[dict[str, Any]]) -> None:
         warnings.showwarning(message, category, warning["filename"], warning["lineno"])
 
 
-def _category(module: str, name: str) -> type[Warning]:
+def warn(item: pytest.Item, message: str) -> None:
+    """Show a warning about a test, without filters: one of them could make it an exception."""
+    warning = {
+        "message": message,
+        "category": ["pytest", "PytestWarning"],
+        "filename": str(item.path),
+        "lineno": (item.location[1] or 0) + 1,
+    }
+    replay_warnings([warning])
+
+
+def find_class(module: str, qualname: str, base: type[Any]) -> type[Any] | None:
+    """Return a class of that base by its names, or None. Import nothing, and call no code."""
     found: Any = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    if isinstance(found, type) and issubclass(found, Warning):
-        return found
-    return UserWarning
+    for part in qualname.split("."):
+        try:
+            found = vars(found).get(part)
+        except TypeError:
+            return None
+    return found if isinstance(found, type) and issubclass(found, base) else None
 
 
 # --- JUnit XML -----------------------------------------------------------------------------------
@@ -196,8 +347,8 @@ def _xml(config: pytest.Config) -> Any:
     return None if module is None else config.stash.get(module.xml_key, None)
 
 
-def xml_additions(item: pytest.Item) -> Callable[[], dict[str, Any] | None]:
-    """Return a function that returns the entries added for the JUnit file since this call.
+def junitxml_additions(item: pytest.Item) -> Callable[[], dict[str, Any] | None]:
+    """Return a function that returns the entries added for the JUnit file since its last call.
 
     They are those of ``record_testsuite_property`` and ``record_xml_attribute``; the reports
     contain those of ``record_property``.
@@ -208,9 +359,11 @@ def xml_additions(item: pytest.Item) -> Callable[[], dict[str, Any] | None]:
     known = len(xml.global_properties)
 
     def additions() -> dict[str, Any] | None:
+        nonlocal known
         reporter = xml.node_reporters.get((item.nodeid, None))
         attributes = {} if reporter is None else reporter.attrs
         properties = xml.global_properties[known:]
+        known += len(properties)
         if not properties and not attributes:
             return None
         return {"properties": properties, "attributes": attributes}
@@ -218,11 +371,27 @@ def xml_additions(item: pytest.Item) -> Callable[[], dict[str, Any] | None]:
     return additions
 
 
-def xml_apply(item: pytest.Item, additions: dict[str, Any]) -> None:
+# A subset of what XML allows. The writer of the file escapes values, but not names.
+_XML_NAME = re.compile("[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+def apply_junitxml(item: pytest.Item, additions: dict[str, Any]) -> None:
     """Add a test's entries to the JUnit file of this process."""
     xml = _xml(item.config)
     if xml is None:
         return
-    xml.global_properties.extend(tuple(pair) for pair in additions["properties"])
-    if additions["attributes"]:
-        xml.node_reporter(item.nodeid).attrs.update(additions["attributes"])
+    xml.global_properties += [
+        (_xml_text(name), _xml_text(value)) for name, value in additions["properties"]
+    ]
+    attributes = {
+        name: _xml_text(value)
+        for name, value in additions["attributes"].items()
+        if _XML_NAME.fullmatch(name) and isinstance(value, str)
+    }
+    if attributes:
+        xml.node_reporter(item.nodeid).attrs.update(attributes)
+
+
+def _xml_text(text: str) -> str:
+    module: Any = sys.modules["_pytest.junitxml"]
+    return str(module.bin_xml_escape(text))

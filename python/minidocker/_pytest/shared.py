@@ -1,0 +1,71 @@
+"""The fixtures that a test shares with others: they are set up outside, once."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+__all__ = ["FixtureIsInside", "keep_shared", "set_up_shared", "shared_funcargs"]
+
+
+class FixtureIsInside(KeyError):
+    """A plugin outside asks for the value of a fixture that exists only in the container."""
+
+
+class _SharedValues(dict[str, object]):
+    """The values of the fixtures that are set up outside."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise FixtureIsInside(name)
+
+
+def set_up_shared(item: Any) -> None:
+    """Set up what the test shares with others: its collectors, and fixtures of a wider scope."""
+    __tracebackhide__ = True
+    state = item.session._setupstate
+    state.setup(item.parent)
+    # Pytest requires that the test of a fixture is being set up.
+    state.stack[item] = ([], None)
+    try:
+        for name in _shared(item):
+            value = item._request.getfixturevalue(name)
+            if name == "tmp_path_factory":
+                # Otherwise every container would make another numbered directory.
+                value.getbasetemp()
+    finally:
+        state.stack.pop(item, None)
+
+
+def keep_shared(session: Any) -> None:
+    """In the copy: never tear down what is set up now, because that happens outside."""
+    stack = session._setupstate.stack
+    for node, (_, failure) in list(stack.items()):
+        stack[node] = ([], failure)
+    # A plugin may have put finalizers aside.
+    for definitions in session._fixturemanager._arg2fixturedefs.values():
+        for definition in definitions:
+            definition._finalizers.clear()
+
+
+def shared_funcargs(item: Any) -> dict[str, object]:
+    """Return the values of the test's fixtures that are set up outside."""
+    return _SharedValues({name: item._request.getfixturevalue(name) for name in _shared(item)})
+
+
+def _shared(item: Any) -> list[str]:
+    """Return the names of the test's fixtures that have a wider scope."""
+    info = getattr(item, "_fixtureinfo", None)
+    if info is None:
+        return []
+    return [
+        name
+        for name in item.fixturenames
+        if (definitions := info.name2fixturedefs.get(name))
+        and _scope(item, name, definitions[-1]) != "function"
+    ]
+
+
+def _scope(item: Any, name: str, definition: Any) -> str:
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None and name in callspec.params:
+        return str(callspec._arg2scope[name].value)
+    return str(definition.scope)
