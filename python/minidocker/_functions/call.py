@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from minidocker._functions.function_container import Starter
+    from minidocker._functions.messages import Message
     from minidocker._functions.options import IsolatedOptions
     from minidocker._run.completed import Usage
     from minidocker._run.launch import Launch
@@ -292,6 +293,7 @@ def perform(
         try:
             conversation = Conversation(
                 container,
+                as_json=task.as_json,
                 streams=streams,
                 timeout=options.timeout,
                 since=started,
@@ -313,13 +315,31 @@ def perform(
     try:
         if answer is None:
             raise death_error(ended)
-        value = messages.decode_answer(answer.kind, answer.payload, as_json=task.as_json)
+        value = decode(task, answer, conversation, options)
     except CallError as error:
         # An error from a call that the function itself made has its own output.
         if error.stdout is None and error.stderr is None:
             error.stdout, error.stderr = stdout, stderr
         raise
     return CompletedCall(value, stdout, stderr, ended.usage)
+
+
+class InitializerFailedError(Exception):
+    """The initializer of a task raised an exception, which is the ``__cause__``."""
+
+
+def decode(task: Task, answer: Message, conversation: Conversation, options: CallOptions) -> Any:
+    """Return the value of an answer, or raise the function's exception.
+
+    Raises:
+        InitializerFailedError: the initializer failed, and the function was not called.
+    """
+    try:
+        return messages.decode_answer(answer, as_json=task.as_json, limit=options.limit)
+    except BaseException as error:
+        if task.initialize is None or conversation.is_initialized:
+            raise
+        raise InitializerFailedError from error
 
 
 def _check(function: object) -> None:

@@ -1,25 +1,33 @@
-"""The caller's half of a call: send the request, receive output and answer, wait for the end."""
+"""The caller's half of a call: send the request, receive output and answer, wait for the end.
+
+The code inside a container may write on its channel and its outputs as fast as this process reads.
+The deadline is therefore looked at on every turn of a loop, and not only when there is nothing to
+read.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import array
+import fcntl
 import os
 import select
 import socket
+import termios
 import time
 from typing import TYPE_CHECKING
 
 from minidocker._errors import CallResultError, CallTimeout
 from minidocker._fd import pipe
-from minidocker._functions import descriptors
-from minidocker._functions.messages import HEADER
+from minidocker._functions import descriptors, messages
+from minidocker._functions.messages import CHUNK, Receiver
+from minidocker._run.timeouts import deadline_after, milliseconds_until
 
 if TYPE_CHECKING:
     from minidocker._functions.function_container import FunctionContainer
+    from minidocker._functions.messages import Message
 
-__all__ = ["Answer", "Conversation", "Streams"]
+__all__ = ["Conversation", "Streams"]
 
-CHUNK = 1 << 18
 GRACE = 5.0
 """Seconds in which a container must end after its function has answered."""
 
@@ -83,19 +91,12 @@ class Streams:
         self._read, self._write = [], []
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-    """A function's answer: the kind of its message, and the payload; see ``messages.py``."""
-
-    kind: int
-    payload: bytearray
-
-
 class Conversation:
     """Exchanges messages with the process that runs a function, until its container ends.
 
     Args:
         container: the container.
+        as_json: whether the answers are JSON.
         streams: its standard output and error, if captured.
         timeout: seconds from ``since``; None for no limit.
         since: a time of `time.monotonic`; by default now.
@@ -106,6 +107,7 @@ class Conversation:
         self,
         container: FunctionContainer,
         *,
+        as_json: bool,
         streams: Streams | None = None,
         timeout: float | None = None,
         since: float | None = None,
@@ -113,15 +115,17 @@ class Conversation:
     ) -> None:
         self._container = container
         self._streams = streams
-        self._limit = limit
         self.limit_time(timeout, since)
         self._poll = select.poll()
         self._ends = container.ends()
         self._poll.register(self._ends, select.POLLIN)
         self._channel_open = True
-        self._pending = memoryview(container.opening)
-        self._received = bytearray()
-        self._answer: Answer | None = None
+        self._pending = [memoryview(container.opening)] if container.opening else []
+        kinds = messages.JSON_ANSWERS if as_json else messages.ANSWERS
+        self._receiver = Receiver(kinds, limit)
+        self._answer: Message | None = None
+        self.is_initialized = False
+        """Whether the task's initializer has returned."""
         os.set_blocking(container.channel, False)
         if streams is not None:
             for fd in streams.started():
@@ -130,18 +134,25 @@ class Conversation:
     def limit_time(self, timeout: float | None, since: float | None = None) -> None:
         """Set a new timeout, in seconds from ``since``; by default from now."""
         self._timeout = timeout
-        self._deadline: float | None = None
-        if timeout is not None:
-            self._deadline = (time.monotonic() if since is None else since) + timeout
+        self._deadline = deadline_after(timeout, since=since)
 
-    def ask(self, request: bytes) -> Answer | None:
+    def is_idle(self) -> bool:
+        """Return whether the container runs, and has sent nothing that no request asked for."""
+        poll = select.poll()
+        poll.register(self._ends, select.POLLIN)
+        poll.register(self._container.channel, select.POLLIN)
+        return not poll.poll(0)
+
+    def ask(self, request: bytes) -> Message | None:
         """Send a request; return the answer, or None if the container ends without one.
 
         Raises:
             CallTimeout: the timeout expired; the container still runs.
-            CallResultError: the answer is larger than the limit; the container still runs.
+            CallResultError: the answer is malformed or larger than the limit; the container still
+                runs.
         """
-        self._pending = memoryview(bytes(self._pending) + request)
+        self._pending.append(memoryview(request))
+        self.is_initialized = False
         self._watch_channel()
         while self._step():
             if self._answer is not None:
@@ -149,7 +160,7 @@ class Conversation:
         self._drain()
         return self._take_answer()
 
-    def _take_answer(self) -> Answer | None:
+    def _take_answer(self) -> Message | None:
         answer, self._answer = self._answer, None
         return answer
 
@@ -161,8 +172,10 @@ class Conversation:
         with socket.socket(fileno=os.dup(self._container.channel)) as connection:
             connection.shutdown(socket.SHUT_WR)
 
-    def finish(self, *, completely: bool = True) -> Answer | None:
+    def finish(self, *, completely: bool = True) -> Message | None:
         """Wait until the container ends; return the answer, if there is one.
+
+        A container that has answered and does not end is killed, after `GRACE` or at the timeout.
 
         Args:
             completely: whether to wait for the end of a container that a template reaps; if False,
@@ -170,38 +183,33 @@ class Conversation:
 
         Raises:
             CallTimeout: the timeout expired without an answer; the container still runs.
-            CallResultError: the answer or the output exceeds the limit; the container still runs.
+            CallResultError: the answer is malformed, or it or the output exceeds the limit; the
+                container still runs.
         """
         self._watch_channel()
         has_answered = False
         while self._step():
             if self._answer is not None and not has_answered:
                 has_answered = True
-                self._deadline, self._timeout = time.monotonic() + GRACE, None
+                latest = time.monotonic() + GRACE
+                self._deadline = latest if self._deadline is None else min(self._deadline, latest)
             if has_answered and not (self._channel_open or completely or self._container.is_ours):
                 break
         self._drain()
         return self._take_answer()
 
     def _watch_channel(self) -> None:
-        if self._channel_open:
-            events = select.POLLIN | (select.POLLOUT if self._pending else 0)
-            self._poll.register(self._container.channel, events)
+        if not self._channel_open:
+            return
+        # After the answer, only the end of the channel matters.
+        events = select.POLLRDHUP if self._answer is not None else select.POLLIN
+        self._poll.register(
+            self._container.channel, events | (select.POLLOUT if self._pending else 0)
+        )
 
     def _step(self) -> bool:
         """Wait for events and handle them; return False once the container has ended."""
-        remaining = None
-        if self._deadline is not None:
-            remaining = max(0.0, self._deadline - time.monotonic()) * 1000
-        events = self._poll.poll(remaining)
-        if not events and remaining is not None:
-            if self._timeout is None:
-                # The function has answered, but its container did not end in time.
-                self._container.kill()
-                self._deadline = None
-                return True
-            reason = f"the function did not end within {self._timeout} seconds"
-            raise CallTimeout(reason, timeout=self._timeout)
+        events = self._poll.poll(milliseconds_until(self._deadline))
         ended = False
         for fd, event in events:
             if fd == self._ends:
@@ -210,61 +218,79 @@ class Conversation:
                 self._use_channel(event)
             elif self._streams is not None and not self._streams.receive(fd):
                 self._poll.unregister(fd)
+        if not ended and self._deadline is not None and time.monotonic() >= self._deadline:
+            self._expire()
         return not ended
 
+    def _expire(self) -> None:
+        if self._answer is None:
+            reason = f"the function did not end within {self._timeout:g} seconds"
+            raise CallTimeout(reason, timeout=self._timeout)
+        # The function has answered, but its container did not end in time.
+        self._container.kill()
+        self._deadline = None
+
     def _use_channel(self, event: int) -> None:
-        channel = self._container.channel
         if event & select.POLLOUT and self._pending:
-            try:
-                sent = os.write(channel, self._pending[: 1 << 20])
-            except BlockingIOError:
-                sent = 0
-            except (BrokenPipeError, ConnectionResetError):
-                # The process has closed its end. Its answer or its exit status shows the reason.
-                sent = len(self._pending)
-            self._pending = self._pending[sent:]
-            if not self._pending:
-                self._poll.modify(channel, select.POLLIN)
-        if event & ~select.POLLOUT and not self._receive():
-            self._poll.unregister(channel)
+            self._send()
+        if event & ~select.POLLOUT and (self._answer is not None or not self._receive()):
+            self._poll.unregister(self._container.channel)
             self._channel_open = False
+        if self._channel_open and (self._answer is not None or not self._pending):
+            self._watch_channel()
+
+    def _send(self) -> None:
+        first = self._pending[0]
+        try:
+            sent = os.write(self._container.channel, first[: 1 << 20])
+        except BlockingIOError:
+            return
+        except (BrokenPipeError, ConnectionResetError):
+            # The process has closed its end. Its answer or its exit status shows the reason.
+            self._pending.clear()
+            return
+        if sent < len(first):
+            self._pending[0] = first[sent:]
+        else:
+            del self._pending[0]
 
     def _receive(self) -> bool:
         """Read a part of an answer; return False at the end of the channel."""
-        try:
-            data = os.read(self._container.channel, CHUNK)
-        except BlockingIOError:
-            return True
-        except ConnectionResetError:
-            return False
-        self._received += data
-        if len(self._received) >= HEADER.size:
-            kind, length = HEADER.unpack_from(self._received)
-            if self._limit is not None and length > self._limit:
-                reason = f"the answer has {length} bytes, but result_limit allows {self._limit}"
-                raise CallResultError(reason)
-            if len(self._received) >= HEADER.size + length:
-                payload = self._received[HEADER.size : HEADER.size + length]
-                self._received = self._received[HEADER.size + length :]
-                self._answer = Answer(kind, payload)
-        return bool(data)
+        is_open = self._receiver.receive(self._container.channel)
+        message = self._receiver.take()
+        if message is None:
+            return is_open
+        if self._pending:
+            # It answers a request that it cannot have read.
+            messages.malformed()
+        if message.kind != messages.INITIALIZED:
+            self._answer = message
+        elif self.is_initialized or message.payload:
+            messages.malformed()
+        else:
+            self.is_initialized = True
+        return is_open
 
     def _drain(self) -> None:
-        """Read the data that was sent before the container ended.
+        """Read the data that was sent before the container ended, and nothing that follows.
 
         Do not wait for an end of file: a process that another thread forked may have copies of the
-        write ends.
+        write ends, and one that left a container without a PID namespace may still write.
         """
-        channel = self._container.channel
-        while self._answer is None and self._channel_open and _is_readable(channel):
-            self._channel_open = self._receive()
+        if self._channel_open:
+            # Each header takes a turn of its own: that of the answer, and INITIALIZED before it.
+            for _ in range(_chunks_in(self._container.channel) + 2):
+                if self._answer is not None or not self._receive():
+                    break
         if self._streams is not None:
             for fd in self._streams.started():
-                while _is_readable(fd) and self._streams.receive(fd):
-                    pass
+                for _ in range(_chunks_in(fd)):
+                    if not self._streams.receive(fd):
+                        break
 
 
-def _is_readable(fd: int) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))
+def _chunks_in(fd: int) -> int:
+    """Return how many reads take the data that a pipe or a socket holds now."""
+    count = array.array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, count)
+    return count[0] // CHUNK + 1

@@ -12,10 +12,10 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack
 
 from minidocker._errors import CallError, CallResultError, CallTimeout, Error
-from minidocker._functions import messages
-from minidocker._functions.call import perform, starter
-from minidocker._functions.conversation import GRACE, Conversation
-from minidocker._functions.function_container import death_error, end
+from minidocker._functions import conversation, messages
+from minidocker._functions.call import InitializerFailedError, decode, perform, starter
+from minidocker._functions.conversation import Conversation
+from minidocker._functions.function_container import death_error
 from minidocker._functions.options import CallOptions
 from minidocker._functions.worker import Task, check_not_loading_main
 from minidocker._spec.spec import Spec
@@ -186,7 +186,7 @@ class ContainerExecutor(Executor):
             if self._tasks == 1:
                 return self._run_alone(function, args, kwargs)
             return self._run_with_others(function, args, kwargs)
-        except _InitializerFailedError as failed:
+        except InitializerFailedError as failed:
             self._broken = failed.__cause__ or failed
             reason = f"the initializer of a container failed: {self._broken!r}"
             raise BrokenContainer(reason) from self._broken
@@ -198,19 +198,18 @@ class ContainerExecutor(Executor):
             raise BrokenContainer(f"the container of the task ended: {error}") from error
 
     def _run_alone(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
-        if self._initialize is None:
-            value: T = self._perform(function, args, kwargs)
-        else:
-            initialized = (*self._initialize, function, args, kwargs)
-            value = _value(self._perform(_run_initialized, initialized, {}))
+        as_json = self._options.result == "json"
+        task = Task(function, tuple(args), kwargs, as_json, self._initialize)
+        value: T = perform(task, self._start, self._options, usage=False).value
         return value
-
-    def _perform(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        task = Task(function, tuple(args), kwargs, self._options.result == "json")
-        return perform(task, self._start, self._options, usage=False).value
 
     def _run_with_others(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
         worker: _Worker | None = getattr(self._local, "worker", None)
+        if worker is not None and not worker.is_idle():
+            # It ended between two tasks, or an earlier function sends what no task asked for.
+            self._workers.discard(worker)
+            worker.close()
+            worker = None
         if worker is None:
             worker = self._local.worker = _Worker(self._start, self._options, self._initialize)
             self._workers.add(worker)
@@ -245,35 +244,6 @@ def _end_later(threads: ThreadPoolExecutor, workers: set[_Worker]) -> None:
     threading.Thread(target=wait, name="ContainerExecutor-end", daemon=True).start()
 
 
-class _InitializerFailedError(Exception):
-    """The initializer of a container raised an exception, which is the ``__cause__``."""
-
-
-_FAILED = "minidocker: the initializer failed"
-
-
-def _run_initialized(
-    initializer: Callable[..., Any],
-    initargs: tuple[Any, ...],
-    function: Callable[..., Any],
-    args: Any,
-    kwargs: Any,
-) -> Any:
-    """Run the initializer and the function; return the initializer's exception as JSON values."""
-    try:
-        initializer(*initargs)
-    except Exception as error:  # noqa: BLE001 - any exception breaks the pool
-        return [_FAILED, f"{type(error).__qualname__}: {error}"]
-    return [None, function(*args, **kwargs)]
-
-
-def _value(outcome: Any) -> Any:
-    failed, value = outcome
-    if failed == _FAILED:
-        raise _InitializerFailedError from RuntimeError(value)
-    return value
-
-
 def _is_the_functions_own(error: CallError) -> bool:
     """Return whether an exception comes from a call that the function itself made inside."""
     return isinstance(error.__cause__, messages.RemoteTraceback)
@@ -291,37 +261,45 @@ class _Worker:
         self._owner = os.getpid()
         check_not_loading_main()
         self._container: FunctionContainer | None = start(None, timeout=options.timeout)
-        self._conversation = Conversation(self._container, limit=options.limit)
+        as_json = options.result == "json"
+        self._conversation = Conversation(self._container, as_json=as_json, limit=options.limit)
         if initialize is not None:
-            self._begin(*initialize)
+            try:
+                self._ask(_nothing, (), {}, initialize)
+            except BaseException:
+                self.close()
+                raise
 
-    def _begin(self, initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> None:
-        try:
-            _value(self._ask(_run_initialized, (initializer, initargs, _nothing, (), {}), {}))
-        except BaseException:
-            self.close()
-            raise
+    def is_idle(self) -> bool:
+        """Return whether the container can perform another task."""
+        return not self.is_dead and self._conversation.is_idle()
 
     def run(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
         self.tasks += 1
         value: T = self._ask(function, args, kwargs)
         return value
 
-    def _ask(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def _ask(
+        self,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        initialize: tuple[Any, tuple[Any, ...]] | None = None,
+    ) -> Any:
         assert self._container is not None
-        task = Task(function, args, kwargs, self._options.result == "json")
+        task = Task(function, args, kwargs, self._options.result == "json", initialize)
         request = task.message()
         try:
             self._conversation.limit_time(self._options.timeout)
             answer = self._conversation.ask(request)
         except BaseException:
-            end(self._container)
+            self._container.abandon()
             self.is_dead = True
             raise
         if answer is None:
             self.is_dead = True
             raise death_error(self._container.wait())
-        return messages.decode_answer(answer.kind, answer.payload, as_json=task.as_json)
+        return decode(task, answer, self._conversation, self._options)
 
     def close(self) -> None:
         """Let the container end, and reap it."""
@@ -329,13 +307,13 @@ class _Worker:
             # In a forked process, the container belongs to the parent.
             return
         container, self._container = self._container, None
-        if not self.is_dead:
+        if self.is_idle():
             self._conversation.hang_up()
-            self._conversation.limit_time(GRACE)
-            with contextlib.suppress(CallTimeout):
+            self._conversation.limit_time(conversation.GRACE)
+            # Nothing that it still sends matters.
+            with contextlib.suppress(CallTimeout, CallResultError):
                 self._conversation.finish()
-            end(container)
-        container.close()
+        container.abandon()
 
 
 def _nothing() -> None:

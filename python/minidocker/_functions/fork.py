@@ -25,9 +25,13 @@ import traceback
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from minidocker._errors import CallTimeout
 from minidocker._functions import worker
-from minidocker._functions.function_container import Ended, FunctionContainer, with_interpreter
+from minidocker._functions.function_container import (
+    Ended,
+    FunctionContainer,
+    start_timeout,
+    with_interpreter,
+)
 from minidocker._run.completed import Usage
 from minidocker._run.session import kill_session
 from minidocker._spec import accounts
@@ -108,8 +112,7 @@ def fork(
             return Copy(container.channel)
         container.check()
     except _core.DeadlineReached:
-        reason = f"the container did not start within {timeout} seconds"
-        raise CallTimeout(reason, timeout=timeout) from None
+        raise start_timeout(timeout) from None
     except BaseException:
         container.abandon()
         raise

@@ -14,7 +14,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from minidocker._errors import CallError, CallExited, CallKilled, CallLimitExceeded
+from minidocker._errors import CallError, CallExited, CallKilled, CallLimitExceeded, CallTimeout
 from minidocker._functions import descriptors
 from minidocker._spec.mounts import Mount
 
@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from minidocker._run.completed import Usage
     from minidocker._spec.spec import Spec
 
-__all__ = ["Ended", "FunctionContainer", "Starter", "death_error", "end", "with_interpreter"]
+__all__ = [
+    "Ended",
+    "FunctionContainer",
+    "Starter",
+    "death_error",
+    "start_timeout",
+    "with_interpreter",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -131,10 +138,10 @@ def with_interpreter(spec: Spec) -> Spec:
     return made
 
 
-def end(container: FunctionContainer) -> Ended:
-    """Kill a container and reap it."""
-    container.kill()
-    return container.wait()
+def start_timeout(timeout: float | None) -> CallTimeout:
+    """Return the exception for a container that has not started in time."""
+    reason = f"the container did not start within {timeout:g} seconds"
+    return CallTimeout(reason, timeout=timeout)
 
 
 _LIMITS = {signal.SIGXCPU: "RLIMIT_CPU", signal.SIGXFSZ: "RLIMIT_FSIZE"}

@@ -11,10 +11,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from minidocker._errors import CallError, CallTimeout
+from minidocker._errors import CallError
 from minidocker._fd import pidfd_open, socket_pair
 from minidocker._functions import descriptors, worker
-from minidocker._functions.function_container import Ended, FunctionContainer
+from minidocker._functions.function_container import Ended, FunctionContainer, start_timeout
 from minidocker._run.launch import Launch
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def start(
     except BaseException as error:
         descriptors.release(ours.detach())
         if isinstance(error, subprocess.TimeoutExpired):
-            reason = f"the interpreter did not start within {timeout} seconds"
-            raise CallTimeout(reason, timeout=timeout) from None
+            raise start_timeout(timeout) from None
         raise
     return InterpreterContainer(process, ours.detach(), opening)
 

@@ -1,14 +1,17 @@
 """The messages between a caller and a function in a container.
 
-A message is one byte for its kind, eight bytes for the length of the payload, and the payload. With
-``result="json"`` the caller's half (`decode_answer`) does not trust a message, and never unpickles
-it.
+A message is one byte for its kind, eight bytes for the length of the payload, and the payload. The
+code inside a container may write anything to its channel, so the caller's half (`Receiver`,
+`decode_answer`) reads one message, of a permitted kind and length, and not a byte more. With
+``result="json"`` it never unpickles one.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import os
 import pickle
 import struct
 import sys
@@ -17,12 +20,15 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from minidocker._errors import CallFailed, CallResultError
+from minidocker._functions import strict_json
+from minidocker._inspect.text import escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import NoReturn
 
 HEADER = struct.Struct("<BQ")
+CHUNK = 1 << 18
 
 VALUE = 1
 """A pickled value."""
@@ -36,6 +42,11 @@ TASK = 6
 """A pickled function and its arguments: a `worker.Task`."""
 CONTEXT = 7
 """A pickled `worker.Context`, for a clean interpreter."""
+INITIALIZED = 8
+"""Empty: the initializer of a task has returned, and the function begins."""
+
+ANSWERS = frozenset({VALUE, RAISED, UNABLE, INITIALIZED})
+JSON_ANSWERS = frozenset({JSON_VALUE, JSON_RAISED, UNABLE, INITIALIZED})
 
 
 class RemoteTraceback(Exception):
@@ -196,7 +207,7 @@ def _dumps_result(value: Any) -> bytes:
 
 def _returned_json(value: Any) -> bytes:
     try:
-        return message(JSON_VALUE, json.dumps(value).encode())
+        return message(JSON_VALUE, json.dumps(value, allow_nan=False).encode())
     except (TypeError, ValueError, RecursionError) as why:
         reason = f"the value, of type {type(value).__qualname__}, is not JSON: {_show(why)}"
         return _unable(reason, None)
@@ -227,32 +238,113 @@ def _show(error: BaseException) -> str:
 # --- in the caller -----------------------------------------------------------------------------
 
 
-def decode_answer(kind: int, payload: bytes | bytearray, *, as_json: bool) -> Any:
-    """Return the value of a message, or raise its exception.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Message:
+    """A received message: its kind and its payload."""
+
+    kind: int
+    payload: bytearray
+
+
+class Receiver:
+    """Receives one message after another from a sender that may be hostile.
+
+    It reads nothing beyond the end of a message, so it never holds more than one.
+
+    Args:
+        kinds: the permitted kinds of messages.
+        limit: the maximum size of a payload, in bytes; None for no limit.
+    """
+
+    def __init__(self, kinds: Collection[int], limit: int | None) -> None:
+        self._kinds = kinds
+        self._limit = limit
+        self._header = bytearray()
+        self._message: Message | None = None
+        self._missing = HEADER.size
+
+    def receive(self, fd: int) -> bool:
+        """Read an available part of the message, at most `CHUNK` bytes of it.
+
+        Returns:
+            False at the end of the file.
+
+        Raises:
+            CallResultError: the message is of another kind, or too large.
+        """
+        try:
+            data = os.read(fd, min(self._missing, CHUNK))
+        except BlockingIOError:
+            return True
+        except ConnectionResetError:
+            return False
+        self._missing -= len(data)
+        if self._message is not None:
+            self._message.payload.extend(data)
+        else:
+            self._header += data
+            if not self._missing:
+                self._begin()
+        return bool(data)
+
+    def take(self) -> Message | None:
+        """Return the message once it is complete, and begin with the next one."""
+        if self._message is None or self._missing:
+            return None
+        message, self._message = self._message, None
+        self._header.clear()
+        self._missing = HEADER.size
+        return message
+
+    def _begin(self) -> None:
+        kind, length = HEADER.unpack(self._header)
+        if kind not in self._kinds or length > sys.maxsize:
+            malformed()
+        if self._limit is not None and length > self._limit:
+            reason = f"the answer has {length} bytes, but result_limit allows {self._limit}"
+            raise CallResultError(reason)
+        self._message, self._missing = Message(kind, bytearray()), length
+
+
+def decode_answer(message: Message, *, as_json: bool, limit: int | None) -> Any:
+    """Return the value of an answer, or raise its exception.
+
+    Args:
+        message: the answer.
+        as_json: whether it is JSON, and nothing may be unpickled.
+        limit: the ``result_limit``, which bounds the memory of a value of JSON; None: no limit.
 
     Raises:
-        CallResultError: the message has neither, or it cannot be decoded.
+        CallResultError: the answer has neither, or it cannot be decoded.
         CallFailed: the function raised an exception, and ``as_json`` is true.
         BaseException: the function's exception.
     """
+    kind, payload = message.kind, message.payload
     if kind == UNABLE:
-        reason, text = _read_json(payload, str, (str, type(None)))
-        raise CallResultError(reason) from (None if text is None else RemoteTraceback(text))
+        reason, text = _read_json(payload, limit, str, (str, type(None)))
+        raise CallResultError(escaped(reason)) from (None if text is None else _remote(text))
     if as_json:
         if kind == JSON_VALUE:
-            return _loads_json(payload)
+            return _loads_json(payload, limit)
         if kind == JSON_RAISED:
-            name, summary, text = _read_json(payload, str, str, str)
+            name, summary, text = _read_json(payload, limit, str, str, str)
+            name, summary = escaped(name, lines=False, most=_LONGEST_NAME), escaped(summary)
             shown = f"{name}: {summary}" if summary else name
-            raise CallFailed(shown, type=name, message=summary) from RemoteTraceback(text)
-        return _garbled()
-    if kind == VALUE:
+            raise CallFailed(shown, type=name, message=summary) from _remote(text)
+    elif kind == VALUE:
         return _unpickle(payload)
-    if kind == RAISED:
+    elif kind == RAISED:
         error, text = _unpickle(payload)
-        error.__cause__ = RemoteTraceback(text)
+        error.__cause__ = _remote(text)
         raise error
-    return _garbled()
+    return malformed()
+
+
+_LONGEST_NAME = 200
+
+
+def _remote(text: str) -> RemoteTraceback:
+    return RemoteTraceback(escaped(text))
 
 
 def _unpickle(payload: bytes | bytearray) -> Any:
@@ -263,22 +355,27 @@ def _unpickle(payload: bytes | bytearray) -> Any:
         raise CallResultError(reason) from why
 
 
-def _loads_json(payload: bytes | bytearray) -> Any:
+def _loads_json(payload: bytes | bytearray, limit: int | None) -> Any:
     try:
-        return json.loads(payload)
+        return strict_json.loads(payload, limit=limit)
     except (ValueError, RecursionError) as why:
-        raise CallResultError(f"the answer is not JSON: {_show(why)}") from None
+        # The message of a UnicodeDecodeError would show the payload.
+        reason = "it is not ASCII" if isinstance(why, UnicodeError) else escaped(_text(why))
+        raise CallResultError(f"the answer is not JSON: {reason}") from None
 
 
-def _read_json(payload: bytes | bytearray, *kinds: type | tuple[type, ...]) -> Any:
+def _read_json(
+    payload: bytes | bytearray, limit: int | None, *kinds: type | tuple[type, ...]
+) -> Any:
     """Parse and check a list of values of these types, from an untrusted sender."""
-    values = _loads_json(payload)
+    values = _loads_json(payload, limit)
     if not isinstance(values, list) or len(values) != len(kinds):
-        _garbled()
+        malformed()
     if not all(isinstance(value, kind) for value, kind in zip(values, kinds, strict=True)):
-        _garbled()
+        malformed()
     return values
 
 
-def _garbled() -> NoReturn:
+def malformed() -> NoReturn:
+    """Raise the exception for a message that this package does not send."""
     raise CallResultError("the answer is malformed: other code inside wrote to the channel")

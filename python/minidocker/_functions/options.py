@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from minidocker._errors import SpecError
+from minidocker._run import timeouts
 from minidocker._spec.typed import SpecOptions
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class CallOptions:
             value = getattr(self, option)
             if value is not True and value is not False:
                 raise SpecError("give True or False", option=option, value=value)
-        _check_timeout(self.timeout)
+        object.__setattr__(self, "timeout", timeouts.seconds(self.timeout))
         if self.text and not self.capture_output:
             reason = "it needs captured output: give capture_output=True too"
             raise SpecError(reason, option="text", value=self.text)
@@ -102,11 +102,3 @@ def _choose(option: str, value: object, *choices: str) -> None:
     if value not in choices:
         reason = f"give {' or '.join(map(repr, choices))}"
         raise SpecError(reason, option=option, value=value)
-
-
-def _check_timeout(timeout: Any) -> None:
-    if timeout is None:
-        return
-    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if not number or math.isnan(timeout):
-        raise SpecError("give a number of seconds", option="timeout", value=timeout)

@@ -15,15 +15,15 @@ import signal
 import socket
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from minidocker._errors import CallError, CallTimeout
+from minidocker._errors import CallError
 from minidocker._fd import receive, socket_pair
 from minidocker._functions import descriptors, template, worker
-from minidocker._functions.function_container import Ended, FunctionContainer
+from minidocker._functions.function_container import Ended, FunctionContainer, start_timeout
 from minidocker._functions.interpreter import command_line
 from minidocker._run.session import kill_session
+from minidocker._run.timeouts import deadline_after, is_ready
 
 if TYPE_CHECKING:
     from minidocker._functions.worker import Task
@@ -33,6 +33,8 @@ __all__ = ["TemplateContainer", "start"]
 
 PATIENCE = 60.0
 """Seconds in which a template must report how a container ended."""
+DEATH = 5.0
+"""Seconds in which a killed container ends."""
 
 
 class _TemplateGoneError(Exception):
@@ -60,7 +62,7 @@ def start(
         CallError: no template process can be started.
     """
     opening = b"" if task is None else task.message(last=True)
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = deadline_after(timeout)
     here = worker.Context.here()
     kind = _Kind.of(preload)
     for last in (False, True):
@@ -92,7 +94,7 @@ def _request(
     try:
         with theirs, template_line:
             fds = [theirs.fileno(), template_line.fileno(), *(outputs or ())]
-            client.request(spec, fds, timeout)
+            client.request(spec, fds, timeout, deadline)
         pid, pidfd = _await_start(lifeline, timeout, deadline)
     except BaseException:
         # If the template has started a container, it ends it when the lifeline closes.
@@ -105,12 +107,8 @@ def _await_start(
     lifeline: socket.socket, timeout: float | None, deadline: float | None
 ) -> tuple[int, int]:
     """Return the pid of the container, and a pidfd."""
-    poll = select.poll()
-    poll.register(lifeline.fileno(), select.POLLIN)
-    remaining = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-    if not poll.poll(remaining):
-        reason = f"the container did not start within {timeout} seconds"
-        raise CallTimeout(reason, timeout=timeout)
+    if not is_ready(lifeline.fileno(), deadline):
+        raise start_timeout(timeout)
     try:
         report, fds = receive(lifeline, template.LARGEST, 1)
     except ConnectionResetError:
@@ -166,9 +164,10 @@ class TemplateContainer(FunctionContainer):
     def abandon(self) -> None:
         if self._lifeline.fileno() >= 0:
             self.kill()
-            # If the template has ended, so has the container.
-            with contextlib.suppress(CallError):
-                self.wait()
+            # The template reaps it, but may be busy, or stopped by a process of the container that
+            # shares its PID namespace.
+            is_ready(self._pidfd, deadline_after(DEATH))
+            self._release()
         self.close()
 
     def _release(self) -> None:
@@ -212,17 +211,27 @@ class _Client:
             setsigdef=[signal.SIGPIPE, signal.SIGCHLD, signal.SIGINT],
         )
 
-    def request(self, spec: Spec, fds: list[int], timeout: float | None) -> None:
+    def request(
+        self, spec: Spec, fds: list[int], timeout: float | None, deadline: float | None
+    ) -> None:
         """Send a request.
 
         Raises:
+            CallTimeout: the template takes no request before the deadline: it still imports the
+                modules to preload, or it is stopped.
             _TemplateGoneError: the template has ended.
         """
         data = pickle.dumps(template.Request(spec, timeout))
-        try:
-            socket.send_fds(self._requests, [data], fds)
-        except (BrokenPipeError, ConnectionResetError):
-            raise _TemplateGoneError from None
+        while is_ready(self._requests.fileno(), deadline, select.POLLOUT):
+            try:
+                socket.send_fds(self._requests, [data], fds, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                # Another thread was faster.
+                continue
+            except (BrokenPipeError, ConnectionResetError):
+                raise _TemplateGoneError from None
+            return
+        raise start_timeout(timeout)
 
     def forget(self) -> None:
         """Close a forked process's copy of the connection, which belongs to the parent."""

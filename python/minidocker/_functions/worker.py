@@ -39,6 +39,8 @@ class Task(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     as_json: bool = False
+    initialize: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+    """An initializer, which is called before the function, and its arguments."""
 
     def message(self, *, last: bool = False) -> bytes:
         """Pickle the task into a message.
@@ -47,7 +49,8 @@ class Task(NamedTuple):
             Exception: the function or an argument cannot be pickled.
         """
         try:
-            pickled, needs_main = messages.dumps((self.function, self.args, self.kwargs))
+            work = self.function, self.args, self.kwargs, self.initialize
+            pickled, needs_main = messages.dumps(work)
             if needs_main and _own_main() is None:
                 reason = "it is defined in a __main__ that no other interpreter can import"
                 raise pickle.PicklingError(f"can't pickle {self.function!r}: {reason}")
@@ -181,7 +184,8 @@ def serve(channel: int) -> None:
                 pickle.loads(payload).apply()
                 continue
             flags, needs_main = payload[:2]
-            reply = _perform(memoryview(payload)[2:], flags, needs_main=bool(needs_main))
+            pickled = memoryview(payload)[2:]
+            reply = _perform(pickled, channel, flags, needs_main=bool(needs_main))
             if flags & LAST:
                 _answer_last(channel, reply)
                 return
@@ -194,8 +198,7 @@ def run(task: Task, channel: int) -> None:
     Raises:
         SystemExit: the task ended the interpreter.
     """
-    function, args, kwargs, as_json = task
-    _answer_last(channel, messages.answer(function, args, kwargs, as_json=as_json))
+    _answer_last(channel, _answer(task, channel))
 
 
 def _answer_last(channel: int, reply: bytes) -> None:
@@ -204,23 +207,38 @@ def _answer_last(channel: int, reply: bytes) -> None:
     _write(channel, reply)
 
 
-def _perform(pickled: memoryview, flags: int, *, needs_main: bool) -> bytes:
+def _perform(pickled: memoryview, channel: int, flags: int, *, needs_main: bool) -> bytes:
     as_json = bool(flags & AS_JSON)
     try:
         if needs_main:
             _load_main()
-        function, args, kwargs = pickle.loads(pickled)
+        function, args, kwargs, initialize = pickle.loads(pickled)
     except Exception as error:  # noqa: BLE001 - the caller raises it
         error.add_note("The function or its arguments could not be unpickled in the container.")
         return messages.raised(error, as_json=as_json)
-    return messages.answer(function, args, kwargs, as_json=as_json)
+    return _answer(Task(function, args, kwargs, as_json, initialize), channel)
+
+
+def _answer(task: Task, channel: int) -> bytes:
+    """Run the initializer, if there is one, and the function; return the answer."""
+    if task.initialize is not None:
+        initializer, args = task.initialize
+        try:
+            initializer(*args)
+        except SystemExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the caller raises it
+            return messages.raised(error, as_json=task.as_json, skip=1)
+        # The function can forge any later message, but not this one.
+        _write(channel, messages.message(messages.INITIALIZED, b""))
+    return messages.answer(task.function, task.args, task.kwargs, as_json=task.as_json)
 
 
 def warm_up() -> None:
     """Perform a dummy task, so that this process has its own copies of the pages that it needs."""
-    pickled = pickle.dumps((int, (), {}), pickle.HIGHEST_PROTOCOL)
-    reply = _perform(memoryview(pickled), 0, needs_main=False)
+    pickled = pickle.dumps((int, (), {}, None), pickle.HIGHEST_PROTOCOL)
     reader, writer = pipe()
+    reply = _perform(memoryview(pickled), writer, 0, needs_main=False)
     with open(reader, "rb", buffering=0) as stream:
         _write(writer, reply)
         os.close(writer)
