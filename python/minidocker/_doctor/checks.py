@@ -44,8 +44,8 @@ _SCOPES = 6
 """The first version of Landlock that confines signals and abstract sockets to a domain."""
 
 _CLONES = (
-    *KINDS, "capabilities", "hostname", "fresh-proc", "fresh-sys", "shared-memory", "loopback", "ping",
-    "subordinate-ids", "overlay", "pivot-root", "read-only", "devpts",
+    *KINDS, "capabilities", "hostname", "fresh-proc", "fresh-sys", "shared-memory", "loopback",
+    "ping", "subordinate-ids", "overlay", "pivot-root", "read-only", "devpts",
 )  # fmt: skip
 """Probes that call clone(2) with the flags of new namespaces."""
 
