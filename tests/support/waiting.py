@@ -48,10 +48,12 @@ def descendants_of(pid: int) -> dict[int, list[str]]:
     found = {}
     # Any of them may end in the meantime.
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            line = Path(f"/proc/{child}/cmdline").read_text(errors="replace")
-            found[int(child)] = line.split("\0")[:-1]
-            found |= descendants_of(int(child))
+        # The kernel lists a child with the thread that started it.
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                line = Path(f"/proc/{child}/cmdline").read_text(errors="replace")
+                found[int(child)] = line.split("\0")[:-1]
+                found |= descendants_of(int(child))
     return found
 
 

@@ -129,8 +129,8 @@ impl EtcLinks {
 /// The links in a directory. Cached for the last directory, because a list takes as long as the rest of this module.
 fn links_in(directory: &Path) -> io::Result<Vec<OsString>> {
     /// The device, the inode and the time of the last change of a directory, and its links.
-    type Known = ([i64; 4], Vec<OsString>);
-    static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
+    type ListedLinks = ([i64; 4], Vec<OsString>);
+    static KNOWN: Mutex<Option<ListedLinks>> = Mutex::new(None);
     /// A second change within a tick of the kernel's clock leaves the time as it is.
     const SETTLED: Duration = Duration::from_secs(1);
     let found = fs::metadata(directory)?;
