@@ -19,6 +19,8 @@ from minidocker._functions import fork, worker
 from minidocker._pytest import coverage
 from minidocker._pytest.kept import Kept
 from minidocker._pytest.results import (
+    CLOSED,
+    LARGEST_MESSAGE,
     encode,
     packed_warnings,
     shares_terminal,
@@ -29,9 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Inside", "flush"]
-
-CLOSED = 120
-"""The exit status of a test that has closed or replaced its channel."""
 
 
 class Inside:
@@ -225,11 +224,16 @@ class _Channel:
     def _check(self) -> None:
         if not self.is_ours():
             Kept.exit_process(CLOSED)
+        Kept.set_blocking(self._descriptor, True)
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message."""
         self._check()
-        data = memoryview("".join((*self._encode(message, 0), "\n")).encode())
+        text = "".join((*self._encode(message, 0), "\n"))
+        if len(text) > LARGEST_MESSAGE:
+            reason = f"the report has {len(text)} bytes, and may have {LARGEST_MESSAGE}"
+            text = "".join((*self._encode({"failed": reason}, 0), "\n"))
+        data = memoryview(text.encode())
         while data:
             data = data[Kept.write(self._descriptor, data) :]
 

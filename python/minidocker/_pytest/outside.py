@@ -12,6 +12,7 @@ import pytest
 from minidocker._pytest.coverage import ReceivedCoverage
 from minidocker._pytest.kept import Kept
 from minidocker._pytest.results import (
+    LARGEST_MESSAGE,
     decode,
     how_it_ended,
     received,
@@ -30,10 +31,9 @@ __all__ = ["Outside"]
 GRACE = 5.0
 """Seconds that a container may take to end after its test has sent everything."""
 CHUNK = 1 << 18
-LARGEST_MESSAGE = 1 << 26
-LARGEST_TEST = 1 << 28
-"""The number of bytes that a test may send."""
-MOST_SUBTESTS = 100_000
+MOST_BYTES = 1 << 28
+MOST_MESSAGES = 50_000
+"""The size and the number of the messages that a test may send."""
 
 
 class _Ended(Exception):
@@ -67,10 +67,10 @@ class Outside:
         self._deadline = None if timeout is None else started + timeout
         self._channel = container.channel
         self._shown_at_once = shares_terminal(item.config)
-        self._subtests = 0
+        self._messages = 0
         self._received = bytearray()
         self._searched = 0
-        self._left = LARGEST_TEST
+        self._left = MOST_BYTES
         Kept.set_blocking(self._channel, False)
         self._poll = Kept.poll()
         self._poll.register(self._channel, select.POLLIN)
@@ -196,9 +196,6 @@ class Outside:
                 return message
 
     def _show_subtest(self, data: dict[str, Any]) -> None:
-        self._subtests += 1
-        if self._subtests > MOST_SUBTESTS:
-            raise Malformed
         report = decode(self.item, data, "call", subtest=True)
         # Pytest shows a test as failed if one of its subtests failed.
         subtests: Any = sys.modules.get("_pytest.subtests")
@@ -216,8 +213,7 @@ class Outside:
         try:
             Kept.write(self._channel, letter.encode())
         except BlockingIOError:
-            # The test reads nothing of what it asks for.
-            raise Malformed from None
+            raise Malformed("It does not read the answers") from None
         except (BrokenPipeError, ConnectionResetError):
             # The end of the container shows the reason.
             pass
@@ -233,6 +229,9 @@ class Outside:
         while True:
             end = self._received.find(b"\n", self._searched)
             if end >= 0:
+                self._messages += 1
+                if self._messages > MOST_MESSAGES:
+                    raise Malformed(f"It sent more than {MOST_MESSAGES} messages")
                 line = bytes(self._received[:end])
                 del self._received[: end + 1]
                 self._searched = 0
@@ -240,7 +239,7 @@ class Outside:
                 return line
             self._searched = len(self._received)
             if self._searched > LARGEST_MESSAGE:
-                raise Malformed
+                raise Malformed(f"A message has more than {LARGEST_MESSAGE} bytes")
             self._wait()
 
     def _check_time(self) -> float | None:
@@ -277,6 +276,6 @@ class Outside:
             return False
         self._left -= len(data)
         if self._left < 0:
-            raise Malformed
+            raise Malformed(f"It sent more than {MOST_BYTES} bytes")
         self._received += data
         return True

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
+import linecache
 import re
 import signal
 import sys
@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from minidocker._errors import SpecError
-from minidocker._pytest.shapes import PLAIN, Malformed, OneOf, Optional, check, harmless
+from minidocker._pytest.shapes import PLAIN, Malformed, OneOf, Optional, check, harmless, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +52,12 @@ __all__ = [
     "warn",
 ]
 
-SECTION = 1 << 22
-"""The number of characters of captured output that are sent; a longer one loses its middle."""
+LARGEST_MESSAGE = 1 << 25
+"""The number of bytes that a message may have."""
+CLOSED = 120
+"""The exit status of a test that has closed or replaced the descriptor of its channel."""
+MOST_OUTPUT = 1 << 21
+"""The number of characters of captured output that a report may have."""
 
 
 def marked(item: pytest.Item, name: str) -> dict[str, Any]:
@@ -82,7 +86,7 @@ _ENTRY = {
     "style": Optional(str),
 }
 _TRACEBACK = {
-    "reprentries": [{"type": str, "data": _ENTRY}],
+    "reprentries": [{"type": OneOf("ReprEntry", "ReprEntryNative"), "data": _ENTRY}],
     "extraline": OneOf(None, str),
     "style": str,
 }
@@ -95,7 +99,7 @@ _FAILURE = {
 _REPORT = {
     "nodeid": str,
     "when": str,
-    "outcome": str,
+    "outcome": OneOf("passed", "failed", "skipped"),
     "longrepr": OneOf(None, str, (str, int, str), _FAILURE),
     "sections": [(str, str)],
     "user_properties": [(OneOf(str, int, float), PLAIN)],
@@ -103,7 +107,7 @@ _REPORT = {
     "wasxfail": Optional(str),
 }
 _SUBTEST = {"msg": OneOf(None, str), "kwargs": dict}
-_WARNING = {"message": str, "category": (str, str), "filename": str, "lineno": int}
+_WARNING = {"message": str, "category": (str, str), "filename": str, "lineno": int, "line": str}
 _PHASE = {
     "phase": str,
     "report": dict,
@@ -152,29 +156,22 @@ def _refuse(_: str) -> None:
 def encode(config: pytest.Config, report: pytest.TestReport) -> Any:
     """Return a report as data for `decode`."""
     data = config.hook.pytest_report_to_serializable(config=config, report=report)
-    data["sections"] = [(str(title), _cut(str(text))) for title, text in data["sections"]]
-    data["user_properties"] = [(name, _plain(value)) for name, value in data["user_properties"]]
+    sections = data["sections"]
+    data["sections"] = [
+        (str(title), _cut(str(text), MOST_OUTPUT // len(sections))) for title, text in sections
+    ]
+    data["user_properties"] = [(name, plain(value)) for name, value in data["user_properties"]]
     return data
 
 
-def _cut(text: str) -> str:
-    if len(text) <= SECTION:
+def _cut(text: str, most: int) -> str:
+    """Return a text without its middle, if it is too long."""
+    if len(text) <= most:
         return text
-    half = SECTION // 2
-    return f"{text[:half]}\n[... {len(text) - SECTION} characters are left out ...]\n{text[-half:]}"
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it; what JSON lacks, as text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, dict):
-        return {str(name): _plain(each) for name, each in value.items()}
-    return str(value)
+    half = most // 2
+    return (
+        f"{text[:half]}\n[... {len(text) - 2 * half} characters are left out ...]\n{text[-half:]}"
+    )
 
 
 # Extra attributes of a report that other code uses, with other meanings than a plugin inside could
@@ -209,13 +206,18 @@ def decode(
     check(known, _REPORT)
     if (known["nodeid"], known["when"]) != (item.nodeid, when):
         raise Malformed
-    if known["outcome"] not in ("passed", "failed", "skipped"):
+    longrepr = known["longrepr"]
+    if known["outcome"] == "failed" and longrepr is None:
         raise Malformed
-    if isinstance(longrepr := known["longrepr"], list):
+    if known["outcome"] == "skipped" and "wasxfail" not in known and not isinstance(longrepr, list):
+        raise Malformed
+    if isinstance(longrepr, list):
         known["longrepr"] = tuple(longrepr)
     known["sections"] = [tuple(pair) for pair in known["sections"]]
+    # The writer of the JUnit file does not escape names.
     known["user_properties"] = [
-        (str(name).replace("\0", "\\x00"), value) for name, value in known["user_properties"]
+        (str(name).replace("\0", "\\x00").replace("\x1b", "\\x1b"), value)
+        for name, value in known["user_properties"]
     ]
     known["keywords"] = dict.fromkeys(known["keywords"], 1)
     made = {"location": item.location, **_extras(data), **known}
@@ -232,6 +234,9 @@ def decode(
         report: Any = item.config.hook.pytest_report_from_serializable(
             config=item.config, data=made
         )
+        if report is not None and report.failed:
+            # Pytest checks the order of the lines when it shows them.
+            str(report.longrepr)
     except (AssertionError, KeyError, TypeError, ValueError):
         raise Malformed from None
     if report is None:
@@ -275,6 +280,11 @@ def how_it_ended(ended: Ended, phase: str | None) -> str:
     code = ended.returncode
     if code is None:
         return f"the test's process ended {where}, and its exit status is unknown"
+    if code == CLOSED:
+        return (
+            f"the test closed or replaced the descriptor of its reports {where} (exit status "
+            f"{CLOSED})"
+        )
     if code >= 0:
         return f"the test ended its interpreter {where}, with exit status {code}"
     name = f"signal {-code}"
@@ -300,6 +310,8 @@ def packed_warnings(caught: list[warnings.WarningMessage]) -> list[dict[str, Any
             "category": [warning.category.__module__, warning.category.__qualname__],
             "filename": warning.filename,
             "lineno": warning.lineno,
+            # The pytest outside opens no file of which it has only the name.
+            "line": warning.line or linecache.getline(warning.filename, warning.lineno).strip(),
         }
         for warning in caught
     ]
@@ -314,7 +326,9 @@ def replay_warnings(packed: list[dict[str, Any]]) -> None:
         # A category with another signature stays text, and only the text is shown.
         with contextlib.suppress(TypeError):
             message = category(warning["message"])
-        warnings.showwarning(message, category, warning["filename"], warning["lineno"])
+        warnings.showwarning(
+            message, category, warning["filename"], warning["lineno"], line=warning["line"]
+        )
 
 
 def warn(item: pytest.Item, message: str) -> None:
@@ -324,6 +338,7 @@ def warn(item: pytest.Item, message: str) -> None:
         "category": ["pytest", "PytestWarning"],
         "filename": str(item.path),
         "lineno": (item.location[1] or 0) + 1,
+        "line": "",
     }
     replay_warnings([warning])
 

@@ -6,7 +6,8 @@ A shape describes data from JSON:
 - a list with one shape, for a list of any length; a tuple of shapes, for a list of that length;
 - a dictionary from names to shapes, for a dictionary with exactly these names; an `Optional` name
   may be missing;
-- a `OneOf`, for data of one of several shapes; None, for None; `PLAIN`, for any data.
+- a `OneOf`, for data of one of several shapes; a text, for itself; None, for None;
+- `PLAIN`, for any data.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import math
 import re
 from typing import Any, NamedTuple
 
-__all__ = ["PLAIN", "Malformed", "OneOf", "Optional", "check", "harmless"]
+__all__ = ["PLAIN", "Malformed", "OneOf", "Optional", "check", "harmless", "plain"]
 
 DEEPEST = 20
 """The number of levels that data may have, lists and dictionaries together."""
@@ -62,6 +63,8 @@ def _has(data: Any, shape: Any, levels: int) -> bool:
         return False
     if shape is PLAIN:
         return _is_plain(data, levels)
+    if isinstance(shape, str):
+        return bool(data == shape)
     if isinstance(shape, OneOf):
         return any(_has(data, one, levels) for one in shape.shapes)
     if isinstance(shape, list):
@@ -106,6 +109,17 @@ def _is_plain(data: Any, levels: int) -> bool:
     if isinstance(data, dict):
         return all(_is_plain(value, levels - 1) for value in data.values())
     return data is None or any(_is_a(data, kind) for kind in (bool, int, float, str))
+
+
+def plain(value: Any, levels: int = DEEPEST // 2) -> Any:
+    """Return a value as plain data: what JSON lacks, and what lies too deep, as text."""
+    if value is None or any(_is_a(value, kind) for kind in (bool, int, float, str)):
+        return value
+    if levels > 0 and isinstance(value, list | tuple):
+        return [plain(each, levels - 1) for each in value]
+    if levels > 0 and isinstance(value, dict):
+        return {str(name): plain(each, levels - 1) for name, each in value.items()}
+    return str(value)
 
 
 # Colours stay. Other sequences could move the cursor, change the terminal's title or its character
