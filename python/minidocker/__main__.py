@@ -7,8 +7,6 @@ import sys
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
-    from typing import TextIO
-
     from minidocker.cli.parser import Parsed
 
 _INTERRUPTED = 130
@@ -25,16 +23,18 @@ def main(argv: list[str] | None = None) -> int:
     failed; 126 if the command could not be executed; 127 if it was not found.
     """
     _open_standard_streams()
+    from minidocker.cli import errors
+    from minidocker.cli.parser import UsageError
+
     try:
-        status = _dispatch(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
+        return _dispatch(sys.argv[1:] if argv is None else argv)
+    except UsageError as error:
+        return errors.report(error)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # The reader of our own output has closed it. The interpreter flushes again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+        # The reader of our own output has closed it.
         return _BROKEN_PIPE
-    return status
 
 
 def _open_standard_streams() -> None:
@@ -56,26 +56,26 @@ def _dispatch(arguments: list[str]) -> int:
     from minidocker.cli.options import COMMANDS
     from minidocker.cli.parser import HelpRequested, UsageError, parse
 
-    name, *rest = arguments or [""]
-    if name in ("", "--help"):
-        return _overview(sys.stdout if name else sys.stderr)
-    if name == "--version":
+    if not arguments:
+        from minidocker.cli import usage
+
+        sys.stderr.write(usage.overview())
+        return errors.FAILED
+    name, *rest = arguments
+    if name in ("help", "--help", "-h"):
+        return _help(rest)
+    if name in ("--version", "-v"):
         return _version()
     if name == "__complete":
         from minidocker.cli.completion import answer
 
         return answer(rest)
+    if name not in COMMANDS:
+        raise UsageError(_unknown(name))
     try:
-        if name not in COMMANDS:
-            raise UsageError(_unknown(name, list(COMMANDS)))
         parsed = parse(COMMANDS[name], rest)
     except HelpRequested:
-        from minidocker.cli import usage
-
-        sys.stdout.write(usage.command_help(COMMANDS[name]))
-        return 0
-    except UsageError as error:
-        return errors.report(error)
+        return _help([name])
     return _run(parsed)
 
 
@@ -84,39 +84,47 @@ def _run(parsed: Parsed) -> int:
 
     from minidocker._errors import Error
     from minidocker.cli import errors
-    from minidocker.cli.parser import UsageError
 
     command = import_module(f"minidocker.cli.commands.{parsed.command.name}")
     try:
         status: int = command.main(parsed)
     except BrokenPipeError:
         raise
-    except (UsageError, Error, OSError) as error:
+    except (Error, OSError) as error:
         return errors.report(error)
     return status
 
 
-def _unknown(name: str, names: list[str]) -> str:
-    from minidocker._words import nearest
-
-    near = nearest(name, names)
-    what = "option" if name.startswith("-") else "command"
-    remedy = f"did you mean {near}?" if near else "see minidocker --help"
-    return f"unknown {what} {name}; {remedy}"
-
-
-def _overview(stream: TextIO) -> int:
+def _help(names: list[str]) -> int:
     from minidocker.cli import errors, usage
+    from minidocker.cli.options import COMMANDS
+    from minidocker.cli.parser import UsageError
 
-    stream.write(usage.overview())
-    return 0 if stream is sys.stdout else errors.FAILED
+    if not names:
+        errors.output(usage.overview())
+    elif names[0] in COMMANDS:
+        errors.output(usage.command_help(COMMANDS[names[0]]))
+    else:
+        raise UsageError(_unknown(names[0]))
+    return 0
 
 
 def _version() -> int:
     from minidocker import _core
+    from minidocker.cli import errors
 
-    print(f"minidocker {_core.__version__}")
+    errors.output(f"minidocker {_core.__version__}\n")
     return 0
+
+
+def _unknown(name: str) -> str:
+    from minidocker._words import nearest
+    from minidocker.cli.options import COMMANDS
+
+    near = nearest(name, COMMANDS)
+    what = "option" if name.startswith("-") else "command"
+    remedy = f"did you mean {near}?" if near else "see minidocker --help"
+    return f"unknown {what} {name}; {remedy}"
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ def test_explain_takes_the_options_of_run():
 def test_explain_prints_json():
     done = cli("explain", "--json", "--hostname", "lab", "true")
     rows = json.loads(done.stdout)
-    plan = minidocker.explain(["true"], hostname="lab", stdin=subprocess.DEVNULL)
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    plan = minidocker.explain(["true"], hostname="lab", **streams)
     assert [row["step"] for row in rows] == [call.step for call in plan]
     (hostname,) = (row for row in rows if row["step"] == "hostname")
     assert hostname["actor"] == "child"

@@ -128,25 +128,6 @@ def test_a_standard_stream_may_be_closed():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("init", [(), ("--init",)], ids=["as PID 1", "below init"])
-def test_a_loop_without_a_reader_ends_with_sigpipe(init, survivors):
-    script = "trap '' TERM; while :; do echo tick; done" if not init else "exec yes tick"
-    with start("run", *init, "sh", "-c", script, env=survivors.env) as process:
-        assert process.stdout.readline() == "tick\n"
-        process.stdout.close()
-        assert process.wait(TIMEOUT) == 128 + signal.SIGPIPE
-
-
-def test_a_broken_pipe_of_our_own_output_prints_no_traceback():
-    # The help fits into a pipe, so close the reader before it is written.
-    reader, writer = os.pipe()
-    os.close(reader)
-    options = {"capture_output": False, "stdout": writer, "stderr": subprocess.PIPE}
-    done = cli("run", "--help", **options)
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
-
-
 # --- signals -------------------------------------------------------------------------------------
 
 FORWARDED = [

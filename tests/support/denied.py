@@ -15,6 +15,7 @@ NUMBERS = {
     "x86_64": {
         "mount": 165,
         "unshare": 272,
+        "splice": 275,
         "pidfd_open": 434,
         "clone3": 435,
         "close_range": 436,
@@ -22,6 +23,7 @@ NUMBERS = {
     "aarch64": {
         "mount": 40,
         "unshare": 97,
+        "splice": 76,
         "pidfd_open": 434,
         "clone3": 435,
         "close_range": 436,

@@ -9,8 +9,9 @@
 ``usage``           the text of ``--help``
 ``reference``       the option tables of ``docs/cli.md``
 ``completion``      candidates for a shell's completion
-``launch``          starts a command and supervises it
+``foreground``      starts a command and supervises it
 ``terminal``        pseudo terminals
+``relay``           pipes for the output of a command that is PID 1
 ``supervise``       waits for a command, forwards signals
 ``errors``          error messages and exit statuses
 ``commands``        one module for each subcommand

@@ -10,8 +10,8 @@ and its description where it has one. The last line is a directive that tells th
 from __future__ import annotations
 
 import os
-import sys
 
+from minidocker.cli.errors import output
 from minidocker.cli.options import COMMANDS
 
 TYPE_CHECKING = False  # typing's, without its import
@@ -35,7 +35,7 @@ def answer(words: list[str]) -> int:
     """Print the candidates for the last of ``words`` and return 0."""
     candidates, directive = complete(words)
     lines = [f"{word}\t{text}" if text else word for word, text in candidates]
-    sys.stdout.write("".join(f"{line}\n" for line in (*lines, f":{directive}")))
+    output("".join(f"{line}\n" for line in (*lines, f":{directive}")))
     return 0
 
 

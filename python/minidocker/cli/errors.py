@@ -1,10 +1,15 @@
-"""Error messages on standard error, and docker's exit statuses."""
+"""Output and error messages, and docker's exit statuses."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 from minidocker.cli.parser import UsageError
+
+TYPE_CHECKING = False  # typing's, without its import
+if TYPE_CHECKING:
+    from typing import TextIO
 
 #: minidocker itself failed: a wrong option, or the kernel refused to make the container.
 FAILED = 125
@@ -14,11 +19,43 @@ NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
 
+def output(text: str) -> None:
+    """Print text on standard output.
+
+    Raises:
+        BrokenPipeError: its reader has closed it.
+        UsageError: it cannot be written, for example because the disk is full.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        discard(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise UsageError(f"cannot write to standard output: {error.strerror}") from error
+
+
 def complain(message: str) -> None:
     """Print ``minidocker: message`` on standard error, as one line."""
-    line = " ".join(message.split("\n"))
-    sys.stderr.write(f"minidocker: {line}{_line_end()}")
-    sys.stderr.flush()
+    note("minidocker: " + " ".join(message.split("\n")))
+
+
+def note(line: str) -> None:
+    """Print a line on standard error."""
+    try:
+        sys.stderr.write(line + _line_end())
+        sys.stderr.flush()
+    except OSError:
+        # Its reader or its terminal has gone. The exit status still says what happened.
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Discard what a stream still holds; otherwise the interpreter writes it when it exits."""
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def _line_end() -> str:

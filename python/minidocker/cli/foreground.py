@@ -2,17 +2,58 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 from minidocker._run.launch import Launch
+from minidocker.cli.relay import relays
 from minidocker.cli.supervise import Signals, Supervisor
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Self
 
     from minidocker.cli.terminal import Terminal
+
+
+class CommandStreams:
+    """A command's standard streams, between :meth:`__enter__` and :meth:`__exit__`.
+
+    Args:
+        settings: the settings ``interactive`` and ``tty`` of the command line.
+        is_pid_1: see :class:`~minidocker.cli.supervise.Supervisor`.
+
+    Attributes:
+        terminal: the command's terminal; None without ``-t``.
+        relays: the pipes between a command that is PID 1 and the readers of its output.
+        keywords: the keywords of :class:`minidocker.Popen` for the streams.
+    """
+
+    def __init__(self, settings: dict[str, Any], *, is_pid_1: bool) -> None:
+        interactive = bool(settings.get("interactive"))
+        self.terminal: Terminal | None = None
+        self.keywords: dict[str, Any]
+        by_keyword = {}
+        if settings.get("tty"):
+            from minidocker.cli.terminal import Terminal
+
+            self.terminal = Terminal(interactive=interactive)
+            self.keywords = dict.fromkeys(("stdin", "stdout", "stderr"), self.terminal.slave)
+        else:
+            by_keyword = relays() if is_pid_1 else {}
+            self.keywords = {"stdin": None if interactive else subprocess.DEVNULL}
+            self.keywords |= {name: relay.writer for name, relay in by_keyword.items()}
+        self.relays = [*{*by_keyword.values()}]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for relay in self.relays:
+            relay.close()
+        if self.terminal is not None:
+            self.terminal.close()
 
 
 def launch(
@@ -33,40 +74,27 @@ def launch(
         new_pid_namespace: see :class:`~minidocker.cli.supervise.Supervisor`.
         is_pid_1: see :class:`~minidocker.cli.supervise.Supervisor`.
     """
-    terminal = terminal_for(settings)
-    try:
-        with Signals() as signals:
-            # The command has a session of its own, so the caller's terminal does not signal it.
-            # The supervisor forwards each signal, so the command receives it once.
-            how = Launch(trace=trace, terminal=terminal is not None)
-            process = start(how, streams_for(settings, terminal))
-            signals.started = True
-            supervisor = Supervisor(
-                process,
-                signals,
-                terminal=terminal,
-                new_pid_namespace=new_pid_namespace,
-                is_pid_1=is_pid_1,
-                timeout=settings.get("timeout"),
-            )
-            return supervisor.wait()
-    finally:
-        if terminal is not None:
-            terminal.close()
+    if settings.get("interactive") and os.isatty(0):
+        from minidocker.cli.terminal import await_foreground
 
-
-def terminal_for(settings: dict[str, Any]) -> Terminal | None:
-    """Return a new terminal, or None without ``-t``."""
-    if not settings.get("tty"):
-        return None
-    from minidocker.cli.terminal import Terminal
-
-    return Terminal(interactive=bool(settings.get("interactive")))
-
-
-def streams_for(settings: dict[str, Any], terminal: Terminal | None) -> dict[str, Any]:
-    """Return the keywords of :class:`minidocker.Popen` for the command's standard streams."""
-    if terminal is not None:
-        slave = terminal.slave
-        return {"stdin": slave, "stdout": slave, "stderr": slave}
-    return {"stdin": None if settings.get("interactive") else subprocess.DEVNULL}
+        # A background job stops when it reads its terminal. The command cannot: it has a session
+        # of its own, and would take the input of the shell.
+        await_foreground(0)
+    with CommandStreams(settings, is_pid_1=is_pid_1) as streams, Signals() as signals:
+        # The command has a session of its own, so the caller's terminal does not signal it.
+        # The supervisor forwards each signal, so the command receives it once.
+        how = Launch(trace=trace, terminal=streams.terminal is not None)
+        process = start(how, streams.keywords)
+        signals.started = True
+        for relay in streams.relays:
+            relay.started()
+        supervisor = Supervisor(
+            process,
+            signals,
+            terminal=streams.terminal,
+            relays=streams.relays,
+            new_pid_namespace=new_pid_namespace,
+            is_pid_1=is_pid_1,
+            timeout=settings.get("timeout"),
+        )
+        return supervisor.wait()

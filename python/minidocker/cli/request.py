@@ -44,6 +44,17 @@ def keywords(parsed: Parsed) -> dict[str, Any]:
     return chosen
 
 
+def has_new_pid_namespace(chosen: dict[str, Any]) -> bool:
+    """Return whether these keywords make a new PID namespace."""
+    namespaces = chosen.get("namespaces")
+    return namespaces is None or bool(namespaces.pid)
+
+
+def is_pid_1(chosen: dict[str, Any]) -> bool:
+    """Return whether a command with these keywords is PID 1 itself."""
+    return has_new_pid_namespace(chosen) and not chosen.get("init", False)
+
+
 def _environment(settings: dict[str, Any]) -> dict[str, str] | None:
     """Return the command's environment, or None to inherit the caller's unchanged."""
     rows = [row for file in settings.get("env_file", ()) for row in file]

@@ -10,7 +10,6 @@ import math
 import os
 import select
 import signal
-import stat
 import time
 
 from minidocker.cli.errors import complain
@@ -18,9 +17,11 @@ from minidocker.cli.errors import complain
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Sequence
     from types import FrameType
     from typing import Self
 
+    from minidocker.cli.relay import Relay
     from minidocker.cli.terminal import Terminal
 
 # Signals that are not forwarded. SIGKILL and SIGSTOP cannot be caught. The kernel sends SIGSEGV to
@@ -47,6 +48,8 @@ _KEPT = {
     signal.SIGXFSZ,
 }
 _ENDING = (signal.SIGINT, signal.SIGTERM)
+_CONTINUED = bytes([signal.SIGCONT])
+_HANGING_UP = (*_ENDING, signal.SIGHUP, signal.SIGQUIT)
 
 _HANGUP_PAUSE = 0.5
 """Seconds between two SIGHUPs to a shell that is still alive after SIGTERM."""
@@ -56,6 +59,8 @@ _PATIENCE = 3
 _BLOCKED_CHECKS, _BLOCKED_PAUSE = 10, 0.001
 # Seconds between the hangup of its terminal and the SIGKILL to the command.
 _HANGUP_GRACE = 2.0
+# Seconds after --timeout in which the readers may take what the command has written.
+_READER_GRACE = 2.0
 
 
 class Signals:
@@ -113,6 +118,7 @@ class Supervisor:
         process: the command.
         signals: a context that was entered before the command started.
         terminal: the command's terminal, if it has one.
+        relays: the pipes between a command that is PID 1 and the readers of its output.
         new_pid_namespace: whether the container ends with ``process``. If so, signals go to this
             process alone, as in docker; otherwise to its process group, as a terminal sends them.
         is_pid_1: whether the command itself is PID 1 of a new PID namespace. The kernel drops
@@ -126,6 +132,7 @@ class Supervisor:
         signals: Signals,
         *,
         terminal: Terminal | None = None,
+        relays: Sequence[Relay] = (),
         new_pid_namespace: bool = False,
         is_pid_1: bool = False,
         timeout: float | None = None,
@@ -133,6 +140,10 @@ class Supervisor:
         self._process = process
         self._signals = signals
         self._terminal = terminal
+        self._relays = relays
+        self._outputs: list[Relay | Terminal] = (
+            [*relays] if terminal is None else [*relays, terminal]
+        )
         self._new_pid_namespace = new_pid_namespace
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._timeout = timeout
@@ -140,11 +151,8 @@ class Supervisor:
         self._ended = False
         self._hung_up = False
         self._hang_up_again: float | None = None
-        # The kernel sends no SIGPIPE to PID 1, so a shell loop would run forever after its reader
-        # closed the pipe. The supervisor sends the signal instead.
-        self._watches_reader = is_pid_1 and terminal is None and _is_pipe(1)
         if terminal is not None and is_pid_1:
-            terminal.on_key = self._signal_pid_1
+            terminal.on_key = self._key
 
     def wait(self) -> int:
         """Wait for the end of the command and of its output, and return its return code.
@@ -168,39 +176,34 @@ class Supervisor:
         return returncode
 
     def _loop(self, pidfd: int) -> None:
-        terminal = self._terminal
-        while not (self._ended and (terminal is None or terminal.drained)):
+        while not (self._ended and all(output.drained for output in self._outputs)):
             poll = select.poll()
             poll.register(self._signals, select.POLLIN)
             if not self._ended:
                 poll.register(pidfd, select.POLLIN)
-            if self._watches_reader:
-                poll.register(1, 0)
-            if terminal is not None:
-                terminal.register(poll)
+            for output in self._outputs:
+                output.register(poll)
             ready = dict(poll.poll(self._milliseconds_left()))
-            for signum in self._signals.take():
-                self._signal(signum)
-            if terminal is not None:
-                self._serve(terminal, ready)
-            if pidfd in ready and not self._ended:
+            if pidfd in ready:
+                # Before the signals: one that arrives now is not for the command.
                 self._ended = True
-                if terminal is not None:
-                    terminal.finish()
-            elif self._watches_reader and 1 in ready:
-                self._watches_reader = False
-                self._send(signal.SIGPIPE)
-            elif self._deadline is not None and time.monotonic() >= self._deadline:
+                for output in self._outputs:
+                    output.finish()
+            self._serve_signals(self._signals.take())
+            if self._terminal is not None:
+                self._serve(self._terminal, ready)
+            for relay in self._relays:
+                self._pass_on(relay, ready)
+            if self._deadline is not None and time.monotonic() >= self._deadline:
                 self._give_up()
             elif self._hang_up_again is not None and time.monotonic() >= self._hang_up_again:
                 self._hang_up()
 
     def _milliseconds_left(self) -> float | None:
-        seconds = [] if self._terminal is None else [self._terminal.timeout()]
-        if not self._ended:
-            moments = (self._deadline, self._hang_up_again)
-            now = time.monotonic()
-            seconds.extend(max(0.0, moment - now) for moment in moments if moment is not None)
+        seconds = [output.timeout() for output in self._outputs]
+        moments = [self._deadline] if self._ended else [self._deadline, self._hang_up_again]
+        now = time.monotonic()
+        seconds.extend(max(0.0, moment - now) for moment in moments if moment is not None)
         due = [second for second in seconds if second is not None]
         # Round up, or the loop would spin during the last fraction of a millisecond.
         return math.ceil(min(due) * 1000) if due else None
@@ -218,14 +221,40 @@ class Supervisor:
             self._send(signal.SIGHUP)
             self._send(signal.SIGCONT)
 
+    def _pass_on(self, relay: Relay, ready: dict[int, int]) -> None:
+        try:
+            relay.handle(ready)
+        except BrokenPipeError:
+            if self._is_dropped(signal.SIGPIPE):
+                relay.discard()
+                self._send(signal.SIGPIPE)
+            else:
+                # The command decides: it gets the error, and the signal if it handles it.
+                relay.refuse()
+
     def _give_up(self) -> None:
-        """Kill the command at the deadline, unless it has ended."""
-        self._deadline = None
+        """Kill the command at the deadline; if it has ended, discard its unread output."""
         if self._ended:
+            self._deadline = None
+            if not self._hung_up:
+                complain("the rest of the output is discarded: it was not read in time (--timeout)")
+            for output in self._outputs:
+                output.discard()
             return
         if not self._hung_up:
             complain(f"killed after {self._timeout:g} s (--timeout)")
+        self._deadline = time.monotonic() + _READER_GRACE
         self._kill()
+
+    def _serve_signals(self, arrived: bytes) -> None:
+        # A shell ends a stopped job by a signal and SIGCONT. In the background, the use of the
+        # terminal would stop this process again.
+        ends = any(signum in arrived for signum in _HANGING_UP)
+        for signum in arrived:
+            if signum == signal.SIGCONT:
+                self._continue(ends=ends)
+            else:
+                self._signal(signum)
 
     def _signal(self, signum: int) -> None:
         if signum == signal.SIGWINCH:
@@ -233,12 +262,11 @@ class Supervisor:
                 self._terminal.resize()
         elif signum == signal.SIGTSTP:
             self._stop()
-        elif signum == signal.SIGCONT:
-            self._continue()
         elif self._ended:
             # Only output is left, and the user does not want to wait until it is read.
-            if self._terminal is not None and signum in (*_ENDING, signal.SIGHUP, signal.SIGQUIT):
-                self._terminal.discard()
+            if signum in _HANGING_UP:
+                for output in self._outputs:
+                    output.discard()
         else:
             self._asked += signum in _ENDING
             if self._asked >= _PATIENCE:
@@ -266,41 +294,48 @@ class Supervisor:
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, handler)
+        arrived = self._signals.take()
         # SIGTSTP does not stop an orphaned process group, so no SIGCONT follows.
-        self._continue()
+        self._serve_signals(arrived if signal.SIGCONT in arrived else arrived + _CONTINUED)
 
-    def _continue(self) -> None:
-        if self._terminal is not None and not self._ended:
+    def _continue(self, *, ends: bool) -> None:
+        if self._terminal is not None and not self._ended and not ends:
             self._terminal.resize()
             self._terminal.enter()
         self._send(signal.SIGCONT)
 
-    def _signal_pid_1(self, signum: int) -> None:
+    def _key(self, signum: int) -> None:
         r"""Send the signal of Ctrl-C or Ctrl-\ to a command that is PID 1.
 
-        The terminal has already sent it, but the kernel drops a signal that PID 1 does not handle.
+        The terminal has sent it already, and the kernel may have dropped it.
         """
-        pid = self._process.pid
-        if self._terminal is None or self._terminal.foreground() != pid:
-            return
+        in_foreground = self._terminal and self._terminal.foreground() == self._process.pid
+        if in_foreground and self._is_dropped(signum):
+            self._send(signum)
+
+    def _is_dropped(self, signum: int) -> bool:
+        """Return whether the kernel drops a signal to a command that is PID 1.
+
+        It drops one that PID 1 does not handle.
+        """
         from minidocker._inspect import proc
 
         for _ in range(_BLOCKED_CHECKS):
             try:
-                fields = proc.status(pid)
+                fields = proc.status(self._process.pid)
             except ProcessLookupError:
-                return
+                return False
             caught, ignored, blocked = (
                 int(fields[name], 16) >> (signum - 1) & 1 for name in ("SigCgt", "SigIgn", "SigBlk")
             )
             if caught or ignored:
-                return
+                return False
             if not blocked:
-                self._send(signum)
-                return
+                return True
             # A shell blocks all signals for a moment, and the kernel may have dropped this one; a
             # program with a signalfd blocks it permanently, and will read it.
             time.sleep(_BLOCKED_PAUSE)
+        return False
 
     def _send(self, signum: int) -> None:
         """Send a signal to the command, unless it has ended."""
@@ -321,10 +356,3 @@ class Supervisor:
     def _kill(self) -> None:
         self._process.kill()
         self._send(signal.SIGKILL)
-
-
-def _is_pipe(fd: int) -> bool:
-    try:
-        return stat.S_ISFIFO(os.fstat(fd).st_mode)
-    except OSError:
-        return False

@@ -8,6 +8,8 @@ Only a write to the caller's output can block, and only if several processes fil
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -15,6 +17,8 @@ import signal
 import struct
 import termios
 import time
+
+from minidocker.cli.parser import UsageError
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
@@ -36,6 +40,40 @@ class Hangup(Exception):
     """The reader of the caller's output has closed it."""
 
 
+def await_foreground(fd: int) -> None:
+    """Stop, as a background job of a shell, until the shell continues it in the foreground.
+
+    Nothing happens if the descriptor is no terminal, or not this session's.
+
+    Raises:
+        OSError: the terminal was closed.
+        UsageError: no shell can continue this process.
+    """
+    if not os.isatty(fd):
+        return
+    while True:
+        try:
+            # In the background, the kernel sends SIGTTOU for each call that affects a terminal.
+            # Beside that, this one only waits for pending output.
+            termios.tcdrain(fd)
+        except termios.error as error:
+            if error.args[0] == errno.EINTR:
+                continue
+            if error.args[0] == errno.EIO and not _in_foreground(fd):
+                raise UsageError(
+                    "this process is in the background of its terminal, and no shell can bring it "
+                    "to the foreground; leave out -i, or redirect standard input"
+                ) from None
+            raise _os_error(error) from None
+        else:
+            return
+
+
+def _os_error(error: termios.error) -> OSError:
+    number, reason = error.args
+    return OSError(number, f"cannot use the terminal on standard input: {reason}")
+
+
 class Terminal:
     """A pseudo terminal between the caller's standard streams and a command.
 
@@ -54,6 +92,7 @@ class Terminal:
         self._input: int | None = 0 if interactive else None
         self._raw_fd = 0 if interactive and os.isatty(0) else None
         self._saved: list[Any] | None = None
+        self._is_raw = False
         self._to_command = b""
         self._to_caller = b""
         # When to type end of file again; None while there is input.
@@ -64,41 +103,56 @@ class Terminal:
         #: Called with the signal that the command's terminal sent for a key.
         self.on_key: Callable[[int], None] | None = None
         os.set_blocking(self._master, False)
-        if self._caller is not None:
-            termios.tcsetattr(self.slave, termios.TCSANOW, termios.tcgetattr(self._caller))
-        self.resize()
+        try:
+            if self._caller is not None:
+                termios.tcsetattr(self.slave, termios.TCSANOW, termios.tcgetattr(self._caller))
+            self.resize()
+        except termios.error as error:
+            self.close()
+            raise _os_error(error) from None
 
     def resize(self) -> None:
         """Set the size of the command's terminal to that of the caller's."""
         if self._caller is None:
             size = struct.pack("HHHH", *_DEFAULT_SIZE, 0, 0)
         else:
-            size = fcntl.ioctl(self._caller, termios.TIOCGWINSZ, bytes(8))
+            try:
+                size = fcntl.ioctl(self._caller, termios.TIOCGWINSZ, bytes(8))
+            except OSError:
+                return  # EIO: its window was closed
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
 
     def enter(self) -> None:
-        """Put the caller's terminal into raw mode.
+        """Put the caller's terminal into raw mode, and read it from now on.
 
-        The kernel stops a background process here (SIGTTOU) until it is in the foreground.
+        The kernel stops a background process here (SIGTTOU). Call this again when the process is
+        continued: the terminal has not changed, and the process may still be in the background.
         """
         if self._raw_fd is None:
             return
-        attributes = termios.tcgetattr(self._raw_fd)
+        self._is_raw = False
+        try:
+            attributes = termios.tcgetattr(self._raw_fd)
+            termios.tcsetattr(self._raw_fd, termios.TCSANOW, _raw(attributes))
+        except termios.error as error:
+            # EIO: the window was closed, and SIGHUP follows.
+            if error.args[0] in (errno.EINTR, errno.EIO):
+                return
+            raise _os_error(error) from None
+        self._is_raw = True
         if self._saved is None:
-            self._saved = list(attributes)
-        termios.tcsetattr(self._raw_fd, termios.TCSADRAIN, _raw(attributes))
+            self._saved = attributes
 
     def leave(self) -> None:
         """Restore the caller's terminal, unless another process group is now in its foreground."""
+        self._is_raw = False
         if self._raw_fd is None or self._saved is None:
             return
         saved, self._saved = self._saved, None
-        try:
-            if os.tcgetpgrp(self._raw_fd) == os.getpgrp():
-                termios.tcsetattr(self._raw_fd, termios.TCSADRAIN, saved)
-        except (OSError, termios.error):
-            # The terminal no longer exists: its window was closed.
-            return
+        if _in_foreground(self._raw_fd):
+            # EIO: the window was closed. EINTR: another process group took the foreground just now.
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(self._raw_fd, termios.TCSANOW, saved)
 
     def finish(self) -> None:
         """Close the command's end, so that the output ends after the buffered rest."""
@@ -146,8 +200,9 @@ class Terminal:
             poll.register(self._master, events)
         if self._to_caller:
             poll.register(1, select.POLLOUT)
-        if self._input is not None and not self._to_command:
-            poll.register(self._input, select.POLLIN)
+        source = self._readable_input()
+        if source is not None:
+            poll.register(source, select.POLLIN)
 
     def handle(self, ready: dict[int, int]) -> None:
         """Pass on input and output as far as the descriptors are ready.
@@ -157,14 +212,22 @@ class Terminal:
         """
         if self._to_caller and 1 in ready:
             self._write_to_caller()
-        if self._input is not None and self._input in ready and not self._to_command:
-            self._read_from_caller(self._input)
+        source = self._readable_input()
+        if source is not None and source in ready:
+            self._read_from_caller(source)
         if self._next_eof is not None and not self._to_command and self.timeout() == 0.0:
             self._type_end_of_file()
         if self._to_command:
             self._write_to_command()
         if not self._to_caller and not self.drained:
             self._read_from_command()
+
+    def _readable_input(self) -> int | None:
+        """Return the descriptor to read input from, None if none is to be read now."""
+        # The kernel would stop a background process that reads its terminal.
+        if self._to_command or (self._raw_fd is not None and not self._is_raw):
+            return None
+        return self._input
 
     def _read_from_command(self) -> None:
         try:
@@ -184,8 +247,6 @@ class Terminal:
         except BrokenPipeError:
             raise Hangup from None
         except OSError as error:
-            import errno
-
             if error.errno == errno.EIO:
                 raise Hangup from None
             raise
@@ -241,6 +302,13 @@ class Terminal:
         for position, signum in ((termios.VINTR, signal.SIGINT), (termios.VQUIT, signal.SIGQUIT)):
             if keys[position] != b"\0" and keys[position] in sent:
                 on_key(signum)
+
+
+def _in_foreground(fd: int) -> bool:
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:
+        return True  # ENOTTY: this session does not control it, so the kernel does not stop us
 
 
 def _raw(attributes: list[Any]) -> list[Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 from minidocker.cli.completion import SHELLS, script
+from minidocker.cli.errors import output
 from minidocker.cli.parser import UsageError
 
 TYPE_CHECKING = False  # typing's, without its import
@@ -17,5 +16,5 @@ def main(parsed: Parsed) -> int:
     (shell,) = parsed.operands
     if shell not in SHELLS:
         raise UsageError(f"completion: unknown shell {shell!r}; the shells are {', '.join(SHELLS)}")
-    sys.stdout.write(script(shell))
+    output(script(shell))
     return 0

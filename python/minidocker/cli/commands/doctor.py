@@ -6,6 +6,8 @@ import os
 import re
 import sys
 
+from minidocker.cli.errors import output
+
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from minidocker.cli.parser import Parsed
@@ -17,7 +19,8 @@ def main(_parsed: Parsed) -> int:
 
     report = doctor()
     text = str(report)
-    print(_coloured(text) if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text)
+    shows_colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    output((_coloured(text) if shows_colours else text) + "\n")
     return 0 if report.ok else 1
 
 

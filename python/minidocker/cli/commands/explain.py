@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from minidocker.cli.foreground import streams_for, terminal_for
-from minidocker.cli.request import keywords
+from minidocker.cli.errors import output
+from minidocker.cli.foreground import CommandStreams
+from minidocker.cli.request import is_pid_1, keywords
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
@@ -15,18 +16,14 @@ def main(parsed: Parsed) -> int:
     from minidocker._run.explain import plan
     from minidocker._run.launch import Launch
 
-    terminal = terminal_for(parsed.settings)
-    try:
-        streams = streams_for(parsed.settings, terminal)
-        chosen = {**keywords(parsed), **streams}
-        planned = plan(Launch(terminal=terminal is not None), parsed.operands, chosen)
-    finally:
-        if terminal is not None:
-            terminal.close()
+    chosen = keywords(parsed)
+    with CommandStreams(parsed.settings, is_pid_1=is_pid_1(chosen)) as streams:
+        how = Launch(terminal=streams.terminal is not None)
+        planned = plan(how, parsed.operands, {**chosen, **streams.keywords})
     if parsed.settings.get("json"):
         import json
 
-        print(json.dumps([call._asdict() for call in planned], indent=2))
+        output(json.dumps([call._asdict() for call in planned], indent=2) + "\n")
     else:
-        print(planned)
+        output(f"{planned}\n")
     return 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 
 from minidocker._inspect import proc
 from minidocker._inspect.uts import hostname_of
+from minidocker.cli.errors import output
 from minidocker.cli.parser import UsageError
 from minidocker.cli.values import process_id
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def main(parsed: Parsed) -> int:
     """Print one JSON object and return 0."""
     (operand,) = parsed.operands
-    sys.stdout.write(json.dumps(of(operand), indent=2) + "\n")
+    output(json.dumps(of(operand), indent=2) + "\n")
     return 0
 
 

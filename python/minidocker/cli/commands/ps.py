@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from minidocker._inspect import proc
 from minidocker._inspect.text import printable
 from minidocker._inspect.uts import hostnames_of
+from minidocker.cli.errors import output
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def main(parsed: Parsed) -> int:
         text = json.dumps(_as_json(found), indent=2) + "\n"
     else:
         text = table(rows(found), None if settings.get("no_trunc") else _width())
-    sys.stdout.write(text)
+    output(text)
     return 0
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from minidocker.cli.errors import exit_status
+from minidocker.cli.errors import exit_status, note
 from minidocker.cli.foreground import launch
-from minidocker.cli.request import keywords
+from minidocker.cli.request import has_new_pid_namespace, is_pid_1, keywords
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 def main(parsed: Parsed) -> int:
     """Run the command and return its exit status."""
     from minidocker._run.process import start
-    from minidocker._spec.namespaces import NamespaceOptions
 
     chosen = keywords(parsed)
-    namespaces = chosen.get("namespaces") or NamespaceOptions.all()
     explain = parsed.settings.get("explain")
     if explain:
         sys.stderr.flush()
@@ -27,11 +25,11 @@ def main(parsed: Parsed) -> int:
         lambda how, streams: start(how, parsed.operands, {**chosen, **streams}),
         parsed.settings,
         trace=sys.stderr.fileno() if explain else None,
-        new_pid_namespace=namespaces.pid,
-        is_pid_1=namespaces.pid and not chosen.get("init", False),
+        new_pid_namespace=has_new_pid_namespace(chosen),
+        is_pid_1=is_pid_1(chosen),
     )
     if explain:
-        sys.stderr.write(f"{_ending(returncode)}\n")
+        note(_ending(returncode))
     return exit_status(returncode)
 
 
