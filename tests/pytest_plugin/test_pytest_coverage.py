@@ -101,8 +101,12 @@ def test_the_measured_lines_are_the_same_as_without_containers(runs, config, wor
 
 
 FORGING = """
-    import base64, os, zlib, covered, pytest
-    from minidocker._pytest import coverage
+    import base64, gc, os, zlib, covered, pytest
+
+    def send(data):
+        "Send these data as the coverage of this test."
+        [inside] = [each for each in gc.get_objects() if type(each).__name__ == "Inside"]
+        inside._pack_plugins = lambda: {"coverage": data}
 
     HERE = os.path.dirname(__file__)
     SQL = f"ATTACH DATABASE '{HERE}/written' AS more; CREATE TABLE more.rows (number);"
@@ -145,13 +149,13 @@ FORGING = """
 
     @pytest.mark.parametrize("name", FORGED)
     def test_forges(name):
-        coverage.CopyMeasurement.packed = lambda self: FORGED[name]
+        send(FORGED[name])
 
     @pytest.mark.parametrize(
         "file", ["/etc/passwd", f"{HERE}/test_it.py", os.__file__, GOOD["file"] + chr(0xD800)]
     )
     def test_names_a_file_outside(file):
-        coverage.CopyMeasurement.packed = lambda self: [{**GOOD, "file": file}]
+        send([{**GOOD, "file": file}])
 
     def test_honest(): assert covered.sign(1) == 1
 """

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 from minidocker._pytest.shapes import Malformed, check
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-__all__ = ["CopyMeasurement", "ReceivedCoverage", "start_in_copy"]
+    import pytest
+
+__all__ = ["ReceivedCoverage", "start_in_copy"]
 
 MAX_FILES = 1 << 17
 """Number of pairs of a file and a context that one test may report."""
@@ -100,8 +102,11 @@ def _current() -> Any:
     return measurement
 
 
-def start_in_copy() -> CopyMeasurement | None:
-    """Start a separate measurement in a copy of the process, or return None without coverage."""
+def start_in_copy(_: pytest.Item) -> Callable[[], list[dict[str, str]]] | None:
+    """Start a separate measurement in a copy of the process.
+
+    Return a function that packs it, or None without coverage.
+    """
     measurement = _current()
     if measurement is None:
         return None
@@ -111,23 +116,23 @@ def start_in_copy() -> CopyMeasurement | None:
     collector.covdata = CopyMeasurement(collector)
     collector.flush_data()
     collector.covdata = copied
-    return copied
+    return copied.packed
 
 
 class ReceivedCoverage:
     """The measured data of one test, as its container sent them.
 
     Args:
-        nodeid: the test.
+        item: the test.
         packed: the data.
 
     Raises:
         Malformed: the data are not such as `CopyMeasurement` packs for this test.
     """
 
-    def __init__(self, nodeid: str, packed: object) -> None:
+    def __init__(self, item: pytest.Item, packed: object) -> None:
         check(packed, _SHAPE)
-        self._nodeid = nodeid
+        self._nodeid = item.nodeid
         self._measurement = _current()
         if self._measurement is None:
             raise Malformed("coverage: this session does not measure it")

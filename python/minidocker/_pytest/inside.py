@@ -16,7 +16,7 @@ import pytest
 from _pytest.runner import call_and_report
 
 from minidocker._functions import fork, worker
-from minidocker._pytest import coverage
+from minidocker._pytest import plugins
 from minidocker._pytest.kept import Kept
 from minidocker._pytest.results import (
     CLOSED,
@@ -50,7 +50,7 @@ class Inside:
         self._channel = _Channel(channel)
         self._additions = additions
         self._warnings: list[warnings.WarningMessage] | None = None
-        self._coverage: coverage.CopyMeasurement | None = None
+        self._pack_plugins: Callable[[], dict[str, Any]] = dict
         self._initial_requests = self._requests()
         self._shown_at_once = shares_terminal(self.config)
         self._call: pytest.CallInfo[None] | None = None
@@ -68,7 +68,7 @@ class Inside:
         if faulthandler.is_enabled():
             # Write the traceback of a crash to the captured standard error.
             faulthandler.enable(2)
-        self._coverage = coverage.start_in_copy()
+        self._pack_plugins = plugins.start_in_copy(self.item)
         if self.config.pluginmanager.has_plugin("warnings"):
             self._warnings = warnings.catch_warnings(record=True).__enter__()
         keep_shared(self.item.session)
@@ -130,8 +130,7 @@ class Inside:
         if phase == "teardown":
             if self._warnings:
                 message["warnings"] = packed_warnings(self._warnings)
-            if self._coverage is not None:
-                message["coverage"] = self._coverage.packed()
+            message["plugins"] = self._pack_plugins()
         self._channel.send(message)
 
     def _send_subtest(self, report: pytest.TestReport) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from minidocker._pytest.coverage import ReceivedCoverage
+from minidocker._pytest import plugins
 from minidocker._pytest.kept import Kept
 from minidocker._pytest.results import (
     LARGEST_MESSAGE,
@@ -191,15 +191,14 @@ class Outside:
                 raise Malformed
             else:
                 message["report"] = decode(self.item, message["report"], phase)
-                if "coverage" in message:
-                    message["coverage"] = ReceivedCoverage(self.item.nodeid, message["coverage"])
+                message["plugins"] = plugins.received(self.item, message.get("plugins", {}))
                 return message
 
     def _show_subtest(self, data: dict[str, Any]) -> None:
         report = decode(self.item, data, "call", subtest=True)
         # Pytest shows a test as failed if one of its subtests failed.
         subtests: Any = sys.modules.get("_pytest.subtests")
-        if subtests is not None and report.failed:
+        if subtests is not None and isinstance(report, subtests.SubtestReport) and report.failed:
             self.item.config.stash[subtests.failed_subtests_key][report.nodeid] += 1
         capturing: Any = self.item.config.pluginmanager.getplugin("capturemanager")
         with contextlib.ExitStack() as stack:

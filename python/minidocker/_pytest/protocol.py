@@ -212,8 +212,9 @@ class ContainedTest:
         """Use what is not part of the report."""
         session = self.item.session
         replay_warnings(message.get("warnings", []))
-        if "coverage" in message and (warning := message["coverage"].add()) is not None:
-            warn(self.item, warning)
+        for addition in message["plugins"]:
+            if (warning := addition.add()) is not None:
+                warn(self.item, warning)
         if "junitxml" in message:
             apply_junitxml(self.item, message["junitxml"])
         for name, value in message.get("session", {}).items():

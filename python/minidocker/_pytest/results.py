@@ -113,7 +113,7 @@ _PHASE = {
     "report": dict,
     "raised": OneOf(None, (str, str, str)),
     "warnings": Optional([_WARNING]),
-    "coverage": Optional(PLAIN),
+    "plugins": Optional(dict),
     "junitxml": Optional({"properties": [(str, str)], "attributes": dict}),
     "session": Optional(
         {
@@ -179,7 +179,16 @@ def _cut(text: str, most: int) -> str:
 _RESERVED = {"node", "worker_id", "item_index", "testrun_uid", "result", "context"}
 # Attributes that plugins add to a report and that are no plain values.
 _KNOWN = {
-    "extras": [{"name": Optional(OneOf(None, str)), "format_type": str, "content": PLAIN}],
+    # Of pytest-html, which writes a file with that extension for some of them.
+    "extras": [
+        {
+            "name": OneOf(None, str),
+            "format_type": str,
+            "content": PLAIN,
+            "mime_type": OneOf(None, str),
+            "extension": OneOf(None, str),
+        }
+    ],
 }
 
 
@@ -241,7 +250,8 @@ def decode(
         raise Malformed from None
     if report is None:
         raise Malformed
-    if subtest:
+    builtin: Any = sys.modules.get("_pytest.subtests")
+    if subtest and builtin is not None and isinstance(report, builtin.SubtestReport):
         # Pytest made reprs of these inside, and has just made reprs of the reprs.
         kwargs = {name: str(value) for name, value in context["kwargs"].items()}
         object.__setattr__(report.context, "kwargs", kwargs)
@@ -254,6 +264,8 @@ def _extras(data: dict[str, Any]) -> dict[str, Any]:
     for name, value in data.items():
         if name in _KNOWN:
             check(value, _KNOWN[name])
+            if not all(_SUFFIX.fullmatch(extra["extension"] or "") for extra in value):
+                raise Malformed("pytest-html: the extension of an extra is not a suffix")
         elif (
             not isinstance(value, str | int | float | None)
             or not _ATTRIBUTE.fullmatch(name)
@@ -265,6 +277,7 @@ def _extras(data: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
+_SUFFIX = re.compile("[A-Za-z0-9]{0,10}")
 _ATTRIBUTE = re.compile("[A-Za-z][A-Za-z0-9_]*|_hypothesis_[a-z_]+")
 
 
