@@ -7,6 +7,13 @@ from typing import Any, NoReturn
 __all__ = ["FixtureIsInside", "keep_shared", "set_up_shared", "shared_funcargs"]
 
 
+_INSIDE = {"make_httpserver", "make_httpserver_ipv4", "make_httpserver_ipv6"}
+"""Fixtures with a wider scope that are set up inside nevertheless.
+
+Those of pytest-httpserver start a thread, which a copy of the process does not have.
+"""
+
+
 class FixtureIsInside(KeyError):
     """A plugin outside asks for the value of a fixture that exists only in the container."""
 
@@ -35,15 +42,28 @@ def set_up_shared(item: Any) -> None:
         state.stack.pop(item, None)
 
 
+_kept: list[Any] = []
+"""In the copy, finalizers of what is set up outside.
+
+They hold the generators of fixtures. Python closes a generator that is not referenced any more,
+which executes the rest of the fixture.
+"""
+
+
 def keep_shared(session: Any) -> None:
     """In the copy: never tear down what is set up now, because that happens outside."""
     stack = session._setupstate.stack
-    for node, (_, failure) in list(stack.items()):
+    for node, (finalizers, failure) in list(stack.items()):
+        _kept.append(finalizers)
         stack[node] = ([], failure)
-    # A plugin may have put finalizers aside.
-    for definitions in session._fixturemanager._arg2fixturedefs.values():
+    for name, definitions in session._fixturemanager._arg2fixturedefs.items():
         for definition in definitions:
-            definition._finalizers.clear()
+            # A plugin may have put finalizers aside.
+            _kept.append(definition._finalizers)
+            definition._finalizers = []
+            if name in _INSIDE:
+                _kept.append(definition.cached_result)
+                definition.cached_result = None
 
 
 def shared_funcargs(item: Any) -> dict[str, object]:
@@ -59,7 +79,8 @@ def _shared(item: Any) -> list[str]:
     return [
         name
         for name in item.fixturenames
-        if (definitions := info.name2fixturedefs.get(name))
+        if name not in _INSIDE
+        and (definitions := info.name2fixturedefs.get(name))
         and _scope(item, name, definitions[-1]) != "function"
     ]
 
