@@ -8,6 +8,7 @@ from support.plugin_matrix import CASES
 from support.plugin_matrix.case import run
 
 
+@pytest.mark.plain(reason="it takes a while, and does not depend on the user")
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_plugin_works_in_containers_as_without(runs, case):
     base = runs.pytester.path
@@ -15,6 +16,8 @@ def test_a_plugin_works_in_containers_as_without(runs, case):
     assert without.outcomes == case.outcomes
     contained = run(case, runs, base / "contained" / "project", "--minidocker")
     assert contained == without
+    if case.differs_with_xdist:
+        without = run(case, runs, base / "without-spread" / "project", "-n2")
     spread = run(case, runs, base / "spread" / "project", "--minidocker", "-n2")
     assert spread.outcomes == case.outcomes
     assert spread.summary == without.summary

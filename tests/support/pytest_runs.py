@@ -55,7 +55,7 @@ class Runs:
         options = ("-p", "no:cacheprovider", "-q", "-rA")
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(directory)
-            return self.pytester.runpytest_subprocess(*chosen, *options, *args, timeout=60)
+            return self.pytester.runpytest_subprocess(*chosen, *options, *args, timeout=120)
 
 
 def same(text: str) -> str:

@@ -190,5 +190,7 @@ CASES = [
             httpserver.check_assertions()
         """,
         {"passed": 2, "failed": 1},
+        # The port, and the time of each request in the log.
+        varies=(r"localhost[: ](port=)?\d+", r"\[../.../.... ..:..:..\]"),
     ),
 ]
