@@ -21,6 +21,7 @@ from minidocker._errors import SpecError
 from minidocker._fd import pidfd_open
 from minidocker._run.completed import CompletedProcess, Usage
 from minidocker._run.process import Popen
+from minidocker._run.timeouts import seconds
 
 if TYPE_CHECKING:
     from minidocker._run.keywords import (
@@ -233,6 +234,7 @@ async def run(
         subprocess.TimeoutExpired: the timeout expired; the exception has the output so far.
         subprocess.CalledProcessError: the return code is not 0, and ``check`` is true.
     """
+    timeout = seconds(timeout)
     if input is not None:
         if options.get("stdin") is not None:
             raise ValueError("stdin and input arguments may not both be used.")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import time
 from typing import Self
 
 from minidocker._container.joinable import Joinable, is_stopped, send_signal
 from minidocker._errors import SpecError
+from minidocker._run import timeouts
 
 __all__ = ["AttachedContainer", "attach"]
 
@@ -26,12 +26,10 @@ class AttachedContainer(Joinable):
         self._open(pid)
 
     def _is_alive(self) -> bool:
-        return self._pidfd >= 0 and not self._ends_within(0)
+        return self._pidfd >= 0 and not self._ends_by(time.monotonic())
 
-    def _ends_within(self, seconds: float | None) -> bool:
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        return bool(poll.poll(None if seconds is None else max(0.0, seconds) * 1000))
+    def _ends_by(self, deadline: float | None) -> bool:
+        return timeouts.is_ready(self._pidfd, deadline)
 
     def _check_open(self) -> None:
         if self._pidfd < 0:
@@ -60,14 +58,14 @@ class AttachedContainer(Joinable):
             SpecError: this object is closed.
         """
         self._check_open()
-        deadline = time.monotonic() + timeout
+        deadline = timeouts.deadline_after(timeouts.seconds(timeout))
         # The container may end between two steps.
         with contextlib.suppress(ProcessLookupError):
             if self.status == "paused":
                 self.unpause()
             for process in self.processes():
                 send_signal(process.pid, signal.SIGTERM)
-            if not self._ends_within(deadline - time.monotonic()):
+            if not self._ends_by(deadline):
                 self.kill()
 
     def kill(self) -> None:
@@ -93,7 +91,7 @@ class AttachedContainer(Joinable):
             SpecError: this object is closed.
         """
         self._check_open()
-        if not self._ends_within(timeout):
+        if not self._ends_by(timeouts.deadline_after(timeouts.seconds(timeout))):
             raise TimeoutError(f"{self!r} still runs after {timeout} seconds")
 
     def __enter__(self) -> Self:

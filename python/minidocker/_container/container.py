@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from minidocker._container.joinable import PATIENCE, Joinable, is_stopped, send_signal
 from minidocker._errors import SpecError
 from minidocker._inspect.changes import Changes, changes
+from minidocker._run import timeouts
 from minidocker._run.launch import Launch
 from minidocker._spec import accounts, confine
 from minidocker._spec.spec import Spec
@@ -140,10 +140,13 @@ class Container(Joinable):
 
         Args:
             timeout: seconds to wait.
+
+        Raises:
+            SpecError: the timeout is not a number of seconds.
         """
         if not self._is_alive():
             return
-        deadline = time.monotonic() + timeout
+        deadline = timeouts.deadline_after(timeouts.seconds(timeout))
         if self.status == "paused":
             self.unpause()
         for process in self.processes():
@@ -152,7 +155,7 @@ class Container(Joinable):
         while any(process.pid != self._pid for process in self.processes()):
             for command in self._commands:
                 command.poll()
-            if time.monotonic() >= deadline:
+            if deadline is not None and time.monotonic() >= deadline:
                 break
             time.sleep(PATIENCE)
         self.kill()
@@ -187,9 +190,8 @@ class Container(Joinable):
         """
         if not self._is_alive():
             return
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        if not poll.poll(None if timeout is None else max(0.0, timeout) * 1000):
+        deadline = timeouts.deadline_after(timeouts.seconds(timeout))
+        if not timeouts.is_ready(self._pidfd, deadline):
             raise TimeoutError(f"{self!r} still runs after {timeout} seconds")
         self._is_alive()
 

@@ -18,6 +18,7 @@ from minidocker._functions.conversation import Conversation
 from minidocker._functions.function_container import death_error
 from minidocker._functions.options import CallOptions
 from minidocker._functions.worker import Task, check_not_loading_main
+from minidocker._run.timeouts import seconds
 from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:
@@ -151,9 +152,11 @@ class ContainerExecutor(Executor):
 
         Raises:
             ValueError: the chunk size is below 1.
+            SpecError: the timeout is not a number of seconds.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
+        timeout = seconds(timeout)
         if chunksize == 1:
             return super().map(fn, *iterables, timeout=timeout, **others)
         chunks = _chunks(zip(*iterables, strict=False), chunksize)

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from minidocker._fd import pipe
+from minidocker._run import timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -78,7 +79,7 @@ def pump(sources: Iterable[Output], ended: int, *, timeout: float | None = None)
     Returns:
         whether the process has ended; False if the time was up.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = timeouts.deadline_after(timeout)
     sources = list(sources)
     poll = select.poll()
     poll.register(ended, select.POLLIN)
@@ -87,9 +88,7 @@ def pump(sources: Iterable[Output], ended: int, *, timeout: float | None = None)
         poll.register(fd, select.POLLIN)
     finished = False
     while not finished:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        # Round up, or the loop would spin during the last fraction of a millisecond.
-        events = poll.poll(None if left is None else int(left * 1000) + 1)
+        events = poll.poll(timeouts.milliseconds_until(deadline))
         if deadline is not None and time.monotonic() >= deadline:
             break
         for fd, event in events:

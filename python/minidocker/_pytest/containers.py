@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from minidocker._errors import NotReady, SpawnError, SpecError
 from minidocker._fd import above_stdio
 from minidocker._pytest.results import marked
 from minidocker._pytest.unavailable import unavailable
+from minidocker._run import timeouts
 from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:
@@ -298,7 +300,7 @@ def _wait(
     """
     # Show the test's own line in the traceback.
     __tracebackhide__ = True
-    deadline = time.monotonic() + timeout
+    deadline = timeouts.deadline_after(timeouts.seconds(timeout))
     interval = INTERVAL
     while True:
         # Poll before the check, which then sees everything the service did before its end.
@@ -310,9 +312,10 @@ def _wait(
             raise NotReady(
                 f"stopped waiting for {what}: {_describe(services, f'ended with {status}')}"
             )
-        if time.monotonic() >= deadline:
+        left = math.inf if deadline is None else deadline - time.monotonic()
+        if left <= 0:
             raise NotReady(f"waited {timeout:g} seconds for {what}: {_describe(services)}")
-        time.sleep(min(interval, max(0.0, deadline - time.monotonic())))
+        time.sleep(min(interval, left))
         interval = min(interval * 1.5, LONGEST)
 
 

@@ -41,6 +41,7 @@ from minidocker._pytest.shared import FixtureIsInside, set_up_shared, shared_fun
 from minidocker._pytest.standin import stand_in
 from minidocker._pytest.timers import Alarm, Watchdog
 from minidocker._pytest.unavailable import unavailable
+from minidocker._run import timeouts
 from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:
@@ -291,8 +292,7 @@ def _add_section(report: pytest.TestReport, title: str, text: str) -> None:
 
 
 def _seconds(timeout: object) -> float | None:
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+    checked = timeouts.seconds(timeout)
+    if checked is not None and checked <= 0:
         raise SpecError("give seconds, more than 0, or None", option="timeout", value=timeout)
-    return float(timeout)
+    return checked

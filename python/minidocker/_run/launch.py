@@ -6,6 +6,8 @@ import sys
 
 from minidocker._record import record
 
+from minidocker._run import timeouts
+
 if sys.platform == "linux":
     from minidocker import _core
 
@@ -26,6 +28,9 @@ class Launch:
         trace: a descriptor to which each completed step is written.
         terminal: whether standard input becomes the command's controlling terminal.
         inject: for tests: the number of a call, and the error number with which it fails.
+
+    Raises:
+        SpecError: the timeout is not a number of seconds.
     """
 
     enter: int | None = None
@@ -33,6 +38,9 @@ class Launch:
     trace: int | None = None
     terminal: bool = False
     inject: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "timeout", timeouts.seconds(self.timeout))
 
     def spawn(self, spec: Spec, command: _core.Command | None, owner: object) -> _core.Process:
         """Start a command; None: an idle init.

@@ -29,7 +29,7 @@ import time
 
 from minidocker._errors import SpawnError, SpecError
 from minidocker._fd import pidfd_open
-from minidocker._run import arguments
+from minidocker._run import arguments, timeouts
 from minidocker._run.completed import Usage
 from minidocker._run.launch import Launch
 from minidocker._run.session import kill_session
@@ -352,6 +352,21 @@ class Popen(subprocess.Popen[AnyStr]):
     def _has_returncode(self) -> bool:
         """Return whether another thread set the return code while this one took the lock."""
         return self.returncode is not None
+
+    def communicate(
+        self,
+        input: Any = None,  # noqa: A002 - the name that subprocess gives it
+        timeout: float | None = None,
+    ) -> tuple[Any, Any]:
+        return super().communicate(input, timeouts.seconds(timeout))
+
+    def wait(self, timeout: float | None = None) -> int:
+        return super().wait(timeouts.seconds(timeout))
+
+    def _remaining_time(self, endtime: float | None) -> float | None:
+        """Return how long communicate() waits before it looks at the clock again."""
+        milliseconds = timeouts.milliseconds_until(endtime)
+        return None if milliseconds is None else milliseconds / 1000
 
     def _wait(self, timeout: float | None) -> int:
         if timeout is not None and timeout > 0 and self.poll() is None:

@@ -6,12 +6,12 @@ One loop waits for all events: the end of the command (a pidfd), signals (the wa
 
 from __future__ import annotations
 
-import math
 import os
 import select
 import signal
 import time
 
+from minidocker._run import timeouts
 from minidocker.cli.errors import complain
 
 TYPE_CHECKING = False  # typing's, without its import
@@ -145,7 +145,7 @@ class Supervisor:
             [*relays] if terminal is None else [*relays, terminal]
         )
         self._new_pid_namespace = new_pid_namespace
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline = timeouts.deadline_after(timeout)
         self._timeout = timeout
         self._asked = 0
         self._ended = False
@@ -199,14 +199,15 @@ class Supervisor:
             elif self._hang_up_again is not None and time.monotonic() >= self._hang_up_again:
                 self._hang_up()
 
-    def _milliseconds_left(self) -> float | None:
-        seconds = [output.timeout() for output in self._outputs]
-        moments = [self._deadline] if self._ended else [self._deadline, self._hang_up_again]
+    def _milliseconds_left(self) -> int | None:
+        """Return the argument of poll(2): the time until something is due."""
         now = time.monotonic()
-        seconds.extend(max(0.0, moment - now) for moment in moments if moment is not None)
-        due = [second for second in seconds if second is not None]
-        # Round up, or the loop would spin during the last fraction of a millisecond.
-        return math.ceil(min(due) * 1000) if due else None
+        moments = [self._deadline, None if self._ended else self._hang_up_again]
+        for output in self._outputs:
+            seconds = output.timeout()
+            moments.append(None if seconds is None else now + seconds)
+        due = [moment for moment in moments if moment is not None]
+        return timeouts.milliseconds_until(min(due, default=None))
 
     def _serve(self, terminal: Terminal, ready: dict[int, int]) -> None:
         from minidocker.cli.terminal import Hangup

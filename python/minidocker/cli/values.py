@@ -28,15 +28,17 @@ def process_id(text: str) -> int:
     return int(text)
 
 
-def seconds(text: str) -> float:
+def seconds(text: str) -> float | None:
     """Read a positive number of seconds."""
+    from minidocker._run import timeouts
+
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
         raise ValueError("expected a positive number of seconds")
-    return value
+    return timeouts.seconds(value)
 
 
 def user(text: str) -> str:
