@@ -212,7 +212,13 @@ const fn in_any_step(errno: i32) -> &'static str {
             "The process has too many open files: close some, or raise RLIMIT_NOFILE (ulimit -n)"
         }
         libc::ENFILE => "The system has too many open files: raise fs.file-max",
-        libc::ENOMEM => "Memory is short: end a process, or raise the control group's limit",
+        libc::ENOMEM => {
+            "Memory is short, or the caller's RLIMIT_AS or RLIMIT_DATA (ulimit -v, -d) is too low: free \
+             memory, or raise the limit"
+        }
+        libc::EFBIG => {
+            "The caller's limit of file sizes, RLIMIT_FSIZE (ulimit -f), is too low: raise it"
+        }
         libc::ENOSPC => {
             "The disk is full, or a limit such as /proc/sys/fs/mount-max is reached: free space, or raise it"
         }

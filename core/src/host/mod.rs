@@ -69,7 +69,7 @@ pub struct Host {
     /// The caller's permitted capabilities; read only if the container is confined and has no new user namespace,
     /// which would give every one.
     pub permitted: CapabilitySet,
-    /// The caller's own limits; read only if a profile lowers them.
+    /// The caller's own limits, of the resources that the container has limits for.
     pub limits: Vec<Ulimit>,
     /// The caller's home directories; looked up only if a profile hides them.
     pub homes: Vec<CString>,
@@ -196,9 +196,7 @@ impl Host {
             kernel: if confined { Kernel::running() } else { Kernel::default() },
             permitted: if confined && !own_user { permitted() } else { CapabilitySet::EMPTY },
             homes,
-            limits: confinement
-                .ulimits
-                .iter()
+            limits: (confinement.ulimits.iter().chain(&spec.confine.ulimits))
                 .filter_map(|limit| Ulimit::current(limit.resource))
                 .collect(),
             terminal: None,

@@ -1,6 +1,7 @@
 //! The calls that confine a command: capabilities, Landlock, the system call filter, and limits.
 //!
-//! Their needs decide their order. Dropping from the bounding set needs `CAP_SETPCAP`. A filter and a Landlock
+//! Their needs decide their order. Raising a limit needs `CAP_SYS_RESOURCE`, and a lowered one may be too low for the
+//! calls that follow. Dropping from the bounding set needs `CAP_SETPCAP`. A filter and a Landlock
 //! domain need `no_new_privileges` or `CAP_SYS_ADMIN`. With `no_new_privileges` they come after the change of
 //! user. Without it they come before the capabilities are dropped, and the filter must allow the calls that
 //! follow.
@@ -31,7 +32,10 @@ use crate::step::Step;
 #[derive(Debug, Default)]
 pub(super) struct Confined {
     pub(super) no_new_privileges: bool,
-    ulimits: Vec<Ulimit>,
+    /// Limits above the caller's, which take the privileges of the start.
+    raised: Vec<Ulimit>,
+    /// The other limits, which may be too low for the calls of the launch.
+    lowered: Vec<Ulimit>,
     /// The capabilities that the kernel knows.
     every: CapabilitySet,
     /// Capabilities that leave the bounding set.
@@ -71,9 +75,13 @@ impl Confined {
         let held = if owns_users { every } else { host.permitted.intersection(every) };
         let kept = kept(confine, held, kernel.last_capability)?;
         let profile = confine.profile.confinement();
+        let (raised, lowered) = limits::ulimits(confine, host)
+            .into_iter()
+            .partition(|limit| limits::raises(limit, host));
         let mut confined = Self {
             no_new_privileges,
-            ulimits: limits::ulimits(confine, host),
+            raised,
+            lowered,
             every,
             landlock: profile.landlock.and_then(|domain| Some((kernel.landlock?, domain))),
             writable: writable(spec, files),
@@ -117,9 +125,7 @@ impl Confined {
 
     /// The calls before the command becomes its user.
     pub(super) fn before_user(&self, sequence: &mut Sequence) {
-        for ulimit in &self.ulimits {
-            limits::set_limit(sequence, ulimit);
-        }
+        limits::set_limits(sequence, &self.raised);
         if !self.dropped.is_empty() {
             let set = Arg::NamedAs(self.dropped.bits(), self.show(self.dropped).into());
             sequence
@@ -128,6 +134,7 @@ impl Confined {
         }
         if !self.no_new_privileges {
             self.restrict(sequence);
+            limits::set_limits(sequence, &self.lowered);
             self.install(sequence);
         }
     }
@@ -147,9 +154,10 @@ impl Confined {
         }
     }
 
-    /// Installs the filter, if it can come last.
+    /// Lowers the limits and installs the filter, if they can come last.
     pub(super) fn last(&self, sequence: &mut Sequence) {
         if self.no_new_privileges {
+            limits::set_limits(sequence, &self.lowered);
             self.install(sequence);
         }
     }

@@ -23,7 +23,19 @@ pub(super) fn ulimits(confine: &Confine, host: &Host) -> Vec<Ulimit> {
     given.iter().copied().chain(lowered).collect()
 }
 
-pub(super) fn set_limit(sequence: &mut Sequence, ulimit: &Ulimit) {
+/// Whether a limit is above the caller's.
+pub(super) fn raises(limit: &Ulimit, host: &Host) -> bool {
+    let current = host.limits.iter().find(|current| current.resource == limit.resource);
+    current.is_none_or(|current| limit.hard > current.hard)
+}
+
+pub(super) fn set_limits(sequence: &mut Sequence, ulimits: &[Ulimit]) {
+    for ulimit in ulimits {
+        set_limit(sequence, ulimit);
+    }
+}
+
+fn set_limit(sequence: &mut Sequence, ulimit: &Ulimit) {
     let show = |limit: u64| {
         if limit == UNLIMITED { "RLIM64_INFINITY".to_owned() } else { limit.to_string() }
     };

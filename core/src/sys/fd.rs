@@ -8,7 +8,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, write};
-use rustix::process::{Pid, PidfdFlags, pidfd_open as open_pidfd};
+use rustix::process::pidfd_open as open_pidfd;
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::Timespec;
 
 /// Return the descriptor, or a copy above 2 if it is 0, 1 or 2 (the caller had closed that stream).
@@ -55,6 +56,10 @@ pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
 }
 
 /// Return a memfd with `content`.
+///
+/// # Errors
+///
+/// The kernel's; `EFBIG` if the limit of file sizes is lower, and this process may not raise it.
 pub(crate) fn memfd(name: &CStr, content: &[u8], executable: bool) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let kind = if executable { MemfdFlags::EXEC } else { MemfdFlags::NOEXEC_SEAL };
@@ -64,6 +69,8 @@ pub(crate) fn memfd(name: &CStr, content: &[u8], executable: bool) -> io::Result
         result => result?,
     };
     let fd = above_stdio(fd)?;
+    // The limit is for files on disks, and it holds for memory, too.
+    let _raised = RaisedFileSize::to(content.len() as u64)?;
     let mut rest = content;
     while !rest.is_empty() {
         match write(&fd, rest) {
@@ -73,6 +80,32 @@ pub(crate) fn memfd(name: &CStr, content: &[u8], executable: bool) -> io::Result
         }
     }
     Ok(fd)
+}
+
+/// `RLIMIT_FSIZE`, raised until this is dropped. A write beyond it would send SIGXFSZ, which may end this process.
+struct RaisedFileSize(Option<Rlimit>);
+
+impl RaisedFileSize {
+    fn to(size: u64) -> io::Result<Self> {
+        let before = getrlimit(Resource::Fsize);
+        if before.current.is_none_or(|limit| limit >= size) {
+            return Ok(Self(None));
+        }
+        // With CAP_SYS_RESOURCE a process may raise its hard limit.
+        let maximum = before.maximum.map(|limit| limit.max(size));
+        setrlimit(Resource::Fsize, Rlimit { current: Some(size), maximum })
+            .map_err(|_| Errno::FBIG)?;
+        Ok(Self(Some(before)))
+    }
+}
+
+impl Drop for RaisedFileSize {
+    fn drop(&mut self) {
+        if let Some(before) = self.0.take() {
+            // Lowering a limit needs no privilege.
+            let _ = setrlimit(Resource::Fsize, before);
+        }
+    }
 }
 
 /// Seal a memfd, so that its content cannot change any more.
