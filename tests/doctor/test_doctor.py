@@ -254,6 +254,26 @@ def test_a_chroot_is_the_reason_for_no_user_namespace(tmp_path, chroot):
     assert "pivot_root" in found["user"]["remedy"]
     assert "in a chroot" in found.report["surroundings"]
     assert "user" in found.failing
+    # The kernel has every kind of namespace.
+    assert not [row for row in found.rows.values() if "CONFIG_" in row["detail"]]
+
+
+@pytest.mark.root(reason="only root may make a mount namespace in a chroot")
+def test_a_root_that_is_no_mount_point_is_named(tmp_path):
+    """A mount in a chroot to a plain directory is EINVAL, as for a kernel without namespaces."""
+    shared = NamespaceOptions.all().without_user()
+    found = report_in(surroundings.chroot_to_directory, tmp_path, init=True, namespaces=shared)
+    assert "is not a mount point, as after chroot" in found["mount"]["detail"]
+    assert found["mount"]["remedy"] == "make it one before the chroot: mount --bind DIR DIR"
+
+
+@pytest.mark.root(reason="only root can become another user")
+@pytest.mark.parametrize("hide", ["", "hide"], ids=["visible", "hidden"])
+def test_a_caller_that_is_not_dumpable_is_told_so(hide):
+    """Root owns the files in /proc of its children; with hidepid they are not even visible."""
+    found = report_in(surroundings.not_dumpable, hide)
+    assert "the caller is not dumpable" in found["user"]["detail"]
+    assert "PR_SET_DUMPABLE" in found["user"]["remedy"]
 
 
 def test_in_an_empty_root_each_row_has_its_cause_and_nothing_is_raised(tmp_path):

@@ -113,6 +113,17 @@ def chroot_to_nothing(directory: str) -> None:
     os.chdir("/")
 
 
+def not_dumpable(hide: str) -> None:
+    """Change the user id, and so lose the dumpable attribute.
+
+    With `hide`, /proc also hides processes that the caller may not trace.
+    """
+    if hide:
+        linux.mount("proc", "/proc", "proc", data="hidepid=invisible")
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+
+
 def unmapped() -> None:
     """Enter a user namespace that has no maps."""
     linux.unshare(CloneFlags.NEWUSER)

@@ -188,8 +188,9 @@ const fn about_files(step: Step, errno: i32) -> &'static str {
             "The caller's /proc is mounted read-only: give the container around the caller a writable one \
              (bwrap: `--bind /proc /proc`)"
         }
-        (Step::PivotRoot, libc::EINVAL) => {
-            "The caller's root directory is not a mount point (after chroot(2), for example): use one that is"
+        (Step::PivotRoot | Step::PrivateMounts, libc::EINVAL) => {
+            "The caller's root directory is not a mount point (after chroot(2), for example): make it one before \
+             the chroot (mount --bind DIR DIR)"
         }
         (Step::Mount | Step::MountPoint, libc::ENOENT | libc::ENOTDIR) => {
             "The target does not exist inside and cannot be made there: choose another one"

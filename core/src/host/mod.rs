@@ -18,6 +18,7 @@ use std::sync::{Mutex, OnceLock};
 use crate::error::{SpawnError, SpecError};
 use crate::host::files::{Files, HostContext};
 use crate::host::kernel_mounts::{Attributes, sys_is_mounted};
+use crate::host::target::Target;
 use crate::spec::capabilities::CapabilitySet;
 use crate::spec::landlock::Abi;
 use crate::spec::namespaces::Kind;
@@ -35,7 +36,8 @@ pub struct Host {
     pub gid: u32,
     /// The rows of `/proc/self/uid_map`; read only for a root caller.
     pub uid_rows: Vec<IdRow>,
-    /// The rows of `/proc/self/gid_map`; read only for a root caller.
+    /// The rows of `/proc/self/gid_map`, or those of the user namespace that the container enters; read only for a root
+    /// caller.
     pub gid_rows: Vec<IdRow>,
     /// Whether the caller's own user namespace forbids setgroups(2); read only for a root caller that may enter
     /// another.
@@ -140,9 +142,8 @@ impl Host {
         let namespaces = spec.namespaces;
         let joined = matches!(spec.network, Some(Network::Join(_)));
         let own_mounts = namespaces.contains(Kind::Mount);
-        let own_rows = namespaces.contains(Kind::User)
-            && uid == 0
-            && (spec.uid_map == IdMap::Caller || spec.gid_map == IdMap::Caller);
+        let callers = spec.uid_map == IdMap::Caller || spec.gid_map == IdMap::Caller;
+        let own_rows = uid == 0 && (callers || !namespaces.contains(Kind::User));
         let (uid_rows, gid_rows) = if own_rows { ids::own_maps()? } else { Default::default() };
         let enters = joined || !namespaces.contains(Kind::User);
         let setgroups_denied = uid == 0
@@ -202,6 +203,15 @@ impl Host {
             terminal: None,
             files,
         })
+    }
+
+    /// Replaces facts about the caller's user namespace by those of the one that the container enters.
+    #[must_use]
+    pub(crate) fn entering(mut self, target: Option<&Target>) -> Self {
+        if let Some(rows) = target.and_then(Target::group_rows) {
+            self.gid_rows = rows.to_vec();
+        }
+        self
     }
 
     /// Adds the facts that a plan for `payload` needs.

@@ -82,6 +82,11 @@ impl Target {
         self.kinds
     }
 
+    /// The rows of the group map, if the launch enters the user namespace.
+    pub(crate) fn group_rows(&self) -> Option<&[IdRow]> {
+        self.kinds.contains(Kind::User).then_some(&self.gid_rows)
+    }
+
     pub(crate) fn raw_fd(&self) -> i32 {
         self.pidfd.as_raw_fd()
     }

@@ -59,9 +59,7 @@ fn write_file(pid: i32, file: &str, text: &str) -> Result<(), SpawnError> {
     let mut waited = Duration::ZERO;
     loop {
         match write() {
-            Err(error)
-                if error.raw_os_error() == Some(libc::EACCES) && waited < DUMPABLE_TIMEOUT =>
-            {
+            Err(error) if is_of_dumpable(&error) && waited < DUMPABLE_TIMEOUT => {
                 let pause = Duration::from_micros(100);
                 std::thread::sleep(pause);
                 waited += pause;
@@ -71,13 +69,23 @@ fn write_file(pid: i32, file: &str, text: &str) -> Result<(), SpawnError> {
     }
 }
 
+/// Whether the error may come from memory that is not dumpable. Root owns the files of such a process in /proc, and a
+/// /proc with `hidepid` hides the process.
+fn is_of_dumpable(error: &io::Error) -> bool {
+    match error.raw_os_error() {
+        Some(libc::EACCES) => true,
+        Some(libc::ENOENT) => nix::sys::prctl::get_dumpable() == Ok(false),
+        _ => false,
+    }
+}
+
 /// The error for a map that the kernel refused. Replaces the hint if the error number alone would mislead.
 fn refused(error: &io::Error) -> SpawnError {
     let mut refused = SpawnError::from_io(Step::IdMaps, error);
     let dumpable = nix::sys::prctl::get_dumpable().unwrap_or(true);
     if !sys::has_own_proc() {
         refused.hint = SpawnError::new(Step::IdMaps, libc::ENOENT).hint;
-    } else if refused.errno == libc::EACCES && !dumpable {
+    } else if is_of_dumpable(error) && !dumpable {
         let remedy = "The caller is not dumpable (for example because it has changed its user id), so \
                       its child's files in /proc belong to root: call prctl(PR_SET_DUMPABLE, 1) first";
         refused.hint = Some(remedy.into());

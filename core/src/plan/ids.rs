@@ -251,7 +251,7 @@ fn show(map: &IdMap) -> Value {
 /// Whether a group has an id inside.
 pub(super) fn has_group(spec: &Spec, new: NamespaceOptions, host: &Host, group: u32) -> bool {
     if !new.contains(Kind::User) {
-        return host.uid == 0;
+        return host.uid == 0 && is_mapped(&host.gid_rows, group);
     }
     match &spec.gid_map {
         IdMap::Caller => host.uid == 0 && is_mapped(&host.gid_rows, group),

@@ -97,7 +97,7 @@ impl Plan {
         enter: Option<i32>,
     ) -> Result<(Self, Option<Target>), PlanError> {
         let target = Target::of(spec, enter)?;
-        let host = Host::gather(spec)?.with(payload);
+        let host = Host::gather(spec)?.with(payload).entering(target.as_ref());
         Ok((Self::new(spec, payload, &host, target.as_ref())?, target))
     }
 

@@ -204,6 +204,12 @@ def _of_maps(failure: Failure, witness: Witness) -> Problem:
         return of_proc(around)
     if failure.denied and around.sysctls.get("kernel.apparmor_restrict_unprivileged_userns") == 1:
         return _of_apparmor(failure)
+    if not around.dumpable and failure.errno in (errno.EACCES, errno.EPERM, errno.ENOENT):
+        return Problem(
+            "the caller is not dumpable, as after a change of its user id, so that root owns its "
+            f"child's files in /proc: {failure}",
+            "call prctl(PR_SET_DUMPABLE, 1), or execute a new program after the change",
+        )
     if failure.errno == errno.EROFS:
         cause = f"/proc is mounted read-only, so id maps cannot be written: {failure}"
         remedy = outer.remedy(around, "read-only-proc") or "mount -o remount,rw /proc"
@@ -264,8 +270,13 @@ def of_namespace(kind: str) -> Callable[[Failure, Witness], Problem]:
         match failure.errno:
             case errno.ENOSPC:
                 return _of_limit(_LIMITED.get(kind, kind), failure, witness)
-            case errno.EINVAL:
+            case errno.EINVAL if failure.call.startswith(("clone", "unshare")):
                 return _not_built(_BUILT.get(kind, "NAMESPACES"), failure)
+            case errno.EINVAL if witness.surroundings.chrooted:
+                return Problem(
+                    f"the caller's root directory is not a mount point, as after chroot: {failure}",
+                    "make it one before the chroot: mount --bind DIR DIR",
+                )
             case errno.EPERM | errno.EACCES | errno.ENOSYS if witness.filtered(call):
                 return _of_filter(failure, witness.surroundings)
         return general(failure, witness)

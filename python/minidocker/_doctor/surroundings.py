@@ -43,6 +43,7 @@ class Surroundings:
         ids_mapped: whether both are mapped in the caller's own user namespace.
         proc: ``"own"`` if /proc shows the caller's PID namespace, ``"foreign"`` if it shows another
             one, or ``"missing"``.
+        dumpable: whether the caller's files in /proc are its own, prctl(2), ``PR_SET_DUMPABLE``.
         chrooted: whether the caller's root directory differs from its mount namespace's root.
         seccomp: 0 without seccomp, 1 in strict mode, 2 with a filter; None if /proc has no such
             field.
@@ -58,6 +59,7 @@ class Surroundings:
     gid: int = 0
     ids_mapped: bool = True
     proc: Literal["own", "foreign", "missing"] = "own"
+    dumpable: bool = True
     chrooted: bool = False
     seccomp: int | None = 0
     no_new_privileges: bool = False
@@ -79,6 +81,7 @@ class Surroundings:
             gid=gid,
             ids_mapped=_maps("uid", uid) and _maps("gid", gid),
             proc=_whose_proc(),
+            dumpable=_is_dumpable(uid),
             chrooted=_is_chrooted(),
             seccomp=None if seccomp is None else int(seccomp),
             no_new_privileges=status.get("NoNewPrivs") == "1",
@@ -147,6 +150,14 @@ def _whose_proc() -> Literal["own", "foreign", "missing"]:
         # The link is broken in a proc of a PID namespace without this process.
         return "foreign" if os.path.exists("/proc/version") else "missing"
     return "own" if own == str(os.getpid()) else "foreign"
+
+
+def _is_dumpable(uid: int) -> bool:
+    try:
+        return os.stat("/proc/self/environ").st_uid == uid
+    except OSError:
+        # Without /proc, assume so.
+        return True
 
 
 def _is_chrooted() -> bool:
