@@ -154,3 +154,32 @@ fn a_plan_is_what_a_spawn_would_do() -> Outcome {
     assert!(!calls(command.spec(shared))?.contains("SIOCSIFFLAGS"));
     Ok(())
 }
+
+#[test]
+fn a_command_that_is_looked_up_is_named_as_it_was_given() -> Outcome {
+    for path in [None, Some("/nowhere"), Some("/nowhere:/usr/bin")] {
+        let mut command = Command::new("no-such-command");
+        if let Some(path) = path {
+            command.env("PATH", path);
+        }
+        let Err(CommandError::Launch(LaunchError::Spawn(error))) = command.status() else {
+            panic!("it started");
+        };
+        assert_eq!(error.filename.as_deref(), Some("no-such-command".as_ref()));
+    }
+    let Err(CommandError::Launch(LaunchError::Spawn(error))) = Command::new("/no/such").status()
+    else {
+        panic!("it started");
+    };
+    assert_eq!(error.filename.as_deref(), Some("/no/such".as_ref()));
+    Ok(())
+}
+
+#[test]
+fn an_embedded_nul_is_shown_in_the_value_that_was_given() -> Outcome {
+    let Err(CommandError::Spec(error)) = Command::new("no\0such").status() else {
+        panic!("it started");
+    };
+    assert_eq!(error.to_string(), "args=\"no\\0such\": it contains a NUL character. Leave it out");
+    Ok(())
+}

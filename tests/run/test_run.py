@@ -152,9 +152,28 @@ def test_a_file_that_is_not_a_program_is_refused(mode, tmp_path):
     assert caught.value.filename == str(program)
 
 
-def test_too_many_arguments_are_refused_by_the_kernel(leaks):
-    with pytest.raises(OSError, match="Argument list too long"):
-        minidocker.run(["true", "x" * (1 << 20)])
+@every_mode
+def test_too_many_arguments_are_refused_by_the_kernel(mode, leaks):
+    with pytest.raises(minidocker.SpawnError, match="Argument list too long") as caught:
+        minidocker.run(["true", *["x" * 100_000] * 100], **mode)
+    assert "Arguments and environment together are too long" in caught.value.hint
+
+
+@pytest.mark.parametrize("place", ["argument", "variable"])
+def test_one_string_that_is_too_long_is_told_from_too_many(place):
+    """The kernel takes 32 pages in each string, its NUL included (MAX_ARG_STRLEN)."""
+    most = 32 * os.sysconf("SC_PAGE_SIZE") - 1
+
+    def attempt(length):
+        if place == "argument":
+            return minidocker.run(["true", "x" * length]).returncode
+        variables = {"PATH": os.environ["PATH"], "X": "x" * (length - len("X="))}
+        return minidocker.run(["true"], env=variables).returncode
+
+    assert attempt(most) == 0
+    with pytest.raises(minidocker.SpawnError, match="Argument list too long") as caught:
+        attempt(most + 1)
+    assert f"has {most + 1} bytes, and the kernel takes {most} in each" in caught.value.hint
 
 
 @every_mode

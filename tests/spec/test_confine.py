@@ -330,6 +330,14 @@ def test_a_wrong_option_is_named_before_the_launch(options, option, words, leaks
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("missing", ["/no/such/filter.json", "/etc"])
+def test_the_error_for_a_filter_names_its_file_once(missing):
+    for seccomp in (missing, Path(missing), Seccomp(base=missing)):
+        with pytest.raises(SpecError) as caught:
+            run("true", seccomp=seccomp)
+        assert str(caught.value).count(missing) == 1, str(caught.value)
+
+
 def test_the_constructor_of_seccomp_refuses_a_wrong_value():
     for options in ({"on_denied": "warn"}, {"base": 3}, {"deny": "ptrace"}):
         with pytest.raises(SpecError):

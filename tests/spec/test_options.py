@@ -148,3 +148,32 @@ def test_the_core_has_the_same_profiles():
     with pytest.raises(minidocker.SpecError) as raised:
         Spec(profile="unknown").core()
     assert str(raised.value).endswith(f"It is one of {', '.join(PROFILES)}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "shown"),
+    [
+        ("time", {"time_offsets": {"monotonic": 3}}, '{"monotonic": 3}'),
+        ("time", {"time_offsets": {"monotonic": -0.5, "boottime": 1.25}},
+         '{"monotonic": -0.5, "boottime": 1.25}'),
+        ("mount", {"rootfs": "/usr"}, '"/usr"'),
+        ("mount", {"read_only": True}, "True"),
+        ("mount", {"overlay": True}, "True"),
+        ("mount", {"overlay": "/usr"}, '"/usr"'),
+        ("mount", {"tmpfs": ["/mnt"]}, "/mnt"),
+    ],
+)  # fmt: skip
+def test_the_error_for_a_shared_namespace_shows_the_value(kind, options, shown):
+    without = NamespaceOptions.all()
+    without = without.without_time() if kind == "time" else without.without_mount()
+    with pytest.raises(minidocker.SpecError, match=r"shared|new") as caught:
+        minidocker.run(["true"], namespaces=without, **options)
+    assert shown in str(caught.value)
+    assert "…" not in str(caught.value)
+
+
+def test_a_plan_shows_every_mode_in_octal():
+    plan = minidocker.explain(["true"], hostname="lab", tmpfs=["/mnt"])
+    calls = [line.call for line in plan if "O_CREAT" in line.call]
+    assert calls
+    assert all(call.endswith(" 0644)") for call in calls), calls

@@ -290,8 +290,9 @@ impl Command {
 
     /// The paths at which to look for the program, as execvp(3) does.
     fn candidates(&self) -> Result<Vec<CString>, SpecError> {
+        let program = text("program", &self.program)?;
         if self.program.as_bytes().contains(&b'/') {
-            return Ok(vec![text("program", &self.program)?]);
+            return Ok(vec![program]);
         }
         let path = match self.env.get(OsStr::new("PATH")) {
             Some(changed) => changed.clone(),
@@ -299,7 +300,7 @@ impl Command {
             None => None,
         };
         env::split_paths(&path.unwrap_or_else(|| "/usr/bin:/bin".into()))
-            .map(|directory| text("program", directory.join(&self.program).as_os_str()))
+            .map(|directory| text("PATH", directory.join(&self.program).as_os_str()))
             .collect()
     }
 

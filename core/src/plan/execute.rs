@@ -1,15 +1,16 @@
 //! The command: descriptors, identity, signals, exec.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
 
 use minidocker_init::program::on_error;
 
-use super::call::{Arg, Handle, at_cwd, named};
+use super::call::{Arg, Call, Handle, at_cwd, named};
 use super::confine::Confined;
 use super::ids::restore_dumpable;
 use super::number;
 use super::sequence::Sequence;
-use crate::error::{Remedy, Setting, SpecError};
+use crate::error::{Remedy, Setting, SpawnError, SpecError};
 use crate::host::Host;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::profile::Profile;
@@ -212,6 +213,35 @@ fn exec(sequence: &mut Sequence, command: &CommandSpec) {
             .call(Step::Exec, number::EXECVE, [path, argv.clone(), envp.clone()])
             .about(candidate)
             .on_error(on_error::EXEC);
+    }
+}
+
+/// Gives the error of execve(2) the command's name, if that was looked up, and the string that is too long, if one is.
+pub(super) fn explain_failure(sequence: &Sequence, call: &Call, error: &mut SpawnError) {
+    /// The kernel's `MAX_ARG_STRLEN`, in pages.
+    const MOST_PAGES: usize = 32;
+    let strings = |arg: &Arg| match arg {
+        Arg::Strings(place, count) => sequence.array(*place, *count).collect(),
+        _ => Vec::new(),
+    };
+    let [_, argv, envp] = sequence.args(call) else { return };
+    let (argv, envp) = (strings(argv), strings(envp));
+    let tried = error.filename.as_ref().map_or(&[][..], |path| path.as_bytes());
+    if let Some(&name) = argv.first()
+        && !name.contains(&b'/')
+        && tried.strip_suffix(name).is_some_and(|directory| directory.ends_with(b"/"))
+    {
+        error.filename = Some(OsStr::from_bytes(name).to_owned());
+    }
+    let most = rustix::param::page_size() * MOST_PAGES;
+    let longest = argv.iter().chain(&envp).map(|string| string.len()).max().unwrap_or(0);
+    if error.errno == libc::E2BIG && longest >= most {
+        let remedy = format!(
+            "One argument or environment variable has {longest} bytes, and the kernel takes {} in each: \
+             pass a file",
+            most - 1
+        );
+        error.hint = Some(remedy.into());
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) fn open_write_close(
 ) {
     let file = sequence.cell();
     let name = sequence.text(path);
-    let open = [directory, name, flags, mode.unwrap_or(0).into()];
+    let open = [directory, name, flags, mode.map_or(Arg::Int(0), Arg::mode)];
     sequence.call(step, number::OPENAT, open).about(path).into(file).ignore_if(optional);
     if let Some(mode) = mode {
         // Set the mode apart from the caller's umask: every user inside may read the file.

@@ -51,7 +51,7 @@ use stages::StageBuilder;
 
 use crate::error::{PlanError, SpawnError, SpecError};
 use crate::host::Host;
-use crate::host::files::OuterDirectory;
+use crate::host::files::{OuterDirectory, changes_of_files};
 use crate::host::target::Target;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{Network, Payload, Spec};
@@ -135,11 +135,12 @@ impl Plan {
             (None, Some(target)) => target.ids(host, command),
             (None, None) => None,
         };
-        if target.is_some_and(|target| target.kinds().contains(Kind::Mount)) && host.files.is_some()
+        if target.is_some_and(|target| target.kinds().contains(Kind::Mount))
+            && let Some((option, value)) = changes_of_files(spec)
         {
             return Err(SpecError::new(
-                "mounts",
-                "…",
+                option,
+                value,
                 "a command that enters a container gets that container's files",
                 "Give rootfs, mounts, tmpfs, read_only and overlay to the container",
             ));
@@ -242,10 +243,12 @@ impl Plan {
         // An index past the last call means that no candidate could be executed. The last call names one of them.
         let call = calls.get(index as usize).or_else(|| calls.last());
         let Some(call) = call else { return SpawnError::new(Step::Fork, errno) };
+        let sequence = &self.stages[stage].sequence;
         let mut error = SpawnError::new(call.step, errno);
-        let sequence = self.stages.get(stage).map(|stage| &stage.sequence);
-        error.filename =
-            sequence.and_then(|sequence| sequence.filename(call)).map(ToOwned::to_owned);
+        error.filename = sequence.filename(call).map(ToOwned::to_owned);
+        if call.number == number::EXECVE {
+            execute::explain_failure(sequence, call, &mut error);
+        }
         error
     }
 

@@ -62,13 +62,24 @@ pub(super) fn make_mounts_private(sequence: &mut Sequence) {
         .note("mounts made inside stay inside");
 }
 
+/// An offset in seconds, without zeros at the end.
+fn seconds(offset: TimeOffset) -> String {
+    let nanoseconds = i128::from(offset.seconds) * 1_000_000_000 + i128::from(offset.nanoseconds);
+    let (sign, size) = (if nanoseconds < 0 { "-" } else { "" }, nanoseconds.unsigned_abs());
+    let text = format!("{sign}{}.{:09}", size / 1_000_000_000, size % 1_000_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// Refuses options whose namespace is shared.
 pub(super) fn check(spec: &Spec) -> Result<(), SpecError> {
-    let offsets = [spec.monotonic_offset, spec.boottime_offset];
-    if offsets.iter().any(Option::is_some) && !spec.namespaces.contains(Kind::Time) {
+    let offsets = [("monotonic", spec.monotonic_offset), ("boottime", spec.boottime_offset)];
+    let given = offsets.iter().filter_map(|(clock, offset)| Some((clock, (*offset)?)));
+    let given: Vec<String> =
+        given.map(|(clock, offset)| format!("{clock:?}: {}", seconds(offset))).collect();
+    if !given.is_empty() && !spec.namespaces.contains(Kind::Time) {
         return Err(SpecError::new(
             "time_offsets",
-            "…",
+            format!("{{{}}}", given.join(", ")),
             Reason::shared_namespace("clocks can only be set in a new time namespace"),
             Remedy::with("{}", Kind::Time.made_new()),
         ));

@@ -187,7 +187,9 @@ def _check_file(seccomp: Seccomp | SeccompDocument | None) -> None:
 
 def _no_document(source: object, error: Exception) -> SpecError:
     words = "'unconfined' or the path of a file in docker's JSON format"
-    reason = f"{error}: give {words}, or a Seccomp with lists"
+    # The words of an OSError alone: its text has the path again.
+    why = (isinstance(error, OSError) and error.strerror) or error
+    reason = f"{why}: give {words}, or a Seccomp with lists"
     return SpecError(reason, option="seccomp", value=source)
 
 

@@ -18,7 +18,7 @@ pub(crate) use tree::{Entries, Node, Owner};
 use gather::Gatherer;
 use links::EtcLinks;
 
-use crate::error::{Reason, ReasonKind, Remedy, SpecError};
+use crate::error::{Reason, ReasonKind, Remedy, SpecError, Value};
 use crate::spec::namespaces::Kind;
 use crate::spec::{Mount, MountKind, MountOptions, Overlay, Spec};
 
@@ -208,20 +208,31 @@ impl Files {
     }
 }
 
+/// The first option that changes files, and its value.
+pub(crate) fn changes_of_files(spec: &Spec) -> Option<(&'static str, Value)> {
+    let path = |path: &CStr| Value::Shown(format!("{:?}", path.to_string_lossy()));
+    if let Some(rootfs) = &spec.rootfs {
+        return Some(("rootfs", path(rootfs)));
+    }
+    if spec.read_only {
+        return Some(("read_only", true.into()));
+    }
+    match &spec.overlay {
+        Overlay::None => {}
+        Overlay::Keep(layer) => return Some(("overlay", path(layer))),
+        Overlay::Discard => return Some(("overlay", true.into())),
+    }
+    spec.mounts.first().map(|mount| (mount.option, mount.shown().into()))
+}
+
 /// Refuses options that are wrong on any machine, and returns the options of each mount.
 fn check(spec: &Spec) -> Result<Vec<MountOptions>, SpecError> {
-    let wanted: [(&'static str, bool); 4] = [
-        ("rootfs", spec.rootfs.is_some()),
-        ("read_only", spec.read_only),
-        ("overlay", spec.overlay != Overlay::None),
-        (spec.mounts.first().map_or("mounts", |mount| mount.option), !spec.mounts.is_empty()),
-    ];
     if !spec.namespaces.contains(Kind::Mount)
-        && let Some((option, _)) = wanted.iter().find(|(_, wanted)| *wanted)
+        && let Some((option, value)) = changes_of_files(spec)
     {
         return Err(SpecError::new(
             option,
-            "…",
+            value,
             Reason::shared_namespace(
                 "it would change the caller's files, because the mount namespace is shared",
             ),
