@@ -6,7 +6,7 @@ use super::call::{Arg, Cell, at_cwd, named};
 use super::mount_calls::clone_tree;
 use super::number;
 use super::sequence::Sequence;
-use crate::host::files::{Make, Owner};
+use crate::host::files::{Make, Owner, Preserved};
 use crate::step::Step;
 
 /// Opens an existing small file, writes it, and closes it.
@@ -125,6 +125,85 @@ pub(super) fn make_directory(
     set_owner(sequence, step, directory, name, owner);
 }
 
+/// fchownat(2) and fchmodat(2) of a new file in a directory that may be set-group-ID or have a default access control
+/// list, which new files inherit.
+pub(super) fn undo_inheritance(
+    sequence: &mut Sequence,
+    step: Step,
+    directory: Cell,
+    name: &CStr,
+    owner: Owner,
+) {
+    change_owner(sequence, step, directory.into(), name, owner);
+    let args = [directory.into(), sequence.text(name), Arg::mode(owner.mode)];
+    sequence.call(step, number::FCHMODAT, args).about(name);
+}
+
+/// fchmodat(2) of a new file, if the mode has bits that mkdirat(2) does not set and fchownat(2) clears.
+pub(super) fn set_special_bits(
+    sequence: &mut Sequence,
+    step: Step,
+    directory: Arg,
+    name: &CStr,
+    mode: u32,
+) {
+    if mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
+        let text = sequence.text(name);
+        sequence.call(step, number::FCHMODAT, [directory, text, Arg::mode(mode)]).about(name);
+    }
+}
+
+/// Gives a new directory the set-group-ID bit, the attributes and the time of the original, once its entries are made,
+/// which would inherit from it. Ignores failures: its file system may not have such attributes, and a user in an access
+/// control list may have no id inside.
+pub(super) fn preserve(
+    sequence: &mut Sequence,
+    step: Step,
+    (parent, name): (Cell, &CStr),
+    owner: Owner,
+    preserved: &Preserved,
+) {
+    set_special_bits(sequence, step, parent.into(), name, owner.mode);
+    if !preserved.attributes.is_empty() {
+        let opened = sequence.cell();
+        let flags = named!(O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        let args = [parent.into(), sequence.text(name), flags, Arg::Int(0)];
+        sequence.call(step, number::OPENAT, args).about(name).into(opened).ignore();
+        preserve_attributes(sequence, step, opened, preserved);
+        sequence.call(step, number::CLOSE, [opened.into()]).ignore();
+    }
+    preserve_time(sequence, step, (parent, name), preserved);
+}
+
+/// Gives an open file the attributes of the original, as far as that is possible.
+pub(super) fn preserve_attributes(
+    sequence: &mut Sequence,
+    step: Step,
+    file: Cell,
+    preserved: &Preserved,
+) {
+    for (name, value) in &preserved.attributes {
+        let [name, buffer] = [sequence.text(name), sequence.buffer(value)];
+        let args = [file.into(), name, buffer, value.len().into(), Arg::Int(0)];
+        sequence.call(step, number::FSETXATTR, args).ignore();
+    }
+}
+
+/// Gives a new file or directory the time of the last change of the original.
+pub(super) fn preserve_time(
+    sequence: &mut Sequence,
+    step: Step,
+    (parent, name): (Cell, &CStr),
+    preserved: &Preserved,
+) {
+    let (seconds, nanoseconds) = preserved.modified;
+    let times = [0, libc::UTIME_OMIT as u64, seconds as u64, nanoseconds as u64];
+    let times = sequence
+        .words(&times, |words| format!("[UTIME_OMIT, {{{}, {}}}]", words[2] as i64, words[3]));
+    let args = [parent.into(), sequence.text(name), times, named!(AT_SYMLINK_NOFOLLOW)];
+    sequence.call(step, number::UTIMENSAT, args).about(name).ignore();
+}
+
 /// fchownat(2). Ignores a failure: an owner without an id inside stays root, since no process inside could become that
 /// owner.
 pub(super) fn set_owner(
@@ -134,9 +213,12 @@ pub(super) fn set_owner(
     name: &CStr,
     owner: Owner,
 ) {
-    if (owner.uid, owner.gid) == (0, 0) {
-        return;
+    if (owner.uid, owner.gid) != (0, 0) {
+        change_owner(sequence, step, directory, name, owner);
     }
+}
+
+fn change_owner(sequence: &mut Sequence, step: Step, directory: Arg, name: &CStr, owner: Owner) {
     let text = sequence.text(name);
     let args = [directory, text, owner.uid.into(), owner.gid.into(), named!(AT_SYMLINK_NOFOLLOW)];
     sequence.call(step, number::FCHOWNAT, args).about(name).ignore();

@@ -34,6 +34,7 @@ numbers! {
     FCHOWNAT = SYS_fchownat,
     FCNTL = SYS_fcntl,
     FSCONFIG = SYS_fsconfig,
+    FSETXATTR = SYS_fsetxattr,
     FSMOUNT = SYS_fsmount,
     FSOPEN = SYS_fsopen,
     GETPID = SYS_getpid,
@@ -72,6 +73,7 @@ numbers! {
     UMOUNT2 = SYS_umount2,
     UNLINKAT = SYS_unlinkat,
     UNSHARE = SYS_unshare,
+    UTIMENSAT = SYS_utimensat,
     WRITE = SYS_write,
 }
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import filecmp
 import os
 import stat
 from typing import TYPE_CHECKING
 
 from minidocker._errors import SpecError
+from minidocker._inspect.tree_place import TreePlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,10 +65,29 @@ def changes(layer: Path, *, rootfs: Path | None = None) -> Changes:
         reason = "this directory contains no layer: give the directory of overlay="
         raise SpecError(reason, option="layer", value=layer)
     found = _Found()
-    found.walk(upper, "/" if rootfs is None else os.fspath(rootfs), "")
+    found.walk(TreePlace.at(upper), TreePlace.at("/" if rootfs is None else os.fspath(rootfs)))
     return Changes(
         tuple(sorted(found.added)), tuple(sorted(found.changed)), tuple(sorted(found.deleted))
     )
+
+
+@dataclasses.dataclass(slots=True)
+class _Directory:
+    """A directory of the layer that is being compared."""
+
+    upper: TreePlace
+    #: The original; None if there is none, or if it is no directory.
+    lower: TreePlace | None
+    #: Its path as the container sees it; empty for the root.
+    inside: str
+    #: Its status, and that of what the container saw there before.
+    status: os.stat_result
+    before: os.stat_result | None
+    #: The names of its entries, and those that are still to be compared.
+    names: frozenset[str]
+    left: list[str]
+    #: Whether an entry differs.
+    differs: bool = False
 
 
 class _Found:
@@ -77,75 +96,93 @@ class _Found:
         self.changed: list[str] = []
         self.deleted: list[str] = []
 
-    def walk(self, upper: str, lower: str | None, inside: str) -> bool:
-        """Compare two directories, and return whether they differ; ``lower`` may be None."""
-        names = set()
-        differ = False
-        with os.scandir(upper) as entries:
-            for entry in entries:
-                names.add(entry.name)
-                original = None if lower is None else os.path.join(lower, entry.name)
-                differ |= self._compare(entry, original, f"{inside}/{entry.name}")
-        if lower is not None and _attribute(upper, _OPAQUE) in (b"y", b"x"):
-            # An opaque directory hides all entries of the original.
-            for name in set(os.listdir(lower)) - names:
-                self.deleted.append(f"{inside}/{name}")
-                differ = True
-        return differ
+    def walk(self, upper: TreePlace, lower: TreePlace) -> None:
+        """Compare two directories, with everything below them."""
+        # Not by recursion: a container may nest directories deeper than Python's stack.
+        way = [self._directory(upper, lower, "", upper.status(), lower.status())]
+        while way:
+            directory = way[-1]
+            if directory.left:
+                below = self._compare(directory, directory.left.pop())
+                if below is not None:
+                    way.append(below)
+                continue
+            way.pop()
+            differs = self._finish(directory)
+            if way:
+                way[-1].differs |= differs
 
-    def _compare(self, entry: os.DirEntry[str], original: str | None, inside: str) -> bool:
-        status = entry.stat(follow_symlinks=False)
-        before = _status(original)
-        if _is_whiteout(entry.path, status):
+    def _directory(
+        self,
+        upper: TreePlace,
+        lower: TreePlace | None,
+        inside: str,
+        status: os.stat_result,
+        before: os.stat_result | None,
+    ) -> _Directory:
+        names = upper.names()
+        return _Directory(upper, lower, inside, status, before, frozenset(names), names)
+
+    def _compare(self, directory: _Directory, name: str) -> _Directory | None:
+        """Compare an entry; return it if it is a directory, whose entries are to be compared."""
+        place = directory.upper.below(name)
+        original = None if directory.lower is None else directory.lower.below(name)
+        inside = f"{directory.inside}/{name}"
+        status = place.status_if_there()
+        before = None if original is None else original.status_if_there()
+        if status is None:
+            # A container that is running has removed it.
+            return None
+        if _is_whiteout(place, status):
             if before is not None:
                 self.deleted.append(inside)
-            return before is not None
+                directory.differs = True
+            return None
         if stat.S_ISDIR(status.st_mode):
             same = before is not None and stat.S_ISDIR(before.st_mode)
-            differ = self.walk(entry.path, original if same else None, inside)
-            if before is None:
-                self.added.append(inside)
-            elif differ or not _same_attributes(status, before):
-                self.changed.append(inside)
-            else:
-                return False
-            return True
+            return self._directory(place, original if same else None, inside, status, before)
         if before is None:
             self.added.append(inside)
-            return True
-        assert original is not None
-        if stat.S_ISREG(status.st_mode) and not stat.S_IMODE(status.st_mode) and not status.st_size:
-            # An empty file without permissions in the layer is the mount point of a bind mount.
+        elif _is_mount_point(status) or (
+            original is not None and _same_file(place, original, status, before)
+        ):
+            return None
+        else:
+            self.changed.append(inside)
+        directory.differs = True
+        return None
+
+    def _finish(self, directory: _Directory) -> bool:
+        """Return whether a directory differs, once its entries are compared."""
+        lower, before = directory.lower, directory.before
+        if lower is not None and directory.upper.attribute(_OPAQUE) in (b"y", b"x"):
+            # An opaque directory hides all entries of the original.
+            for name in set(lower.names()) - directory.names:
+                self.deleted.append(f"{directory.inside}/{name}")
+                directory.differs = True
+        if not directory.inside:
+            return directory.differs
+        if before is None:
+            self.added.append(directory.inside)
+        elif directory.differs or not _same_attributes(directory.status, before):
+            self.changed.append(directory.inside)
+        else:
             return False
-        if _same_file(entry.path, original, status, before):
-            return False
-        self.changed.append(inside)
         return True
 
 
-def _status(path: str | None) -> os.stat_result | None:
-    if path is None:
-        return None
-    try:
-        return os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _is_whiteout(path: str, status: os.stat_result) -> bool:
+def _is_whiteout(place: TreePlace, status: os.stat_result) -> bool:
     """Return whether this entry, a device 0:0 or a marked empty file, hides the original."""
     if stat.S_ISCHR(status.st_mode):
         return status.st_rdev == 0
     empty = stat.S_ISREG(status.st_mode) and status.st_size == 0
-    return empty and _attribute(path, _WHITEOUT) is not None
+    return empty and place.attribute(_WHITEOUT) is not None
 
 
-def _attribute(path: str, name: str) -> bytes | None:
-    try:
-        return os.getxattr(path, name, follow_symlinks=False)
-    except OSError:
-        # The file has no such attribute, or the file system supports none.
-        return None
+def _is_mount_point(status: os.stat_result) -> bool:
+    """Return whether an entry is the mount point of a bind: an empty file of mode 0."""
+    empty = stat.S_ISREG(status.st_mode) and not status.st_size
+    return empty and not stat.S_IMODE(status.st_mode)
 
 
 def _same_attributes(one: os.stat_result, other: os.stat_result) -> bool:
@@ -155,17 +192,17 @@ def _same_attributes(one: os.stat_result, other: os.stat_result) -> bool:
     return os.geteuid() != 0 or (one.st_uid, one.st_gid) == (other.st_uid, other.st_gid)
 
 
-def _same_file(one: str, other: str, new: os.stat_result, old: os.stat_result) -> bool:
+def _same_file(one: TreePlace, other: TreePlace, new: os.stat_result, old: os.stat_result) -> bool:
     if stat.S_IFMT(new.st_mode) != stat.S_IFMT(old.st_mode):
         return False
     if stat.S_ISLNK(new.st_mode):
-        return os.readlink(one) == os.readlink(other)
+        return one.target() == other.target()
     if not _same_attributes(new, old) or new.st_rdev != old.st_rdev:
         return False
     if not stat.S_ISREG(new.st_mode):
         return True
     try:
-        return new.st_size == old.st_size and filecmp.cmp(one, other, shallow=False)
+        return new.st_size == old.st_size and one.content_equals(other)
     except PermissionError:
         # The container could not read the original either, so this file is not a copy of it.
         return False

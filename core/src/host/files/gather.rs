@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::mountinfo::{self, MountPoint};
 use super::owners::IdsInside;
-use super::tree::{self, Coverer, Owner};
+use super::tree::{self, Coverer, Owner, Preserved};
 use super::view::{Backing, Layer, Spot, View};
 use super::{
     DEVICES, HostContext, OuterDirectory, OwnPlaces, Patch, Place, ResolvedMount, Root, relative,
@@ -36,7 +36,10 @@ impl<'a> Gatherer<'a> {
             let root = if spec.rootfs.is_some() { Root::Directory } else { Root::Host };
             return Ok(Self { spec, view: View::new(Backing::Host(source.to_owned())), root });
         }
-        let owner = std::fs::metadata(source).map_or(Owner::NEW, |found| Owner::of(&found));
+        let (owner, preserved) = std::fs::metadata(source).map_or_else(
+            |_| (Owner::NEW, Preserved::default()),
+            |found| (Owner::of(&found), Preserved::of(source, &found)),
+        );
         let upper = match layer {
             Some(layer) => Some(sources::layer("overlay", layer, owner, directories)?),
             None => None,
@@ -46,7 +49,7 @@ impl<'a> Gatherer<'a> {
             let coverer = Coverer { mounts: table, upper: upper.as_deref() };
             let mut binds = Vec::new();
             let entries = coverer.entries(source, Path::new(""), &mut binds).map_err(|error| {
-                let reason = format!("{} cannot be covered: {error}", source.display());
+                let reason = format!("{} cannot be covered: {}", source.display(), why(&error));
                 SpecError::new(
                     "overlay",
                     true,
@@ -59,9 +62,9 @@ impl<'a> Gatherer<'a> {
                 let backing = if outside.is_dir() { Backing::Host(outside) } else { Backing::File };
                 view.push(Path::new("/").join(bind), backing);
             }
-            Root::Overlays { owner, entries }
+            Root::Overlays { owner, preserved, entries }
         } else {
-            Root::Overlay { owner }
+            Root::Overlay { owner, preserved }
         };
         Ok(Self { spec, view, root })
     }
@@ -384,17 +387,21 @@ impl<'a> Gatherer<'a> {
     }
 }
 
+/// Why a directory cannot be assembled.
+fn why(error: &io::Error) -> String {
+    if error.raw_os_error() == Some(libc::E2BIG) {
+        return "a directory has too many entries to bind each one".to_owned();
+    }
+    error.to_string()
+}
+
 fn not_assembled(
     spec: &Spec,
     directory: &Path,
     needs: &[(PathBuf, bool)],
     error: &io::Error,
 ) -> SpecError {
-    let why = if error.raw_os_error() == Some(libc::E2BIG) {
-        "it has too many entries to bind each one".to_owned()
-    } else {
-        error.to_string()
-    };
+    let why = why(error);
     let below = needs.iter().map(|(path, _)| path).find(|path| path.starts_with(directory));
     let target = below.or(needs.first().map(|(path, _)| path));
     let value = target.map_or_else(String::new, |path| format!("{:?}", path.display().to_string()));

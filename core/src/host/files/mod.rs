@@ -13,7 +13,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-pub(crate) use tree::{Entries, Node, Owner};
+pub(crate) use tree::{Entries, Node, Owner, Preserved};
 
 use gather::Gatherer;
 use links::EtcLinks;
@@ -42,9 +42,9 @@ pub(crate) enum Root {
     /// A tmpfs with a bind of each entry.
     Assembled { owner: Owner, entries: Entries },
     /// One overlay on the directory.
-    Overlay { owner: Owner },
+    Overlay { owner: Owner, preserved: Preserved },
     /// The upper directory, with an overlay on each entry.
-    Overlays { owner: Owner, entries: Entries },
+    Overlays { owner: Owner, preserved: Preserved, entries: Entries },
 }
 
 /// A directory inside that is covered by a directory assembled from its entries.

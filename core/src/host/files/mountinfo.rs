@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::view::is_at_or_below;
 use crate::sys::kernel_text::lines;
 
 /// One mount of the caller's mount namespace.
@@ -69,7 +70,8 @@ pub(super) fn below<'a>(
     mounts: &'a [MountPoint],
     path: &Path,
 ) -> impl Iterator<Item = &'a MountPoint> {
-    mounts.iter().filter(move |mount| mount.path != path && mount.path.starts_with(path))
+    let is_below = move |mount: &Path| is_at_or_below(mount, path) && mount != path;
+    mounts.iter().filter(move |mount| is_below(&mount.path))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Translates the owners of files outside to ids inside.
 
+use super::tree::SET_IDS;
 use super::{Entries, Node, Owner, Patch, Root};
 use crate::host::ids::inside_of;
 use crate::spec::namespaces::Kind;
@@ -26,6 +27,19 @@ impl<'a> IdsInside<'a> {
         }
     }
 
+    /// Whether both ids have an id inside.
+    fn keeps(&self, owner: Owner) -> bool {
+        let user = self.spec.namespaces.contains(Kind::User);
+        let maps = |map: &IdMap, outside, callers: u32| match map {
+            _ if self.is_root && !user => true,
+            IdMap::Caller if self.is_root => true,
+            IdMap::Rows(rows) => inside_of(rows, outside).is_some(),
+            _ => outside == callers,
+        };
+        maps(&self.spec.uid_map, owner.uid, nix::unistd::geteuid().as_raw())
+            && maps(&self.spec.gid_map, owner.gid, nix::unistd::getegid().as_raw())
+    }
+
     fn translate(&self, owner: &mut Owner) {
         owner.uid = self.id(&self.spec.uid_map, owner.uid);
         owner.gid = self.id(&self.spec.gid_map, owner.gid);
@@ -34,9 +48,12 @@ impl<'a> IdsInside<'a> {
     fn translate_all(&self, entries: &mut Entries) {
         for (_, node) in entries {
             match node {
-                Node::Bind { owner, .. }
-                | Node::Overlay { owner, .. }
-                | Node::Copy { owner, .. } => {
+                Node::Bind { owner, .. } | Node::Overlay { owner, .. } => self.translate(owner),
+                Node::Copy { owner, .. } => {
+                    if !self.keeps(*owner) {
+                        // It would run as root inside.
+                        owner.mode &= !SET_IDS;
+                    }
                     self.translate(owner);
                 }
                 Node::Assembled { owner, entries, .. } => {
@@ -53,8 +70,8 @@ impl Root {
     pub(super) fn translate(&mut self, ids: &IdsInside<'_>) {
         match self {
             Self::Host | Self::Directory => {}
-            Self::Overlay { owner } => ids.translate(owner),
-            Self::Assembled { owner, entries } | Self::Overlays { owner, entries } => {
+            Self::Overlay { owner, .. } => ids.translate(owner),
+            Self::Assembled { owner, entries } | Self::Overlays { owner, entries, .. } => {
                 ids.translate(owner);
                 ids.translate_all(entries);
             }

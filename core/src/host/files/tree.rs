@@ -14,8 +14,15 @@ use std::path::{Path, PathBuf};
 
 use super::mountinfo::{self, MountPoint};
 
-/// The most entries of an assembled directory: each costs a few system calls.
+/// The most entries of a directory that is assembled for a missing mount point: each costs a few system calls, and the
+/// caller can make the mount point instead.
 const MAX_ENTRIES: usize = 2048;
+
+/// The most entries of a directory that is covered: each may cost a mount, of which a namespace has 100,000 by default.
+const MAX_COVERED: usize = 1 << 15;
+
+/// The bits of a mode with which a program changes its ids, or a directory gives its group to new files.
+pub(super) const SET_IDS: u32 = libc::S_ISUID | libc::S_ISGID;
 
 /// The largest file that is copied into an overlay; a larger file is bound read-only.
 const MAX_COPY: u64 = 4 << 20;
@@ -72,6 +79,40 @@ impl Owner {
     }
 }
 
+/// What a copy of a file or directory keeps of the original, besides its mode, owner and content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Preserved {
+    /// The time of the last change, in seconds and nanoseconds.
+    pub(crate) modified: (i64, i64),
+    /// Access control lists and attributes of the class `user`, by name.
+    pub(crate) attributes: Vec<(CString, Vec<u8>)>,
+}
+
+impl Preserved {
+    pub(super) fn of(path: &Path, found: &Metadata) -> Self {
+        let modified = (found.mtime(), found.mtime_nsec());
+        Self { modified, attributes: attributes_of(path).unwrap_or_default() }
+    }
+}
+
+/// The extended attributes that a copy keeps. Those of overlayfs and of security modules belong to the original.
+fn attributes_of(path: &Path) -> rustix::io::Result<Vec<(CString, Vec<u8>)>> {
+    let mut names = Vec::with_capacity(1024);
+    rustix::fs::llistxattr(path, rustix::buffer::spare_capacity(&mut names))?;
+    let is_kept = |name: &&[u8]| {
+        name.starts_with(b"system.posix_acl_")
+            || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+    };
+    let mut kept = Vec::new();
+    for name in names.split(|&byte| byte == 0).filter(is_kept) {
+        let name = CString::new(name).unwrap_or_default();
+        let mut value = Vec::with_capacity(1024);
+        rustix::fs::lgetxattr(path, &name, rustix::buffer::spare_capacity(&mut value))?;
+        kept.push((name, value));
+    }
+    Ok(kept)
+}
+
 /// One entry of an assembled directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
@@ -79,11 +120,11 @@ pub(crate) enum Node {
     /// a kept layer.
     Bind { owner: Owner, directory: bool, read_only: bool },
     /// An overlay on the original directory. `exists`: whether its upper directory exists already.
-    Overlay { owner: Owner, exists: bool },
+    Overlay { owner: Owner, exists: bool, preserved: Preserved },
     /// A directory that is itself assembled.
-    Assembled { owner: Owner, exists: bool, entries: Entries },
+    Assembled { owner: Owner, exists: bool, preserved: Preserved, entries: Entries },
     /// A copy of a regular file of this size.
-    Copy { owner: Owner, size: u64 },
+    Copy { owner: Owner, size: u64, preserved: Preserved },
     /// A symbolic link with the same target.
     Symlink(CString),
     /// A mount point that the original lacks.
@@ -105,14 +146,15 @@ pub(super) fn with_mount_points(
     needs: &[Need],
 ) -> io::Result<Entries> {
     let mut entries = Entries::new();
-    for (name, found) in list(directory)? {
+    for (name, found) in list(directory, MAX_ENTRIES)? {
         let (outer, inner) = (directory.join(&name), inside.join(&name));
         let lacks = needs.iter().any(|(path, _)| path != &inner && path.starts_with(&inner));
         let node = if found.file_type().is_symlink() {
             Node::Symlink(link_of(&outer)?)
         } else if lacks && found.is_dir() {
             let entries = with_mount_points(&outer, &inner, needs)?;
-            Node::Assembled { owner: Owner::of(&found), exists: false, entries }
+            let preserved = Preserved::of(&outer, &found);
+            Node::Assembled { owner: Owner::of(&found), exists: false, preserved, entries }
         } else {
             let directory = found.is_dir();
             let owner = if directory { Owner::NEW } else { Owner::FILE };
@@ -141,7 +183,8 @@ fn new_entries(inside: &Path, needs: &[Need]) -> io::Result<Entries> {
             Some((_, true)) => Node::Directory,
             None => {
                 let entries = new_entries(&inner, needs)?;
-                Node::Assembled { owner: Owner::NEW, exists: false, entries }
+                let preserved = Preserved::default();
+                Node::Assembled { owner: Owner::NEW, exists: false, preserved, entries }
             }
         };
         entries.push((c_string(name)?, node));
@@ -166,7 +209,7 @@ impl Coverer<'_> {
         binds: &mut Vec<PathBuf>,
     ) -> io::Result<Entries> {
         let mut entries = Entries::new();
-        for (name, found) in list(directory)? {
+        for (name, found) in list(directory, MAX_COVERED)? {
             let (outer, inner) = (directory.join(&name), inside.join(&name));
             if let Some(node) = self.node(&outer, &inner, &found, binds)? {
                 entries.push((c_string(&name)?, node));
@@ -207,10 +250,14 @@ impl Coverer<'_> {
                 return Ok(Some(bind(true)));
             }
             if !mountinfo::any_below(self.mounts, outer) {
-                return Ok(Some(Node::Overlay { owner, exists }));
+                let preserved = Preserved::of(outer, found);
+                return Ok(Some(Node::Overlay { owner, exists, preserved }));
             }
             return match self.entries(outer, inner, binds) {
-                Ok(entries) => Ok(Some(Node::Assembled { owner, exists, entries })),
+                Ok(entries) => {
+                    let preserved = Preserved::of(outer, found);
+                    Ok(Some(Node::Assembled { owner, exists, preserved, entries }))
+                }
                 // A caller that cannot list the directory does not see the mounts below it either.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     binds.push(inner.to_owned());
@@ -233,20 +280,28 @@ impl Coverer<'_> {
             return Ok(Some(bind(false)));
         }
         let readable = nix::unistd::access(outer, nix::unistd::AccessFlags::R_OK).is_ok();
-        let copied = readable && found.len() <= MAX_COPY;
-        Ok(Some(if copied { Node::Copy { owner, size: found.len() } } else { bind(true) }))
+        // A copy with another owner must not run as that owner.
+        let caller = nix::unistd::geteuid();
+        let runs_as_owner =
+            owner.mode & SET_IDS == 0 || caller.is_root() || found.uid() == caller.as_raw();
+        let copied = readable && runs_as_owner && found.len() <= MAX_COPY;
+        Ok(Some(if copied {
+            Node::Copy { owner, size: found.len(), preserved: Preserved::of(outer, found) }
+        } else {
+            bind(true)
+        }))
     }
 }
 
 /// The entries of a directory by name, without following links.
-fn list(directory: &Path) -> io::Result<Vec<(std::ffi::OsString, Metadata)>> {
+fn list(directory: &Path, most: usize) -> io::Result<Vec<(std::ffi::OsString, Metadata)>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         // Leave out an entry that is gone, or for which stat(2) fails (a dead FUSE mount).
         let Ok(found) = entry.metadata() else { continue };
         entries.push((entry.file_name(), found));
-        if entries.len() > MAX_ENTRIES {
+        if entries.len() > most {
             return Err(io::Error::from_raw_os_error(libc::E2BIG));
         }
     }

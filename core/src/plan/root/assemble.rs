@@ -2,10 +2,11 @@
 
 use std::ffi::CStr;
 
-use crate::host::files::{Entries, Node, Owner, Patch};
+use crate::host::files::{Entries, Node, Owner, Patch, Preserved};
 use crate::plan::call::{Arg, Cell, named};
 use crate::plan::file_calls::{
-    change_to, close, make_directory, make_file, open_entry, open_in_root, set_owner,
+    change_to, close, make_directory, make_file, open_entry, open_in_root, preserve,
+    preserve_attributes, preserve_time, set_owner, set_special_bits, undo_inheritance,
 };
 use crate::plan::mount_calls::{attach, open_tree, set_attributes, tmpfs_on};
 use crate::plan::number;
@@ -32,7 +33,7 @@ pub(super) fn bind_all(
 ) {
     for (name, node) in entries {
         match node {
-            Node::Assembled { owner, entries, .. } => {
+            Node::Assembled { owner, entries, preserved, .. } => {
                 make_directory(sequence, step, to.into(), name, *owner, false);
                 let inner_to = open_entry(sequence, step, to, name);
                 let made_here = entries.iter().all(|(_, node)| is_new(node));
@@ -43,6 +44,7 @@ pub(super) fn bind_all(
                 close(sequence, step, inner_to);
                 if !made_here {
                     close(sequence, step, inner_from);
+                    preserve(sequence, step, (to, name), *owner, preserved);
                 }
             }
             _ => place(sequence, step, (from, to), name, node, false),
@@ -75,6 +77,9 @@ pub(super) fn place(
             let before = sequence.calls.len();
             if *directory {
                 make_directory(sequence, step, to.into(), name, *owner, lenient);
+                if lenient {
+                    undo_inheritance(sequence, step, to, name, *owner);
+                }
             } else {
                 make_file(sequence, step, to.into(), name, owner.mode, lenient);
             }
@@ -92,7 +97,9 @@ pub(super) fn place(
         }
         Node::Directory => make_directory(sequence, step, to.into(), name, Owner::NEW, false),
         Node::File => make_file(sequence, step, to.into(), name, Owner::FILE.mode, false),
-        Node::Copy { owner, size } => copy(sequence, step, (from, to), name, *owner, *size),
+        Node::Copy { owner, size, preserved } => {
+            copy(sequence, step, (from, to), name, (*owner, *size), preserved, lenient);
+        }
         Node::Overlay { .. } | Node::Assembled { .. } => unreachable!("handled by the callers"),
     }
 }
@@ -109,8 +116,9 @@ fn copy(
     step: Step,
     (from, to): (Cell, Cell),
     name: &CStr,
-    owner: Owner,
-    size: u64,
+    (owner, size): (Owner, u64),
+    preserved: &Preserved,
+    inherits: bool,
 ) {
     let (source, copied) = (sequence.cell(), sequence.cell());
     let text = sequence.text(name);
@@ -126,7 +134,14 @@ fn copy(
         sequence.call(step, number::SENDFILE, args).about(name);
     }
     close(sequence, step, source);
+    preserve_attributes(sequence, step, copied, preserved);
     close(sequence, step, copied);
-    set_owner(sequence, step, to.into(), name, owner);
+    if inherits {
+        undo_inheritance(sequence, step, to, name, owner);
+    } else {
+        set_owner(sequence, step, to.into(), name, owner);
+        set_special_bits(sequence, step, to.into(), name, owner.mode);
+    }
+    preserve_time(sequence, step, (to, name), preserved);
     sequence.unless_gone(sequence.calls.len() - before);
 }

@@ -10,7 +10,7 @@ pub(super) mod overlay;
 pub(super) mod own;
 
 use super::call::{Arg, Cell, at_cwd, named};
-use super::file_calls::{change_to, make_directory, open_directory, open_new_root};
+use super::file_calls::{change_to, make_directory, open_directory, open_new_root, preserve};
 use super::mount_calls::{attach, clone_tree, mount, set_attributes, tmpfs_on};
 use super::number;
 use super::sequence::Sequence;
@@ -47,8 +47,11 @@ pub(super) fn make_root(
             bind_all(sequence, Step::MakeRoot, (from, root), entries);
             (Some(root), 0)
         }
-        Root::Overlay { owner } => {
-            let in_memory = enter_layer(sequence, files, *owner);
+        Root::Overlay { owner, preserved } => {
+            let (layer, in_memory) = enter_layer(sequence, files, *owner);
+            if in_memory {
+                preserve(sequence, Step::Overlay, (layer, c"upper"), *owner, preserved);
+            }
             let data = overlay_data(source, c"upper", c"work");
             let kind = Some(c"overlay");
             mount(sequence, Step::Overlay, kind, c"/", kind, Arg::Int(0), Some(&data))
@@ -58,14 +61,17 @@ pub(super) fn make_root(
             }
             (Some(open_new_root(sequence)), u32::from(in_memory))
         }
-        Root::Overlays { owner, entries } => {
-            let in_memory = enter_layer(sequence, files, *owner);
+        Root::Overlays { owner, preserved, entries } => {
+            let (layer, in_memory) = enter_layer(sequence, files, *owner);
             let from = open_directory(sequence, Step::Overlay, source);
             let tree = clone_tree(sequence, Step::Overlay, at_cwd(), c"upper", false);
             attach(sequence, Step::Overlay, tree, at_cwd(), c"/")
                 .note("an overlay for each directory, since one cannot show mounts below it");
             let kept = !in_memory;
             Covering::new(source, kept).cover(sequence, (from, tree), c"", entries);
+            if in_memory {
+                preserve(sequence, Step::Overlay, (layer, c"upper"), *owner, preserved);
+            }
             (Some(tree), u32::from(in_memory))
         }
     };
@@ -90,20 +96,20 @@ pub(super) fn make_root(
     (root, Stacked(stacked))
 }
 
-/// Changes to the directory of the layer. Returns whether the layer is in memory.
-fn enter_layer(sequence: &mut Sequence, files: &Files, owner: Owner) -> bool {
+/// Changes to the directory of the layer. Returns it, and whether the layer is in memory.
+fn enter_layer(sequence: &mut Sequence, files: &Files, owner: Owner) -> (Cell, bool) {
     const STEP: Step = Step::Overlay;
     if let Some(path) = &files.layer {
         let layer = open_directory(sequence, STEP, path);
         change_to(sequence, STEP, layer);
-        return false;
+        return (layer, false);
     }
     tmpfs_on(sequence, c"/", Owner { mode: 0o700, ..Owner::NEW });
     let layer = open_new_root(sequence);
     change_to(sequence, STEP, layer);
     make_directory(sequence, STEP, at_cwd(), c"upper", owner, false);
     make_directory(sequence, STEP, at_cwd(), c"work", Owner::NEW, false);
-    true
+    (layer, true)
 }
 
 /// `pivot_root(2)`, and umount2(2) of the old root and the mounts on it.

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use super::assemble::place;
 use crate::host::files::{Entries, Node, Owner};
 use crate::plan::call::{Arg, Cell, at_cwd};
-use crate::plan::file_calls::{close, make_directory, open_entry};
+use crate::plan::file_calls::{close, make_directory, open_entry, preserve, undo_inheritance};
 use crate::plan::mount_calls::mount;
 use crate::plan::number;
 use crate::plan::sequence::Sequence;
@@ -39,24 +39,36 @@ impl<'a> Covering<'a> {
         for (name, node) in entries {
             let inner = joined(path, name);
             match node {
-                Node::Overlay { owner, exists } => {
+                Node::Overlay { owner, exists, preserved } => {
                     if !exists {
-                        make_directory(sequence, STEP, to.into(), name, *owner, false);
+                        self.make(sequence, to, name, *owner);
+                        preserve(sequence, STEP, (to, name), *owner, preserved);
                     }
                     self.overlay(sequence, &inner);
                 }
-                Node::Assembled { owner, exists, entries } => {
+                Node::Assembled { owner, exists, preserved, entries } => {
                     if !exists {
-                        make_directory(sequence, STEP, to.into(), name, *owner, false);
+                        self.make(sequence, to, name, *owner);
                     }
                     let inner_from = open_entry(sequence, STEP, from, name);
                     let inner_to = open_entry(sequence, STEP, to, name);
                     self.cover(sequence, (inner_from, inner_to), &inner, entries);
                     close(sequence, STEP, inner_from);
                     close(sequence, STEP, inner_to);
+                    if !exists {
+                        preserve(sequence, STEP, (to, name), *owner, preserved);
+                    }
                 }
                 _ => place(sequence, STEP, (from, to), name, node, self.kept),
             }
+        }
+    }
+
+    /// Makes the upper directory of an entry.
+    fn make(&self, sequence: &mut Sequence, to: Cell, name: &CStr, owner: Owner) {
+        make_directory(sequence, Step::Overlay, to.into(), name, owner, false);
+        if self.kept {
+            undo_inheritance(sequence, Step::Overlay, to, name, owner);
         }
     }
 
