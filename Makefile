@@ -16,6 +16,8 @@ TEST_USER ?= minidocker-test
 JOBS ?= 2
 # The number of filters and roots that `make fuzz` generates.
 FUZZ_CASES ?= 20000
+# The outer containers that `make test-nested` tries: words of their names, by default all.
+NESTED ?=
 # Further arguments for pytest: make test-root PYTEST_ARGS='-k hostname -x'
 PYTEST_ARGS ?=
 
@@ -157,6 +159,20 @@ else
 	$(PYTEST) $(PYTEST_ARGS)
 endif
 
+# Needs neither network nor systemd: it starts an engine of its own, and builds its image from this machine's /usr.
+.PHONY: test-nested
+test-nested: $(PACKAGE) $(SYSTEM) ## The smoke part of the tests, inside containers of bwrap, docker, podman and others
+ifneq ($(ROOT),)
+	@scripts/system-packages.sh nested
+	scripts/make-plain-user.sh $(TEST_USER)
+	@echo '==> the smoke part inside containers of other programs'
+	PYTHONPATH=tests unshare --mount --propagation private -- \
+		$(BIN)/python -m nested --user $(TEST_USER) --jobs $(JOBS) $(NESTED)
+else
+	@echo 'make test-nested: starting an engine needs root, and this is user $(shell id -un). Remedy: run it as root.' >&2
+	exit 1
+endif
+
 # The API reference comes from the docstrings of the package in .venv. The build runs the notebooks.
 .PHONY: docs
 docs: $(PACKAGE) $(DOCS_TOOLS) $(SYSTEM) ## Build the documentation into build/docs/html; a warning is an error
@@ -172,7 +188,7 @@ notebook-screenshot: $(PACKAGE) $(NOTEBOOK_TOOLS) $(SYSTEM) ## Run a notebook in
 
 # pytest comes last: its summary ends the output.
 .PHONY: ci
-ci: docs notebook-screenshot test ## docs, notebook-screenshot and test, as in CI
+ci: docs notebook-screenshot test-nested test ## docs, notebook-screenshot, test-nested and test, as in CI
 
 .PHONY: format
 format: $(TOOLS) ## Rewrite the sources in the project's format

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Install the programs that a job needs, as root with apt-get; else name the missing ones:
-# scripts/system-packages.sh build|test|notebook|bench
+# scripts/system-packages.sh build|test|nested|notebook|bench
 #
-# A missing `build` program is an error. If another one is missing, some tests or measurements skip, each with its
+# A missing `build` or `nested` program is an error. If another one is missing, some tests or measurements skip, each with its
 # reason. With CI=true nothing may skip, so it is an error too.
 set -eu
 
@@ -32,6 +32,16 @@ programs() {
             echo "fish fish completing the command line"
             echo "CPython's-own-tests libpython3-testsuite comparing Popen with subprocess.Popen"
             ;;
+        nested)
+            echo "cc gcc compiling the tests' no-op program"
+            echo "unshare util-linux outer containers"
+            echo "bwrap bubblewrap outer containers"
+            echo "dockerd docker.io outer containers of a real engine"
+            echo "docker docker.io the client of that engine"
+            echo "runc runc starting the engines' containers"
+            echo "podman podman outer containers without root"
+            echo "newuidmap uidmap podman's ids"
+            ;;
         notebook)
             echo "chromium chromium showing a notebook"
             ;;
@@ -42,7 +52,7 @@ programs() {
             echo "runc runc comparisons"
             ;;
         *)
-            echo "usage: $0 build|test|notebook|bench" >&2
+            echo "usage: $0 build|test|nested|notebook|bench" >&2
             exit 2
             ;;
     esac
@@ -87,7 +97,7 @@ echo "$lacking" | while read -r program package purpose; do
     echo "make: missing: $program (Debian package $package), for $purpose" >&2
 done
 echo "make: remedy, as root: apt-get install $(echo "$lacking" | cut -d ' ' -f 2 | sort -u | xargs)" >&2
-if [ "$job" = build ] || [ "${CI:-}" = true ]; then
+if [ "$job" = build ] || [ "$job" = nested ] || [ "${CI:-}" = true ]; then
     exit 1
 fi
 echo "make: continuing without; tests and measurements that need it skip, with the reason" >&2

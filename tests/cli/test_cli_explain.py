@@ -10,6 +10,7 @@ import minidocker
 from support.command_line import cli
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("streams", [(), ("-i",), ("-t",)])
 def test_explain_prints_the_plan_that_run_executes(tmp_path, streams):
     file = tmp_path / "made"
@@ -39,6 +40,7 @@ def test_explain_takes_the_options_of_run():
     assert "SIOCSIFFLAGS" not in shown
 
 
+@pytest.mark.smoke
 def test_explain_prints_json():
     done = cli("explain", "--json", "--hostname", "lab", "true")
     rows = json.loads(done.stdout)

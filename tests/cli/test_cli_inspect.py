@@ -35,6 +35,7 @@ def _pid(mark: str) -> int:
     return row["pid"]
 
 
+@pytest.mark.smoke
 def test_ps_lists_a_container_with_its_name_and_owner(box, survivors):
     (row,) = (row for row in _rows() if row["pid"] == box)
     assert row["hostname"] == "lab"

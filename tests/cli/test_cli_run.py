@@ -22,6 +22,7 @@ def out(*arguments: str, **options) -> str:
     return done.stdout
 
 
+@pytest.mark.smoke
 def test_the_hostname_is_the_containers_and_not_the_hosts():
     before = socket.gethostname()
     assert out("--hostname", "mycontainer", "hostname") == "mycontainer\n"
@@ -34,6 +35,7 @@ def test_options_of_the_command_are_the_commands():
     assert out("--", "echo", "--", "a") == "-- a\n"
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("status", [0, 1, 42, 125, 255])
 def test_the_exit_status_is_the_commands_own(status):
     assert cli("run", "sh", "-c", f"exit {status}").returncode == status
@@ -343,6 +345,7 @@ def test_a_namespace_cannot_be_both_requested_and_shared():
     assert "--namespaces requests a new pid namespace and --pid host" in done.stderr
 
 
+@pytest.mark.smoke
 def test_the_network_is_loopback_only_or_the_callers():
     assert _interfaces(out("cat", "/proc/net/dev")) == {"lo"}
     with open("/proc/net/dev", encoding="ascii") as file:

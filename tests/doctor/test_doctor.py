@@ -102,6 +102,7 @@ def test_it_is_quick():
     assert min(once() for _ in range(5)) < 0.5
 
 
+@pytest.mark.smoke
 def test_it_leaves_nothing_behind(leaks):
     minidocker.doctor()
     leaks.assert_unchanged()

@@ -42,6 +42,7 @@ def test_untrusted_code_changes_no_file_of_the_host(profile):
     assert_held(WRITE, profile=profile, namespaces=WITHOUT_USER)
 
 
+@pytest.mark.smoke
 def test_the_files_that_untrusted_code_writes_are_discarded(profile):
     name = f"minidocker-test-{os.getpid()}"
     script = f"echo x > /tmp/{name} && echo x > /var/tmp/{name} && echo x > /run/{name}"

@@ -31,6 +31,7 @@ class Interruption(BaseException):
 # --- values and exceptions -----------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @both_methods
 def test_the_value_comes_back(leaks, method):
     assert isolated(method=method)(functions.add)(1, 2, more=3) == 6
@@ -43,6 +44,7 @@ def test_call_takes_the_functions_own_keywords():
     assert call(function, timeout=1, method=2, capture_output=3) == (1, 2, 3)
 
 
+@pytest.mark.smoke
 def test_a_closure_is_seen_and_what_it_changes_stays_inside(leaks):
     seen = ["outside"]
 
@@ -67,6 +69,7 @@ def test_the_function_is_in_a_container_and_the_caller_is_not(method):
     assert socket.gethostname() != "lab"
 
 
+@pytest.mark.smoke
 @both_methods
 def test_the_exception_comes_back_with_the_remote_traceback_as_its_cause(leaks, method):
     with pytest.raises(functions.OwnError) as caught:
@@ -150,6 +153,7 @@ def test_the_error_of_a_function_that_exceeds_a_limit_names_the_limit(leaks, met
     assert caught.value.limit == "RLIMIT_CPU"
 
 
+@pytest.mark.smoke
 @both_methods
 def test_a_timeout_ends_the_whole_container(leaks, survivors, method):
     sleep = isolated(method=method, timeout=0.5)(functions.sleep_marked)

@@ -66,6 +66,7 @@ def test_a_command_of_a_confined_function_is_confined_too(method):
     assert isolated(method=method, spec=spec)(limits)() == ["77", "0"]
 
 
+@pytest.mark.smoke
 @METHODS
 def test_a_confined_function_writes_nothing_at_home(method):
     with pytest.raises(OSError, match="minidocker-test"):
@@ -129,6 +130,7 @@ def look():
     return wsgiref.handlers.__file__, os.access(library, os.W_OK), there
 
 
+@pytest.mark.smoke
 @METHODS
 def test_untrusted_code_has_its_interpreter_and_nothing_else_of_a_home(method):
     """An interpreter is often in a home or in /tmp, whose other entries the profile hides."""

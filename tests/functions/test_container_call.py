@@ -18,6 +18,7 @@ def box():
         yield box
 
 
+@pytest.mark.smoke
 def test_a_function_runs_among_the_processes_of_the_container(box):
     pid, parent, hostname = box.call(functions.where)
     assert hostname == "db" != socket.gethostname()

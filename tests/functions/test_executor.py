@@ -82,6 +82,7 @@ def test_tasks_run_in_containers(pool):
     assert pool.submit(functions.where).result() == (2, 1, "pool")
 
 
+@pytest.mark.smoke
 def test_an_exception_is_the_futures_with_the_remote_traceback(pool):
     future = pool.submit(functions.fail, "why", number=3)
     error = future.exception()
@@ -184,6 +185,7 @@ def test_as_completed_gives_each_once_it_is_done(pool, gate):
 # --- map ---------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("chunksize", [1, 2, 3, 10, 100])
 def test_map_keeps_the_order_in_chunks_of_any_size(pool, chunksize):
     powers = pool.map(pow, range(10), range(10), chunksize=chunksize)
@@ -337,6 +339,7 @@ def test_an_exception_of_a_nested_call_is_the_functions_own(pool):
 # --- initializer, tasks per container ----------------------------------
 
 
+@pytest.mark.smoke
 def test_the_initializer_runs_in_each_container(leaks, kind):
     with ContainerExecutor(2, initializer=functions.remember, initargs=("set",), **kind) as pool:
         assert list(pool.map(lambda _: functions.recall(), range(4))) == [["set"]] * 4

@@ -49,6 +49,7 @@ def template_of(preload):
     return spawn._clients[spawn._Kind.of(preload)].pid
 
 
+@pytest.mark.smoke
 def test_nothing_of_the_callers_memory_is_inside():
     functions.remember("the caller's")
     try:
@@ -287,6 +288,7 @@ def test_a_ready_container_serves_only_its_own_spec():
         time.sleep(0.02)
 
 
+@pytest.mark.smoke
 def test_the_end_of_a_function_leaves_the_ready_container_for_the_next():
     template = template_of(())
     for _ in range(2):

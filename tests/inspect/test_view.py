@@ -62,6 +62,7 @@ def lines(view):
     return [tuple(part.strip() for part in row.groups()) for row in rows if row]
 
 
+@pytest.mark.smoke
 def test_the_same_processes_have_a_pid_on_each_side(box):
     with box.popen(["sleep", "1000"]) as sleeper:
         view = box.view()

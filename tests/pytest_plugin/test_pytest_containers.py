@@ -24,6 +24,7 @@ def run(container, *args):
     return container.run(args, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.smoke
 @pytest.mark.minidocker_container(hostname="db")
 def test_the_fixture_has_the_options_of_the_marker(container):
     assert run(container, "hostname") == "db\n"

@@ -13,6 +13,7 @@ from minidocker import aio
 PIPE = subprocess.PIPE
 
 
+@pytest.mark.smoke
 def test_run_has_the_meaning_of_minidocker_run():
     async def main():
         return await aio.run(
@@ -43,6 +44,7 @@ def test_many_containers_run_at_once(tmp_path):
     assert [int(found.stdout) for found in done] == list(range(20))
 
 
+@pytest.mark.smoke
 def test_cancelling_ends_the_whole_container(survivors, leaks):
     async def main():
         script = "sleep 1000 & sleep 1000"

@@ -31,6 +31,7 @@ def output(box, *args, **options):
     return box.run(args, capture_output=True, text=True, check=True, **options).stdout.strip()
 
 
+@pytest.mark.smoke
 def test_a_command_enters_the_namespaces_of_the_container(box):
     assert output(box, "hostname") == "db"
     assert os.uname().nodename != "db"
@@ -40,6 +41,7 @@ def test_a_command_enters_the_namespaces_of_the_container(box):
     assert not box.namespaces().shared_with(minidocker.namespaces()) - {"time"}
 
 
+@pytest.mark.smoke
 def test_the_next_command_sees_the_changes_of_the_last_and_the_host_does_not(box):
     box.run(["mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=True)
     name = uuid.uuid4().hex
@@ -48,6 +50,7 @@ def test_the_next_command_sees_the_changes_of_the_last_and_the_host_does_not(box
     assert not os.path.exists(f"/mnt/{name}")
 
 
+@pytest.mark.smoke
 def test_processes_have_a_pid_on_each_side(box):
     with box.popen(["sleep", "1000"]) as sleeper:
         found = {process.pid: process for process in box.processes()}
@@ -79,6 +82,7 @@ def test_a_timeout_ends_the_command_and_not_the_container(box):
     assert output(box, "hostname") == "db"
 
 
+@pytest.mark.smoke
 def test_pause_stops_every_process_until_unpause(box):
     with box.popen(["sh", "-c", "while :; do :; done"]) as loop:
         box.pause()
@@ -124,6 +128,7 @@ def test_stop_sends_sigterm_first_and_then_kills(box):
     deaf.stdout.close()
 
 
+@pytest.mark.smoke
 def test_leaving_the_block_leaves_nothing_behind(leaks):
     with minidocker.Container() as box:
         box.popen(["sleep", "1000"])
@@ -181,6 +186,7 @@ def test_wrong_options_are_refused_before_the_container_is_started():
         minidocker.Container(hostname="x" * 65)
 
 
+@pytest.mark.smoke
 def test_two_containers_share_a_network(box):
     script = (
         "import socket; s = socket.create_server(('127.0.0.1', 7)); print(flush=True); s.accept()"
@@ -212,6 +218,7 @@ def test_a_container_without_a_pid_namespace_ends_with_everything_in_it(leaks):
     wait_while(lambda: os.path.exists(f"/proc/{orphan}"))
 
 
+@pytest.mark.smoke
 def test_attach_enters_namespaces_that_unshare_made():
     unshare = subprocess.Popen(
         ["unshare", "-Urmpuf", "--mount-proc", "sh", "-c", "hostname theirs; echo; sleep 1000"],

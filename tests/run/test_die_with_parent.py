@@ -165,6 +165,7 @@ sys.stdin.read()
 # --- not before the caller ends ------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_a_container_outlives_the_thread_that_started_it(survivors):
     started = []
     options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": survivors.env}
@@ -367,6 +368,7 @@ def test_the_watchdog_has_its_own_session_and_the_root_as_its_directory(serving)
         wait_until(lambda: os.readlink(f"/proc/{watchdog}/cwd") == "/")
 
 
+@pytest.mark.smoke
 def test_the_watchdog_ends_with_the_caller(serving):
     (watchdog,) = watchdogs_of(serving.pid)
     serving.kill9()

@@ -2,6 +2,8 @@
 
 import sys
 
+import pytest
+
 import minidocker
 
 RESOLVES = (
@@ -12,6 +14,7 @@ RESOLVES = (
 )
 
 
+@pytest.mark.smoke
 def test_both_hostnames_resolve_each_in_its_own_container():
     command = [sys.executable, "-c", RESOLVES]
     done = minidocker.run(command, hostname="outer", capture_output=True, text=True)

@@ -59,6 +59,7 @@ def kill_at_exit(process):
 # --- pids -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_the_command_is_pid_1_and_its_pid_outside_is_that_of_the_popen():
     with Popen(sh("echo $$; cat"), stdin=PIPE, stdout=PIPE) as process:
         assert process.stdout.readline() == b"1\n"
@@ -340,6 +341,7 @@ def test_a_shell_loop_as_pid_1_runs_on_after_its_reader_has_gone(init, survivors
         assert process.wait(timeout=20) == -signal.SIGTERM
 
 
+@pytest.mark.smoke
 @pid_1_or_not
 def test_init_reaps_orphans_and_a_command_as_pid_1_does_not(init, leaks):
     # The middle process ends, and PID 1 becomes its child's parent.
@@ -390,6 +392,7 @@ def test_a_container_with_a_pid_namespace_ends_with_its_command(mode, survivors,
 # --- init -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_init_reports_the_commands_own_status(leaks):
     for status in (0, 1, 42, 255):
         assert minidocker.run(sh(f"exit {status}"), init=True).returncode == status

@@ -26,6 +26,7 @@ every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 # --- pipes and the context manager ----------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @every_mode
 def test_it_is_a_popen_with_pipes(mode, leaks):
     with Popen(["cat"], stdin=PIPE, stdout=PIPE, bufsize=0, **mode) as process:
@@ -93,6 +94,7 @@ def test_pipesize_sets_the_size_of_the_pipes(leaks):
 # --- descriptors ----------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @every_mode
 def test_the_command_has_only_the_passed_descriptors(mode, leaks):
     passed, other = os.pipe()

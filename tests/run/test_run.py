@@ -30,6 +30,7 @@ every_mode = pytest.mark.parametrize(
 # --- pipes ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @every_mode
 def test_output_and_errors_are_captured(mode, leaks):
     done = minidocker.run(sh("echo out; echo err >&2; exit 3"), capture_output=True, **mode)
@@ -37,6 +38,7 @@ def test_output_and_errors_are_captured(mode, leaks):
     assert done.args == sh("echo out; echo err >&2; exit 3")
 
 
+@pytest.mark.smoke
 @every_mode
 def test_input_reaches_the_command_and_its_pipe_is_closed(mode):
     done = minidocker.run(["cat"], input="häuser\n", capture_output=True, encoding="utf-8", **mode)
@@ -104,12 +106,14 @@ def test_check_raises_what_subprocess_raises():
     assert minidocker.run(["true"], check=True).returncode == 0
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", ["init", "without_pid", "none"])
 @pytest.mark.parametrize("signal", [9, 15, 6, 34])
 def test_the_returncode_is_the_negative_number_of_the_fatal_signal(name, signal, leaks):
     assert minidocker.run(sh(f"kill -{signal} $$"), **MODES[name]).returncode == -signal
 
 
+@pytest.mark.smoke
 @every_mode
 def test_the_returncode_is_the_exit_status(mode):
     for status in (0, 1, 127, 128, 255):
@@ -119,6 +123,7 @@ def test_the_returncode_is_the_exit_status(mode):
 # --- commands that cannot be executed -------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @every_mode
 def test_a_command_that_does_not_exist_is_named(mode, leaks):
     with pytest.raises(CommandNotFound) as caught:
@@ -362,6 +367,7 @@ def test_a_spec_serves_many_commands_and_a_keyword_overrides_one_field():
 # --- threads --------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_eight_threads_run_commands_at_once(leaks):
     def work(number):
         name = f"thread{number}"
@@ -393,6 +399,7 @@ def test_a_thread_of_asyncio_runs_a_command(leaks):
 # --- timeouts -------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @every_mode
 def test_a_timeout_ends_everything_and_has_the_output_so_far(mode, survivors, leaks):
     began = time.monotonic()

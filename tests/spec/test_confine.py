@@ -107,6 +107,7 @@ def test_a_confined_command_is_in_a_session_of_its_own():
 # --- capabilities --------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -165,6 +166,7 @@ def test_a_command_gets_no_inheritable_or_ambient_capabilities():
 # --- the filter ----------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @x86_64
 def test_only_a_denied_call_fails():
     filtered = {"seccomp": Seccomp(deny=["getcpu", "umask"])}
@@ -239,6 +241,7 @@ def test_a_command_that_does_not_exist_is_reported_under_a_filter():
 # --- limits --------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     "ulimits",
     [

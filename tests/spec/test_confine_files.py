@@ -36,6 +36,7 @@ def root(tmp_path):
     return make_rootfs(tmp_path / "root")
 
 
+@pytest.mark.smoke
 @BOTH
 def test_a_mount_is_visible_and_is_writable_unless_it_is_read_only(profile, data):
     script = "cat /srv/in/file; echo inside > /srv/in/new && echo written"
@@ -130,6 +131,7 @@ def test_read_only_holds_with_a_profile(profile, root):
     assert "written" not in output
 
 
+@pytest.mark.smoke
 @BOTH
 def test_dev_has_the_usual_devices_with_and_without_a_root(profile, root):
     script = (

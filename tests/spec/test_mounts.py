@@ -46,6 +46,7 @@ def mounted_at(path, **options):
 # --- binds ------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_a_bind_shows_the_directory_itself(data):
     target = "/mnt"
     assert output(f"cat {target}/file; echo new > {target}/made", mounts=[Mount(target, data)]) == (
@@ -94,6 +95,7 @@ def test_the_siblings_of_a_missing_mount_point_are_the_hosts_files(data):
     assert sorted(os.listdir(data)) == ["below", "file", "link"]
 
 
+@pytest.mark.smoke
 def test_read_only_holds_for_the_whole_subtree(data):
     inner = [Mount("/mnt", data), Mount("/mnt/below", type="tmpfs")]
     with minidocker.Container(mounts=inner) as box:
@@ -244,6 +246,7 @@ def test_a_magic_link_does_not_lead_out_of_a_root(tmp_path, data):
 # --- other types ------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_content_makes_a_file():
     mounts = [
         Mount("/etc/passwd", content="inside:x:0:0::/:/bin/sh\n"),
@@ -271,6 +274,7 @@ def test_the_mode_of_content_ignores_the_callers_umask():
         os.umask(before)
 
 
+@pytest.mark.smoke
 def test_kernel_file_systems_are_the_containers(tmp_path):
     mounts = [
         Mount("/srv/p", type="proc"),
@@ -317,6 +321,7 @@ def test_an_overlay_keeps_its_writes_in_the_upper_directory(data, tmp_path):
 # --- tmpfs ------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("tmpfs", [{"/mnt": "size=1m,mode=700"}, ["/mnt:size=1m,mode=700"]])
 def test_a_tmpfs_is_empty_and_has_its_options(tmpfs):
     script = "ls /mnt | wc -l; stat -c %a /mnt; df -k /mnt | tail -n 1 | tr -s ' ' | cut -d' ' -f2"

@@ -50,6 +50,7 @@ CHANGE = "echo inside > {0}/file && rm -r {0}/gone && mkdir {0}/new && echo x > 
 # --- the host's root ---------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_writes_to_the_hosts_files_are_visible_only_inside(data, leaks):
     before = snapshot(data)
     script = CHANGE.format(data) + f" && cat {data}/file {data}/new/file && ls {data}"
@@ -139,6 +140,7 @@ def test_modes_and_owners_are_those_of_the_host():
         )
 
 
+@pytest.mark.smoke
 def test_mounts_go_on_top_of_an_overlay(data, tmp_path):
     results = tmp_path / "results"
     results.mkdir()
@@ -153,6 +155,7 @@ def test_mounts_go_on_top_of_an_overlay(data, tmp_path):
 # --- with rootfs -------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_an_overlay_leaves_the_rootfs_unchanged(tmp_path):
     for mount_points in (True, False):
         rootfs = make_rootfs(tmp_path / f"root-{mount_points}", mount_points=mount_points)

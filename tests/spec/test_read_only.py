@@ -20,6 +20,7 @@ def refused(paths, **options):
     return sh(script, **options).stderr.count("Read-only file system")
 
 
+@pytest.mark.smoke
 def test_the_hosts_root_and_every_mount_below_it_are_read_only(tmp_path):
     paths = [tmp_path / "file", "/tmp/minidocker-ro", "/dev/minidocker-ro", "/run/minidocker-ro"]
     assert refused(paths[:1]) == 0
@@ -43,6 +44,7 @@ def test_devices_shared_memory_and_proc_stay_writable():
     assert done.stdout.split() == ["y", "500"], done.stderr
 
 
+@pytest.mark.smoke
 def test_the_users_mounts_stay_writable(tmp_path):
     options = {
         "read_only": True,

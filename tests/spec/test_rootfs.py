@@ -31,6 +31,7 @@ def output(rootfs, script, **options):
     return done.stdout.strip()
 
 
+@pytest.mark.smoke
 def test_the_directory_is_the_root_and_the_old_one_is_gone(rootfs):
     (rootfs / "mark").write_text("inside\n")
     assert output(rootfs, "cat /mark; ls /") == "inside\nbin\ndev\netc\nmark\nproc\nroot\nsys\ntmp"
@@ -48,6 +49,7 @@ def test_writes_to_the_root_go_to_the_directory(rootfs):
     assert (rootfs / "tmp/other").read_text() == "there\n"
 
 
+@pytest.mark.smoke
 def test_dev_has_the_devices_that_programs_rely_on_and_no_other(rootfs):
     mark = f"/dev/shm/{uuid.uuid4().hex}"
     names = output(rootfs, "ls /dev").split()
@@ -68,6 +70,7 @@ def test_the_container_has_its_own_pseudo_terminals(rootfs):
     assert "crw-rw-rw-" in output(rootfs, "ls -l /dev/pts/ptmx")
 
 
+@pytest.mark.smoke
 def test_proc_and_sys_are_those_of_the_container(rootfs):
     assert output(rootfs, "echo $$; cat /proc/1/comm; :").split() == ["1", "sh"]
     assert output(rootfs, "ls /sys/class/net") == "lo"
@@ -95,6 +98,7 @@ def test_the_hosts_resolv_conf_is_visible_only_with_its_network(rootfs):
     assert output(rootfs, "cat /etc/resolv.conf") == ""
 
 
+@pytest.mark.smoke
 def test_the_mount_points_that_a_root_lacks_are_made_only_inside(tmp_path):
     rootfs = make_rootfs(tmp_path / "root", mount_points=False)
     before = snapshot(rootfs)

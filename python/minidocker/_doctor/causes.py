@@ -317,6 +317,18 @@ def of_fresh(base: Literal["/proc", "/sys"]) -> Callable[[Failure, Witness], Pro
     return cause
 
 
+def of_devices(failure: Failure, witness: Witness) -> Problem:
+    """Return why a device file cannot be opened."""
+    if failure.errno != errno.EACCES:
+        return Problem(
+            f"{failure.filename}: {failure}", "make /dev complete: mount a devtmpfs there"
+        )
+    return Problem(
+        f"the caller's /dev is mounted with nodev, so its devices do not work: {failure}",
+        outer.remedy(witness.surroundings, "nodev") or "mount -o remount,dev /dev",
+    )
+
+
 def of_memfd(failure: Failure, witness: Witness) -> Problem:
     """Return why a memfd cannot be executed."""
     if failure.errno == errno.EACCES and witness.surroundings.sysctls.get("vm.memfd_noexec") == 2:

@@ -221,6 +221,16 @@ def _memfd(examination: Examination) -> str | Problem:
     return "the sealed helper: init, joiner, watchdog"
 
 
+def _devices(examination: Examination) -> str | Problem:
+    try:
+        os.close(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return causes.of_devices(
+            Failure("refused", "open", error.errno or 0, os.devnull), examination._witness
+        )
+    return "/dev/null can be opened"
+
+
 def _run(examination: Examination) -> str | Problem:
     def begin() -> Popen[Any]:
         return start(_LAUNCH, [_NO_COMMAND], {"cwd": "/"})
@@ -368,6 +378,7 @@ CHECKS: tuple[Check, ...] = (
         essential=True,
         attempt=_memfd,
     ),
+    Check(name="devices", title="device files", attempt=_devices),
     Check(name="run", title="a container", essential=True, attempt=_run),
     Check(
         name="enter",
@@ -426,13 +437,13 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="profile-docker",
         title='profile="docker"',
-        needs=("run", "read-only", "seccomp"),
+        needs=("run", "devices", "read-only", "seccomp"),
         attempt=functools.partial(_profile, "docker"),
     ),
     Check(
         name="profile-untrusted",
         title='profile="untrusted"',
-        needs=("run", "read-only", "seccomp"),
+        needs=("run", "devices", "read-only", "seccomp"),
         attempt=functools.partial(_profile, "untrusted"),
     ),
     Check(

@@ -19,9 +19,9 @@ Engine = Literal[
 ]  # fmt: skip
 """What runs the outer container."""
 
-Obstacle = Literal["filter", "label", "masks", "read-only-proc", "nodev"]
+Obstacle = Literal["filter", "label", "masks", "read-only-proc", "nodev", "no-new-privileges"]
 """A setting of the outer container: its seccomp filter, its label of a security module, its mounts
-over parts of /proc or /sys, a read-only /proc, a /dev without working devices."""
+over parts of /proc or /sys, a read-only /proc, a /dev without working devices, no_new_privs."""
 
 _ORDER: tuple[Obstacle, ...] = ("filter", "label", "masks")
 """The order in which a launch meets them: behind the first one the others do not show yet."""
@@ -93,13 +93,14 @@ _ENGINES: dict[Engine, _Options] = {
     ),
     "gVisor": _Options("run it with {}", " ", {"filter": "another OCI runtime than runsc"}),
     "bubblewrap": _Options(
-        "start bwrap {}",
+        "start {}",
         " ",
         {
-            "filter": "without --seccomp",
-            "masks": "as a plain user, for whom it covers nothing",
-            "read-only-proc": "with --bind /proc /proc",
-            "nodev": "with --dev /dev",
+            "filter": "bwrap without --seccomp",
+            "masks": "bwrap as a plain user, for whom it covers nothing",
+            "read-only-proc": "bwrap with --bind /proc /proc",
+            "nodev": "bwrap with --dev /dev",
+            "no-new-privileges": "Python outside of bwrap, which always sets no_new_privileges",
         },
     ),
     "firejail": _Options(

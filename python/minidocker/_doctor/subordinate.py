@@ -9,6 +9,7 @@ import shutil
 import stat
 from typing import TYPE_CHECKING
 
+from minidocker._doctor import outer
 from minidocker._doctor.causes import Failure, Problem, Witness, general
 
 if TYPE_CHECKING:
@@ -37,15 +38,18 @@ def _of_program(program: str, failure: Failure, around: Surroundings) -> Problem
     path = shutil.which(program)
     if path is None:
         return Problem(f"no directory of PATH has an executable {program}", _INSTALL)
+    if around.no_new_privileges:
+        # First, because without root's id in the user namespace the owner shows as nobody.
+        remedy = outer.remedy(around, "no-new-privileges") or (
+            "start Python without no_new_privileges (NoNewPrivileges=no in a systemd unit)"
+        )
+        return Problem(
+            f"the caller has no_new_privileges set, so {path} gains no privileges", remedy
+        )
     if not _gains_privileges(path):
         return Problem(
             f"{path} is neither set-user-ID root nor has file capabilities",
             f"as root: chmod u+s {path}",
-        )
-    if around.no_new_privileges:
-        return Problem(
-            f"the caller has no_new_privileges set, so {path} gains no privileges",
-            "start Python without no_new_privileges (NoNewPrivileges=no in a systemd unit)",
         )
     if os.statvfs(path).f_flag & os.ST_NOSUID:
         return Problem(

@@ -193,7 +193,8 @@ def _label() -> str | None:
 
 def _engine(mounts: tuple[MountEntry, ...]) -> Engine | None:
     version = _text("/proc/version") or ""
-    named = (_text("/run/systemd/container") or "").strip()
+    # The engines but docker set this variable for the first process.
+    named = (_text("/run/systemd/container") or os.environ.get("container", "")).strip()  # noqa: SIM112
     if _GVISOR in version:
         return "gVisor"
     # The innermost container counts, and these may be started in one of the others.
