@@ -144,6 +144,10 @@ def test_a_letter_takes_a_truth_value():
             "run: invalid value '0' for --timeout: expected a positive number of seconds",
         ),
         (
+            ["--timeout", "nan", "sh"],
+            "run: invalid value 'nan' for --timeout: expected a positive number of seconds",
+        ),
+        (
             ["--time-offset", "realtime=1", "sh"],
             (
                 "run: invalid value 'realtime=1' for --time-offset: expected monotonic=SECONDS or"

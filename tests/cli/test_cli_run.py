@@ -226,6 +226,11 @@ def test_a_container_that_takes_too_long_is_killed(survivors):
     assert cli("run", "--timeout", "30", "true").returncode == 0
 
 
+def test_a_timeout_may_be_longer_than_a_wait_of_the_kernel():
+    for seconds in ("2592000", "1e12", "inf"):
+        assert cli("run", "--timeout", seconds, "true").returncode == 0
+
+
 # --- options -------------------------------------------------------------------------------------
 
 

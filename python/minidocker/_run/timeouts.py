@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import select
 import time
-from typing import Any
 
 from minidocker._errors import SpecError
+
+TYPE_CHECKING = False  # typing's, without its import
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["deadline_after", "is_ready", "milliseconds_until", "seconds"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from minidocker._run import timeouts
 from minidocker._spec.names import KINDS
 from minidocker._words import nearest
 
@@ -29,14 +30,12 @@ def process_id(text: str) -> int:
 
 
 def seconds(text: str) -> float | None:
-    """Read a positive number of seconds."""
-    from minidocker._run import timeouts
-
+    """Read a positive number of seconds; None for one that is longer than any wait."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < float("inf"):
+    if not value > 0:
         raise ValueError("expected a positive number of seconds")
     return timeouts.seconds(value)
 
