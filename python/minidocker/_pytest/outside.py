@@ -21,6 +21,7 @@ from minidocker._pytest.results import (
 )
 from minidocker._pytest.shapes import Malformed
 from minidocker._pytest.timers import Alarm
+from minidocker._run import timeouts
 
 if TYPE_CHECKING:
     from minidocker._functions.fork import ForkedContainer
@@ -242,13 +243,13 @@ class Outside:
             self._wait()
 
     def _check_time(self) -> float | None:
-        """Return the milliseconds until the deadline, or None if there is no deadline."""
+        """Return how many milliseconds to wait, or None if there is no deadline."""
         if self._deadline is None:
             return None
         remaining = self._deadline - Kept.monotonic()
         if remaining <= 0:
             raise _OutOfTime
-        return remaining * 1000
+        return min(remaining * 1000, timeouts.LONGEST_POLL)
 
     def _wait(self) -> None:
         """Wait for data, and read it."""

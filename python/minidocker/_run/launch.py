@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 from minidocker._record import record
-
 from minidocker._run import timeouts
 
 if sys.platform == "linux":

@@ -12,11 +12,11 @@ TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["deadline_after", "is_ready", "milliseconds_until", "seconds"]
+__all__ = ["LONGEST_POLL", "deadline_after", "is_ready", "milliseconds_until", "seconds"]
 
 _LONGEST = 100 * 365 * 86400.0
 """Seconds. A longer timeout is none, and would exceed the range of the kernel's times."""
-_LONGEST_POLL = 2**31 - 1
+LONGEST_POLL = 2**31 - 1
 """Milliseconds: poll(2) takes an int, which is 24.8 days. A loop waits for the rest."""
 
 
@@ -72,7 +72,7 @@ def milliseconds_until(deadline: float | None) -> int | None:
         return None
     # Round up, or a loop would spin during the last fraction of a millisecond.
     left = max(0.0, (deadline - time.monotonic()) * 1000)
-    return math.ceil(min(left, _LONGEST_POLL))
+    return math.ceil(min(left, LONGEST_POLL))
 
 
 def is_ready(fd: int, deadline: float | None, events: int = select.POLLIN) -> bool:
