@@ -65,11 +65,13 @@ class Alarm:
 
 
 class Watchdog:
-    """The thread of ``faulthandler_timeout``, which shows where a test hangs. A fork loses it.
+    """The thread of `faulthandler.dump_traceback_later`, which shows where a test hangs.
 
-    In a copy, stopping the lost thread would wait for its end forever, and pytest stops it for each
-    test that fails. Therefore the constructor stops the thread before the fork, and the copy starts
-    it again: the test hangs there.
+    A fork loses it. In a copy, stopping the lost thread would wait for its end forever, and pytest
+    stops it for each test that fails. Therefore the constructor stops the thread before the fork,
+    and both processes start that of ``faulthandler_timeout`` again: the test hangs in the copy.
+    Another one, such as that of a pytest in whose test this pytest runs, cannot be started again,
+    because `faulthandler` does not tell its arguments.
 
     Args:
         config: pytest's configuration.
@@ -83,7 +85,7 @@ class Watchdog:
             self._timeout = get_timeout_config_value(config)
         if self._timeout > 0:
             self._exit = _exits_on_timeout(config)
-            faulthandler.cancel_dump_traceback_later()
+        faulthandler.cancel_dump_traceback_later()
 
     def resume(self) -> None:
         """Start the thread again, with the whole timeout."""
