@@ -64,7 +64,9 @@ class Inside:
         """Detach this process from the state that belongs to the caller."""
         fork.forget_callers_state()
         # Empty the descriptor only: reading pytest's sys.stdin raises an error with the reason.
-        fork.empty_input()
+        null = Kept.open(os.devnull, os.O_RDONLY)
+        Kept.dup2(null, 0)
+        Kept.close(null)
         if faulthandler.is_enabled():
             # Write the traceback of a crash to the captured standard error.
             faulthandler.enable(2)
