@@ -52,12 +52,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
     if config.getoption("minidocker"):
-        for option, name in (("usepdb", "--pdb"), ("trace", "--trace")):
-            if config.getoption(option, False):
-                raise pytest.UsageError(
-                    f"{name} cannot be used with --minidocker: a test in a container has no "
-                    f"terminal for a debugger. Leave out --minidocker, or {name}"
-                )
+        from minidocker._pytest.refused import refuse_for_all
+
+        refuse_for_all(config)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -1,6 +1,8 @@
 """Each plugin does for a test in a container what it does for any test."""
 
+import re
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +37,71 @@ def test_the_suite_itself_loads_only_the_plugins_that_it_uses(pytestconfig):
     }
     # The package platformdirs, a dependency of others, has a plugin with a fixture.
     assert loaded - {"platformdirs"} == used
+
+
+def _tables(heading):
+    """Return the first column of each table in a section of docs/pytest.md, without its head."""
+    text = (Path(__file__).parents[2] / "docs/pytest.md").read_text()
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    tables = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    return [[row.strip("| ").split(" | ")[0] for row in table.splitlines()[2:]] for table in tables]
+
+
+def test_the_documentation_lists_the_plugins_of_the_matrix():
+    plugins, refused = _tables("With other plugins")
+    listed = [name for row in plugins for name in row.split(", ")]
+    assert sorted(listed) == sorted(case.plugin for case in CASES)
+    assert len(refused) == 5
+
+
+def _write_stub(runs, module, content):
+    """Write a module in the place of a plugin that is not installed."""
+    path = (runs.pytester.path / module.replace(".", "/")).with_suffix(".py")
+    path.parent.mkdir()
+    path.write_text(content)
+
+
+@pytest.mark.plain(reason="it does not depend on the user")
+@pytest.mark.parametrize(
+    ("module", "attribute", "option"),
+    [
+        ("pytest_benchmark.plugin", None, "--benchmark-cprofile=tottime"),
+        ("allure_pytest.plugin", "allure_report_dir", "--alluredir=reports"),
+        ("inline_snapshot.pytest_plugin", "inline_snapshot", "--inline-snapshot=create"),
+    ],
+)
+def test_an_option_that_cannot_work_is_refused_by_name(runs, module, attribute, option):
+    name = option.partition("=")[0]
+    if attribute is not None:
+        line = f"def pytest_addoption(parser): parser.addoption({name!r}, dest={attribute!r})"
+        _write_stub(runs, module, line)
+    source = """
+        import pytest
+        @pytest.mark.minidocker
+        def test_inside(): pass
+        def test_outside(): pass
+        """
+    result = runs(source, option, plugins=[module])
+    assert result.parseoutcomes() == {"errors": 1, "passed": 1}
+    result.stdout.fnmatch_lines([f"{name} of * cannot be used with a test in a container: *"])
+    result = runs(source, option, "--minidocker", plugins=[module])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{name} of * cannot be used with --minidocker: *"])
+
+
+@pytest.mark.plain(reason="it does not depend on the user")
+def test_pytest_retry_is_refused_by_name(runs):
+    line = "def pytest_configure(config): config.addinivalue_line('markers', 'flaky: retry')"
+    _write_stub(runs, "pytest_retry.retry_plugin", line)
+    result = runs(
+        """
+        import pytest
+        @pytest.mark.flaky(retries=2)
+        def test_again(): pass
+        def test_once(): pass
+        """,
+        "--minidocker",
+        plugins=["pytest_retry.retry_plugin"],
+    )
+    assert result.parseoutcomes() == {"errors": 1, "passed": 1}
+    result.stdout.fnmatch_lines(["pytest-retry cannot be used * Use pytest-rerunfailures"])

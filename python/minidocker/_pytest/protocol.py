@@ -26,10 +26,10 @@ from _pytest.outcomes import TEST_OUTCOME, Exit
 
 from minidocker._errors import CallTimeout, SpawnError, SpecError, UnsupportedPlatformError
 from minidocker._functions.fork import Copy, fork
-from minidocker._pytest.debugger import refuse_debugger
 from minidocker._pytest.inside import Inside, flush
 from minidocker._pytest.kept import Kept
 from minidocker._pytest.outside import Outside
+from minidocker._pytest.refused import refuse
 from minidocker._pytest.results import (
     apply_junitxml,
     junitxml_additions,
@@ -119,7 +119,7 @@ class ContainedTest:
         if self._outside is not None:
             # Another plugin runs the test again, and has left out its teardown.
             self._outside.close()
-        refuse_debugger(self.config)
+        refuse(item)
         spec, options, timeout = self._requested()
         set_up_shared(item)
         additions = junitxml_additions(item)

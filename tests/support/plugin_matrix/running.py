@@ -146,6 +146,21 @@ CASES = [
         },
     ),
     Case(
+        "pytest-forked",
+        ("pytest_forked",),
+        """
+        import pytest
+
+        @pytest.fixture(scope="module")
+        def shared(): return ["a value"]
+
+        def test_passes(shared): shared.clear()
+        def test_fails(shared): assert not shared
+        """,
+        {"passed": 1, "failed": 1},
+        args=("--forked",),
+    ),
+    Case(
         "pytest-randomly",
         ("randomly",),
         """
