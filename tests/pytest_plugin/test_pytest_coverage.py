@@ -71,6 +71,7 @@ def measured(directory):
     return sorted((path.replace(place, ""), *map(str, rest)) for path, *rest in arcs + lines)
 
 
+@pytest.mark.plain(reason="it does not depend on the user")
 @pytest.mark.parametrize(
     ("workers", "config"),
     [
