@@ -6,11 +6,13 @@ descriptor of this package would be taken for the stream: by the caller's own co
 
 from __future__ import annotations
 
+import array
 import fcntl
 import os
 import socket
+import termios
 
-__all__ = ["above_stdio", "pidfd_open", "pipe", "receive", "socket_pair"]
+__all__ = ["above_stdio", "available", "pidfd_open", "pipe", "receive", "socket_pair"]
 
 
 def above_stdio(fd: int) -> int:
@@ -21,6 +23,13 @@ def above_stdio(fd: int) -> int:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     finally:
         os.close(fd)
+
+
+def available(fd: int) -> int:
+    """Return how many bytes a pipe or a stream socket holds for reading: FIONREAD, ioctl(2)."""
+    count = array.array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, count)
+    return count[0]
 
 
 def pidfd_open(pid: int) -> int:

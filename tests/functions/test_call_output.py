@@ -1,5 +1,7 @@
 """The output of functions in containers, and the results of untrusted code."""
 
+import contextlib
+import io
 import os
 import pickle
 import struct
@@ -152,3 +154,20 @@ def test_output_that_is_too_large_is_refused(leaks):
         limited(functions.write_much)(100_000)
     assert len(caught.value.stdout) <= 1000
     assert len(caught.value.stderr) <= 1000
+
+
+@both_methods
+def test_output_goes_to_a_stream_that_is_no_file(leaks, method):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        assert isolated(method=method)(functions.write_to_both)() == 5
+    assert out.getvalue() == "to Python's stdout\nto descriptor 1\nfrom a command\n"
+    assert err.getvalue() == "to Python's stderr\n"
+
+
+@both_methods
+def test_output_before_a_sigkill_is_captured(leaks, method):
+    code = "import os\nprint('x')\nos.kill(os.getpid(), 9)"
+    with pytest.raises(minidocker.CallKilled) as caught:
+        isolated(method=method, capture_output=True, text=True)(exec)(code, {})
+    assert caught.value.stdout == "x\n"

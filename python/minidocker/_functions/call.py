@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import sys
 import time
 from typing import (
@@ -28,9 +29,10 @@ from typing import (
 
 from minidocker._errors import CallError, SpecError
 from minidocker._functions import fork, interpreter, messages, spawn, worker
-from minidocker._functions.conversation import Conversation, Streams
+from minidocker._functions.conversation import Conversation
 from minidocker._functions.function_container import death_error, with_interpreter
 from minidocker._functions.options import CALL_OPTIONS, CallOptions
+from minidocker._functions.outputs import Captured, Destination, Shown
 from minidocker._functions.worker import Task
 from minidocker._run.process import start as execute
 from minidocker._spec.spec import Spec
@@ -38,6 +40,7 @@ from minidocker._spec.spec import Spec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from minidocker._functions.conversation import Interrupt
     from minidocker._functions.function_container import Starter
     from minidocker._functions.messages import Message
     from minidocker._functions.options import IsolatedOptions
@@ -216,6 +219,7 @@ def isolated(
     where = Spec.of(spec, options, others=CALL_OPTIONS)
 
     def decorate(function: Callable[P, T]) -> Isolated[P, T]:
+        refuse_generator(function)
         return Isolated(function, where, call_options)
 
     return decorate if function is None else decorate(function)
@@ -234,7 +238,7 @@ def _call(
     usage: bool = True,
 ) -> CompletedCall[Any]:
     task = Task(function, tuple(args), dict(kwargs), options.result == "json")
-    return perform(task, starter(spec, options), options, usage=usage)
+    return perform(task, starter(spec, options), options, usage=usage, shown=Destination.here())
 
 
 def enter(
@@ -253,7 +257,7 @@ def enter(
     """
     task = Task(function, tuple(args), dict(kwargs))
     start = functools.partial(interpreter.start, execute)
-    value: T = perform(task, start, _DEFAULT, usage=False).value
+    value: T = perform(task, start, _DEFAULT, usage=False, shown=Destination.here()).value
     return value
 
 
@@ -273,7 +277,13 @@ def starter(spec: Spec, options: CallOptions) -> Starter:
 
 
 def perform(
-    task: Task, start: Starter, options: CallOptions, *, usage: bool = True
+    task: Task,
+    start: Starter,
+    options: CallOptions,
+    *,
+    usage: bool = True,
+    shown: Destination | None = None,
+    interrupt: Interrupt | None = None,
 ) -> CompletedCall[Any]:
     """Start a container for a task, and return its value or raise its exception.
 
@@ -282,11 +292,15 @@ def perform(
         start: starts the container.
         options: the options of the call.
         usage: whether to wait for the report of the resources used, which takes a moment longer.
+        shown: where output that is not captured appears; None: the function shares the
+            descriptors of the caller.
+        interrupt: ends the call.
     """
-    _check(task.function)
+    check(task.function)
     started = time.monotonic()
-    streams = Streams(options.limit) if options.capture_output else None
-    completely = usage or streams is not None
+    captured = Captured(options.limit) if options.capture_output else None
+    streams = captured or (Shown(shown) if shown is not None else None)
+    completely = usage or captured is not None
     try:
         outputs = None if streams is None else streams.inside
         container = start(task, outputs=outputs, timeout=options.timeout)
@@ -295,6 +309,7 @@ def perform(
                 container,
                 as_json=task.as_json,
                 streams=streams,
+                interrupt=interrupt,
                 timeout=options.timeout,
                 since=started,
                 limit=options.limit,
@@ -306,12 +321,12 @@ def perform(
             container.abandon()
             raise
     except CallError as error:
-        error.stdout, error.stderr = _collected(streams, options)
+        error.stdout, error.stderr = _collected(captured, options)
         raise
     finally:
         if streams is not None:
             streams.close()
-    stdout, stderr = _collected(streams, options)
+    stdout, stderr = _collected(captured, options)
     try:
         if answer is None:
             raise death_error(ended)
@@ -342,19 +357,43 @@ def decode(task: Task, answer: Message, conversation: Conversation, options: Cal
         raise InitializerFailedError from error
 
 
-def _check(function: object) -> None:
+def check(function: object) -> None:
+    """Refuse what cannot be called in a container, before one is started.
+
+    Raises:
+        SpecError: it is not callable, or it is a generator function.
+        RuntimeError: a worker imports its caller's script.
+    """
     if not callable(function):
         reason = f"it is of type {type(function).__name__}: give a function or another callable"
         raise SpecError(reason, option="function", value=function)
+    refuse_generator(function)
     worker.check_not_loading_main()
 
 
+def refuse_generator(function: Callable[..., Any]) -> None:
+    """Refuse a generator function: its generator could not leave the container.
+
+    Raises:
+        SpecError: it is one.
+    """
+    # A function, a method or a `functools.partial`; or an object with such a __call__.
+    for called in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - the method
+        for kind, is_one, remedy in (
+            ("a generator function", inspect.isgeneratorfunction, "return a list"),
+            ("an async generator function", inspect.isasyncgenfunction, "collect a list"),
+        ):
+            if is_one(called):
+                reason = f"it is {kind}, and a generator cannot leave its container: {remedy}"
+                raise SpecError(reason, option="function", value=function)
+
+
 def _collected(
-    streams: Streams | None, options: CallOptions
+    captured: Captured | None, options: CallOptions
 ) -> tuple[bytes | str | None, bytes | str | None]:
-    if streams is None:
+    if captured is None:
         return None, None
-    stdout, stderr = (bytes(collected) for collected in streams.collected)
+    stdout, stderr = (bytes(collected) for collected in captured.collected)
     if options.text:
         return stdout.decode(errors="replace"), stderr.decode(errors="replace")
     return stdout, stderr

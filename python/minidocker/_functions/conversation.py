@@ -7,17 +7,15 @@ read.
 
 from __future__ import annotations
 
-import array
-import fcntl
 import os
 import select
 import socket
-import termios
+import threading
 import time
 from typing import TYPE_CHECKING
 
-from minidocker._errors import CallResultError, CallTimeout
-from minidocker._fd import pipe
+from minidocker._errors import CallError, CallTimeout
+from minidocker._fd import above_stdio, available
 from minidocker._functions import descriptors, messages
 from minidocker._functions.messages import CHUNK, Receiver
 from minidocker._run.timeouts import deadline_after, milliseconds_until
@@ -25,70 +23,64 @@ from minidocker._run.timeouts import deadline_after, milliseconds_until
 if TYPE_CHECKING:
     from minidocker._functions.function_container import FunctionContainer
     from minidocker._functions.messages import Message
+    from minidocker._functions.outputs import Streams
 
-__all__ = ["Conversation", "Streams"]
+__all__ = ["Conversation", "Interrupt"]
 
 GRACE = 5.0
 """Seconds in which a container must end after its function has answered."""
 
 
-class Streams:
-    """The captured standard output and error of a function.
+class Interrupt:
+    """Ends the calls that wait with it, from any thread.
 
-    Args:
-        limit: the maximum size of each, in bytes; None for no limit.
+    After it was set, its descriptor is closed with the end of the last call.
     """
 
-    def __init__(self, limit: int | None) -> None:
-        self.limit = limit
-        self.collected = (bytearray(), bytearray())
-        self._read: list[int] = []
-        self._write: list[int] = []
-        try:
-            for _ in self.collected:
-                read, write = pipe(os.O_NONBLOCK)
-                self._read.append(read)
-                self._write.append(write)
-                # Only this process's end is non-blocking: a function's write must wait for space.
-                os.set_blocking(write, True)
-                descriptors.hold(read, write)
-        except OSError:
-            self.close()
-            raise
+    def __init__(self) -> None:
+        self._fd = above_stdio(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._is_set = False
+        descriptors.hold(self._fd)
 
-    @property
-    def inside(self) -> tuple[int, int]:
-        """The descriptors for the process inside: output, error."""
-        return self._write[0], self._write[1]
+    def fileno(self) -> int:
+        """Return a descriptor that is readable after `set`."""
+        return self._fd
 
-    def started(self) -> list[int]:
-        """Close this process's copies of the write ends; return the descriptors to read from."""
-        descriptors.release(*self._write)
-        self._write = []
-        return self._read
+    def set(self) -> None:
+        """End the calls: each raises a `CallError`."""
+        with self._lock:
+            self._is_set = True
+            if self._calls:
+                os.eventfd_write(self._fd, 1)
+            else:
+                self.close()
 
-    def receive(self, fd: int) -> bool:
-        """Read the available data; return False at the end of the file.
+    def is_set(self) -> bool:
+        """Return whether the calls were ended."""
+        return self._is_set
 
-        Raises:
-            CallResultError: the function wrote more than the limit.
-        """
-        buffer = self.collected[self._read.index(fd)]
-        try:
-            data = os.read(fd, CHUNK)
-        except BlockingIOError:
-            return True
-        buffer += data
-        if self.limit is not None and len(buffer) > self.limit:
-            del buffer[self.limit :]
-            reason = f"the function wrote more than result_limit allows: {self.limit} bytes"
-            raise CallResultError(reason)
-        return bool(data)
+    def begin(self) -> None:
+        """Count a call, which may wait with this."""
+        with self._lock:
+            self._calls += 1
+
+    def end(self) -> None:
+        """Count the end of a call."""
+        with self._lock:
+            self._calls -= 1
+            if self._is_set and not self._calls:
+                self.close()
 
     def close(self) -> None:
-        """Close every descriptor."""
-        descriptors.release(*self._read, *self._write)
-        self._read, self._write = [], []
+        """Close the descriptor; no call waits with this any more."""
+        fd, self._fd = self._fd, -1
+        descriptors.release(fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
 
 
 class Conversation:
@@ -97,7 +89,8 @@ class Conversation:
     Args:
         container: the container.
         as_json: whether the answers are JSON.
-        streams: its standard output and error, if captured.
+        streams: its standard output and error, unless it shares those of the caller.
+        interrupt: ends every wait.
         timeout: seconds from ``since``; None for no limit.
         since: a time of `time.monotonic`; by default now.
         limit: the maximum size of an answer, in bytes; None for no limit.
@@ -109,6 +102,7 @@ class Conversation:
         *,
         as_json: bool,
         streams: Streams | None = None,
+        interrupt: Interrupt | None = None,
         timeout: float | None = None,
         since: float | None = None,
         limit: int | None = None,
@@ -119,6 +113,9 @@ class Conversation:
         self._poll = select.poll()
         self._ends = container.ends()
         self._poll.register(self._ends, select.POLLIN)
+        self._interrupt: Interrupt | None = None
+        if interrupt is not None:
+            self.watch(interrupt)
         self._channel_open = True
         self._pending = [memoryview(container.opening)] if container.opening else []
         kinds = messages.JSON_ANSWERS if as_json else messages.ANSWERS
@@ -130,6 +127,13 @@ class Conversation:
         if streams is not None:
             for fd in streams.started():
                 self._poll.register(fd, select.POLLIN)
+
+    def watch(self, interrupt: Interrupt) -> None:
+        """Let this interrupt end every wait, instead of an earlier one."""
+        if self._interrupt is not None:
+            self._poll.unregister(self._interrupt)
+        self._interrupt = interrupt
+        self._poll.register(interrupt, select.POLLIN)
 
     def limit_time(self, timeout: float | None, since: float | None = None) -> None:
         """Set a new timeout, in seconds from ``since``; by default from now."""
@@ -147,6 +151,7 @@ class Conversation:
         """Send a request; return the answer, or None if the container ends without one.
 
         Raises:
+            CallError: the interrupt was set; the container still runs.
             CallTimeout: the timeout expired; the container still runs.
             CallResultError: the answer is malformed or larger than the limit; the container still
                 runs.
@@ -182,6 +187,7 @@ class Conversation:
                 wait only until the process that answered closes its channel.
 
         Raises:
+            CallError: the interrupt was set; the container still runs.
             CallTimeout: the timeout expired without an answer; the container still runs.
             CallResultError: the answer is malformed, or it or the output exceeds the limit; the
                 container still runs.
@@ -216,6 +222,8 @@ class Conversation:
                 ended = True
             elif fd == self._container.channel:
                 self._use_channel(event)
+            elif self._interrupt is not None and fd == self._interrupt.fileno():
+                raise CallError("the caller was interrupted, and ended the function")
             elif self._streams is not None and not self._streams.receive(fd):
                 self._poll.unregister(fd)
         if not ended and self._deadline is not None and time.monotonic() >= self._deadline:
@@ -291,6 +299,4 @@ class Conversation:
 
 def _chunks_in(fd: int) -> int:
     """Return how many reads take the data that a pipe or a socket holds now."""
-    count = array.array("i", [0])
-    fcntl.ioctl(fd, termios.FIONREAD, count)
-    return count[0] // CHUNK + 1
+    return available(fd) // CHUNK + 1

@@ -6,23 +6,27 @@ import contextlib
 import functools
 import itertools
 import os
+import sys
 import threading
 import weakref
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import wait as futures_wait
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack
 
 from minidocker._errors import CallError, CallResultError, CallTimeout, Error
 from minidocker._functions import conversation, messages
-from minidocker._functions.call import InitializerFailedError, decode, perform, starter
-from minidocker._functions.conversation import Conversation
+from minidocker._functions.call import InitializerFailedError, check, decode, perform, starter
+from minidocker._functions.conversation import Conversation, Interrupt
 from minidocker._functions.function_container import death_error
 from minidocker._functions.options import CallOptions
+from minidocker._functions.outputs import Destination, Shown
 from minidocker._functions.worker import Task, check_not_loading_main
 from minidocker._run.timeouts import seconds
 from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import TracebackType
 
     from minidocker._functions.function_container import FunctionContainer, Starter
     from minidocker._spec.typed import SpecOptions
@@ -117,19 +121,36 @@ class ContainerExecutor(Executor):
         self._local = threading.local()
         self._threads = ThreadPoolExecutor(max_workers, thread_name_prefix="ContainerExecutor")
         self._workers: set[_Worker] = set()
+        self._futures: set[Future[Any]] = set()
+        self._interrupt = Interrupt()
+        _executors.add(self)
         weakref.finalize(self, _end_later, self._threads, self._workers)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run a function in a container; return its `concurrent.futures.Future`.
 
-        A running future cannot be cancelled.
+        A running future cannot be cancelled. A KeyboardInterrupt during its ``result()`` or
+        ``exception()`` ends all tasks of the pool; the pool stays usable.
 
         Raises:
             RuntimeError: the executor has been shut down.
             BrokenContainer: the initializer failed.
         """
         self._check()
-        return self._threads.submit(self._run, fn, args, kwargs)
+        interrupt, where = self._interrupt, Destination.here()
+        interrupt.begin()
+        try:
+            future = self._threads.submit(self._run, fn, args, kwargs, where, interrupt)
+        except BaseException:
+            interrupt.end()
+            raise
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        future.add_done_callback(lambda _: interrupt.end())
+        # The waits of this module end the tasks if a Ctrl-C interrupts them.
+        future.__class__ = _Future
+        future._executor = weakref.ref(self)  # type: ignore[attr-defined]
+        return future
 
     def map(
         self,
@@ -170,11 +191,42 @@ class ContainerExecutor(Executor):
             wait: whether to wait until every task has ended.
             cancel_futures: whether to cancel the tasks that have not begun.
         """
-        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
-        if wait:
-            _close(self._workers)
-        else:
+        self._threads.shutdown(wait=False, cancel_futures=cancel_futures)
+        if not wait:
             _end_later(self._threads, self._workers)
+            return
+        try:
+            # Not for the threads: a Ctrl-C in Thread.join() would let Python take a running thread
+            # for one that has ended (3.11 and 3.12).
+            futures_wait(self._futures.copy())
+        except KeyboardInterrupt:
+            self._end_tasks()
+            futures_wait(self._futures.copy())
+            raise
+        finally:
+            self._threads.shutdown(wait=True)
+            _close(self._workers)
+            self._interrupt.close()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Another exception waits for the tasks, as in concurrent.futures.
+        interrupted = isinstance(value, KeyboardInterrupt)
+        if interrupted:
+            self._end_tasks()
+        self.shutdown(wait=True, cancel_futures=interrupted)
+
+    def _end_tasks(self) -> None:
+        """End every task that was submitted so far, after a Ctrl-C; the pool stays usable.
+
+        The futures of these tasks get a `BrokenContainer`.
+        """
+        interrupt, self._interrupt = self._interrupt, Interrupt()
+        interrupt.set()
 
     def _check(self) -> None:
         if self._broken is not None:
@@ -183,12 +235,24 @@ class ContainerExecutor(Executor):
 
     # --- in the pool's threads -----------------------------------------------------------------
 
-    def _run(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+    def _run(
+        self,
+        function: Callable[..., T],
+        args: Any,
+        kwargs: Any,
+        shown: Destination | None,
+        interrupt: Interrupt,
+    ) -> T:
         self._check()
         try:
+            if interrupt.is_set():
+                raise CallError("the caller was interrupted before the task began")
+            task = Task(function, args, kwargs, self._options.result == "json")
             if self._tasks == 1:
-                return self._run_alone(function, args, kwargs)
-            return self._run_with_others(function, args, kwargs)
+                value: T = self._run_alone(task, shown, interrupt)
+            else:
+                check(function)
+                value = self._run_with_others(task, shown, interrupt)
         except InitializerFailedError as failed:
             self._broken = failed.__cause__ or failed
             reason = f"the initializer of a container failed: {self._broken!r}"
@@ -199,14 +263,19 @@ class ContainerExecutor(Executor):
             if _is_the_functions_own(error):
                 raise
             raise BrokenContainer(f"the container of the task ended: {error}") from error
-
-    def _run_alone(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
-        as_json = self._options.result == "json"
-        task = Task(function, tuple(args), kwargs, as_json, self._initialize)
-        value: T = perform(task, self._start, self._options, usage=False).value
         return value
 
-    def _run_with_others(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+    def _run_alone(self, task: Task, shown: Destination | None, interrupt: Interrupt) -> Any:
+        return perform(
+            task._replace(initialize=self._initialize),
+            self._start,
+            self._options,
+            usage=False,
+            shown=shown,
+            interrupt=interrupt,
+        ).value
+
+    def _run_with_others(self, task: Task, shown: Destination | None, interrupt: Interrupt) -> Any:
         worker: _Worker | None = getattr(self._local, "worker", None)
         if worker is not None and not worker.is_idle():
             # It ended between two tasks, or an earlier function sends what no task asked for.
@@ -214,16 +283,57 @@ class ContainerExecutor(Executor):
             worker.close()
             worker = None
         if worker is None:
-            worker = self._local.worker = _Worker(self._start, self._options, self._initialize)
+            worker = self._local.worker = _Worker(
+                self._start, self._options, self._initialize, shown, interrupt
+            )
             self._workers.add(worker)
         try:
-            value: T = worker.run(function, args, kwargs)
+            value = worker.run(task, shown, interrupt)
         finally:
             if worker.is_dead or worker.tasks == self._tasks:
                 del self._local.worker
                 self._workers.discard(worker)
                 worker.close()
         return value
+
+
+class _Future(Future[T]):
+    """A future that ends all tasks of its executor if a Ctrl-C interrupts a wait for it."""
+
+    _executor: weakref.ref[ContainerExecutor]
+
+    def result(self, timeout: float | None = None) -> T:
+        with self._interruptible():
+            return super().result(seconds(timeout))
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        with self._interruptible():
+            return super().exception(seconds(timeout))
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        try:
+            yield
+        except KeyboardInterrupt:
+            executor = self._executor()
+            # The function may have raised the exception itself.
+            if executor is not None and not self.done():
+                executor._end_tasks()
+            raise
+
+
+_executors: weakref.WeakSet[ContainerExecutor] = weakref.WeakSet()
+
+
+def _interrupt_all() -> None:
+    """End the tasks of a program that a Ctrl-C ends: the interpreter waits for their threads."""
+    if getattr(sys, "last_type", None) is KeyboardInterrupt:
+        for executor in list(_executors):
+            executor._end_tasks()
+
+
+# It runs before concurrent.futures waits for the threads.
+threading._register_atexit(_interrupt_all)  # type: ignore[attr-defined]
 
 
 def _close(workers: set[_Worker]) -> None:
@@ -256,44 +366,50 @@ class _Worker:
     """A container that performs one task after another, for one thread."""
 
     def __init__(
-        self, start: Starter, options: CallOptions, initialize: tuple[Any, tuple[Any, ...]] | None
+        self,
+        start: Starter,
+        options: CallOptions,
+        initialize: tuple[Any, tuple[Any, ...]] | None,
+        shown: Destination | None,
+        interrupt: Interrupt,
     ) -> None:
         self.tasks = 0
         self.is_dead = False
         self._options = options
         self._owner = os.getpid()
         check_not_loading_main()
-        self._container: FunctionContainer | None = start(None, timeout=options.timeout)
+        self._streams = None if shown is None else Shown(shown)
+        outputs = None if self._streams is None else self._streams.inside
         as_json = options.result == "json"
-        self._conversation = Conversation(self._container, as_json=as_json, limit=options.limit)
-        if initialize is not None:
-            try:
-                self._ask(_nothing, (), {}, initialize)
-            except BaseException:
-                self.close()
-                raise
+        self._container: FunctionContainer | None = None
+        try:
+            self._container = start(None, outputs=outputs, timeout=options.timeout)
+            self._conversation = Conversation(
+                self._container, as_json=as_json, streams=self._streams, limit=options.limit
+            )
+            if initialize is not None:
+                self._ask(Task(_nothing, (), {}, as_json, initialize), interrupt)
+        except BaseException:
+            self.is_dead = True
+            self.close()
+            raise
 
     def is_idle(self) -> bool:
         """Return whether the container can perform another task."""
         return not self.is_dead and self._conversation.is_idle()
 
-    def run(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+    def run(self, task: Task, shown: Destination | None, interrupt: Interrupt) -> Any:
         self.tasks += 1
-        value: T = self._ask(function, args, kwargs)
-        return value
+        if self._streams is not None and shown is not None:
+            self._streams.destination = shown
+        return self._ask(task, interrupt)
 
-    def _ask(
-        self,
-        function: Callable[..., Any],
-        args: Any,
-        kwargs: Any,
-        initialize: tuple[Any, tuple[Any, ...]] | None = None,
-    ) -> Any:
+    def _ask(self, task: Task, interrupt: Interrupt) -> Any:
         assert self._container is not None
-        task = Task(function, args, kwargs, self._options.result == "json", initialize)
         request = task.message()
         try:
             self._conversation.limit_time(self._options.timeout)
+            self._conversation.watch(interrupt)
             answer = self._conversation.ask(request)
         except BaseException:
             self._container.abandon()
@@ -306,17 +422,20 @@ class _Worker:
 
     def close(self) -> None:
         """Let the container end, and reap it."""
-        if self._container is None or self._owner != os.getpid():
+        if self._owner != os.getpid():
             # In a forked process, the container belongs to the parent.
             return
         container, self._container = self._container, None
-        if self.is_idle():
-            self._conversation.hang_up()
-            self._conversation.limit_time(conversation.GRACE)
-            # Nothing that it still sends matters.
-            with contextlib.suppress(CallTimeout, CallResultError):
-                self._conversation.finish()
-        container.abandon()
+        if container is not None:
+            if self.is_idle():
+                self._conversation.hang_up()
+                self._conversation.limit_time(conversation.GRACE)
+                # Nothing that it still sends matters.
+                with contextlib.suppress(CallTimeout, CallResultError):
+                    self._conversation.finish()
+            container.abandon()
+        if self._streams is not None:
+            self._streams.close()
 
 
 def _nothing() -> None:

@@ -25,7 +25,7 @@ import traceback
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from minidocker._functions import worker
+from minidocker._functions import front_end, worker
 from minidocker._functions.function_container import (
     Ended,
     FunctionContainer,
@@ -265,8 +265,10 @@ def _become(work: Callable[[int], None], channel: int, outputs: tuple[int, int] 
 
 
 def _work(work: Callable[[int], None], channel: int, outputs: tuple[int, int] | None) -> int:
+    before = sys.stdout, sys.stderr
     if outputs is not None:
         worker.reopen_outputs()
+    front_end.leave(*before)
     empty_input()
     forget_callers_state()
     try:

@@ -16,6 +16,7 @@ import pickle
 import struct
 import sys
 import traceback
+from collections.abc import Coroutine
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -146,16 +147,28 @@ def answer(
 ) -> bytes:
     """Call the function; return the message with its value or exception.
 
+    `asyncio.run` runs the coroutine of an async function.
+
     Raises:
         SystemExit: the function raised it.
     """
     try:
         value = function(*args, **kwargs)
+        if isinstance(value, Coroutine):
+            value = _run_coroutine(value)
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001 - the caller raises it
         return raised(error, as_json=as_json, skip=1)
     return _returned_json(value) if as_json else _returned(value)
+
+
+def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    import asyncio  # noqa: PLC0415 - slow to import, and rarely needed
+
+    # The copy of a thread that runs an event loop does not run it.
+    asyncio.events._set_running_loop(None)
+    return asyncio.run(coroutine)
 
 
 def raised(error: BaseException, *, as_json: bool, skip: int = 0) -> bytes:

@@ -300,7 +300,8 @@ def flush_outputs() -> None:
 def reopen_outputs() -> None:
     """Replace sys.stdout and sys.stderr by streams for the present descriptors 1 and 2."""
     sys.stdout, sys.stderr = (
-        open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - for as long as the process lives
+        # Line by line: the output appears at once, and is not lost if a signal ends the process.
+        open(number, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - for as long as the process lives
         for number in (1, 2)
     )
 

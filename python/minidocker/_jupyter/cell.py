@@ -146,8 +146,7 @@ def run_command(
                 process = starts(launch, command, {**chosen, **streams})
             except Error:
                 # Show the explained steps up to the failed one.
-                while err.receive():
-                    pass
+                err.drain()
                 raise
             out.close_writer()
             err.close_writer()

@@ -18,15 +18,16 @@ import json
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.display_functions import display
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError as IPythonUsageError
 
 from minidocker._errors import Error
-from minidocker._fd import pipe, socket_pair
+from minidocker._fd import available, pipe, socket_pair
 from minidocker._functions.call import isolated
+from minidocker._functions.front_end import refuse_input
 from minidocker._jupyter.cell import keywords, sinks
 from minidocker._jupyter.magics import brief
 from minidocker._jupyter.pump import outputs, pump
@@ -168,13 +169,18 @@ class _Displays:
         *lines, self._pending = (self._pending + data).split(b"\n")
         for line in lines:
             for text in self._texts:
-                while text.receive():
-                    pass
+                text.drain()
             self._shell.display_pub.publish(**json.loads(line))
             with contextlib.suppress(OSError):
                 # The copy may have ended.
                 self._ours.send(b"\n")
         return bool(data)
+
+    def drain(self) -> None:
+        """Show the objects that are pending now."""
+        for _ in range(available(self.reader) // _CHUNK + 1):
+            if not self.receive():
+                break
 
     def keep_copys_end(self) -> None:
         """Close the notebook's end, in the copy."""
@@ -241,16 +247,12 @@ def _detach(
     publisher = _Publisher(shell=shell)  # type: ignore[no-untyped-call]
     publisher.displays = displays
     shell.display_pub = publisher
-    builtins.input = getpass.getpass = _refuse_input
+    builtins.input = getpass.getpass = refuse_input
     if env is not None:
         os.environ.clear()
         os.environ.update(env)
     if cwd is not None:
         os.chdir(cwd)
-
-
-def _refuse_input(*_args: object, **_kwargs: object) -> NoReturn:
-    raise EOFError("a cell in a container has no input")
 
 
 def _execute(shell: InteractiveShell, codes: list[CodeType], names: list[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import select
 import time
 from typing import TYPE_CHECKING
 
-from minidocker._fd import pipe
+from minidocker._fd import available, pipe
 from minidocker._run import timeouts
 
 if TYPE_CHECKING:
@@ -40,6 +40,12 @@ class Output:
         if text := self._decode(data, final=not data):
             self._write(text)
         return bool(data)
+
+    def drain(self) -> None:
+        """Pass on the output that is pending now, but not what is written meanwhile."""
+        for _ in range(available(self.reader) // _CHUNK + 1):
+            if not self.receive():
+                break
 
     def close_writer(self) -> None:
         """Close this process's descriptor of the writing end, which the other process has now."""
@@ -97,6 +103,5 @@ def pump(sources: Iterable[Output], ended: int, *, timeout: float | None = None)
             elif not by_fd[fd].receive() and event & select.POLLHUP:
                 poll.unregister(fd)
     for source in sources:
-        while source.receive():
-            pass
+        source.drain()
     return finished

@@ -1,0 +1,78 @@
+"""A Ctrl-C ends the running tasks of a `ContainerExecutor`, wherever it meets the program."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import minidocker
+from minidocker import BrokenContainer
+from support import functions
+from support.waiting import wait_until
+
+WAITS = {
+    "map": "with pool: list(pool.map(work, range(4)))",
+    "result": "pool.submit(work, 1).result()",
+    "exception": "pool.submit(work, 1).exception()",
+    "shutdown": "with pool: pool.submit(work, 1)",
+    "wait": "concurrent.futures.wait([pool.submit(work, 1)])",
+    "asyncio": (
+        "async def main(): await asyncio.get_running_loop().run_in_executor(pool, work, 1)\n"
+        "asyncio.run(main())"
+    ),
+    "another wait": "pool.submit(work, 1); time.sleep(1000)",
+}
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_ctrl_c_ends_the_tasks_of_a_program(survivors, wait):
+    code = (
+        "import asyncio, concurrent.futures, subprocess, time, minidocker\n"
+        "def work(_):\n"
+        f"    subprocess.run(['sh', '-c', 'echo started; sleep 1000; : {survivors.mark}'])\n"
+        f"pool = minidocker.ContainerExecutor(2)\n{wait}"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout.readline() == "started\n"
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert error.endswith("KeyboardInterrupt\n")
+    assert process.returncode == -signal.SIGINT
+    survivors.wait_until_gone()
+
+
+@pytest.mark.parametrize("tasks", [1, None], ids=["", "kept"])
+def test_a_pool_is_usable_after_a_ctrl_c(template, leaks, tmp_path, tasks):
+    begun = tmp_path / "begun"
+
+    def interrupt():
+        wait_until(begun.exists)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    with minidocker.ContainerExecutor(1, max_tasks_per_child=tasks) as pool:
+        code = f"open({str(begun)!r}, 'w').close(); import time; time.sleep(1000)"
+        futures = [pool.submit(exec, code, {}) for _ in range(3)]
+        interrupter = threading.Thread(target=interrupt)
+        interrupter.start()
+        with pytest.raises(KeyboardInterrupt):
+            futures[0].result()
+        interrupter.join()
+        for future in futures:
+            with pytest.raises(BrokenContainer, match="interrupted"):
+                future.result(30)
+        assert pool.submit(functions.add, 1).result() == 2
+
+
+def test_a_keyboard_interrupt_of_a_function_ends_no_other_task(template, leaks):
+    with minidocker.ContainerExecutor(2) as pool:
+        other = pool.submit(functions.wait_for, "/")
+        with pytest.raises(KeyboardInterrupt):
+            pool.submit(exec, "raise KeyboardInterrupt", {}).result()
+        assert other.result() is None
