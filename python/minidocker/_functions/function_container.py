@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from minidocker._errors import CallError, CallExited, CallKilled, CallLimitExceeded, CallTimeout
 from minidocker._functions import descriptors
+from minidocker._functions.worker import own_main
 from minidocker._spec.mounts import Mount
 
 if TYPE_CHECKING:
@@ -113,10 +114,11 @@ class Starter(Protocol):
 
 
 def with_interpreter(spec: Spec) -> Spec:
-    """Add this Python's prefixes to a container whose profile hides homes and /tmp.
+    """Add this Python to a container whose profile hides homes and /tmp.
 
     Interpreters and virtual environments are often in these directories, and the container could
-    not import modules without them. Each prefix is mounted read-only at its own path.
+    not import modules without them. So could it not import the functions of a script. Each prefix,
+    and the file of ``__main__``, is mounted read-only at its own path.
     """
     if spec.profile != "untrusted" or spec.rootfs is not None or not spec.namespaces.mount:
         return spec
@@ -133,6 +135,12 @@ def with_interpreter(spec: Spec) -> Spec:
             and os.path.commonpath((prefix, "/usr")) == "/"
             and os.path.commonpath((prefix, home)) != prefix
         ]
+        how, script = own_main() or ("", "")
+        if how == "path" and not any(
+            os.path.commonpath((script, place)) == place
+            for place in ("/usr", *(mount.target for mount in shown))
+        ):
+            shown.append(Mount(script, script, read_only=True))
         made = dataclasses.replace(spec, mounts=[*shown, *spec.mounts])
         object.__setattr__(spec, "_with_interpreter", made)
     return made

@@ -51,7 +51,7 @@ class Task(NamedTuple):
         try:
             work = self.function, self.args, self.kwargs, self.initialize
             pickled, needs_main = messages.dumps(work)
-            if needs_main and _own_main() is None:
+            if needs_main and own_main() is None:
                 reason = "it is defined in a __main__ that no other interpreter can import"
                 raise pickle.PicklingError(f"can't pickle {self.function!r}: {reason}")
             if needs_main:
@@ -87,7 +87,7 @@ class Context(NamedTuple):
         except FileNotFoundError:
             cwd = None
         argv = list(getattr(sys, "argv", []))
-        return cls(dict(os.environ), list(sys.path), argv, cwd, _own_main())
+        return cls(dict(os.environ), list(sys.path), argv, cwd, own_main())
 
     def message(self) -> bytes:
         """Pickle the context into a message."""
@@ -120,7 +120,11 @@ _loading_main = False
 _main_is_loaded = False
 
 
-def _own_main() -> tuple[str, str] | None:
+def own_main() -> tuple[str, str] | None:
+    """Return how a clean interpreter imports ``__main__``: ``"module"`` or ``"path"``, and which.
+
+    None if no file holds it.
+    """
     if _main is not None:
         return _main
     main = sys.modules.get("__main__")
