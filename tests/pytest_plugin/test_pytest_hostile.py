@@ -237,6 +237,28 @@ def test_a_forged_report_counts_once_and_the_real_one_is_an_error(runs):
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
+def test_a_test_cannot_write_to_the_channel_of_its_xdist_worker(runs):
+    result = runs(
+        """
+        import os, stat, sys
+        def test_writes_everywhere():
+            for name in os.listdir("/proc/self/fd"):
+                try:
+                    mode = os.fstat(int(name)).st_mode
+                    if int(name) > 2 and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+                        os.write(int(name), b"no message" * 100 + b"\\n")
+                except OSError:
+                    pass
+        def test_other(): pass
+        """,
+        "--minidocker",
+        "-n1",
+        plugins=["xdist"],
+    )
+    assert result.parseoutcomes() == {"passed": 1, "failed": 1}
+    assert "the test sent malformed data" in result.stdout.str()
+
+
 @pytest.mark.parametrize("status", ["0", "256", "4"])
 def test_the_end_of_a_run_that_a_test_asks_for_is_never_a_success(runs, status):
     result = runs(

@@ -64,8 +64,9 @@ class Inside:
         """Detach this process from the state that belongs to the caller."""
         fork.forget_callers_state()
         # Empty the descriptor only: reading pytest's sys.stdin raises an error with the reason.
-        null = Kept.open(os.devnull, os.O_RDONLY)
-        Kept.dup2(null, 0)
+        null = Kept.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, *_descriptors_of_worker(self.config)):
+            Kept.dup2(null, descriptor)
         Kept.close(null)
         if faulthandler.is_enabled():
             # Write the traceback of a crash to the captured standard error.
@@ -249,6 +250,20 @@ class _Channel:
         if letter == b"c":
             return "call"
         return "teardown" if letter == b"t" else None
+
+
+def _descriptors_of_worker(config: Any) -> list[int]:
+    """Return the descriptors by which a worker of pytest-xdist reports the results of all tests."""
+    if not hasattr(config, "workerinput"):
+        return []
+    channels = [getattr(plugin, "channel", None) for plugin in config.pluginmanager.get_plugins()]
+    connections = [channel.gateway._io for channel in channels if channel is not None]
+    return [
+        getattr(connection, name).fileno()
+        for connection in connections
+        for name in ("infile", "outfile", "sock")
+        if hasattr(connection, name)
+    ]
 
 
 def _text(error: BaseException) -> str:
