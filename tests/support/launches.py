@@ -7,9 +7,12 @@ from minidocker._run import process
 from minidocker._run.launch import Launch
 from minidocker._run.run import complete
 
-__all__ = ["Launch", "run_by", "start_by"]
+__all__ = ["IGNORED", "Launch", "run_by", "start_by"]
 
 RUN = ("input", "capture_output", "check")
+
+#: Calls whose failure most launches ignore: a file system or a user namespace may not allow them.
+IGNORED = ("fchownat", "fchmodat", "fsetxattr", "utimensat")
 
 
 def run_by(launch: Launch, args: Any, **options: Any) -> CompletedProcess[Any]:
