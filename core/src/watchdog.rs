@@ -62,7 +62,7 @@ fn execute(
     let facts = EncodeFacts {
         report: handles.report,
         control: handles.control,
-        ..EncodeFacts::new(watchdog.role, handles, signal_mask())
+        ..EncodeFacts::new(watchdog.role, handles.clone(), signal_mask())
     };
     let memfd = program_memfd(&watchdog.sequence.encode(&facts))
         .map_err(|error| SpawnError::from_io(Step::Watchdog, &error))?;

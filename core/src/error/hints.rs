@@ -177,8 +177,12 @@ const fn about_files(step: Step, errno: i32) -> &'static str {
         (Step::Overlay | Step::MountSource, libc::EACCES) => {
             "The caller may not write to the directory of the overlay: pass another one"
         }
-        (Step::Overlay | Step::MountSource, libc::ELOOP | libc::EBUSY) => {
-            "Another overlay uses that directory: end it, or pass another directory"
+        (Step::Overlay | Step::MountSource, libc::EBUSY) => {
+            "Another container uses that directory: end it, or pass another directory"
+        }
+        (Step::Overlay | Step::MountSource, libc::ELOOP | libc::ENOTDIR) => {
+            "Another overlay uses a directory around it, or another user has put a link or a file there: pass a \
+             directory of the caller's own"
         }
         (Step::Dev, libc::EPERM) => {
             "The caller's /dev is mounted with nodev, so its devices do not work inside: give the container \

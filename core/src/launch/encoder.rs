@@ -28,7 +28,7 @@ impl<'a> StageEncoder<'a> {
     }
 
     /// Encodes a stage. Its process reports failures on `report`, or in the shared header if that is -1.
-    pub(super) fn encode(&self, number: usize, handles: Handles, report: RawFd) -> Box<[u64]> {
+    pub(super) fn encode(&self, number: usize, handles: &Handles, report: RawFd) -> Box<[u64]> {
         let stage = &self.plan.stages[number];
         let lines = if self.trace >= 0 { self.lines(number) } else { Vec::new() };
         let inject = self.inject.filter(|&(at, ..)| at == number);
@@ -39,7 +39,7 @@ impl<'a> StageEncoder<'a> {
             trace: self.trace,
             lines: &lines,
             inject: inject.map(|(_, index, errno)| (index, errno)),
-            ..EncodeFacts::new(stage.role, handles, self.mask)
+            ..EncodeFacts::new(stage.role, handles.clone(), self.mask)
         })
     }
 

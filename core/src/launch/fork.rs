@@ -25,9 +25,10 @@ use minidocker_init::program::{Header, Message, go, message, relocate, tid};
 use minidocker_init::raw::{exit, nr, syscall};
 
 use super::encoder::StageEncoder;
+use super::layers::Layers;
 use super::point::{self, Point, ThreadState};
 use super::report::read_message;
-use super::{LaunchParams, Launched, create_directories, restore_dumpable, write_id_maps};
+use super::{LaunchParams, Launched, restore_dumpable, write_id_maps};
 use crate::clone::shared::SharedProgram;
 use crate::clone::signal_mask::{block_signals, restore_signals};
 use crate::clone::wait::Wait;
@@ -69,19 +70,20 @@ pub fn fork(
     let watchdog = plan.watched.then(watchdog::socket).transpose()?;
     let (control, init_control) = fd::socket_pair().map_err(failed)?;
     let (channel, copy_channel) = fd::stream_pair().map_err(failed)?;
+    let layers = Layers::open(&plan.layers)?;
     let mut handles = Handles {
         helper: helper.raw(),
         watchdog: watchdog.as_ref().map_or(-1, |kept| kept.raw()),
         control: init_control.as_raw_fd(),
+        layers: layers.numbers(),
         ..Handles::NONE
     };
     let encoder = StageEncoder::new(plan, params.trace, params.inject);
-    let mut copy_program = encoder.encode(2, handles, copy_channel.as_raw_fd());
-    let memfd = program_memfd(&encoder.encode(1, handles, -1)).map_err(failed)?;
+    let mut copy_program = encoder.encode(2, &handles, copy_channel.as_raw_fd());
+    let memfd = program_memfd(&encoder.encode(1, &handles, -1)).map_err(failed)?;
     handles.programs[0] = memfd.as_raw_fd();
-    let mut program = encoder.encode(0, handles, -1);
+    let mut program = encoder.encode(0, &handles, -1);
     encoder.trace_caller();
-    let created = create_directories(plan)?;
     let mut point = Point::new(program.as_mut_ptr().cast());
     // SAFETY: a whole program, to which this function has the only pointer.
     let header = unsafe { &mut *program.as_mut_ptr().cast::<Header>() };
@@ -90,12 +92,15 @@ pub fn fork(
 
     let mut caller_copy = CallerCopy {
         channel: copy_channel.as_raw_fd(),
-        to_close: vec![
+        to_close: [
             control.as_raw_fd(),
             init_control.as_raw_fd(),
             channel.as_raw_fd(),
             memfd.as_raw_fd(),
-        ],
+        ]
+        .into_iter()
+        .chain(layers.descriptors())
+        .collect(),
     };
     let caller_copy = std::cell::RefCell::new(&mut caller_copy);
     // Held until the clone, so that the list has exactly the descriptors that the child inherits. Released then,
@@ -136,9 +141,7 @@ pub fn fork(
     let outcome = outcome?;
     if outcome.side == Side::Copy {
         // `become_the_command` has closed them.
-        std::mem::forget((control, channel));
-        // They belong to the launch of the caller.
-        created.keep();
+        std::mem::forget((control, channel, layers));
         return Ok(Forked::Copy(caller_copy.borrow().await_the_caller()));
     }
     let container = UnfinishedContainer(outcome.pid);
@@ -150,8 +153,8 @@ pub fn fork(
         return Err(error);
     }
     std::mem::forget(container);
-    created.keep();
-    Ok(Forked::Caller(Launched::new(outcome.pid, plan, Some(control)), channel))
+    let launched = Launched::new(outcome.pid, plan, Some(control), layers.keep());
+    Ok(Forked::Caller(launched, channel))
 }
 
 /// The descriptors of the copy that this launch deals with: those of the caller at the clone.

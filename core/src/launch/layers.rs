@@ -1,65 +1,178 @@
-//! Directories outside that keep a layer. The launch creates them, and removes them if it fails.
+//! Directories outside that keep the layers of overlays: locked for one container, and opened without following links.
+//!
+//! Another user may be able to rename entries of such a directory. So its parts are made and opened relative to its
+//! descriptor, and a failed launch removes them in the same way. The child opens them again, in its own mount
+//! namespace, under the numbers of these descriptors.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use crate::host::files::OuterDirectory;
+use rustix::fs::{
+    AtFlags, CWD, Dir, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, flock,
+    mkdirat, openat, openat2, unlinkat,
+};
+use rustix::io::Errno;
 
-/// The directories that a launch has created. Dropped before [`CreatedDirs::keep`], it removes them.
+use crate::error::SpawnError;
+use crate::host::files::{OuterLayer, Owner};
+use crate::step::Step;
+use crate::sys::fd::above_stdio;
+
+/// The layers of a launch. Dropped before [`Layers::keep`], they lose what the launch has made in them.
 #[derive(Debug, Default)]
-pub(super) struct CreatedDirs(Vec<PathBuf>);
+pub(super) struct Layers(Vec<OpenLayer>);
 
-impl CreatedDirs {
-    /// Creates the directories.
+/// The locks on the layers of a container.
+#[derive(Debug, Default)]
+pub(crate) struct LayerLocks(Vec<OwnedFd>);
+
+#[derive(Debug)]
+struct OpenLayer {
+    /// Locked.
+    directory: OwnedFd,
+    /// The upper and the work directory.
+    parts: Vec<OwnedFd>,
+    /// The parts that the launch has made.
+    made: Vec<&'static CStr>,
+}
+
+impl Layers {
+    /// Locks and opens the layers, and makes their parts.
     ///
     /// # Errors
     ///
-    /// The kernel's error, and the directory that it is about. Then none of the directories is left.
-    pub(super) fn create(directories: &[OuterDirectory]) -> Result<Self, (PathBuf, io::Error)> {
-        let mut created = Self::default();
-        for OuterDirectory { path, owner } in directories {
-            let failed = |error| (path.clone(), error);
-            fs::DirBuilder::new().mode(0o700).create(path).map_err(failed)?;
-            created.0.push(path.clone());
+    /// `EBUSY` if another container uses the layer; the kernel's errors. Then nothing is left.
+    pub(super) fn open(layers: &[OuterLayer]) -> Result<Self, SpawnError> {
+        let mut opened = Self::default();
+        for layer in layers {
+            let failed = |error: Errno| {
+                let path = layer.path.to_string_lossy().into_owned();
+                SpawnError::new(Step::Overlay, error.raw_os_error()).about(path)
+            };
+            opened.0.push(OpenLayer::of(layer).map_err(failed)?);
+            let [.., last] = &mut opened.0[..] else { continue };
+            for (name, owner) in [(c"upper", layer.owner), (c"work", Owner::NEW)] {
+                last.open_part(name, owner).map_err(failed)?;
+            }
+        }
+        Ok(opened)
+    }
+
+    /// The numbers of the upper and the work directory of each layer.
+    pub(super) fn numbers(&self) -> Vec<[RawFd; 2]> {
+        let numbers = |layer: &OpenLayer| [0, 1].map(|part| layer.parts[part].as_raw_fd());
+        self.0.iter().map(numbers).collect()
+    }
+
+    /// All of the descriptors.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let all = |layer: &OpenLayer| {
+            let parts = layer.parts.iter().map(AsRawFd::as_raw_fd);
+            parts.chain([layer.directory.as_raw_fd()]).collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(all)
+    }
+
+    /// Launch succeeded: keeps what it has made, and the locks.
+    pub(super) fn keep(mut self) -> LayerLocks {
+        LayerLocks(self.0.drain(..).map(|layer| layer.directory).collect())
+    }
+}
+
+impl Drop for Layers {
+    fn drop(&mut self) {
+        for layer in &self.0 {
+            for name in &layer.made {
+                // Only the failed launch has written there. If this fails, the caller can still remove the rest.
+                let _ = remove(layer.directory.as_fd(), name);
+            }
+        }
+    }
+}
+
+impl LayerLocks {
+    /// Unlocks the layers, also for other processes that have inherited the descriptors.
+    pub(crate) fn release(self) {
+        for directory in self.0 {
+            // Closing it unlocks it, too, if no other process has it.
+            let _ = flock(&directory, FlockOperation::Unlock);
+        }
+    }
+}
+
+impl OpenLayer {
+    fn of(layer: &OuterLayer) -> Result<Self, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // The path has no link in it, unless another user has put one there since.
+        let how = ResolveFlags::NO_SYMLINKS;
+        let directory = openat2(CWD, layer.path.as_c_str(), flags, Mode::empty(), how)?;
+        let directory = above(directory)?;
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => Err(Errno::BUSY),
+            result => result,
+        }?;
+        Ok(Self { directory, parts: Vec::new(), made: Vec::new() })
+    }
+
+    /// Opens a part of the layer, and makes it if it is missing.
+    fn open_part(&mut self, name: &'static CStr, owner: Owner) -> Result<(), Errno> {
+        let made = match mkdirat(&self.directory, name, Mode::RWXU) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(error) => return Err(error),
+        };
+        if made {
+            self.made.push(name);
+        }
+        let access = if made { OFlags::RDONLY } else { OFlags::PATH };
+        let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let part = above(openat(&self.directory, name, flags, Mode::empty())?)?;
+        if made {
             // A plain caller is root inside, so the layer is its own already.
             if nix::unistd::geteuid().is_root() {
-                chown(path, Some(owner.uid), Some(owner.gid)).map_err(failed)?;
+                let (user, group) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+                // In a user namespace that does not map the owner it stays the caller's.
+                match fchown(&part, Some(user), Some(group)) {
+                    Ok(()) | Err(Errno::INVAL) => {}
+                    Err(error) => return Err(error),
+                }
             }
-            fs::set_permissions(path, fs::Permissions::from_mode(owner.mode)).map_err(failed)?;
+            fchmod(&part, Mode::from_raw_mode(owner.mode))?;
         }
-        Ok(created)
-    }
-
-    /// Launch succeeded; keep the directories.
-    pub(super) fn keep(mut self) {
-        self.0.clear();
+        self.parts.push(part);
+        Ok(())
     }
 }
 
-impl Drop for CreatedDirs {
-    fn drop(&mut self) {
-        for path in &self.0 {
-            // Only the failed launch has written there. If this fails, the caller can still remove the rest.
-            let _ = remove(path);
-        }
-    }
+fn above(fd: OwnedFd) -> Result<OwnedFd, Errno> {
+    above_stdio(fd).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::MFILE))
 }
 
-/// Removes a directory and its contents. overlayfs leaves directories without any permission.
-fn remove(directory: &Path) -> io::Result<()> {
-    if fs::remove_dir(directory).is_ok() {
+/// Removes a directory and its contents, without following links.
+fn remove(parent: impl AsFd, name: &CStr) -> Result<(), Errno> {
+    if unlinkat(&parent, name, AtFlags::REMOVEDIR).is_ok() {
         return Ok(());
     }
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(directory)? {
+    let opens = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = match openat(&parent, name, opens, Mode::empty()) {
+        // overlayfs leaves directories without any permission.
+        Err(Errno::ACCESS) => {
+            rustix::fs::chmodat(&parent, name, Mode::RWXU, AtFlags::SYMLINK_NOFOLLOW)?;
+            openat(&parent, name, opens, Mode::empty())?
+        }
+        opened => opened?,
+    };
+    fchmod(&directory, Mode::RWXU)?;
+    for entry in Dir::read_from(&directory)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove(&entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
+        let name = entry.file_name();
+        if [c".", c".."].contains(&name) {
+            continue;
+        }
+        match unlinkat(&directory, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => remove(&directory, name)?,
+            result => result?,
         }
     }
-    fs::remove_dir(directory)
+    unlinkat(&parent, name, AtFlags::REMOVEDIR)
 }

@@ -1,10 +1,10 @@
 //! From a plan to a running container: descriptors, programs, clone, id maps, report.
 
-mod created_dirs;
 mod encoder;
 mod fds;
 mod fork;
 mod id_maps;
+pub(crate) mod layers;
 mod point;
 mod report;
 mod walk;
@@ -18,9 +18,9 @@ pub(crate) use walk::{Walked, walk};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
-use created_dirs::CreatedDirs;
 use encoder::StageEncoder;
 use fds::LaunchFds;
+use layers::{LayerLocks, Layers};
 use report::{await_introduction, await_report};
 
 use crate::clone::wait::Wait;
@@ -28,6 +28,7 @@ use crate::clone::{clone_and_wait, kill_and_reap, program_memfd, reap};
 use crate::error::{LaunchError, SpawnError};
 use crate::host::target::Target;
 use crate::plan::Plan;
+use crate::plan::call::Handles;
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
 
@@ -58,16 +59,19 @@ pub struct Launched {
     pub(crate) leads_session: bool,
     /// Whether the first process shared the caller's memory until exec. One that enters a container does not.
     pub(crate) shared_memory: bool,
+    /// The locks on the layers that the container writes to.
+    pub(crate) layers: LayerLocks,
 }
 
 impl Launched {
-    fn new(pid: i32, plan: &Plan, control: Option<OwnedFd>) -> Self {
+    fn new(pid: i32, plan: &Plan, control: Option<OwnedFd>, layers: LayerLocks) -> Self {
         Self {
             pid,
             is_pid_1: plan.namespaces().contains(Kind::Pid) && control.is_none(),
             leads_session: plan.leads_session(),
             shared_memory: !plan.enters,
             control,
+            layers,
         }
     }
 }
@@ -86,19 +90,19 @@ pub fn launch(
     debug_assert_eq!(plan.enters, target.is_some(), "the plan was made for this target");
     let mut wait = Wait::new(params.interrupted.map(|ask| ask as _), params.deadline);
     let fds = LaunchFds::open(plan)?;
-    let mut handles = fds.handles(target);
+    let layers = Layers::open(&plan.layers)?;
+    let mut handles = Handles { layers: layers.numbers(), ..fds.handles(target) };
     let encoder = StageEncoder::new(plan, params.trace, params.inject);
     let mut programs: Vec<OwnedFd> = Vec::new();
     // Later stages first: each memfd's number goes into the stage before it.
     for number in (1..plan.stages.len()).rev() {
-        let memfd = program_memfd(&encoder.encode(number, handles, handles.report))
+        let memfd = program_memfd(&encoder.encode(number, &handles, handles.report))
             .map_err(|error| SpawnError::from_io(Step::Prepare, &error))?;
         handles.programs[number - 1] = memfd.as_raw_fd();
         programs.push(memfd);
     }
-    let program = encoder.encode(0, handles, -1);
+    let program = encoder.encode(0, &handles, -1);
     encoder.trace_caller();
-    let created = create_directories(plan)?;
     let (mut child_fds, control, report) = fds.split();
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
         // Close them, since the child has copies: the caller's would keep sockets and pipes open. Besides, writing
@@ -132,13 +136,7 @@ pub fn launch(
         kill_and_reap(pid);
         return Err(error);
     }
-    created.keep();
-    Ok(Launched::new(pid, plan, control))
-}
-
-fn create_directories(plan: &Plan) -> Result<CreatedDirs, SpawnError> {
-    CreatedDirs::create(&plan.directories)
-        .map_err(|(path, error)| SpawnError::from_io(Step::Overlay, &error).about(path))
+    Ok(Launched::new(pid, plan, control, layers.keep()))
 }
 
 fn write_id_maps(plan: &Plan, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {

@@ -30,6 +30,10 @@ pub(crate) enum Handle {
     Watchdog,
     /// A pidfd of the process whose namespaces are entered.
     Target,
+    /// The upper directory of the kept layer with this number.
+    Upper(u16),
+    /// Its work directory.
+    Work(u16),
 }
 
 impl Handle {
@@ -41,12 +45,14 @@ impl Handle {
             Self::Control => "<control>",
             Self::Watchdog => "<watchdog>",
             Self::Target => "<target>",
+            Self::Upper(_) => "<upper>",
+            Self::Work(_) => "<work>",
         }
     }
 }
 
 /// The numbers of the descriptors that a launch has opened.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Handles {
     pub(crate) helper: RawFd,
     pub(crate) programs: [RawFd; 2],
@@ -54,13 +60,22 @@ pub(crate) struct Handles {
     pub(crate) control: RawFd,
     pub(crate) watchdog: RawFd,
     pub(crate) target: RawFd,
+    /// The upper and the work directory of each kept layer.
+    pub(crate) layers: Vec<[RawFd; 2]>,
 }
 
 impl Handles {
-    pub(crate) const NONE: Self =
-        Self { helper: -1, programs: [-1; 2], report: -1, control: -1, watchdog: -1, target: -1 };
+    pub(crate) const NONE: Self = Self {
+        helper: -1,
+        programs: [-1; 2],
+        report: -1,
+        control: -1,
+        watchdog: -1,
+        target: -1,
+        layers: Vec::new(),
+    };
 
-    pub(super) const fn get(&self, handle: Handle) -> RawFd {
+    pub(super) fn get(&self, handle: Handle) -> RawFd {
         match handle {
             Handle::Helper => self.helper,
             Handle::Program(number) => self.programs[number as usize],
@@ -68,6 +83,8 @@ impl Handles {
             Handle::Control => self.control,
             Handle::Watchdog => self.watchdog,
             Handle::Target => self.target,
+            Handle::Upper(number) => self.layers[number as usize][0],
+            Handle::Work(number) => self.layers[number as usize][1],
         }
     }
 }

@@ -6,7 +6,7 @@ use minidocker_init::program::{pseudo, role};
 
 use super::Plan;
 use super::text::{quote, render, show_clone_flags};
-use crate::host::files::OuterDirectory;
+use crate::host::files::OuterLayer;
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
 
@@ -105,26 +105,38 @@ impl Plan {
         self.namespaces().contains(Kind::Pid) && !matches!(role, role::INIT | role::FORKED)
     }
 
-    /// The caller's own calls: directories that keep a layer, the clone, the id maps.
+    /// The caller's own calls: the layers that are kept, the clone, the id maps.
     pub(crate) fn caller_lines(&self) -> Vec<Line> {
-        let mut lines = self.directory_lines();
+        let mut lines = self.layer_lines();
         lines.push(self.clone_line());
         lines.extend(self.map_lines());
         lines
     }
 
-    fn directory_lines(&self) -> Vec<Line> {
-        let line = |directory: &OuterDirectory| {
-            let path = directory.path.to_string_lossy().into_owned();
-            Line {
-                actor: Actor::Caller,
-                step: Step::Overlay,
-                call: format!("mkdir({}, 0{:o})", quote(path.as_bytes()), directory.owner.mode),
-                note: Some("keeps what the container writes"),
-                filename: Some(path),
+    fn layer_lines(&self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for OuterLayer { path, .. } in &self.layers {
+            let filename = path.to_string_lossy().into_owned();
+            let mut add = |call: String, note: Option<&'static str>| {
+                let (actor, step) = (Actor::Caller, Step::Overlay);
+                let filename = Some(filename.clone());
+                lines.push(Line { actor, step, call, note, filename });
+            };
+            let how = "{O_RDONLY|O_DIRECTORY|O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS}";
+            add(
+                format!("openat2(AT_FDCWD, {}, {how}, 24) = <layer>", quote(path.to_bytes())),
+                None,
+            );
+            let note = "for one container at a time";
+            add("flock(<layer>, LOCK_EX|LOCK_NB)".to_owned(), Some(note));
+            for name in ["upper", "work"] {
+                let note = "keeps what the container writes";
+                add(format!("mkdirat(<layer>, \"{name}\", 0700)"), Some(note));
+                let flags = "O_PATH|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC";
+                add(format!("openat(<layer>, \"{name}\", {flags}, 0) = <{name}>"), None);
             }
-        };
-        self.directories.iter().map(line).collect()
+        }
+        lines
     }
 
     /// The call that makes the child.

@@ -25,6 +25,7 @@ mod root;
 // The parts that the concerns share, and their callers.
 mod inside;
 mod kernel_filesystems;
+mod layer;
 mod setup;
 mod stages;
 
@@ -51,7 +52,7 @@ use stages::StageBuilder;
 
 use crate::error::{PlanError, SpawnError, SpecError};
 use crate::host::Host;
-use crate::host::files::{OuterDirectory, changes_of_files};
+use crate::host::files::{OuterLayer, changes_of_files};
 use crate::host::target::Target;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{Network, Payload, Spec};
@@ -77,8 +78,8 @@ pub struct Plan {
     pub(crate) endangers_dumpable: bool,
     /// Whether failures are reported on init's control socket, which saves a pipe.
     pub(crate) reports_on_control: bool,
-    /// Directories that the launch creates before anything else, and removes when it fails.
-    pub(crate) directories: Vec<OuterDirectory>,
+    /// Directories that the launch locks and opens before anything else.
+    pub(crate) layers: Vec<OuterLayer>,
     /// Whether the command is a copy of the caller.
     pub(crate) forks: bool,
     new: NamespaceOptions,
@@ -194,7 +195,7 @@ impl Plan {
             enters: target.is_some(),
             endangers_dumpable,
             reports_on_control,
-            directories: files.map_or_else(Vec::new, |files| files.directories.clone()),
+            layers: files.map_or_else(Vec::new, |files| files.layers.clone()),
             forks,
             new,
             leads_session: command.is_none_or(|command| command.new_session),

@@ -45,7 +45,8 @@ pub(super) fn clone_tree(
         (true, true) => {
             named!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH)
         }
-        (false, _) => named!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC),
+        (false, false) => named!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC),
+        (false, true) => named!(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH),
     };
     open_tree(sequence, step, (directory, path), flags)
 }

@@ -5,18 +5,18 @@ use std::fmt::Write as _;
 
 use super::call::{Arg, Cell, at_cwd, named};
 use super::file_calls::{
-    change_to, close, make_content, make_directory, make_mount_points, open_directory, open_entry,
-    open_in_root, open_new_root, open_write_close,
+    change_to, close, make_content, make_directory, make_mount_points, open_entry, open_in_root,
+    open_new_root, open_write_close,
 };
 use super::kernel_filesystems::devpts_data;
+use super::layer::{LayerPlace, escaped, open_kept, open_work_directory};
 use super::mount_calls::{attach_to, clone_tree, mount, set_attributes, tmpfs_on};
 use super::number;
 use super::root::assemble::replace;
-use super::root::overlay::{escaped, open_work_directory};
-use super::sequence::Sequence;
+use super::sequence::{Part, Sequence};
 use super::setup::NamespaceSetup;
 use super::text::bit_names;
-use crate::host::files::{Files, LinkedFile, Owner, ResolvedMount};
+use crate::host::files::{Files, LinkedFile, OuterLayer, Owner, ResolvedMount};
 use crate::spec::{MountKind, MountOptions};
 use crate::step::Step;
 
@@ -37,6 +37,8 @@ pub(super) fn open_sources(
         open_new_root(sequence)
     });
     let mut trees = Vec::new();
+    // The kept layers come in the order of the mounts.
+    let mut layers = (0_u16..).zip(&files.layers).skip(usize::from(files.keeps_root));
     for (index, mount) in files.mounts.iter().enumerate() {
         let tree = match &mount.kind {
             MountKind::Bind { source } => {
@@ -47,7 +49,8 @@ pub(super) fn open_sources(
                 make_content(sequence, SOURCE, scratch, &name, (bytes, *mode))
             }),
             MountKind::Overlay { lower, upper } => {
-                Some(overlay(sequence, scratch, index, lower, upper.as_deref()))
+                let kept = upper.as_ref().and_then(|_| layers.next());
+                Some(overlay(sequence, scratch, index, lower, kept))
             }
             _ => None,
         };
@@ -76,10 +79,11 @@ fn overlay(
     scratch: Option<Cell>,
     index: usize,
     lower: &[CString],
-    upper: Option<&CStr>,
+    kept: Option<(u16, &OuterLayer)>,
 ) -> Cell {
-    let layer = if let Some(upper) = upper {
-        open_directory(sequence, SOURCE, upper)
+    let layer = if let Some((number, OuterLayer { path, .. })) = kept {
+        open_kept(sequence, SOURCE, path, number);
+        LayerPlace::Kept(number)
     } else {
         let name = CString::new(format!("{index}")).expect("digits");
         let scratch = scratch.expect("there is one for overlays in memory");
@@ -87,20 +91,19 @@ fn overlay(
         let layer = open_entry(sequence, SOURCE, scratch, &name);
         make_directory(sequence, SOURCE, layer.into(), c"upper", Owner::NEW, false);
         make_directory(sequence, SOURCE, layer.into(), c"work", Owner::NEW, false);
-        layer
+        change_to(sequence, SOURCE, layer);
+        LayerPlace::Memory
     };
-    // The upper and work directories are relative to the layer.
-    change_to(sequence, SOURCE, layer);
     let (filesystem, tree) = (sequence.cell(), sequence.cell());
     let args = [sequence.text(c"overlay"), named!(FSOPEN_CLOEXEC)];
     sequence.call(SOURCE, number::FSOPEN, args).into(filesystem);
     let lower: Vec<Vec<u8>> = lower.iter().map(|path| escaped(path)).collect();
     let lower = CString::new(lower.join(&b':')).expect("made of strings without a NUL");
-    for (key, value) in
-        [(c"lowerdir", lower.as_c_str()), (c"upperdir", c"upper"), (c"workdir", c"work")]
-    {
-        let args = [sequence.text(key), sequence.text(value)];
-        let [key, value] = args;
+    let lower = vec![Part::Text(lower.to_bytes().into())];
+    let options =
+        [(c"lowerdir", lower), (c"upperdir", layer.upper(c"")), (c"workdir", layer.work(c""))];
+    for (key, value) in options {
+        let (key, value) = (sequence.text(key), sequence.text_of(&value));
         let args = [filesystem.into(), named!(FSCONFIG_SET_STRING), key, value, Arg::Int(0)];
         sequence.call(SOURCE, number::FSCONFIG, args);
     }
@@ -112,8 +115,8 @@ fn overlay(
     let args = [filesystem.into(), named!(FSMOUNT_CLOEXEC), Arg::Int(0)];
     sequence.call(SOURCE, number::FSMOUNT, args).into(tree);
     close(sequence, SOURCE, filesystem);
-    if upper.is_some() {
-        open_work_directory(sequence, SOURCE, c"work");
+    if layer.is_kept() {
+        open_work_directory(sequence, SOURCE, layer, c"");
     }
     tree
 }

@@ -15,6 +15,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 
 use crate::error::LaunchError;
 use crate::host::target::Target;
+use crate::launch::layers::LayerLocks;
 use crate::launch::{self, LaunchParams, Launched};
 use crate::plan::Plan;
 pub use crate::sys::Usage;
@@ -37,6 +38,8 @@ pub struct Process {
     killed_for: AtomicI32,
     /// Set when the process has been reaped: from then on another process may get its pid.
     exit: Mutex<Option<Exit>>,
+    /// The locks on the layers that the container writes to, until it is reaped.
+    layers: Mutex<LayerLocks>,
 }
 
 /// The connection to init, and its messages so far.
@@ -86,7 +89,7 @@ impl Watch {
 
 impl From<Launched> for Process {
     fn from(launched: Launched) -> Self {
-        let Launched { pid, control, is_pid_1, leads_session, shared_memory } = launched;
+        let Launched { pid, control, is_pid_1, leads_session, shared_memory, layers } = launched;
         Self {
             pid,
             is_pid_1,
@@ -97,6 +100,7 @@ impl From<Launched> for Process {
             }),
             killed_for: AtomicI32::new(0),
             exit: Mutex::new(None),
+            layers: Mutex::new(layers),
         }
     }
 }
@@ -241,6 +245,11 @@ impl Process {
         if exit.is_none() {
             // ECHILD: another wait(2) of the caller was faster.
             let _ = sys::reap(self.pid);
+            // A forked child of the caller cannot wait for the container, whose layers stay locked.
+            let locks = std::mem::take(&mut *lock(&self.layers));
+            if seen.is_some() {
+                locks.release();
+            }
             *exit = Some(self.exit(seen));
         }
         Ok(*exit)

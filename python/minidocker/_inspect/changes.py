@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from minidocker._errors import SpecError
+from minidocker._inspect import proc
 from minidocker._inspect.tree_place import TreePlace
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class _Directory:
 
 class _Found:
     def __init__(self) -> None:
+        self._owners = _Owners()
         self.added: list[str] = []
         self.changed: list[str] = []
         self.deleted: list[str] = []
@@ -144,7 +146,7 @@ class _Found:
         if before is None:
             self.added.append(inside)
         elif _is_mount_point(status) or (
-            original is not None and _same_file(place, original, status, before)
+            original is not None and self._same_file(place, original, status, before)
         ):
             return None
         else:
@@ -164,11 +166,28 @@ class _Found:
             return directory.differs
         if before is None:
             self.added.append(directory.inside)
-        elif directory.differs or not _same_attributes(directory.status, before):
+        elif directory.differs or not self._owners.same_attributes(directory.status, before):
             self.changed.append(directory.inside)
         else:
             return False
         return True
+
+    def _same_file(
+        self, one: TreePlace, other: TreePlace, new: os.stat_result, old: os.stat_result
+    ) -> bool:
+        if stat.S_IFMT(new.st_mode) != stat.S_IFMT(old.st_mode):
+            return False
+        if stat.S_ISLNK(new.st_mode):
+            return one.target() == other.target()
+        if not self._owners.same_attributes(new, old) or new.st_rdev != old.st_rdev:
+            return False
+        if not stat.S_ISREG(new.st_mode):
+            return True
+        try:
+            return new.st_size == old.st_size and one.content_equals(other)
+        except PermissionError:
+            # The container could not read the original either, so this file is not a copy of it.
+            return False
 
 
 def _is_whiteout(place: TreePlace, status: os.stat_result) -> bool:
@@ -185,24 +204,31 @@ def _is_mount_point(status: os.stat_result) -> bool:
     return empty and not stat.S_IMODE(status.st_mode)
 
 
-def _same_attributes(one: os.stat_result, other: os.stat_result) -> bool:
-    if stat.S_IMODE(one.st_mode) != stat.S_IMODE(other.st_mode):
-        return False
-    # Files that a plain caller's container copies always belong to the caller: ignore the owner.
-    return os.geteuid() != 0 or (one.st_uid, one.st_gid) == (other.st_uid, other.st_gid)
+class _Owners:
+    """The owners that containers of this caller can give to their files."""
+
+    def __init__(self) -> None:
+        # What a plain caller's container copies always belongs to the caller.
+        self._compares = os.geteuid() == 0
+        self._uids, self._gids = _own_map("uid"), _own_map("gid")
+
+    def same_attributes(self, new: os.stat_result, old: os.stat_result) -> bool:
+        """Return whether mode and owner are the same, as far as a copy can keep the owner."""
+        if stat.S_IMODE(new.st_mode) != stat.S_IMODE(old.st_mode):
+            return False
+        if not self._compares:
+            return True
+        ids = ((new.st_uid, old.st_uid, self._uids), (new.st_gid, old.st_gid, self._gids))
+        return all(one == other or not _maps(rows, other) for one, other, rows in ids)
 
 
-def _same_file(one: TreePlace, other: TreePlace, new: os.stat_result, old: os.stat_result) -> bool:
-    if stat.S_IFMT(new.st_mode) != stat.S_IFMT(old.st_mode):
-        return False
-    if stat.S_ISLNK(new.st_mode):
-        return one.target() == other.target()
-    if not _same_attributes(new, old) or new.st_rdev != old.st_rdev:
-        return False
-    if not stat.S_ISREG(new.st_mode):
-        return True
+def _own_map(kind: str) -> tuple[proc.IdRow, ...]:
     try:
-        return new.st_size == old.st_size and one.content_equals(other)
-    except PermissionError:
-        # The container could not read the original either, so this file is not a copy of it.
-        return False
+        return proc.id_map("self", kind)
+    except OSError:
+        # Without /proc, assume that every id is mapped.
+        return (proc.IdRow(0, 0, 2**32 - 1),)
+
+
+def _maps(rows: tuple[proc.IdRow, ...], number: int) -> bool:
+    return any(row.inside <= number < row.inside + row.length for row in rows)

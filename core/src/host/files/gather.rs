@@ -10,7 +10,7 @@ use super::owners::IdsInside;
 use super::tree::{self, Coverer, Owner, Preserved};
 use super::view::{Backing, Layer, Spot, View};
 use super::{
-    DEVICES, HostContext, OuterDirectory, OwnPlaces, Patch, Place, ResolvedMount, Root, relative,
+    DEVICES, HostContext, OuterLayer, OwnPlaces, Patch, Place, ResolvedMount, Root, relative,
     sources,
 };
 use crate::error::SpecError;
@@ -30,7 +30,7 @@ impl<'a> Gatherer<'a> {
         source: &Path,
         layer: Option<&Path>,
         table: &[MountPoint],
-        directories: &mut Vec<OuterDirectory>,
+        layers: &mut Vec<OuterLayer>,
     ) -> Result<Self, SpecError> {
         if spec.overlay == Overlay::None {
             let root = if spec.rootfs.is_some() { Root::Directory } else { Root::Host };
@@ -41,7 +41,7 @@ impl<'a> Gatherer<'a> {
             |found| (Owner::of(&found), Preserved::of(source, &found)),
         );
         let upper = match layer {
-            Some(layer) => Some(sources::layer("overlay", layer, owner, directories)?),
+            Some(layer) => Some(sources::layer("overlay", layer, owner, layers)?),
             None => None,
         };
         let mut view = View::new(Backing::Overlaid(source.to_owned()));

@@ -92,10 +92,12 @@ pub(crate) struct LinkedFile {
     pub(crate) place: Place,
 }
 
-/// A directory outside that a launch creates for the layer of an overlay.
+/// A directory outside that keeps the layer of an overlay.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OuterDirectory {
-    pub(crate) path: PathBuf,
+pub(crate) struct OuterLayer {
+    /// Without links.
+    pub(crate) path: CString,
+    /// The owner of a new upper directory.
     pub(crate) owner: Owner,
 }
 
@@ -120,8 +122,6 @@ pub(crate) struct Files {
     pub(crate) root: Root,
     /// The directory outside that the root shows, without links.
     pub(crate) source: CString,
-    /// The directory outside that keeps the writes, without links.
-    pub(crate) layer: Option<CString>,
     /// Directories of the root to cover.
     pub(crate) patches: Vec<Patch>,
     /// Present if the container has its own root.
@@ -129,8 +129,10 @@ pub(crate) struct Files {
     pub(crate) mounts: Vec<ResolvedMount>,
     /// Files to create after the mounts.
     pub(crate) linked: Vec<LinkedFile>,
-    /// Directories that the launch creates before anything else.
-    pub(crate) directories: Vec<OuterDirectory>,
+    /// The kept layers: the root's, if that has one, and then those of `mounts` in their order.
+    pub(crate) layers: Vec<OuterLayer>,
+    /// Whether the first of them is the root's.
+    pub(crate) keeps_root: bool,
 }
 
 /// Facts about the host that are not about its files.
@@ -172,17 +174,16 @@ impl Files {
         let needs_table = spec.overlay != Overlay::None
             || spec.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Overlay { .. }));
         let table = if needs_table { mountinfo::read() } else { Vec::new() };
-        let mut directories = Vec::new();
+        let mut layers = Vec::new();
         let layer = match &spec.overlay {
             Overlay::Keep(path) => Some(sources::directory("overlay", path)?),
             _ => None,
         };
-        let mut gatherer =
-            Gatherer::new(spec, &source, layer.as_deref(), &table, &mut directories)?;
+        let mut gatherer = Gatherer::new(spec, &source, layer.as_deref(), &table, &mut layers)?;
         for mount in &spec.mounts {
             if let MountKind::Overlay { upper: Some(upper), .. } = &mount.kind {
                 let upper = sources::directory(mount.option, upper)?;
-                sources::layer(mount.option, &upper, Owner::NEW, &mut directories)?;
+                sources::layer(mount.option, &upper, Owner::NEW, &mut layers)?;
             }
         }
         let own = spec.rootfs.as_ref().map(|_| gatherer.own_places(context)).transpose()?;
@@ -203,8 +204,8 @@ impl Files {
         let linked = links.hidden_files(&mut gatherer.view, own.as_ref(), &read_only);
         let (root, patches, mounts) = gatherer.finish(mounts, first)?;
         let source = c_string(source.as_os_str());
-        let layer = layer.map(|layer| c_string(layer.as_os_str()));
-        Ok(Self { root, source, layer, patches, own, mounts, linked, directories })
+        let keeps_root = layer.is_some();
+        Ok(Self { root, source, patches, own, mounts, linked, layers, keeps_root })
     }
 }
 

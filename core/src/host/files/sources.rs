@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::mountinfo::{self, MountPoint};
 use super::view::Backing;
-use super::{OuterDirectory, Owner, c_string};
+use super::{OuterLayer, Owner, c_string};
 use crate::error::{Reason, ReasonKind, SpecError};
 use crate::spec::nearest::nearest;
 use crate::spec::{Mount, MountKind};
@@ -33,31 +33,26 @@ pub(super) fn directory(option: &'static str, path: &CStr) -> Result<PathBuf, Sp
     }
 }
 
-/// Returns the upper directory in the directory that keeps a layer. Adds its missing directories to `directories`,
-/// which the launch creates.
+/// Adds a directory that keeps a layer to `layers`, and returns the upper directory in it.
 pub(super) fn layer(
     option: &'static str,
     layer: &Path,
     owner: Owner,
-    directories: &mut Vec<OuterDirectory>,
+    layers: &mut Vec<OuterLayer>,
 ) -> Result<PathBuf, SpecError> {
-    let upper = layer.join("upper");
-    for (path, owner) in [(upper.clone(), owner), (layer.join("work"), Owner::NEW)] {
-        match fs::symlink_metadata(&path) {
-            Ok(found) if found.is_dir() => {}
-            Ok(_) => {
-                let value = path.to_string_lossy();
-                return Err(SpecError::of_text(
-                    option,
-                    value,
-                    Reason::new(ReasonKind::Outside, "it is not a directory"),
-                    "Give a directory that contains only the directories upper and work, or nothing",
-                ));
-            }
-            Err(_) => directories.push(OuterDirectory { path, owner }),
+    for name in ["upper", "work"] {
+        let path = layer.join(name);
+        if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_dir()) {
+            return Err(SpecError::of_text(
+                option,
+                path.to_string_lossy(),
+                Reason::new(ReasonKind::Outside, "it is not a directory"),
+                "Give a directory that contains only the directories upper and work, or nothing",
+            ));
         }
     }
-    Ok(upper)
+    layers.push(OuterLayer { path: c_string(layer.as_os_str()), owner });
+    Ok(layer.join("upper"))
 }
 
 /// Resolves a mount: whether it shows a directory, its backing, and its kind with paths without links.

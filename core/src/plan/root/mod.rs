@@ -9,18 +9,21 @@ pub(super) mod assemble;
 pub(super) mod overlay;
 pub(super) mod own;
 
-use super::call::{Arg, Cell, at_cwd, named};
-use super::file_calls::{change_to, make_directory, open_directory, open_new_root, preserve};
-use super::mount_calls::{attach, clone_tree, mount, set_attributes, tmpfs_on};
+use super::call::{Cell, Handle, at_cwd, named};
+use super::file_calls::{
+    change_to, make_directory, open_directory, open_new_root, preserve, preserve_time,
+};
+use super::layer::{LayerPlace, open_kept, open_work_directory};
+use super::mount_calls::{attach, clone_tree, set_attributes, tmpfs_on};
 use super::number;
 use super::sequence::Sequence;
 use super::setup::NamespaceSetup;
-use crate::host::files::{Files, Owner, Root};
+use crate::host::files::{Files, Owner, Preserved, Root};
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
 
 use assemble::{bind_all, replace};
-use overlay::{Covering, open_work_directory, overlay_data};
+use overlay::{Covering, mount_overlay};
 
 /// The number of mounts on the old root besides the new root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,31 +51,28 @@ pub(super) fn make_root(
             (Some(root), 0)
         }
         Root::Overlay { owner, preserved } => {
-            let (layer, in_memory) = enter_layer(sequence, files, *owner);
-            if in_memory {
-                preserve(sequence, Step::Overlay, (layer, c"upper"), *owner, preserved);
+            let layer = enter_layer(sequence, files, *owner, preserved);
+            mount_overlay(sequence, c"/", source, layer, (c"", c"")).note("writes go to upperdir");
+            if layer.is_kept() {
+                open_work_directory(sequence, Step::Overlay, layer, c"");
             }
-            let data = overlay_data(source, c"upper", c"work");
-            let kind = Some(c"overlay");
-            mount(sequence, Step::Overlay, kind, c"/", kind, Arg::Int(0), Some(&data))
-                .note("writes go to upperdir");
-            if !in_memory {
-                open_work_directory(sequence, Step::Overlay, c"work");
-            }
-            (Some(open_new_root(sequence)), u32::from(in_memory))
+            (Some(open_new_root(sequence)), u32::from(!layer.is_kept()))
         }
         Root::Overlays { owner, preserved, entries } => {
-            let (layer, in_memory) = enter_layer(sequence, files, *owner);
+            let layer = enter_layer(sequence, files, *owner, preserved);
             let from = open_directory(sequence, Step::Overlay, source);
-            let tree = clone_tree(sequence, Step::Overlay, at_cwd(), c"upper", false);
+            let (directory, path) = match layer {
+                LayerPlace::Memory => (at_cwd(), c"upper"),
+                LayerPlace::Kept(number) => (Handle::Upper(number).into(), c""),
+            };
+            let tree = clone_tree(sequence, Step::Overlay, directory, path, false);
             attach(sequence, Step::Overlay, tree, at_cwd(), c"/")
                 .note("an overlay for each directory, since one cannot show mounts below it");
-            let kept = !in_memory;
-            Covering::new(source, kept).cover(sequence, (from, tree), c"", entries);
-            if in_memory {
-                preserve(sequence, Step::Overlay, (layer, c"upper"), *owner, preserved);
+            Covering::new(source, layer).cover(sequence, (from, tree), c"", entries);
+            if !layer.is_kept() {
+                preserve_time(sequence, Step::Overlay, (tree, c""), preserved);
             }
-            (Some(tree), u32::from(in_memory))
+            (Some(tree), u32::from(!layer.is_kept()))
         }
     };
     if !files.patches.is_empty() {
@@ -96,20 +96,25 @@ pub(super) fn make_root(
     (root, Stacked(stacked))
 }
 
-/// Changes to the directory of the layer. Returns it, and whether the layer is in memory.
-fn enter_layer(sequence: &mut Sequence, files: &Files, owner: Owner) -> (Cell, bool) {
+/// Opens the layer that is kept, or changes to a new one in memory.
+fn enter_layer(
+    sequence: &mut Sequence,
+    files: &Files,
+    owner: Owner,
+    preserved: &Preserved,
+) -> LayerPlace {
     const STEP: Step = Step::Overlay;
-    if let Some(path) = &files.layer {
-        let layer = open_directory(sequence, STEP, path);
-        change_to(sequence, STEP, layer);
-        return (layer, false);
+    if let Some(layer) = files.layers.first().filter(|_| files.keeps_root) {
+        open_kept(sequence, STEP, &layer.path, 0);
+        return LayerPlace::Kept(0);
     }
     tmpfs_on(sequence, c"/", Owner { mode: 0o700, ..Owner::NEW });
     let layer = open_new_root(sequence);
     change_to(sequence, STEP, layer);
     make_directory(sequence, STEP, at_cwd(), c"upper", owner, false);
     make_directory(sequence, STEP, at_cwd(), c"work", Owner::NEW, false);
-    (layer, true)
+    preserve(sequence, STEP, (layer, c"upper"), owner, preserved);
+    LayerPlace::Memory
 }
 
 /// `pivot_root(2)`, and umount2(2) of the old root and the mounts on it.

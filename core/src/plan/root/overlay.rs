@@ -4,27 +4,26 @@ use std::ffi::{CStr, CString};
 
 use super::assemble::place;
 use crate::host::files::{Entries, Node, Owner};
-use crate::plan::call::{Arg, Cell, at_cwd};
+use crate::plan::call::{Arg, Cell};
 use crate::plan::file_calls::{close, make_directory, open_entry, preserve, undo_inheritance};
-use crate::plan::mount_calls::mount;
+use crate::plan::layer::{LayerPlace, escaped, joined, open_work_directory};
 use crate::plan::number;
-use crate::plan::sequence::Sequence;
+use crate::plan::sequence::{Appended, Part, Sequence};
 use crate::step::Step;
 
-/// Covers directories with overlays, each with an upper directory in the layer, which is the working
-/// directory.
+/// Covers directories with overlays, each with an upper directory in the layer.
 pub(super) struct Covering<'a> {
     /// The source of the root, outside.
     source: &'a CStr,
-    /// Whether the layer is kept, so that parts of it may exist already.
-    kept: bool,
+    /// Parts of a layer that is kept may exist already.
+    layer: LayerPlace,
     /// The number of work directories so far.
     works: u32,
 }
 
 impl<'a> Covering<'a> {
-    pub(super) fn new(source: &'a CStr, kept: bool) -> Self {
-        Self { source, kept, works: 0 }
+    pub(super) fn new(source: &'a CStr, layer: LayerPlace) -> Self {
+        Self { source, layer, works: 0 }
     }
 
     /// Covers the entries of a directory; `path` is relative to the root.
@@ -59,7 +58,7 @@ impl<'a> Covering<'a> {
                         preserve(sequence, STEP, (to, name), *owner, preserved);
                     }
                 }
-                _ => place(sequence, STEP, (from, to), name, node, self.kept),
+                _ => place(sequence, STEP, (from, to), name, node, self.layer.is_kept()),
             }
         }
     }
@@ -67,63 +66,44 @@ impl<'a> Covering<'a> {
     /// Makes the upper directory of an entry.
     fn make(&self, sequence: &mut Sequence, to: Cell, name: &CStr, owner: Owner) {
         make_directory(sequence, Step::Overlay, to.into(), name, owner, false);
-        if self.kept {
+        if self.layer.is_kept() {
             undo_inheritance(sequence, Step::Overlay, to, name, owner);
         }
     }
 
     /// Mounts one overlay. The target is below the new root. Earlier calls have made or opened each of its parents.
     fn overlay(&mut self, sequence: &mut Sequence, path: &CStr) {
-        let work = CString::new(format!("work/{}", self.works)).expect("digits");
+        let work = CString::new(self.works.to_string()).expect("digits");
         self.works += 1;
-        make_directory(sequence, Step::Overlay, at_cwd(), &work, Owner::NEW, self.kept);
-        let data = overlay_data(&joined(self.source, path), &joined(c"upper", path), &work);
-        let (kind, target) = (Some(c"overlay"), joined(c"/..", path));
-        mount(sequence, Step::Overlay, kind, &target, kind, Arg::Int(0), Some(&data));
+        let (directory, made) = self.layer.in_work(&work);
+        let kept = self.layer.is_kept();
+        make_directory(sequence, Step::Overlay, directory, &made, Owner::NEW, kept);
+        let lower = joined(self.source, path);
+        mount_overlay(sequence, &joined(c"/..", path), &lower, self.layer, (path, &work));
         sequence.unless_gone(0);
-        if self.kept {
-            open_work_directory(sequence, Step::Overlay, &work);
+        if kept {
+            open_work_directory(sequence, Step::Overlay, self.layer, &work);
         }
     }
 }
 
-fn joined(directory: &CStr, name: &CStr) -> CString {
-    let mut path = directory.to_bytes().to_vec();
-    if !path.is_empty() && !path.ends_with(b"/") {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name.to_bytes());
-    CString::new(path).expect("made of strings without a NUL")
-}
-
-/// The options of an overlay. Its own extended attributes are in the `user` class, because a user namespace may
-/// not use those of `trusted`.
-pub(super) fn overlay_data(lower: &CStr, upper: &CStr, work: &CStr) -> CString {
-    let mut data = b"lowerdir=".to_vec();
-    data.extend(escaped(lower));
-    for (name, path) in [(&b",upperdir="[..], upper), (b",workdir=", work)] {
-        data.extend_from_slice(name);
-        data.extend(escaped(path));
-    }
-    data.extend_from_slice(b",userxattr");
-    CString::new(data).expect("made of strings without a NUL")
-}
-
-/// Escapes a path for overlayfs, which separates options by commas and lower directories by colons.
-pub(in crate::plan) fn escaped(path: &CStr) -> Vec<u8> {
-    let escape = |byte: &u8| match byte {
-        b',' | b':' | b'\\' => vec![b'\\', *byte],
-        _ => vec![*byte],
-    };
-    path.to_bytes().iter().flat_map(escape).collect()
-}
-
-/// Sets the mode of the work directory, which overlayfs makes without any permission, so that its owner can remove
-/// the layer.
-pub(in crate::plan) fn open_work_directory(sequence: &mut Sequence, step: Step, work: &CStr) {
-    let mut path = work.to_bytes().to_vec();
-    path.extend_from_slice(b"/work");
-    let path = CString::new(path).expect("made of strings without a NUL");
-    let args = [at_cwd(), sequence.text(&path), Arg::mode(0o700)];
-    sequence.call(step, number::FCHMODAT, args).about(&path).ignore();
+/// mount(2) of an overlay with these paths in the upper and the work directory of the layer. Its own extended attributes
+/// are in the `user` class, because a user namespace may not use those of `trusted`.
+pub(super) fn mount_overlay<'a>(
+    sequence: &'a mut Sequence,
+    target: &CStr,
+    lower: &CStr,
+    layer: LayerPlace,
+    (upper, work): (&CStr, &CStr),
+) -> Appended<'a> {
+    let text = |text: &'static [u8]| Part::Text(text.into());
+    let mut data = vec![text(b"lowerdir="), Part::Text(escaped(lower).into())];
+    data.push(text(b",upperdir="));
+    data.extend(layer.upper(upper));
+    data.push(text(b",workdir="));
+    data.extend(layer.work(work));
+    data.push(text(b",userxattr"));
+    let kind = sequence.text(c"overlay");
+    let args = [kind.clone(), sequence.text(target), kind, Arg::Int(0), sequence.text_of(&data)];
+    sequence.call(Step::Overlay, number::MOUNT, args).about(target)
 }

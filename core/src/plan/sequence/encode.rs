@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 
 use minidocker_init::program::{self, EncodedCall, Header};
 
-use super::{NUMERAL, Sequence};
+use super::{NUMERAL, Numeral, Sequence};
 use crate::plan::call::{Arg, Call, Handles};
 
 impl Sequence {
@@ -21,9 +21,11 @@ impl Sequence {
         let relocations = Vec::with_capacity(relocation_capacity);
         let mut writer = Writer { buffer: &mut bytes, relocations };
         writer.bytes(data_at, &self.data);
-        for (at, handle) in &self.numerals {
-            let number = format!("{:0width$}", facts.handles.get(*handle), width = NUMERAL);
-            writer.bytes(data_at + at, number.as_bytes());
+        for Numeral { at, handle, padding } in &self.numerals {
+            let digits = facts.handles.get(*handle).to_string();
+            let mut number = [*padding; NUMERAL];
+            number[NUMERAL - digits.len()..].copy_from_slice(digits.as_bytes());
+            writer.bytes(data_at + at, &number);
         }
         for at in &self.pointers {
             writer.pointer_at(data_at + at, data_at);
@@ -61,7 +63,7 @@ pub(crate) struct EncodeFacts<'a> {
 
 impl EncodeFacts<'_> {
     /// Facts for a program without a trace that reports failures in its own header.
-    pub(crate) const fn new(role: u32, handles: Handles, mask: u64) -> Self {
+    pub(crate) fn new(role: u32, handles: Handles, mask: u64) -> Self {
         Self {
             role,
             stage: 0,

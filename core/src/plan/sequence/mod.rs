@@ -4,7 +4,9 @@ mod encode;
 
 pub(crate) use encode::EncodeFacts;
 
+use std::borrow::Cow;
 use std::ffi::{CStr, OsStr};
+use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 
 use minidocker_init::program::on_error;
@@ -22,10 +24,28 @@ pub(crate) struct Sequence {
     data: Vec<u8>,
     /// Offsets in `data` of pointers into `data`.
     pointers: Vec<usize>,
-    /// Offsets in `data` of decimal numbers that a launch fills in.
-    numerals: Vec<(usize, Handle)>,
+    /// Decimal numbers that a launch fills in.
+    numerals: Vec<Numeral>,
     /// See [`Sequence::await_id_maps`].
     awaits_id_maps: bool,
+}
+
+/// A part of a text.
+#[derive(Clone, Debug)]
+pub(crate) enum Part<'a> {
+    Text(Cow<'a, [u8]>),
+    /// The path in /proc of a descriptor of the launch.
+    Path(Handle),
+}
+
+/// The number of a descriptor in the data.
+#[derive(Clone, Copy, Debug)]
+struct Numeral {
+    /// Its offset.
+    at: usize,
+    handle: Handle,
+    /// The digit or character before its first digit.
+    padding: u8,
 }
 
 /// The last call of a sequence, to set its details.
@@ -87,7 +107,7 @@ impl Appended<'_> {
     }
 }
 
-/// Digits of a descriptor's number in an argument of the helper.
+/// Characters of a descriptor's number in the data.
 const NUMERAL: usize = 10;
 
 impl Sequence {
@@ -200,6 +220,30 @@ impl Sequence {
         Arg::Text(self.place(text.to_bytes_with_nul()))
     }
 
+    /// A C string argument that contains paths of descriptors. Such a path has more than one slash before the number.
+    pub(crate) fn text_of(&mut self, parts: &[Part<'_>]) -> Arg {
+        let place = self.place(&[]);
+        let mut shown = String::from("\"");
+        for part in parts {
+            match part {
+                Part::Text(text) => {
+                    self.data.extend_from_slice(text);
+                    let _ = write!(shown, "{}", text.escape_ascii());
+                }
+                Part::Path(handle) => {
+                    self.data.extend_from_slice(b"/proc/self/fd");
+                    let at = self.data.len();
+                    self.numerals.push(Numeral { at, handle: *handle, padding: b'/' });
+                    self.data.extend_from_slice(&[b'/'; NUMERAL]);
+                    let _ = write!(shown, "/proc/self/fd/{}", handle.name());
+                }
+            }
+        }
+        self.data.push(0);
+        shown.push('"');
+        Arg::StructAs(place, shown.into())
+    }
+
     /// A buffer argument; its length goes into the next argument.
     pub(crate) fn buffer(&mut self, bytes: &[u8]) -> Arg {
         Arg::Buffer(self.place(bytes), bytes.len() as u32)
@@ -273,7 +317,8 @@ impl Sequence {
     pub(crate) fn helper_arguments(&mut self, program: Handle) -> Arg {
         let name = self.place(c"minidocker-init".to_bytes_with_nul());
         let numeral = self.place(&[0; NUMERAL + 1]);
-        self.numerals.push((numeral.0 as usize, program));
+        let at = numeral.0 as usize;
+        self.numerals.push(Numeral { at, handle: program, padding: b'0' });
         let array = self.pointers_to(&[name, numeral]);
         Arg::Struct(array, r#"["minidocker-init", "<program>"]"#)
     }
