@@ -29,7 +29,7 @@ FLAGS = [name for name in COMMANDS["run"].spellings() if name.startswith("--")]
         ("--workdri", FLAGS, "--workdir"),
         ("bnid", ["bind", "tmpfs"], "bind"),
         # Those that once had a misleading suggestion.
-        ("--rm", FLAGS, None),
+        ("rm", KEYWORDS, None),
         ("--cpus", FLAGS, None),
         ("ports", KEYWORDS, None),
         ("image", KEYWORDS, None),

@@ -118,9 +118,13 @@ def _version() -> int:
 
 
 def _unknown(name: str) -> str:
+    from minidocker._vocabulary import command_sentence
     from minidocker._words import nearest
     from minidocker.cli.options import COMMANDS
 
+    explained = command_sentence(name)
+    if explained is not None:
+        return f"unknown command {name}: {explained}"
     near = nearest(name, COMMANDS)
     what = "option" if name.startswith("-") else "command"
     remedy = f"did you mean {near}?" if near else "see minidocker --help"

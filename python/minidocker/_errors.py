@@ -35,7 +35,7 @@ from minidocker._words import nearest
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 __all__ = [
@@ -88,8 +88,19 @@ class SpecError(Error, ValueError):
         reason = super().__str__()
         if self.option is None:
             return reason
-        shown = "" if self.value is None else f"={_short.repr(self.value)}"
+        shown = "" if self.value is None else f"={self.shown}"
         return f"{self.option}{shown}: {reason}" if reason else f"{self.option}{shown}"
+
+    @property
+    def shown(self) -> str:
+        """The value as text, shortened."""
+        return _short.repr(self.value)
+
+    @property
+    def parts(self) -> tuple[str, Remedy | None]:
+        """The reason, and the engine's remedy, which can be spelled in other words."""
+        parts: tuple[str, Remedy] | None = self.__dict__.get("_parts")
+        return (super().__str__(), None) if parts is None else parts
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self.args, {**self.__dict__, "value": _Value(self.value)}
@@ -342,7 +353,6 @@ _OPTIONS = {
     "new_session": "start_new_session",
     "working_directory": "cwd",
 }
-# How Python writes each setting that a remedy of the engine names.
 _SETTINGS = {
     "new-namespace": "{neutral}: NamespaceOptions.with_{name}()",
     "shared-namespace": "{neutral}: NamespaceOptions.all().without_{name}()",
@@ -352,6 +362,18 @@ _SETTINGS = {
     "subordinate-ids": 'leave extra_groups out, or set uid_map and gid_map to "auto"',
     "option": "{name}",
 }
+"""How Python writes each setting that a remedy of the engine names."""
+
+
+class Remedy(str):
+    """A remedy of the engine in Python's words.
+
+    Attributes:
+        parts: the first four arguments of `spell`, which spells it in other words.
+    """
+
+    __slots__ = ("parts",)
+    parts: tuple[str, str, str, str | None]
 
 
 def spec_error(
@@ -367,22 +389,43 @@ def spec_error(
         remedy: one thing to do instead.
     """
     given = value if shown is None else _Shown(shown)
-    return SpecError(f"{reason}. {remedy}", option=_OPTIONS.get(option, option), value=given)
+    error = SpecError(f"{reason}. {remedy}", option=_OPTIONS.get(option, option), value=given)
+    if isinstance(remedy, Remedy):
+        error.__dict__["_parts"] = (reason, remedy)
+    return error
 
 
-def spelled(text: str, setting: str, neutral: str, about: str | None) -> str:
-    """Return a remedy of the engine in Python's words.
+def spelled(text: str, setting: str, neutral: str, about: str | None) -> Remedy:
+    """Return a remedy of the engine in Python's words; see `spell`."""
+    remedy = Remedy(spell(text, setting, neutral, about, _in_python))
+    remedy.parts = (text, setting, neutral, about)
+    return remedy
+
+
+def spell(
+    text: str,
+    setting: str,
+    neutral: str,
+    about: str | None,
+    words: Callable[[str, str, str | None], str],
+) -> str:
+    """Return a remedy of the engine in the words of a language.
 
     Args:
         text: a sentence with ``{}`` in place of the setting.
-        setting: the name of the setting; one that ``_SETTINGS`` lacks keeps its neutral words.
+        setting: the name of the setting.
         neutral: the setting in the engine's words.
         about: the kind of namespace, or the option, that the setting changes.
+        words: returns the setting in the language, from its name, the engine's words and the name
+            of the kind or of the keyword.
     """
-    name = _OPTIONS.get(about or "", about)
-    spelling = _SETTINGS.get(setting, "{neutral}").format(neutral=neutral, name=name)
-    remedy = text.replace("{}", spelling, 1)
+    remedy = text.replace("{}", words(setting, neutral, _OPTIONS.get(about or "", about)), 1)
     return remedy[:1].upper() + remedy[1:]
+
+
+def _in_python(setting: str, neutral: str, name: str | None) -> str:
+    # A setting that the table lacks keeps its neutral words.
+    return _SETTINGS.get(setting, "{neutral}").format(neutral=neutral, name=name)
 
 
 class _Shown(str):
@@ -395,7 +438,15 @@ class _Shown(str):
 
 
 def unknown_option(name: str, value: Any, known: Iterable[str]) -> SpecError:
-    """Return the exception for an unknown keyword; it suggests the most similar option."""
+    """Return the exception for an unknown keyword.
+
+    It explains a word that docker or subprocess has, and else suggests the most similar option.
+    """
+    from minidocker._vocabulary import sentence  # noqa: PLC0415 - only this error needs it
+
+    explained = sentence(name, repr)
+    if explained is not None:
+        return SpecError(f"unknown option: {explained}", option=name, value=value)
     options = sorted(known)
     near = nearest(name, options)
     advice = f"did you mean {near!r}?" if near else f"the options are {', '.join(options)}"

@@ -38,7 +38,7 @@ def test_every_option_is_offered_under_all_its_names():
     for command in COMMANDS.values():
         assert set(offered(command.name, "-")) == {*command.spellings(), "--help"}
     assert offered("run", "--host") == ["--hostname"]
-    assert offered("run", "-i", "--no-") == ["--no-die-with-parent"]
+    assert offered("run", "-i", "--no-") == ["--no-die-with-parent", "--no-healthcheck"]
 
 
 def test_values_are_offered_in_both_forms():

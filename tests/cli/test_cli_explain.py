@@ -55,7 +55,7 @@ def test_explain_prints_json():
 def test_explain_refuses_what_run_refuses():
     done = cli("explain", "--hostname", "x" * 65, "true")
     assert done.returncode == 125
-    assert done.stderr.startswith("minidocker: hostname=")
+    assert done.stderr.startswith("minidocker: --hostname ")
     done = cli("explain", "--timeout", "3", "true")
     assert done.returncode == 125
     assert done.stderr.startswith("minidocker: explain: unknown option --timeout;")

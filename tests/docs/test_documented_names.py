@@ -33,6 +33,7 @@ OTHERS_KEYWORDS = {
 }
 #: Options of other programs. `--name` stands for any option.
 OTHERS_FLAGS = {
+    "--bind": "bwrap",
     "--capture": "pytest",
     "--durations": "pytest",
     "--name": "an example",

@@ -21,6 +21,7 @@ from minidocker.cli.parser import (
     setting_items,
 )
 from minidocker.cli.usage import command_help
+from minidocker.cli.wording import message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,7 +191,7 @@ def brief(error: BaseException, *lines: str) -> BaseException:
         error: the exception, otherwise unchanged.
         *lines: the lines to show; by default the exception's type and message.
     """
-    shown = list(lines) or [f"{type(error).__name__}: {error}"]
+    shown = list(lines) or [f"{type(error).__name__}: {message(error)}"]
     render: Callable[[], list[str]] = lambda: shown  # noqa: E731 - an attribute, not a function
     changed: Any = error
     changed._render_traceback_ = render

@@ -189,7 +189,7 @@ def _no_document(source: object, error: Exception) -> SpecError:
     words = "'unconfined' or the path of a file in docker's JSON format"
     # The words of an OSError alone: its text has the path again.
     why = (isinstance(error, OSError) and error.strerror) or error
-    reason = f"{why}: give {words}, or a Seccomp with lists"
+    reason = f"{why}: give {words}"
     return SpecError(reason, option="seccomp", value=source)
 
 

@@ -3,6 +3,8 @@
 ==================  ======================================================================
 ``parser``          the types of options and commands, and the parser (docker's rules)
 ``options``         the one table of options, for parser, help, completion and manual
+``docker``          the options of docker that change nothing here
+``flags``           the flags of keywords
 ``values``          option values: id map rows, environment files, networks, …
 ``confinement``     option values: mounts, capabilities, resource limits, …
 ``request``         from a parsed command line to keywords of :class:`minidocker.Popen`
@@ -13,7 +15,8 @@
 ``terminal``        pseudo terminals
 ``relay``           pipes for the output of a command that is PID 1
 ``supervise``       waits for a command, forwards signals
-``errors``          error messages and exit statuses
+``errors``          output, error messages and exit statuses
+``wording``         errors of the package in the words of the command line
 ``commands``        one module for each subcommand
 ==================  ======================================================================
 

@@ -71,13 +71,16 @@ def _line_end() -> str:
 
 def report(error: Exception) -> int:
     """Print the message of an error and return the exit status for it."""
-    complain(str(error) or type(error).__name__)
+    if isinstance(error, UsageError):
+        complain(str(error))
+        return FAILED
+    from minidocker.cli.wording import message
+
+    complain(message(error))
     return _status(error)
 
 
 def _status(error: Exception) -> int:
-    if isinstance(error, UsageError):
-        return FAILED
     from minidocker._errors import CommandNotFound, SpawnError
 
     if isinstance(error, CommandNotFound):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from minidocker._spec.names import KINDS, PROFILES
 from minidocker.cli import confinement, values
+from minidocker.cli.docker import DOCKER_OPTIONS
 from minidocker.cli.parser import (
     Command,
     Option,
@@ -206,11 +207,11 @@ _FILE_OPTIONS = (
 _CONTAINER_OPTIONS = (
     Option(
         "--cgroupns",
-        metavar="host",
-        convert=values.host,
-        store=setting("share_cgroup"),
-        words=("host",),
-        summary="Share the caller's cgroup namespace",
+        metavar="host|private",
+        convert=values.host_or_private,
+        store=values.store_sharing("cgroup"),
+        words=("host", "private"),
+        summary="Share the caller's cgroup namespace (host), or not (private, the default)",
         example="minidocker run --cgroupns host cat /proc/self/cgroup",
     ),
     Option(
@@ -252,11 +253,11 @@ _CONTAINER_OPTIONS = (
     ),
     Option(
         "--ipc",
-        metavar="host",
-        convert=values.host,
-        store=setting("share_ipc"),
-        words=("host",),
-        summary="Share the caller's IPC namespace",
+        metavar="host|private",
+        convert=values.host_or_private,
+        store=values.store_sharing("ipc"),
+        words=("host", "private"),
+        summary="Share the caller's IPC namespace (host), or not (private, the default)",
         example="minidocker run --ipc host ipcs",
     ),
     Option(
@@ -362,6 +363,7 @@ _COMMANDS = (
             _CONTAINER_OPTIONS,
             _FILE_OPTIONS,
             _CONFINEMENT_OPTIONS,
+            DOCKER_OPTIONS,
             _RUN_OPTIONS,
         ),
         operands="COMMAND [ARG ...]",
@@ -420,6 +422,7 @@ _COMMANDS = (
             _CONTAINER_OPTIONS,
             _FILE_OPTIONS,
             _CONFINEMENT_OPTIONS,
+            DOCKER_OPTIONS,
             (
                 Option(
                     "--json",

@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 _TRUTH = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
 
 
+_LETTERS = {
+    "-P": "publish_all",
+    "-a": "attach",
+    "-c": "cpu_shares",
+    "-d": "detach",
+    "-l": "label",
+    "-m": "memory",
+    "-p": "publish",
+}
+"""The letters of docker's options that are no options here."""
+
+
 class UsageError(Exception):
     """A wrong command line. The message is one line and names what to change."""
 
@@ -191,7 +203,7 @@ def _long(
     option, negated = table[name]
     if option.metavar is None or negated:
         value = _truth(parsed.command, name, text) if equals else True
-        option.store(parsed, value != negated)
+        _store_flag(parsed, option, name, value=value != negated)
     else:
         if not equals:
             text = _next(parsed.command, option, name, rest)
@@ -215,9 +227,10 @@ def _short(
             _convert_and_store(parsed, option, name, text)
             return
         if letters.startswith("="):
-            option.store(parsed, _truth(parsed.command, name, letters[1:]))
+            value = _truth(parsed.command, name, letters[1:])
+            _store_flag(parsed, option, name, value=value)
             return
-        option.store(parsed, True)
+        _store_flag(parsed, option, name, value=True)
 
 
 def _next(command: Command, option: Option, name: str, rest: list[str]) -> str:
@@ -226,6 +239,13 @@ def _next(command: Command, option: Option, name: str, rest: list[str]) -> str:
             f"{command.name}: {name} needs a value ({option.metavar}), as in: {option.example}"
         )
     return rest.pop()
+
+
+def _store_flag(parsed: Parsed, option: Option, name: str, *, value: bool) -> None:
+    try:
+        option.store(parsed, value)
+    except ValueError as error:
+        raise UsageError(f"{parsed.command.name}: {name}={str(value).lower()}: {error}") from error
 
 
 def _convert_and_store(parsed: Parsed, option: Option, name: str, text: str) -> None:
@@ -251,6 +271,16 @@ def _truth(command: Command, name: str, text: str) -> bool:
 def _unknown(
     command: Command, name: str, table: dict[str, tuple[Option, bool]], inside: str = ""
 ) -> str:
+    # Docker's options with a single letter have a long name too.
+    word = _LETTERS.get(name, name.removeprefix("--"))
+    explained = None
+    if command.execs is not None:
+        from minidocker._vocabulary import sentence
+        from minidocker.cli.flags import flag
+
+        explained = sentence(word, flag, command_line=True)
+    if explained is not None:
+        return f"{command.name}: unknown option {name}{inside}: {explained}"
     # Any two single letters are equally near, so only a long name has a nearest one.
     known = [each for each in (*table, "--help") if each.startswith("--")]
     near = nearest(name, known) or nearest(name.removeprefix("--no-"), known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from minidocker._spec.names import KINDS
+from minidocker.cli.flags import SHARING
 from minidocker.cli.parser import Parsed, UsageError
 
 TYPE_CHECKING = False  # typing's, without its import
@@ -87,7 +88,7 @@ def _namespaces(parsed: Parsed) -> NamespaceOptions | None:
             if written_out and kind in kinds:
                 raise UsageError(
                     f"{parsed.command.name}: --namespaces requests a new {kind} namespace and "
-                    f"--{_flag(kind)} host the caller's; leave one of them out"
+                    f"--{SHARING.get(kind, kind)} host the caller's; leave one of them out"
                 )
         options = NamespaceOptions.none()
         for kind in kinds:
@@ -95,11 +96,6 @@ def _namespaces(parsed: Parsed) -> NamespaceOptions | None:
     for kind in shared:
         options = getattr(options, f"without_{kind}")()
     return options.with_time() if wants_time else options
-
-
-def _flag(kind: str) -> str:
-    """Return docker's name of the option for a kind of namespace."""
-    return {"user": "userns", "cgroup": "cgroupns"}.get(kind, kind)
 
 
 def _network(text: str) -> Any:

@@ -54,6 +54,24 @@ def host(text: str) -> str:
     return text
 
 
+def host_or_private(text: str) -> str:
+    """Accept ``host`` and docker's name of the default."""
+    if text not in ("host", "private"):
+        raise ValueError("expected host, or private (the default: the namespace is new)")
+    return text
+
+
+def store_sharing(kind: str) -> Callable[[Parsed, Any], None]:
+    """Store whether a kind of namespace is the caller's; the last value counts."""
+
+    def store(parsed: Parsed, value: Any) -> None:
+        parsed.settings.pop(f"share_{kind}", None)
+        if value == "host":
+            parsed.settings[f"share_{kind}"] = value
+
+    return store
+
+
 def network(text: str) -> str:
     """Check ``none``, ``host`` or ``container:PID``."""
     kind, colon, pid = text.partition(":")

@@ -1,0 +1,75 @@
+"""The errors of the package in the words of the command line.
+
+An error names options as keywords of Python. Here they become flags: ``hostname='': …`` becomes
+``--hostname '': …``, and ``NamespaceOptions.with_uts()`` becomes ``add uts to --namespaces``.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+
+from minidocker._errors import Remedy, SpawnError, SpecError, spell
+from minidocker._spec.options import SUBPROCESS_KEYWORDS
+from minidocker._spec.spec import FIELDS
+from minidocker.cli.flags import SHARING, flag
+
+_NEVER_SHARED = ("mount", "time")
+
+_IDENTIFIER = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
+
+
+def message(error: BaseException) -> str:
+    """Return the message of an error in the words of the command line."""
+    if isinstance(error, SpecError):
+        return _spec_message(error)
+    if isinstance(error, SpawnError):
+        respelled = copy.copy(error)
+        respelled.hint = _respelled(error.hint)
+        return str(respelled)
+    return str(error) or type(error).__name__
+
+
+def _spec_message(error: SpecError) -> str:
+    reason, remedy = error.parts
+    text = _IDENTIFIER.sub(_as_flag, reason)
+    if remedy is not None:
+        text += f". {_respelled(remedy)}"
+    if error.option is None:
+        return text
+    value = error.value
+    # Lists and mappings come from several options, and the reason names the wrong part.
+    shown = f" {error.shown}" if isinstance(value, str) or type(value) is int else ""
+    return f"{flag(error.option)}{shown}: {text}"
+
+
+def _respelled(remedy: str | None) -> str | None:
+    if isinstance(remedy, Remedy):
+        return _IDENTIFIER.sub(_as_flag, spell(*remedy.parts, _setting))
+    return remedy
+
+
+def _setting(setting: str, neutral: str, name: str | None) -> str:
+    """Return a setting of the engine in the words of the command line."""
+    share = f"--{SHARING.get(name or '', name)} host"
+    match setting:
+        case "new-namespace" if name in _NEVER_SHARED:
+            return f"{neutral}: add {name} to --namespaces"
+        case "new-namespace":
+            return f"{neutral}: leave {share} out, or add {name} to --namespaces"
+        case "shared-namespace":
+            return f"{neutral}: {share}"
+        case "host-network":
+            return "give --network host"
+        case "no-filter":
+            return "give --security-opt seccomp=unconfined"
+        case "subordinate-ids":
+            return "give --uidmap auto and --gidmap auto"
+        case "option":
+            return flag(name or "")
+    return neutral
+
+
+def _as_flag(found: re.Match[str]) -> str:
+    word = found[0]
+    return flag(word) if word in FIELDS or word in SUBPROCESS_KEYWORDS else word
