@@ -7,7 +7,8 @@
 #![expect(unsafe_code, reason = "a forked child never touches its parent's lock")]
 
 use std::cell::RefCell;
-use std::os::fd::{OwnedFd, RawFd};
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,8 +23,26 @@ use crate::sys::kept::KeptFd;
 #[derive(Default)]
 pub(crate) struct Slots {
     helper: Option<Arc<KeptFd>>,
-    /// The socket to the watchdog.
-    pub(crate) watchdog: Option<Arc<KeptFd>>,
+    /// The watchdog.
+    pub(crate) watchdog: Option<Arc<WatchdogFds>>,
+}
+
+/// The descriptors for a watchdog.
+#[derive(Debug)]
+pub(crate) struct WatchdogFds {
+    /// The socket on which containers register.
+    pub(crate) socket: KeptFd,
+    pub(crate) pidfd: KeptFd,
+    pub(crate) pid: i32,
+}
+
+/// A living container that the watchdog has to end with the caller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watched {
+    /// The byte with which it was registered: see [`registration`](minidocker_init::program::registration).
+    pub(crate) kind: u8,
+    /// The inode of its pidfds, which tells it from a later process with its pid from Linux 6.9 on.
+    inode: u64,
 }
 
 impl Slots {
@@ -48,6 +67,8 @@ struct Caller {
     slots: Mutex<Slots>,
     /// See [`hold`].
     held: Mutex<Vec<RawFd>>,
+    /// The living containers: the pid of each one's first process.
+    watched: Mutex<HashMap<i32, Watched>>,
 }
 
 static CALLER: AtomicPtr<Caller> = AtomicPtr::new(std::ptr::null_mut());
@@ -59,8 +80,12 @@ fn caller() -> &'static Caller {
     if let Some(caller) = unsafe { current.as_ref() }.filter(|caller| caller.pid == pid) {
         return caller;
     }
-    let fresh =
-        Box::into_raw(Box::new(Caller { pid, slots: Mutex::default(), held: Mutex::default() }));
+    let fresh = Box::into_raw(Box::new(Caller {
+        pid,
+        slots: Mutex::default(),
+        held: Mutex::default(),
+        watched: Mutex::default(),
+    }));
     match CALLER.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire) {
         // SAFETY: as above. After a fork the parent's state is not freed either.
         Ok(_) => unsafe { &*fresh },
@@ -128,6 +153,59 @@ pub fn release(fds: &[RawFd]) {
 /// The recorded descriptors. While the guard lives, no other thread records or closes one.
 pub(crate) fn held() -> MutexGuard<'static, Vec<RawFd>> {
     caller().held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From this number of recorded containers on, those that have ended are looked for.
+const MANY: usize = 1024;
+
+/// Records a living container, whose first process is the child `pid` of this process.
+///
+/// # Errors
+///
+/// The error of `pidfd_open(2)`. Where it is `ESRCH`, other code of the caller has reaped the process, and there is
+/// nothing to record.
+pub(crate) fn record_watched(pid: i32, kind: u8) -> std::io::Result<()> {
+    let pidfd = fd::pidfd_open(pid)?;
+    let inode = fd::inode(pidfd.as_fd())?;
+    let mut watched = watched();
+    // Other code of the caller may reap its children, and `forget_watched` is never called.
+    if watched.len() >= MANY && watched.len().is_power_of_two() {
+        watched
+            .retain(|&pid, _| fd::pidfd_open(pid).is_ok_and(|pidfd| fd::is_alive(pidfd.as_fd())));
+    }
+    watched.insert(pid, Watched { kind, inode });
+    Ok(())
+}
+
+/// Forgets a container whose first process has ended.
+pub(crate) fn forget_watched(pid: i32) {
+    watched().remove(&pid);
+}
+
+/// The living containers: a pidfd of each, and the byte with which it was registered. Forgets those that have ended.
+///
+/// # Errors
+///
+/// The error of `pidfd_open(2)` if there is no descriptor left.
+pub(crate) fn each_watched(
+    mut act: impl FnMut(OwnedFd, u8) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let pids: Vec<(i32, Watched)> = watched().iter().map(|(&pid, &of)| (pid, of)).collect();
+    for (pid, of) in pids {
+        match fd::pidfd_open(pid) {
+            Ok(pidfd) if fd::is_alive(pidfd.as_fd()) && fd::inode(pidfd.as_fd())? == of.inode => {
+                act(pidfd, of.kind)?;
+            }
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return Err(error),
+            // Reaped by other code, or about to be reaped.
+            _ => forget_watched(pid),
+        }
+    }
+    Ok(())
+}
+
+fn watched() -> MutexGuard<'static, HashMap<i32, Watched>> {
+    caller().watched.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether this is the main thread: after a fork, the one thread of the child. The kernel prefers it for signals,

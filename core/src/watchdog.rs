@@ -1,81 +1,251 @@
 //! Starts the watchdog, the process that ends containers when their caller dies, and connects to it.
 //!
 //! Each calling process has one. A container registers itself before it executes its command: it sends a pidfd
-//! of itself on the socket that [`socket`] returns.
+//! of itself on the watchdog's socket. When the launch is done, [`confirm`] checks that the watchdog works. A watchdog
+//! that was killed or stopped is replaced, and its successor gets pidfds of all living containers from the caller.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::net::sockopt::set_socket_passcred;
+use minidocker_init::proc::Stat;
+use minidocker_init::program::{Message, message, registration};
+use minidocker_init::raw::nr;
+use rustix::net::sockopt::{Timeout, set_socket_passcred, set_socket_timeout};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 
-use crate::caller::{self, Slots};
+use crate::caller::{self, Slots, WatchdogFds};
 use crate::clone::signal_mask::signal_mask;
 use crate::clone::wait::Wait;
-use crate::clone::{clone_and_wait, program_memfd, reap};
+use crate::clone::{clone_and_wait, kill_and_reap, program_memfd, reap_within};
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Plan;
 use crate::plan::call::Handles;
 use crate::plan::sequence::EncodeFacts;
 use crate::step::Step;
-use crate::sys::fd;
 use crate::sys::kept::KeptFd;
+use crate::sys::{self, fd};
 
-/// Returns the socket to the watchdog of this process, and starts the watchdog if there is none.
-pub(crate) fn socket() -> Result<Arc<KeptFd>, LaunchError> {
-    caller::with_slots(|slots| {
-        if let Some(kept) = slots.watchdog.as_ref()
-            && kept.is_ours()
-            && !fd::is_hung_up(kept.fd())
-        {
-            return Ok(Arc::clone(kept));
-        }
-        let kept = Arc::new(start(slots)?);
-        slots.watchdog = Some(Arc::clone(&kept));
-        Ok(kept)
+/// The longest time that a registration waits for room in the socket. A watchdog reads at once unless it has as many
+/// containers as it can have descriptors.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest time that a watchdog may take to start. Other threads cannot launch meanwhile.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The exit status of the helper if it cannot read its program.
+const MISUSED: i32 = 125;
+
+/// Returns the connection to the watchdog of this process, and starts a watchdog if there is none that works.
+pub(crate) fn connect(wait: &mut Wait<'_>) -> Result<Arc<WatchdogFds>, LaunchError> {
+    caller::with_slots(|slots| match slots.watchdog.as_ref().filter(|kept| works(kept)) {
+        Some(kept) => Ok(Arc::clone(kept)),
+        None => replace(slots, wait),
     })
 }
 
-fn start(slots: &mut Slots) -> Result<KeptFd, LaunchError> {
-    let failed = |error: std::io::Error| SpawnError::from_io(Step::Watchdog, &error);
+/// Records a container that has been launched and has registered itself, and checks that the watchdog works. If the
+/// watchdog was killed or stopped meanwhile, another one takes over.
+pub(crate) fn confirm(pid: i32, kind: u8, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
+    match caller::record_watched(pid, kind) {
+        // It has ended, and other code of the caller has reaped it.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+        recorded => recorded.map_err(|error| failed(&error))?,
+    }
+    connect(wait).map(drop).inspect_err(|_| caller::forget_watched(pid))
+}
+
+/// Whether the error means that the watchdog ended while a container registered itself.
+pub(crate) fn has_gone(error: &LaunchError) -> bool {
+    let gone = [libc::EPIPE, libc::ECONNRESET, libc::ECONNREFUSED];
+    matches!(error, LaunchError::Spawn(error) if error.step == Step::Watchdog && gone.contains(&error.errno))
+}
+
+/// Starts a watchdog for this process beside its own one, and ends it.
+///
+/// # Errors
+///
+/// [`SpawnError`] with the call that is refused.
+pub(crate) fn try_to_start(timeout: Duration) -> Result<(), LaunchError> {
+    let wait = &mut Wait::at_most(timeout);
+    // Without a connection, it ends.
+    caller::with_slots(|slots| start(slots, wait)).map(drop)
+}
+
+fn failed(error: &io::Error) -> SpawnError {
+    SpawnError::from_io(Step::Watchdog, error)
+}
+
+/// Whether the watchdog is alive and not stopped.
+fn works(kept: &WatchdogFds) -> bool {
+    // A running watchdog has usually received everything, and only then is the look at /proc left out.
+    kept.socket.is_ours()
+        && kept.pidfd.is_ours()
+        && fd::is_alive(kept.pidfd.fd())
+        && (sys::unreceived(kept.socket.fd()).is_ok_and(|count| count == 0)
+            || !is_stopped(kept.pid))
+}
+
+/// Whether the process is stopped by a signal or a debugger. `false` if /proc does not tell.
+fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok();
+    let stat = stat.and_then(|stat| Stat::parse(&stat));
+    stat.is_some_and(|stat| matches!(stat.state, b'T' | b't' | b'Z' | b'X'))
+}
+
+/// Ends the watchdog, if there is one, and starts another that watches all living containers.
+fn replace(slots: &mut Slots, wait: &mut Wait<'_>) -> Result<Arc<WatchdogFds>, LaunchError> {
+    if let Some(old) = slots.watchdog.take()
+        && old.pidfd.is_ours()
+    {
+        // This fails if the caller has given up its privileges since. Then the old one ends with the caller, and kills
+        // no process that has ended, because it has pidfds.
+        let _ = sys::pidfd_send_signal(old.pidfd.fd(), libc::SIGKILL);
+    }
+    let fresh = Arc::new(start(slots, wait)?);
+    let socket = fresh.socket.fd();
+    caller::each_watched(|pidfd, kind| register(socket, kind, Some(pidfd.as_fd())))
+        .and_then(|()| register(socket, registration::SEAL, None))
+        .map_err(|error| failed(&error))?;
+    slots.watchdog = Some(Arc::clone(&fresh));
+    Ok(fresh)
+}
+
+/// Sends a registration to a watchdog that is not sealed yet.
+fn register(socket: BorrowedFd<'_>, kind: u8, pidfd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut rights = SendAncillaryBuffer::new(&mut space);
+    let pidfds = pidfd.as_slice();
+    if !pidfds.is_empty() {
+        rights.push(SendAncillaryMessage::ScmRights(pidfds));
+    }
+    loop {
+        match sendmsg(socket, &[IoSlice::new(&[kind])], &mut rights, SendFlags::NOSIGNAL) {
+            Err(rustix::io::Errno::INTR) => {}
+            sent => return sent.map(drop).map_err(Into::into),
+        }
+    }
+}
+
+fn start(slots: &mut Slots, wait: &mut Wait<'_>) -> Result<WatchdogFds, LaunchError> {
+    let failed = |error: io::Error| failed(&error);
     let helper = slots.helper()?;
     let (ours, theirs) = fd::socket_pair().map_err(failed)?;
     // SO_PASSCRED: the kernel attaches the sender's pid to each message.
     set_socket_passcred(&theirs, true).map_err(|error| failed(error.into()))?;
-    let pidfd = fd::pidfd_open(std::process::id() as i32).map_err(failed)?;
-    execute(&helper, theirs.as_fd(), pidfd.as_fd())?;
-    KeptFd::new(ours).map_err(|error| failed(error).into())
+    set_socket_timeout(&ours, Timeout::Send, Some(SEND_TIMEOUT))
+        .map_err(|error| failed(error.into()))?;
+    let caller = fd::pidfd_open(std::process::id() as i32).map_err(failed)?;
+    let status = execute(&helper, theirs.as_fd(), caller.as_fd(), wait)?;
+    drop(theirs);
+    let (pid, pidfd) = introduction(ours.as_fd(), status)?;
+    Ok(WatchdogFds {
+        socket: KeptFd::new(ours).map_err(failed)?,
+        pidfd: KeptFd::new(pidfd).map_err(failed)?,
+        pid,
+    })
 }
 
-/// Starts the process. It is not a child of the caller: the child that is cloned here forks it and exits.
+/// Starts the process, and returns the wait status of the child that sets it up and forks it. So the watchdog is not a
+/// child of the caller.
 fn execute(
     helper: &KeptFd,
     socket: BorrowedFd<'_>,
-    pidfd: BorrowedFd<'_>,
-) -> Result<(), LaunchError> {
+    caller: BorrowedFd<'_>,
+    wait: &mut Wait<'_>,
+) -> Result<Option<i32>, LaunchError> {
     let [child, watchdog] = Plan::watchdog();
     let mut handles = Handles {
         helper: helper.raw(),
         control: socket.as_raw_fd(),
-        report: pidfd.as_raw_fd(),
+        caller: caller.as_raw_fd(),
         ..Handles::NONE
     };
     let facts = EncodeFacts {
-        report: handles.report,
         control: handles.control,
         ..EncodeFacts::new(watchdog.role, handles.clone(), signal_mask())
     };
-    let memfd = program_memfd(&watchdog.sequence.encode(&facts))
-        .map_err(|error| SpawnError::from_io(Step::Watchdog, &error))?;
+    let memfd = program_memfd(&watchdog.sequence.encode(&facts)).map_err(|error| failed(&error))?;
     handles.programs[0] = memfd.as_raw_fd();
     let facts = EncodeFacts::new(child.role, handles, facts.mask);
     let program = child.sequence.encode(&facts);
-    let outcome = clone_and_wait(program, 0, &mut |_, _| Ok(()), &mut Wait::new(None, None))?;
-    match (outcome.failed, reap(outcome.pid)) {
-        (Some((_, errno)), _) => Err(SpawnError::new(Step::Watchdog, errno).into()),
-        // The exit status has one meaning: the child could not fork.
-        (None, Some(status)) if status != 0 => {
-            Err(SpawnError::new(Step::Watchdog, libc::EAGAIN).into())
+    let mut limited = wait.at_most_for(START_TIMEOUT);
+    let ended = run_to_the_end(program, &mut limited);
+    match ended {
+        // Something has stopped the child. The caller's own time is not up.
+        Err(LaunchError::TimedOut) if wait.check().is_ok() => {
+            Err(SpawnError::new(Step::Watchdog, libc::ETIMEDOUT).into())
         }
-        (None, _) => Ok(()),
+        ended => ended,
     }
+}
+
+fn run_to_the_end(program: Box<[u64]>, wait: &mut Wait<'_>) -> Result<Option<i32>, LaunchError> {
+    let outcome = clone_and_wait(program, 0, &mut |_, _| Ok(()), wait)?;
+    let ended = match (outcome.failed, wait.given_up.clone()) {
+        (Some((_, errno)), _) => Err(SpawnError::new(Step::Watchdog, errno).into()),
+        (None, Some(error)) => Err(error),
+        (None, None) => reap_within(outcome.pid, wait),
+    };
+    ended.inspect_err(|_| kill_and_reap(outcome.pid))
+}
+
+/// Receives the pid of the watchdog and a pidfd, or the reason why there is none.
+fn introduction(socket: BorrowedFd<'_>, status: Option<i32>) -> Result<(i32, OwnedFd), SpawnError> {
+    let mut bytes = [0_u8; size_of::<Message>()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut rights = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        // Do not wait: the process that sends it has ended.
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        match recvmsg(socket, &mut parts, &mut rights, flags) {
+            Err(rustix::io::Errno::INTR) => {}
+            // Nothing was sent.
+            Err(rustix::io::Errno::AGAIN) => break 0,
+            Err(error) => {
+                let found = Message::refused(nr::RECVMSG as u32, error.raw_os_error());
+                return Err(SpawnError::refused(Step::Watchdog, found));
+            }
+            Ok(received) => break received.bytes,
+        }
+    };
+    let found = Message::from_bytes(&bytes);
+    let pidfd = rights.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    match (found.kind, pidfd, status) {
+        (message::PID, Some(pidfd), _) => {
+            let pidfd = fd::above_stdio(pidfd).map_err(|error| failed(&error))?;
+            Ok((found.value as i32, pidfd))
+        }
+        // The kernel drops a descriptor for which the caller has no room.
+        (message::PID, None, _) => Err(SpawnError::new(Step::Watchdog, libc::EMFILE)),
+        (message::REFUSED, ..) => Err(SpawnError::refused(Step::Watchdog, found)),
+        _ if received == 0 => Err(unexplained(status)),
+        _ => Err(SpawnError::new(Step::Watchdog, libc::EPROTO)),
+    }
+}
+
+/// The error for a watchdog that has not reported why it ended.
+fn unexplained(status: Option<i32>) -> SpawnError {
+    let why = match status {
+        Some(status) if libc::WIFSIGNALED(status) => {
+            format!("Signal {} ended the watchdog at its start", libc::WTERMSIG(status))
+        }
+        Some(status) if libc::WEXITSTATUS(status) == MISUSED => {
+            "The watchdog cannot read its program (lseek(2), mmap(2)) or write(2) a report"
+                .to_owned()
+        }
+        _ => "The watchdog ended at its start without a report".to_owned(),
+    };
+    let mut error = SpawnError::new(Step::Watchdog, libc::ENOSYS);
+    error.hint = error.hint.map(|hint| hint.after(&why));
+    error
 }

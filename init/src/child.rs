@@ -16,6 +16,7 @@ use crate::raw::{Errno, exit, nr, syscall};
 const ENOENT: Errno = 2;
 const EINTR: Errno = 4;
 const EBADF: Errno = 9;
+const EAGAIN: Errno = 11;
 const EACCES: Errno = 13;
 const ENOTDIR: Errno = 20;
 const ENOSYS: Errno = 38;
@@ -231,8 +232,11 @@ unsafe fn await_parent(word: *const AtomicU32) -> Result<usize, Errno> {
         let slept = unsafe {
             syscall(nr::FUTEX, [word as u64, 0, u64::from(go::WAIT), second.as_ptr() as u64, 0, 0])
         };
-        // EAGAIN (the word has changed), EINTR and the timeout all lead to another look at the word.
-        let _ = slept;
+        match slept {
+            // EAGAIN: the word has changed.
+            Ok(_) | Err(EAGAIN | EINTR | ETIMEDOUT) => {}
+            Err(errno) => return Err(errno),
+        }
     }
     Err(ETIMEDOUT)
 }

@@ -25,6 +25,16 @@ pub(crate) fn read<'a>(path: &[u8], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     buffer.get(..length.ok()?)
 }
 
+/// Return the inode of an open file, which identifies a namespace, or a process behind a pidfd.
+pub(crate) fn inode(descriptor: i32) -> Option<u64> {
+    // The kernel's `struct stat` fits into this; its second word is the inode.
+    let mut found = [0_u64; 18];
+    let place = found.as_mut_ptr() as u64;
+    // SAFETY: the kernel writes one structure.
+    unsafe { syscall(nr::FSTAT, [descriptor as u64, place, 0, 0, 0, 0]) }.ok()?;
+    Some(found[1])
+}
+
 pub(crate) fn close(descriptor: i32) {
     // SAFETY: takes no pointer; the descriptor is this process's own.
     let _ = unsafe { syscall(nr::CLOSE, [descriptor as u64, 0, 0, 0, 0, 0]) };

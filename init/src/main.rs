@@ -11,6 +11,7 @@
 mod file;
 mod memory;
 mod reaper;
+mod rehearsal;
 mod session;
 mod watchdog;
 
@@ -20,7 +21,7 @@ extern crate std;
 
 use minidocker_init::child;
 use minidocker_init::program::{Header, MAGIC, relocate, role};
-use minidocker_init::raw::{exit, nr, syscall};
+use minidocker_init::raw::{exit, nr, refused, syscall};
 
 /// The exit status if something other than the library started the helper.
 const MISUSED: i32 = 125;
@@ -76,11 +77,25 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
     let Some(program) = map(descriptor) else { exit(MISUSED) };
     // SAFETY: `map` checked that this is a program, and the mapping is private to this process.
     unsafe { relocate(program) };
+    // SAFETY: the header is valid.
+    let (role, control, report, caller) = unsafe {
+        let header = &*program;
+        (header.role, header.control, header.report, header.caller)
+    };
+    let report = if report >= 0 { report } else { control };
     // Make init non-dumpable so that the container cannot read its memory.
     // SAFETY: takes no pointer.
-    let _ = unsafe { syscall(nr::PRCTL, [PR_SET_DUMPABLE, 0, 0, 0, 0, 0]) };
-    // SAFETY: the header is valid.
-    let role = unsafe { (*program).role };
+    if let Err(errno) = unsafe { syscall(nr::PRCTL, [PR_SET_DUMPABLE, 0, 0, 0, 0, 0]) } {
+        rehearsal::give_up(report, nr::PRCTL, errno);
+    }
+    let calls = match role {
+        role::WATCHDOG => rehearsal::WATCHDOG,
+        role::WALK => rehearsal::WALK,
+        _ => rehearsal::INIT,
+    };
+    if let Some((number, errno)) = refused(calls) {
+        rehearsal::give_up(report, number, errno);
+    }
     match role {
         role::WALK => {
             name(c"minidocker-walk");
@@ -90,16 +105,11 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
         role::INIT | role::IDLE => {
             name(c"minidocker-init");
             // SAFETY: as above.
-            unsafe { reaper::run(program) }
+            unsafe { reaper::run(program, caller) }
         }
         role::WATCHDOG => {
             name(c"minidocker-dog");
-            // SAFETY: the header is valid.
-            let (socket, caller) = unsafe {
-                let header = &*program;
-                (header.control, header.report)
-            };
-            watchdog::run(socket, caller)
+            watchdog::run(control, caller)
         }
         _ => exit(MISUSED),
     }
@@ -152,15 +162,24 @@ fn map(descriptor: i32) -> Option<*mut Header> {
     (header.magic == MAGIC && header.length as usize <= length).then_some(program)
 }
 
-/// Close every descriptor except the two in `keep`, which may be equal or -1.
-fn close_all_but(keep: [i32; 2]) {
-    let (low, high) = if keep[0] <= keep[1] { (keep[0], keep[1]) } else { (keep[1], keep[0]) };
+/// Close every descriptor except those in `keep`, some of which may be equal or -1.
+fn close_all_but<const N: usize>(mut keep: [i32; N]) {
     let mut first = 0;
-    for kept in [i64::from(low), i64::from(high)] {
-        if kept > first {
-            close_range(first as u64, kept as u64 - 1);
+    for _ in 0..N {
+        let mut lowest = i32::MAX;
+        for kept in &keep {
+            lowest = if *kept >= 0 && *kept < lowest { *kept } else { lowest };
         }
-        first = if kept + 1 > first { kept + 1 } else { first };
+        if lowest == i32::MAX {
+            break;
+        }
+        if i64::from(lowest) > first {
+            close_range(first as u64, lowest as u64 - 1);
+        }
+        first = i64::from(lowest) + 1;
+        for kept in &mut keep {
+            *kept = if *kept == lowest { -1 } else { *kept };
+        }
     }
     close_range(first as u64, u64::from(u32::MAX));
 }

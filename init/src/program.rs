@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicI32, AtomicU32};
 /// Marks a buffer as a program in this version of the format.
 ///
 /// The library that writes the programs embeds the helper, so a mismatch is a bug and never a version skew.
-pub const MAGIC: u32 = 0x6d64_6b06;
+pub const MAGIC: u32 = 0x6d64_6b07;
 
 /// Values of [`Header::role`]: what the process that maps a program does.
 pub mod role {
@@ -109,7 +109,7 @@ pub struct Header {
     pub trace: i32,
     /// The descriptor for failures; -1 to write them into this header, where the parent reads them.
     pub report: i32,
-    /// The descriptor on which init reports how the command ended; -1 for none.
+    /// The descriptor on which init reports how the command ended, or the watchdog's socket; -1 for none.
     pub control: i32,
     /// A futex: see [`go`].
     pub go: AtomicU32,
@@ -126,6 +126,10 @@ pub struct Header {
     pub stage: u32,
     /// The pid of a command that runs already when init takes over; 0 if the calls start it.
     pub adopted: u32,
+    /// A pidfd of the caller, with which init ends; -1 if it outlives the caller.
+    pub caller: i32,
+    /// The pid of the child that walks the program in its parent's memory; the parent writes it.
+    pub child: AtomicU32,
     /// The function that [`pseudo::FORK_CALLER`] calls. It returns a pid or a negative error number.
     pub fork: Option<unsafe extern "C" fn(u64) -> i64>,
     /// The argument of `fork`.
@@ -157,12 +161,21 @@ pub struct EncodedCall {
     pub line_length: u64,
 }
 
-/// The byte that a container sends to the watchdog together with a pidfd of itself.
+/// The byte that the watchdog receives together with a container's pidfd.
+///
+/// A container sends a pidfd of itself. Before that, the caller may send those of its living containers to a watchdog
+/// that replaces another one.
 pub mod registration {
     /// The watchdog ends this process only.
     pub const PROCESS: u8 = 0;
-    /// The process leads, or will lead, a session that must end with it.
-    pub const SESSION: u8 = 1;
+    /// The process leads, or will lead, a session that must end with it. One bit of [`NAMESPACES`] is added for each
+    /// namespace that only this container has: every process in it must end, too.
+    pub const SESSION: u8 = 0x80;
+    /// There is no pidfd: from now on, the watchdog accepts only processes that register themselves.
+    pub const SEAL: u8 = 0x40;
+    /// The namespaces, in the order of their bits: names in /proc/PID/ns. Not those of users and networks, because
+    /// another container may join them.
+    pub const NAMESPACES: [&str; 4] = ["mnt", "ipc", "uts", "cgroup"];
 }
 
 /// A message that a helper sends on the report pipe or the control socket.
@@ -171,9 +184,9 @@ pub mod registration {
 pub struct Message {
     /// See [`message`].
     pub kind: u32,
-    /// `PID`: the pid. `FAILED`: the index of the call. `ENDED`: the wait status.
+    /// `PID`: the pid. `FAILED`: the index of the call. `ENDED`: the wait status. `REFUSED`: the system call's number.
     pub value: u32,
-    /// `FAILED`: the error number.
+    /// `FAILED` and `REFUSED`: the error number.
     pub errno: i32,
     /// `FAILED`: the plan's stage that the call belongs to.
     pub stage: u32,
@@ -192,6 +205,12 @@ impl Message {
     #[must_use]
     pub const fn failed(stage: u32, index: u32, errno: i32) -> Self {
         Self { kind: message::FAILED, value: index, errno, stage, usage: [0; 3] }
+    }
+
+    /// Return the message for a system call that the helper depends on and cannot make.
+    #[must_use]
+    pub const fn refused(number: u32, errno: i32) -> Self {
+        Self { kind: message::REFUSED, value: number, errno, stage: 0, usage: [0; 3] }
     }
 
     /// Decode a message from the bytes that a helper sent.
@@ -224,6 +243,8 @@ pub mod message {
     pub const ENDED: u32 = 0x6d64_0003;
     /// Init reports nothing more: its command has been executed, or there is none.
     pub const STARTED: u32 = 0x6d64_0004;
+    /// The helper cannot work here: a system call is refused.
+    pub const REFUSED: u32 = 0x6d64_0005;
 }
 
 /// Turn the offsets in a program into addresses.

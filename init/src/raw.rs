@@ -85,80 +85,96 @@ fn check(ret: isize) -> Result<usize, Errno> {
     if (-4095..0).contains(&ret) { Err(-ret as Errno) } else { Ok(ret as usize) }
 }
 
-/// Numbers of the system calls that the child and the helper make on their own.
-#[cfg(target_arch = "x86_64")]
-#[expect(missing_docs, reason = "each constant is named after its system call")]
-pub mod nr {
-    pub const WRITE: usize = 1;
-    pub const CLOSE: usize = 3;
-    pub const FSTAT: usize = 5;
-    pub const MMAP: usize = 9;
-    pub const RT_SIGACTION: usize = 13;
-    pub const RT_SIGPROCMASK: usize = 14;
-    pub const SENDMSG: usize = 46;
-    pub const RECVMSG: usize = 47;
-    pub const CLONE: usize = 56;
-    pub const WAIT4: usize = 61;
-    pub const KILL: usize = 62;
-    pub const CHDIR: usize = 80;
-    pub const LSEEK: usize = 8;
-    pub const READ: usize = 0;
-    pub const GETDENTS64: usize = 217;
-    pub const OPENAT: usize = 257;
-    pub const FCNTL: usize = 72;
-    pub const PRCTL: usize = 157;
-    pub const SETSID: usize = 112;
-    pub const RT_SIGTIMEDWAIT: usize = 128;
-    pub const FUTEX: usize = 202;
-    pub const EXIT_GROUP: usize = 231;
-    pub const EPOLL_CTL: usize = 233;
-    pub const EPOLL_PWAIT: usize = 281;
-    pub const EPOLL_CREATE1: usize = 291;
-    pub const PRLIMIT64: usize = 302;
-    pub const PIDFD_SEND_SIGNAL: usize = 424;
-    pub const PIDFD_OPEN: usize = 434;
-    pub const CLOSE_RANGE: usize = 436;
+/// Declares the numbers of system calls: on `x86_64`, and on `aarch64`.
+macro_rules! numbers {
+    ($($name:ident = $x86_64:literal, $aarch64:literal;)+) => {
+        /// Numbers of the system calls that the child and the helper make on their own.
+        #[expect(missing_docs, reason = "each constant is named after its system call")]
+        pub mod nr {
+            $(pub const $name: usize =
+                if cfg!(target_arch = "x86_64") { $x86_64 } else { $aarch64 };)+
+
+            /// Every number, and its name in capital letters.
+            pub const ALL: &[(usize, &str)] = &[$(($name, stringify!($name))),+];
+        }
+    };
 }
 
-/// Numbers of the system calls that the child and the helper make on their own.
-#[cfg(target_arch = "aarch64")]
-#[expect(missing_docs, reason = "each constant is named after its system call")]
-pub mod nr {
-    pub const WRITE: usize = 64;
-    pub const CLOSE: usize = 57;
-    pub const FSTAT: usize = 80;
-    pub const MMAP: usize = 222;
-    pub const RT_SIGACTION: usize = 134;
-    pub const RT_SIGPROCMASK: usize = 135;
-    pub const SENDMSG: usize = 211;
-    pub const RECVMSG: usize = 212;
-    pub const CLONE: usize = 220;
-    pub const WAIT4: usize = 260;
-    pub const KILL: usize = 129;
-    pub const CHDIR: usize = 49;
-    pub const LSEEK: usize = 62;
-    pub const READ: usize = 63;
-    pub const GETDENTS64: usize = 61;
-    pub const OPENAT: usize = 56;
-    pub const FCNTL: usize = 25;
-    pub const PRCTL: usize = 167;
-    pub const SETSID: usize = 157;
-    pub const RT_SIGTIMEDWAIT: usize = 137;
-    pub const FUTEX: usize = 98;
-    pub const EXIT_GROUP: usize = 94;
-    pub const EPOLL_CTL: usize = 21;
-    pub const EPOLL_PWAIT: usize = 22;
-    pub const EPOLL_CREATE1: usize = 20;
-    pub const PRLIMIT64: usize = 261;
-    pub const PIDFD_SEND_SIGNAL: usize = 424;
-    pub const PIDFD_OPEN: usize = 434;
-    pub const CLOSE_RANGE: usize = 436;
+numbers! {
+    CHDIR = 80, 49;
+    CLONE = 56, 220;
+    CLOSE = 3, 57;
+    CLOSE_RANGE = 436, 436;
+    EPOLL_CREATE1 = 291, 20;
+    EPOLL_CTL = 233, 21;
+    EPOLL_PWAIT = 281, 22;
+    EXIT = 60, 93;
+    EXIT_GROUP = 231, 94;
+    FCNTL = 72, 25;
+    FSTAT = 5, 80;
+    FUTEX = 202, 98;
+    GETDENTS64 = 217, 61;
+    GETPID = 39, 172;
+    KILL = 62, 129;
+    LSEEK = 8, 62;
+    MMAP = 9, 222;
+    OPENAT = 257, 56;
+    PIDFD_OPEN = 434, 434;
+    PIDFD_SEND_SIGNAL = 424, 424;
+    PPOLL = 271, 73;
+    PRCTL = 157, 167;
+    PRLIMIT64 = 302, 261;
+    READ = 0, 63;
+    RECVMSG = 47, 212;
+    RT_SIGACTION = 13, 134;
+    RT_SIGPROCMASK = 14, 135;
+    RT_SIGTIMEDWAIT = 128, 137;
+    SENDMSG = 46, 211;
+    SETSID = 112, 157;
+    SIGNALFD4 = 289, 74;
+    WAIT4 = 61, 260;
+    WRITE = 1, 64;
+}
+
+/// Return a call's name as in its man page, in capital letters; `None` if the number is not in [`nr`].
+#[must_use]
+pub fn name(number: usize) -> Option<&'static str> {
+    nr::ALL.iter().find(|&&(found, _)| found == number).map(|&(_, name)| name)
+}
+
+/// Calls with arguments that have no effect, and the error that the kernel then returns.
+pub type Rehearsal = [(usize, [u64; 6], Errno)];
+
+/// Make each call of a rehearsal, and return the first that has another result, with its error number: the kernel
+/// lacks the call, or a seccomp filter refuses it.
+#[must_use]
+pub fn refused(rehearsal: &Rehearsal) -> Option<(usize, Errno)> {
+    const ENOSYS: Errno = 38;
+    rehearsal.iter().find_map(|&(number, args, expected)| {
+        // SAFETY: the kernel refuses these arguments before it has any effect.
+        match unsafe { syscall(number, args) } {
+            Err(errno) if errno == expected => None,
+            Err(errno) => Some((number, errno)),
+            Ok(_) => Some((number, ENOSYS)),
+        }
+    })
 }
 
 /// End this process with all its threads, with `status`.
 pub fn exit(status: i32) -> ! {
-    loop {
-        // SAFETY: takes no pointer and does not return.
-        let _ = unsafe { syscall(nr::EXIT_GROUP, [status as u64, 0, 0, 0, 0, 0]) };
+    for number in [nr::EXIT_GROUP, nr::EXIT] {
+        // SAFETY: takes no pointer and does not return unless a seccomp filter refuses it.
+        let _ = unsafe { syscall(number, [status as u64, 0, 0, 0, 0, 0]) };
+    }
+    // A filter refuses both. An invalid instruction ends the process even if it blocks the signal.
+    // SAFETY: the instruction does not return.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        core::arch::asm!("ud2", options(noreturn, nomem, nostack));
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        core::arch::asm!("udf #0", options(noreturn, nomem, nostack));
     }
 }

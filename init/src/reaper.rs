@@ -1,27 +1,34 @@
-//! PID 1: starts the command, reaps orphans, forwards signals and reports how the command ended.
+//! PID 1: starts the command, reaps orphans, forwards signals, reports how the command ended, and ends with the caller.
 
 use core::mem::MaybeUninit;
 
 use minidocker_init::child::{self, KernelSigaction};
 use minidocker_init::program::{Header, Message, message, role};
-use minidocker_init::raw::{exit, nr, syscall};
+use minidocker_init::raw::{Errno, exit, nr, syscall};
 
+use crate::rehearsal::give_up;
 use crate::{MISUSED, close_all_but};
 
 const SIGCHLD: usize = 17;
 const SIGTERM: usize = 15;
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VFORK: u64 = 0x4000;
+const SIGKILL: u64 = 9;
+const SFD_CLOEXEC_NONBLOCK: u64 = 0o2_004_000;
+const POLLIN: i16 = 1;
+const EINTR: Errno = 4;
+const EAGAIN: Errno = 11;
 const WNOHANG: u64 = 1;
 const WALL: u64 = 0x4000_0000;
+const MSG_NOSIGNAL: u64 = 0x4000;
 pub(crate) static EVERY_SIGNAL: u64 = u64::MAX;
 
-/// Run as PID 1 until the command has ended.
+/// Run as PID 1 until the command has ended, or the process behind the pidfd `caller`, which may be -1.
 ///
 /// # Safety
 ///
 /// `program` is relocated and private to this process.
-pub(crate) unsafe fn run(program: *mut Header) -> ! {
+pub(crate) unsafe fn run(program: *mut Header, caller: i32) -> ! {
     // The kernel discards a signal that PID 1 does not handle, but keeps a blocked one pending. The loop
     // below takes the pending ones.
     // SAFETY: reads eight bytes of the mask.
@@ -33,15 +40,17 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
         let header = &*program;
         (header.role, header.control, header.report, header.adopted)
     };
+    let signals = signal_descriptor(if report >= 0 { report } else { control });
+    // Ignore that the caller has gone: the loop below notices it.
     let command = if adopted != 0 {
         let pid = adopted as i32;
-        send_pid(control, pid, descriptor_of(pid));
+        let _ = send_pid(control, pid, descriptor_of(pid));
         Some(pid)
     } else if role == role::INIT {
         // SAFETY: the caller's promise.
         let (pid, pidfd) = unsafe { start(program, &before) };
-        release_all_but([control, pidfd]);
-        send_pid(control, pid, pidfd);
+        release_all_but([control, report, pidfd, signals, caller]);
+        let _ = send_pid(control, pid, pidfd);
         Some(pid)
     } else {
         None
@@ -50,12 +59,13 @@ pub(crate) unsafe fn run(program: *mut Header) -> ! {
         // Closing `report` is not enough: a process that the caller forked meanwhile may hold a copy.
         child::send(report, &Message::new(message::STARTED, 0));
     }
-    release_all_but([control, control]);
+    release_all_but([control, signals, caller]);
     // Setting the action of SIGCHLD discards a pending SIGCHLD, even a blocked one. An adopted command may
     // have ended before that.
     reap(command, control);
     loop {
-        let signal = next_signal();
+        await_event(signals, caller, command);
+        let Some(signal) = next_signal() else { continue };
         match (signal, command) {
             (SIGCHLD, _) => reap(command, control),
             // Ignore an error: if the command has ended, the next SIGCHLD reports it.
@@ -79,8 +89,62 @@ fn set_sigchld(action: &KernelSigaction) -> KernelSigaction {
     before
 }
 
+/// Return a descriptor that is readable while a signal is pending.
+fn signal_descriptor(report: i32) -> i32 {
+    let args = [u64::MAX, &raw const EVERY_SIGNAL as u64, 8, SFD_CLOEXEC_NONBLOCK, 0, 0];
+    // SAFETY: the kernel reads eight bytes of the mask.
+    match unsafe { syscall(nr::SIGNALFD4, args) } {
+        Ok(descriptor) => descriptor as i32,
+        Err(errno) => give_up(report, nr::SIGNALFD4, errno),
+    }
+}
+
+/// Wait until a signal is pending. If the caller has ended, end the container.
+fn await_event(signals: i32, caller: i32, command: Option<i32>) {
+    let mut polled = [Poll::of(signals), Poll::of(caller)];
+    loop {
+        // SAFETY: the kernel reads and writes two structures; without a timeout and a mask, both pointers are null.
+        match unsafe { syscall(nr::PPOLL, [polled.as_mut_ptr() as u64, 2, 0, 0, 8, 0]) } {
+            Ok(_) if polled[1].events_found == 0 => return,
+            Ok(_) => end(command),
+            Err(EINTR | EAGAIN) => {}
+            Err(_) => exit(MISUSED),
+        }
+    }
+}
+
+/// End the container. Where this process is not PID 1 of a namespace, its process group ends, and the watchdog ends
+/// the rest.
+fn end(command: Option<i32>) -> ! {
+    if let Some(pid) = command {
+        // SAFETY: takes no pointer.
+        let _ = unsafe { syscall(nr::KILL, [pid as u64, SIGKILL, 0, 0, 0, 0]) };
+    }
+    // SAFETY: takes no pointer.
+    if let Ok(own) = unsafe { syscall(nr::GETPID, [0; 6]) } {
+        // A group has this number only if this process leads it. For PID 1, this is every other process.
+        // SAFETY: takes no pointer.
+        let _ = unsafe { syscall(nr::KILL, [-(own as i64) as u64, SIGKILL, 0, 0, 0, 0]) };
+    }
+    exit(128 + SIGKILL as i32)
+}
+
+/// The kernel's `struct pollfd`. The kernel ignores a negative descriptor.
+#[repr(C)]
+struct Poll {
+    descriptor: i32,
+    events: i16,
+    events_found: i16,
+}
+
+impl Poll {
+    const fn of(descriptor: i32) -> Self {
+        Self { descriptor, events: POLLIN, events_found: 0 }
+    }
+}
+
 /// Leave the caller's directory and close every descriptor except those in `keep`.
-fn release_all_but(keep: [i32; 2]) {
+fn release_all_but<const N: usize>(keep: [i32; N]) {
     close_all_but(keep);
     // SAFETY: the path is a string.
     let _ = unsafe { syscall(nr::CHDIR, [c"/".as_ptr() as u64, 0, 0, 0, 0, 0]) };
@@ -110,9 +174,7 @@ unsafe fn start(program: *mut Header, sigchld: &KernelSigaction) -> (i32, i32) {
         Ok(pid) => (pid as i32, pidfd),
         Err(errno) => {
             // SAFETY: the header is valid.
-            let report = unsafe { (*program).report };
-            child::send(report, &Message::failed(0, u32::MAX, errno));
-            exit(MISUSED)
+            give_up(unsafe { (*program).report }, nr::CLONE, errno)
         }
     }
 }
@@ -181,26 +243,32 @@ impl MessageWithDescriptor {
     }
 }
 
-/// Send the caller the pid of the command, and a pidfd for signals.
-fn send_pid(control: i32, pid: i32, pidfd: i32) {
+/// Send the caller the pid of a process, and a pidfd for signals.
+pub(crate) fn send_pid(control: i32, pid: i32, pidfd: i32) -> Result<(), Errno> {
     let message = Message::new(message::PID, pid as u32);
     let part = [&raw const message as u64, size_of::<Message>() as u64];
     let mut rights = DescriptorRights::of(pidfd);
     let header = MessageWithDescriptor::new(&part, &mut rights);
     // SAFETY: the header and what it points to live on this stack.
-    let _ = unsafe { syscall(nr::SENDMSG, [control as u64, &raw const header as u64, 0, 0, 0, 0]) };
+    let args = [control as u64, &raw const header as u64, MSG_NOSIGNAL, 0, 0, 0];
+    loop {
+        // SAFETY: the header and what it points to live on this stack.
+        match unsafe { syscall(nr::SENDMSG, args) } {
+            Err(EINTR) => {}
+            sent => return sent.map(drop),
+        }
+    }
 }
 
-/// Wait for a signal and return its number.
-fn next_signal() -> usize {
-    loop {
-        // SAFETY: the kernel reads eight bytes of the set; the pointers to siginfo and timeout are null.
-        let signal = unsafe {
-            syscall(nr::RT_SIGTIMEDWAIT, [&raw const EVERY_SIGNAL as u64, 0, 0, 8, 0, 0])
-        };
-        if let Ok(signal) = signal {
-            return signal;
-        }
+/// Take a pending signal and return its number; `None` if there is none.
+fn next_signal() -> Option<usize> {
+    let no_time = [0_u64; 2];
+    let set = &raw const EVERY_SIGNAL as u64;
+    // SAFETY: the kernel reads eight bytes of the set and the time; the pointer to siginfo is null.
+    match unsafe { syscall(nr::RT_SIGTIMEDWAIT, [set, 0, no_time.as_ptr() as u64, 8, 0, 0]) } {
+        Ok(signal) => Some(signal),
+        Err(EINTR | EAGAIN) => None,
+        Err(_) => exit(MISUSED),
     }
 }
 

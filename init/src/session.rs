@@ -1,17 +1,19 @@
 //! The end of a container without its own PID namespace: a session and its descendants.
 //!
-//! The kernel has no call that signals a session. So the watchdog searches /proc for the session's processes
-//! and for their descendants, which may be in other sessions (su(1) creates one). It stops all of them before
-//! it kills any: a stopped process cannot fork, and its children keep it as their parent, by which the search
-//! finds them. The parent of a daemonized process is init, so it looks like any other daemon and survives;
-//! only a PID namespace ends daemons. If /proc belongs to another namespace or is hidden, the search finds
-//! nothing, and the watchdog kills only the leader and its process group.
+//! The kernel has no call that signals a session. So the watchdog searches /proc for the session's processes, for
+//! their descendants, which may be in other sessions (su(1) creates one), and for every process in a namespace that
+//! only this container has. It stops all of them before it kills any: a stopped process cannot fork, and its children
+//! keep it as their parent, by which the search finds them. The parent of a daemon is init, so a daemon is found only
+//! by its namespaces; where the container shares all of them, or the daemon has left them, it survives. If /proc
+//! belongs to another PID namespace or is hidden, the search finds nothing, and the watchdog kills only the leader and
+//! its process group.
 
 use minidocker_init::pids::Pids;
 use minidocker_init::proc::{Stat, path, pid_in_fdinfo, pids_in};
+use minidocker_init::program::registration::NAMESPACES;
 use minidocker_init::raw::{nr, syscall};
 
-use crate::file::{close, open, read};
+use crate::file::{close, inode, open, read};
 
 const SIGKILL: u64 = 9;
 const SIGSTOP: u64 = 19;
@@ -26,21 +28,52 @@ pub(crate) fn pid_of(pidfd: i32) -> Option<i32> {
     pid_in_fdinfo(read(&path, &mut buffer)?)
 }
 
-/// The sessions to end, and the processes found in them.
+/// The most sessions to end at once.
+pub(crate) const BATCH: usize = 128;
+
+/// The sessions and namespaces to end, and the processes found in them.
 pub(crate) struct Doomed {
     sessions: Pids,
     members: Pids,
+    /// The inodes of the namespaces.
+    namespaces: [u64; BATCH * NAMESPACES.len()],
+    namespace_count: usize,
     any: bool,
 }
 
 impl Doomed {
-    pub(crate) const NONE: Self = Self { sessions: Pids::EMPTY, members: Pids::EMPTY, any: false };
+    pub(crate) const NONE: Self = Self {
+        sessions: Pids::EMPTY,
+        members: Pids::EMPTY,
+        namespaces: [0; BATCH * NAMESPACES.len()],
+        namespace_count: 0,
+        any: false,
+    };
 
-    /// Add a process that leads a session, or soon will.
-    pub(crate) fn add(&mut self, leader: i32) {
+    /// Add a process that leads a session, or soon will, and its namespaces whose bits are set in `kinds`.
+    pub(crate) fn add(&mut self, leader: i32, kinds: u8) {
         self.any = true;
         self.sessions.add(leader);
         self.members.add(leader);
+        for (index, name) in NAMESPACES.iter().enumerate() {
+            // The namespaces of the watchdog itself are those of the host.
+            if kinds & (1 << index) != 0
+                && let Some(found) =
+                    namespace_of(leader, name).filter(|&found| !is_own(name, found))
+                && let Some(free) = self.namespaces.get_mut(self.namespace_count)
+            {
+                *free = found;
+                self.namespace_count += 1;
+            }
+        }
+    }
+
+    fn is_in_namespace(&self, pid: i32) -> bool {
+        let doomed = self.namespaces.get(..self.namespace_count).unwrap_or_default();
+        !doomed.is_empty()
+            && NAMESPACES
+                .iter()
+                .any(|name| namespace_of(pid, name).is_some_and(|found| doomed.contains(&found)))
     }
 
     /// Stop every member, in rounds, until a round finds no new member.
@@ -59,6 +92,7 @@ impl Doomed {
         }
         self.members.drain(|pid| signal(pid, SIGKILL));
         self.sessions.drain(|_| {});
+        self.namespace_count = 0;
     }
 
     /// Stop the members that /proc shows now, and return whether any is new.
@@ -84,8 +118,13 @@ impl Doomed {
     /// Stop a process if it is a member and has not ended, and return whether it is new.
     fn stop_if_member(&mut self, pid: i32) -> bool {
         let Some(Stat { state, parent, session }) = stat(pid) else { return false };
-        let is_member = self.sessions.contains(session) || self.members.contains(parent);
-        if !is_member || matches!(state, b'Z' | b'X') || !self.members.add(pid) {
+        if matches!(state, b'Z' | b'X') || self.members.contains(pid) {
+            return false;
+        }
+        let is_member = self.sessions.contains(session)
+            || self.members.contains(parent)
+            || self.is_in_namespace(pid);
+        if !is_member || !self.members.add(pid) {
             return false;
         }
         if session == pid {
@@ -94,6 +133,34 @@ impl Doomed {
         signal(pid, SIGSTOP);
         true
     }
+}
+
+/// Return the inode of a process's namespace; `None` if it has ended, or belongs to another user.
+fn namespace_of(pid: i32, name: &str) -> Option<u64> {
+    let mut after = *b"/ns/\0\0\0\0\0\0";
+    let (_, place) = after.split_at_mut_checked(4)?;
+    for (to, from) in place.iter_mut().zip(name.as_bytes()) {
+        *to = *from;
+    }
+    let length = 4 + name.len();
+    inode_at(&path(b"/proc/", pid, after.get(..length)?)?)
+}
+
+/// Return whether the watchdog itself is in this namespace.
+fn is_own(name: &str, found: u64) -> bool {
+    own_pid().and_then(|pid| namespace_of(pid, name)).is_none_or(|own| own == found)
+}
+
+fn own_pid() -> Option<i32> {
+    // SAFETY: takes no pointer.
+    unsafe { syscall(nr::GETPID, [0; 6]) }.ok().map(|pid| pid as i32)
+}
+
+fn inode_at(path: &[u8]) -> Option<u64> {
+    let file = open(path)?;
+    let found = inode(file);
+    close(file);
+    found
 }
 
 fn stat(pid: i32) -> Option<Stat> {

@@ -67,6 +67,8 @@ fn program(first: u8, second: u8) -> Program {
         mask: 0,
         stage: 0,
         adopted: 0,
+        caller: -1,
+        child: AtomicU32::new(0),
         fork: None,
         fork_context: 0,
     };

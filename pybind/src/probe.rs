@@ -4,12 +4,18 @@ use std::ffi::CString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use minidocker_core::probe::{Answer, Probe, ProbeOptions, landlock_version, root_is_a_mount};
-use pyo3::exceptions::PyValueError;
+use minidocker_core::error::LaunchError;
+use minidocker_core::probe::{
+    Answer, Probe, ProbeOptions, landlock_version, root_is_a_mount, start_watchdog,
+};
+use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
+
+use crate::errors;
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(probe, module)?)?;
+    module.add_function(wrap_pyfunction!(probe_watchdog, module)?)?;
     module.add_function(wrap_pyfunction!(probe_root_is_a_mount, module)?)?;
     module.add_function(wrap_pyfunction!(probe_landlock_version, module)?)
 }
@@ -41,6 +47,18 @@ fn probe(
         Answer::Killed { signal } => Ok(Some(("killed", String::new(), signal, None))),
         Answer::Hung => Ok(Some(("hung", String::new(), 0, None))),
     }
+}
+
+/// Starts a watchdog and ends it. Raises the `SpawnError` of the call that is refused, or `TimeoutError`.
+#[pyfunction]
+#[pyo3(signature = (*, timeout=2.0))]
+fn probe_watchdog(py: Python<'_>, timeout: f64) -> PyResult<()> {
+    let timeout = Duration::try_from_secs_f64(timeout)
+        .map_err(|error| PyValueError::new_err(format!("timeout={timeout}: {error}")))?;
+    py.detach(|| start_watchdog(timeout)).map_err(|error| match error {
+        LaunchError::Spawn(error) => errors::spawn_error(py, &error),
+        error => PyTimeoutError::new_err(error.to_string()),
+    })
 }
 
 /// Whether the root directory is the root of a mount; `None` if the kernel cannot tell.

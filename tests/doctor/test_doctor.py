@@ -387,7 +387,7 @@ def test_vm_memfd_noexec_is_named_if_it_forbids_the_helper():
     assert row["status"] == "fails"
     assert row["detail"].startswith("vm.memfd_noexec is 2")
     assert row["remedy"].endswith("sysctl -w vm.memfd_noexec=1")
-    assert found.failing == {"memfd-exec", "run"}
+    assert found.failing == {"memfd-exec", "watchdog", "run"}
 
 
 @pytest.mark.root(reason="the kernel lets only root set it")

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 
@@ -11,7 +10,7 @@ import pytest
 
 import minidocker
 from minidocker import NamespaceOptions
-from support.callers import calling, descriptors_of, is_alive, watchdogs_of
+from support.callers import calling, is_alive, watchdogs_of
 from support.specs import has_subordinate_ids
 from support.waiting import wait_until, wait_while
 
@@ -148,7 +147,9 @@ def test_nothing_is_left_when_the_caller_is_killed_at_any_moment(survivors):
 )
 def test_job_control_inside_does_not_outlive_the_caller(namespaces, survivors):
     script = """
-namespaces = NamespaceOptions(**{kind: True for kind in sys.argv[1].split()})
+namespaces = NamespaceOptions.none()
+for kind in sys.argv[1].split():
+    namespaces = getattr(namespaces, f"with_{kind}")()
 # With job control each background job is in its own process group.
 minidocker.Popen(["bash", "-mc", "sleep 100 & sleep 100 & echo ready; wait"], namespaces=namespaces)
 sys.stdin.read()
@@ -255,178 +256,3 @@ sys.stdin.read()
         time.sleep(0.2)
         assert is_alive(pid)
         os.kill(pid, signal.SIGKILL)
-
-
-# --- the watchdog --------------------------------------------------------------------------------
-
-SERVING = """
-import ast
-started = []
-for line in sys.stdin:
-    try:
-        say(repr(eval(line)))
-    except Exception as error:
-        say(repr(error))
-"""
-
-
-def ask(caller, expression):
-    caller.stdin.write(expression + "\n")
-    caller.stdin.flush()
-    return caller.line()
-
-
-@pytest.fixture
-def serving(survivors):
-    """A caller that evaluates expressions, line by line."""
-    with calling(SERVING, env=survivors.env) as caller:
-        assert ask(caller, "minidocker.run(['true']).returncode") == "0"
-        yield caller
-
-
-START = "started.append(minidocker.Popen(['sleep', '100'])) or started[-1].pid"
-
-
-def test_there_is_one_watchdog_for_each_calling_process(serving):
-    for _ in range(3):
-        ask(serving, START)
-    assert len(watchdogs_of(serving.pid)) == 1
-
-
-def test_a_watchdog_that_was_killed_is_replaced(serving):
-    (old,) = watchdogs_of(serving.pid)
-    os.kill(old, signal.SIGKILL)
-    wait_until(lambda: not is_alive(old))
-    pid = int(ask(serving, START))
-    (new,) = watchdogs_of(serving.pid)
-    assert new != old
-    serving.kill9()
-    wait_until(lambda: not is_alive(pid))
-
-
-def test_a_daemon_that_closes_every_descriptor_gets_a_new_watchdog(serving):
-    ask(serving, "os.closerange(3, 1000)")
-    wait_until(lambda: not watchdogs_of(serving.pid))
-    pid = int(ask(serving, START))
-    assert len(watchdogs_of(serving.pid)) == 1
-    serving.kill9()
-    wait_until(lambda: not is_alive(pid))
-
-
-def test_a_descriptor_that_reuses_a_closed_number_is_left_alone(serving):
-    kept = ask(serving, "[fd for fd in range(3, 20) if os.path.exists(f'/proc/self/fd/{fd}')]")
-    before = descriptors_of(serving.pid)
-    sockets = [number for number, name in before.items() if name.startswith("socket:")]
-    assert sockets, kept
-    # Another socket of the same type takes the number of the socket to the watchdog.
-    ask(serving, "globals().update(socket=__import__('socket'))")
-    ask(serving, "globals().update(pair=socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))")
-    for number in sockets:
-        ask(serving, f"os.dup2(pair[0].fileno(), {number})")
-    pid = int(ask(serving, START))
-    assert ask(serving, "pair[1].setblocking(False)") == "None"
-    # Minidocker sent nothing to that socket, and did not close it.
-    assert "BlockingIOError" in ask(serving, "pair[1].recv(1)")
-    for number in sockets:
-        assert ask(serving, f"os.write({number}, b'x')") == "1"
-        assert ask(serving, "pair[1].recv(1)") == "b'x'"
-    serving.kill9()
-    wait_until(lambda: not is_alive(pid))
-
-
-def test_the_watchdog_holds_none_of_the_callers_descriptors(serving):
-    reader, writer = os.pipe()
-    script = """
-writer = int(sys.argv[1])
-minidocker.run(["true"], check=True)
-os.close(writer)
-say("closed")
-sys.stdin.read()
-"""
-    with calling(script, writer, pass_fds=[writer]) as caller:
-        os.close(writer)
-        assert caller.line() == "closed"
-        assert watchdogs_of(caller.pid)
-        # The pipe is at its end, so no process holds the write end.
-        assert os.read(reader, 1) == b""
-        os.close(reader)
-
-
-@pytest.mark.root(reason="only root may look at the watchdog's descriptors")
-def test_the_watchdog_holds_only_a_socket_and_descriptors_of_processes(serving):
-    ask(serving, START)
-    (watchdog,) = watchdogs_of(serving.pid)
-    kinds = [name.partition(":")[0] for name in descriptors_of(watchdog).values()]
-    assert sorted(kinds) == ["anon_inode", "anon_inode", "anon_inode", "socket"]
-
-
-def test_the_watchdog_has_its_own_session_and_the_root_as_its_directory(serving):
-    (watchdog,) = watchdogs_of(serving.pid)
-    # The watchdog has started, and may still be setting itself up.
-    wait_until(lambda: os.getsid(watchdog) == watchdog)
-    if ROOT:
-        wait_until(lambda: os.readlink(f"/proc/{watchdog}/cwd") == "/")
-
-
-@pytest.mark.smoke
-def test_the_watchdog_ends_with_the_caller(serving):
-    (watchdog,) = watchdogs_of(serving.pid)
-    serving.kill9()
-    wait_until(lambda: not is_alive(watchdog))
-
-
-@pytest.mark.root(reason="only root may look at the watchdog's descriptors")
-def test_the_watchdog_closes_the_descriptors_of_ended_containers(serving):
-    for _ in range(20):
-        assert ask(serving, "minidocker.run(['true']).returncode") == "0"
-    (watchdog,) = watchdogs_of(serving.pid)
-    wait_until(lambda: len(descriptors_of(watchdog)) == 3)
-
-
-def test_a_forked_child_has_a_watchdog_of_its_own(serving):
-    script = """
-minidocker.run(["true"], check=True)
-worker = os.fork()
-if worker == 0:
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    process = minidocker.Popen(["sleep", "100"])
-    say(os.getpid(), process.pid)
-    time.sleep(100)
-os.waitpid(worker, 0)
-sys.stdin.read()
-"""
-    with calling(script) as caller:
-        worker, container = map(int, caller.line().split())
-        assert len(watchdogs_of(worker)) == 1
-        assert len(watchdogs_of(caller.pid)) == 1
-        os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: not is_alive(container))
-        wait_until(lambda: len(watchdogs_of(caller.pid)) == 1)
-
-
-def test_a_forked_child_with_its_parents_pid_has_a_watchdog_of_its_own():
-    """Pids are unique only within a PID namespace: here both processes are 2, each in its own."""
-    script = """
-import os, sys
-import minidocker
-from minidocker import linux
-from minidocker.linux import CloneFlags
-
-assert os.getpid() == 2
-outer = minidocker.Popen(["sleep", "100"])
-linux.unshare(CloneFlags.NEWUSER | CloneFlags.NEWPID)
-if os.fork() == 0:
-    # PID 1 of the inner namespace; its child is 2.
-    worker = os.fork()
-    if worker == 0:
-        assert os.getpid() == 2
-        kept = set(os.listdir("/proc/self/fd")) - {"0", "1", "2"}
-        os._exit(len(kept) > 1)
-    _, status = os.waitpid(worker, 0)
-    os._exit(os.waitstatus_to_exitcode(status))
-_, status = os.wait()
-print(os.waitstatus_to_exitcode(status), outer.poll())
-outer.kill()
-"""
-    done = minidocker.run([sys.executable, "-c", script], init=True, capture_output=True, text=True)
-    assert done.stdout == "0 None\n", done.stderr

@@ -3,7 +3,11 @@
 import ctypes
 import os
 import platform
+import re
 import struct
+from pathlib import Path
+
+from support.places import REPOSITORY
 
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_SECCOMP = 22
@@ -31,21 +35,49 @@ NUMBERS = {
 }
 
 
+#: A line of the list of numbers in init/src/raw.rs: a name, its numbers on x86-64 and on AArch64.
+_ROW = re.compile(r"^ {4}([A-Z0-9_]+) = (\d+), (\d+);$", re.MULTILINE)
+
+
+def calls_of_the_helper() -> dict[str, int]:
+    """Return the system calls that the helper makes on its own: lower-case name to number."""
+    column = 2 if platform.machine() == "x86_64" else 3
+    text = Path(REPOSITORY, "init/src/raw.rs").read_text()
+    return {row[1].lower(): int(row[column]) for row in _ROW.finditer(text)}
+
+
 def deny(name: str, errno: int) -> None:
     """Make a system call fail with `errno` from now on, in this process and its children."""
-    number = NUMBERS[platform.machine()][name]
-    # A classic BPF program: load the call's number, compare it, and return one of two actions.
-    program = b"".join(
-        struct.pack("HBBI", *instruction)
-        for instruction in (
-            (0x20, 0, 0, 0),
-            (0x15, 0, 1, number),
-            (0x06, 0, 0, ERRNO | errno),
-            (0x06, 0, 0, ALLOW),
-        )
-    )
+    deny_number(NUMBERS[platform.machine()][name], errno)
+
+
+def deny_number(number: int, errno: int) -> None:
+    """Do the same for a system call with this number."""
+    _install(*_compare(number, errno))
+
+
+def deny_helpers(number: int, errno: int) -> None:
+    """Do the same only for programs at addresses below 4 GiB: the helper, which is static."""
+    skip_unless_low = [(0x20, 0, 0, 12), (0x15, 1, 0, 0), (0x06, 0, 0, ALLOW)]
+    _install(*skip_unless_low, *_compare(number, errno))
+
+
+def _compare(number: int, errno: int) -> list[tuple[int, int, int, int]]:
+    """Return instructions of a classic BPF program that compares the call's number."""
+    return [
+        (0x20, 0, 0, 0),
+        (0x15, 0, 1, number),
+        (0x06, 0, 0, ERRNO | errno),
+        (0x06, 0, 0, ALLOW),
+    ]
+
+
+def _install(*instructions: tuple[int, int, int, int]) -> None:
+    program = b"".join(struct.pack("HBBI", *instruction) for instruction in instructions)
     buffer = ctypes.create_string_buffer(program, len(program))
-    header = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", 4, ctypes.addressof(buffer)))
+    header = ctypes.create_string_buffer(
+        struct.pack("HxxxxxxQ", len(instructions), ctypes.addressof(buffer))
+    )
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     for arguments in (
         (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),

@@ -89,6 +89,7 @@ pub(crate) fn clone_and_fork(
             return Err(SpawnError::from_io(Step::Clone, &error).into());
         }
     };
+    shared.set_child(pid);
     let ended = finish(pid, &shared, parents_part, wait, fork);
     if matches!(ended, Ok(Outcome { side: Side::Copy, .. })) {
         // SAFETY: this process is a copy and has no child: the child uses the program in the caller's memory.
@@ -214,7 +215,25 @@ pub(crate) fn reap(pid: i32) -> Option<i32> {
     }
 }
 
+/// Does the same as [`reap`] until the wait is interrupted, or its deadline has passed. A child that a signal has stopped
+/// goes on.
+pub(crate) fn reap_within(pid: i32, wait: &mut Wait<'_>) -> Result<Option<i32>, LaunchError> {
+    let pidfd = fd::pidfd_open(pid);
+    loop {
+        match sys::wait_without_reaping(pid, false) {
+            Ok(None) => {}
+            // It has ended, or other code of the caller has reaped it.
+            _ => return Ok(reap(pid)),
+        }
+        wait.check()?;
+        wait.until_readable(pidfd.as_ref().ok());
+        let _ = sys::kill(pid, libc::SIGCONT);
+    }
+}
+
+/// Kills a child and reaps it. Leaves it unreaped if it does not die, because it waits in the kernel for a dead file
+/// system, for example.
 pub(crate) fn kill_and_reap(pid: i32) {
     let _ = sys::kill(pid, libc::SIGKILL);
-    reap(pid);
+    let _ = reap_within(pid, &mut Wait::at_most(KILL_TIMEOUT));
 }

@@ -65,6 +65,11 @@ impl SharedProgram {
         self.word(offset_of!(Header, tid))
     }
 
+    /// In the parent: records the pid of the child.
+    pub(super) fn set_child(&self, pid: i32) {
+        self.word(offset_of!(Header, child)).store(pid as u32, Ordering::Relaxed);
+    }
+
     fn go(&self) -> &AtomicU32 {
         self.word(offset_of!(Header, go))
     }
@@ -99,20 +104,31 @@ impl SharedProgram {
     /// Waits while the child is in this state.
     pub(crate) fn wait_while(&self, state: u32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
         while self.child_state() == state {
-            // EAGAIN: the word has another value by now.
-            if sleep(self.tid(), state, Some(wait.slice()))
-                .is_err_and(|error| error != libc::EAGAIN)
-            {
-                wait.check()?;
+            match sleep(self.tid(), state, wait.slice()) {
+                // EAGAIN: the word has another value by now.
+                Ok(()) | Err(libc::EAGAIN) => {}
+                Err(libc::EINTR | libc::ETIMEDOUT) => wait.check()?,
+                // The child uses this memory, so without futex(2) the wait goes on, at intervals.
+                Err(_) => {
+                    wait.check()?;
+                    wait.until_readable(None);
+                }
             }
         }
         Ok(())
     }
 
-    /// Waits while the child is in this state, without a check for interruption: it makes only system calls.
+    /// Waits while the child is in this state, without a check for interruption: it makes only system calls. A child
+    /// that a signal has stopped goes on.
     pub(crate) fn wait_uninterruptibly_while(&self, state: u32) {
+        const INTERVAL: Duration = Duration::from_secs(1);
         while self.child_state() == state {
-            let _ = sleep(self.tid(), state, None);
+            if sleep(self.tid(), state, INTERVAL) == Err(libc::ETIMEDOUT) {
+                let pid = self.word(offset_of!(Header, child)).load(Ordering::Relaxed);
+                let args = [pid.into(), libc::SIGCONT as u64, 0, 0, 0, 0];
+                // SAFETY: takes no pointer.
+                let _ = unsafe { syscall(nr::KILL, args) };
+            }
         }
     }
 
@@ -139,9 +155,10 @@ impl SharedProgram {
                 go::FORK => return Ok(()),
                 go::ABORT => return Err(libc::ECANCELED),
                 // The parent has not done its part, or does not stand still yet.
-                state => {
-                    let _ = sleep(self.go(), state, Some(Duration::from_secs(1)));
-                }
+                state => match sleep(self.go(), state, Duration::from_secs(1)) {
+                    Ok(()) | Err(libc::EAGAIN | libc::EINTR | libc::ETIMEDOUT) => {}
+                    Err(errno) => return Err(errno),
+                },
             }
         }
         Err(libc::ETIMEDOUT)
@@ -156,13 +173,12 @@ fn store_and_wake(word: &AtomicU32, value: u32) {
 }
 
 /// Sleeps until another process changes the word and wakes this one, a signal arrives, or `time` has passed.
-fn sleep(word: &AtomicU32, value: u32, time: Option<Duration>) -> Result<usize, Errno> {
+fn sleep(word: &AtomicU32, value: u32, time: Duration) -> Result<(), Errno> {
     const FUTEX_WAIT: u64 = libc::FUTEX_WAIT as u64;
-    let time = time.map(|time| [time.as_secs(), u64::from(time.subsec_nanos())]);
-    let timeout = time.as_ref().map_or(0, |time| time.as_ptr() as u64);
-    let args = [word.as_ptr() as u64, FUTEX_WAIT, value.into(), timeout, 0, 0];
-    // SAFETY: a valid futex word, and no timeout or one that lives on this stack.
-    unsafe { syscall(nr::FUTEX, args) }
+    let time = [time.as_secs(), u64::from(time.subsec_nanos())];
+    let args = [word.as_ptr() as u64, FUTEX_WAIT, value.into(), time.as_ptr() as u64, 0, 0];
+    // SAFETY: a valid futex word, and a timeout that lives on this stack.
+    unsafe { syscall(nr::FUTEX, args) }.map(drop)
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ const fn common(step: Step, errno: i32) -> &'static str {
             "A limit of /proc/sys/user/max_*_namespaces (or the nesting depth of 32) is reached: \
              raise it with sysctl, or end containers that are no longer needed"
         }
-        (Step::Clone | Step::Fork | Step::ForkCaller | Step::Watchdog, libc::EAGAIN) => {
+        (Step::Clone | Step::Fork | Step::ForkCaller, libc::EAGAIN) => {
             "The limit of processes (RLIMIT_NPROC, or the cgroup's pids.max) is reached: end some \
              processes, or raise it"
         }
@@ -76,7 +76,11 @@ const fn common(step: Step, errno: i32) -> &'static str {
             "This kernel lacks one of the requested namespaces: `minidocker doctor` shows which"
         }
         (Step::Watchdog, libc::EPIPE | libc::ECONNREFUSED) => {
-            "The watchdog of this process was killed: try again, which starts a new one"
+            "The watchdog of this process was killed again and again: try again, which starts a new one"
+        }
+        (Step::Watchdog, libc::EAGAIN) => {
+            "The watchdog of this process has as many containers as it can have descriptors: end some \
+             containers, or raise RLIMIT_NOFILE (ulimit -Hn)"
         }
         (Step::Watchdog, libc::ETOOMANYREFS) => {
             "The user has as many descriptors in flight on sockets as RLIMIT_NOFILE allows: raise it \

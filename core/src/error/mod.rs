@@ -9,6 +9,9 @@ mod remedy;
 
 use std::ffi::OsString;
 
+use minidocker_init::program::Message;
+use minidocker_init::raw;
+
 pub use reason::{Reason, ReasonKind, Value};
 pub use remedy::{Remedy, Setting};
 
@@ -75,6 +78,18 @@ impl SpawnError {
     #[must_use]
     pub fn new(step: Step, errno: i32) -> Self {
         Self { step, errno, filename: None, hint: Some(hints::hint(step, errno)) }
+    }
+
+    /// The failure of a helper that cannot make a system call on which it depends.
+    pub(crate) fn refused(step: Step, found: Message) -> Self {
+        let name = raw::name(found.value as usize).unwrap_or("unknown").to_ascii_lowercase();
+        let hint = match found.errno {
+            // The hint for a shortage of processes is that of the caller's own clone(2).
+            libc::EAGAIN | libc::ENOMEM | libc::ENOSPC => hints::hint(Step::Clone, found.errno),
+            errno => hints::hint(step, errno),
+        };
+        let hint = Some(hint.after(&format!("The helper's {name}(2) was refused")));
+        Self { step, errno: found.errno, filename: None, hint }
     }
 
     pub(crate) fn from_io(step: Step, error: &std::io::Error) -> Self {

@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
+use crate::caller::WatchdogFds;
+use crate::clone::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
 use crate::host::target::Target;
 use crate::plan::Plan;
@@ -13,9 +15,17 @@ use crate::sys::fd;
 use crate::sys::kept::KeptFd;
 use crate::{caller, watchdog};
 
+/// Opens a pidfd of this process.
+pub(super) fn own_pidfd() -> Result<OwnedFd, SpawnError> {
+    fd::pidfd_open(std::process::id() as i32)
+        .map_err(|error| SpawnError::from_io(Step::Prepare, &error))
+}
+
 pub(super) struct LaunchFds {
     helper: Option<Arc<KeptFd>>,
-    watchdog: Option<Arc<KeptFd>>,
+    watchdog: Option<Arc<WatchdogFds>>,
+    /// A pidfd of the caller, which init polls.
+    caller: Option<OwnedFd>,
     /// The pipe on which the helper reports, if not on `control`: the read end, and the write end.
     report: Option<(OwnedFd, OwnedFd)>,
     /// The socket on which init reports how the command ended: the caller's end, and init's end.
@@ -23,13 +33,14 @@ pub(super) struct LaunchFds {
 }
 
 impl LaunchFds {
-    pub(super) fn open(plan: &Plan) -> Result<Self, LaunchError> {
+    pub(super) fn open(plan: &Plan, wait: &mut Wait<'_>) -> Result<Self, LaunchError> {
         let failed = |error: io::Error| SpawnError::from_io(Step::Prepare, &error);
         let has_helper = plan.stages.len() > 1;
         let has_report = has_helper && !plan.reports_on_control;
         Ok(Self {
             helper: has_helper.then(caller::helper).transpose()?,
-            watchdog: plan.watched.then(watchdog::socket).transpose()?,
+            watchdog: plan.watched.map(|_| watchdog::connect(wait)).transpose()?,
+            caller: plan.watched.filter(|_| plan.init).map(|_| own_pidfd()).transpose()?,
             report: has_report.then(fd::pipe).transpose().map_err(failed)?,
             control: plan.init.then(fd::socket_pair).transpose().map_err(failed)?,
         })
@@ -39,7 +50,7 @@ impl LaunchFds {
     pub(super) fn split(self) -> (Option<impl Sized>, Option<OwnedFd>, Option<OwnedFd>) {
         let (control, init) = self.control.unzip();
         let (report, helper) = self.report.unzip();
-        (Some((init, helper, self.helper, self.watchdog)), control, report)
+        (Some((init, helper, self.helper, self.watchdog, self.caller)), control, report)
     }
 
     pub(super) fn handles(&self, target: Option<&Target>) -> Handles {
@@ -47,7 +58,8 @@ impl LaunchFds {
         let control = self.control.as_ref().map_or(-1, |(_, theirs)| raw(theirs));
         Handles {
             helper: self.helper.as_ref().map_or(-1, |kept| kept.raw()),
-            watchdog: self.watchdog.as_ref().map_or(-1, |kept| kept.raw()),
+            watchdog: self.watchdog.as_ref().map_or(-1, |kept| kept.socket.raw()),
+            caller: self.caller.as_ref().map_or(-1, raw),
             report: self.report.as_ref().map_or(control, |(_, write)| raw(write)),
             control,
             target: target.map_or(-1, Target::raw_fd),

@@ -25,14 +25,15 @@ use minidocker_init::program::{Header, Message, go, message, relocate, tid};
 use minidocker_init::raw::{exit, nr, syscall};
 
 use super::encoder::StageEncoder;
+use super::fds::own_pidfd;
 use super::layers::Layers;
 use super::point::{self, Point, ThreadState};
-use super::report::read_message;
-use super::{LaunchParams, Launched, restore_dumpable, write_id_maps};
+use super::report::{has_ended, read_message_now};
+use super::{LaunchParams, Launched, complete, restore_dumpable, with_a_watchdog, write_id_maps};
 use crate::clone::shared::SharedProgram;
 use crate::clone::signal_mask::{block_signals, restore_signals};
 use crate::clone::wait::Wait;
-use crate::clone::{Outcome, Side, clone_and_fork, program_memfd, reap};
+use crate::clone::{Outcome, Side, clone_and_fork, kill_and_reap, program_memfd};
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Plan;
 use crate::plan::call::Handles;
@@ -64,21 +65,33 @@ pub fn fork(
     around: &mut dyn FnMut(&mut dyn FnMut() -> Side) -> Side,
 ) -> Result<Forked, LaunchError> {
     debug_assert!(plan.forks, "the plan was made for a fork");
-    let mut wait = Wait::new(params.interrupted.map(|ask| ask as _), params.deadline);
+    let LaunchParams { interrupted, deadline, trace, inject } = params;
+    let mut wait = Wait::new(interrupted.map(|ask| ask as _), deadline);
+    let encoder = StageEncoder::new(plan, trace, inject);
+    with_a_watchdog(&mut wait, |wait| attempt(plan, &encoder, wait, around))
+}
+
+fn attempt(
+    plan: &Plan,
+    encoder: &StageEncoder<'_>,
+    wait: &mut Wait<'_>,
+    around: &mut dyn FnMut(&mut dyn FnMut() -> Side) -> Side,
+) -> Result<Forked, LaunchError> {
     let failed = |error: std::io::Error| SpawnError::from_io(Step::Prepare, &error);
     let helper = caller::helper()?;
-    let watchdog = plan.watched.then(watchdog::socket).transpose()?;
+    let watchdog = plan.watched.map(|_| watchdog::connect(wait)).transpose()?;
+    let own_pidfd = plan.watched.map(|_| own_pidfd()).transpose()?;
     let (control, init_control) = fd::socket_pair().map_err(failed)?;
     let (channel, copy_channel) = fd::stream_pair().map_err(failed)?;
     let layers = Layers::open(&plan.layers)?;
     let mut handles = Handles {
         helper: helper.raw(),
-        watchdog: watchdog.as_ref().map_or(-1, |kept| kept.raw()),
+        watchdog: watchdog.as_ref().map_or(-1, |kept| kept.socket.raw()),
         control: init_control.as_raw_fd(),
         layers: layers.numbers(),
+        caller: own_pidfd.as_ref().map_or(-1, AsRawFd::as_raw_fd),
         ..Handles::NONE
     };
-    let encoder = StageEncoder::new(plan, params.trace, params.inject);
     let mut copy_program = encoder.encode(2, &handles, copy_channel.as_raw_fd());
     let memfd = program_memfd(&encoder.encode(1, &handles, -1)).map_err(failed)?;
     handles.programs[0] = memfd.as_raw_fd();
@@ -102,11 +115,12 @@ pub fn fork(
         .chain(layers.descriptors())
         .collect(),
     };
+    caller_copy.to_close.extend(own_pidfd.as_ref().map(AsRawFd::as_raw_fd));
     let caller_copy = std::cell::RefCell::new(&mut caller_copy);
     // Held until the clone, so that the list has exactly the descriptors that the child inherits. Released then,
     // because signal handlers that run while this thread waits may use containers too.
     let mut held = Some(caller::held());
-    let mut child_fds = Some((copy_channel, init_control, memfd));
+    let mut child_fds = Some((copy_channel, init_control, memfd, own_pidfd));
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
         if let Some(held) = held.take() {
             caller_copy.borrow_mut().to_close.extend(held.iter());
@@ -132,7 +146,7 @@ pub fn fork(
         }))
     };
     let flags = plan.clone_flags;
-    let outcome = clone_and_fork(program, flags, &mut parents_part, &mut wait, &mut forking);
+    let outcome = clone_and_fork(program, flags, &mut parents_part, wait, &mut forking);
     // It is still held if the clone failed.
     drop(held);
     if plan.endangers_dumpable && !matches!(outcome, Ok(Outcome { side: Side::Copy, .. })) {
@@ -148,10 +162,9 @@ pub fn fork(
     if let Some((index, errno)) = outcome.failed {
         return Err(plan.failure(0, index, errno).into());
     }
-    await_the_copy(plan, channel.as_fd(), &mut wait)?;
-    if let Some(error) = wait.given_up {
-        return Err(error);
-    }
+    await_the_copy(plan, outcome.pid, control.as_fd(), channel.as_fd(), wait)?;
+    complete(plan, outcome.pid, wait)?;
+    let_the_copy_go_on(channel.as_fd())?;
     std::mem::forget(container);
     let launched = Launched::new(outcome.pid, plan, Some(control), layers.keep());
     Ok(Forked::Caller(launched, channel))
@@ -215,8 +228,7 @@ impl Drop for UnfinishedContainer {
         // Without a PID namespace the copy does not end with init. Both are in one process group. Its leader is not
         // reaped yet, so its id is not reused.
         let _ = sys::kill(-self.0, libc::SIGKILL);
-        let _ = sys::kill(self.0, libc::SIGKILL);
-        reap(self.0);
+        kill_and_reap(self.0);
     }
 }
 
@@ -268,29 +280,43 @@ extern "C" fn go_on_and_wait(header: *mut std::ffi::c_void) {
     shared.wait_uninterruptibly_while(tid::AWAITS_FORK);
 }
 
-/// Waits for the report of the copy, and lets the copy go on.
+/// Waits for the report of the copy.
 fn await_the_copy(
     plan: &Plan,
+    init: i32,
+    control: BorrowedFd<'_>,
     channel: BorrowedFd<'_>,
     wait: &mut Wait<'_>,
 ) -> Result<(), LaunchError> {
-    let failed = |error: &std::io::Error| SpawnError::from_io(Step::ForkCaller, error);
-    while !fd::is_readable(channel, wait.slice()).map_err(|error| failed(&error))? {
+    while !fd::is_readable(channel, wait.slice())
+        .map_err(|error| SpawnError::from_io(Step::ForkCaller, &error))?
+    {
         wait.check()?;
-    }
-    match read_message(channel) {
-        Some(found) if found.kind == message::PID => {}
-        Some(found) => {
-            return Err(plan.failure(found.stage as usize, found.value, found.errno).into());
+        // The channel stays open if another process, which this one has forked meanwhile, has a copy of its other end.
+        if has_ended(init) {
+            break;
         }
-        // Killed before it could report.
-        None => return Err(SpawnError::new(Step::ForkCaller, libc::ESRCH).into()),
     }
+    match read_message_now(channel) {
+        Some(found) if found.kind == message::PID => Ok(()),
+        Some(found) => Err(plan.failure(found.stage as usize, found.value, found.errno).into()),
+        // Killed before it could report.
+        None => Err(match read_message_now(control) {
+            Some(found) if found.kind == message::REFUSED => {
+                SpawnError::refused(Step::ForkCaller, found)
+            }
+            _ => SpawnError::new(Step::ForkCaller, libc::ESRCH),
+        }
+        .into()),
+    }
+}
+
+fn let_the_copy_go_on(channel: BorrowedFd<'_>) -> Result<(), SpawnError> {
     loop {
         match rustix::io::write(channel, &[1]) {
             Ok(_) => return Ok(()),
             Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(failed(&error.into()).into()),
+            Err(error) => return Err(SpawnError::from_io(Step::ForkCaller, &error.into())),
         }
     }
 }

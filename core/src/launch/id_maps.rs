@@ -1,11 +1,11 @@
 //! Writes the id maps of the child's new user namespace while the child waits.
 
 use std::io::{self, Read, Seek};
-use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use crate::clone::kill_and_reap;
 use crate::clone::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::ids::{IdMaps, MapRows};
@@ -120,8 +120,7 @@ fn write_through(
         Ok(status) => status,
         Err(error) => {
             let _ = sys::kill(-(child.id() as i32), libc::SIGKILL);
-            // SIGKILL ends it soon. The wait fails if other code of the caller has reaped it.
-            let _ = child.wait();
+            kill_and_reap(child.id() as i32);
             return Err(error);
         }
     };
@@ -143,15 +142,7 @@ fn await_end(child: &mut Child, wait: &mut Wait<'_>) -> Result<Option<ExitStatus
             Err(_) => return Ok(None),
         }
         wait.check()?;
-        let slice = wait.slice();
-        match &pidfd {
-            Ok(pidfd) => {
-                // The loop checks the child again after this wait, however it ends.
-                let _ = fd::is_readable(pidfd.as_fd(), slice);
-            }
-            // Out of descriptors: poll.
-            Err(_) => std::thread::sleep(slice.min(Duration::from_millis(1))),
-        }
+        wait.until_readable(pidfd.as_ref().ok());
     }
 }
 

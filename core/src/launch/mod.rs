@@ -31,6 +31,7 @@ use crate::plan::Plan;
 use crate::plan::call::Handles;
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
+use crate::{caller, watchdog};
 
 /// Launch parameters that are not part of the plan.
 #[derive(Default)]
@@ -88,11 +89,36 @@ pub fn launch(
     params: LaunchParams<'_>,
 ) -> Result<Launched, LaunchError> {
     debug_assert_eq!(plan.enters, target.is_some(), "the plan was made for this target");
-    let mut wait = Wait::new(params.interrupted.map(|ask| ask as _), params.deadline);
-    let fds = LaunchFds::open(plan)?;
+    let LaunchParams { interrupted, deadline, trace, inject } = params;
+    let mut wait = Wait::new(interrupted.map(|ask| ask as _), deadline);
+    let encoder = StageEncoder::new(plan, trace, inject);
+    with_a_watchdog(&mut wait, |wait| attempt(plan, target, &encoder, wait))
+}
+
+/// Calls `launch` again if the watchdog was killed meanwhile, which the next call replaces.
+fn with_a_watchdog<T>(
+    wait: &mut Wait<'_>,
+    mut launch: impl FnMut(&mut Wait<'_>) -> Result<T, LaunchError>,
+) -> Result<T, LaunchError> {
+    const MOST_TIMES: u32 = 5;
+    let mut times = 1;
+    loop {
+        match launch(wait) {
+            Err(error) if watchdog::has_gone(&error) && times < MOST_TIMES => times += 1,
+            launched => return launched,
+        }
+    }
+}
+
+fn attempt(
+    plan: &Plan,
+    target: Option<&Target>,
+    encoder: &StageEncoder<'_>,
+    wait: &mut Wait<'_>,
+) -> Result<Launched, LaunchError> {
+    let fds = LaunchFds::open(plan, wait)?;
     let layers = Layers::open(&plan.layers)?;
     let mut handles = Handles { layers: layers.numbers(), ..fds.handles(target) };
-    let encoder = StageEncoder::new(plan, params.trace, params.inject);
     let mut programs: Vec<OwnedFd> = Vec::new();
     // Later stages first: each memfd's number goes into the stage before it.
     for number in (1..plan.stages.len()).rev() {
@@ -111,7 +137,7 @@ pub fn launch(
         programs.clear();
         write_id_maps(plan, pid, wait)
     };
-    let outcome = clone_and_wait(program, plan.clone_flags, &mut parents_part, &mut wait);
+    let outcome = clone_and_wait(program, plan.clone_flags, &mut parents_part, wait);
     if plan.endangers_dumpable {
         restore_dumpable();
     }
@@ -128,15 +154,28 @@ pub fn launch(
         return Err(plan.failure(0, index, errno).into());
     }
     let pid = match (report, &control) {
-        (Some(report), _) => await_report(plan, pid, report.as_fd(), &mut wait)?,
-        (None, Some(control)) => await_introduction(plan, pid, control.as_fd(), &mut wait)?,
+        (Some(report), _) => await_report(plan, pid, report.as_fd(), wait)?,
+        (None, Some(control)) => await_introduction(plan, pid, control.as_fd(), wait)?,
         (None, None) => pid,
     };
-    if let Some(error) = wait.given_up {
+    if let Err(error) = complete(plan, pid, wait) {
         kill_and_reap(pid);
         return Err(error);
     }
     Ok(Launched::new(pid, plan, control, layers.keep()))
+}
+
+/// Forgets a launched process that is about to be reaped.
+pub(crate) fn forget(pid: i32) {
+    caller::forget_watched(pid);
+}
+
+/// Ends a launch whose command has been executed: checks that it was not given up, and that it is watched.
+fn complete(plan: &Plan, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
+    if let Some(error) = &wait.given_up {
+        return Err(error.clone());
+    }
+    plan.watched.map_or(Ok(()), |kind| watchdog::confirm(pid, kind, wait))
 }
 
 fn write_id_maps(plan: &Plan, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {

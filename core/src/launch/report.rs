@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use minidocker_init::program::{Message, message};
+use minidocker_init::raw::nr;
 use rustix::net::{RecvFlags, recv};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -54,7 +55,14 @@ pub(super) fn await_report(
             (Some(found), _) if found.kind == message::FAILED => {
                 return Err(plan.failure(found.stage as usize, found.value, found.errno).into());
             }
+            (Some(found), _) if found.kind == message::REFUSED => {
+                return Err(refused(found).into());
+            }
             (Some(found), None) if found.kind == message::STARTED && !is_done => is_done = true,
+            // Init was killed before it reported that it has started.
+            (None, Some(_)) if plan.init => {
+                return Err(SpawnError::new(Step::Fork, libc::ESRCH).into());
+            }
             // The helper was killed before it reported a pid.
             (_, None) => return Err(SpawnError::new(Step::Fork, libc::ESRCH).into()),
             (_, Some(pid)) => {
@@ -102,6 +110,7 @@ pub(super) fn await_introduction(
             message::FAILED => {
                 Err(plan.failure(found.stage as usize, found.value, found.errno).into())
             }
+            message::REFUSED => Err(refused(found).into()),
             _ => {
                 started.done = true;
                 Ok(init)
@@ -138,8 +147,9 @@ impl HelperChildren<'_> {
     fn learn_the_command(&mut self, joiner: i32) {
         let until = Instant::now() + REPORT_TIMEOUT;
         while self.command.is_none() && Instant::now() < until && !has_ended(joiner) {
-            // Read again after this wait, however it ends.
-            let _ = fd::is_readable(self.report, Duration::from_millis(1));
+            if fd::is_readable(self.report, Duration::from_millis(1)).is_err() {
+                break;
+            }
             self.read_command();
         }
     }
@@ -169,8 +179,14 @@ impl Drop for HelperChildren<'_> {
     }
 }
 
+/// The error for a helper that cannot make a system call.
+fn refused(found: Message) -> SpawnError {
+    let step = if found.value == nr::CLONE as u32 { Step::Fork } else { Step::ExecHelper };
+    SpawnError::refused(step, found)
+}
+
 /// Whether the child has ended. Does not reap it.
-fn has_ended(pid: i32) -> bool {
+pub(super) fn has_ended(pid: i32) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let Some(pid) = rustix::process::Pid::from_raw(pid) else { return true };
     match waitid(WaitId::Pid(pid), options) {
@@ -204,6 +220,18 @@ pub(super) fn read_message(report: BorrowedFd<'_>) -> Option<Message> {
         // Writes of at most PIPE_BUF bytes are atomic, so a message is read whole or not at all.
         match rustix::io::read(report, &mut bytes) {
             Ok(count) if count == bytes.len() => return Some(Message::from_bytes(&bytes)),
+            Err(rustix::io::Errno::INTR) => {}
+            _ => return None,
+        }
+    }
+}
+
+/// Does the same for a socket, without waiting.
+pub(super) fn read_message_now(socket: BorrowedFd<'_>) -> Option<Message> {
+    let mut bytes = [0_u8; size_of::<Message>()];
+    loop {
+        match recv(socket, &mut bytes, RecvFlags::DONTWAIT) {
+            Ok((count, _)) if count == bytes.len() => return Some(Message::from_bytes(&bytes)),
             Err(rustix::io::Errno::INTR) => {}
             _ => return None,
         }

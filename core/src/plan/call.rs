@@ -34,6 +34,8 @@ pub(crate) enum Handle {
     Upper(u16),
     /// Its work directory.
     Work(u16),
+    /// A pidfd of the caller.
+    Caller,
 }
 
 impl Handle {
@@ -47,6 +49,7 @@ impl Handle {
             Self::Target => "<target>",
             Self::Upper(_) => "<upper>",
             Self::Work(_) => "<work>",
+            Self::Caller => "<caller>",
         }
     }
 }
@@ -62,6 +65,7 @@ pub(crate) struct Handles {
     pub(crate) target: RawFd,
     /// The upper and the work directory of each kept layer.
     pub(crate) layers: Vec<[RawFd; 2]>,
+    pub(crate) caller: RawFd,
 }
 
 impl Handles {
@@ -73,6 +77,7 @@ impl Handles {
         watchdog: -1,
         target: -1,
         layers: Vec::new(),
+        caller: -1,
     };
 
     pub(super) fn get(&self, handle: Handle) -> RawFd {
@@ -85,6 +90,7 @@ impl Handles {
             Handle::Target => self.target,
             Handle::Upper(number) => self.layers[number as usize][0],
             Handle::Work(number) => self.layers[number as usize][1],
+            Handle::Caller => self.caller,
         }
     }
 }

@@ -57,7 +57,11 @@ impl StageBuilder<'_> {
         // After the fork, because the copy keeps the caller's handlers and descriptors, as after fork(2).
         sequence.reset_signals(also);
         let program = Handle::Program(0);
-        execute::no_descriptors(sequence, &[program, Handle::Control]);
+        let mut kept = vec![program, Handle::Control];
+        if spec.die_with_parent {
+            kept.push(Handle::Caller);
+        }
+        execute::no_descriptors(sequence, &kept);
         let value = Sequence::address_of(pid, "<pid>");
         let at = offset_of!(Header, adopted);
         let args = [program.into(), value, size_of::<i32>().into(), at.into()];

@@ -38,7 +38,7 @@ pub(crate) mod number;
 pub(crate) mod sequence;
 pub(crate) mod text;
 
-use minidocker_init::program::{self, role};
+use minidocker_init::program::role;
 
 pub use lines::{Actor, Line};
 pub(crate) use stages::Stage;
@@ -67,8 +67,9 @@ pub struct Plan {
     pub(crate) maps: Option<IdMaps>,
     /// The cloned child walks the first stage, and the helper that it executes the others.
     pub(crate) stages: Vec<Stage>,
-    /// Whether the container registers with the watchdog.
-    pub(crate) watched: bool,
+    /// The byte with which the container registers with the watchdog: see
+    /// [`registration`](minidocker_init::program::registration). `None`: it does not register.
+    pub(crate) watched: Option<u8>,
     /// Whether the first process is init, which reports how the command ended.
     pub(crate) init: bool,
     /// Whether the command enters namespaces of an existing process.
@@ -180,6 +181,7 @@ impl Plan {
             builder.finish(target)?;
         }
         let reports_on_control = builder.reports_on_control(target.is_some());
+        let watched = builder.registration();
         let stages = builder.stages;
         let changes_ids = |call: &Call| {
             [number::SETRESUID.number, number::SETRESGID.number].contains(&call.number.number)
@@ -190,7 +192,7 @@ impl Plan {
             clone_flags,
             maps: maps.map(|(maps, _)| maps),
             stages,
-            watched: spec.die_with_parent,
+            watched,
             init: spec.init || command.is_none() || forks,
             enters: target.is_some(),
             endangers_dumpable,
@@ -237,10 +239,6 @@ impl Plan {
     /// The error for a call that failed.
     pub(crate) fn failure(&self, stage: usize, index: u32, errno: i32) -> SpawnError {
         let calls = self.stages.get(stage).map_or(&[][..], |stage| &stage.sequence.calls);
-        if index == program::NOTHING_FAILED {
-            // Not a call: init could not fork.
-            return SpawnError::new(Step::Fork, errno);
-        }
         // An index past the last call means that no candidate could be executed. The last call names one of them.
         let call = calls.get(index as usize).or_else(|| calls.last());
         let Some(call) = call else { return SpawnError::new(Step::Fork, errno) };
@@ -250,6 +248,11 @@ impl Plan {
         if call.number == number::EXECVE {
             execute::explain_failure(sequence, call, &mut error);
         }
+        // These errors do not depend on the arguments, so the remedy needs the name of the call.
+        if errno == libc::ENOSYS || (call.step == Step::Watchdog && errno == libc::EPERM) {
+            let refused = format!("{}(2) was refused", call.number.name);
+            error.hint = error.hint.map(|hint| hint.after(&refused));
+        }
         error
     }
 
@@ -258,7 +261,7 @@ impl Plan {
         let mut sequence = Sequence::default();
         sequence.reset_signals(0);
         let program = Handle::Program(0);
-        execute::no_descriptors(&mut sequence, &[program, Handle::Report, Handle::Control]);
+        execute::no_descriptors(&mut sequence, &[program, Handle::Control, Handle::Caller]);
         execute::exec_helper(&mut sequence, program);
         [Stage { role: 0, sequence }, Stage { role: role::WATCHDOG, sequence: Sequence::default() }]
     }

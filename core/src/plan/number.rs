@@ -127,7 +127,12 @@ mod tests {
             (nr::PIDFD_SEND_SIGNAL, libc::SYS_pidfd_send_signal),
             (nr::CLOSE_RANGE, libc::SYS_close_range),
             (nr::FSTAT, libc::SYS_fstat),
+            (nr::EXIT, libc::SYS_exit),
+            (nr::GETPID, libc::SYS_getpid),
+            (nr::PPOLL, libc::SYS_ppoll),
+            (nr::SIGNALFD4, libc::SYS_signalfd4),
         ];
+        assert_eq!(pairs.len(), nr::ALL.len());
         for (ours, libc) in pairs {
             assert_eq!(ours as i64, libc);
         }

@@ -103,6 +103,9 @@ impl StageBuilder<'_> {
         }
         if self.has_init() {
             kept.push(Handle::Control);
+            if self.spec.die_with_parent {
+                kept.push(Handle::Caller);
+            }
             if target {
                 kept.push(Handle::Program(self.stages.len() as u8));
                 kept.push(Handle::Helper);
@@ -151,6 +154,24 @@ impl StageBuilder<'_> {
             .note("the joiner reports the pid and exits; its child continues");
     }
 
+    /// The byte with which the container registers with the watchdog; `None` if it does not.
+    pub(super) fn registration(&self) -> Option<u8> {
+        let new_session = self.command.is_none_or(|command| command.new_session);
+        // The kernel ends every process of a PID namespace with its PID 1.
+        let searched = new_session && !self.new.contains(Kind::Pid);
+        let bit = |kind: Kind| {
+            let name = kind.file_name();
+            let at = registration::NAMESPACES.iter().position(|&found| found == name);
+            at.map_or(0, |index| 1 << index)
+        };
+        let kind = if searched {
+            self.new.iter().fold(registration::SESSION, |kind, of| kind | bit(of))
+        } else {
+            registration::PROCESS
+        };
+        self.spec.die_with_parent.then_some(kind)
+    }
+
     /// The calls that set up the namespaces, from the registration with the watchdog to the last mount.
     pub(super) fn set_up_namespaces(
         &mut self,
@@ -163,10 +184,10 @@ impl StageBuilder<'_> {
         let (spec, host, new, command) = (self.spec, self.host, self.new, self.command);
         let (shares_memory, ping_group_range) = (self.shares_memory(), self.ping_group_range);
         let new_session = command.is_none_or(|command| command.new_session);
+        let registration = self.registration();
         let sequence = self.sequence();
-        if spec.die_with_parent {
-            let leads_session = new_session && !new.contains(Kind::Pid);
-            sequence.register_with_watchdog(leads_session);
+        if let Some(kind) = registration {
+            sequence.register_with_watchdog(kind);
             if entered {
                 sequence.call(Step::Watchdog, number::CLOSE, [Handle::Watchdog.into()]);
             }
@@ -219,6 +240,7 @@ impl StageBuilder<'_> {
         let Some(command) = self.command else { return Ok(()) };
         let shares_memory = self.shares_memory();
         let (has_init, on_control) = (self.has_init(), self.reports_on_control(target.is_some()));
+        let watched = self.spec.die_with_parent;
         let sequence = self.sequence();
         if !shares_memory {
             if has_init && !on_control {
@@ -226,6 +248,9 @@ impl StageBuilder<'_> {
                 if target.is_some() {
                     sequence.call(Step::Descriptors, number::CLOSE, [Handle::Helper.into()]);
                 }
+            }
+            if has_init && watched {
+                sequence.call(Step::Descriptors, number::CLOSE, [Handle::Caller.into()]);
             }
             let report = if on_control { Handle::Control } else { Handle::Report };
             let args = [report.into(), named!(F_SETFD), named!(FD_CLOEXEC)];
@@ -256,12 +281,12 @@ impl Sequence {
     }
 
     /// Sends a descriptor of this process to the watchdog.
-    fn register_with_watchdog(&mut self, leads_session: bool) {
+    fn register_with_watchdog(&mut self, kind: u8) {
         let pid = self.cell();
-        let (kind, shown) = if leads_session {
-            (registration::SESSION, "{<pidfd>, session}")
-        } else {
-            (registration::PROCESS, "{<pidfd>, process}")
+        let shown = match kind {
+            registration::PROCESS => "{<pidfd>, process}",
+            registration::SESSION => "{<pidfd>, session}",
+            _ => "{<pidfd>, session and namespaces}",
         };
         let (message, pidfd) = self.message_with_descriptor(&[kind], shown);
         self.call(Step::Watchdog, number::GETPID, []).into(pid);

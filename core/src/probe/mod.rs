@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::call::Handles;
 use crate::step::Step;
-use crate::{caller, launch};
+use crate::{caller, launch, watchdog};
 
 use trial::Trial;
 
@@ -221,6 +221,15 @@ impl Probe {
             (None, _) => Answer::Killed { signal: libc::SIGKILL },
         }
     }
+}
+
+/// Starts a watchdog beside that of this process, and ends it.
+///
+/// # Errors
+///
+/// [`LaunchError::Spawn`] with the call that is refused; [`LaunchError::TimedOut`].
+pub fn start_watchdog(timeout: Duration) -> Result<(), LaunchError> {
+    watchdog::try_to_start(timeout)
 }
 
 /// Whether the caller's root directory is the root of a mount, which it is not after chroot(2) to a plain directory.

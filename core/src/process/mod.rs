@@ -243,6 +243,8 @@ impl Process {
         };
         let mut exit = lock(&self.exit);
         if exit.is_none() {
+            // Before another process can get the pid.
+            launch::forget(self.pid);
             // ECHILD: another wait(2) of the caller was faster.
             let _ = sys::reap(self.pid);
             // A forked child of the caller cannot wait for the container, whose layers stay locked.

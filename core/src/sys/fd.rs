@@ -41,18 +41,9 @@ pub(crate) fn is_readable(fd: BorrowedFd<'_>, time: Duration) -> io::Result<bool
     }
 }
 
-/// Return whether the other end of a socket is closed.
-pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::new(&socket, PollFlags::empty())];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    loop {
-        match poll(&mut fds, Some(&now)) {
-            Ok(_) => break,
-            Err(Errno::INTR) => {}
-            Err(_) => return true,
-        }
-    }
-    fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL)
+/// Return the inode of an open file.
+pub(crate) fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(fd)?.st_ino)
 }
 
 /// Return a memfd with `content`.

@@ -34,6 +34,14 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Resul
     check(result as i32)
 }
 
+/// Return the number of bytes that were sent on a socket and not received yet: `SIOCOUTQ`, `unix(7)`.
+pub(crate) fn unreceived(socket: BorrowedFd<'_>) -> io::Result<i32> {
+    let mut count = 0_i32;
+    // SAFETY: the kernel writes one number to `count`, which outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    check(result).map(|()| count)
+}
+
 /// Return the version of Landlock in this kernel; `landlock_create_ruleset(2)` then creates no ruleset.
 pub(crate) fn landlock_version() -> io::Result<i64> {
     const VERSION: libc::c_uint = 1;

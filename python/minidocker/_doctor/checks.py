@@ -231,6 +231,14 @@ def _devices(examination: Examination) -> str | Problem:
     return "/dev/null can be opened"
 
 
+def _watchdog(_examination: Examination) -> str | Problem:
+    try:
+        _core.probe_watchdog(timeout=TIMEOUT)
+    except OSError as error:
+        return _of_spawn(error)
+    return "containers end with the calling process"
+
+
 def _run(examination: Examination) -> str | Problem:
     def begin() -> Popen[Any]:
         return start(_LAUNCH, [_NO_COMMAND], {"cwd": "/"})
@@ -379,6 +387,13 @@ CHECKS: tuple[Check, ...] = (
         attempt=_memfd,
     ),
     Check(name="devices", title="device files", attempt=_devices),
+    Check(
+        name="watchdog",
+        title="the watchdog",
+        essential=True,
+        needs=("memfd-exec", "pidfd"),
+        attempt=_watchdog,
+    ),
     Check(name="run", title="a container", essential=True, attempt=_run),
     Check(
         name="enter",

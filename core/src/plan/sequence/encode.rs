@@ -106,6 +106,7 @@ impl Writer<'_> {
         half(offset_of!(Header, tid), program::tid::HERE);
         half(offset_of!(Header, failed_at), program::NOTHING_FAILED);
         half(offset_of!(Header, stage), facts.stage);
+        half(offset_of!(Header, caller), facts.handles.caller as u32);
         self.word(offset_of!(Header, mask), facts.mask);
     }
 
