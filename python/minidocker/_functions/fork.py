@@ -165,7 +165,7 @@ class ForkedContainer(FunctionContainer):
     def kill(self) -> None:
         assert self._process is not None
         if not self._spec.namespaces.pid:
-            kill_session(self._process.pid, reaped=self._reaped)
+            kill_session(self._process.pid, reaped=self._reaped, new=self._spec.namespaces)
         with contextlib.suppress(ProcessLookupError):
             if self._pidfd >= 0:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)

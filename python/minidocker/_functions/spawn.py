@@ -140,7 +140,7 @@ class TemplateContainer(FunctionContainer):
 
     def kill(self) -> None:
         if not self._spec.namespaces.pid:
-            kill_session(self._pid, reaped=False)
+            kill_session(self._pid, reaped=False, new=self._spec.namespaces)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 

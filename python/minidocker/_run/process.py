@@ -448,7 +448,8 @@ class Popen(subprocess.Popen[AnyStr]):
         # The kernel ends every process of a PID namespace with its PID 1.
         has_pid_1 = self._spec.namespaces.pid and self._launch.enter is None
         if self._process.leads_session and not has_pid_1:
-            kill_session(self.pid, reaped=self.returncode is not None)
+            new = self._spec.namespaces if self._launch.enter is None else None
+            kill_session(self.pid, reaped=self.returncode is not None, new=new)
         self.kill()
 
     def __reduce__(self) -> NoReturn:
