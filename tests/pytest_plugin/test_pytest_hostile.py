@@ -359,6 +359,43 @@ def test_endless_messages_end_at_the_timeout_or_at_their_number(runs, kind):
     assert reasons[kind] in text
 
 
+def test_output_and_properties_of_any_size_and_kind_are_reported(runs):
+    runs.pytester.makeconftest(
+        """
+        def pytest_runtest_logreport(report):
+            if report.when == "call":
+                print("SIZE", sum(len(text) for _, text in report.sections))
+                print("PROPERTIES", [value for _, value in report.user_properties])
+        """
+    )
+    result = runs(
+        """
+        import os
+        def test_writes_much(): print("y" * 5_000_000 + "<end>")
+        def test_crashes(): os.write(1, b"z" * 20_000_000); os.kill(os.getpid(), 9)
+        def test_records(record_property):
+            values = [float("nan"), 10**30, ValueError(1), {1: {2: 3}}, b"bytes"]
+            for value in values: record_property("name", value)
+        def test_raises():
+            class Odd(Exception):
+                __module__ = None
+                def __str__(self): raise ValueError
+            raise Odd
+        """,
+        "--minidocker",
+        "-rN",
+        "--show-capture=no",
+    )
+    assert result.parseoutcomes() == {"passed": 2, "failed": 2}
+    sizes = [int(line.split()[-1]) for line in result.outlines if "SIZE" in line]
+    much, crash, *others = sizes
+    assert 2_000_000 < much < 2_200_000
+    assert 16_000_000 < crash < 17_000_000
+    assert others == [0, 0]
+    expected = ["nan", str(10**30), "1", {"1": {"2": 3}}, "b'bytes'"]
+    assert f"PROPERTIES {expected}" in result.outlines
+
+
 @pytest.mark.parametrize("phases", [["call"], ["call", "teardown"]])
 def test_a_forged_early_answer_does_not_lengthen_the_timeout(runs, phases):
     started = time.monotonic()

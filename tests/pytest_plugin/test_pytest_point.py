@@ -266,3 +266,66 @@ def test_an_error_between_the_phases_ends_the_container(runs, survivors):
     )
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR
     assert "a plugin breaks" in result.stdout.str() + result.stderr.str()
+
+
+def test_items_of_other_plugins_run_in_containers(runs):
+    """They may have no fixtures, their own report of a failure, and a replaced ``runtest``."""
+    runs.pytester.makeconftest(
+        """
+        import os, pytest
+
+        class Thing(pytest.Item):
+            def setup(self): assert os.getpid() == 2
+            def runtest(self): assert self.name == "good"
+            def repr_failure(self, excinfo): return "a thing's own failure"
+
+        class Things(pytest.File):
+            def collect(self):
+                return [Thing.from_parent(self, name=name) for name in ("good", "bad")]
+
+        def pytest_collect_file(parent, file_path):
+            if file_path.suffix == ".thing":
+                return Things.from_parent(parent, path=file_path)
+
+        def pytest_itemcollected(item):
+            if item.name == "test_replaced":
+                real = item.runtest
+                def runtest(): print("the replacement in", os.getpid()); real()
+                item.runtest = runtest
+        """
+    )
+    path = runs.pytester.path / "some.thing"
+    path.touch()
+    result = runs(
+        "def test_replaced(): print('the test')",
+        "--minidocker",
+        path,
+    )
+    assert result.parseoutcomes() == {"passed": 2, "failed": 1}
+    result.stdout.fnmatch_lines(
+        ["a thing's own failure", "*Captured stdout call*", "the replacement in 2", "the test"]
+    )
+
+
+def test_a_test_that_ends_the_run_in_a_fixture_leaves_no_container(runs, survivors):
+    for ending, status in [("pytest.exit('enough', 9)", 9), ("raise KeyboardInterrupt", 2)]:
+        for before, after in [(ending, "pass"), ("pass", ending)]:
+            result = runs(
+                f"""
+                import os, subprocess, pytest
+                @pytest.fixture(scope="module")
+                def wide(): yield; print("wide is torn down")
+                @pytest.fixture
+                def ends():
+                    subprocess.Popen(["sleep", "60"], env={{**os.environ, **{survivors.env!r}}})
+                    {before}
+                    yield
+                    {after}
+                def test_one(wide, ends): pass
+                def test_two(): pass
+                """,
+                "--minidocker",
+                "-s",
+            )
+            assert result.ret == status
+            assert "wide is torn down" in result.stdout.str()

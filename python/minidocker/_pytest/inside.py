@@ -118,7 +118,7 @@ class Inside:
         raised = None
         if call.excinfo is not None:
             kind = call.excinfo.type
-            raised = [kind.__module__, kind.__qualname__, _text(call.excinfo.value)]
+            raised = [str(kind.__module__), str(kind.__qualname__), _text(call.excinfo.value)]
         message = {"phase": phase, "report": encode(self.config, report), "raised": raised}
         if (additions := self._additions()) is not None:
             message["junitxml"] = additions

@@ -6,6 +6,7 @@ such functions in every module that has imported them. They do not look into cla
 
 from __future__ import annotations
 
+import _socket
 import json.encoder
 import os
 import select
@@ -22,6 +23,7 @@ class Kept:
     dup2 = os.dup2
     exit_process = os._exit
     fstat = os.fstat
+    ftruncate = os.ftruncate
     getpid = os.getpid
     monotonic = time.monotonic
     open = os.open
@@ -30,4 +32,5 @@ class Kept:
     read = os.read
     set_blocking = os.set_blocking
     setitimer = signal.setitimer
+    socket = _socket.socket
     write = os.write

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import sys
+from socket import MSG_NOSIGNAL
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -67,6 +68,7 @@ class Outside:
         self._timeout = timeout
         self._deadline = None if timeout is None else started + timeout
         self._channel = container.channel
+        self._socket = Kept.socket(fileno=container.channel)
         self._shown_at_once = shares_terminal(item.config)
         self._messages = 0
         self._received = bytearray()
@@ -155,6 +157,7 @@ class Outside:
         """Kill and reap the container, if it runs."""
         if self._container is not None:
             container, self._container = self._container, None
+            self._socket.detach()
             container.kill()
             container.wait()
             container.close()
@@ -163,6 +166,7 @@ class Outside:
         """Reap the container, which has ended."""
         assert self._container is not None
         container, self._container = self._container, None
+        self._socket.detach()
         try:
             return container.wait()
         finally:
@@ -211,7 +215,8 @@ class Outside:
 
     def _send(self, letter: str) -> None:
         try:
-            Kept.write(self._channel, letter.encode())
+            # Unlike write(2), this cannot raise SIGPIPE.
+            self._socket.send(letter.encode(), MSG_NOSIGNAL)
         except BlockingIOError:
             raise Malformed("It does not read the answers") from None
         except (BrokenPipeError, ConnectionResetError):

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 __all__ = ["ContainedTest", "FixtureIsInside"]
 
 WHERE = "@pytest.mark.minidocker"
+MOST_CAPTURED = 1 << 24
+"""The number of bytes of output that are kept of a test which does not report it itself."""
 
 
 class ContainedTest:
@@ -70,6 +72,8 @@ class ContainedTest:
         """The phase that has just ended inside; None if it has no report from there."""
         self._report: pytest.TestReport | None = None
         """The last report from inside."""
+        self._sections: list[tuple[str, str]] = []
+        """The output of a test whose process fails after its last report."""
 
     def close(self) -> None:
         """End the container, if it runs. In the copy, end this process."""
@@ -102,20 +106,19 @@ class ContainedTest:
         """Have pytest call ``function`` instead of a method, but not in the copy."""
         self._answered = None
         if self.inside is None:
-            vars(owner)[name] = function
+            self._replaced = _Replaced(owner, name, function)
         try:
             yield
         finally:
-            if self.inside is None:
-                vars(owner).pop(name, None)
-            else:
+            self._replaced.put_back()
+            if self.inside is not None:
                 self.inside.end_forked_process()
 
     def _set_up(self, _: object) -> None:
         __tracebackhide__ = True
         item = self.item
         state = item.session._setupstate
-        del state.setup
+        self._replaced.put_back()
         if self._outside is not None:
             # Another plugin runs the test again, and has left out its teardown.
             self._outside.close()
@@ -141,7 +144,8 @@ class ContainedTest:
             return
         # Other plugins may look for the test among what is set up.
         state.stack[item] = ([], None)
-        item.funcargs = shared_funcargs(item)
+        if hasattr(item, "funcargs"):
+            item.funcargs = shared_funcargs(item)
         self._outside = Outside(item, forked, timeout, started)
         self._finish_phase("setup", alarm)
 
@@ -152,7 +156,7 @@ class ContainedTest:
     def _tear_down(self, nextitem: pytest.Item | None) -> None:
         __tracebackhide__ = True
         state = self.item.session._setupstate
-        del state.teardown_exact
+        self._replaced.put_back()
         failure: BaseException | None = None
         if self._outside is not None and self._outside.runs:
             try:
@@ -188,13 +192,18 @@ class ContainedTest:
         assert self._outside is not None
         if phase != "setup":
             self._drop_captured()
-        message = self._outside.run_phase(phase, alarm)
+        try:
+            message = self._outside.run_phase(phase, alarm)
+        finally:
+            self._bound_captured()
         self._report = message["report"]
         # The report contains the output of the test.
         del self.item._report_sections[:]
         self._take_results(message)
         if phase == "teardown":
+            self._sections = message["report"].sections
             self._outside.finish()
+            self._sections = []
         self._answered = phase
         if message["raised"] is not None:
             raise stand_in(*message["raised"])
@@ -208,6 +217,16 @@ class ContainedTest:
         logging: Any = plugins.getplugin("logging-plugin")
         if logging is not None:
             logging.report_handler.reset()
+
+    def _bound_captured(self) -> None:
+        """Shorten what the test has written to the files of the capture, which pytest reads."""
+        capturing: Any = self.config.pluginmanager.getplugin("capturemanager")
+        captures = getattr(capturing, "_global_capturing", None)
+        for name in ("out", "err"):
+            file: Any = getattr(getattr(captures, name, None), "tmpfile", None)
+            with contextlib.suppress(OSError, AttributeError):
+                if Kept.fstat(file.fileno()).st_size > MOST_CAPTURED:
+                    Kept.ftruncate(file.fileno(), MOST_CAPTURED)
 
     def _take_results(self, message: dict[str, Any]) -> None:
         """Use what is not part of the report."""
@@ -265,12 +284,35 @@ class ContainedTest:
         if report is None:
             report = sent or pytest.TestReport.from_item_and_call(self.item, call)
         if sent is None:
+            report.sections[:0] = self._sections
+            self._sections = []
             return report
         _remove_repetitions(report, sent)
         for when, stream, text in self.item._report_sections:
             _add_section(report, f"Captured {stream} {when}", text)
         del self.item._report_sections[:]
         return report
+
+
+class _Replaced:
+    """A method of one object that a function replaces for a while."""
+
+    def __init__(self, owner: Any, name: str, function: Callable[..., None]) -> None:
+        self._members = vars(owner)
+        self._name = name
+        # Another plugin may have replaced it already.
+        self._before = self._members.get(name)
+        self._members[name] = function
+        self._put_back = False
+
+    def put_back(self) -> None:
+        """Use the method again."""
+        if self._put_back:
+            return
+        self._put_back = True
+        del self._members[self._name]
+        if self._before is not None:
+            self._members[self._name] = self._before
 
 
 def _remove_repetitions(report: pytest.TestReport, sent: pytest.TestReport) -> None:
