@@ -1,5 +1,7 @@
 """What other plugins see of a test in a container: its phases and reports, outside, as usual."""
 
+import xml.etree.ElementTree as ET
+
 import pytest
 
 SESSION = """
@@ -329,3 +331,12 @@ def test_a_test_that_ends_the_run_in_a_fixture_leaves_no_container(runs, survivo
             )
             assert result.ret == status
             assert "wide is torn down" in result.stdout.str()
+
+
+def test_tests_run_in_containers_without_a_terminal_reporter(runs):
+    path = runs.pytester.makepyfile("def test_one(): pass\ndef test_two(): assert 0\n")
+    options = ("-p", "minidocker", "-p", "no:terminal", "--minidocker", "--junitxml=junit.xml")
+    result = runs.pytester.runpytest_subprocess(*options, path, timeout=60)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    suite = ET.parse(runs.pytester.path / "junit.xml").find("testsuite")
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")

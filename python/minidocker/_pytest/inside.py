@@ -282,7 +282,8 @@ def _no_debugger(*_: Any, **__: Any) -> NoReturn:
 
 def flush(config: pytest.Config) -> None:
     """Flush all buffers: a copy of them would be written twice, or never."""
-    config.get_terminal_writer().flush()
+    if config.pluginmanager.has_plugin("terminalreporter"):
+        config.get_terminal_writer().flush()
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         # The stream may be None or closed, or its reader gone: then there is nothing to flush.
         with contextlib.suppress(AttributeError, ValueError, OSError):
