@@ -176,3 +176,23 @@ def test_a_wider_fixture_is_not_torn_down_in_a_container(runs):
     assert result.stdout.str().count("torn down in") == 1
     assert "torn down in 2\n" not in result.stdout.str()
     assert not list(runs.pytester.path.glob("noted-*"))
+
+
+def test_a_clock_that_a_wider_fixture_freezes_delays_no_timeout(runs):
+    result = runs(
+        """
+        import os, time, freezegun, pytest
+
+        @pytest.fixture(scope="module", autouse=True)
+        def frozen():
+            with freezegun.freeze_time("2001-01-01"):
+                yield
+
+        @pytest.mark.minidocker(timeout=0.5)
+        def test_hangs(): os.read(os.pipe()[0], 1)
+        @pytest.mark.minidocker
+        def test_does_not(): assert time.time() == time.time() == 978307200
+        """
+    )
+    assert result.parseoutcomes() == {"passed": 1, "failed": 1}
+    result.stdout.fnmatch_lines(["the test had not ended after 0.5 seconds"])

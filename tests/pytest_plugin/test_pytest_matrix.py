@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from support.plugin_matrix import CASES
-from support.plugin_matrix.case import run
+from support.plugin_matrix.case import Case, run
+from support.plugin_matrix.reports import SHOWN
 
 
 @pytest.mark.plain(reason="it takes a while, and does not depend on the user")
@@ -24,6 +25,16 @@ def test_a_plugin_works_in_containers_as_without(runs, case):
     assert spread.outcomes == case.outcomes
     assert spread.summary == without.summary
     assert spread.left == without.left
+
+
+@pytest.mark.plain(reason="it takes a while, and does not depend on the user")
+def test_all_plugins_work_together_when_they_are_merely_installed(runs, monkeypatch):
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    outcomes = {"passed": 9, "failed": 2, "skipped": 1, "xfailed": 1}
+    case = Case("all", (), SHOWN, outcomes, args=("--randomly-seed=1",))
+    without = run(case, runs, runs.pytester.path / "without" / "project")
+    contained = run(case, runs, runs.pytester.path / "contained" / "project", "--minidocker")
+    assert contained == without
 
 
 def test_the_suite_itself_loads_only_the_plugins_that_it_uses(pytestconfig):
