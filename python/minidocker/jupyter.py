@@ -23,6 +23,8 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from IPython.core.interactiveshell import InteractiveShell
 
 __all__ = ["load_ipython_extension", "unload_ipython_extension"]
@@ -32,12 +34,23 @@ _NAME = "minidocker"
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:
     """Register ``%minidocker`` and ``%%minidocker``."""
-    ipython.magics_manager.register_function(
-        functools.partial(_magic_line, ipython), magic_kind="line", magic_name=_NAME
-    )
-    ipython.magics_manager.register_function(
-        functools.partial(_magic_cell, ipython), magic_kind="cell", magic_name=_NAME
-    )
+    for kind, magic in (("line", _magic_line), ("cell", _magic_cell)):
+        ipython.magics_manager.register_function(
+            _bound(ipython, magic), magic_kind=kind, magic_name=_NAME
+        )
+
+
+def _bound(ipython: InteractiveShell, magic: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a magic of this shell, with the docstring that ``%minidocker?`` shows."""
+
+    # Not a functools.partial: IPython would show the docstring of that class.
+    @functools.wraps(magic)
+    def bound(*text: str) -> Any:
+        return magic(ipython, *text)
+
+    # Otherwise IPython would show the signature with the shell.
+    del bound.__wrapped__
+    return bound
 
 
 def unload_ipython_extension(ipython: InteractiveShell) -> None:
@@ -47,6 +60,13 @@ def unload_ipython_extension(ipython: InteractiveShell) -> None:
 
 
 def _magic_cell(ipython: InteractiveShell, line: str, cell: str) -> None:
+    """Run the cell in a new container: ``%%minidocker [OPTIONS] [ARG ...]``.
+
+    The cell is a shell script, whose output appears at once, and ``ARG ...`` are its arguments.
+    With ``--python`` it is Python, in a copy of the notebook's process, and ``--return NAME``
+    brings a variable back. The options are those of ``minidocker run``: see
+    ``%%minidocker --help``, with a cell below it.
+    """
     from minidocker._jupyter import magics  # noqa: PLC0415 - imported when a magic is first used
 
     parsed = magics.read(magics.CELL, magics.words(line))
@@ -63,6 +83,11 @@ def _magic_cell(ipython: InteractiveShell, line: str, cell: str) -> None:
 
 
 def _magic_line(ipython: InteractiveShell, line: str) -> Any:
+    """Run a subcommand of minidocker, and return its result: ``%minidocker WORD ...``.
+
+    ``%minidocker`` alone lists the subcommands, and ``%minidocker WORD --help`` shows the options
+    of one.
+    """
     from minidocker._jupyter import magics  # noqa: PLC0415 - likewise
     from minidocker._jupyter.line import command, perform  # noqa: PLC0415 - likewise
 

@@ -136,3 +136,15 @@ def test_a_step_that_hangs_is_a_row():
 def test_a_shortage_is_distinguished_from_a_missing_feature(number, words):
     examination = broken(refuse={"pidfd": refused("pidfd_open(<fd>, 0)", number)})
     assert words in examined(examination, "pidfd")["pidfd"].detail
+
+
+def test_a_report_is_shown_as_its_text():
+    report = Report((), ("Linux 6.18",))
+    shown = []
+
+    class Printer:
+        text = shown.append
+
+    report._repr_pretty_(Printer(), cycle=False)
+    assert repr(report) == str(report) == shown[0]
+    assert report.summary in repr(report)

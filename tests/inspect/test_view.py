@@ -240,3 +240,17 @@ def test_a_container_shows_its_processes_and_namespaces(box):
     assert [str(box.pid), "1"] == page.rows[1][:2]
     assert ["shared namespaces", "time"] in page.rows
     assert ["own namespaces", "pid, net, mount, uts, ipc, user, cgroup"] in page.rows
+
+
+def test_the_page_of_a_view_keeps_each_line_whole(box):
+    """In a narrow page, it scrolls; a column that may break anywhere would become a letter wide."""
+    page = box.view()._repr_html_()
+    assert "anywhere" not in page
+    assert "max-width: 24em; white-space: nowrap" in page
+    assert "overflow: hidden; text-overflow: ellipsis" in page
+    assert "display: block; max-width: 100%; overflow-x: auto" in page
+
+
+def test_the_helper_is_shown_by_its_name_alone(box):
+    assert [process.command for process in box.processes()] == ["minidocker-init"]
+    assert re.search(r"1  minidocker-init  \(uid 0\)", str(box.view()))

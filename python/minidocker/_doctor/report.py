@@ -13,6 +13,8 @@ from minidocker._words import nearest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from minidocker._inspect.html import PrettyPrinter
+
 __all__ = ["Report", "Row", "Status"]
 
 Status = Literal["works", "fails", "missing-optional"]
@@ -145,6 +147,12 @@ class Report:
                 lines += [indent + line for line in wrapped]
         lines += ["", self.summary]
         return "\n".join(map(_ascii, lines))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_pretty_(self, printer: PrettyPrinter, cycle: bool) -> None:
+        printer.text("..." if cycle else str(self))
 
     @property
     def summary(self) -> str:

@@ -10,6 +10,7 @@ it is read raises :exc:`ProcessLookupError`. A process that the caller may not i
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Namespace kind to the name of its link in ``/proc/PID/ns``.
 KINDS: Mapping[str, str] = {kind: "mnt" if kind == "mount" else kind for kind in names.KINDS}
+
+_HELPER = re.compile(r"minidocker-init [0-9]{10}")
 
 #: The names of capabilities in the order of their numbers (``linux/capability.h``).
 CAPABILITIES = (
@@ -183,8 +186,13 @@ def nested_pids(fields: Mapping[str, str]) -> tuple[int, ...]:
 
 
 def command(pid: int | str = "self", root: str = "/proc") -> str:
-    """Return the arguments of ``pid`` joined by spaces, or ``[name]`` if it has none."""
+    """Return the arguments of ``pid`` joined by spaces, or ``[name]`` if it has none.
+
+    The argument of the helper, the padded number of a descriptor, says nothing to a reader.
+    """
     arguments = _text(pid, "cmdline", root).rstrip("\0").replace("\0", " ")
+    if _HELPER.fullmatch(arguments):
+        return arguments.partition(" ")[0]
     return arguments or f"[{_text(pid, 'comm', root).removesuffix(chr(10))}]"
 
 

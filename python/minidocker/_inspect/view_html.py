@@ -14,18 +14,21 @@ from minidocker._inspect.picture import Link, Picture, PictureRow, Section
 _ROOT = ".minidocker-view.minidocker-view"
 _RULES = (
     ("", "border-collapse: separate; border-spacing: 0; margin: .5em 0; table-layout: auto;"),
+    # In a page that is too narrow it scrolls.
+    ("", "display: block; max-width: 100%; overflow-x: auto;"),
     ("", "color: inherit; background: none; font-size: .95em; line-height: 1.4;"),
     ("caption", "text-align: left; caption-side: bottom; padding: .6em 0 0; color: inherit;"),
     (":is(tr, tr:hover, tr:nth-child(n))", "background: none !important;"),
     (":is(td, th)", "text-align: left; vertical-align: middle; padding: .1em .9em;"),
     (":is(td, th)", "border: 0 solid currentColor; background: none; color: inherit;"),
-    (":is(td, th)", "font-weight: normal; max-width: 30em; overflow-wrap: anywhere;"),
-    (".side", "border-width: 0 2px;"),
+    # On one line each, cut with an ellipsis: a line that may break anywhere lets a narrow page
+    # squeeze its column to one letter.
+    (":is(td, th)", "font-weight: normal; max-width: 24em; white-space: nowrap;"),
+    (".side", "border-width: 0 2px; overflow: hidden; text-overflow: ellipsis;"),
     (".side code", "color: inherit; background: none; padding: 0; opacity: .8;"),
     (".end :is(.side, .link)", "padding-bottom: .5em;"),
     (".name .side", "border-width: 2px 2px 0; border-radius: 10px 10px 0 0;"),
     (".name .side", "padding-top: .4em; padding-bottom: .4em; font-size: 1.1em;"),
-    (".name :is(.side, code)", "white-space: nowrap;"),
     (".foot .side", "border-width: 0 2px 2px; border-radius: 0 0 10px 10px;"),
     (".foot .side", "padding: 0; height: .3em;"),
     (".kind .side", "border-top-width: 1px;"),
