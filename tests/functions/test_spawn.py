@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 
 import pytest
 
@@ -419,3 +420,54 @@ def test_results_are_not_unpickled_by_the_template():
     spawned(pickle.loads)(pickle.dumps(functions.add))
     assert "support.functions" not in spawned(eval)("set(__import__('sys').modules)")
     assert socket.gethostname()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_large_argument_is_copied_once(leaks, kept):
+    size = 30_000_000
+    data = bytes(size)
+    tracemalloc.start()
+    try:
+        if kept:
+            with minidocker.ContainerExecutor(1, method="spawn", max_tasks_per_child=2) as pool:
+                assert pool.submit(len, data).result() == size
+        else:
+            assert spawned(len)(data) == size
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * size
+    finally:
+        tracemalloc.stop()
+
+
+UNNAMED = """
+import sys
+sys.modules["cloudpickle"] = None
+import functools, minidocker
+def outer():
+    def inner(): pass
+    return inner
+if __name__ == "__main__":
+    spawned = minidocker.isolated(method="spawn")
+    kept = minidocker.ContainerExecutor(1, max_tasks_per_child=2)
+    for call in (
+        lambda: spawned(lambda: 1)(),
+        lambda: spawned(outer())(),
+        lambda: spawned(functools.partial(lambda: 1))(),
+        lambda: spawned(map)(abs, lambda: 1),
+        lambda: spawned(sorted)([], key=lambda item: item),
+        lambda: kept.submit(lambda: 1).result(),
+    ):
+        try:
+            call()
+        except minidocker.SpecError as refused:
+            print(refused.option, "cloudpickle" in refused.__notes__[0], refused)
+    kept.shutdown()
+"""
+
+
+def test_without_cloudpickle_every_function_without_a_name_is_refused_in_our_words(tmp_path):
+    done = python(tmp_path, UNNAMED)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    options = ["function", "function", "function", "argument 2", "argument key", "function"]
+    assert [line.partition(" True ")[0] for line in lines] == options
+    assert all("pickle finds functions by their names" in line for line in lines)

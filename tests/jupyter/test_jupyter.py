@@ -298,7 +298,7 @@ def test_the_traceback_of_a_cell_begins_at_its_own_line(notebook):
         ("raise SystemExit(2)", "ended its interpreter with exit status 2"),
         ("import os; os.kill(os.getpid(), 9)", "killed by signal SIGKILL"),
         ("import time; time.sleep(1000)", "did not end within 0.5 seconds"),
-        ("value = (1 for _ in ())", "cannot be pickled"),
+        ("value = (1 for _ in ())", "--return value: the variable, of type generator, cannot be"),
     ],
 )
 def test_a_cell_without_a_result_is_an_error_with_the_reason(notebook, cell, message, leaks):

@@ -21,6 +21,8 @@ from minidocker._functions.messages import CHUNK, Receiver
 from minidocker._run.timeouts import deadline_after, milliseconds_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from minidocker._functions.function_container import FunctionContainer
     from minidocker._functions.messages import Message
     from minidocker._functions.outputs import Streams
@@ -117,7 +119,7 @@ class Conversation:
         if interrupt is not None:
             self.watch(interrupt)
         self._channel_open = True
-        self._pending = [memoryview(container.opening)] if container.opening else []
+        self._pending = [memoryview(part) for part in container.opening]
         kinds = messages.JSON_ANSWERS if as_json else messages.ANSWERS
         self._receiver = Receiver(kinds, limit)
         self._answer: Message | None = None
@@ -147,8 +149,8 @@ class Conversation:
         poll.register(self._container.channel, select.POLLIN)
         return not poll.poll(0)
 
-    def ask(self, request: bytes) -> Message | None:
-        """Send a request; return the answer, or None if the container ends without one.
+    def ask(self, request: Iterable[bytes]) -> Message | None:
+        """Send the parts of a request; return the answer, or None if the container ends first.
 
         Raises:
             CallError: the interrupt was set; the container still runs.
@@ -156,7 +158,7 @@ class Conversation:
             CallResultError: the answer is malformed or larger than the limit; the container still
                 runs.
         """
-        self._pending.append(memoryview(request))
+        self._pending += map(memoryview, request)
         self.is_initialized = False
         self._watch_channel()
         while self._step():
@@ -248,19 +250,18 @@ class Conversation:
             self._watch_channel()
 
     def _send(self) -> None:
-        first = self._pending[0]
         try:
-            sent = os.write(self._container.channel, first[: 1 << 20])
+            sent = os.writev(self._container.channel, self._pending)
         except BlockingIOError:
             return
         except (BrokenPipeError, ConnectionResetError):
             # The process has closed its end. Its answer or its exit status shows the reason.
             self._pending.clear()
             return
-        if sent < len(first):
-            self._pending[0] = first[sent:]
-        else:
-            del self._pending[0]
+        while self._pending and sent >= len(self._pending[0]):
+            sent -= len(self._pending.pop(0))
+        if sent:
+            self._pending[0] = self._pending[0][sent:]
 
     def _receive(self) -> bool:
         """Read a part of an answer; return False at the end of the channel."""

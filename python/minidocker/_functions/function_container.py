@@ -20,6 +20,8 @@ from minidocker._functions.worker import own_main
 from minidocker._spec.mounts import Mount
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from minidocker._functions.worker import Task
     from minidocker._run.completed import Usage
     from minidocker._spec.spec import Spec
@@ -59,8 +61,8 @@ class FunctionContainer(abc.ABC):
     channel: int = -1
     """A stream socket to the process that runs the function; see ``messages.py``."""
 
-    opening: bytes = b""
-    """The messages that the process must receive before any other."""
+    opening: Sequence[bytes] = ()
+    """The parts of the messages that the process must receive before any other."""
 
     @abc.abstractmethod
     def ends(self) -> int:

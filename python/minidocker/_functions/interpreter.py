@@ -72,7 +72,7 @@ class InterpreterContainer(FunctionContainer):
 
     is_ours = True
 
-    def __init__(self, process: Popen[Any], channel: int, opening: bytes) -> None:
+    def __init__(self, process: Popen[Any], channel: int, opening: list[bytes]) -> None:
         self.channel = channel
         self.opening = opening
         self._process = process

@@ -66,6 +66,11 @@ def message(kind: int, payload: bytes) -> bytes:
     return HEADER.pack(kind, len(payload)) + payload
 
 
+def parts(kind: int, *payload: bytes) -> list[bytes]:
+    """Return a message as parts to send, without a copy of the payload."""
+    return [HEADER.pack(kind, sum(map(len, payload))), *payload]
+
+
 # --- pickling ----------------------------------------------------------------------------------
 
 
@@ -182,7 +187,7 @@ def raised(error: BaseException, *, as_json: bool, skip: int = 0) -> bytes:
     # The frames hold the function's variables.
     error.__traceback__ = None
     try:
-        pickled = _dumps_result((error, text))
+        pickled = dumps_result((error, text))
         # An exception whose constructor needs more than ``args`` pickles, but does not unpickle.
         pickle.loads(pickled)
     except Exception as why:  # noqa: BLE001 - an exception's own methods may raise anything
@@ -193,13 +198,18 @@ def raised(error: BaseException, *, as_json: bool, skip: int = 0) -> bytes:
 
 def _returned(value: Any) -> bytes:
     try:
-        return message(VALUE, _dumps_result(value))
+        return message(VALUE, dumps_result(value))
     except Exception as why:  # noqa: BLE001 - a value's own methods may raise anything
         reason = f"the value, of type {type(value).__qualname__}, cannot be pickled: {_show(why)}"
         return _unable(reason, None)
 
 
-def _dumps_result(value: Any) -> bytes:
+def dumps_result(value: Any) -> bytes:
+    """Pickle a value for the caller, which has the definitions of its own ``__main__``.
+
+    Raises:
+        Exception: the value cannot be pickled; its own methods may raise any exception.
+    """
     # pickle.dumps() is usually enough. It writes to few pages, and a forked process must copy each
     # page that it writes to.
     try:

@@ -61,7 +61,7 @@ def start(
     Raises:
         CallError: no template process can be started.
     """
-    opening = b"" if task is None else task.message(last=True)
+    opening = [] if task is None else task.message(last=True)
     deadline = deadline_after(timeout)
     here = worker.Context.here()
     kind = _Kind.of(preload)

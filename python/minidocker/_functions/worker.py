@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import importlib
 import os
 import pickle
@@ -19,6 +20,7 @@ import threading
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from minidocker._errors import SpecError
 from minidocker._fd import pipe
 from minidocker._functions import messages
 
@@ -42,11 +44,12 @@ class Task(NamedTuple):
     initialize: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
     """An initializer, which is called before the function, and its arguments."""
 
-    def message(self, *, last: bool = False) -> bytes:
-        """Pickle the task into a message.
+    def message(self, *, last: bool = False) -> list[bytes]:
+        """Pickle the task into the parts of a message.
 
         Raises:
-            Exception: the function or an argument cannot be pickled.
+            SpecError: the function, or a function among the arguments, cannot be found by its name.
+            Exception: an argument cannot be pickled; its own methods may raise any exception.
         """
         try:
             work = self.function, self.args, self.kwargs, self.initialize
@@ -59,14 +62,44 @@ class Task(NamedTuple):
                 # name for the script.
                 sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
         except Exception as error:
-            error.add_note(
-                "The function and its arguments are pickled for another process. Install "
-                "cloudpickle (pip install cloudpickle), which can pickle more, or use "
-                'method="fork", which does not pickle them.'
-            )
+            if isinstance(error, pickle.PicklingError | AttributeError):
+                self._explain(error)
+            error.add_note(_REMEDY)
             raise
         flags = (AS_JSON if self.as_json else 0) | (LAST if last else 0)
-        return messages.message(messages.TASK, bytes([flags, needs_main]) + pickled)
+        return messages.parts(messages.TASK, bytes([flags, needs_main]), pickled)
+
+    def _explain(self, error: Exception) -> None:
+        """Raise a `SpecError` if the error is about a function that has no name to find it by.
+
+        Lambdas, functions in functions, and those of a typed-in ``__main__`` have none.
+        """
+        where: dict[str, Any] = {"function": self.function}
+        where |= {f"argument {number}": value for number, value in enumerate(self.args, 1)}
+        where |= {f"argument {name}": value for name, value in self.kwargs.items()}
+        if self.initialize is not None:
+            where |= {"initializer": self.initialize[0], "initargs": self.initialize[1]}
+        for name, value in where.items():
+            if not isinstance(value, types.FunctionType | functools.partial):
+                continue
+            try:
+                _, needs_main = messages.dumps(value)
+            except Exception:  # noqa: BLE001 - its parts' own methods may raise anything
+                reason = "pickle finds functions by their names, and this one has none: a lambda "
+                reason += "or a function defined in another. Define it with def in a module"
+            else:
+                if not needs_main or _own_main() is not None:
+                    continue
+                reason = "it is defined in a __main__ that no other interpreter can import"
+            refused = SpecError(reason, option=name, value=value)
+            refused.add_note(_REMEDY)
+            raise refused from error
+
+
+_REMEDY = (
+    "The function and its arguments are pickled for another process. Install cloudpickle (pip "
+    'install cloudpickle), which can pickle more, or use method="fork", which does not pickle them.'
+)
 
 
 class Context(NamedTuple):
@@ -89,9 +122,9 @@ class Context(NamedTuple):
         argv = list(getattr(sys, "argv", []))
         return cls(dict(os.environ), list(sys.path), argv, cwd, own_main())
 
-    def message(self) -> bytes:
-        """Pickle the context into a message."""
-        return messages.message(messages.CONTEXT, pickle.dumps(self))
+    def message(self) -> list[bytes]:
+        """Pickle the context into the parts of a message."""
+        return messages.parts(messages.CONTEXT, pickle.dumps(self))
 
     def apply(self) -> None:
         """Adopt the caller's state."""
@@ -258,7 +291,7 @@ def _write(channel: int, data: bytes) -> None:
             view = view[os.write(channel, view[: 1 << 20]) :]
 
 
-def _read(stream: Any) -> tuple[int, bytes] | None:
+def _read(stream: Any) -> tuple[int, bytearray] | None:
     header = _exactly(stream, messages.HEADER.size)
     if header is None:
         return None
@@ -267,7 +300,7 @@ def _read(stream: Any) -> tuple[int, bytes] | None:
     return None if payload is None else (kind, payload)
 
 
-def _exactly(stream: Any, length: int) -> bytes | None:
+def _exactly(stream: Any, length: int) -> bytearray | None:
     buffer = bytearray(length)
     view = memoryview(buffer)
     while view:
@@ -275,7 +308,7 @@ def _exactly(stream: Any, length: int) -> bytes | None:
         if not count:
             return None
         view = view[count:]
-    return bytes(buffer)
+    return buffer
 
 
 # --- the interpreter ---------------------------------------------------------------------------

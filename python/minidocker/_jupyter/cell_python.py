@@ -16,6 +16,7 @@ import getpass
 import inspect
 import json
 import os
+import pickle
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,11 @@ from IPython.core.display_functions import display
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError as IPythonUsageError
 
-from minidocker._errors import Error
+from minidocker._errors import CallResultError, Error
 from minidocker._fd import available, pipe, socket_pair
 from minidocker._functions.call import isolated
 from minidocker._functions.front_end import refuse_input
+from minidocker._functions.messages import dumps_result
 from minidocker._jupyter.cell import keywords, sinks
 from minidocker._jupyter.magics import brief
 from minidocker._jupyter.pump import outputs, pump
@@ -69,11 +71,12 @@ def run_python(shell: InteractiveShell, parsed: Parsed, cell: str) -> None:
             _pumping([*texts, displays]),
         ):
 
-            def inside() -> dict[str, Any]:
+            def inside() -> bytes:
                 _detach(shell, texts, displays, cwd, env)
                 return _execute(shell, code, names)
 
-            values = isolated(timeout=settings.get("timeout"), **chosen)(inside)()
+            pickled = isolated(timeout=settings.get("timeout"), **chosen)(inside)()
+            values = pickle.loads(pickled)
     except BaseException as error:
         _show(error)
         raise
@@ -255,8 +258,8 @@ def _detach(
         os.chdir(cwd)
 
 
-def _execute(shell: InteractiveShell, codes: list[CodeType], names: list[str]) -> dict[str, Any]:
-    """Run the cell, and return the variables of these names."""
+def _execute(shell: InteractiveShell, codes: list[CodeType], names: list[str]) -> bytes:
+    """Run the cell, and return the variables of these names, pickled together."""
     namespace = shell.user_ns
     try:
         for code in codes:
@@ -281,7 +284,30 @@ def _execute(shell: InteractiveShell, codes: list[CodeType], names: list[str]) -
             )
             _keep(missing, [f"NameError: {missing}"])
             raise missing
-    return {name: namespace[name] for name in names}
+    return _pickled({name: namespace[name] for name in names})
+
+
+def _pickled(values: dict[str, Any]) -> bytes:
+    """Pickle variables; name the one that cannot be pickled.
+
+    Raises:
+        CallResultError: a variable cannot be pickled.
+    """
+    try:
+        return dumps_result(values)
+    except Exception:
+        for name, value in values.items():
+            try:
+                dumps_result(value)
+            except Exception as why:  # noqa: BLE001 - a value's own methods may raise anything
+                reason = (
+                    f"--return {name}: the variable, of type {type(value).__qualname__}, cannot be "
+                    f"pickled, so it stays in the container: {why}. Return a plain value instead"
+                )
+                refused = CallResultError(reason)
+                _keep(refused, [f"CallResultError: {reason}"])
+                raise refused from None
+        raise
 
 
 def _keep(error: BaseException, lines: list[str]) -> None:

@@ -39,6 +39,24 @@ def words(args: Any, executable: Any, *, shell: bool) -> tuple[list[Any], Any]:
     return args, args[0] if executable is None else executable
 
 
+def hint_for_string(args: Any) -> str | None:
+    """Return the remedy for a command line that was given as the name of a program.
+
+    Args:
+        args: the command, as the caller gave it.
+    """
+    if not isinstance(args, str | bytes) or not os.fsdecode(args).split()[1:]:
+        return None
+    import shlex  # noqa: PLC0415 - slow to import, and rarely needed
+
+    try:
+        words = shlex.split(os.fsdecode(args))
+    except ValueError:
+        # A quotation mark is not closed.
+        words = os.fsdecode(args).split()
+    return f"a string is the name of a program: give the list {words!r}, or shell=True"
+
+
 def candidates(executable: Any, env: Mapping[Any, Any] | None) -> list[bytes]:
     """Return the paths at which to look for the program, in the order of ``PATH``."""
     name = os.fsencode(executable)

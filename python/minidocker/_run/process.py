@@ -311,6 +311,8 @@ class Popen(subprocess.Popen[AnyStr]):
         except SpawnError as error:
             if error.step == "exec":
                 error.filename = os.fspath(executable)
+                if error.errno in (errno.ENOENT, errno.EACCES) and executable == self.args:
+                    error.hint = arguments.hint_for_string(self.args) or error.hint
             elif error.step == "chdir" and cwd is not None:
                 error.filename = os.fspath(cwd)
             raise
