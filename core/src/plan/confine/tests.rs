@@ -83,18 +83,38 @@ fn the_filter_comes_last_where_no_privileges_are_gained() {
     let places = order(
         &lines,
         &[
-            "prlimit64",
             "prctl(PR_CAPBSET_DROP",
             "capset",
             "prctl(PR_SET_NO_NEW_PRIVS",
             "landlock_restrict_self",
             "rt_sigprocmask",
+            "prlimit64",
             "seccomp",
             "execve",
         ],
     );
     assert!(places.is_sorted(), "{places:?}");
     assert_eq!(places[7], places[6] + 1, "nothing but exec has to pass the filter");
+}
+
+#[test]
+fn a_limit_above_the_callers_is_raised_first_and_a_lower_one_set_last() {
+    let mut host = root();
+    let nofile = Ulimit::new("nofile", Some(100), Some(1000)).unwrap();
+    host.limits = vec![nofile, Ulimit::new("core", Some(0), Some(7)).unwrap()];
+    let confine = Confine {
+        ulimits: vec![
+            Ulimit::new("core", Some(5), Some(7)).unwrap(),
+            Ulimit::new("nofile", Some(2000), None).unwrap(),
+        ],
+        cap_drop: vec!["ALL".into()],
+        ..of(Profile::Namespaces)
+    };
+    let places = order(
+        &lines(confine, &host),
+        &["prlimit64(0, RLIMIT_NOFILE", "prctl(PR_CAPBSET_DROP", "prlimit64(0, RLIMIT_CORE"],
+    );
+    assert!(places.is_sorted(), "{places:?}");
 }
 
 #[test]
