@@ -125,6 +125,9 @@ def _unknown(name: str) -> str:
     explained = command_sentence(name)
     if explained is not None:
         return f"unknown command {name}: {explained}"
+    option = COMMANDS["run"].spellings().get(name.partition("=")[0])
+    if option is not None:
+        return f"{name} comes before the command; options follow it, as in: {option[0].example}"
     near = nearest(name, COMMANDS)
     what = "option" if name.startswith("-") else "command"
     remedy = f"did you mean {near}?" if near else "see minidocker --help"

@@ -9,8 +9,11 @@ from __future__ import annotations
 import array
 import fcntl
 import os
-import socket
 import termios
+
+TYPE_CHECKING = False  # typing's, without its import
+if TYPE_CHECKING:
+    import socket
 
 __all__ = ["above_stdio", "available", "pidfd_open", "pipe", "receive", "socket_pair"]
 
@@ -52,14 +55,16 @@ def pipe(flags: int = 0) -> tuple[int, int]:
 
 
 def socket_pair(
-    kind: socket.SocketKind = socket.SOCK_STREAM,
+    kind: socket.SocketKind | None = None,
 ) -> tuple[socket.socket, socket.socket]:
-    """Return two connected Unix sockets: socketpair(2).
+    """Return two connected Unix sockets, by default stream sockets: socketpair(2).
 
     Raises:
         OSError: no descriptor is available.
     """
-    one, other = socket.socketpair(socket.AF_UNIX, kind)
+    import socket  # noqa: PLC0415 - a command needs none, and the import is slow
+
+    one, other = socket.socketpair(socket.AF_UNIX, kind or socket.SOCK_STREAM)
     fds = _both_above_stdio(one.detach(), other.detach())
     return socket.socket(fileno=fds[0]), socket.socket(fileno=fds[1])
 
@@ -70,6 +75,8 @@ def receive(connection: socket.socket, size: int, count: int) -> tuple[bytes, li
     Raises:
         OSError: the connection is broken.
     """
+    import socket  # noqa: PLC0415 - as above
+
     data, fds, _, _ = socket.recv_fds(connection, size, count)
     return data, [above_stdio(fd) for fd in fds]
 

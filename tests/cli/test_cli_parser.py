@@ -217,9 +217,9 @@ def test_any_text_is_read_or_refused(words):
         parse(RUN, words)
 
 
-@given(st.lists(st.text(), min_size=1))
-def test_after_two_dashes_everything_is_the_command(words):
-    assert parse(RUN, ["--", *words]).operands == words
+@given(st.text(min_size=1), st.lists(st.text()))
+def test_after_two_dashes_everything_is_the_command(command, arguments):
+    assert parse(RUN, ["--", command, *arguments]).operands == [command, *arguments]
 
 
 # --- from options to keywords --------------------------------------------------------------------

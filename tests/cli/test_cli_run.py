@@ -64,6 +64,7 @@ def test_a_command_that_a_signal_ended_has_status_128_and_the_signals_number(ini
         (["--network", "bridge", "true"], 125, ["'bridge'", "none, host or container:PID"]),
         ([], 125, ["COMMAND is missing"]),
         (["-it"], 125, ["COMMAND is missing"]),
+        ([""], 125, ["COMMAND is empty"]),
         (["--hostname"], 125, ["--hostname needs a value"]),
     ],
 )
@@ -85,6 +86,21 @@ def test_a_command_line_without_a_command_lists_the_commands():
     wrong = cli("rum")
     assert wrong.returncode == 125
     assert wrong.stderr == "minidocker: unknown command rum; did you mean run?\n"
+
+
+def test_options_come_after_the_word_run():
+    done = cli("--hostname", "lab", "true")
+    message = (
+        "minidocker: --hostname comes before the command; options follow it, as in: minidocker run "
+        "--hostname mycontainer hostname\n"
+    )
+    assert (done.returncode, done.stderr) == (125, message)
+
+
+def test_help_may_be_asked_for_as_in_docker():
+    assert cli("help").stdout == cli("-h").stdout == cli("--help").stdout
+    assert cli("help", "run").stdout == cli("run", "--help").stdout
+    assert cli("-v").stdout == cli("--version").stdout
 
 
 def test_every_command_has_help():

@@ -16,7 +16,9 @@ SLOW = {
     *("inspect", "logging", "multiprocessing", "pkgutil", "shutil", "tempfile", "unittest"),
 }
 #: Those that only some command lines need.
-ON_DEMAND = {*("ast", "copy", "csv", "difflib", "json", "pickle", "struct", "termios", "typing")}
+ON_DEMAND = {
+    *("ast", "copy", "csv", "difflib", "json", "pickle", "socket", "struct", "termios", "typing")
+}
 IMPORTED = """
 import sys
 from minidocker.__main__ import main

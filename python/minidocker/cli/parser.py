@@ -297,6 +297,8 @@ def _check_operands(parsed: Parsed) -> None:
     if count < command.fewest:
         missing = command.operands.split(" ")[count]
         raise UsageError(f"{command.name}: {missing} is missing; usage: {command.usage}")
+    if command.execs is not None and not parsed.operands[command.execs]:
+        raise UsageError(f"{command.name}: COMMAND is empty; usage: {command.usage}")
     if command.most is not None and count > command.most:
         extra = parsed.operands[command.most]
         raise UsageError(f"{command.name}: unexpected operand {extra!r}; usage: {command.usage}")

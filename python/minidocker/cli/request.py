@@ -122,7 +122,17 @@ def attached(pid: int, what: str) -> AttachedContainer:
         return attach(pid)
     except ProcessLookupError:
         raise UsageError(f"{what}: no process {pid} is alive here; see minidocker ps") from None
-    except PermissionError:
-        raise UsageError(
-            f"{what}: process {pid} belongs to another user; run this as that user or as root"
-        ) from None
+    except PermissionError as error:
+        raise forbidden(what, pid, error) from None
+
+
+def forbidden(what: str, pid: int, error: PermissionError) -> UsageError:
+    """Return the error for a process that the caller may not inspect."""
+    if os.geteuid():
+        reason = "belongs to another user; run this as that user or as root"
+    else:
+        reason = (
+            f"may not be inspected ({error.strerror}): root has no CAP_SYS_PTRACE over it here; "
+            "run this outside of the container or sandbox around it"
+        )
+    return UsageError(f"{what}: process {pid} {reason}")

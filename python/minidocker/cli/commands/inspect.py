@@ -8,6 +8,7 @@ from minidocker._inspect import proc
 from minidocker._inspect.uts import hostname_of
 from minidocker.cli.errors import output
 from minidocker.cli.parser import UsageError
+from minidocker.cli.request import forbidden
 from minidocker.cli.values import process_id
 
 TYPE_CHECKING = False  # typing's, without its import
@@ -40,10 +41,7 @@ def of(operand: str) -> dict[str, Any]:
     except ProcessLookupError:
         raise UsageError(f"inspect: no process {pid} is alive here; see minidocker ps") from None
     except PermissionError as error:
-        raise UsageError(
-            f"inspect: process {pid} belongs to another user ({error.strerror}); "
-            "run this as that user or as root"
-        ) from error
+        raise forbidden("inspect", pid, error) from error
 
 
 def describe(pid: int) -> dict[str, Any]:
