@@ -4,7 +4,8 @@ import errno
 from typing import Any
 
 from minidocker._doctor.causes import Failure
-from minidocker._doctor.checks import CHECKS, Examination
+from minidocker._doctor.checks import CHECKS
+from minidocker._doctor.examination import Examination
 from minidocker._doctor.report import Report
 from minidocker._doctor.surroundings import Surroundings
 

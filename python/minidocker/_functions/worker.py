@@ -88,7 +88,7 @@ class Task(NamedTuple):
                 reason = "pickle finds functions by their names, and this one has none: a lambda "
                 reason += "or a function defined in another. Define it with def in a module"
             else:
-                if not needs_main or _own_main() is not None:
+                if not needs_main or own_main() is not None:
                     continue
                 reason = "it is defined in a __main__ that no other interpreter can import"
             refused = SpecError(reason, option=name, value=value)
