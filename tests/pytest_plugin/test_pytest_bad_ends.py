@@ -3,6 +3,8 @@
 import re
 import sys
 
+import pytest
+
 import minidocker
 
 
@@ -149,6 +151,28 @@ def test_the_traceback_of_a_slow_test_is_shown_and_a_failing_test_does_not_hang(
     assert errors.count("Timeout (0:00:00.5") == 1
     assert "in test_is_slow" in errors
     assert "_pytest/outside.py" not in errors
+
+
+@pytest.mark.parametrize("plugin", [True, False])
+def test_pytest_can_run_several_times_in_one_process(runs, plugin):
+    """The outer pytest's watchdog is not in the copy either, which must not wait for its end."""
+    runs.pytester.makeini("[pytest]\nfaulthandler_timeout = 60")
+    result = runs(
+        """
+        pytest_plugins = ["pytester"]
+        def test_runs_two(pytester):
+            pytester.makepyfile(
+                "def test_passes(tmp_path, capsys): pass\\n"
+                "def test_fails(): assert 0\\n"
+                "def test_exits(): __import__('os')._exit(0)\\n"
+            )
+            for _ in range(2):
+                result = pytester.runpytest_inprocess("-p", "minidocker", "--minidocker")
+                result.assert_outcomes(passed=1, failed=2)
+        """,
+        plugin=plugin,
+    )
+    assert result.parseoutcomes() == {"passed": 1}
 
 
 def test_without_containers_tests_are_skipped_or_fail_as_required(runs):

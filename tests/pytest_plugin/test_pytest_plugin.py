@@ -436,28 +436,6 @@ def test_the_setup_of_fixtures_is_shown(runs):
         assert "SETUP    F own" in within.stdout.str()
 
 
-@pytest.mark.parametrize("plugin", [True, False])
-def test_pytest_can_run_several_times_in_one_process(runs, plugin):
-    """The outer pytest's watchdog is not in the copy either, which must not wait for its end."""
-    runs.pytester.makeini("[pytest]\nfaulthandler_timeout = 60")
-    result = runs(
-        """
-        pytest_plugins = ["pytester"]
-        def test_runs_two(pytester):
-            pytester.makepyfile(
-                "def test_passes(tmp_path, capsys): pass\\n"
-                "def test_fails(): assert 0\\n"
-                "def test_exits(): __import__('os')._exit(0)\\n"
-            )
-            for _ in range(2):
-                result = pytester.runpytest_inprocess("-p", "minidocker", "--minidocker")
-                result.assert_outcomes(passed=1, failed=2)
-        """,
-        plugin=plugin,
-    )
-    assert result.parseoutcomes() == {"passed": 1}
-
-
 def test_the_plugin_imports_nothing_until_it_is_used():
     code = """
         import sys, pytest
