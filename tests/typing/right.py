@@ -117,6 +117,22 @@ with minidocker.ContainerExecutor(2, spec=spec, hostname="lab", user=0, preload=
     assert_type(pool.submit(length, "text", double=True), Future[int])
     assert_type(list(pool.map(length, ["a", "b"])), list[int])
 
+
+async def fetch(number: int) -> str:
+    return str(number)
+
+
+@minidocker.isolated
+async def fetch_inside(number: int) -> str:
+    return str(number)
+
+
+# An async function is called without await.
+assert_type(minidocker.call(fetch, 1), str)
+assert_type(minidocker.isolated(hostname="lab")(fetch)(1), str)
+assert_type(fetch_inside(1), str)
+assert_type(fetch_inside.run(1).value, str)
+
 # --- explain, aio ------------------------------------------------------------------------------
 
 assert_type(minidocker.explain(["true"], hostname="x", user=0, text=True), minidocker.Plan)

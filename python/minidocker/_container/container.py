@@ -114,6 +114,9 @@ class Container(Joinable):
         options.setdefault("die_with_parent", self.spec.die_with_parent)
         return super()._entering(options, others)
 
+    def _is_trusted(self) -> bool:
+        return self.spec.profile != "untrusted"
+
     def _entered(self, process: Popen[Any]) -> None:
         self._commands = [old for old in self._commands if old.poll() is None]
         self._commands.append(process)

@@ -184,7 +184,11 @@ class Joinable:
         """
         from minidocker._functions.call import enter  # noqa: PLC0415 - only this method needs it
 
-        return enter(self._start, function, args, kwargs)
+        return enter(self._start, function, args, kwargs, trusted=self._is_trusted())
+
+    def _is_trusted(self) -> bool:
+        """Return whether functions inside may get secrets of this process."""
+        return False
 
     def _entered(self, process: Popen[Any]) -> None:
         """Record a command that was started inside."""

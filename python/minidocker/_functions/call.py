@@ -38,7 +38,7 @@ from minidocker._run.process import start as execute
 from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from minidocker._functions.conversation import Interrupt
     from minidocker._functions.function_container import Starter
@@ -76,7 +76,15 @@ class CompletedCall(Generic[T]):
 
 
 @overload
+def call(
+    function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, spec: Spec | None, **kwargs: Any
+) -> T: ...
+@overload
 def call(function: Callable[..., T], /, *args: Any, spec: Spec | None, **kwargs: Any) -> T: ...
+@overload
+def call(
+    function: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+) -> T: ...
 @overload
 def call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
 def call(function: Callable[..., T], /, *args: Any, spec: Any = None, **kwargs: Any) -> T:
@@ -84,7 +92,7 @@ def call(function: Callable[..., T], /, *args: Any, spec: Any = None, **kwargs: 
 
     The function runs in a copy of this process (fork(2)): it sees every variable of the caller, and
     its changes do not reach the caller. For a clean interpreter, a timeout or captured output see
-    `isolated`.
+    `isolated`. `asyncio.run` runs an async function, and its value is returned.
 
     Type checkers check the arguments against the function's parameters only if ``spec`` is not
     given, because Python's types cannot separate the two. ``isolated(spec=spec)(function)(...)`` is
@@ -113,7 +121,8 @@ def call(function: Callable[..., T], /, *args: Any, spec: Any = None, **kwargs: 
 class Isolated(Generic[P, T]):
     """A function that runs in a container of its own; `isolated` makes it.
 
-    Calling it calls the function in a new container, as `call` does. ``__wrapped__`` is the
+    Calling it calls the function in a new container, as `call` does. An async function, too, is
+    called without ``await``: this blocks, and is no coroutine function. ``__wrapped__`` is the
     function itself.
     """
 
@@ -172,9 +181,15 @@ class Isolated(Generic[P, T]):
 class Decorator(Protocol):
     """The result of `isolated` with options; it keeps the function's types."""
 
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> Isolated[P, T]: ...
+    @overload
     def __call__(self, function: Callable[P, T], /) -> Isolated[P, T]: ...
+    def __call__(self, function: Callable[P, Any], /) -> Isolated[P, Any]: ...
 
 
+@overload
+def isolated(function: Callable[P, Coroutine[Any, Any, T]], /) -> Isolated[P, T]: ...
 @overload
 def isolated(function: Callable[P, T], /) -> Isolated[P, T]: ...
 @overload
@@ -246,6 +261,8 @@ def enter(
     function: Callable[..., T],
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
+    *,
+    trusted: bool,
 ) -> T:
     """Call a function in a running container.
 
@@ -254,9 +271,10 @@ def enter(
         function: the function.
         args: its arguments.
         kwargs: its keyword arguments.
+        trusted: whether the container may get the key of `multiprocessing`.
     """
     task = Task(function, tuple(args), dict(kwargs))
-    start = functools.partial(interpreter.start, execute)
+    start = functools.partial(interpreter.start, execute, trusted=trusted)
     value: T = perform(task, start, _DEFAULT, usage=False, shown=Destination.here()).value
     return value
 
@@ -266,14 +284,16 @@ def starter(spec: Spec, options: CallOptions) -> Starter:
     if options.method == "fork":
         return functools.partial(fork.start, spec)
     preload = tuple(options.preload)
+    # With the key of multiprocessing, code controls the caller's managers.
+    trusted = options.result == "pickle" and spec.profile != "untrusted"
     if spec.network is None or isinstance(spec.network, str):
-        return functools.partial(spawn.start, spec, preload=preload)
+        return functools.partial(spawn.start, spec, preload=preload, trusted=trusted)
     own = dataclasses.replace(with_interpreter(spec), init=spec.namespaces.pid)
 
     def in_own(launch: Launch, args: Any, options: Mapping[str, Any]) -> Popen[Any]:
         return execute(launch, args, {**options, "spec": own})
 
-    return functools.partial(interpreter.start, in_own, preload=preload)
+    return functools.partial(interpreter.start, in_own, preload=preload, trusted=trusted)
 
 
 def perform(

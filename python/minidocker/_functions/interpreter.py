@@ -29,6 +29,7 @@ def start(
     task: Task | None,
     *,
     preload: tuple[str, ...] = (),
+    trusted: bool = False,
     outputs: tuple[int, int] | None = None,
     timeout: float | None = None,
 ) -> InterpreterContainer:
@@ -38,10 +39,11 @@ def start(
         execute: starts the command, as `minidocker._run.process.start` does.
         task: see `function_container.Starter`.
         preload: the modules that the interpreter imports first.
+        trusted: whether the function gets the key of `multiprocessing`.
         outputs: see `function_container.Starter`.
         timeout: seconds until the interpreter must have been executed; None: no limit.
     """
-    opening = worker.Context.here().message()
+    opening = worker.Context.here(authkey=worker.authkey() if trusted else None).message()
     if task is not None:
         opening += task.message(last=True)
     ours, theirs = socket_pair()

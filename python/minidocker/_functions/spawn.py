@@ -46,6 +46,7 @@ def start(
     task: Task | None,
     *,
     preload: tuple[str, ...] = (),
+    trusted: bool = True,
     outputs: tuple[int, int] | None = None,
     timeout: float | None = None,
 ) -> TemplateContainer:
@@ -55,6 +56,7 @@ def start(
         spec: the container.
         task: see `function_container.Starter`.
         preload: the modules that the template has imported.
+        trusted: whether the function gets the key of `multiprocessing`.
         outputs: see `function_container.Starter`.
         timeout: see `function_container.Starter`.
 
@@ -64,7 +66,7 @@ def start(
     opening = [] if task is None else task.message(last=True)
     deadline = deadline_after(timeout)
     here = worker.Context.here()
-    kind = _Kind.of(preload)
+    kind = _Kind.of(preload, trusted=trusted)
     for last in (False, True):
         client = _client(kind)
         try:
@@ -180,13 +182,15 @@ class TemplateContainer(FunctionContainer):
 class _Client:
     """A connection to a template process, which it starts."""
 
-    def __init__(self, preload: tuple[str, ...]) -> None:
+    def __init__(self, preload: tuple[str, ...], authkey: bytes | None) -> None:
         self.here = worker.Context.here()
         ours, theirs = socket_pair(socket.SOCK_SEQPACKET)
         self._requests = ours
         try:
             with theirs:
                 self.pid = self._start(theirs.fileno(), preload)
+            # Not on the command line, which other users can read.
+            ours.send(pickle.dumps(authkey))
         except BaseException:
             ours.close()
             raise
@@ -256,13 +260,16 @@ class _Kind(NamedTuple):
     nice: int
     policy: int
     processors: frozenset[int]
+    authkey: bytes | None
+    """The key of `multiprocessing`; None in templates of untrusted functions."""
 
     @classmethod
-    def of(cls, preload: tuple[str, ...]) -> _Kind:
+    def of(cls, preload: tuple[str, ...], *, trusted: bool = True) -> _Kind:
         """Return the kind for the calling thread."""
         nice = os.getpriority(os.PRIO_PROCESS, 0)
         processors = frozenset(os.sched_getaffinity(0))
-        return cls(preload, nice, os.sched_getscheduler(0), processors)
+        authkey = worker.authkey() if trusted else None
+        return cls(preload, nice, os.sched_getscheduler(0), processors, authkey)
 
 
 _clients: dict[_Kind, _Client] = {}
@@ -273,7 +280,7 @@ def _client(kind: _Kind) -> _Client:
     with _lock:
         client = _clients.get(kind)
         if client is None:
-            client = _clients[kind] = _Client(kind.preload)
+            client = _clients[kind] = _Client(kind.preload, kind.authkey)
         return client
 
 

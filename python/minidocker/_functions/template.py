@@ -4,10 +4,10 @@ For each request it forks a copy of itself into a container, so a clean interpre
 fork. ``spawn.py`` starts it and sends the requests. It has no namespaces of its own. It never
 unpickles a function, and reads nothing that a function sends.
 
-A request is one datagram: a pickled `Request`, with the descriptors channel, lifeline and, if
-captured, standard output and error. On the lifeline the template reports `STARTED`, with a pidfd,
-or `FAILED`, and after the start `ENDED`. When the caller closes the lifeline, the template ends the
-container.
+The first datagram is the caller's key of `multiprocessing`, pickled, or None. A request is one
+datagram: a pickled `Request`, with the descriptors channel, lifeline and, if captured, standard
+output and error. On the lifeline the template reports `STARTED`, with a pidfd, or `FAILED`, and
+after the start `ENDED`. When the caller closes the lifeline, the template ends the container.
 """
 
 from __future__ import annotations
@@ -156,6 +156,11 @@ def main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
     requests = socket.socket(fileno=descriptor)
+    first = requests.recv(LARGEST)
+    if not first:
+        return
+    if (key := pickle.loads(first)) is not None:
+        worker.adopt_authkey(key)
     problem: Exception | None = None
     for name in preload:
         try:

@@ -111,16 +111,18 @@ class Context(NamedTuple):
     cwd: str | None
     main: tuple[str, str] | None
     """How to import ``__main__``: ``"module"`` and its name, or ``"path"`` and its path."""
+    authkey: bytes | None = None
+    """See `authkey`; None: not for this process."""
 
     @classmethod
-    def here(cls) -> Context:
+    def here(cls, *, authkey: bytes | None = None) -> Context:
         """Return this process's context."""
         try:
             cwd = os.getcwd()
         except FileNotFoundError:
             cwd = None
         argv = list(getattr(sys, "argv", []))
-        return cls(dict(os.environ), list(sys.path), argv, cwd, own_main())
+        return cls(dict(os.environ), list(sys.path), argv, cwd, own_main(), authkey)
 
     def message(self) -> list[bytes]:
         """Pickle the context into the parts of a message."""
@@ -133,6 +135,8 @@ class Context(NamedTuple):
             os.environ.update(self.environ)
         sys.path[:] = self.path
         adopt(self.argv, self.main)
+        if self.authkey is not None:
+            adopt_authkey(self.authkey)
         if self.cwd is not None:
             try:
                 os.chdir(self.cwd)
@@ -146,6 +150,22 @@ def adopt(argv: list[str], main: tuple[str, str] | None) -> None:
     global _main  # noqa: PLW0603 - a fact about this process
     sys.argv[:] = argv
     _main = main
+
+
+def authkey() -> bytes | None:
+    """Return the key of `multiprocessing`, if this process has used it.
+
+    With the key, a proxy of a manager can connect to it, and so can any other code.
+    """
+    process: Any = sys.modules.get("multiprocessing.process")
+    return None if process is None else bytes(process.current_process().authkey)
+
+
+def adopt_authkey(key: bytes) -> None:
+    """Adopt the caller's key of `multiprocessing`."""
+    from multiprocessing import process  # noqa: PLC0415 - needed only if the caller has used it
+
+    process.current_process().authkey = key
 
 
 _main: tuple[str, str] | None = None
