@@ -4,7 +4,8 @@
 //! of itself on the watchdog's socket. When the launch is done, [`confirm`] checks that the watchdog works. A watchdog
 //! that was killed or stopped is replaced, and its successor gets pidfds of all living containers from the caller.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -93,8 +94,10 @@ fn works(kept: &WatchdogFds) -> bool {
 
 /// Whether the process is stopped by a signal or a debugger. `false` if /proc does not tell.
 fn is_stopped(pid: i32) -> bool {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok();
-    let stat = stat.and_then(|stat| Stat::parse(&stat));
+    // One read(2), which returns the whole file or fills the buffer.
+    let mut buffer = [0; 512];
+    let read = File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut buffer));
+    let stat = read.ok().and_then(|length| Stat::parse(&buffer[..length]));
     stat.is_some_and(|stat| matches!(stat.state, b'T' | b't' | b'Z' | b'X'))
 }
 

@@ -205,9 +205,14 @@ def start_all(caller):
     return [int(ask(caller, f"started.append({kind}) or started[-1].pid")) for kind in KINDS]
 
 
+def the_watchdog(caller):
+    """Return the pid of the one watchdog; one that was replaced may need a moment to end."""
+    return wait_until(lambda: len(found := watchdogs_of(caller.pid)) == 1 and found)[0]
+
+
 def break_watchdog(caller, how):
     """Kill or stop the watchdog, wait until that has an effect, and return its pid."""
-    (old,) = watchdogs_of(caller.pid)
+    old = the_watchdog(caller)
     os.kill(old, how)
     if how == signal.SIGKILL:
         wait_while(lambda: is_alive(old))
@@ -221,8 +226,7 @@ def test_another_watchdog_takes_over_all_living_containers(how, serving):
     pids = start_all(serving)
     old = break_watchdog(serving, how)
     pids.append(int(ask(serving, START)))
-    (new,) = watchdogs_of(serving.pid)
-    assert new != old
+    new = wait_until(lambda: [dog for dog in watchdogs_of(serving.pid) if dog != old])[0]
     # A stopped one does not stay behind.
     wait_while(lambda: is_alive(old))
     assert all(map(is_alive, pids))
@@ -236,7 +240,7 @@ def test_a_watchdog_that_breaks_again_and_again_is_replaced_each_time(how, servi
     for _ in range(5):
         break_watchdog(serving, how)
         pids.append(int(ask(serving, START)))
-    assert len(watchdogs_of(serving.pid)) == 1
+    assert the_watchdog(serving)
     serving.kill9()
     wait_while(lambda: list(filter(is_alive, pids)))
 
@@ -280,7 +284,7 @@ def test_a_container_that_has_ended_is_not_registered_again(serving):
     break_watchdog(serving, signal.SIGKILL)
     assert ask(serving, "minidocker.run(['true']).returncode") == "0"
     if ROOT:
-        (watchdog,) = watchdogs_of(serving.pid)
+        watchdog = the_watchdog(serving)
         wait_until(lambda: len(descriptors_of(watchdog)) == 3)
     serving.kill9()
     assert not is_alive(pid)
@@ -305,7 +309,7 @@ def test_threads_that_launch_while_the_watchdog_is_killed_and_stopped_all_succee
     assert len(pids) == 80, line
     # The last break may be later than the last launch.
     assert ask(serving, "minidocker.run(['true']).returncode") == "0"
-    wait_until(lambda: len(watchdogs_of(serving.pid)) == 1)
+    assert the_watchdog(serving)
     serving.kill9()
     wait_while(lambda: list(filter(is_alive, pids)))
 
@@ -358,7 +362,7 @@ def test_a_forked_child_leaves_its_parents_containers_to_its_parent(serving):
     pid = int(ask(serving, START))
     script = "(worker := os.fork()) or (minidocker.run(['true']), os._exit(0))"
     ask(serving, f"os.waitpid(({script}), 0)[1]")
-    wait_until(lambda: len(watchdogs_of(serving.pid)) == 1)
+    assert the_watchdog(serving)
     assert is_alive(pid)
 
 
@@ -384,7 +388,7 @@ sys.stdin.read()
 """
     with calling(script, env=survivors.env) as caller:
         assert caller.line() == "started"
-        (watchdog,) = watchdogs_of(caller.pid)
+        watchdog = the_watchdog(caller)
         wait_for_state(watchdog, "S")
         assert caller.line() == "ended"
         wait_for_state(watchdog, "S")
