@@ -109,6 +109,7 @@ impl SpawnError {
             libc::EPERM | libc::EACCES | libc::ENOSYS => matches!(
                 self.step,
                 Step::Clone
+                    | Step::IdMaps
                     | Step::Time
                     | Step::PrivateMounts
                     | Step::MountProc

@@ -64,6 +64,14 @@ pub(super) fn own_maps() -> Result<(Vec<IdRow>, Vec<IdRow>), SpawnError> {
     Ok((uids, gids))
 }
 
+/// Whether the caller may map ids other than its own: as root, with `CAP_SETUID` and `CAP_SETGID`, which an outer
+/// container may have dropped.
+pub(super) fn may_map_others(uid: u32) -> bool {
+    use rustix::thread::CapabilitySet;
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    uid == 0 && rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
+}
+
 /// The ranges that subuid(5) or subgid(5) give to a user, by name or by number.
 pub(super) fn subordinate_ids(file: &str, uid: u32) -> Result<Vec<(u32, u32)>, SpawnError> {
     let Some(text) = read(file)? else { return Ok(Vec::new()) };

@@ -39,6 +39,8 @@ pub struct Host {
     /// The rows of `/proc/self/gid_map`, or those of the user namespace that the container enters; read only for a root
     /// caller.
     pub gid_rows: Vec<IdRow>,
+    /// Whether a root caller lacks the capabilities to map more than its own ids.
+    pub lacks_map_capabilities: bool,
     /// Whether the caller's own user namespace forbids setgroups(2); read only for a root caller that may enter
     /// another.
     pub setgroups_denied: bool,
@@ -142,8 +144,10 @@ impl Host {
         let namespaces = spec.namespaces;
         let joined = matches!(spec.network, Some(Network::Join(_)));
         let own_mounts = namespaces.contains(Kind::Mount);
+        let own_user = namespaces.contains(Kind::User);
+        let lacks_map_capabilities = own_user && uid == 0 && !ids::may_map_others(uid);
         let callers = spec.uid_map == IdMap::Caller || spec.gid_map == IdMap::Caller;
-        let own_rows = uid == 0 && (callers || !namespaces.contains(Kind::User));
+        let own_rows = uid == 0 && !lacks_map_capabilities && (callers || !own_user);
         let (uid_rows, gid_rows) = if own_rows { ids::own_maps()? } else { Default::default() };
         let enters = joined || !namespaces.contains(Kind::User);
         let setgroups_denied = uid == 0
@@ -164,7 +168,6 @@ impl Host {
         let hides_home = confinement.view.is_some_and(|view| view.hide_home);
         let homes = if hides_home { homes(uid) } else { Vec::new() };
         let confined = !spec.confine.is_bare();
-        let own_user = namespaces.contains(Kind::User);
         let named = own_mounts && spec.hostname.is_some();
         let shm = looks_at_shm && is_directory("/dev/shm");
         let mqueue = looks_at_shm && is_directory("/dev/mqueue");
@@ -179,6 +182,7 @@ impl Host {
             gid,
             uid_rows,
             gid_rows,
+            lacks_map_capabilities,
             setgroups_denied,
             subordinate_uids: subordinate(&spec.uid_map, "/etc/subuid")?,
             subordinate_gids: subordinate(&spec.gid_map, "/etc/subgid")?,

@@ -75,6 +75,7 @@ pub(crate) fn maps_of(
     }
     let user = command.and_then(|command| command.user);
     let group = command.and_then(|command| command.group);
+    let root = host.uid == 0 && !host.lacks_map_capabilities;
     let uid = MapRequest {
         option: "uid_map",
         wanted_option: "user",
@@ -84,7 +85,7 @@ pub(crate) fn maps_of(
         own_rows: &host.uid_rows,
         subordinate: &host.subordinate_uids,
         wanted: user,
-        root: host.uid == 0,
+        root,
     }
     .rows()?;
     let gid = MapRequest {
@@ -96,7 +97,7 @@ pub(crate) fn maps_of(
         own_rows: &host.gid_rows,
         subordinate: &host.subordinate_gids,
         wanted: group,
-        root: host.uid == 0,
+        root,
     }
     .rows()?;
     let ids = Ids {
@@ -106,7 +107,7 @@ pub(crate) fn maps_of(
     };
     let change =
         uid.inside_of(host.uid) != Some(ids.uid) || gid.inside_of(host.gid) != Some(ids.gid);
-    let deny_setgroups = host.uid != 0 && !gid.through_helper;
+    let deny_setgroups = !root && !gid.through_helper;
     Ok(Some((IdMaps { deny_setgroups, uid, gid }, Ids { change, ..ids })))
 }
 

@@ -210,6 +210,11 @@ def _of_maps(failure: Failure, witness: Witness) -> Problem:
             f"child's files in /proc: {failure}",
             "call prctl(PR_SET_DUMPABLE, 1), or execute a new program after the change",
         )
+    if failure.denied and around.is_root_without("SETFCAP"):
+        return Problem(
+            f"root without CAP_SETFCAP may not map its own id: {failure}",
+            outer.remedy(around, "no-setfcap") or "start Python with CAP_SETFCAP",
+        )
     if failure.errno == errno.EROFS:
         cause = f"/proc is mounted read-only, so id maps cannot be written: {failure}"
         remedy = outer.remedy(around, "read-only-proc") or "mount -o remount,rw /proc"

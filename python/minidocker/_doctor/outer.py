@@ -19,9 +19,13 @@ Engine = Literal[
 ]  # fmt: skip
 """What runs the outer container."""
 
-Obstacle = Literal["filter", "label", "masks", "read-only-proc", "nodev", "no-new-privileges"]
+Obstacle = Literal[
+    "filter", "label", "masks", "read-only-proc", "nodev", "no-new-privileges", "no-setfcap",
+    "no-sys-admin",
+]  # fmt: skip
 """A setting of the outer container: its seccomp filter, its label of a security module, its mounts
-over parts of /proc or /sys, a read-only /proc, a /dev without working devices, no_new_privs."""
+over parts of /proc or /sys, a read-only /proc, a /dev without working devices, no_new_privs, and a
+dropped CAP_SETFCAP or CAP_SYS_ADMIN."""
 
 _ORDER: tuple[Obstacle, ...] = ("filter", "label", "masks")
 """The order in which a launch meets them: behind the first one the others do not show yet."""
@@ -59,6 +63,8 @@ _ENGINES: dict[Engine, _Options] = {
             "filter": "--security-opt seccomp=unconfined",
             "label": "--security-opt apparmor=unconfined",
             "masks": "--security-opt systempaths=unconfined",
+            "no-setfcap": "--cap-add SETFCAP",
+            "no-sys-admin": "--cap-add SYS_ADMIN",
         },
     ),
     "podman": _Options(
@@ -68,6 +74,8 @@ _ENGINES: dict[Engine, _Options] = {
             "filter": "--security-opt seccomp=unconfined",
             "label": "--security-opt label=disable",
             "masks": "--security-opt unmask=ALL",
+            "no-setfcap": "--cap-add SETFCAP",
+            "no-sys-admin": "--cap-add SYS_ADMIN",
         },
     ),
     "kubernetes": _Options(
@@ -77,6 +85,8 @@ _ENGINES: dict[Engine, _Options] = {
             "filter": "securityContext.seccompProfile.type to Unconfined",
             "label": "securityContext.appArmorProfile.type to Unconfined",
             "masks": "securityContext.procMount to Unmasked",
+            "no-setfcap": "securityContext.capabilities.add to SETFCAP",
+            "no-sys-admin": "securityContext.capabilities.add to SYS_ADMIN",
         },
     ),
     "systemd-nspawn": _Options(

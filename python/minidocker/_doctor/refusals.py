@@ -39,6 +39,9 @@ def remedy_here(step: str, number: int) -> str | None:
             refusal = f"hides parts of the caller's {base}, such as {outer.show_mounts(hidden[:1])}"
         case "id-maps", errno.EROFS:
             obstacle, refusal = "read-only-proc", "mounts /proc read-only"
+        case "id-maps", _:
+            obstacle = "no-setfcap" if around.is_root_without("SETFCAP") else None
+            refusal = "drops CAP_SETFCAP, without which root may not map its own id"
         case "dev", _:
             obstacle, refusal = "nodev", "mounts /dev with nodev, so that its devices do not work"
         case "clone", _:

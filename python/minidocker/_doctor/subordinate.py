@@ -56,6 +56,11 @@ def _of_program(program: str, failure: Failure, around: Surroundings) -> Problem
             f"{path} is on a mount with nosuid, so it gains no privileges",
             "mount that file system without nosuid",
         )
+    if failure.denied and around.cannot_gain("SYS_ADMIN"):
+        return Problem(
+            f"{path} needs CAP_SYS_ADMIN, which is not in the caller's bounding set: {failure}",
+            outer.remedy(around, "no-sys-admin") or "start Python with CAP_SYS_ADMIN in that set",
+        )
     return Problem(
         f"{path} refused the rows of /etc/subuid and /etc/subgid: {failure}",
         "give each user rows there that do not overlap with those of another user",

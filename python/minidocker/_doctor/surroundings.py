@@ -47,6 +47,8 @@ class Surroundings:
         chrooted: whether the caller's root directory differs from its mount namespace's root.
         seccomp: 0 without seccomp, 1 in strict mode, 2 with a filter; None if /proc has no such
             field.
+        effective: the capabilities in effect, a bit for each; None if /proc has no such field.
+        bounding: the capabilities that a program can gain, likewise.
         no_new_privileges: whether set-user-ID programs gain no privileges.
         label: the security module's label of the caller, if it confines the caller.
         engine: the container engine that runs the caller, if it can be detected.
@@ -62,6 +64,8 @@ class Surroundings:
     dumpable: bool = True
     chrooted: bool = False
     seccomp: int | None = 0
+    effective: int | None = None
+    bounding: int | None = None
     no_new_privileges: bool = False
     label: str | None = None
     engine: Engine | None = None
@@ -84,12 +88,22 @@ class Surroundings:
             dumpable=_is_dumpable(uid),
             chrooted=_is_chrooted(),
             seccomp=None if seccomp is None else int(seccomp),
+            effective=_bits(status, "CapEff"),
+            bounding=_bits(status, "CapBnd"),
             no_new_privileges=status.get("NoNewPrivs") == "1",
             label=_label(),
             engine=_engine(mounts),
             sysctls=_sysctls(),
             mounts=mounts,
         )
+
+    def is_root_without(self, name: str) -> bool:
+        """Return whether the caller is root and lacks the capability ``CAP_`` ``name``."""
+        return self.uid == 0 and _lacks(self.effective, name)
+
+    def cannot_gain(self, name: str) -> bool:
+        """Return whether no program of the caller can gain the capability ``CAP_`` ``name``."""
+        return _lacks(self.bounding, name)
 
     def phrases(self) -> tuple[str, ...]:
         """Return one phrase for each fact that the report shows."""
@@ -125,6 +139,15 @@ def _status() -> Mapping[str, str]:
         return proc.status()
     except OSError:
         return {}
+
+
+def _bits(status: Mapping[str, str], field: str) -> int | None:
+    value = status.get(field)
+    return None if value is None else int(value, 16)
+
+
+def _lacks(bits: int | None, name: str) -> bool:
+    return bits is not None and not bits >> proc.CAPABILITIES.index(f"CAP_{name}") & 1
 
 
 def _mounts() -> tuple[MountEntry, ...]:

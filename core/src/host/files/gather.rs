@@ -252,7 +252,7 @@ impl<'a> Gatherer<'a> {
 
     /// Whether a mount point can be made in place, because its directory is the container's own. In an overlay root
     /// inside must be able to write there, so the owner of the directory needs an id inside. In a plain caller's
-    /// container only the caller has one.
+    /// container only the caller has one. Root has every id, unless its own user namespace lacks the owner's.
     fn may_make(&self, spot: &Spot) -> bool {
         let layer = &self.view.layers[spot.layer];
         match &layer.backing {
@@ -272,7 +272,8 @@ impl<'a> Gatherer<'a> {
                 let Some((way, found)) = there else { return true };
                 let overlays = spot.layer == 0 && matches!(self.root, Root::Overlays { .. });
                 let is_top = way == layer.at || (overlays && way.parent() == Some(&layer.at));
-                caller.is_root() || is_top || found.uid() == caller.as_raw()
+                let own = found.uid() == caller.as_raw();
+                is_top || own || (caller.is_root() && !is_refused(&outside(way)))
             }
         }
     }
@@ -415,4 +416,11 @@ fn not_assembled(
         ),
         "Make the mount point outside, or pass overlay",
     )
+}
+
+/// Whether the caller lacks the permission to write in a directory. Root lacks it if the owner has no id in root's user
+/// namespace. The owner's number tells nothing: without an id it shows as 65534, which may be mapped, too.
+fn is_refused(directory: &Path) -> bool {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    accessat(CWD, directory, Access::WRITE_OK, AtFlags::empty()) == Err(rustix::io::Errno::ACCESS)
 }
