@@ -20,6 +20,7 @@ def box():
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_the_command_runs_in_the_namespaces_of_the_container(box):
     script = "hostname; readlink /proc/self/ns/uts /proc/self/ns/net /proc/self/ns/pid"
     done = cli("exec", str(box.pid), "sh", "-c", script)

@@ -11,6 +11,7 @@ from support.command_line import cli
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 @pytest.mark.parametrize("streams", [(), ("-i",), ("-t",)])
 def test_explain_prints_the_plan_that_run_executes(tmp_path, streams):
     file = tmp_path / "made"

@@ -36,6 +36,7 @@ def _pid(mark: str) -> int:
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_ps_lists_a_container_with_its_name_and_owner(box, survivors):
     (row,) = (row for row in _rows() if row["pid"] == box)
     assert row["hostname"] == "lab"

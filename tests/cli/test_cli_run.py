@@ -23,6 +23,7 @@ def out(*arguments: str, **options) -> str:
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_the_hostname_is_the_containers_and_not_the_hosts():
     before = socket.gethostname()
     assert out("--hostname", "mycontainer", "hostname") == "mycontainer\n"

@@ -19,6 +19,7 @@ def box():
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_a_function_runs_among_the_processes_of_the_container(box):
     pid, parent, hostname = box.call(functions.where)
     assert hostname == "db" != socket.gethostname()

@@ -83,6 +83,7 @@ def test_tasks_run_in_containers(pool):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_an_exception_is_the_futures_with_the_remote_traceback(pool):
     future = pool.submit(functions.fail, "why", number=3)
     error = future.exception()
@@ -186,6 +187,7 @@ def test_as_completed_gives_each_once_it_is_done(pool, gate):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 @pytest.mark.parametrize("chunksize", [1, 2, 3, 10, 100])
 def test_map_keeps_the_order_in_chunks_of_any_size(pool, chunksize):
     powers = pool.map(pow, range(10), range(10), chunksize=chunksize)

@@ -63,6 +63,7 @@ def lines(view):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_the_same_processes_have_a_pid_on_each_side(box):
     with box.popen(["sleep", "1000"]) as sleeper:
         view = box.view()

@@ -28,6 +28,11 @@ FILTERED = dict.fromkeys(
 #: The engine mounts over parts of /proc and /sys.
 MASKED = dict.fromkeys(("fresh-proc", "fresh-sys", "run", "enter"), PATHS)
 
+#: The engine drops CAP_SYS_ADMIN, which newuidmap needs.
+UNPRIVILEGED = {"subordinate-ids": "--cap-add SYS_ADMIN"}
+#: Root without CAP_SETFCAP may not map its own id.
+NO_CAPABILITIES = dict.fromkeys(("user", "run", "enter"), "--cap-add SETFCAP")
+
 STARTS_WITHIN = 60.0
 
 
@@ -39,25 +44,31 @@ def environments(machine: Machine) -> Iterator[list[Environment]]:
         subprocess.run([*client, "import", str(image), "nested"], check=True, capture_output=True)
         shown = [f"--volume={place}:{place}:ro" for place in machine.shown()]
         run = (*client, "run", "--rm", "--network=none", f"--workdir={REPOSITORY}", *shown)
-        found = []
-        for plain in (False, True):
-            user = f"--user={machine.ids if plain else '0:0'}"
+        allowed = f"{SECCOMP} {PATHS} {LABEL}"
+        yield [
+            Environment(
+                name=f"docker run {flags}",
+                plain=plain,
+                prefix=(
+                    *run,
+                    f"--user={machine.ids if plain else '0:0'}",
+                    *flags.split(),
+                    "nested",
+                ),
+                cannot=cannot,
+            )
+            for plain in (False, True)
             for flags, cannot in (
                 ("", FILTERED),
                 (SECCOMP, MASKED),
-                (f"{SECCOMP} {PATHS} {LABEL}", {}),
+                (allowed, UNPRIVILEGED if plain else {}),
                 ("--privileged", {}),
-                (f"--read-only --tmpfs /tmp:exec --cap-drop ALL {SECCOMP} {PATHS} {LABEL}", {}),
-            ):
-                found.append(
-                    Environment(
-                        name=f"docker run {flags}",
-                        plain=plain,
-                        prefix=(*run, user, *flags.split(), "nested"),
-                        cannot=cannot,
-                    )
-                )
-        yield found
+                (
+                    f"--read-only --tmpfs /tmp:exec --cap-drop ALL {allowed}",
+                    UNPRIVILEGED if plain else NO_CAPABILITIES,
+                ),
+            )
+        ]
 
 
 @contextlib.contextmanager

@@ -15,12 +15,16 @@ PYTHON = REPOSITORY / ".venv/bin/python"
 #: The directories of the image, with their modes.
 DIRECTORIES = {
     **dict.fromkeys(("usr", "proc", "sys", "dev", "etc", "root", "run", "var", "home"), 0o755),
+    **dict.fromkeys(("boot", "media", "mnt", "opt", "srv"), 0o755),
     **dict.fromkeys(("tmp", "var/tmp"), 0o1777),
 }
 #: Links into /usr, where the distribution has them.
 LINKS = ("bin", "sbin", "lib", "lib32", "lib64")
 #: Files in /etc that programs need.
-FILES = ("passwd", "group", "nsswitch.conf", "ld.so.cache", "ld.so.conf", "alternatives")
+FILES = (
+    "passwd", "group", "subuid", "subgid", "nsswitch.conf", "ld.so.cache", "ld.so.conf",
+    "alternatives",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

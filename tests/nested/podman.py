@@ -14,21 +14,22 @@ UNMASK = "--security-opt unmask=ALL"
 MASKED = dict.fromkeys(("fresh-proc", "fresh-sys", "run", "enter"), UNMASK)
 #: Podman's filter allows namespaces, and refuses sethostname(2).
 NO_HOSTNAME = {"hostname": "--security-opt seccomp=unconfined"}
+#: The image has no rows of that user.
+NO_ROWS = {"subordinate-ids": "usermod --add-subuids"}
 
 
 @contextlib.contextmanager
 def environments(machine: Machine) -> Iterator[list[Environment]]:
     """Import an image, and return containers with several options of ``podman run``."""
-    directory = machine.scratch / "podman"
-    directory.mkdir()
-    directory.chmod(0o777)
+    directory = machine.plain_scratch / "podman"
     client = (
         *machine.as_plain_user, "env", f"HOME={directory}", f"XDG_RUNTIME_DIR={directory}/run",
         "podman", f"--root={directory}/root", f"--runroot={directory}/containers",
         f"--tmpdir={directory}/tmp", "--storage-driver=vfs", "--cgroup-manager=cgroupfs",
         "--events-backend=none",
     )  # fmt: skip
-    subprocess.run([*machine.as_plain_user, "mkdir", "-m", "700", f"{directory}/run"], check=True)
+    make = ("mkdir", "-m", "700", str(directory), f"{directory}/run")
+    subprocess.run([*machine.as_plain_user, *make], check=True)
     # runc needs no delegated group on version 1, and crun refuses a machine with both versions.
     unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     client += ("--runtime=crun",) if unified else ("--runtime=runc",)
@@ -48,7 +49,7 @@ def environments(machine: Machine) -> Iterator[list[Environment]]:
             for flags, cannot in (
                 ("", MASKED),
                 (UNMASK, NO_HOSTNAME),
-                (f"--read-only --user 1000 {UNMASK}", NO_HOSTNAME),
+                (f"--read-only --user 1000 {UNMASK}", NO_HOSTNAME | NO_ROWS),
                 ("--privileged", {}),
             )
         ]

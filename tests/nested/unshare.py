@@ -4,8 +4,6 @@ from nested.environment import Environment
 from nested.machine import Machine
 
 FLAGS = "-Urpf --mount-proc"
-#: A shell is PID 1, as where a person types the command: Python would leave orphans unreaped.
-SHELL = ("sh", "-c", '"$@"; exit $?', "sh")
 
 
 def environments(machine: Machine) -> list[Environment]:
@@ -14,7 +12,7 @@ def environments(machine: Machine) -> list[Environment]:
         Environment(
             name=f"unshare {FLAGS}",
             plain=plain,
-            prefix=(*machine.prefix(plain=plain), "unshare", *FLAGS.split(), *SHELL),
+            prefix=(*machine.prefix(plain=plain), "unshare", *FLAGS.split()),
             temporary=str(machine.temporary(plain=plain)),
         )
         for plain in (False, True)

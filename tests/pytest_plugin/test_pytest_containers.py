@@ -25,6 +25,7 @@ def run(container, *args):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 @pytest.mark.minidocker_container(hostname="db")
 def test_the_fixture_has_the_options_of_the_marker(container):
     assert run(container, "hostname") == "db\n"

@@ -14,6 +14,7 @@ PIPE = subprocess.PIPE
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_run_has_the_meaning_of_minidocker_run():
     async def main():
         return await aio.run(

@@ -32,6 +32,7 @@ def output(box, *args, **options):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_a_command_enters_the_namespaces_of_the_container(box):
     assert output(box, "hostname") == "db"
     assert os.uname().nodename != "db"
@@ -42,6 +43,7 @@ def test_a_command_enters_the_namespaces_of_the_container(box):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_the_next_command_sees_the_changes_of_the_last_and_the_host_does_not(box):
     box.run(["mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=True)
     name = uuid.uuid4().hex
@@ -51,6 +53,7 @@ def test_the_next_command_sees_the_changes_of_the_last_and_the_host_does_not(box
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_processes_have_a_pid_on_each_side(box):
     with box.popen(["sleep", "1000"]) as sleeper:
         found = {process.pid: process for process in box.processes()}
@@ -83,6 +86,7 @@ def test_a_timeout_ends_the_command_and_not_the_container(box):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_pause_stops_every_process_until_unpause(box):
     with box.popen(["sh", "-c", "while :; do :; done"]) as loop:
         box.pause()
@@ -187,6 +191,7 @@ def test_wrong_options_are_refused_before_the_container_is_started():
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_two_containers_share_a_network(box):
     script = (
         "import socket; s = socket.create_server(('127.0.0.1', 7)); print(flush=True); s.accept()"
@@ -219,6 +224,7 @@ def test_a_container_without_a_pid_namespace_ends_with_everything_in_it(leaks):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_attach_enters_namespaces_that_unshare_made():
     unshare = subprocess.Popen(
         ["unshare", "-Urmpuf", "--mount-proc", "sh", "-c", "hostname theirs; echo; sleep 1000"],

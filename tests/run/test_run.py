@@ -368,6 +368,7 @@ def test_a_spec_serves_many_commands_and_a_keyword_overrides_one_field():
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_eight_threads_run_commands_at_once(leaks):
     def work(number):
         name = f"thread{number}"

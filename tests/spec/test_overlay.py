@@ -156,6 +156,7 @@ def test_mounts_go_on_top_of_an_overlay(data, tmp_path):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_an_overlay_leaves_the_rootfs_unchanged(tmp_path):
     for mount_points in (True, False):
         rootfs = make_rootfs(tmp_path / f"root-{mount_points}", mount_points=mount_points)

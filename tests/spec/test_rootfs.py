@@ -99,6 +99,7 @@ def test_the_hosts_resolv_conf_is_visible_only_with_its_network(rootfs):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("hostname")
 def test_the_mount_points_that_a_root_lacks_are_made_only_inside(tmp_path):
     rootfs = make_rootfs(tmp_path / "root", mount_points=False)
     before = snapshot(rootfs)
