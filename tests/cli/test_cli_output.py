@@ -69,6 +69,17 @@ def test_a_command_that_writes_nothing_does_not_end_with_its_reader():
         assert process.wait(TIMEOUT) == 4
 
 
+def test_a_command_that_outlives_minidocker_still_has_its_reader(survivors):
+    script = "echo ready; sleep 1000 & wait; echo end; exec sleep 1000"
+    with start("run", "--no-die-with-parent", "sh", "-c", script, env=survivors.env) as process:
+        assert process.stdout.readline() == "ready\n"
+        inner = wait_for_descendant(process.pid, "sleep", "1000")
+        process.kill()
+        os.kill(inner, signal.SIGTERM)
+        assert process.stdout.readline() == "end\n"
+        survivors.kill()
+
+
 def test_the_output_of_a_command_that_has_ended_is_complete_and_in_order():
     script = "for n in 1 2 3; do echo out $n; echo err $n >&2; done"
     done = cli("run", "sh", "-c", script, capture_output=False, stdout=-1, stderr=-2)

@@ -22,7 +22,7 @@ class CommandStreams:
 
     Args:
         settings: the settings ``interactive`` and ``tty`` of the command line.
-        is_pid_1: see :class:`~minidocker.cli.supervise.Supervisor`.
+        relayed: whether output that goes to a pipe passes through a relay.
 
     Attributes:
         terminal: the command's terminal; None without ``-t``.
@@ -30,7 +30,7 @@ class CommandStreams:
         keywords: the keywords of :class:`minidocker.Popen` for the streams.
     """
 
-    def __init__(self, settings: dict[str, Any], *, is_pid_1: bool) -> None:
+    def __init__(self, settings: dict[str, Any], *, relayed: bool) -> None:
         interactive = bool(settings.get("interactive"))
         self.terminal: Terminal | None = None
         self.keywords: dict[str, Any]
@@ -41,7 +41,7 @@ class CommandStreams:
             self.terminal = Terminal(interactive=interactive)
             self.keywords = dict.fromkeys(("stdin", "stdout", "stderr"), self.terminal.slave)
         else:
-            by_keyword = relays() if is_pid_1 else {}
+            by_keyword = relays() if relayed else {}
             self.keywords = {"stdin": None if interactive else subprocess.DEVNULL}
             self.keywords |= {name: relay.writer for name, relay in by_keyword.items()}
         self.relays = [*{*by_keyword.values()}]
@@ -63,6 +63,7 @@ def launch(
     trace: int | None = None,
     new_pid_namespace: bool = False,
     is_pid_1: bool = False,
+    relayed: bool = False,
 ) -> int:
     """Start a command, wait for it, and return its return code (negative for a signal).
 
@@ -73,6 +74,7 @@ def launch(
         trace: a descriptor to which the child writes each finished step.
         new_pid_namespace: see :class:`~minidocker.cli.supervise.Supervisor`.
         is_pid_1: see :class:`~minidocker.cli.supervise.Supervisor`.
+        relayed: see :class:`CommandStreams`.
     """
     if settings.get("interactive") and os.isatty(0):
         from minidocker.cli.terminal import await_foreground
@@ -80,7 +82,7 @@ def launch(
         # A background job stops when it reads its terminal. The command cannot: it has a session
         # of its own, and would take the input of the shell.
         await_foreground(0)
-    with CommandStreams(settings, is_pid_1=is_pid_1) as streams, Signals() as signals:
+    with CommandStreams(settings, relayed=relayed) as streams, Signals() as signals:
         # The command has a session of its own, so the caller's terminal does not signal it.
         # The supervisor forwards each signal, so the command receives it once.
         how = Launch(trace=trace, terminal=streams.terminal is not None)

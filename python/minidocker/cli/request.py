@@ -56,6 +56,14 @@ def is_pid_1(chosen: dict[str, Any]) -> bool:
     return has_new_pid_namespace(chosen) and not chosen.get("init", False)
 
 
+def is_relayed(chosen: dict[str, Any]) -> bool:
+    """Return whether the output of a command with these keywords passes through a relay.
+
+    A container that may outlive minidocker keeps the caller's own pipes.
+    """
+    return is_pid_1(chosen) and bool(chosen.get("die_with_parent", True))
+
+
 def _environment(settings: dict[str, Any]) -> dict[str, str] | None:
     """Return the command's environment, or None to inherit the caller's unchanged."""
     rows = [row for file in settings.get("env_file", ()) for row in file]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minidocker.cli.errors import output
 from minidocker.cli.foreground import CommandStreams
-from minidocker.cli.request import is_pid_1, keywords
+from minidocker.cli.request import is_relayed, keywords
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def main(parsed: Parsed) -> int:
     from minidocker._run.launch import Launch
 
     chosen = keywords(parsed)
-    with CommandStreams(parsed.settings, is_pid_1=is_pid_1(chosen)) as streams:
+    with CommandStreams(parsed.settings, relayed=is_relayed(chosen)) as streams:
         how = Launch(terminal=streams.terminal is not None)
         planned = plan(how, parsed.operands, {**chosen, **streams.keywords})
     if parsed.settings.get("json"):

@@ -6,7 +6,7 @@ import sys
 
 from minidocker.cli.errors import exit_status, note
 from minidocker.cli.foreground import launch
-from minidocker.cli.request import has_new_pid_namespace, is_pid_1, keywords
+from minidocker.cli.request import has_new_pid_namespace, is_pid_1, is_relayed, keywords
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def main(parsed: Parsed) -> int:
         trace=sys.stderr.fileno() if explain else None,
         new_pid_namespace=has_new_pid_namespace(chosen),
         is_pid_1=is_pid_1(chosen),
+        relayed=is_relayed(chosen),
     )
     if explain:
         note(_ending(returncode))
