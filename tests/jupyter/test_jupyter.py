@@ -172,6 +172,7 @@ def test_much_output_arrives_whole(notebook):
     ("line", "message"),
     [
         ("--hostnam lab", "unknown option --hostnam; did you mean --hostname?"),
+        ("--memory 5m", "unknown option --memory: limits of control groups"),
         ("--bananas", "unknown option --bananas; see %%minidocker --help"),
         ("-it", "unknown option -i (in -it); see %%minidocker --help"),
         ("--hostname", "--hostname needs a value (NAME)"),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Output = TypeVar("Output")
 else:
-    Output = str
+    Output = "Output"
 
 __all__ = ["CompletedProcess", "Usage"]
 

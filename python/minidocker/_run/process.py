@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     Start = Callable[[Launch, Any, Mapping[str, Any]], "Popen[Any]"]
     """A function such as `start`: starts a command in a new container or in a running one."""
 else:
-    AnyStr = str
+    AnyStr = "AnyStr"
 
 __all__ = ["Popen", "construct", "start", "unstarted"]
 

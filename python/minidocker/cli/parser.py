@@ -274,7 +274,7 @@ def _unknown(
     # Docker's options with a single letter have a long name too.
     word = _LETTERS.get(name, name.removeprefix("--"))
     explained = None
-    if command.execs is not None:
+    if "--user" in table:  # a command that runs one, as docker run and docker exec do
         from minidocker._vocabulary import sentence
         from minidocker.cli.flags import flag
 
