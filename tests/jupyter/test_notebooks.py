@@ -35,6 +35,9 @@ def test_a_notebook_runs_and_its_assertions_hold(path, survivors, tmp_path):
     # Every process that the kernel starts carries the mark, and must end with the kernel.
     environment = {**survivors.env, "IPYTHONDIR": str(tmp_path / "ipython")}
     environment["JUPYTER_RUNTIME_DIR"] = str(tmp_path / "runtime")
+    # Load this plugin only, and not all those that the suite's own tests combine with it.
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    environment["PYTEST_PLUGINS"] = "minidocker.pytest_plugin"
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(
         notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}

@@ -166,7 +166,10 @@ def test_the_command_line_works(closed, tmp_path):
 
 def test_the_pytest_plugin_works_without_a_standard_input(tmp_path):
     (tmp_path / "test_one.py").write_text("import os\ndef test_one(): assert os.getpid() < 10\n")
-    options = "-p no:cacheprovider -p no:xdist -q --minidocker"
+    options = "-p minidocker -p no:cacheprovider -q --minidocker"
     command = f"{sys.executable} -m pytest {options} {tmp_path} <&-"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, check=False, env=alone
+    )
     assert "1 passed" in done.stdout, done.stdout + done.stderr
