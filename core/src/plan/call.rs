@@ -181,20 +181,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Whether its result is a descriptor, which later calls use through a cell.
+    /// Whether its result is a descriptor. Every result that later calls use is one, with three exceptions.
     pub(crate) fn opens(&self) -> bool {
-        const OPEN: [u32; 9] = [
-            number::FCNTL.number,
-            number::FSMOUNT.number,
-            number::FSOPEN.number,
-            number::LANDLOCK_CREATE_RULESET.number,
-            number::OPENAT.number,
-            number::OPENAT2.number,
-            number::OPEN_TREE.number,
-            number::PIDFD_OPEN.number,
-            number::SOCKET.number,
-        ];
-        self.result.is_some() && OPEN.contains(&self.number.number)
+        const OTHERS: [u32; 3] =
+            [number::FORK_CALLER.number, number::GETPID.number, number::UMASK.number];
+        self.result.is_some() && !OTHERS.contains(&self.number.number)
     }
 }
 
