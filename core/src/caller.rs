@@ -9,7 +9,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use minidocker_init::HELPER;
@@ -98,6 +98,22 @@ fn caller() -> &'static Caller {
     }
 }
 
+/// The number of forks between the start of the program and this process.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Tells a process from those that it was forked from. In another PID namespace one of them may have its process id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pid: u32,
+    forks: u32,
+}
+
+impl Identity {
+    pub(crate) fn of_this_process() -> Self {
+        Self { pid: std::process::id(), forks: FORKS.load(Ordering::Relaxed) }
+    }
+}
+
 thread_local! {
     /// The lock that this thread holds while it forks.
     static FORKING: RefCell<Option<MutexGuard<'static, Slots>>> = const { RefCell::new(None) };
@@ -125,6 +141,7 @@ pub fn after_fork_in_parent() {
 /// Call it in the child, right after the fork. A child in another PID namespace can have its parent's process
 /// id, so the id alone does not tell their states apart.
 pub fn after_fork_in_child() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
     CALLER.store(std::ptr::null_mut(), Ordering::Release);
     if let Some(mut inherited) = FORKING.try_with(RefCell::take).ok().flatten() {
         *inherited = Slots::default();

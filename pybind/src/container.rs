@@ -409,6 +409,12 @@ impl Process {
         self.0.leads_session()
     }
 
+    /// Whether it is a child of this process, and not of one that this process was forked from.
+    #[getter]
+    fn is_ours(&self) -> bool {
+        self.0.is_ours()
+    }
+
     /// Sends a signal.
     fn send_signal(&self, py: Python<'_>, signal: i32) -> PyResult<()> {
         py.detach(|| self.0.signal(signal)).map_err(|error| errors::os_error(py, &error))

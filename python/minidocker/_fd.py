@@ -11,11 +11,14 @@ import fcntl
 import os
 import termios
 
+# gevent's os.close() closes a descriptor later, when another green thread runs.
+from posix import close
+
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["above_stdio", "available", "pidfd_open", "pipe", "receive", "socket_pair"]
+__all__ = ["above_stdio", "available", "close", "pidfd_open", "pipe", "receive", "socket_pair"]
 
 
 def above_stdio(fd: int) -> int:
@@ -25,7 +28,7 @@ def above_stdio(fd: int) -> int:
     try:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def available(fd: int) -> int:
@@ -85,10 +88,10 @@ def _both_above_stdio(one: int, other: int) -> tuple[int, int]:
     try:
         one = above_stdio(one)
     except OSError:
-        os.close(other)
+        close(other)
         raise
     try:
         return one, above_stdio(other)
     except OSError:
-        os.close(one)
+        close(one)
         raise

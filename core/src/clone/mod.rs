@@ -28,7 +28,7 @@ use wait::Wait;
 
 use crate::error::{LaunchError, SpawnError};
 use crate::step::Step;
-use crate::sys::{self, fd};
+use crate::sys::{self, WaitTarget, fd};
 
 /// The time limit for a killed child to die. After that, the parent leaks the child's memory.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -220,7 +220,7 @@ pub(crate) fn reap(pid: i32) -> Option<i32> {
 pub(crate) fn reap_within(pid: i32, wait: &mut Wait<'_>) -> Result<Option<i32>, LaunchError> {
     let pidfd = fd::pidfd_open(pid);
     loop {
-        match sys::wait_without_reaping(pid, false) {
+        match sys::wait_without_reaping(WaitTarget::Pid(pid), false) {
             Ok(None) => {}
             // It has ended, or other code of the caller has reaped it.
             _ => return Ok(reap(pid)),

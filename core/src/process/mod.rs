@@ -3,27 +3,35 @@
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use minidocker_init::program::{Message, message};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
+use crate::caller::Identity;
 use crate::error::LaunchError;
 use crate::host::target::Target;
 use crate::launch::layers::LayerLocks;
 use crate::launch::{self, LaunchParams, Launched};
 use crate::plan::Plan;
 pub use crate::sys::Usage;
-use crate::sys::{self, fd, kernel_text};
+use crate::sys::{self, WaitTarget, fd, kernel_text};
 
 mod disposition;
 
 use disposition::{DefaultAction, Recipient, default_action};
+
+/// How long one wait for a process that is not a child of this one takes.
+const SLICE: Duration = Duration::from_millis(100);
+/// How often to look for the status of a process that other code is about to reap.
+const MAX_LOOKS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The first process of a container: a child of the caller, which must wait for it.
 #[derive(Debug)]
@@ -36,10 +44,19 @@ pub struct Process {
     init: Option<Mutex<Init>>,
     /// The signal that the first SIGKILL was sent in place of; 0 before that.
     killed_for: AtomicI32,
-    /// Set when the process has been reaped: from then on another process may get its pid.
-    exit: Mutex<Option<Exit>>,
+    state: Mutex<State>,
     /// The locks on the layers that the container writes to, until it is reaped.
     layers: Mutex<LayerLocks>,
+    /// The process whose child it is.
+    owner: Identity,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Not reaped by this library. A pidfd of the process, unless none was available at the launch: other code of the
+    /// caller may reap the process, and another process then gets its pid.
+    Running(Option<Arc<OwnedFd>>),
+    Ended(Exit),
 }
 
 /// The connection to init, and its messages so far.
@@ -57,13 +74,13 @@ struct Init {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
     /// The command's status. If SIGKILL was sent in place of a signal that the kernel drops for PID 1, a death by
-    /// that signal. `None` if the status is lost: SIGCHLD is ignored, or another wait(2) took it.
+    /// that signal. `None` if the status is lost: on Linux before 6.15, SIGCHLD is ignored or another wait(2) took it.
     pub status: Option<ExitStatus>,
     /// The resources that the command used; `None` if that is lost too.
     pub usage: Option<Usage>,
     /// The signal that SIGKILL was sent in place of.
     pub killed_for: Option<i32>,
-    /// Whether wait(2) returned the end. If not, `status` and `usage` can only come from init's report.
+    /// Whether wait(2) returned the end. If not, `usage` can only come from init's report.
     pub seen: bool,
 }
 
@@ -77,7 +94,7 @@ impl Exit {
 
 /// Waits for the end of a container's first process.
 #[derive(Debug)]
-pub struct Watch(OwnedFd);
+pub struct Watch(Arc<OwnedFd>);
 
 impl Watch {
     /// Whether it ends within that time. Also `false` when a signal interrupts the wait.
@@ -99,8 +116,9 @@ impl From<Launched> for Process {
                 Mutex::new(Init { control: Some(control), command: None, report: None })
             }),
             killed_for: AtomicI32::new(0),
-            exit: Mutex::new(None),
+            state: Mutex::new(State::Running(fd::pidfd_open(pid).ok().map(Arc::new))),
             layers: Mutex::new(layers),
+            owner: Identity::of_this_process(),
         }
     }
 }
@@ -131,6 +149,13 @@ impl Process {
         self.leads_session
     }
 
+    /// Whether it is a child of this process. In a fork of its caller, `signal` and the waits work too, but its
+    /// usage is unknown, and its status is known only after the caller has reaped it.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.owner == Identity::of_this_process()
+    }
+
     /// Sends a signal to the command.
     ///
     /// The signal has the same effect on a PID 1 as on any other process. The kernel drops signals that PID 1
@@ -144,20 +169,32 @@ impl Process {
     ///
     /// `ESRCH` if it has ended; `EPERM` or `EINVAL` from kill(2).
     pub fn signal(&self, signal: i32) -> io::Result<()> {
-        if lock(&self.exit).is_some() {
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
-        }
         if let Some(init) = &self.init {
-            return self.signal_through_init(&mut lock(init), signal);
+            // The messages of init are for its parent. Init itself passes signals on.
+            return if self.is_ours() {
+                self.signal_through_init(&mut lock(init), signal)
+            } else {
+                self.send(signal)
+            };
         }
         if signal == libc::SIGKILL {
             self.record_killed_for(signal);
         }
         if !self.may_drop(signal) {
-            return sys::kill(self.pid, signal);
+            return self.send(signal);
         }
-        let pidfd = fd::pidfd_open(self.pid)?;
+        let pidfd = self.shared_pidfd()?;
         self.deliver(signal, &Recipient { pid: self.pid, pidfd: pidfd.as_fd() })
+    }
+
+    /// Sends a signal to the container's first process.
+    fn send(&self, signal: i32) -> io::Result<()> {
+        // Under the lock no other thread reaps it.
+        match &*lock(&self.state) {
+            State::Running(Some(pidfd)) => sys::pidfd_send_signal(pidfd.as_fd(), signal),
+            State::Running(None) => sys::kill(self.pid, signal),
+            State::Ended(_) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        }
     }
 
     /// Whether the kernel may drop a signal that would have an effect on any other process.
@@ -190,16 +227,14 @@ impl Process {
     fn signal_through_init(&self, init: &mut Init, signal: i32) -> io::Result<()> {
         // SIGKILL goes to init: when the command dies, init ends too, and this also works if init is stuck.
         if signal == libc::SIGKILL || signal == 0 {
-            return sys::kill(self.pid, signal);
+            return self.send(signal);
         }
         while init.command.is_none() && init.report.is_none() {
             if !init.receive() {
                 break;
             }
         }
-        let Some(command) = &init.command else {
-            return sys::kill(self.pid, signal);
-        };
+        let Some(command) = &init.command else { return self.send(signal) };
         let pidfd = command.as_fd();
         let pid = field_of(command, "Pid:").and_then(|pid| pid.parse().ok());
         match pid.filter(|_| default_action(signal) == DefaultAction::Stop) {
@@ -230,42 +265,60 @@ impl Process {
         self.reap(false)
     }
 
+    /// `None` if it still runs; with `block`, after a moment.
     fn reap(&self, block: bool) -> io::Result<Option<Exit>> {
-        if let Some(exit) = *lock(&self.exit) {
-            return Ok(Some(exit));
-        }
+        let pidfd = match &*lock(&self.state) {
+            State::Ended(exit) => return Ok(Some(*exit)),
+            State::Running(pidfd) => pidfd.clone(),
+        };
+        let child =
+            pidfd.as_ref().map_or(WaitTarget::Pid(self.pid), |fd| WaitTarget::Pidfd(fd.as_fd()));
         // Other threads may wait too: they all see the end, and the first to take the lock reaps.
-        let seen = match sys::wait_without_reaping(self.pid, block) {
+        let seen = match sys::wait_without_reaping(child, block) {
             Ok(None) => return Ok(None),
             Ok(seen) => seen,
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => None,
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
+                // Other code of the caller has reaped it, or it is a child of the process that this one was forked
+                // from, and may run on.
+                let time = if block { SLICE } else { Duration::ZERO };
+                if let Some(pidfd) = &pidfd
+                    && !fd::is_readable(pidfd.as_fd(), time)?
+                {
+                    return Ok(None);
+                }
+                None
+            }
             Err(error) => return Err(error),
         };
-        let mut exit = lock(&self.exit);
-        if exit.is_none() {
-            // Before another process can get the pid.
-            launch::forget(self.pid);
-            // ECHILD: another wait(2) of the caller was faster.
-            let _ = sys::reap(self.pid);
-            // A forked child of the caller cannot wait for the container, whose layers stay locked.
-            let locks = std::mem::take(&mut *lock(&self.layers));
-            if seen.is_some() {
-                locks.release();
-            }
-            *exit = Some(self.exit(seen));
+        let mut state = lock(&self.state);
+        if let State::Ended(exit) = *state {
+            return Ok(Some(exit));
         }
-        Ok(*exit)
+        // Before another process can get the pid.
+        launch::forget(self.pid);
+        // A forked child of the caller cannot wait for the container, whose layers stay locked.
+        let locks = std::mem::take(&mut *lock(&self.layers));
+        if seen.is_some() {
+            locks.release();
+        }
+        // ECHILD: another wait(2) of the caller was faster.
+        let _ = sys::reap(child);
+        let exit = self.exit(seen, pidfd.as_ref().map(AsFd::as_fd));
+        *state = State::Ended(exit);
+        Ok(Some(exit))
     }
 
     /// Combines the result of wait(2), `waited`, with init's report, which takes precedence.
-    fn exit(&self, waited: Option<(ExitStatus, Usage)>) -> Exit {
+    fn exit(&self, waited: Option<(ExitStatus, Usage)>, pidfd: Option<BorrowedFd<'_>>) -> Exit {
         let seen = waited.is_some();
         let waited = waited.map(|(status, mut usage)| {
             usage.peak = usage.peak.filter(|&peak| peak > self.shared_peak);
             (status, usage)
         });
-        let report = self.init.as_ref().and_then(|init| lock(init).close());
+        let init = self.init.as_ref().filter(|_| self.is_ours());
+        let report = init.and_then(|init| lock(init).close());
         let (status, usage) = report.or(waited).unzip();
+        let status = status.or_else(|| pidfd.and_then(reaped_status));
         let killed_for =
             Some(self.killed_for.load(Ordering::Acquire)).filter(|&signal| signal != 0);
         let status = match (status, killed_for) {
@@ -283,7 +336,15 @@ impl Process {
     ///
     /// `EMFILE`, or `ESRCH` if it has been reaped: `pidfd_open(2)`.
     pub fn pidfd(&self) -> io::Result<OwnedFd> {
-        fd::pidfd_open(self.pid)
+        self.shared_pidfd()?.try_clone()
+    }
+
+    fn shared_pidfd(&self) -> io::Result<Arc<OwnedFd>> {
+        match &*lock(&self.state) {
+            State::Running(Some(pidfd)) => Ok(Arc::clone(pidfd)),
+            State::Running(None) => fd::pidfd_open(self.pid).map(Arc::new),
+            State::Ended(_) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        }
     }
 
     /// Opens a [`Watch`] of the process, which must not have been reaped.
@@ -292,8 +353,19 @@ impl Process {
     ///
     /// `EMFILE`, or `ESRCH` if it has been reaped: `pidfd_open(2)`.
     pub fn watch(&self) -> io::Result<Watch> {
-        self.pidfd().map(Watch)
+        self.shared_pidfd().map(Watch)
     }
+}
+
+/// How a process ended that other code has reaped; `None` on Linux before 6.15.
+fn reaped_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
+    for _ in 0..MAX_LOOKS {
+        match sys::status_after_reaping(pidfd) {
+            Ok(None) => thread::sleep(PAUSE),
+            found => return found.ok().flatten(),
+        }
+    }
+    None
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -90,29 +90,41 @@ pub struct Usage {
     pub peak: Option<u64>,
 }
 
-/// Wait for the end of the child `pid` without reaping it; `None` if it still runs and `block` is false.
+/// The child that a wait is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WaitTarget<'a> {
+    /// Only this process: no other one gets its descriptor.
+    Pidfd(BorrowedFd<'a>),
+    /// Without a descriptor: a process that must not have been reaped.
+    Pid(i32),
+}
+
+/// Wait for the end of a child without reaping it; `None` if it still runs and `block` is false.
 pub(crate) fn wait_without_reaping(
-    pid: i32,
+    child: WaitTarget<'_>,
     block: bool,
 ) -> io::Result<Option<(ExitStatus, Usage)>> {
-    waitid(pid, libc::WEXITED | libc::WNOWAIT | if block { 0 } else { libc::WNOHANG })
+    waitid(child, libc::WEXITED | libc::WNOWAIT | if block { 0 } else { libc::WNOHANG })
 }
 
 /// Reap a child that has ended.
-pub(crate) fn reap(pid: i32) -> io::Result<()> {
-    waitid(pid, libc::WEXITED | libc::WNOHANG).map(drop)
+pub(crate) fn reap(child: WaitTarget<'_>) -> io::Result<()> {
+    waitid(child, libc::WEXITED | libc::WNOHANG).map(drop)
 }
 
 /// Call the kernel's waitid(2), which also returns the usage.
-fn waitid(pid: i32, flags: i32) -> io::Result<Option<(ExitStatus, Usage)>> {
+fn waitid(child: WaitTarget<'_>, flags: i32) -> io::Result<Option<(ExitStatus, Usage)>> {
+    let (kind, id) = match child {
+        WaitTarget::Pidfd(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd()),
+        WaitTarget::Pid(pid) => (libc::P_PID, pid),
+    };
     // SAFETY: the structure consists of integers, for which all zeros is a valid value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: likewise.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     let (info_at, usage_at) = (&raw mut info, &raw mut usage);
     // SAFETY: the kernel writes to the two structures, which live on this stack.
-    let result =
-        unsafe { libc::syscall(libc::SYS_waitid, libc::P_PID, pid, info_at, flags, usage_at) };
+    let result = unsafe { libc::syscall(libc::SYS_waitid, kind, id, info_at, flags, usage_at) };
     check(result as i32)?;
     // SAFETY: the kernel filled in the fields for SIGCHLD, or left zeros.
     if unsafe { info.si_pid() } == 0 {
@@ -126,6 +138,28 @@ fn waitid(pid: i32, flags: i32) -> io::Result<Option<(ExitStatus, Usage)>> {
         _ => status,
     };
     Ok(Some((ExitStatus::from_raw(status), usage_of(&usage))))
+}
+
+/// Return how a process ended that has been reaped, from Linux 6.15 on; `None` if it has not been reaped yet.
+pub(crate) fn status_after_reaping(pidfd: BorrowedFd<'_>) -> io::Result<Option<ExitStatus>> {
+    /// The first version of the kernel's `struct pidfd_info`.
+    #[derive(Default)]
+    #[repr(C)]
+    struct Info {
+        mask: u64,
+        control_group: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    /// `_IOWR(0xFF, 11, struct pidfd_info)`
+    const PIDFD_GET_INFO: u64 = 3 << 30 | (size_of::<Info>() as u64) << 16 | 0xFF << 8 | 0x0B;
+    let mut info = Info { mask: PIDFD_INFO_EXIT, ..Info::default() };
+    let place = &raw mut info;
+    // SAFETY: the number contains the size of the structure, which the kernel reads and writes.
+    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO as _, place) };
+    check(result)?;
+    Ok((info.mask & PIDFD_INFO_EXIT != 0).then(|| ExitStatus::from_raw(info.exit_code)))
 }
 
 fn usage_of(usage: &libc::rusage) -> Usage {

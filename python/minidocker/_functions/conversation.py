@@ -19,6 +19,7 @@ from minidocker._fd import above_stdio, available
 from minidocker._functions import descriptors, messages
 from minidocker._functions.messages import CHUNK, Receiver
 from minidocker._run.timeouts import deadline_after, milliseconds_until
+from minidocker._unpatched import Poll
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,7 +113,7 @@ class Conversation:
         self._container = container
         self._streams = streams
         self.limit_time(timeout, since)
-        self._poll = select.poll()
+        self._poll = Poll()
         self._ends = container.ends()
         self._poll.register(self._ends, select.POLLIN)
         self._interrupt: Interrupt | None = None
@@ -144,7 +145,7 @@ class Conversation:
 
     def is_idle(self) -> bool:
         """Return whether the container runs, and has sent nothing that no request asked for."""
-        poll = select.poll()
+        poll = Poll()
         poll.register(self._ends, select.POLLIN)
         poll.register(self._container.channel, select.POLLIN)
         return not poll.poll(0)

@@ -316,6 +316,7 @@ _CALLERS = (
 def forget_callers_state() -> None:
     """Drop the caller's exit functions, its processes and threads, and its wake-up descriptor."""
     atexit._clear()
+    worker.inherit_threads()
     # Otherwise a signal in the copy would wake the caller's event loop.
     signal.set_wakeup_fd(-1)
     for module, path, fresh in _CALLERS:

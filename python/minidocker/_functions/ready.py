@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from minidocker._fd import above_stdio, receive, socket_pair
 from minidocker._functions import descriptors, fork, worker
+from minidocker._unpatched import Poll
 
 if TYPE_CHECKING:
     from minidocker._functions.fork import ForkedContainer
@@ -36,14 +37,14 @@ class ReadyContainerSlot:
         poll: gets the descriptor that shows the end of the ready container.
     """
 
-    def __init__(self, poll: select.poll) -> None:
+    def __init__(self, poll: Poll) -> None:
         self._poll = poll
         self._ready: _ReadyContainer | None = None
         self._last: tuple[Spec, float] | None = None
         self._wanted: Spec | None = None
         # A ready container has the host's mounts of the time when it was made. The kernel reports a
         # later change as POLLPRI (proc(5), mountinfo).
-        self._mounts = select.poll()
+        self._mounts = Poll()
         mountinfo = above_stdio(os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC))
         descriptors.hold(mountinfo)
         self._mounts.register(mountinfo, select.POLLPRI)

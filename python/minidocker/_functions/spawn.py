@@ -15,6 +15,9 @@ import signal
 import socket
 import sys
 import threading
+
+# gevent's os.posix_spawn() lets the event loop reap every child of this process.
+from posix import posix_spawn
 from typing import TYPE_CHECKING, NamedTuple
 
 from minidocker._errors import CallError
@@ -202,7 +205,7 @@ class _Client:
             f"main(3, {preload!r}, {self.here.argv!r}, {self.here.main!r})"
         )
         # In a session of its own, so that a Ctrl-C at the terminal does not reach it.
-        return os.posix_spawn(
+        return posix_spawn(
             sys.executable,
             command_line("-c", code),
             os.environ,

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from minidocker._fd import pidfd_open, receive
 from minidocker._functions import descriptors, fork, worker
 from minidocker._functions.ready import ReadyContainerSlot
+from minidocker._unpatched import Poll
 
 if TYPE_CHECKING:
     from minidocker._functions.fork import ForkedContainer
@@ -56,7 +57,7 @@ class _Template:
         self._requests = requests
         self._children: dict[int, _Child] = {}
         self._lifelines: dict[int, _Child] = {}
-        self._poll = select.poll()
+        self._poll = Poll()
         self._slot = ReadyContainerSlot(self._poll)
         self._caller = pidfd_open(os.getppid())
         for fd in (requests.fileno(), self._caller):

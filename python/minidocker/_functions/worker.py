@@ -334,9 +334,21 @@ def _exactly(stream: Any, length: int) -> bytearray | None:
 # --- the interpreter ---------------------------------------------------------------------------
 
 
+_inherited_threads = 1
+
+
+def inherit_threads() -> None:
+    """Count the threads of a new copy, whose end an exit does not wait for.
+
+    There is one, unless eventlet lists the green threads of the caller, which never end here.
+    """
+    global _inherited_threads  # noqa: PLW0603 - a fact about this process
+    _inherited_threads = threading.active_count()
+
+
 def run_exit_functions() -> None:
     """Do what an interpreter does before it ends; a second time does nothing."""
-    if threading.active_count() > 1:
+    if threading.active_count() > _inherited_threads:
         threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     # The copy has cleared atexit's list, with multiprocessing's exit function if it was there.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from minidocker._fd import available, pipe
 from minidocker._run import timeouts
+from minidocker._unpatched import Poll
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -87,7 +88,7 @@ def pump(sources: Iterable[Output], ended: int, *, timeout: float | None = None)
     """
     deadline = timeouts.deadline_after(timeout)
     sources = list(sources)
-    poll = select.poll()
+    poll = Poll()
     poll.register(ended, select.POLLIN)
     by_fd = {source.reader: source for source in sources}
     for fd in by_fd:

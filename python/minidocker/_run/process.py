@@ -28,7 +28,7 @@ import threading
 import time
 
 from minidocker._errors import SpawnError, SpecError
-from minidocker._fd import pidfd_open
+from minidocker._fd import close, pidfd_open
 from minidocker._run import arguments, timeouts
 from minidocker._run.completed import Usage
 from minidocker._run.launch import Launch
@@ -36,6 +36,7 @@ from minidocker._run.session import kill_session
 from minidocker._spec import accounts
 from minidocker._spec.options import SUBPROCESS_KEYWORDS
 from minidocker._spec.spec import Spec
+from minidocker._unpatched import PlainPopen, Poll, has_green_threads
 
 if sys.platform == "linux":
     from minidocker import _core
@@ -81,7 +82,7 @@ _NO_PIDFD = {
 }  # fmt: skip
 """The errors of pidfd_open(2), and those of a seccomp filter on this process."""
 
-_EXECUTE_CHILD = subprocess.Popen._execute_child.__code__  # type: ignore[attr-defined]
+_EXECUTE_CHILD = PlainPopen._execute_child.__code__  # type: ignore[attr-defined]
 _GIVEN = operator.itemgetter(
     *(
         _EXECUTE_CHILD.co_varnames[1 : _EXECUTE_CHILD.co_argcount].index(name)
@@ -99,7 +100,7 @@ _INHERITED = (-1, -1, -1)
 _NO_PIPES = (-1,) * 6
 
 
-class Popen(subprocess.Popen[AnyStr]):
+class Popen(PlainPopen[AnyStr]):
     """A `subprocess.Popen` whose process is a container.
 
     The keywords of `subprocess.Popen` keep their meaning, and every field of `Spec` is a keyword.
@@ -300,7 +301,7 @@ class Popen(subprocess.Popen[AnyStr]):
         )
         self._start(command, executable, cwd)
         if stdio != _INHERITED:
-            self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+            self._close_pipe_fds(*pipes)
 
     def _start(self, command: _core.Command, executable: Any, cwd: Any) -> None:
         self._started = time.monotonic()
@@ -331,10 +332,10 @@ class Popen(subprocess.Popen[AnyStr]):
         wall = time.monotonic() - self._started
         user, system, peak = used or (math.nan, math.nan, None)
         self.usage = Usage(wall=wall, user=user, system=system, peak=peak)
-        if not seen:
+        if not seen and status is None:
             # SIGCHLD is ignored, or another wait(2) reaped the process: subprocess decides the
             # return code.
-            status = super()._try_wait(wait_flags)[1] or status  # type: ignore[misc]
+            status = super()._try_wait(wait_flags)[1]  # type: ignore[misc]
         return self.pid, status or 0
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
@@ -371,7 +372,10 @@ class Popen(subprocess.Popen[AnyStr]):
         return None if milliseconds is None else milliseconds / 1000
 
     def _wait(self, timeout: float | None) -> int:
-        if timeout is not None and timeout > 0 and self.poll() is None:
+        if timeout is None:
+            if has_green_threads() and self.poll() is None:
+                self._await_end(math.inf)
+        elif timeout > 0 and self.poll() is None:
             # subprocess polls, and may notice the end up to 50 milliseconds late.
             timeout = self._await_end(timeout)
         return super()._wait(timeout)  # type: ignore[misc, no-any-return]
@@ -388,7 +392,7 @@ class Popen(subprocess.Popen[AnyStr]):
             return timeout
         deadline = time.monotonic() + timeout
         try:
-            poll = select.poll()
+            poll = Poll()
             poll.register(pidfd, select.POLLIN)
             remaining = timeout
             while not poll.poll(min(remaining * 1000, _POLL_SLICE)):
@@ -396,7 +400,7 @@ class Popen(subprocess.Popen[AnyStr]):
                 if remaining <= 0:
                     raise subprocess.TimeoutExpired(self.args, timeout)
         finally:
-            os.close(pidfd)
+            close(pidfd)
         # Another thread may be reaping it.
         return max(deadline - time.monotonic(), _REAPING)
 

@@ -10,7 +10,7 @@ from minidocker._errors import unknown_option
 from minidocker._run.completed import CompletedProcess
 from minidocker._run.launch import Launch
 from minidocker._run.process import construct, unstarted
-from minidocker._spec.options import SUBPROCESS_KEYWORDS
+from minidocker._spec.options import SUBPROCESS_KEYWORDS, WINDOWS_KEYWORDS
 from minidocker._spec.spec import FIELDS
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ __all__ = ["complete", "run"]
 PIPE = subprocess.PIPE
 _PLAIN = Launch()
 _OWN_KEYWORDS = ("spec", "input", "capture_output", "timeout", "check")
-# subprocess.Popen takes these on every system, and refuses all but their defaults on Linux.
-_WINDOWS_KEYWORDS = ("creationflags", "startupinfo")
-_KEYWORDS = FIELDS.union(SUBPROCESS_KEYWORDS, _OWN_KEYWORDS, _WINDOWS_KEYWORDS)
+_KEYWORDS = FIELDS.union(SUBPROCESS_KEYWORDS, _OWN_KEYWORDS, WINDOWS_KEYWORDS)
 
 
 @overload

@@ -9,7 +9,8 @@ import signal
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from minidocker._fd import pidfd_open
+from minidocker._fd import close, pidfd_open
+from minidocker._unpatched import Poll
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -84,7 +85,7 @@ class _Search:
                 pidfd = None
             # The pid may have been reused before pidfd_open(2).
             if pidfd is not None and not self._is_member(pid):
-                os.close(pidfd)
+                close(pidfd)
                 continue
             found = True
             self._pidfds[pid] = pidfd
@@ -111,7 +112,7 @@ class _Search:
         deadline = time.monotonic() + _DEATH
         for pidfd in self._pidfds.values():
             if pidfd is not None:
-                poll = select.poll()
+                poll = Poll()
                 poll.register(pidfd, select.POLLIN)
                 poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
 
@@ -119,7 +120,7 @@ class _Search:
         """Close the descriptors."""
         for pidfd in self._pidfds.values():
             if pidfd is not None:
-                os.close(pidfd)
+                close(pidfd)
         self._pidfds.clear()
 
 

@@ -7,12 +7,13 @@ import select
 import time
 
 from minidocker._errors import SpecError
+from minidocker._unpatched import Poll
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["LONGEST_POLL", "deadline_after", "is_ready", "milliseconds_until", "seconds"]
+__all__ = ["LONGEST_POLL", "deadline_after", "earlier", "is_ready", "milliseconds_until", "seconds"]
 
 _LONGEST = 100 * 365 * 86400.0
 """Seconds. A longer timeout is none, and would exceed the range of the kernel's times."""
@@ -62,6 +63,12 @@ def deadline_after(timeout: float | None, *, since: float | None = None) -> floa
     return (time.monotonic() if since is None else since) + timeout
 
 
+def earlier(deadline: float | None, wait: float) -> float:
+    """Return a deadline, or the time after ``wait`` seconds if that is earlier."""
+    soon = time.monotonic() + wait
+    return soon if deadline is None else min(deadline, soon)
+
+
 def milliseconds_until(deadline: float | None) -> int | None:
     """Return the argument of poll(2) that waits for a deadline, or for a part of the time.
 
@@ -83,7 +90,7 @@ def is_ready(fd: int, deadline: float | None, events: int = select.POLLIN) -> bo
         deadline: the result of `deadline_after`.
         events: the events of poll(2) that it is ready for.
     """
-    poll = select.poll()
+    poll = Poll()
     poll.register(fd, events)
     while not poll.poll(milliseconds_until(deadline)):
         if deadline is not None and time.monotonic() >= deadline:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
             """The process id in the caller's PID namespace."""
 
 
-__all__ = ["SUBPROCESS_KEYWORDS"]
+__all__ = ["SUBPROCESS_KEYWORDS", "WINDOWS_KEYWORDS"]
 
 SUBPROCESS_KEYWORDS = (
     "bufsize", "close_fds", "cwd", "encoding", "env", "errors", "executable", "extra_groups",
@@ -26,3 +26,6 @@ SUBPROCESS_KEYWORDS = (
     "start_new_session", "stderr", "stdin", "stdout", "text", "umask", "universal_newlines", "user",
 )  # fmt: skip
 """The keywords of a command that are not fields of `Spec`; suggestions for an unknown keyword."""
+
+WINDOWS_KEYWORDS = ("creationflags", "startupinfo")
+"""subprocess.Popen takes these on every system, and refuses all but their defaults on Linux."""
