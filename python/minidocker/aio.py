@@ -12,16 +12,18 @@ import asyncio.subprocess
 import contextlib
 import io
 import locale
-import os
 import subprocess
 import time
+from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from minidocker._errors import SpecError
-from minidocker._fd import pidfd_open
+from minidocker._errors import SpecError, unknown_option
+from minidocker._fd import close, pidfd_open
 from minidocker._run.completed import CompletedProcess, Usage
 from minidocker._run.process import Popen
 from minidocker._run.timeouts import seconds
+from minidocker._spec.options import SUBPROCESS_KEYWORDS, WINDOWS_KEYWORDS
+from minidocker._spec.spec import FIELDS
 
 if TYPE_CHECKING:
     from minidocker._run.keywords import (
@@ -46,6 +48,7 @@ _CHUNK = 2**16
 _AGAIN = 0.001
 # asyncio's streams carry bytes, so these keywords are refused.
 _TEXT = ("text", "universal_newlines", "encoding", "errors")
+_KEYWORDS = FIELDS.union(SUBPROCESS_KEYWORDS, WINDOWS_KEYWORDS, ["spec"])
 
 
 class _Transport(asyncio.base_subprocess.BaseSubprocessTransport):
@@ -83,13 +86,25 @@ class _Transport(asyncio.base_subprocess.BaseSubprocessTransport):
         if returncode is not None:
             self._process_exited(returncode)
 
+    # A version of asyncio calls os.kill() instead of the methods of `Popen`.
+
+    def send_signal(self, signal: int) -> None:
+        self._check_proc()
+        self.popen.send_signal(signal)
+
+    def terminate(self) -> None:
+        self.send_signal(SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(SIGKILL)
+
     def are_pipes_connected(self) -> bool:
         """Return whether every pipe has its transport; only then can this one be closed."""
         return all(pipe is not None for pipe in self._pipes.values())
 
     def _close_pidfd(self) -> None:
         if self._pidfd >= 0:
-            os.close(self._pidfd)
+            close(self._pidfd)
             self._pidfd = -1
 
 
@@ -119,7 +134,7 @@ async def create_subprocess_exec(
     Raises:
         SpecError: an option is wrong on any machine; nothing was created. ``text``, ``encoding``,
             ``errors`` and ``universal_newlines`` are refused, because asyncio's streams carry
-            bytes.
+            bytes, and so is a ``bufsize``, because they have buffers of their own.
         SpawnError: the kernel refused a step; nothing is left.
     """
     streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
@@ -155,10 +170,7 @@ async def create_subprocess_shell(
 async def _create(
     args: Any, shell: bool, limit: int, options: dict[str, Any]
 ) -> asyncio.subprocess.Process:
-    for name in _TEXT:
-        if options.get(name):
-            reason = "asyncio's streams carry bytes: decode them, or use minidocker.aio.run"
-            raise SpecError(reason, option=name, value=options[name])
+    _check(options, shell=shell)
     loop = asyncio.get_running_loop()
     protocol = asyncio.subprocess.SubprocessStreamProtocol(limit=limit, loop=loop)
     connected: asyncio.Future[None] = loop.create_future()
@@ -181,6 +193,27 @@ async def _create(
         await _end(transport)
         raise
     return asyncio.subprocess.Process(transport, protocol, loop)
+
+
+def _check(options: dict[str, Any], *, shell: bool) -> None:
+    """Refuse the keywords that asyncio's transport cannot take, and remove those that it sets.
+
+    Raises:
+        SpecError: an option does not exist, or does not go together with asyncio.
+    """
+    for name, value in options.items():
+        if name not in _KEYWORDS:
+            raise unknown_option(name, value, _KEYWORDS)
+        if name in _TEXT and value:
+            reason = "asyncio's streams carry bytes: decode them, or use minidocker.aio.run"
+            raise SpecError(reason, option=name, value=value)
+    # 0 is asyncio's own value, and -1 the default of subprocess.
+    if (size := options.pop("bufsize", 0)) not in (0, -1):
+        reason = "asyncio's streams have buffers of their own: leave it out"
+        raise SpecError(reason, option="bufsize", value=size)
+    if (given := options.pop("shell", shell)) is not shell:
+        other = "create_subprocess_exec" if shell else "create_subprocess_shell"
+        raise SpecError(f"use minidocker.aio.{other}", option="shell", value=given)
 
 
 @overload
@@ -229,7 +262,9 @@ async def run(
         **options: the keywords of `subprocess.Popen` and the fields of `Spec`.
 
     Raises:
-        SpecError: an option is wrong on any machine; nothing was created.
+        SpecError: an option is wrong on any machine, or is one that asyncio cannot have, as for
+            `create_subprocess_exec`; nothing was created.
+        TypeError: the input is neither bytes nor text.
         SpawnError: the kernel refused a step; nothing is left.
         subprocess.TimeoutExpired: the timeout expired; the exception has the output so far.
         subprocess.CalledProcessError: the return code is not 0, and ``check`` is true.
@@ -243,20 +278,27 @@ async def run(
         if options.get("stdout") is not None or options.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output.")
         options["stdout"] = options["stderr"] = subprocess.PIPE
+    timeout = seconds(timeout)
     is_text = bool(text or universal_newlines or encoding or errors)
     if isinstance(input, str):
         input = input.encode(encoding or locale.getencoding(), errors or "strict")  # noqa: A001
+    elif input is not None:
+        # asyncio would refuse it once the command runs.
+        input = memoryview(input).cast("B")  # noqa: A001
     streams = {name: options.pop(name, None) for name in ("stdin", "stdout", "stderr")}
     started = time.monotonic()
     process = await _create(args, shell, _LIMIT, {**streams, "spec": spec, **options})
     transport: _Transport = process._transport  # type: ignore[attr-defined]
     popen = transport.popen
     collected: dict[str, bytearray] = {}
+    limit = asyncio.timeout(timeout)
     try:
-        async with asyncio.timeout(timeout):
+        async with limit:
             await _communicate(process, input, collected)
     except TimeoutError:
         await _end(transport)
+        if not limit.expired():
+            raise
         output = {name: bytes(found) for name, found in collected.items()}
         raise subprocess.TimeoutExpired(
             args, timeout or 0.0, output=output.get("stdout"), stderr=output.get("stderr")
@@ -282,7 +324,9 @@ async def run(
 
 
 async def _communicate(
-    process: asyncio.subprocess.Process, data: bytes | None, collected: dict[str, bytearray]
+    process: asyncio.subprocess.Process,
+    data: bytes | memoryview | None,
+    collected: dict[str, bytearray],
 ) -> None:
     async def feed() -> None:
         if process.stdin is None:

@@ -1,7 +1,9 @@
 """Containers in asyncio: they do not block the loop, and cancelling leaves nothing behind."""
 
+import array
 import asyncio
 import gc
+import signal
 import subprocess
 import sys
 
@@ -168,3 +170,60 @@ def test_cancelling_at_any_moment_of_the_start_leaves_nothing(rounds, survivors,
 
     asyncio.run(main())
     gc.collect()
+
+
+def test_a_process_takes_signals_that_its_command_does_not_handle(leaks):
+    """The command is PID 1, to which the kernel does not deliver them."""
+
+    async def main():
+        ends = []
+        for send in ("terminate", "kill", "send_signal"):
+            process = await aio.create_subprocess_exec("sleep", "1000")
+            getattr(process, send)(*([signal.SIGUSR1] if send == "send_signal" else []))
+            ends.append(await process.wait())
+            with pytest.raises(ProcessLookupError):
+                process.terminate()
+        return ends
+
+    assert asyncio.run(main()) == [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGUSR1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"bufsize": 1}, {"extra": {}}, {"waiter": None}, {"protocol": None}, {"timeot": 1}],
+    ids=str,
+)
+@pytest.mark.parametrize("call", ["run", "create_subprocess_exec", "create_subprocess_shell"])
+def test_an_option_that_asyncio_cannot_have_is_refused_at_the_call(call, options, leaks):
+    async def main():
+        with pytest.raises(minidocker.SpecError, match=next(iter(options))):
+            await getattr(aio, call)(["true"] if call == "run" else "true", **options)
+
+    asyncio.run(main())
+
+
+def test_a_shell_is_chosen_by_the_function(leaks):
+    async def main():
+        with pytest.raises(minidocker.SpecError, match="create_subprocess_shell"):
+            await aio.create_subprocess_exec("true", shell=True)
+        with pytest.raises(minidocker.SpecError, match="create_subprocess_exec"):
+            await aio.create_subprocess_shell("true", shell=False)
+        return await (await aio.create_subprocess_exec("true", shell=False, bufsize=0)).wait()
+
+    assert asyncio.run(main()) == 0
+
+
+@pytest.mark.parametrize("data", [5, ["x"], object()], ids=["int", "list", "object"])
+def test_an_input_of_a_wrong_type_is_refused_at_the_call(data, leaks):
+    async def main():
+        with pytest.raises(TypeError, match="bytes-like"):
+            await aio.run(["cat"], input=data, stdout=PIPE)
+
+    asyncio.run(main())
+
+
+def test_an_input_may_be_any_buffer():
+    async def main():
+        return await aio.run(["cat"], input=array.array("i", [1, 2]), stdout=PIPE)
+
+    assert asyncio.run(main()).stdout == array.array("i", [1, 2]).tobytes()
