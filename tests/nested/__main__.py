@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,8 +27,8 @@ from support.places import REPOSITORY, TESTS
 #: Where the command is PID 1, a shell reaps the orphans that the tests leave; Python would not.
 SHELL = ("/bin/sh", "-c", '"$@"; exit $?', "sh")
 
-#: A smoke part takes some ten seconds.
-TIMEOUT = 180.0
+#: A smoke part takes some ten seconds; on a busy machine, ten times that.
+TIMEOUT = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,19 +71,23 @@ def attempt(environment: Environment, files: list[str]) -> Outcome:
     )  # fmt: skip
     inside = [*SHELL, "/usr/bin/env", "-C", str(REPOSITORY), *variables, *pytest]
     began = time.monotonic()
-    done = subprocess.run(
+    process = subprocess.Popen(
         [*environment.prefix, *inside],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=TIMEOUT,
-        check=False,
+        start_new_session=True,
     )
+    try:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output = process.communicate()[0] + f"\nended after {TIMEOUT:.0f} s"
     # The tests of the pytest plugin print summaries, too; the last one counts.
-    passed = int(([0, *re.findall(r"(\d+) passed", done.stdout)])[-1])
+    passed = int(([0, *re.findall(r"(\d+) passed", output)])[-1])
     seconds = time.monotonic() - began
-    return Outcome(environment, passed, seconds, done.stdout, done.returncode == 0 and passed > 0)
+    return Outcome(environment, passed, seconds, output, process.returncode == 0 and passed > 0)
 
 
 @contextlib.contextmanager

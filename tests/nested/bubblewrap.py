@@ -4,6 +4,9 @@ from nested.environment import Environment
 from nested.machine import Machine
 from support.places import REPOSITORY
 
+#: The shape of coding agents' sandboxes.
+AGENT = "--ro-bind / / --dev /dev --proc /proc --unshare-all"
+
 #: bwrap always sets no_new_privs, so newuidmap gains no privileges.
 NO_SETUID = {"subordinate-ids": "outside of bwrap"}
 
@@ -17,6 +20,7 @@ READ_ONLY_PROC = dict.fromkeys(
     ("user", "run", "enter", "profile-docker", "profile-untrusted"),
     "start bwrap with --bind /proc /proc",
 )
+NO_NAMESPACES = dict.fromkeys(("user", "run", "enter"), "start bwrap without --disable-userns")
 #: --bind and --ro-bind forbid devices; --dev and --dev-bind do not.
 NO_DEVICES = dict.fromkeys(
     ("devices", "profile-docker", "profile-untrusted"), "start bwrap with --dev /dev"
@@ -33,7 +37,8 @@ def environments(machine: Machine) -> list[Environment]:
         covered = {} if plain else COVERED
         own = NO_SETUID if plain else {}
         for flags, more, cannot, temporary in (
-            ("--ro-bind / / --dev /dev --proc /proc --unshare-all", writable, covered, scratch),
+            (AGENT, writable, covered, scratch),
+            (f"{AGENT} --unshare-user --disable-userns", writable, NO_NAMESPACES, scratch),
             (
                 "--bind / / --unshare-user --unshare-pid --proc /proc",
                 (),

@@ -121,6 +121,7 @@ impl SpawnError {
                     | Step::Domainname
             ),
             libc::EROFS => matches!(self.step, Step::IdMaps),
+            libc::ENOSPC => matches!(self.step, Step::Clone),
             _ => false,
         }
     }

@@ -253,7 +253,10 @@ def _of_limit(kind: str, failure: Failure, witness: Witness) -> Problem:
             f"{name} ({shown}) is reached here or in an outer namespace, or 32 levels of nesting"
         )
         value = max(15000, 2 * (limit or 0))
-    return Problem(f"{cause}: {failure}", f"as root: sysctl -w {name}={value}")
+    remedy = f"as root: sysctl -w {name}={value}"
+    if kind == "user":
+        remedy = outer.remedy(witness.surroundings, "no-user-namespaces") or remedy
+    return Problem(f"{cause}: {failure}", remedy)
 
 
 def _not_built(option: str, failure: Failure) -> Problem:

@@ -21,11 +21,11 @@ Engine = Literal[
 
 Obstacle = Literal[
     "filter", "label", "masks", "read-only-proc", "nodev", "no-new-privileges", "no-setfcap",
-    "no-sys-admin",
+    "no-sys-admin", "no-user-namespaces",
 ]  # fmt: skip
 """A setting of the outer container: its seccomp filter, its label of a security module, its mounts
-over parts of /proc or /sys, a read-only /proc, a /dev without working devices, no_new_privs, and a
-dropped CAP_SETFCAP or CAP_SYS_ADMIN."""
+over parts of /proc or /sys, a read-only /proc, a /dev without working devices, no_new_privs, a
+dropped CAP_SETFCAP or CAP_SYS_ADMIN, and a limit of no further user namespaces."""
 
 _ORDER: tuple[Obstacle, ...] = ("filter", "label", "masks")
 """The order in which a launch meets them: behind the first one the others do not show yet."""
@@ -110,11 +110,14 @@ _ENGINES: dict[Engine, _Options] = {
             "masks": "bwrap as a plain user, for whom it covers nothing",
             "read-only-proc": "bwrap with --bind /proc /proc",
             "nodev": "bwrap with --dev /dev",
+            "no-user-namespaces": "bwrap without --disable-userns",
             "no-new-privileges": "Python outside of bwrap, which always sets no_new_privileges",
         },
     ),
     "firejail": _Options(
-        "start firejail with {}", " ", {"filter": "--noprofile", "masks": "--noprofile"}
+        "run Python outside of firejail, which {}",
+        ", and ",
+        {"filter": "has a seccomp filter", "masks": "always covers parts of /proc"},
     ),
     "minidocker": _Options(
         _START, " ", {"filter": 'profile="namespaces"', "masks": 'profile="namespaces"'}

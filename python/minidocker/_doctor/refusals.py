@@ -44,6 +44,8 @@ def remedy_here(step: str, number: int) -> str | None:
             refusal = "drops CAP_SETFCAP, without which root may not map its own id"
         case "dev", _:
             obstacle, refusal = "nodev", "mounts /dev with nodev, so that its devices do not work"
+        case "clone", errno.ENOSPC:
+            obstacle, refusal = "no-user-namespaces", "allows no further user namespaces"
         case "clone", _:
             obstacle, refusal = _policy(around, "filter")
         case _:
