@@ -6,10 +6,8 @@ descriptor of this package would be taken for the stream: by the caller's own co
 
 from __future__ import annotations
 
-import array
 import fcntl
 import os
-import termios
 
 # gevent's os.close() closes a descriptor later, when another green thread runs.
 from posix import close
@@ -33,6 +31,9 @@ def above_stdio(fd: int) -> int:
 
 def available(fd: int) -> int:
     """Return how many bytes a pipe or a stream socket holds for reading: FIONREAD, ioctl(2)."""
+    import array  # noqa: PLC0415 - a command needs neither
+    import termios  # noqa: PLC0415 - as above
+
     count = array.array("i", [0])
     fcntl.ioctl(fd, termios.FIONREAD, count)
     return count[0]
