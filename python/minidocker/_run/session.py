@@ -7,11 +7,11 @@ import os
 import select
 import signal
 import time
-from typing import TYPE_CHECKING, NamedTuple
 
 from minidocker._fd import close, pidfd_open
 from minidocker._unpatched import Poll
 
+TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -50,11 +50,12 @@ def kill_session(session: int, *, reaped: bool, new: NamespaceOptions | None = N
         search.close()
 
 
-class _Process(NamedTuple):
+class _Process:
     """A process, as /proc/PID/stat shows it."""
 
-    parent: int
-    session: int
+    def __init__(self, parent: int, session: int) -> None:
+        self.parent = parent
+        self.session = session
 
 
 class _Search:
