@@ -61,6 +61,8 @@ class Runs:
 def same(text: str) -> str:
     """Return the output of a run with the parts that differ from run to run replaced."""
     text = re.sub(r"\b\d+\.\d+s", "TIMEs", text)
+    # Pytest fills the last line up to the width of the terminal.
+    text = re.sub(r"(?m)^=+ (.* in TIMEs) =+$", r"== \1 ==", text)
     text = re.sub(r"\bin \d+(\.\d+)? ?s(econds)?", "in TIME", text)
     text = re.sub(r"0x[0-9a-f]{6,}", "ADDRESS", text)
     text = re.sub(r'\b(time|timestamp|hostname)="[^"]*"', r'\1="-"', text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import sys
-from socket import MSG_NOSIGNAL
+from socket import AF_UNIX, MSG_NOSIGNAL, SOCK_STREAM
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,7 +32,7 @@ __all__ = ["Outside"]
 
 GRACE = 5.0
 """Seconds that a container may take to end after its test has sent everything."""
-CHUNK = 1 << 18
+CHUNK = 1 << 16
 MOST_BYTES = 1 << 28
 MOST_MESSAGES = 50_000
 """The size and the number of the messages that a test may send."""
@@ -68,7 +68,7 @@ class Outside:
         self._timeout = timeout
         self._deadline = None if timeout is None else started + timeout
         self._channel = container.channel
-        self._socket = Kept.socket(fileno=container.channel)
+        self._socket = Kept.socket(AF_UNIX, SOCK_STREAM, 0, container.channel)
         self._shown_at_once = shares_terminal(item.config)
         self._messages = 0
         self._received = bytearray()

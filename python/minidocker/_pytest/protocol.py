@@ -212,7 +212,10 @@ class ContainedTest:
         """Drop what hooks have written and logged in this phase: they run inside too."""
         plugins = self.config.pluginmanager
         capturing: Any = plugins.getplugin("capturemanager")
-        if capturing is not None and capturing.is_globally_capturing():
+        files = self._captures()
+        # Look at the sizes first: reading takes several system calls.
+        written = not files or any(Kept.fstat(file).st_size for file in files)
+        if written and capturing is not None and capturing.is_globally_capturing():
             capturing.read_global_capture()
         logging: Any = plugins.getplugin("logging-plugin")
         if logging is not None:
@@ -220,13 +223,16 @@ class ContainedTest:
 
     def _bound_captured(self) -> None:
         """Shorten what the test has written to the files of the capture, which pytest reads."""
-        capturing: Any = self.config.pluginmanager.getplugin("capturemanager")
-        captures = getattr(capturing, "_global_capturing", None)
-        for name in ("out", "err"):
-            file: Any = getattr(getattr(captures, name, None), "tmpfile", None)
-            with contextlib.suppress(OSError, AttributeError):
-                if Kept.fstat(file.fileno()).st_size > MOST_CAPTURED:
-                    Kept.ftruncate(file.fileno(), MOST_CAPTURED)
+        for file in self._captures():
+            if Kept.fstat(file).st_size > MOST_CAPTURED:
+                Kept.ftruncate(file, MOST_CAPTURED)
+
+    def _captures(self) -> list[int]:
+        """Return the descriptors of the files that capture this process's output, if any."""
+        if self.config.getoption("capture", None) != "fd":
+            return []
+        captures = self.config.pluginmanager.getplugin("capturemanager")._global_capturing
+        return [capture.tmpfile.fileno() for capture in (captures.out, captures.err)]
 
     def _take_results(self, message: dict[str, Any]) -> None:
         """Use what is not part of the report."""
@@ -280,9 +286,9 @@ class ContainedTest:
             assert report is not None
             self.inside.made(call, report)
             return report
-        sent = self.report(call)
+        sent = self._report if call.when == self._answered else None
         if report is None:
-            report = sent or pytest.TestReport.from_item_and_call(self.item, call)
+            report = self.report(call) or pytest.TestReport.from_item_and_call(self.item, call)
         if sent is None:
             report.sections[:0] = self._sections
             self._sections = []
