@@ -142,11 +142,11 @@ class ContainedTest:
             self._watchdog.resume()
             state.setup(item)
             return
+        self._outside = Outside(item, forked, timeout, started)
         # Other plugins may look for the test among what is set up.
         state.stack[item] = ([], None)
         if hasattr(item, "funcargs"):
             item.funcargs = shared_funcargs(item)
-        self._outside = Outside(item, forked, timeout, started)
         self._finish_phase("setup", alarm)
 
     def _run(self) -> None:
