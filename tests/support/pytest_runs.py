@@ -1,5 +1,6 @@
 """Run pytest with the plugin, each time in a separate process."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,12 +22,16 @@ class Runs:
         # and the same on every machine.
         monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
         monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+        session = pytester.path.parent
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            # The workers share what they have compiled.
+            session = session.parent
         monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
         # Without a buffer, Python's output keeps its order with direct writes to the descriptor.
         monkeypatch.setenv("PYTHONUNBUFFERED", "1")
         # Where the package's directory is read-only, each run would compile the package again.
         monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-        monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(pytester.path.parent / "pycache"))
+        monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(session / "pycache"))
 
     def __call__(
         self, source: str, *args: str, plugins: Iterable[str] = (), plugin: bool = True
