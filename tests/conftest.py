@@ -64,8 +64,12 @@ def _first_container(noop: Path) -> None:
 
 @pytest.fixture(scope="session")
 def template(_first_container: None) -> None:
-    """Spawn one function, which starts the template process that this process keeps."""
-    minidocker.isolated(method="spawn")(os.getpid)()
+    """Spawn functions, which start the template processes that this process keeps.
+
+    Untrusted functions have a template of their own once `multiprocessing` has a key.
+    """
+    for result in ("pickle", "json"):
+        minidocker.isolated(method="spawn", result=result)(os.getpid)()
 
 
 @pytest.fixture

@@ -153,8 +153,9 @@ def test_output_can_be_captured_in_the_cell(kernel):
         "with pool: list(pool.map(work, range(4)))",
         "[future.result() for future in [pool.submit(work, n) for n in range(4)]]",
         "with pool: pool.submit(work, 1)",
+        "import concurrent.futures as f; f.wait([pool.submit(work, 1)])",
     ],
-    ids=["map", "result", "shutdown"],
+    ids=["map", "result", "shutdown", "wait"],
 )
 @pytest.mark.parametrize("kept", ["", ", max_tasks_per_child=None"], ids=["", "kept"])
 def test_interrupting_the_kernel_ends_the_tasks_of_an_executor(kernel, survivors, wait, kept):

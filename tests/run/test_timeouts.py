@@ -125,7 +125,7 @@ def test_the_command_line_waits_for_a_month():
 
 
 def test_a_wait_continues_after_the_longest_poll(monkeypatch):
-    monkeypatch.setattr(timeouts, "_LONGEST_POLL", 1)
+    monkeypatch.setattr(timeouts, "LONGEST_POLL", 1)
     assert minidocker.isolated(timeout=60)(subprocess.run)(["sleep", "0.05"]).returncode == 0
     with minidocker.Container() as box:
         process = box.popen(["sleep", "0.05"])

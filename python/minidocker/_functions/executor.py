@@ -14,7 +14,7 @@ from concurrent.futures import wait as futures_wait
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack
 
 from minidocker._errors import CallError, CallResultError, CallTimeout, Error
-from minidocker._functions import conversation, messages
+from minidocker._functions import conversation, front_end, messages
 from minidocker._functions.call import InitializerFailedError, check, decode, perform, starter
 from minidocker._functions.conversation import Conversation, Interrupt
 from minidocker._functions.function_container import death_error
@@ -123,7 +123,9 @@ class ContainerExecutor(Executor):
         self._workers: set[_Worker] = set()
         self._futures: set[Future[Any]] = set()
         self._interrupt = Interrupt()
+        self._has_ended = False
         _executors.add(self)
+        front_end.after_interrupt(_end_all_tasks)
         weakref.finalize(self, _end_later, self._threads, self._workers)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -207,6 +209,7 @@ class ContainerExecutor(Executor):
             self._threads.shutdown(wait=True)
             _close(self._workers)
             self._interrupt.close()
+            self._has_ended = True
 
     def __exit__(
         self,
@@ -225,8 +228,9 @@ class ContainerExecutor(Executor):
 
         The futures of these tasks get a `BrokenContainer`.
         """
-        interrupt, self._interrupt = self._interrupt, Interrupt()
-        interrupt.set()
+        if not self._has_ended:
+            interrupt, self._interrupt = self._interrupt, Interrupt()
+            interrupt.set()
 
     def _check(self) -> None:
         if self._broken is not None:
@@ -325,15 +329,19 @@ class _Future(Future[T]):
 _executors: weakref.WeakSet[ContainerExecutor] = weakref.WeakSet()
 
 
-def _interrupt_all() -> None:
+def _end_all_tasks() -> None:
+    for executor in list(_executors):
+        executor._end_tasks()
+
+
+def _end_at_exit() -> None:
     """End the tasks of a program that a Ctrl-C ends: the interpreter waits for their threads."""
     if getattr(sys, "last_type", None) is KeyboardInterrupt:
-        for executor in list(_executors):
-            executor._end_tasks()
+        _end_all_tasks()
 
 
 # It runs before concurrent.futures waits for the threads.
-threading._register_atexit(_interrupt_all)  # type: ignore[attr-defined]
+threading._register_atexit(_end_at_exit)  # type: ignore[attr-defined]
 
 
 def _close(workers: set[_Worker]) -> None:

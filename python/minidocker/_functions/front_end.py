@@ -10,9 +10,12 @@ import builtins
 import contextlib
 import getpass
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-__all__ = ["leave", "refuse_input"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["after_interrupt", "leave", "refuse_input"]
 
 
 def leave(*before: Any) -> None:
@@ -39,6 +42,30 @@ def leave(*before: Any) -> None:
 
         app.shell.display_pub = DisplayPublisher(shell=app.shell)  # type: ignore[no-untyped-call]
     builtins.input = getpass.getpass = refuse_input
+
+
+def after_interrupt(act: Callable[[], None]) -> None:
+    """Have IPython, if it runs, call a function after each cell that a Ctrl-C interrupts.
+
+    Args:
+        act: the function; a second registration does nothing.
+    """
+    ipython: Any = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    if shell is None:
+        return
+    if act in _acts:
+        return
+    _acts.append(act)
+
+    def ended(result: Any) -> None:
+        if isinstance(result.error_in_exec, KeyboardInterrupt):
+            act()
+
+    shell.events.register("post_run_cell", ended)
+
+
+_acts: list[Callable[[], None]] = []
 
 
 def _drop(*_args: object, **_kwargs: object) -> None:

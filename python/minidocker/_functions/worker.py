@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import functools
 import importlib
+import io
 import os
 import pickle
 import runpy
@@ -359,11 +360,11 @@ def run_exit_functions() -> None:
 
 
 def flush_outputs() -> None:
-    """Flush Python's standard output and error."""
-    for stream in (sys.stdout, sys.stderr):
+    """Flush Python's standard output and error, and the streams that these were at its start."""
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         # Ignore a stream that is None or closed, or a pipe without a reader.
         with contextlib.suppress(AttributeError, ValueError, OSError):
-            stream.flush()
+            stream.flush()  # type: ignore[union-attr]
 
 
 def reopen_outputs() -> None:
@@ -389,6 +390,10 @@ def serve_request(channel: int, outputs: list[int]) -> None:
 def main(channel: int, path: list[str], preload: tuple[str, ...]) -> None:
     """Serve in a fresh interpreter; ``interpreter.py`` executes this function."""
     sys.path[:] = path
+    for stream in (sys.stdout, sys.stderr):
+        # The streams of a process whose descriptors are closed are None.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
     for name in preload:
         importlib.import_module(name)
     serve(channel)
