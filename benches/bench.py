@@ -29,6 +29,8 @@ import cases
 import report
 from cases import (
     APART,
+    ARGUMENT_FORK,
+    ARGUMENT_SPAWN,
     BACK_TO_BACK,
     BWRAP,
     CALL,
@@ -211,6 +213,8 @@ def check(samples: Sequence[Samples]) -> bool:
     for name, other, most in ((SPAWN, PYTHON, 1 / 4), (SPAWN_NUMPY, PYTHON_NUMPY, 1 / 30)):
         value = report.ratio(find(name, "clean"), find(other, "clean"))
         holds.append(_at_most(f"{name} / {other}", value, most))
+    value = report.ratio(*(find(name, "argument") for name in (ARGUMENT_SPAWN, ARGUMENT_FORK)))
+    holds.append(_at_most(f"{ARGUMENT_SPAWN} / {ARGUMENT_FORK}", value, 10))
     value = report.ratio(find(START, "start"), find(START_PYTHON, "start"))
     holds.append(_at_most(f"{START} / {START_PYTHON}", value, 1.3))
     value = report.ratio(find(MARKED, "tests"), find(FORKED, "tests"))

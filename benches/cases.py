@@ -31,6 +31,8 @@ PYTHON = "python -c pass"
 PYTHON_NUMPY = 'python -c "import numpy"'
 SPAWN = "spawn"
 SPAWN_NUMPY = "spawn, numpy preloaded"
+ARGUMENT_FORK = "fork, 100 MB"
+ARGUMENT_SPAWN = "spawn, 100 MB"
 SPAWN_AGAIN = f"{SPAWN}, one after another"
 START = "minidocker run"
 START_PYTHON = 'python -c "import subprocess, dataclasses"'
@@ -170,6 +172,12 @@ GROUPS = (
         baselines=(PYTHON, PYTHON_NUMPY),
     ),
     Group(
+        "argument",
+        "100 MB to a function and back",
+        "`bytes` returns its argument, so the value takes the way back as well.",
+        baselines=(ARGUMENT_FORK,),
+    ),
+    Group(
         "start",
         "Starting the command line",
         "The CPU time of a process, in user and in kernel mode.",
@@ -285,6 +293,8 @@ CASES = (
         action="spawn-again",
         note="at once: no ready container exists yet",
     ),
+    Case("argument", ARGUMENT_FORK, action="argument-fork", note="only the value is pickled"),
+    Case("argument", ARGUMENT_SPAWN, action="argument-spawn", note="both are pickled"),
     Case("start", START_PYTHON, action="start-python"),
     Case(
         "start",

@@ -91,6 +91,14 @@ def _python(code: str, modules: tuple[str, ...], setup: Setup) -> Action:  # noq
     return lambda: subprocess.run(arguments, check=True)
 
 
+def _argument(method: str, setup: Setup) -> Action:  # noqa: ARG001 - every action takes it
+    act = _minidocker().isolated(method=method, hostname="bench")(bytes)
+    argument = bytes(100_000_000)
+    return lambda: act(argument)
+
+
+action("argument-fork")(functools.partial(_argument, "fork"))
+action("argument-spawn")(functools.partial(_argument, "spawn"))
 action("spawn")(functools.partial(_spawn_apart, ()))
 action("spawn-numpy")(functools.partial(_spawn_apart, ("numpy",)))
 action("spawn-again")(functools.partial(_spawn, ()))
