@@ -14,13 +14,13 @@ from concurrent.futures import wait as futures_wait
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack
 
 from minidocker._errors import CallError, CallResultError, CallTimeout, Error
-from minidocker._functions import conversation, front_end, messages
-from minidocker._functions.call import InitializerFailedError, check, decode, perform, starter
-from minidocker._functions.conversation import Conversation, Interrupt
-from minidocker._functions.function_container import death_error
+from minidocker._functions import front_end, messages
+from minidocker._functions.call import InitializerFailedError, check, perform, starter
+from minidocker._functions.conversation import Interrupt
+from minidocker._functions.kept import KeptContainer
 from minidocker._functions.options import CallOptions
-from minidocker._functions.outputs import Destination, Shown
-from minidocker._functions.worker import Task, check_not_loading_main
+from minidocker._functions.outputs import Destination
+from minidocker._functions.worker import Task
 from minidocker._run.timeouts import seconds
 from minidocker._spec.spec import Spec
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
-    from minidocker._functions.function_container import FunctionContainer, Starter
     from minidocker._spec.typed import SpecOptions
 
 __all__ = ["BrokenContainer", "ContainerExecutor"]
@@ -120,7 +119,7 @@ class ContainerExecutor(Executor):
         self._broken: BaseException | None = None
         self._local = threading.local()
         self._threads = ThreadPoolExecutor(max_workers, thread_name_prefix="ContainerExecutor")
-        self._workers: set[_Worker] = set()
+        self._workers: set[KeptContainer] = set()
         self._futures: set[Future[Any]] = set()
         self._interrupt = Interrupt()
         self._has_ended = False
@@ -280,14 +279,14 @@ class ContainerExecutor(Executor):
         ).value
 
     def _run_with_others(self, task: Task, shown: Destination | None, interrupt: Interrupt) -> Any:
-        worker: _Worker | None = getattr(self._local, "worker", None)
+        worker: KeptContainer | None = getattr(self._local, "worker", None)
         if worker is not None and not worker.is_idle():
             # It ended between two tasks, or an earlier function sends what no task asked for.
             self._workers.discard(worker)
             worker.close()
             worker = None
         if worker is None:
-            worker = self._local.worker = _Worker(
+            worker = self._local.worker = KeptContainer(
                 self._start, self._options, self._initialize, shown, interrupt
             )
             self._workers.add(worker)
@@ -344,13 +343,13 @@ def _end_at_exit() -> None:
 threading._register_atexit(_end_at_exit)  # type: ignore[attr-defined]
 
 
-def _close(workers: set[_Worker]) -> None:
+def _close(workers: set[KeptContainer]) -> None:
     """Close the containers of threads that have ended."""
     while workers:
         workers.pop().close()
 
 
-def _end_later(threads: ThreadPoolExecutor, workers: set[_Worker]) -> None:
+def _end_later(threads: ThreadPoolExecutor, workers: set[KeptContainer]) -> None:
     """Close the containers once the threads have ended."""
     threads.shutdown(wait=False)
     if not any(thread.is_alive() for thread in threads._threads):
@@ -368,86 +367,6 @@ def _end_later(threads: ThreadPoolExecutor, workers: set[_Worker]) -> None:
 def _is_the_functions_own(error: CallError) -> bool:
     """Return whether an exception comes from a call that the function itself made inside."""
     return isinstance(error.__cause__, messages.RemoteTraceback)
-
-
-class _Worker:
-    """A container that performs one task after another, for one thread."""
-
-    def __init__(
-        self,
-        start: Starter,
-        options: CallOptions,
-        initialize: tuple[Any, tuple[Any, ...]] | None,
-        shown: Destination | None,
-        interrupt: Interrupt,
-    ) -> None:
-        self.tasks = 0
-        self.is_dead = False
-        self._options = options
-        self._owner = os.getpid()
-        check_not_loading_main()
-        self._streams = None if shown is None else Shown(shown)
-        outputs = None if self._streams is None else self._streams.inside
-        as_json = options.result == "json"
-        self._container: FunctionContainer | None = None
-        try:
-            self._container = start(None, outputs=outputs, timeout=options.timeout)
-            self._conversation = Conversation(
-                self._container, as_json=as_json, streams=self._streams, limit=options.limit
-            )
-            if initialize is not None:
-                self._ask(Task(_nothing, (), {}, as_json, initialize), interrupt)
-        except BaseException:
-            self.is_dead = True
-            self.close()
-            raise
-
-    def is_idle(self) -> bool:
-        """Return whether the container can perform another task."""
-        return not self.is_dead and self._conversation.is_idle()
-
-    def run(self, task: Task, shown: Destination | None, interrupt: Interrupt) -> Any:
-        self.tasks += 1
-        if self._streams is not None and shown is not None:
-            self._streams.destination = shown
-        return self._ask(task, interrupt)
-
-    def _ask(self, task: Task, interrupt: Interrupt) -> Any:
-        assert self._container is not None
-        request = task.message()
-        try:
-            self._conversation.limit_time(self._options.timeout)
-            self._conversation.watch(interrupt)
-            answer = self._conversation.ask(request)
-        except BaseException:
-            self._container.abandon()
-            self.is_dead = True
-            raise
-        if answer is None:
-            self.is_dead = True
-            raise death_error(self._container.wait())
-        return decode(task, answer, self._conversation, self._options)
-
-    def close(self) -> None:
-        """Let the container end, and reap it."""
-        if self._owner != os.getpid():
-            # In a forked process, the container belongs to the parent.
-            return
-        container, self._container = self._container, None
-        if container is not None:
-            if self.is_idle():
-                self._conversation.hang_up()
-                self._conversation.limit_time(conversation.GRACE)
-                # Nothing that it still sends matters.
-                with contextlib.suppress(CallTimeout, CallResultError):
-                    self._conversation.finish()
-            container.abandon()
-        if self._streams is not None:
-            self._streams.close()
-
-
-def _nothing() -> None:
-    """Do nothing: the task of a container that is only initialized."""
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
