@@ -27,7 +27,7 @@ use crate::clone::{clone_and_wait, kill_and_reap, program_memfd, reap_within};
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Plan;
 use crate::plan::call::Handles;
-use crate::plan::sequence::EncodeFacts;
+use crate::plan::sequence::{EncodeFacts, Sequence};
 use crate::step::Step;
 use crate::sys::kept::KeptFd;
 use crate::sys::{self, fd};
@@ -143,7 +143,8 @@ fn start(slots: &mut Slots, wait: &mut Wait<'_>) -> Result<WatchdogFds, LaunchEr
     set_socket_passcred(&theirs, true).map_err(|error| failed(error.into()))?;
     set_socket_timeout(&ours, Timeout::Send, Some(SEND_TIMEOUT))
         .map_err(|error| failed(error.into()))?;
-    let caller = fd::pidfd_open(std::process::id() as i32).map_err(failed)?;
+    let caller = fd::pidfd_open(std::process::id() as i32)
+        .map_err(|error| SpawnError::from_io(Step::Watchdog, &error).of_call("pidfd_open"))?;
     let status = execute(&helper, theirs.as_fd(), caller.as_fd(), wait)?;
     drop(theirs);
     let (pid, pidfd) = introduction(ours.as_fd(), status)?;
@@ -178,7 +179,7 @@ fn execute(
     let facts = EncodeFacts::new(child.role, handles, facts.mask);
     let program = child.sequence.encode(&facts);
     let mut limited = wait.at_most_for(START_TIMEOUT);
-    let ended = run_to_the_end(program, &mut limited);
+    let ended = run_to_the_end(&child.sequence, program, &mut limited);
     match ended {
         // Something has stopped the child. The caller's own time is not up.
         Err(LaunchError::TimedOut) if wait.check().is_ok() => {
@@ -188,10 +189,17 @@ fn execute(
     }
 }
 
-fn run_to_the_end(program: Box<[u64]>, wait: &mut Wait<'_>) -> Result<Option<i32>, LaunchError> {
+fn run_to_the_end(
+    child: &Sequence,
+    program: Box<[u64]>,
+    wait: &mut Wait<'_>,
+) -> Result<Option<i32>, LaunchError> {
     let outcome = clone_and_wait(program, 0, &mut |_, _| Ok(()), wait)?;
     let ended = match (outcome.failed, wait.given_up.clone()) {
-        (Some((_, errno)), _) => Err(SpawnError::new(Step::Watchdog, errno).into()),
+        (Some((index, errno)), _) => {
+            let name = child.calls.get(index as usize).map_or("execveat", |call| call.number.name);
+            Err(SpawnError::new(Step::Watchdog, errno).of_call(name).into())
+        }
         (None, Some(error)) => Err(error),
         (None, None) => reap_within(outcome.pid, wait),
     };

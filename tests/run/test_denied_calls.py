@@ -105,7 +105,7 @@ def test_a_refused_call_of_the_helper_is_an_error_or_does_not_matter():
                 step, number, text = outcome
                 if name in SILENT:
                     continue
-                assert number == refusal, (name, attempt, text)
+                assert number == refusal, (name, refusal, attempt, text)
                 # The other steps are named after the calls that a plan has for them.
                 if step in ("watchdog", "exec-helper", "fork", "fork-caller"):
                     assert f"{name}(2) was refused" in text, (attempt, text)
@@ -130,7 +130,7 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("refusal", [errno.ENOSYS, errno.EPERM])
-@pytest.mark.parametrize("name", ["recvmsg", "epoll_pwait"])
+@pytest.mark.parametrize("name", ["recvmsg", "epoll_pwait", "close_range"])
 def test_a_filter_around_the_caller_is_named_by_run_and_by_the_doctor(name, refusal):
     with calling(WHOLE, TESTS, name, refusal) as caller:
         error, row = caller.line(), caller.line()

@@ -92,6 +92,12 @@ impl SpawnError {
         Self { step, errno: found.errno, filename: None, hint }
     }
 
+    /// The same error with the name of the system call that was refused.
+    pub(crate) fn of_call(mut self, name: &str) -> Self {
+        self.hint = self.hint.map(|hint| hint.after(&format!("{name}(2) was refused")));
+        self
+    }
+
     pub(crate) fn from_io(step: Step, error: &std::io::Error) -> Self {
         Self::new(step, error.raw_os_error().unwrap_or(libc::EIO))
     }

@@ -250,8 +250,7 @@ impl Plan {
         }
         // These errors do not depend on the arguments, so the remedy needs the name of the call.
         if errno == libc::ENOSYS || (call.step == Step::Watchdog && errno == libc::EPERM) {
-            let refused = format!("{}(2) was refused", call.number.name);
-            error.hint = error.hint.map(|hint| hint.after(&refused));
+            error = error.of_call(call.number.name);
         }
         error
     }
