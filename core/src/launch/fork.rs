@@ -24,6 +24,8 @@ use minidocker_init::child;
 use minidocker_init::program::{Header, Message, go, message, relocate, tid};
 use minidocker_init::raw::{exit, nr, syscall};
 
+use rustix::net::{RecvFlags, SendFlags, send};
+
 use super::encoder::StageEncoder;
 use super::fds::own_pidfd;
 use super::layers::Layers;
@@ -280,7 +282,7 @@ extern "C" fn go_on_and_wait(header: *mut std::ffi::c_void) {
     shared.wait_uninterruptibly_while(tid::AWAITS_FORK);
 }
 
-/// Waits for the report of the copy.
+/// Waits until the copy and init have reported that they work.
 fn await_the_copy(
     plan: &Plan,
     init: i32,
@@ -288,34 +290,53 @@ fn await_the_copy(
     channel: BorrowedFd<'_>,
     wait: &mut Wait<'_>,
 ) -> Result<(), LaunchError> {
-    while !fd::is_readable(channel, wait.slice())
+    await_message(channel, init, wait)?;
+    let copy = read_message_now(channel, RecvFlags::empty());
+    match copy {
+        Some(found) if found.kind != message::PID => {
+            return Err(plan.failure(found.stage as usize, found.value, found.errno).into());
+        }
+        _ => {}
+    }
+    await_message(control, init, wait)?;
+    // The message about the command stays in the socket: the container's process receives it later.
+    match (copy, read_message_now(control, RecvFlags::PEEK)) {
+        (_, Some(found)) if found.kind == message::REFUSED => {
+            Err(SpawnError::refused(Step::ForkCaller, found).into())
+        }
+        (Some(_), Some(_)) => Ok(()),
+        // One of them was killed before it could report.
+        _ => Err(SpawnError::new(Step::ForkCaller, libc::ESRCH).into()),
+    }
+}
+
+/// Waits until a socket is readable or closed, or init has ended: the socket stays open if another process, which this
+/// one has forked meanwhile, has a copy of its other end.
+fn await_message(
+    socket: BorrowedFd<'_>,
+    init: i32,
+    wait: &mut Wait<'_>,
+) -> Result<(), LaunchError> {
+    while !fd::is_readable(socket, wait.slice())
         .map_err(|error| SpawnError::from_io(Step::ForkCaller, &error))?
     {
         wait.check()?;
-        // The channel stays open if another process, which this one has forked meanwhile, has a copy of its other end.
         if has_ended(init) {
             break;
         }
     }
-    match read_message_now(channel) {
-        Some(found) if found.kind == message::PID => Ok(()),
-        Some(found) => Err(plan.failure(found.stage as usize, found.value, found.errno).into()),
-        // Killed before it could report.
-        None => Err(match read_message_now(control) {
-            Some(found) if found.kind == message::REFUSED => {
-                SpawnError::refused(Step::ForkCaller, found)
-            }
-            _ => SpawnError::new(Step::ForkCaller, libc::ESRCH),
-        }
-        .into()),
-    }
+    Ok(())
 }
 
 fn let_the_copy_go_on(channel: BorrowedFd<'_>) -> Result<(), SpawnError> {
     loop {
-        match rustix::io::write(channel, &[1]) {
+        match send(channel, &[1], SendFlags::NOSIGNAL) {
             Ok(_) => return Ok(()),
             Err(rustix::io::Errno::INTR) => {}
+            // Killed meanwhile.
+            Err(rustix::io::Errno::PIPE) => {
+                return Err(SpawnError::new(Step::ForkCaller, libc::ESRCH));
+            }
             Err(error) => return Err(SpawnError::from_io(Step::ForkCaller, &error.into())),
         }
     }

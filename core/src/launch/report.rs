@@ -226,11 +226,11 @@ pub(super) fn read_message(report: BorrowedFd<'_>) -> Option<Message> {
     }
 }
 
-/// Does the same for a socket, without waiting.
-pub(super) fn read_message_now(socket: BorrowedFd<'_>) -> Option<Message> {
+/// Does the same for a socket, without waiting. With [`RecvFlags::PEEK`] the message stays in the socket.
+pub(super) fn read_message_now(socket: BorrowedFd<'_>, flags: RecvFlags) -> Option<Message> {
     let mut bytes = [0_u8; size_of::<Message>()];
     loop {
-        match recv(socket, &mut bytes, RecvFlags::DONTWAIT) {
+        match recv(socket, &mut bytes, flags | RecvFlags::DONTWAIT) {
             Ok((count, _)) if count == bytes.len() => return Some(Message::from_bytes(&bytes)),
             Err(rustix::io::Errno::INTR) => {}
             _ => return None,
