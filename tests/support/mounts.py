@@ -1,9 +1,13 @@
 """A mount table that changes only when this process changes it."""
 
+import contextlib
+import tempfile
 from pathlib import Path
 
 from minidocker import linux
-from minidocker.linux import CloneFlags, MountFlags
+from minidocker._inspect import proc
+from minidocker.linux import CloneFlags, MountFlags, UmountFlags
+from support.places import TESTS
 
 CAP_SYS_ADMIN = 21
 
@@ -18,6 +22,21 @@ def unshare_mounts() -> None:
         linux.unshare(CloneFlags.NEWNS)
         for propagation in (MountFlags.PRIVATE, MountFlags.SHARED):
             linux.mount(None, "/", mountflags=MountFlags.REC | propagation)
+            if propagation is MountFlags.PRIVATE:
+                _take_off_mounts_in(Path(tempfile.gettempdir()))
+
+
+def _take_off_mounts_in(directory: Path) -> None:
+    """Take off what other programs have mounted in a directory.
+
+    An overlay on the host takes one for each entry beside a mount point.
+    """
+    for entry in reversed(proc.mounts()):
+        target = Path(entry.target)
+        if directory in target.parents and not TESTS.is_relative_to(target):
+            # Another mount may hide it.
+            with contextlib.suppress(OSError):
+                linux.umount2(target, UmountFlags.DETACH)
 
 
 def may_mount() -> bool:
