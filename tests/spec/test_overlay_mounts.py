@@ -1,5 +1,6 @@
 """The option `overlay` beside mount points: what it keeps of directories, and how many it takes."""
 
+import contextlib
 import os
 import struct
 import subprocess
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import minidocker
 from minidocker import Container, changes, linux, run
+from minidocker._inspect import proc
 from minidocker.linux import CloneFlags
 from support.child import in_child, unshare_as_root
 
@@ -152,3 +155,65 @@ open("file", "w").close()
         subprocess.run(["rm", "-rf", scratch], check=True)
     assert found.added[-1] == "/d" * depth + "/file"
     assert len(found) == len(found.added) == depth + 1
+
+
+STACKED = """
+cd $0
+cat visible/file visible/deep/file over/file siblings/7/file
+ls hidden
+test -e proc/self/status
+for path in visible/file visible/deep/file over/new siblings/7/file siblings/new hidden/new new; do
+    echo inside > $path || exit 1
+done
+cat visible/deep/file siblings/7/file
+stat -c %a visible/deep
+"""
+
+
+def without_mounts_of_other_programs():
+    """Take off all mounts of this mount namespace but those of the kernel's file systems."""
+    for entry in reversed(proc.mounts()):
+        if Path(entry.target).parts[1:2] not in ((), ("dev",), ("proc",), ("sys",)):
+            with contextlib.suppress(OSError):
+                linux.umount2(entry.target, linux.UmountFlags.DETACH)
+
+
+@pytest.mark.root(reason="only a caller that may mount can clone a mount without those below it")
+@pytest.mark.parametrize("on_a_file", [False, True], ids=["directories", "a file"])
+def test_root_covers_each_mount_by_one_overlay(tmp_path, on_a_file):
+    """Also mounts on mounts, hidden ones, and those of the kernel's file systems."""
+
+    def mount(path, kind="tmpfs"):
+        path.mkdir(exist_ok=True)
+        linux.mount(kind, path, kind)
+
+    def check():
+        linux.unshare(CloneFlags.NEWNS)
+        linux.mount(None, "/", None, linux.MountFlags.REC | linux.MountFlags.PRIVATE)
+        without_mounts_of_other_programs()
+        for number in range(60):
+            (tmp_path / f"siblings/{number}").mkdir(parents=True)
+        (tmp_path / "siblings/7/file").write_text("sibling\n")
+        for name in ("visible", "visible/deep", "over", "over", "hidden", "hidden/below"):
+            mount(tmp_path / name)
+            (tmp_path / name / "file").write_text(f"{name}\n")
+        (tmp_path / "visible/deep").chmod(0o2751)
+        mount(tmp_path / "hidden")
+        mount(tmp_path / "siblings/3")
+        mount(tmp_path / "proc", "proc")
+        if on_a_file:
+            (tmp_path / "a").write_text("a\n")
+            (tmp_path / "b").write_text("b\n")
+            linux.mount(tmp_path / "a", tmp_path / "b", None, linux.MountFlags.BIND)
+        command = ["/bin/sh", "-c", STACKED, tmp_path]
+        plan = minidocker.explain(command, overlay=True)
+        overlays = sum('mount("overlay"' in line.call for line in plan)
+        done = run(command, overlay=True, capture_output=True, text=True, cwd="/")
+        linux.umount2(tmp_path / "proc")
+        left = {path.name for path in tmp_path.rglob("new")}
+        return overlays, done.stdout.split(), done.stderr, left
+
+    overlays, output, error, left = in_child(check)
+    expected = "visible visible/deep over sibling inside inside 2751"
+    assert (output, error, left) == (expected.split(), "", set())
+    assert (overlays < 30) is not on_a_file

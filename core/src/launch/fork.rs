@@ -85,13 +85,14 @@ fn attempt(
     let own_pidfd = plan.watched.map(|_| own_pidfd()).transpose()?;
     let (control, init_control) = fd::socket_pair().map_err(failed)?;
     let (channel, copy_channel) = fd::stream_pair().map_err(failed)?;
-    let layers = Layers::open(&plan.layers)?;
+    let layers = Layers::open(plan)?;
     let mut handles = Handles {
         helper: helper.raw(),
         watchdog: watchdog.as_ref().map_or(-1, |kept| kept.socket.raw()),
         control: init_control.as_raw_fd(),
         layers: layers.numbers(),
         caller: own_pidfd.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+        trees: layers.trees(),
         ..Handles::NONE
     };
     let mut copy_program = encoder.encode(2, &handles, copy_channel.as_raw_fd());

@@ -4,23 +4,30 @@
 //! descriptor, and a failed launch removes them in the same way. The child opens them again, in its own mount
 //! namespace, under the numbers of these descriptors.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{
     AtFlags, CWD, Dir, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, flock,
     mkdirat, openat, openat2, unlinkat,
 };
 use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::error::SpawnError;
 use crate::host::files::{OuterLayer, Owner};
+use crate::plan::Plan;
 use crate::step::Step;
 use crate::sys::fd::above_stdio;
 
-/// The layers of a launch. Dropped before [`Layers::keep`], they lose what the launch has made in them.
+/// The layers of a launch, and the mounts that it has cloned for overlays. Dropped before [`Layers::keep`], the layers
+/// lose what the launch has made in them.
 #[derive(Debug, Default)]
-pub(super) struct Layers(Vec<OpenLayer>);
+pub(super) struct Layers {
+    kept: Vec<OpenLayer>,
+    trees: Vec<OwnedFd>,
+}
 
 /// The locks on the layers of a container.
 #[derive(Debug, Default)]
@@ -37,20 +44,26 @@ struct OpenLayer {
 }
 
 impl Layers {
-    /// Locks and opens the layers, and makes their parts.
+    /// Locks and opens the layers of a plan, makes their parts, and clones mounts.
     ///
     /// # Errors
     ///
     /// `EBUSY` if another container uses the layer; the kernel's errors. Then nothing is left.
-    pub(super) fn open(layers: &[OuterLayer]) -> Result<Self, SpawnError> {
+    pub(super) fn open(plan: &Plan) -> Result<Self, SpawnError> {
         let mut opened = Self::default();
-        for layer in layers {
-            let failed = |error: Errno| {
-                let path = layer.path.to_string_lossy().into_owned();
-                SpawnError::new(Step::Overlay, error.raw_os_error()).about(path)
-            };
-            opened.0.push(OpenLayer::of(layer).map_err(failed)?);
-            let [.., last] = &mut opened.0[..] else { continue };
+        let about = |path: &CStr, error: Errno| {
+            let path = OsStr::from_bytes(path.to_bytes());
+            SpawnError::new(Step::Overlay, error.raw_os_error()).about(path)
+        };
+        for path in &plan.trees {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            let tree = open_tree(CWD, path.as_c_str(), flags).and_then(above);
+            opened.trees.push(tree.map_err(|error| about(path, error))?);
+        }
+        for layer in &plan.layers {
+            let failed = |error: Errno| about(&layer.path, error);
+            opened.kept.push(OpenLayer::of(layer).map_err(failed)?);
+            let [.., last] = &mut opened.kept[..] else { continue };
             for (name, owner) in [(c"upper", layer.owner), (c"work", Owner::NEW)] {
                 last.open_part(name, owner).map_err(failed)?;
             }
@@ -61,7 +74,12 @@ impl Layers {
     /// The numbers of the upper and the work directory of each layer.
     pub(super) fn numbers(&self) -> Vec<[RawFd; 2]> {
         let numbers = |layer: &OpenLayer| [0, 1].map(|part| layer.parts[part].as_raw_fd());
-        self.0.iter().map(numbers).collect()
+        self.kept.iter().map(numbers).collect()
+    }
+
+    /// The numbers of the cloned mounts.
+    pub(super) fn trees(&self) -> Vec<RawFd> {
+        self.trees.iter().map(AsRawFd::as_raw_fd).collect()
     }
 
     /// All of the descriptors.
@@ -70,18 +88,18 @@ impl Layers {
             let parts = layer.parts.iter().map(AsRawFd::as_raw_fd);
             parts.chain([layer.directory.as_raw_fd()]).collect::<Vec<_>>()
         };
-        self.0.iter().flat_map(all)
+        self.kept.iter().flat_map(all).chain(self.trees())
     }
 
     /// Launch succeeded: keeps what it has made, and the locks.
     pub(super) fn keep(mut self) -> LayerLocks {
-        LayerLocks(self.0.drain(..).map(|layer| layer.directory).collect())
+        LayerLocks(self.kept.drain(..).map(|layer| layer.directory).collect())
     }
 }
 
 impl Drop for Layers {
     fn drop(&mut self) {
-        for layer in &self.0 {
+        for layer in &self.kept {
             for name in &layer.made {
                 // Only the failed launch has written there. If this fails, the caller can still remove the rest.
                 let _ = remove(layer.directory.as_fd(), name);

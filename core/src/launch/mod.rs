@@ -117,8 +117,9 @@ fn attempt(
     wait: &mut Wait<'_>,
 ) -> Result<Launched, LaunchError> {
     let fds = LaunchFds::open(plan, wait)?;
-    let layers = Layers::open(&plan.layers)?;
-    let mut handles = Handles { layers: layers.numbers(), ..fds.handles(target) };
+    let layers = Layers::open(plan)?;
+    let (kept, trees) = (layers.numbers(), layers.trees());
+    let mut handles = Handles { layers: kept, trees, ..fds.handles(target) };
     let mut programs: Vec<OwnedFd> = Vec::new();
     // Later stages first: each memfd's number goes into the stage before it.
     for number in (1..plan.stages.len()).rev() {

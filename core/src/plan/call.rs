@@ -36,6 +36,8 @@ pub(crate) enum Handle {
     Work(u16),
     /// A pidfd of the caller.
     Caller,
+    /// The mount with this number that the caller has cloned.
+    Tree(u32),
 }
 
 impl Handle {
@@ -50,6 +52,7 @@ impl Handle {
             Self::Upper(_) => "<upper>",
             Self::Work(_) => "<work>",
             Self::Caller => "<caller>",
+            Self::Tree(_) => "<tree>",
         }
     }
 }
@@ -66,6 +69,8 @@ pub(crate) struct Handles {
     /// The upper and the work directory of each kept layer.
     pub(crate) layers: Vec<[RawFd; 2]>,
     pub(crate) caller: RawFd,
+    /// The mounts that the caller has cloned.
+    pub(crate) trees: Vec<RawFd>,
 }
 
 impl Handles {
@@ -78,6 +83,7 @@ impl Handles {
         target: -1,
         layers: Vec::new(),
         caller: -1,
+        trees: Vec::new(),
     };
 
     pub(super) fn get(&self, handle: Handle) -> RawFd {
@@ -91,6 +97,7 @@ impl Handles {
             Handle::Upper(number) => self.layers[number as usize][0],
             Handle::Work(number) => self.layers[number as usize][1],
             Handle::Caller => self.caller,
+            Handle::Tree(number) => self.trees[number as usize],
         }
     }
 }

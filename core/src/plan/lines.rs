@@ -1,5 +1,6 @@
 //! Shows a plan: one line for each call, with its real arguments.
 
+use std::ffi::CString;
 use std::fmt;
 
 use minidocker_init::program::{pseudo, role};
@@ -108,6 +109,7 @@ impl Plan {
     /// The caller's own calls: the layers that are kept, the clone, the id maps.
     pub(crate) fn caller_lines(&self) -> Vec<Line> {
         let mut lines = self.layer_lines();
+        lines.extend(self.trees.iter().map(tree_line));
         lines.push(self.clone_line());
         lines.extend(self.map_lines());
         lines
@@ -178,5 +180,17 @@ impl Plan {
             }));
         }
         lines
+    }
+}
+
+/// The clone of a mount that an overlay in the container covers.
+fn tree_line(path: &CString) -> Line {
+    let flags = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC";
+    Line {
+        actor: Actor::Caller,
+        step: Step::Overlay,
+        call: format!("open_tree(AT_FDCWD, {}, {flags}) = <tree>", quote(path.to_bytes())),
+        note: Some("without the mounts below it, which no user namespace inside may leave out"),
+        filename: Some(path.to_string_lossy().into_owned()),
     }
 }

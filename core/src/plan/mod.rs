@@ -40,6 +40,8 @@ pub(crate) mod text;
 
 use minidocker_init::program::role;
 
+use std::ffi::CString;
+
 pub use lines::{Actor, Line};
 pub(crate) use stages::Stage;
 
@@ -52,7 +54,7 @@ use stages::StageBuilder;
 
 use crate::error::{PlanError, SpawnError, SpecError};
 use crate::host::Host;
-use crate::host::files::{OuterLayer, changes_of_files};
+use crate::host::files::{Files, OuterLayer, changes_of_files};
 use crate::host::target::Target;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{Network, Payload, Spec};
@@ -81,6 +83,8 @@ pub struct Plan {
     pub(crate) reports_on_control: bool,
     /// Directories that the launch locks and opens before anything else.
     pub(crate) layers: Vec<OuterLayer>,
+    /// Paths of mounts that the caller clones, each without those below it.
+    pub(crate) trees: Vec<CString>,
     /// Whether the command is a copy of the caller.
     pub(crate) forks: bool,
     new: NamespaceOptions,
@@ -198,6 +202,7 @@ impl Plan {
             endangers_dumpable,
             reports_on_control,
             layers: files.map_or_else(Vec::new, |files| files.layers.clone()),
+            trees: files.map_or_else(Vec::new, Files::trees),
             forks,
             new,
             leads_session: command.is_none_or(|command| command.new_session),

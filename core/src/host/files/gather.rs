@@ -1,7 +1,8 @@
 //! Works out where each mount goes, in the order in which they are made.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,8 @@ use super::owners::IdsInside;
 use super::tree::{self, Coverer, Owner, Preserved};
 use super::view::{Backing, Layer, Spot, View};
 use super::{
-    DEVICES, HostContext, OuterLayer, OwnPlaces, Patch, Place, ResolvedMount, Root, relative,
-    sources,
+    Cover, DEVICES, HostContext, OuterLayer, OwnPlaces, Patch, Place, ResolvedMount, Root,
+    relative, sources, stack,
 };
 use crate::error::SpecError;
 use crate::host::hosts::own_hosts_file;
@@ -45,7 +46,15 @@ impl<'a> Gatherer<'a> {
             None => None,
         };
         let mut view = View::new(Backing::Overlaid(source.to_owned()));
-        let root = if mountinfo::any_below(table, source) {
+        let covers_mounts = mountinfo::any_below(table, source);
+        let stacked = (covers_mounts && upper.is_none()).then(|| stack::mounts(source, table));
+        let root = if let Some(mounts) = stacked.flatten() {
+            for bind in mounts.iter().filter(|mount| matches!(mount.cover, Cover::Bind { .. })) {
+                let path = |text: &CString| PathBuf::from(OsStr::from_bytes(text.as_bytes()));
+                view.push(Path::new("/").join(path(&bind.path)), Backing::Host(path(&bind.source)));
+            }
+            Root::Stacked(mounts)
+        } else if covers_mounts {
             let coverer = Coverer { mounts: table, upper: upper.as_deref() };
             let mut binds = Vec::new();
             let entries = coverer.entries(source, Path::new(""), &mut binds).map_err(|error| {

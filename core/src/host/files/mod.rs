@@ -6,6 +6,7 @@ mod links;
 mod mountinfo;
 mod owners;
 mod sources;
+mod stack;
 mod tree;
 mod view;
 
@@ -13,6 +14,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+pub(crate) use stack::{Cover, StackedMount};
 pub(crate) use tree::{Entries, Node, Owner, Preserved};
 
 use gather::Gatherer;
@@ -43,6 +45,8 @@ pub(crate) enum Root {
     Assembled { owner: Owner, entries: Entries },
     /// One overlay on the directory.
     Overlay { owner: Owner, preserved: Preserved },
+    /// An overlay on each of its mounts, in memory.
+    Stacked(Vec<StackedMount>),
     /// The upper directory, with an overlay on each entry.
     Overlays { owner: Owner, preserved: Preserved, entries: Entries },
 }
@@ -157,6 +161,13 @@ impl Files {
             || spec.read_only
             || spec.overlay != Overlay::None
             || profile.is_some_and(|view| EtcLinks::of(Path::new("/")).any_hidden_by(view, homes))
+    }
+
+    /// The mounts that the caller clones for overlays, by their paths.
+    pub(crate) fn trees(&self) -> Vec<CString> {
+        let Root::Stacked(mounts) = &self.root else { return Vec::new() };
+        let covered = |mount: &&StackedMount| matches!(mount.cover, Cover::Overlay { .. });
+        mounts.iter().filter(covered).map(|mount| mount.source.clone()).collect()
     }
 
     /// Gathers the facts.

@@ -1,7 +1,7 @@
 //! Translates the owners of files outside to ids inside.
 
 use super::tree::SET_IDS;
-use super::{Entries, Node, Owner, Patch, Root};
+use super::{Cover, Entries, Node, Owner, Patch, Root};
 use crate::host::ids::inside_of;
 use crate::spec::namespaces::Kind;
 use crate::spec::{IdMap, Spec};
@@ -70,6 +70,13 @@ impl Root {
     pub(super) fn translate(&mut self, ids: &IdsInside<'_>) {
         match self {
             Self::Host | Self::Directory => {}
+            Self::Stacked(mounts) => {
+                for mount in mounts {
+                    if let Cover::Overlay { owner, .. } = &mut mount.cover {
+                        ids.translate(owner);
+                    }
+                }
+            }
             Self::Overlay { owner, .. } => ids.translate(owner),
             Self::Assembled { owner, entries } | Self::Overlays { owner, entries, .. } => {
                 ids.translate(owner);

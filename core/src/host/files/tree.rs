@@ -28,7 +28,7 @@ pub(super) const SET_IDS: u32 = libc::S_ISUID | libc::S_ISGID;
 const MAX_COPY: u64 = 4 << 20;
 
 /// File systems that show state of the kernel: their files cannot be copied.
-const KERNEL_FILE_SYSTEMS: [&str; 21] = [
+pub(super) const KERNEL_FILE_SYSTEMS: [&str; 21] = [
     "autofs",
     "binfmt_misc",
     "bpf",
@@ -53,7 +53,8 @@ const KERNEL_FILE_SYSTEMS: [&str; 21] = [
 ];
 
 /// File systems that an overlay refuses because their names ignore case.
-const NOT_BELOW_AN_OVERLAY: [&str; 6] = ["exfat", "hfs", "hfsplus", "msdos", "ntfs", "vfat"];
+pub(super) const NOT_BELOW_AN_OVERLAY: [&str; 6] =
+    ["exfat", "hfs", "hfsplus", "msdos", "ntfs", "vfat"];
 
 /// The mode, user and group of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ use crate::spec::namespaces::Kind;
 use crate::step::Step;
 
 use assemble::{bind_all, replace};
-use overlay::{Covering, mount_overlay};
+use overlay::{Covering, cover_mounts, mount_overlay};
 
 /// The number of mounts on the old root besides the new root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,10 @@ pub(super) fn make_root(
                 open_work_directory(sequence, Step::Overlay, layer, c"");
             }
             (Some(open_new_root(sequence)), u32::from(!layer.is_kept()))
+        }
+        Root::Stacked(mounts) => {
+            cover_mounts(sequence, mounts);
+            (Some(open_new_root(sequence)), 1)
         }
         Root::Overlays { owner, preserved, entries } => {
             let layer = enter_layer(sequence, files, *owner, preserved);

@@ -3,10 +3,13 @@
 use std::ffi::{CStr, CString};
 
 use super::assemble::place;
-use crate::host::files::{Entries, Node, Owner};
-use crate::plan::call::{Arg, Cell};
-use crate::plan::file_calls::{close, make_directory, open_entry, preserve, undo_inheritance};
+use crate::host::files::{Cover, Entries, Node, Owner, StackedMount};
+use crate::plan::call::{Arg, Cell, Handle, at_cwd, named};
+use crate::plan::file_calls::{
+    change_to, close, make_directory, open_entry, open_new_root, preserve, undo_inheritance,
+};
 use crate::plan::layer::{LayerPlace, escaped, joined, open_work_directory};
+use crate::plan::mount_calls::{attach, clone_tree, set_attributes, tmpfs_on};
 use crate::plan::number;
 use crate::plan::sequence::{Appended, Part, Sequence};
 use crate::step::Step;
@@ -83,6 +86,50 @@ impl<'a> Covering<'a> {
         sequence.unless_gone(0);
         if kept {
             open_work_directory(sequence, Step::Overlay, self.layer, &work);
+        }
+    }
+}
+
+/// Makes a root of these mounts on the old one, the first at its top.
+pub(super) fn cover_mounts(sequence: &mut Sequence, mounts: &[StackedMount]) {
+    const STEP: Step = Step::Overlay;
+    tmpfs_on(sequence, c"/", Owner { mode: 0o700, ..Owner::NEW });
+    let layer = open_new_root(sequence);
+    change_to(sequence, STEP, layer);
+    for name in [c"lower", c"upper", c"work"] {
+        make_directory(sequence, STEP, at_cwd(), name, Owner::NEW, false);
+    }
+    let mut trees = 0..;
+    for StackedMount { source, path, cover } in mounts {
+        // The uppermost mount on / is the new root.
+        let target = if path.is_empty() { c"/".to_owned() } else { joined(c"/..", path) };
+        match cover {
+            Cover::Overlay { owner, preserved } => {
+                let number: u32 = trees.next().unwrap_or_default();
+                let name = CString::new(number.to_string()).expect("digits");
+                let [lower, upper, work] =
+                    [c"lower", c"upper", c"work"].map(|directory| joined(directory, &name));
+                for (path, owner) in [(&lower, Owner::NEW), (&upper, *owner), (&work, Owner::NEW)] {
+                    make_directory(sequence, STEP, at_cwd(), path, owner, false);
+                }
+                preserve(sequence, STEP, (layer, &upper), *owner, preserved);
+                let (empty, to) = (sequence.text(c""), sequence.text(&lower));
+                let tree = Handle::Tree(number).into();
+                let args = [tree, empty, at_cwd(), to, named!(MOVE_MOUNT_F_EMPTY_PATH)];
+                sequence.call(STEP, number::MOVE_MOUNT, args).about(source);
+                mount_overlay(sequence, &target, &lower, LayerPlace::Memory, (&name, &name));
+            }
+            Cover::Bind { read_only } => {
+                let tree = clone_tree(sequence, STEP, at_cwd(), source, true);
+                let before = sequence.calls.len();
+                if *read_only {
+                    let set = (libc::MOUNT_ATTR_RDONLY, 0);
+                    set_attributes(sequence, STEP, (tree.into(), c""), set, true);
+                }
+                attach(sequence, STEP, tree, at_cwd(), &target);
+                close(sequence, STEP, tree);
+                sequence.unless_gone(sequence.calls.len() - before);
+            }
         }
     }
 }
