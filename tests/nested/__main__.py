@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -119,7 +120,8 @@ def main() -> int:
     os.umask(0o022)
     scratch, plain_scratch = (Path(tempfile.mkdtemp(prefix="minidocker-nested-")) for _ in range(2))
     scratch.chmod(0o755)
-    shutil.chown(plain_scratch, options.user)
+    account = pwd.getpwnam(options.user)
+    os.chown(plain_scratch, account.pw_uid, account.pw_gid)
     machine = Machine(options.user, scratch, plain_scratch)
     files = smoke_files()
     try:

@@ -34,8 +34,8 @@ class Machine:
     Attributes:
         user: the name of the plain user.
         scratch: a directory of root's for this run.
-        plain_scratch: a directory of the plain user's. In an overlay that user cannot write below
-            a directory of root's, whose owner has no id inside.
+        plain_scratch: a directory of the plain user and group. In an overlay that user cannot write
+            below a directory whose owner or group has no id inside.
     """
 
     user: str
