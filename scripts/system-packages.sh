@@ -28,6 +28,7 @@ programs() {
             echo "git git committing on an overlay"
             echo "strace strace tracing system calls"
             echo "ping iputils-ping reaching loopback from inside"
+            echo "jq jq running the command lines of the documentation"
             echo "zsh zsh completing the command line"
             echo "fish fish completing the command line"
             echo "CPython's-own-tests libpython3-testsuite comparing Popen with subprocess.Popen"
