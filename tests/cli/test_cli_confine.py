@@ -196,6 +196,8 @@ def is_known(*words: str) -> bool:
         (("-v", "/usr:/x:ro:z"), "SOURCE:TARGET"),
         (("--mount", "type=bind,source=/usr"), "target is missing"),
         (("--mount", "typ=bind,target=/x"), "did you mean type?"),
+        (("--mount", "type=bind,target=/x"), "source is missing, as in type=bind,source="),
+        (("--mount", "target=/x"), "source is missing, as in type=bind,source="),
         (("--mount", "type=volume,target=/x"), "minidocker has no volumes"),
         (("--mount", "type=bin,source=/usr,target=/x"), "'bind'"),
         (("--mount", "source=/usr,target=/x,readonly=maybe"), "is a flag"),

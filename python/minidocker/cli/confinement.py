@@ -106,6 +106,8 @@ def mount(text: str) -> Mount:
     sources = chosen.pop("source", [])
     if len(sources) > 1 and chosen.get("type") != "overlay":
         raise ValueError("source is given twice")
+    if not sources and chosen.get("type", "bind") == "bind":
+        raise ValueError("source is missing, as in type=bind,source=/srv/data,target=/data")
     if sources:
         chosen["source"] = sources if len(sources) > 1 else sources[0]
     return _mount(**chosen)
