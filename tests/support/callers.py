@@ -66,7 +66,8 @@ def watchdogs_of(caller: int) -> list[int]:
         if not process.name.isdecimal():
             continue
         with contextlib.suppress(OSError):
-            name, _, rest = (process / "stat").read_text().partition("(")[2].rpartition(")")
+            stat = (process / "stat").read_text(errors="replace")
+            name, _, rest = stat.partition("(")[2].rpartition(")")
             state, parent = rest.split()[:2]
             if name == "minidocker-dog" and int(parent) == caller and state != "Z":
                 found.append(int(process.name))
