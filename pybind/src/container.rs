@@ -18,7 +18,7 @@ use minidocker_core::process::{self, Exit, Usage};
 use minidocker_core::spec::namespaces::NamespaceOptions;
 use minidocker_core::spec::{self, IdMap, IdRow, Network, Payload, TimeOffset, WorkingDirectory};
 use minidocker_core::step::Step;
-use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::IntoPyDict;
@@ -417,7 +417,14 @@ impl Process {
 
     /// Sends a signal.
     fn send_signal(&self, py: Python<'_>, signal: i32) -> PyResult<()> {
-        py.detach(|| self.0.signal(signal)).map_err(|error| errors::os_error(py, &error))
+        py.detach(|| self.0.signal(signal)).map_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidInput && !self.0.is_ours() {
+                let text = "the container is outside this process's PID namespace: signal it from the process \
+                            that started it, or from a fork in the same PID namespace";
+                return PyOSError::new_err((error.raw_os_error(), text));
+            }
+            errors::os_error(py, &error)
+        })
     }
 
     /// Reaps the process once it has ended. Returns `None` if it still runs and `block` is false.

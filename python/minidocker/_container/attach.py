@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import time
 from typing import Self
 
 from minidocker._container.joinable import Joinable, is_stopped, send_signal
 from minidocker._errors import SpecError
+from minidocker._fd import close
 from minidocker._run import timeouts
 
 __all__ = ["AttachedContainer", "attach"]
@@ -42,7 +42,7 @@ class AttachedContainer(Joinable):
             return "closed"
         if not self._is_alive():
             return "exited"
-        return "paused" if is_stopped(self._pid) else "running"
+        return "paused" if is_stopped(self.pid) else "running"
 
     def stop(self, timeout: float = 10) -> None:
         """Send SIGTERM to every process inside, and after the timeout SIGKILL to the others.
@@ -103,7 +103,7 @@ class AttachedContainer(Joinable):
     def close(self) -> None:
         """Close the descriptor; the container continues to run."""
         if self._pidfd >= 0:
-            os.close(self._pidfd)
+            close(self._pidfd)
             self._pidfd = -1
 
     def __del__(self) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from minidocker._container.joinable import PATIENCE, Joinable, is_stopped, send_signal
+from minidocker._container.joinable import PATIENCE, Joinable, is_stopped, running, send_signal
 from minidocker._errors import SpecError
+from minidocker._fd import above_stdio, close
+from minidocker._inspect import proc
 from minidocker._inspect.changes import Changes, changes
 from minidocker._run import timeouts
 from minidocker._run.launch import Launch
@@ -28,6 +32,10 @@ if TYPE_CHECKING:
     from minidocker._spec.typed import SpecOptions
 
 __all__ = ["Container"]
+
+_CAP_SYS_PTRACE = 19
+_WAIT_SLICE = 0.1
+"""Seconds between two looks at the commands during a wait."""
 
 
 class Container(Joinable):
@@ -55,7 +63,16 @@ class Container(Joinable):
         self._process: _core.Process | None = None
         self._returncode: int | None = None
         self._commands: list[Popen[Any]] = []
+        # Held while the descriptor is closed or copied: another thread may see the end too.
+        self._descriptor_lock = threading.Lock()
+        self._kill_lock = threading.RLock()
         self.spec = Spec.of(spec, options)
+        if not (self.spec.namespaces.user or _may_inspect_init()):
+            reason = (
+                "a plain user cannot enter a Container in his own user namespace, because the "
+                "kernel hides its init: give it a user namespace, or use run()"
+            )
+            raise SpecError(reason, option="namespaces", value=self.spec.namespaces)
         if self.spec.network is None or isinstance(self.spec.network, str):
             # Refuse wrong options here and not in start().
             _core.plan_lines(self.spec.core(), None)
@@ -78,7 +95,7 @@ class Container(Joinable):
             # so end it here.
             started = getattr(self, "_process", None)
             if started is not None:
-                os.kill(started.pid, signal.SIGKILL)
+                started.send_signal(signal.SIGKILL)
                 started.wait(block=True)
                 self._process = None
             raise
@@ -92,7 +109,7 @@ class Container(Joinable):
             return "created"
         if not self._is_alive():
             return "exited"
-        return "paused" if is_stopped(self._pid) else "running"
+        return "paused" if is_stopped(self.pid) else "running"
 
     def changes(self) -> Changes:
         """Return the files that the container has added, changed and deleted, as ``docker diff``.
@@ -124,6 +141,7 @@ class Container(Joinable):
     def _is_alive(self) -> bool:
         if self._process is None or self._returncode is not None:
             return False
+        self._poll_commands()
         return not self._reap(self._process, block=False)
 
     def _reap(self, process: _core.Process, *, block: bool) -> bool:
@@ -131,9 +149,11 @@ class Container(Joinable):
         exited = process.wait(block)
         if exited is None:
             return False
-        # The status is lost if another wait of this process reaped the init.
-        self._returncode = os.waitstatus_to_exitcode(exited[1] or 0)
-        os.close(self._pidfd)
+        with self._descriptor_lock:
+            if self._returncode is None:
+                # The status is lost if another wait of this process reaped the init.
+                self._returncode = os.waitstatus_to_exitcode(exited[1] or 0)
+                close(self._pidfd)
         return True
 
     def stop(self, timeout: float = 10) -> None:
@@ -155,32 +175,59 @@ class Container(Joinable):
         for process in self.processes():
             if process.pid != self._pid:
                 send_signal(process.pid, signal.SIGTERM)
-        while any(process.pid != self._pid for process in self.processes()):
-            for command in self._commands:
-                command.poll()
+        while any(pid != self._pid for pid in running(self.processes())):
+            self._poll_commands()
             if deadline is not None and time.monotonic() >= deadline:
                 break
             time.sleep(PATIENCE)
         self.kill()
 
     def kill(self) -> None:
-        """Send SIGKILL to every process inside, and reap them; do nothing if it has ended."""
-        if self._process is None or not self._is_alive():
-            return
-        if self.spec.namespaces.pid:
-            # The kernel kills every process of a PID namespace with its PID 1. PID 1 can be reaped
-            # only after all of them, and the commands that entered are children of this process.
-            os.kill(self._pid, signal.SIGKILL)
-            self._reap_commands()
-        else:
-            self._kill_all()
-            self._reap_commands()
-        self._reap(self._process, block=True)
+        """Send SIGKILL to every process inside, and reap them; do nothing if it has ended.
 
-    def _reap_commands(self) -> None:
-        for command in self._commands:
+        In a fork of the process that started it, send the signals only.
+
+        Raises:
+            ProcessLookupError: this process is in a PID namespace that does not show the container.
+        """
+        if self._process is None:
+            return
+        # One thread at a time. A fork may have inherited the lock in its locked state.
+        with self._kill_lock if self._process.is_ours else contextlib.nullcontext():
+            if self._is_alive():
+                self._check_visible()
+                self._kill(self._process)
+
+    def _kill(self, process: _core.Process) -> None:
+        found: set[int] = set()
+        if not self.spec.namespaces.pid:
+            # The kernel kills every process of a PID namespace with its PID 1, but not these.
+            # The init may end meanwhile.
+            with contextlib.suppress(ProcessLookupError):
+                found = self._kill_all()
+            for command in self._commands:
+                command._kill_all()
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+        if not process.is_ours:
+            return
+        # PID 1 can be reaped only after every process of its namespace, and the commands that
+        # entered are children of this process.
+        commands, self._commands = self._commands, []
+        for command in commands:
             command.wait()
-        self._commands.clear()
+        self._reap(process, block=True)
+        for pid in found:
+            # An orphan is a child of this process if this process is PID 1 or a subreaper. A leader
+            # of a session may be a command, whose status belongs to its Popen.
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                if os.getsid(pid) != pid:
+                    os.waitpid(pid, os.WNOHANG)
+
+    def _poll_commands(self) -> None:
+        """Reap the commands that have ended: the init cannot end before they are reaped."""
+        for command in self._commands:
+            command.poll()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the container has ended.
@@ -194,8 +241,17 @@ class Container(Joinable):
         if not self._is_alive():
             return
         deadline = timeouts.deadline_after(timeouts.seconds(timeout))
-        if not timeouts.is_ready(self._pidfd, deadline):
-            raise TimeoutError(f"{self!r} still runs after {timeout} seconds")
+        with self._descriptor_lock:
+            if self._returncode is not None:
+                return
+            pidfd = above_stdio(os.dup(self._pidfd))
+        try:
+            while not timeouts.is_ready(pidfd, timeouts.earlier(deadline, _WAIT_SLICE)):
+                self._poll_commands()
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise TimeoutError(f"{self!r} still runs after {timeout} seconds")
+        finally:
+            close(pidfd)
         self._is_alive()
 
     def __enter__(self) -> Self:
@@ -207,10 +263,13 @@ class Container(Joinable):
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.kill()
+        # In a fork the container belongs to the parent, which may still use it.
+        if self._process is not None and self._process.is_ours:
+            self.kill()
 
     def __del__(self) -> None:
-        if getattr(self, "_process", None) is not None and self._returncode is None:
+        process = getattr(self, "_process", None)
+        if process is not None and process.is_ours and self._returncode is None:
             warnings.warn(f"{self!r} is still running", ResourceWarning, source=self, stacklevel=2)
             self.kill()
 
@@ -220,6 +279,14 @@ class Container(Joinable):
             return f"<Container{name} created>"
         state = "running" if self._returncode is None else "exited"
         return f"<Container{name} {state} pid {self._pid}>"
+
+
+def _may_inspect_init() -> bool:
+    """Return whether this process may read the namespaces of an init in its own user namespace.
+
+    The init is not dumpable, so ptrace(2), "access mode checking", demands CAP_SYS_PTRACE.
+    """
+    return bool(int(proc.status(os.getpid())["CapEff"], 16) >> _CAP_SYS_PTRACE & 1)
 
 
 def _with_user_mapped(spec: Spec) -> Spec:

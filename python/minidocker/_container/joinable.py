@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     )
     from minidocker._spec.names import Kind
 
-__all__ = ["PATIENCE", "Joinable", "is_stopped", "send_signal"]
+__all__ = ["PATIENCE", "Joinable", "is_stopped", "running", "send_signal"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,11 +74,24 @@ class Joinable:
         """The pid of the container's first process, in this process's PID namespace.
 
         Raises:
-            ProcessLookupError: the container has not been started, or it has ended.
+            ProcessLookupError: the container has not been started, it has ended, or this process
+                is in a PID namespace that does not show it.
         """
         if not self._is_alive():
             raise ProcessLookupError(f"{self!r} is not running: start it")
+        self._check_visible()
         return self._pid
+
+    def _check_visible(self) -> None:
+        """Refuse the use in a process that was forked into another PID namespace.
+
+        A pid, and a signal through a pidfd, reach only the processes that the namespace shows.
+        """
+        if proc.pid_behind(self._pidfd) == 0:
+            raise ProcessLookupError(
+                f"{self!r} is outside this process's PID namespace: use it in the process that "
+                "started it, or in a fork in the same PID namespace"
+            )
 
     def _is_alive(self) -> bool:
         raise NotImplementedError
@@ -306,20 +319,24 @@ class Joinable:
         for process in self.processes():
             send_signal(process.pid, signal.SIGCONT)
 
-    def _kill_all(self) -> None:
-        """Send SIGKILL to every process inside until none runs."""
+    def _kill_all(self) -> set[int]:
+        """Send SIGKILL to every process inside until none runs; return the pids, zombies' too."""
+        found: set[int] = set()
         mark = self._mark()
         if mark is None:
             send_signal(self.pid, signal.SIGKILL)
-            return
+            return found
         for _ in range(_ROUNDS):
             # A process may have forked since the last round.
-            alive = [process.pid for process in _processes_of(*mark) if _is_running(process.pid)]
+            processes = _processes_of(*mark)
+            found.update(process.pid for process in processes)
+            alive = running(processes)
             if not alive:
-                return
+                break
             for pid in alive:
                 send_signal(pid, signal.SIGKILL)
             time.sleep(PATIENCE / 10)
+        return found
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -362,8 +379,10 @@ def is_stopped(pid: int) -> bool:
     return state in "TtZX"
 
 
-def _is_running(pid: int) -> bool:
-    return _status(pid).get("State", "X")[:1] not in "ZX"
+def running(processes: Iterable[Process]) -> list[int]:
+    """Return the pids of those that have not ended: the parent of the others may never reap."""
+    pids = [process.pid for process in processes]
+    return [pid for pid in pids if _status(pid).get("State", "X")[:1] not in "ZX"]
 
 
 def send_signal(pid: int, number: signal.Signals) -> None:

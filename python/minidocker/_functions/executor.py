@@ -117,6 +117,8 @@ class ContainerExecutor(Executor):
         self._initialize = None if initializer is None else (initializer, tuple(initargs))
         self._tasks = max_tasks_per_child
         self._broken: BaseException | None = None
+        # A fork has none of its threads.
+        self._owner = os.getpid()
         self._local = threading.local()
         self._threads = ThreadPoolExecutor(max_workers, thread_name_prefix="ContainerExecutor")
         self._workers: set[KeptContainer] = set()
@@ -134,7 +136,8 @@ class ContainerExecutor(Executor):
         ``exception()`` ends all tasks of the pool; the pool stays usable.
 
         Raises:
-            RuntimeError: the executor has been shut down.
+            RuntimeError: the executor has been shut down, or belongs to the process that this one
+                was forked from.
             BrokenContainer: the initializer failed.
         """
         self._check()
@@ -232,6 +235,9 @@ class ContainerExecutor(Executor):
             interrupt.set()
 
     def _check(self) -> None:
+        if self._owner != os.getpid():
+            reason = "the executor belongs to the process that this one was forked from"
+            raise RuntimeError(f"{reason}: make another one here")
         if self._broken is not None:
             reason = "the initializer of a container failed, so the pool is no longer usable"
             raise BrokenContainer(reason) from self._broken

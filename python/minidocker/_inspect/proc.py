@@ -173,11 +173,25 @@ def namespace_inodes(pid: int | str = "self", root: str = "/proc") -> dict[str, 
 
 def status(pid: int | str = "self", root: str = "/proc") -> dict[str, str]:
     """Return the fields of ``/proc/PID/status``, each value without surrounding blanks."""
+    return _fields(_lines(pid, "status", root))
+
+
+def _fields(lines: list[str]) -> dict[str, str]:
     fields = {}
-    for line in _lines(pid, "status", root):
+    for line in lines:
         name, _, value = line.partition(":")
         fields[name] = value.strip(" \t")
     return fields
+
+
+def pid_behind(pidfd: int) -> int:
+    """Return the pid of the process behind a pidfd; proc_pid_fdinfo(5).
+
+    It is 0 if the process is in a PID namespace that this process does not see, and -1 if it has
+    ended.
+    """
+    fields = _fields(_lines("self", f"fdinfo/{pidfd}", "/proc"))
+    return int(fields["Pid"])
 
 
 def nested_pids(fields: Mapping[str, str]) -> tuple[int, ...]:
