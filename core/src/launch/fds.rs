@@ -56,12 +56,14 @@ impl LaunchFds {
     pub(super) fn handles(&self, target: Option<&Target>) -> Handles {
         let raw = |fd: &OwnedFd| fd.as_raw_fd();
         let control = self.control.as_ref().map_or(-1, |(_, theirs)| raw(theirs));
+        let caller_control = self.control.as_ref().map_or(-1, |(ours, _)| raw(ours));
         Handles {
             helper: self.helper.as_ref().map_or(-1, |kept| kept.raw()),
             watchdog: self.watchdog.as_ref().map_or(-1, |kept| kept.socket.raw()),
             caller: self.caller.as_ref().map_or(-1, raw),
             report: self.report.as_ref().map_or(control, |(_, write)| raw(write)),
             control,
+            caller_control,
             target: target.map_or(-1, Target::raw_fd),
             ..Handles::NONE
         }

@@ -36,6 +36,8 @@ pub(crate) enum Handle {
     Work(u16),
     /// A pidfd of the caller.
     Caller,
+    /// The caller's end of the socket behind `Control`.
+    CallerControl,
     /// The mount with this number that the caller has cloned.
     Tree(u32),
 }
@@ -52,6 +54,7 @@ impl Handle {
             Self::Upper(_) => "<upper>",
             Self::Work(_) => "<work>",
             Self::Caller => "<caller>",
+            Self::CallerControl => "<caller's control>",
             Self::Tree(_) => "<tree>",
         }
     }
@@ -69,6 +72,7 @@ pub(crate) struct Handles {
     /// The upper and the work directory of each kept layer.
     pub(crate) layers: Vec<[RawFd; 2]>,
     pub(crate) caller: RawFd,
+    pub(crate) caller_control: RawFd,
     /// The mounts that the caller has cloned.
     pub(crate) trees: Vec<RawFd>,
 }
@@ -83,6 +87,7 @@ impl Handles {
         target: -1,
         layers: Vec::new(),
         caller: -1,
+        caller_control: -1,
         trees: Vec::new(),
     };
 
@@ -97,6 +102,7 @@ impl Handles {
             Handle::Upper(number) => self.layers[number as usize][0],
             Handle::Work(number) => self.layers[number as usize][1],
             Handle::Caller => self.caller,
+            Handle::CallerControl => self.caller_control,
             Handle::Tree(number) => self.trees[number as usize],
         }
     }

@@ -185,8 +185,15 @@ impl StageBuilder<'_> {
         let (shares_memory, ping_group_range) = (self.shares_memory(), self.ping_group_range);
         let new_session = command.is_none_or(|command| command.new_session);
         let registration = self.registration();
+        let inherits_control = self.has_init() && !entered && !self.forks;
         let sequence = self.sequence();
         if let Some(kind) = registration {
+            if inherits_control {
+                // The caller may be near its limit.
+                sequence
+                    .call(Step::Watchdog, number::CLOSE, [Handle::CallerControl.into()])
+                    .note("makes room for the pidfd");
+            }
             sequence.register_with_watchdog(kind);
             if entered {
                 sequence.call(Step::Watchdog, number::CLOSE, [Handle::Watchdog.into()]);

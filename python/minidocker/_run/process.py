@@ -332,10 +332,10 @@ class Popen(PlainPopen[AnyStr]):
         wall = time.monotonic() - self._started
         user, system, peak = used or (math.nan, math.nan, None)
         self.usage = Usage(wall=wall, user=user, system=system, peak=peak)
-        if not seen and status is None:
+        if not seen:
             # SIGCHLD is ignored, or another wait(2) reaped the process: subprocess decides the
-            # return code.
-            status = super()._try_wait(wait_flags)[1]  # type: ignore[misc]
+            # return code, unless it knows none.
+            status = super()._try_wait(wait_flags)[1] or status  # type: ignore[misc]
         return self.pid, status or 0
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
