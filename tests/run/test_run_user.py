@@ -134,12 +134,16 @@ def test_a_group_in_the_user_and_in_the_option_group_is_refused(leaks):
         minidocker.run(["true"], user="root:root", group=1)
 
 
-def test_users_and_groups_that_do_not_exist_are_refused_as_in_subprocess(leaks):
-    for options in ({"user": "no-such-user"}, {"group": "no-such-group"}):
-        with pytest.raises(KeyError):
-            subprocess.run(["true"], check=False, **options)
-        with pytest.raises(KeyError):
-            minidocker.run(["true"], **options)
+def test_users_and_groups_that_do_not_exist_are_refused_by_name(leaks):
+    for options in (
+        {"user": "no-such-user"},
+        {"user": "root:no-such-group"},
+        {"group": "no-such-group"},
+        {"extra_groups": ["no-such-group"]},
+    ):
+        for function in (minidocker.run, minidocker.explain):
+            with pytest.raises(SpecError, match=r"no-such-.*there is no such (user|group)"):
+                function(["true"], **options)
     for options in ({"user": -1}, {"group": -1}, {"extra_groups": [-1]}, {"extra_groups": "root"}):
         with pytest.raises(ValueError, match=r"negative|not a string"):
             minidocker.run(["true"], **options)

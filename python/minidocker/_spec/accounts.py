@@ -29,8 +29,8 @@ def resolve(
     *,
     entered: int | None,
     rootfs: _Path | None = None,
-) -> tuple[int | str | None, int | str | None]:
-    """Return user and group for `subprocess.Popen`: ids, or names that it looks up itself.
+) -> tuple[int | None, int | None]:
+    """Return the ids of user and group for `subprocess.Popen`.
 
     Args:
         user: an id, a name, or ``"user:group"``.
@@ -59,7 +59,16 @@ def resolve(
     if root is not None:
         user = _lookup("user", user, "passwd", root)
         group = _lookup("group", group, "group", root)
-    return user, group
+        return user, group
+    return _id("user", user, _uid), _id("group", group, _gid)
+
+
+def _uid(name: str) -> int:
+    return pwd.getpwnam(name).pw_uid
+
+
+def _gid(name: str) -> int:
+    return grp.getgrnam(name).gr_gid
 
 
 def ids(user: int | str | None, *, rootfs: _Path | None = None) -> tuple[int | None, int | None]:
@@ -72,11 +81,7 @@ def ids(user: int | str | None, *, rootfs: _Path | None = None) -> tuple[int | N
     Raises:
         SpecError: a name does not exist inside.
     """
-    own, group = resolve(user, None, entered=None, rootfs=rootfs)
-    return (
-        _id("user", own, lambda name: pwd.getpwnam(name).pw_uid),
-        _id("group", group, lambda name: grp.getgrnam(name).gr_gid),
-    )
+    return resolve(user, None, entered=None, rootfs=rootfs)
 
 
 def _id(option: str, name: int | str | None, find: Callable[[str], int]) -> int | None:
@@ -85,7 +90,8 @@ def _id(option: str, name: int | str | None, find: Callable[[str], int]) -> int 
     try:
         return find(name)
     except KeyError:
-        reason = f"there is no such {option}: give its id"
+        what = "user" if option == "user" else "group"
+        reason = f"there is no such {what} on this machine: give its id"
         raise SpecError(reason, option=option, value=name) from None
 
 
@@ -105,8 +111,10 @@ def named_groups(extra_groups: Any, *, entered: int | None, rootfs: _Path | None
         SpecError: a name does not exist inside.
     """
     root = _root(entered, rootfs)
-    if root is None or extra_groups is None or isinstance(extra_groups, str):
+    if extra_groups is None or isinstance(extra_groups, str):
         return extra_groups
+    if root is None:
+        return [_id("extra_groups", group, _gid) for group in extra_groups]
     return [_lookup("extra_groups", group, "group", root) for group in extra_groups]
 
 
