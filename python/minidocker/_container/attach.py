@@ -40,9 +40,12 @@ class AttachedContainer(Joinable):
         """The state: ``"running"``, ``"paused"`` or ``"exited"``; ``"closed"`` after `close`."""
         if self._pidfd < 0:
             return "closed"
-        if not self._is_alive():
+        try:
+            return "paused" if is_stopped(self.pid) else "running"
+        except ProcessLookupError:
+            if self._is_alive():
+                raise
             return "exited"
-        return "paused" if is_stopped(self.pid) else "running"
 
     def stop(self, timeout: float = 10) -> None:
         """Send SIGTERM to every process inside, and after the timeout SIGKILL to the others.

@@ -107,9 +107,12 @@ class Container(Joinable):
         """The state: ``"created"``, ``"running"``, ``"paused"`` or ``"exited"``, as in docker."""
         if self._process is None:
             return "created"
-        if not self._is_alive():
+        try:
+            return "paused" if is_stopped(self.pid) else "running"
+        except ProcessLookupError:
+            if self._is_alive():
+                raise
             return "exited"
-        return "paused" if is_stopped(self.pid) else "running"
 
     def changes(self) -> Changes:
         """Return the files that the container has added, changed and deleted, as ``docker diff``.
