@@ -186,8 +186,6 @@ def test_as_completed_gives_each_once_it_is_done(pool, gate):
 # --- map ---------------------------------------------------------------
 
 
-@pytest.mark.smoke
-@pytest.mark.needs("hostname")
 @pytest.mark.parametrize("chunksize", [1, 2, 3, 10, 100])
 def test_map_keeps_the_order_in_chunks_of_any_size(pool, chunksize):
     powers = pool.map(pow, range(10), range(10), chunksize=chunksize)

@@ -47,10 +47,13 @@ class Outcome:
         without = [] if self.environment.refuses else list(self.environment.cannot)
         detail = f" without {', '.join(without)}" if without else ""
         status = "ok  " if self.ok else "FAIL"
-        return (
+        line = (
             f"{status}  {self.environment}: {expected}{detail}"
             f" ({self.passed} tests, {self.seconds:.0f} s)"
         )
+        if self.ok:
+            return line
+        return f"{line}\n$ {shlex.join(self.environment.prefix)} ...\n{self.output}"
 
 
 def smoke_files() -> list[str]:
@@ -132,12 +135,13 @@ def main() -> int:
             began = time.monotonic()
             futures = [pool.submit(attempt, one, files) for one in environments]
             outcomes = []
-            for future in concurrent.futures.as_completed(futures):
-                outcome = future.result()
-                outcomes.append(outcome)
-                print(outcome, flush=True)
-                if not outcome.ok:
-                    print(f"$ {shlex.join(outcome.environment.prefix)} ...\n{outcome.output}")
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    outcomes.append(future.result())
+                    print(outcomes[-1], flush=True)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     finally:
         for directory in (scratch, plain_scratch):
             shutil.rmtree(directory, ignore_errors=True)
