@@ -18,29 +18,37 @@ HERE = Path(__file__).parent
 # A run takes half a minute on two cores; one that takes this long hangs.
 TIMEOUT = 300.0
 
+SUBPROCESS = "test.test_subprocess"
+ASYNCIO = "test.test_asyncio.test_subprocess"
+
 
 @dataclass(frozen=True)
 class Variant:
-    """The class that replaces `subprocess.Popen` in one run."""
+    """What replaces `subprocess.Popen`, or `asyncio.create_subprocess_exec`, in one run."""
 
     name: str
+    suite: str = SUBPROCESS
     popen: str | None = None
+    exec: str | None = None
     path: str | None = None
     defaults: Mapping[str, object] | None = None
 
     def arguments(self) -> list[str]:
         """Return the arguments of suite.py for this variant."""
-        words = []
+        words = ["--suite", self.suite]
         if self.path is not None:
             words += ["--path", self.path]
         if self.popen is not None:
             words += ["--popen", self.popen]
+        if self.exec is not None:
+            words += ["--exec", self.exec]
         if self.defaults is not None:
             words += ["--defaults", json.dumps(self.defaults)]
         return words
 
 
 STOCK = Variant("stock")
+STOCK_ASYNCIO = Variant("stock asyncio", suite=ASYNCIO)
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Outcome:
 def available() -> str | None:
     """Return why the suite cannot run here, or None if it can."""
     looked = subprocess.run(
-        [interpreter(), "-c", "import test.support, test.test_subprocess"],
+        [interpreter(), "-c", f"import test.support, {SUBPROCESS}, {ASYNCIO}"],
         capture_output=True,
         text=True,
         check=False,
@@ -62,7 +70,7 @@ def available() -> str | None:
     if looked.returncode == 0:
         return None
     return (
-        f"{interpreter()} has no test.test_subprocess ({looked.stderr.strip().splitlines()[-1]}). "
+        f"{interpreter()} has no tests of subprocess ({looked.stderr.strip().splitlines()[-1]}). "
         "Remedy: install it; on Debian and Ubuntu it is in the package libpython3-testsuite"
     )
 
@@ -154,8 +162,9 @@ def _end(outcome: Outcome | None) -> str | None:
 class Comparison:
     """The stock run and the runs of some variants, made at the same time."""
 
-    def __init__(self, variants: Iterable[Variant]) -> None:
-        self._variants = [STOCK, *variants]
+    def __init__(self, variants: Iterable[Variant], stock: Variant = STOCK) -> None:
+        self._stock = stock
+        self._variants = [stock, *variants]
         # Most of the suite's time is spent asleep, so the runs do not disturb each other much.
         with ThreadPoolExecutor(len(self._variants)) as pool:
             outcomes = pool.map(run, self._variants)
@@ -165,7 +174,7 @@ class Comparison:
     @property
     def stock(self) -> Mapping[str, Outcome]:
         """The outcome of each test in the stock run."""
-        return self._outcomes[STOCK.name]
+        return self._outcomes[self._stock.name]
 
     def differences(self, variant: Variant, expected: Iterable[str]) -> dict[str, Difference]:
         """Return the tests with another outcome under the variant.
@@ -177,7 +186,7 @@ class Comparison:
         found = differences(self.stock, self._outcomes[variant.name])
         doubtful = found.keys() ^ set(expected)
         for name in sorted(doubtful & self.stock.keys()):
-            again = differences(run(STOCK, [name]), run(variant, [name]))
+            again = differences(run(self._stock, [name]), run(variant, [name]))
             found.pop(name, None)
             found.update(again)
         return found

@@ -1,7 +1,9 @@
-"""Run test.test_subprocess in this interpreter, and report the outcome of each test.
+"""Run a test module of CPython in this interpreter, and report the outcome of each test.
 
-    python suite.py REPORT [--path DIRECTORY] [--popen MODULE:CLASS] [--defaults JSON]
-                           [--only TEST ...]
+    python suite.py REPORT [--suite MODULE] [--path DIRECTORY] [--popen MODULE:CLASS]
+                           [--exec MODULE:FUNCTION] [--defaults JSON] [--only TEST ...]
+
+MODULE is test.test_subprocess by default. FUNCTION replaces `asyncio.create_subprocess_exec`.
 
 CLASS replaces `subprocess.Popen` before the test suite is imported, so `subprocess.run`, `call`,
 `check_output` and `getoutput` use it too. Each test appends JSON objects to REPORT, one a line, so
@@ -11,6 +13,8 @@ An interpreter without pytest, and without the other tests on its path, runs thi
 """
 
 import argparse
+import asyncio
+import functools
 import importlib
 import json
 import resource
@@ -21,14 +25,13 @@ import traceback
 import unittest
 from typing import Any, TextIO
 
-SUITE = "test.test_subprocess"
-
 
 class Recorder(unittest.TestResult):
     """Writes each test's outcome to the report; for subtests, the worst one."""
 
-    def __init__(self, report: TextIO) -> None:
+    def __init__(self, suite: str, report: TextIO) -> None:
         super().__init__()
+        self._suite = suite
         self._report = report
         self._began = 0.0
         self._outcome = ""
@@ -40,9 +43,12 @@ class Recorder(unittest.TestResult):
     def _note(self, test: unittest.TestCase, outcome: str, detail: str) -> None:
         if test.id() != self._current:
             # An event outside a test: in setUpClass, tearDownModule and the like.
-            self._write(test=_name(test), outcome=outcome, detail=detail, seconds=0.0)
+            self._write(test=self._name(test), outcome=outcome, detail=detail, seconds=0.0)
         elif self._outcome in ("", "skipped"):
             self._outcome, self._detail = outcome, detail
+
+    def _name(self, test: unittest.TestCase) -> str:
+        return test.id().removeprefix(f"{self._suite}.")
 
     _current = ""
 
@@ -51,12 +57,12 @@ class Recorder(unittest.TestResult):
         self._current = test.id()
         self._outcome, self._detail = "", ""
         self._began = time.monotonic()
-        self._write(started=_name(test))
+        self._write(started=self._name(test))
 
     def stopTest(self, test: unittest.TestCase) -> None:
         super().stopTest(test)
         self._write(
-            test=_name(test),
+            test=self._name(test),
             outcome=self._outcome or "passed",
             detail=self._detail,
             seconds=round(time.monotonic() - self._began, 3),
@@ -89,10 +95,6 @@ class Recorder(unittest.TestResult):
         self._note(test, "unexpected success", "")
 
 
-def _name(test: unittest.TestCase) -> str:
-    return test.id().removeprefix(f"{SUITE}.")
-
-
 def _text(err: Any) -> str:
     return "".join(traceback.format_exception(*err))
 
@@ -111,12 +113,21 @@ def replace_popen(name: str, defaults: dict[str, Any]) -> None:
     subprocess.Popen = replacement  # type: ignore[misc]
 
 
+def replace_exec(name: str, defaults: dict[str, Any]) -> None:
+    """Make `asyncio.create_subprocess_exec` the function named `module:function`."""
+    module, _, attribute = name.partition(":")
+    replacement = getattr(importlib.import_module(module), attribute)
+    asyncio.create_subprocess_exec = functools.partial(replacement, **defaults)
+
+
 def main() -> None:
     """Run the tests, and write their outcomes to the report."""
     parser = argparse.ArgumentParser()
     parser.add_argument("report")
+    parser.add_argument("--suite", default="test.test_subprocess")
     parser.add_argument("--path")
     parser.add_argument("--popen")
+    parser.add_argument("--exec")
     parser.add_argument("--defaults", type=json.loads, default={})
     parser.add_argument("--only", nargs="*", default=[])
     arguments = parser.parse_args()
@@ -127,6 +138,8 @@ def main() -> None:
         sys.path.append(arguments.path)
     if arguments.popen:
         replace_popen(arguments.popen, arguments.defaults)
+    if arguments.exec:
+        replace_exec(arguments.exec, arguments.defaults)
 
     from test import support
     from test.support import os_helper
@@ -140,11 +153,11 @@ def main() -> None:
 
     loader = unittest.defaultTestLoader
     if arguments.only:
-        suite = loader.loadTestsFromNames([f"{SUITE}.{name}" for name in arguments.only])
+        suite = loader.loadTestsFromNames([f"{arguments.suite}.{name}" for name in arguments.only])
     else:
-        suite = loader.loadTestsFromName(SUITE)
+        suite = loader.loadTestsFromName(arguments.suite)
     with open(arguments.report, "w", encoding="utf-8") as report, os_helper.temp_cwd():
-        suite.run(Recorder(report))
+        suite.run(Recorder(arguments.suite, report))
         print(json.dumps({"finished": True}), file=report)
 
 
