@@ -267,7 +267,8 @@ def test_rows_of_an_id_map_collect():
 def test_a_user_is_a_number_or_a_name():
     assert chosen("-u", "1000") == {"user": 1000}
     assert chosen("-u", "1000:1001") == {"user": 1000, "group": 1001}
-    assert chosen("-u", "nobody") == {"user": pwd.getpwnam("nobody").pw_uid}
+    nobody = pwd.getpwnam("nobody")
+    assert chosen("-u", "nobody") == {"user": nobody.pw_uid, "group": nobody.pw_gid}
 
 
 def test_clock_offsets_collect():

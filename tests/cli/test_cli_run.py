@@ -1,6 +1,7 @@
 """``minidocker run``: exit statuses, streams, signals and options."""
 
 import os
+import pwd
 import re
 import shlex
 import signal
@@ -12,7 +13,9 @@ from importlib.metadata import version
 
 import pytest
 
+import minidocker
 from support.command_line import CLI, READY_THEN_SLEEP, TIMEOUT, captured, cli, start
+from support.rootfs import make_rootfs
 
 
 def out(*arguments: str, **options) -> str:
@@ -289,6 +292,25 @@ def test_the_command_is_root_inside_or_the_given_user():
 @pytest.mark.root(reason="a plain caller can map only one id")
 def test_the_user_and_group_may_be_names():
     assert out("-u", "nobody:daemon", "sh", "-c", "id -un; id -gn") == "nobody\ndaemon\n"
+
+
+def test_a_user_given_by_name_has_its_primary_group():
+    name = pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() else "nobody"
+    account = pwd.getpwnam(name)
+    found = out("-u", name, "sh", "-c", "id -u; id -g")
+    assert found == f"{account.pw_uid}\n{account.pw_gid}\n"
+
+
+@pytest.mark.root(reason="a plain caller can map only one id")
+def test_the_primary_group_is_that_of_the_containers_own_files(tmp_path):
+    rootfs = make_rootfs(tmp_path / "root")
+    (rootfs / "etc").mkdir(exist_ok=True)
+    (rootfs / "etc/passwd").write_text("worker:x:31:32::/:/bin/sh\n")
+    show = ("sh", "-c", "id -u; id -g")
+    assert out("--rootfs", str(rootfs), "-u", "worker", *show) == "31\n32\n"
+    with minidocker.Container(rootfs=rootfs) as box:
+        done = cli("exec", "-u", "worker", str(box.pid), *show)
+    assert (done.stdout, done.stderr) == ("31\n32\n", "")
 
 
 @pytest.mark.parametrize("command", ["run", "explain"])

@@ -19,6 +19,8 @@ _NO_ID = 2**32 - 1
 _MOST = 16 << 20
 """The bytes of a container's passwd or group file that are read."""
 
+_OWN_ID, _PRIMARY_GROUP = 2, 3
+"""Columns of passwd(5) and group(5)."""
 
 _Path = str | os.PathLike[str]
 
@@ -82,6 +84,31 @@ def ids(user: int | str | None, *, rootfs: _Path | None = None) -> tuple[int | N
         SpecError: a name does not exist inside.
     """
     return resolve(user, None, entered=None, rootfs=rootfs)
+
+
+def primary_group(
+    user: str, *, entered: int | None = None, rootfs: _Path | None = None
+) -> int | None:
+    """Return the primary group of a user, if ``user`` is a name without a group; else None.
+
+    Args:
+        user: an id, a name, or ``"user:group"``.
+        entered: the pid of the container to enter; the name is looked up in its files.
+        rootfs: the container's future root; the name is looked up there if ``entered`` is None.
+
+    Raises:
+        SpecError: the name does not exist inside.
+    """
+    if ":" in user or _is_number(user):
+        return None
+    root = _root(entered, rootfs)
+    if root is not None:
+        return _lookup("user", user, "passwd", root, column=_PRIMARY_GROUP)
+    return _id("user", user, _gid_of_user)
+
+
+def _gid_of_user(name: str) -> int:
+    return pwd.getpwnam(name).pw_gid
 
 
 def _id(option: str, name: int | str | None, find: Callable[[str], int]) -> int | None:
@@ -156,13 +183,15 @@ def _number(option: str, name: str) -> int | str:
     return int(name)
 
 
-def _lookup(option: str, name: int | str | None, file: str, root: _Path) -> int | None:
+def _lookup(
+    option: str, name: int | str | None, file: str, root: _Path, column: int = _OWN_ID
+) -> int | None:
     if name is None or isinstance(name, int):
         return name
     for line in _read(file, root):
         fields = line.split(":")
-        if len(fields) > 2 and fields[0] == name and _is_number(fields[2]):
-            return int(fields[2])
+        if len(fields) > column and fields[0] == name and _is_number(fields[column]):
+            return int(fields[column])
     reason = f"there is no such name in the container's /etc/{file}: give its id"
     raise SpecError(reason, option=option, value=name)
 

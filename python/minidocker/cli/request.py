@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from minidocker._spec.namespaces import NamespaceOptions
 
 
-def keywords(parsed: Parsed) -> dict[str, Any]:
+def keywords(parsed: Parsed, entered: int | None = None) -> dict[str, Any]:
     """Return the keywords that describe the container and the command's environment.
+
+    Args:
+        parsed: the command line.
+        entered: the pid of the container to enter.
 
     Raises:
         UsageError: two options contradict each other.
@@ -34,11 +38,15 @@ def keywords(parsed: Parsed) -> dict[str, Any]:
     network = parsed.settings.get("network")
     if network is not None:
         chosen["network"] = _network(network)
-    if "user" in chosen and parsed.command.name != "exec":
+    if "user" in chosen:
         # Resolve names here: subprocess would raise its own exception for an unknown name.
         from minidocker._spec import accounts
 
-        user, group = accounts.ids(chosen["user"], rootfs=chosen.get("rootfs"))
+        name, rootfs = chosen["user"], chosen.get("rootfs")
+        user, group = accounts.resolve(name, None, entered=entered, rootfs=rootfs)
+        if group is None:
+            # As in docker; subprocess leaves the group as it is.
+            group = accounts.primary_group(name, entered=entered, rootfs=rootfs)
         chosen["user"] = user
         if group is not None:
             chosen["group"] = group

@@ -21,7 +21,7 @@ def main(parsed: Parsed) -> int:
     except ValueError as error:
         raise UsageError(f"exec: {operand!r} is not a PID: {error}") from error
     container = attached(pid, "exec")
-    chosen = keywords(parsed)
+    chosen = keywords(parsed, entered=pid)
     returncode = launch(
         lambda how, streams: container._start(how, command, {**chosen, **streams}), parsed.settings
     )
