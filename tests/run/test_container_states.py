@@ -1,5 +1,6 @@
 """Containers that end by themselves, are shared by threads, or are inherited by a fork."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -223,3 +224,12 @@ def test_a_caller_that_gets_orphans_ends_its_containers_and_reaps_them(caller):
         ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout.split(), done.stderr) == (["done"], "")
+
+
+def test_a_container_that_is_ending_is_not_taken_for_another_users():
+    for _ in range(30):
+        with minidocker.Container() as box, minidocker.attach(box.pid) as attached:
+            os.kill(box.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                while True:
+                    attached.namespaces()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from minidocker._errors import SpecError, UnsupportedPlatformError
+from minidocker._inspect import kernel_text
 from minidocker._spec.names import KINDS
 
 if sys.platform == "linux":
@@ -140,7 +141,11 @@ def _number(pid: object) -> int:
 
 def _explained(error: OSError, pid: int | None) -> OSError:
     who = "the caller" if pid is None else f"process {pid}"
-    match error.errno:
+    number = error.errno
+    # The kernel hides a process that is ending from every plain user.
+    if number in (errno.EACCES, errno.EPERM) and pid is not None and _is_ending(pid):
+        number = errno.ESRCH
+    match number:
         case errno.ESRCH:
             reason = (
                 f"{who} does not exist or has ended. Remedy: pass the pid of a running process, "
@@ -155,4 +160,15 @@ def _explained(error: OSError, pid: int | None) -> OSError:
             reason = "/proc is not mounted. Remedy: mount -t proc proc /proc"
         case _:
             return error
-    return OSError(error.errno, reason)
+    return OSError(number, reason)
+
+
+def _is_ending(pid: int) -> bool:
+    # include/linux/sched.h
+    exiting = 0x4
+    try:
+        # proc(5): the flags are the seventh field after the name.
+        flags = kernel_text.words(kernel_text.read(f"/proc/{pid}/stat").rpartition(")")[2])[6]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return bool(int(flags) & exiting)
