@@ -12,8 +12,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3
 # The user for the second run of the tests when root runs them. make adds a missing one.
 TEST_USER ?= minidocker-test
-# The number of pytest's processes.
-JOBS ?= 2
+# The number of pytest's processes: many tests wait for a process, so one more than there are processors.
+JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 # The number of filters and roots that `make fuzz` generates.
 FUZZ_CASES ?= 20000
 # The outer containers that `make test-nested` tries: words of their names, by default all.
