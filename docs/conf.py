@@ -46,9 +46,6 @@ nb_merge_streams = True
 # Kernels read their settings here instead of in the user's home, and log errors only.
 KERNELS = ROOT / "build" / "docs" / "ipython"
 os.environ["IPYTHONDIR"] = str(KERNELS)
-# The notebook about tests loads this plugin only, and not all that .venv has.
-os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-os.environ["PYTEST_PLUGINS"] = "minidocker.pytest_plugin"
 KERNEL_SETTINGS = KERNELS / "profile_default" / "ipython_kernel_config.py"
 KERNEL_SETTINGS.parent.mkdir(parents=True, exist_ok=True)
 KERNEL_SETTINGS.write_text("c.IPKernelApp.log_level = 'ERROR'\n")
