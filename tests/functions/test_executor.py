@@ -411,3 +411,44 @@ def test_many_tasks(pool):
 def test_the_callers_own_files_exist_inside():
     with ContainerExecutor(1) as pool:
         assert pool.submit(Path(__file__).exists).result()
+
+
+CLOUDPICKLE = """
+import pickle, time
+time.sleep(0.3)
+
+def identity(value): return value
+
+class Wrapped:
+    def __init__(self, value): self.value = value
+    def __reduce__(self): return identity, (self.value,)
+
+def dumps(value, protocol): return pickle.dumps(Wrapped(value), protocol)
+"""
+
+SCRIPT = """
+import sys, time
+from minidocker import ContainerExecutor
+
+def double(number): return 2 * number
+
+with ContainerExecutor(2, max_tasks_per_child=None) as pool:
+    first = pool.submit(double, 1)
+    while "cloudpickle" not in sys.modules:
+        time.sleep(0.001)
+    print(pool.submit(double, 2).result(), first.result())
+"""
+
+
+def test_no_container_starts_while_another_thread_imports_cloudpickle(tmp_path):
+    """Its process would wait for that import for ever."""
+    (tmp_path / "cloudpickle.py").write_text(CLOUDPICKLE)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("4 2\n", "")

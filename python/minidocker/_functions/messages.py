@@ -8,7 +8,9 @@ code inside a container may write anything to its channel, so the caller's half 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib
 import io
 import json
 import os
@@ -27,6 +29,11 @@ from minidocker._inspect.text import escaped
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import NoReturn
+
+# Before any thread needs it: a copy made while another thread imports a module waits for ever for
+# that import.
+with contextlib.suppress(ImportError):
+    importlib.import_module("cloudpickle")
 
 HEADER = struct.Struct("<BQ")
 CHUNK = 1 << 18
