@@ -118,6 +118,8 @@ def test_an_interrupt_at_any_moment_of_a_run_leaves_nothing(options, leaks, alar
     leaks.assert_unchanged()
 
 
+# A file that is opened at the moment of the interrupt is closed with a ResourceWarning.
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*FileIO")
 def test_an_interrupt_at_any_moment_of_entering_leaves_nothing(leaks, alarm, survivors):
     interrupted = 0
     env = survivors.env
