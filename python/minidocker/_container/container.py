@@ -170,9 +170,9 @@ class Container(Joinable):
         Raises:
             SpecError: the timeout is not a number of seconds.
         """
+        deadline = timeouts.deadline_after(timeouts.seconds(timeout))
         if not self._is_alive():
             return
-        deadline = timeouts.deadline_after(timeouts.seconds(timeout))
         if self.status == "paused":
             self.unpause()
         for process in self.processes():
@@ -240,10 +240,11 @@ class Container(Joinable):
 
         Raises:
             TimeoutError: the container still runs after the timeout.
+            SpecError: the timeout is no number of seconds.
         """
+        deadline = timeouts.deadline_after(timeouts.seconds(timeout))
         if not self._is_alive():
             return
-        deadline = timeouts.deadline_after(timeouts.seconds(timeout))
         with self._descriptor_lock:
             if self._returncode is not None:
                 return
