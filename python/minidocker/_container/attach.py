@@ -7,7 +7,7 @@ import signal
 import time
 from typing import Self
 
-from minidocker._container.joinable import Joinable, is_stopped, send_signal
+from minidocker._container.joinable import Joinable, send_signal
 from minidocker._errors import SpecError
 from minidocker._fd import close
 from minidocker._run import timeouts
@@ -40,12 +40,7 @@ class AttachedContainer(Joinable):
         """The state: ``"running"``, ``"paused"`` or ``"exited"``; ``"closed"`` after `close`."""
         if self._pidfd < 0:
             return "closed"
-        try:
-            return "paused" if is_stopped(self.pid) else "running"
-        except ProcessLookupError:
-            if self._is_alive():
-                raise
-            return "exited"
+        return self._status()
 
     def stop(self, timeout: float = 10) -> None:
         """Send SIGTERM to every process inside, and after the timeout SIGKILL to the others.

@@ -11,7 +11,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from minidocker._container.joinable import PATIENCE, Joinable, is_stopped, running, send_signal
+from minidocker._container.joinable import PATIENCE, Joinable, running, send_signal
 from minidocker._errors import SpecError
 from minidocker._fd import above_stdio, close
 from minidocker._inspect import proc
@@ -107,12 +107,7 @@ class Container(Joinable):
         """The state: ``"created"``, ``"running"``, ``"paused"`` or ``"exited"``, as in docker."""
         if self._process is None:
             return "created"
-        try:
-            return "paused" if is_stopped(self.pid) else "running"
-        except ProcessLookupError:
-            if self._is_alive():
-                raise
-            return "exited"
+        return self._status()
 
     def changes(self) -> Changes:
         """Return the files that the container has added, changed and deleted, as ``docker diff``.

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     )
     from minidocker._spec.names import Kind
 
-__all__ = ["PATIENCE", "Joinable", "is_stopped", "running", "send_signal"]
+__all__ = ["PATIENCE", "Joinable", "running", "send_signal"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -227,6 +227,16 @@ class Joinable:
         """
         return namespaces(self.pid)
 
+    def _status(self) -> str:
+        """Return the state of a container that was started."""
+        try:
+            return "paused" if _is_stopped(self.pid) else "running"
+        except ProcessLookupError:
+            # It may have ended during the look.
+            if self._is_alive():
+                raise
+            return "exited"
+
     def _own_kinds(self) -> list[Kind]:
         """Return the kinds of namespace that the container does not share with this process."""
         theirs, ours = self.namespaces(), namespaces()
@@ -301,7 +311,7 @@ class Joinable:
             TimeoutError: the processes inside fork faster than they can be stopped.
         """
         for _ in range(_ROUNDS):
-            running = [process for process in self.processes() if not is_stopped(process.pid)]
+            running = [process for process in self.processes() if not _is_stopped(process.pid)]
             if not running:
                 return
             for process in running:
@@ -364,7 +374,7 @@ def _status(pid: int) -> dict[str, str]:
         return {"State": "X"}
 
 
-def is_stopped(pid: int) -> bool:
+def _is_stopped(pid: int) -> bool:
     """Return whether a process executes nothing until it gets SIGCONT.
 
     A process that waits for its vfork(2) child is in uninterruptible sleep (state D). If the child
