@@ -22,6 +22,9 @@ class Runs:
         # and the same on every machine.
         monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
         monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+        # Where one of these is set, pytest does not shorten the messages of its summary.
+        for name in ("CI", "BUILD_NUMBER"):
+            monkeypatch.delenv(name, raising=False)
         session = pytester.path.parent
         if "PYTEST_XDIST_WORKER" in os.environ:
             # The workers share what they have compiled.
