@@ -14,30 +14,7 @@ import minidocker
 IPython = pytest.importorskip("IPython")
 
 from IPython.core.error import UsageError  # noqa: E402 - only if IPython is installed
-from IPython.core.interactiveshell import InteractiveShell  # noqa: E402
 from IPython.utils.capture import capture_output  # noqa: E402
-from traitlets.config import Config  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def shell(tmp_path_factory):
-    # The only instance of the process, without this user's configuration.
-    directory = tmp_path_factory.mktemp("ipython")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IPYTHONDIR", str(directory))
-        # A history would start a thread and open a file.
-        shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
-        yield shell
-        InteractiveShell.clear_instance()
-
-
-@pytest.fixture
-def notebook(shell):
-    """A notebook with the extension, and no variables."""
-    shell.reset()
-    shell.run_line_magic("load_ext", "minidocker")
-    yield shell
-    shell.run_line_magic("unload_ext", "minidocker")
 
 
 def run(shell, line, cell="true"):

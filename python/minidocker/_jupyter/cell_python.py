@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import base64
 import builtins
 import contextlib
 import contextvars
 import getpass
 import inspect
-import json
 import os
 import pickle
 import sys
@@ -26,16 +24,21 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError as IPythonUsageError
 
 from minidocker._errors import CallResultError, Error
-from minidocker._fd import available, pipe, socket_pair
-from minidocker._functions.call import isolated
+from minidocker._fd import pipe
+from minidocker._functions.call import perform, starter
+from minidocker._functions.conversation import Interrupt
 from minidocker._functions.front_end import refuse_input
 from minidocker._functions.messages import dumps_result
+from minidocker._functions.options import CallOptions
+from minidocker._functions.outputs import Destination
+from minidocker._functions.worker import Task
 from minidocker._jupyter.cell import keywords, sinks
+from minidocker._jupyter.displays import Displays
 from minidocker._jupyter.magics import brief
 from minidocker._jupyter.pump import outputs, pump
+from minidocker._spec.spec import Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import CodeType
 
     from IPython.core.interactiveshell import InteractiveShell
@@ -45,7 +48,6 @@ if TYPE_CHECKING:
 
 _SCRIPT_ONLY = ("shell", "container", "explain", "no_raise_error")
 _SHOWN = "_minidocker_shown"
-_CHUNK = 1 << 16
 
 
 def run_python(shell: InteractiveShell, parsed: Parsed, cell: str) -> None:
@@ -65,18 +67,21 @@ def run_python(shell: InteractiveShell, parsed: Parsed, cell: str) -> None:
     cwd, env = chosen.pop("cwd", None), chosen.pop("env", None)
     stdout, stderr = sinks(shell, settings)
     try:
+        options = CallOptions(timeout=settings.get("timeout"))
+        start = starter(Spec.of(None, chosen), options)
         with (
             outputs(stdout.write, stderr.write) as texts,
-            contextlib.closing(_Displays(shell, texts)) as displays,
-            _pumping([*texts, displays]),
+            contextlib.closing(Displays(shell, texts)) as displays,
+            _Pump([*texts, displays]) as interrupt,
         ):
 
             def inside() -> bytes:
                 _detach(shell, texts, displays, cwd, env)
                 return _execute(shell, code, names)
 
-            pickled = isolated(timeout=settings.get("timeout"), **chosen)(inside)()
-            values = pickle.loads(pickled)
+            task, shown = Task(inside, (), {}), Destination.here()
+            done = perform(task, start, options, usage=False, shown=shown, interrupt=interrupt)
+            values = pickle.loads(done.value)
     except BaseException as error:
         _show(error)
         raise
@@ -131,84 +136,46 @@ def _compile(shell: InteractiveShell, cell: str) -> list[CodeType]:
     return codes
 
 
-@contextlib.contextmanager
-def _pumping(sources: list[Any]) -> Iterator[None]:
-    """Pass on the output of the sources, in a thread, during the block."""
-    reader, writer = pipe()
-    # The context identifies the running cell, to which the output belongs.
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(pump, sources, reader), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        for source in sources:
-            source.close_writer()
-        os.close(writer)
-        thread.join()
-        os.close(reader)
+class _Pump:
+    """Passes on the output of a call, in a thread, during a block.
 
+    If that fails, the call is ended, and the block raises the reason.
 
-class _Displays:
-    """The channel for objects that the copy displays, one line of JSON each.
-
-    The copy waits until each is shown, which keeps text and pictures in their order.
+    Args:
+        sources: the outputs.
     """
 
-    def __init__(self, shell: InteractiveShell, texts: list[Output]) -> None:
-        self._shell = shell
-        self._texts = texts
-        self._ours, self._theirs = socket_pair()
-        self._ours.setblocking(False)
-        self.reader = self._ours.fileno()
-        self._pending = b""
+    def __init__(self, sources: list[Any]) -> None:
+        self._sources = sources
+        self._interrupt = Interrupt()
+        self._failure: Exception | None = None
 
-    def receive(self) -> bool:
-        """Show the pending objects; return False if there are none."""
+    def __enter__(self) -> Interrupt:
+        """Start the thread; return what ends the call."""
+        self._interrupt.begin()
+        self._reader, self._writer = pipe()
+        # The context identifies the running cell, to which the output belongs.
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
+        self._thread.start()
+        return self._interrupt
+
+    def _run(self) -> None:
         try:
-            data = self._ours.recv(_CHUNK)
-        except (BlockingIOError, ConnectionResetError):
-            return False
-        *lines, self._pending = (self._pending + data).split(b"\n")
-        for line in lines:
-            for text in self._texts:
-                text.drain()
-            self._shell.display_pub.publish(**json.loads(line))
-            with contextlib.suppress(OSError):
-                # The copy may have ended.
-                self._ours.send(b"\n")
-        return bool(data)
+            pump(self._sources, self._reader)
+        except Exception as error:  # noqa: BLE001 - the block raises it
+            self._failure = error
+            self._interrupt.set()
 
-    def drain(self) -> None:
-        """Show the objects that are pending now."""
-        for _ in range(available(self.reader) // _CHUNK + 1):
-            if not self.receive():
-                break
-
-    def keep_copys_end(self) -> None:
-        """Close the notebook's end, in the copy."""
-        self._ours.close()
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Send an object from the copy, and wait until it is shown."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._theirs.sendall(json.dumps(message, default=_encode).encode() + b"\n")
-        self._theirs.recv(1)
-
-    def close_writer(self) -> None:
-        """Close this process's descriptor of the copy's end."""
-        self._theirs.close()
-
-    def close(self) -> None:
-        """Close both ends."""
-        self._theirs.close()
-        self._ours.close()
-
-
-def _encode(value: object) -> str:
-    # Notebooks store pictures in base64.
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else repr(value)
+    def __exit__(self, _kind: object, error: BaseException | None, _frames: object) -> None:
+        for source in self._sources:
+            source.close_writer()
+        os.close(self._writer)
+        self._thread.join()
+        os.close(self._reader)
+        self._interrupt.close()
+        if self._failure is not None and (error is None or isinstance(error, Exception)):
+            raise self._failure from None
 
 
 # --- in the copy -------------------------------------------------------------------------------
@@ -235,7 +202,7 @@ class _Publisher(DisplayPublisher):
 def _detach(
     shell: InteractiveShell,
     texts: list[Output],
-    displays: _Displays,
+    displays: Displays,
     cwd: str | None,
     env: dict[str, str] | None,
 ) -> None:
