@@ -142,18 +142,18 @@ class ContainerExecutor(Executor):
         """
         self._check()
         interrupt, where = self._interrupt, Destination.here()
+        future: Future[T] = _Future(self)
+        run = functools.partial(self._run, fn, args, kwargs, where, interrupt)
         interrupt.begin()
+        self._futures.add(future)
         try:
-            future = self._threads.submit(self._run, fn, args, kwargs, where, interrupt)
+            self._threads.submit(_settle, future, run)
         except BaseException:
+            self._futures.discard(future)
             interrupt.end()
             raise
-        self._futures.add(future)
         future.add_done_callback(self._futures.discard)
         future.add_done_callback(lambda _: interrupt.end())
-        # The waits of this module end the tasks if a Ctrl-C interrupts them.
-        future.__class__ = _Future
-        future._executor = weakref.ref(self)  # type: ignore[attr-defined]
         return future
 
     def map(
@@ -195,7 +195,10 @@ class ContainerExecutor(Executor):
             wait: whether to wait until every task has ended.
             cancel_futures: whether to cancel the tasks that have not begun.
         """
-        self._threads.shutdown(wait=False, cancel_futures=cancel_futures)
+        self._threads.shutdown(wait=False)
+        if cancel_futures:
+            for future in self._futures.copy():
+                future.cancel()
         if not wait:
             _end_later(self._threads, self._workers)
             return
@@ -309,7 +312,9 @@ class ContainerExecutor(Executor):
 class _Future(Future[T]):
     """A future that ends all tasks of its executor if a Ctrl-C interrupts a wait for it."""
 
-    _executor: weakref.ref[ContainerExecutor]
+    def __init__(self, executor: ContainerExecutor) -> None:
+        super().__init__()
+        self._executor = weakref.ref(executor)
 
     def result(self, timeout: float | None = None) -> T:
         with self._interruptible():
@@ -329,6 +334,20 @@ class _Future(Future[T]):
             if executor is not None and not self.done():
                 executor._end_tasks()
             raise
+
+
+def _settle(future: Future[T], run: Callable[[], T]) -> None:
+    """Run a task, unless its future was cancelled; give the future the value or the exception."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        value = run()
+    except BaseException as error:  # noqa: BLE001 - the future raises it
+        future.set_exception(error)
+        # The exception's traceback holds this frame.
+        del future
+    else:
+        future.set_result(value)
 
 
 _executors: weakref.WeakSet[ContainerExecutor] = weakref.WeakSet()
