@@ -196,3 +196,27 @@ def test_a_clock_that_a_wider_fixture_freezes_delays_no_timeout(runs):
     )
     assert result.parseoutcomes() == {"passed": 1, "failed": 1}
     result.stdout.fnmatch_lines(["the test had not ended after 0.5 seconds"])
+
+
+def test_a_warning_of_a_category_that_takes_no_text_is_shown(runs):
+    result = runs(
+        """
+        import warnings, pytest
+
+        class ByCode(UserWarning):
+            def __init__(self, code): super().__init__({1: "first code"}[code])
+        class Later(UserWarning):
+            def __init__(self, place): self.place = place
+            def __str__(self): return f"later at {self.place[0]}"
+        class Strict(UserWarning):
+            def __init__(self, number): self.number = number / 1
+            def __str__(self): return f"number {self.number}"
+
+        @pytest.mark.parametrize("warning", [ByCode(1), Later(["here"]), Strict(3)], ids=str)
+        def test_warns(warning): warnings.warn(warning)
+        """,
+        "--minidocker",
+    )
+    assert result.parseoutcomes() == {"passed": 3, "warnings": 3}
+    for text in ("*ByCode: first code", "*Later: later at here", "*Strict: number 3.0"):
+        result.stdout.fnmatch_lines([text])

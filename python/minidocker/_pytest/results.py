@@ -338,9 +338,13 @@ def replay_warnings(packed: list[dict[str, Any]]) -> None:
         module, name = warning["category"]
         category = find_class(module, name, Warning) or UserWarning
         message: Warning | str = warning["message"]
-        # A category with another signature stays text, and only the text is shown.
-        with contextlib.suppress(TypeError):
-            message = category(warning["message"])
+        try:
+            made = category(warning["message"])
+            if str(made) == warning["message"]:
+                message = made
+        except Exception:  # noqa: BLE001 - a category's own methods may raise anything
+            # With another signature, the warning stays text, and only the text is shown.
+            pass
         warnings.showwarning(
             message, category, warning["filename"], warning["lineno"], line=warning["line"]
         )
