@@ -191,6 +191,8 @@ def test_a_malformed_message_is_a_failure_of_its_test_alone(runs):
         {"failed": ["a"]}, {"output": [["stdout"]]}, {"output": "text"}, {"subtest": REPORT},
         {"subtest": dict(REPORT, nodeid=NODE)}, {"subtest": 1}, {}, [], None, 3, "text",
         b"no JSON\\n", b"\\n", b"\\xff\\xfe{\\x00}\\x00\\n", b"\\xff\\n", b"\\x00" * 1000 + b"\\n",
+        b'{"output": [' + b"[]," * 5000000 + b"0]}\\n", b'{"exit": ["\\xc2\\x9b", 3]}\\n',
+        b'{"exit": ["a", 3], "exit": ["bye", 3]}\\n',
         b"[" * 1000000 + b"\\n", b'{"a":' * 100000 + b"\\n", b"9" * 10000 + b"\\n",
         b'{"exit": ["bye", NaN]}\\n', b'{"exit": ["bye", Infinity]}\\n',
         b'{"exit": ["bye", 1e999]}\\n', b'{"exit": ["bye", 99999999999999999999]}\\n',

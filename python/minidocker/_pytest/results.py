@@ -20,7 +20,6 @@ The pytest outside sends one byte to start a phase: the first letter of its name
 from __future__ import annotations
 
 import contextlib
-import json
 import linecache
 import re
 import signal
@@ -31,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from minidocker._errors import SpecError
+from minidocker._functions import strict_json
 from minidocker._pytest.shapes import PLAIN, Malformed, OneOf, Optional, check, harmless, plain
 
 if TYPE_CHECKING:
@@ -139,17 +139,12 @@ def received(line: bytes) -> dict[str, Any]:
         Malformed: the line is no message.
     """
     try:
-        text = line.decode()
-        message = json.loads(text, parse_constant=_refuse)
+        message = strict_json.loads(line, limit=LARGEST_MESSAGE)
     except (ValueError, RecursionError):
         raise Malformed from None
     check(message, _MESSAGE)
-    # Most messages have no escaped character.
-    return harmless(message) if "\\" in text or harmless(text) != text else message  # type: ignore[no-any-return]
-
-
-def _refuse(_: str) -> None:
-    raise Malformed
+    # Most messages have no escaped character, and ASCII text without one has no harmful character.
+    return harmless(message) if b"\\" in line or b"\x7f" in line else message  # type: ignore[no-any-return]
 
 
 # --- reports -------------------------------------------------------------------------------------
