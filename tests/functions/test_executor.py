@@ -248,6 +248,7 @@ def test_shutdown_can_cancel_the_tasks_that_have_not_begun(leaks, kind, gate):
     gate.touch()
     shutdown.join()
     assert all(future.done() for future in futures)
+    assert not concurrent.futures.wait(futures, timeout=5).not_done
     assert futures[0].result() is None
     assert all(future.cancelled() for future in futures[2:])
 
