@@ -39,9 +39,6 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest time that a watchdog may take to start. Other threads cannot launch meanwhile.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The exit status of the helper if it cannot read its program.
-const MISUSED: i32 = 125;
-
 /// Returns the connection to the watchdog of this process, and starts a watchdog if there is none that works.
 pub(crate) fn connect(wait: &mut Wait<'_>) -> Result<Arc<WatchdogFds>, LaunchError> {
     caller::with_slots(|slots| match slots.watchdog.as_ref().filter(|kept| works(kept)) {
@@ -249,10 +246,6 @@ fn unexplained(status: Option<i32>) -> SpawnError {
     let why = match status {
         Some(status) if libc::WIFSIGNALED(status) => {
             format!("Signal {} ended the watchdog at its start", libc::WTERMSIG(status))
-        }
-        Some(status) if libc::WEXITSTATUS(status) == MISUSED => {
-            "The watchdog cannot read its program (lseek(2), mmap(2)) or write(2) a report"
-                .to_owned()
         }
         _ => "The watchdog ended at its start without a report".to_owned(),
     };

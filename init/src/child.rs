@@ -279,14 +279,19 @@ unsafe fn fork_caller(program: *const Header) -> Result<usize, Errno> {
 }
 
 /// Send a message to the caller; ignore that the caller has gone.
+///
+/// If a seccomp filter refuses write(2), writev(2) can still report that.
 pub fn send(to: i32, message: &Message) {
-    let place = core::ptr::from_ref(message) as u64;
-    loop {
-        // SAFETY: the message is valid for its own size. SIGPIPE is blocked.
-        let sent =
-            unsafe { syscall(nr::WRITE, [to as u64, place, size_of::<Message>() as u64, 0, 0, 0]) };
-        if sent != Err(EINTR) {
-            return;
+    let part = [core::ptr::from_ref(message) as u64, size_of::<Message>() as u64];
+    let parts = part.as_ptr() as u64;
+    for (number, buffer, length) in [(nr::WRITE, part[0], part[1]), (nr::WRITEV, parts, 1)] {
+        loop {
+            // SAFETY: the message is valid for its own size, and so is the one part. SIGPIPE is blocked.
+            match unsafe { syscall(number, [to as u64, buffer, length, 0, 0, 0]) } {
+                Ok(_) => return,
+                Err(EINTR) => {}
+                Err(_) => break,
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The static helper: PID 1, joiner and watchdog in a few kilobytes.
 //!
 //! The library executes it from a sealed memfd: no file has to exist in the new root, and a container cannot
-//! overwrite it. Its one argument is the number of a descriptor that holds a program (see
-//! [`minidocker_init::program`]). The program's header names the role.
+//! overwrite it. Its arguments are the numbers of two descriptors: one holds a program (see
+//! [`minidocker_init::program`]), whose header names the role, and one is for the report that the program cannot be
+//! read.
 
 #![no_std]
 #![no_main]
@@ -65,16 +66,14 @@ core::arch::global_asm!(
 /// `stack` is the stack as the kernel sets it up: argc, then argc pointers, then a null pointer.
 unsafe extern "C" fn main(stack: *const usize) -> ! {
     // SAFETY: argc is the first word.
-    if unsafe { *stack } < 2 {
+    if unsafe { *stack } < 3 {
         exit(MISUSED);
     }
-    // SAFETY: argv[1] is the third word, since argc is at least 2.
-    let argument = unsafe { stack.add(2) };
+    // SAFETY: argc is at least 3.
+    let descriptor = unsafe { argument(stack, 1) };
     // SAFETY: as above.
-    let text = unsafe { *argument } as *const u8;
-    // SAFETY: arguments are strings that end in a NUL.
-    let descriptor = unsafe { number(text) };
-    let Some(program) = map(descriptor) else { exit(MISUSED) };
+    let report = unsafe { argument(stack, 2) };
+    let program = map(descriptor, report);
     // SAFETY: `map` checked that this is a program, and the mapping is private to this process.
     unsafe { relocate(program) };
     // SAFETY: the header is valid.
@@ -121,6 +120,20 @@ fn name(name: &core::ffi::CStr) {
     let _ = unsafe { syscall(nr::PRCTL, [PR_SET_NAME, name.as_ptr() as u64, 0, 0, 0, 0]) };
 }
 
+/// Return the decimal number in an argument.
+///
+/// # Safety
+///
+/// `stack` is as for [`main`], and there are more than `index` arguments.
+unsafe fn argument(stack: *const usize, index: usize) -> i32 {
+    // SAFETY: the arguments follow argc.
+    let place = unsafe { stack.add(1 + index) };
+    // SAFETY: as above.
+    let text = unsafe { *place } as *const u8;
+    // SAFETY: arguments are strings that end in a NUL.
+    unsafe { number(text) }
+}
+
 /// Return the decimal number at the start of `text`.
 ///
 /// # Safety
@@ -140,26 +153,33 @@ unsafe fn number(mut text: *const u8) -> i32 {
     }
 }
 
-/// Map the program in `descriptor` privately, and close the descriptor.
-fn map(descriptor: i32) -> Option<*mut Header> {
+/// Map the program in `descriptor` privately, and close the descriptor. Report a refused call, and exit.
+fn map(descriptor: i32, report: i32) -> *mut Header {
     const SEEK_END: u64 = 2;
     const READ_WRITE: u64 = 3;
     const MAP_PRIVATE: u64 = 2;
     let fd = descriptor as u64;
-    // SAFETY: takes no pointer.
-    let length = unsafe { syscall(nr::LSEEK, [fd, 0, SEEK_END, 0, 0, 0]) }.ok()?;
+    let demand = |number: usize, args: [u64; 6]| {
+        // SAFETY: of the two calls below, one takes no pointer, and the kernel chooses the address for the other.
+        match unsafe { syscall(number, args) } {
+            Ok(result) => result,
+            Err(errno) => rehearsal::give_up(report, number, errno),
+        }
+    };
+    let length = demand(nr::LSEEK, [fd, 0, SEEK_END, 0, 0, 0]);
     if length < size_of::<Header>() {
-        return None;
+        exit(MISUSED);
     }
-    // SAFETY: the kernel chooses the address of the new mapping.
-    let mapped =
-        unsafe { syscall(nr::MMAP, [0, length as u64, READ_WRITE, MAP_PRIVATE, fd, 0]) }.ok()?;
+    let mapped = demand(nr::MMAP, [0, length as u64, READ_WRITE, MAP_PRIVATE, fd, 0]);
     // SAFETY: takes no pointer.
     let _ = unsafe { syscall(nr::CLOSE, [fd, 0, 0, 0, 0, 0]) };
     let program = mapped as *mut Header;
     // SAFETY: at least a header is mapped, at the start of a page.
     let header = unsafe { &*program };
-    (header.magic == MAGIC && header.length as usize <= length).then_some(program)
+    if header.magic != MAGIC || header.length as usize > length {
+        exit(MISUSED);
+    }
+    program
 }
 
 /// Close every descriptor except those in `keep`, some of which may be equal or -1.

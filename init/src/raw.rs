@@ -134,6 +134,7 @@ numbers! {
     SIGNALFD4 = 289, 74;
     WAIT4 = 61, 260;
     WRITE = 1, 64;
+    WRITEV = 20, 66;
 }
 
 /// Return a call's name as in its man page, in capital letters; `None` if the number is not in [`nr`].

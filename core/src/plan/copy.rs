@@ -68,7 +68,7 @@ impl StageBuilder<'_> {
         sequence
             .call(Step::ExecHelper, number::PWRITE64, args)
             .note("init learns the command's pid");
-        execute::exec_helper(sequence, program);
+        execute::exec_helper(sequence, program, Handle::Control);
         self.stage(role::INIT);
         self.stage(role::FORKED);
         let fresh_root = self.fresh_root(None);

@@ -246,9 +246,9 @@ pub(super) fn explain_failure(sequence: &Sequence, call: &Call, error: &mut Spaw
 }
 
 /// execveat(2) of the helper.
-pub(super) fn exec_helper(sequence: &mut Sequence, program: Handle) {
+pub(super) fn exec_helper(sequence: &mut Sequence, program: Handle, report: Handle) {
     let path = sequence.text(c"");
-    let argv = sequence.helper_arguments(program);
+    let argv = sequence.helper_arguments(program, report);
     let envp = sequence.strings([]);
     let args = [Handle::Helper.into(), path, argv, envp, named!(AT_EMPTY_PATH)];
     sequence

@@ -266,7 +266,7 @@ impl Plan {
         sequence.reset_signals(0);
         let program = Handle::Program(0);
         execute::no_descriptors(&mut sequence, &[program, Handle::Control, Handle::Caller]);
-        execute::exec_helper(&mut sequence, program);
+        execute::exec_helper(&mut sequence, program, Handle::Control);
         [Stage { role: 0, sequence }, Stage { role: role::WATCHDOG, sequence: Sequence::default() }]
     }
 }

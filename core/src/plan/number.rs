@@ -99,6 +99,7 @@ mod tests {
     fn numbers_of_the_helper_are_those_of_libc() {
         let pairs = [
             (nr::WRITE, libc::SYS_write),
+            (nr::WRITEV, libc::SYS_writev),
             (nr::CLOSE, libc::SYS_close),
             (nr::MMAP, libc::SYS_mmap),
             (nr::RT_SIGACTION, libc::SYS_rt_sigaction),

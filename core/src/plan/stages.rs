@@ -129,7 +129,7 @@ impl StageBuilder<'_> {
         self.sequence().reset_signals(also);
         self.keep_descriptors(true);
         let program = self.next_program();
-        execute::exec_helper(self.sequence(), program);
+        execute::exec_helper(self.sequence(), program, Handle::Report);
         self.stage(role::WALK);
         // If setgroups(2) is denied, the groups cannot be dropped. They are those of the namespace's creator, and give
         // no privilege.
@@ -236,12 +236,14 @@ impl StageBuilder<'_> {
         let mut start = execute::Start { session: false, fresh_root: self.fresh_root(target) };
         if self.has_init() {
             let program = self.next_program();
-            execute::exec_helper(self.sequence(), program);
+            let on_control = self.reports_on_control(target.is_some());
+            let report = if on_control { Handle::Control } else { Handle::Report };
+            execute::exec_helper(self.sequence(), program, report);
             self.stage(if self.command.is_some() { role::INIT } else { role::IDLE });
             start.session = true;
         } else if walks_alone {
             let program = self.next_program();
-            execute::exec_helper(self.sequence(), program);
+            execute::exec_helper(self.sequence(), program, Handle::Report);
             self.stage(role::WALK);
         }
         let Some(command) = self.command else { return Ok(()) };

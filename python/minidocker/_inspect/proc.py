@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Namespace kind to the name of its link in ``/proc/PID/ns``.
 KINDS: Mapping[str, str] = {kind: "mnt" if kind == "mount" else kind for kind in names.KINDS}
 
-_HELPER = re.compile(r"minidocker-init [0-9]{10}")
+_HELPER = re.compile(r"minidocker-init( [0-9]{10}){2}")
 
 #: The names of capabilities in the order of their numbers (``linux/capability.h``).
 CAPABILITIES = (

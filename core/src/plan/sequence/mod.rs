@@ -313,14 +313,22 @@ impl Sequence {
         Arg::Strings(array, places.len() as u32)
     }
 
-    /// The helper's arguments: its name and the number of the program's descriptor.
-    pub(crate) fn helper_arguments(&mut self, program: Handle) -> Arg {
+    /// The helper's arguments: its name, and the numbers of two descriptors, its program's and the one for a report that
+    /// it cannot read its program.
+    pub(crate) fn helper_arguments(&mut self, program: Handle, report: Handle) -> Arg {
         let name = self.place(c"minidocker-init".to_bytes_with_nul());
-        let numeral = self.place(&[0; NUMERAL + 1]);
-        let at = numeral.0 as usize;
-        self.numerals.push(Numeral { at, handle: program, padding: b'0' });
-        let array = self.pointers_to(&[name, numeral]);
-        Arg::Struct(array, r#"["minidocker-init", "<program>"]"#)
+        let numerals = [program, report].map(|handle| {
+            let numeral = self.place(&[0; NUMERAL + 1]);
+            let at = numeral.0 as usize;
+            self.numerals.push(Numeral { at, handle, padding: b'0' });
+            numeral
+        });
+        let array = self.pointers_to(&[name, numerals[0], numerals[1]]);
+        let shown = match report {
+            Handle::Control => r#"["minidocker-init", "<program>", "<control>"]"#,
+            _ => r#"["minidocker-init", "<program>", "<report>"]"#,
+        };
+        Arg::Struct(array, shown)
     }
 
     /// An array of pointers to places, null at its end.
