@@ -112,6 +112,10 @@ class SpecError(Error, ValueError):
         super().__setstate__(state)
 
 
+class OutOfRange(SpecError, OverflowError):
+    """A number that is too large for the kernel; `subprocess` raises OverflowError for it."""
+
+
 class _Value:
     """The value of a SpecError while the exception is pickled.
 

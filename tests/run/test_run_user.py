@@ -2,6 +2,7 @@
 
 import grp
 import os
+import pickle
 import pwd
 import subprocess
 from pathlib import Path
@@ -149,11 +150,33 @@ def test_users_and_groups_that_do_not_exist_are_refused_by_name(leaks):
             minidocker.run(["true"], **options)
 
 
-@pytest.mark.parametrize("number", [2**32 - 1, 2**32, 2**64])
-@pytest.mark.parametrize("option", ["user", "group"])
-def test_numbers_that_are_not_ids_are_refused(option, number, leaks):
-    with pytest.raises((OverflowError, SpecError)):
-        minidocker.run(["true"], **{option: number})
+@pytest.mark.parametrize("number", [2**32 - 1, 2**32, 2**33, 2**64, "9" * 5000])
+def test_numbers_that_are_not_ids_are_refused(number, leaks):
+    for option in ("user", "group"):
+        with pytest.raises(SpecError, match=f"{option}=.*not an id: give a number"):
+            minidocker.run(["true"], **{option: number})
+    with pytest.raises(SpecError, match=r"user=.*not an id: give a number"):
+        minidocker.isolated(user=number)(len)("")
+
+
+@pytest.mark.parametrize("number", [-2, -1, 2**32 - 1, 2**33, 2**64])
+def test_a_container_for_a_number_that_is_not_an_id_is_refused_before_it_starts(number):
+    with pytest.raises(SpecError, match=f"user={number}: .*not an id"):
+        minidocker.Container(user=number)
+
+
+@pytest.mark.parametrize(
+    "option", ["user", "group", "umask", "process_group", "stdin", "stdout", "stderr"]
+)
+@pytest.mark.parametrize("number", [2**33, 2**64])
+def test_a_number_that_is_too_large_is_an_overflow_error_as_with_subprocess(option, number, leaks):
+    for run in (subprocess.run, minidocker.run):
+        with pytest.raises(OverflowError) as raised:
+            run(["true"], **{option: number})
+    assert isinstance(raised.value, SpecError)
+    assert f"{option}={number}: " in str(raised.value)
+    copy = pickle.loads(pickle.dumps(raised.value))
+    assert (type(copy), str(copy)) == (type(raised.value), str(raised.value))
 
 
 @with_user_namespace

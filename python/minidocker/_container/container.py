@@ -69,10 +69,12 @@ class Container(Joinable):
         self.spec = Spec.of(spec, options)
         if not (self.spec.namespaces.user or _may_inspect_init()):
             reason = (
-                "a plain user cannot enter a Container in his own user namespace, because the "
-                "kernel hides its init: give it a user namespace, or use run()"
+                "a plain user cannot enter a Container that shares the user namespace, because the "
+                "kernel hides its init: give it a new user namespace, or use run()"
             )
             raise SpecError(reason, option="namespaces", value=self.spec.namespaces)
+        if isinstance(self.spec.user, int):
+            accounts.single("user", self.spec.user)
         if self.spec.network is None or isinstance(self.spec.network, str):
             # Refuse wrong options here and not in start().
             _core.plan_lines(self.spec.core(), None)

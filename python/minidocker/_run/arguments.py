@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from minidocker._errors import SpecError
+from minidocker._errors import OutOfRange, SpecError
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
@@ -82,14 +82,30 @@ def stdio(*streams: int) -> tuple[int, int, int]:
 
     Raises:
         SpecError: a descriptor is less than -1.
+        OutOfRange: a descriptor is larger than any.
     """
     # subprocess has replaced PIPE (-1) by a descriptor; a -1 here stands for None.
     if min(streams) < -1:
         option, fd = next(pair for pair in zip(_STREAMS, streams, strict=True) if pair[1] < -1)
         reason = "it is not a descriptor: give a file, a descriptor, PIPE or DEVNULL"
         raise SpecError(reason, option=option, value=fd)
+    if max(streams) > _LARGEST:
+        for option, fd in zip(_STREAMS, streams, strict=True):
+            number(option, fd)
     stdin, stdout, stderr = streams
     return stdin, stdout, stderr
+
+
+def number(option: str, value: int) -> int | None:
+    """Return a number that the kernel takes as an int; None if it is negative.
+
+    Raises:
+        OutOfRange: it is too large.
+    """
+    if value > _LARGEST:
+        reason = f"the number is too large: give one up to {_LARGEST}"
+        raise OutOfRange(reason, option=option, value=value)
+    return value if value >= 0 else None
 
 
 def descriptors(pass_fds: Iterable[Any]) -> list[int]:

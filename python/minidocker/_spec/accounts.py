@@ -6,7 +6,7 @@ import grp
 import os
 import pwd
 
-from minidocker._errors import SpecError
+from minidocker._errors import OutOfRange, SpecError
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _NO_ID = 2**32 - 1
 """(uid_t) -1: the system calls take it as "do not change this id"."""
+
+_DIGITS = 10
+"""The digits of the largest id."""
 
 _MOST = 16 << 20
 """The bytes of a container's passwd or group file that are read."""
@@ -81,9 +84,10 @@ def ids(user: int | str | None, *, rootfs: _Path | None = None) -> tuple[int | N
         rootfs: the container's future root; names are looked up there.
 
     Raises:
-        SpecError: a name does not exist inside.
+        SpecError: a name does not exist inside, or the number is not an id.
     """
-    return resolve(user, None, entered=None, rootfs=rootfs)
+    uid, gid = resolve(user, None, entered=None, rootfs=rootfs)
+    return single("user", uid), gid
 
 
 def primary_group(
@@ -146,15 +150,20 @@ def named_groups(extra_groups: Any, *, entered: int | None, rootfs: _Path | None
 
 
 def single(option: str, number: int | None) -> int | None:
-    """Return an id unless it is (uid_t) -1, which is not an id; the engine refuses larger numbers.
+    """Return a number unchanged if it is an id, or None.
 
     Raises:
-        SpecError: it is (uid_t) -1.
+        OutOfRange: it is larger than any id.
+        SpecError: it is negative, or (uid_t) -1.
     """
-    if number == _NO_ID:
-        reason = f"it is (uid_t) -1, which is not an id: give a number up to {_NO_ID - 1}"
-        raise SpecError(reason, option=option, value=number)
-    return number
+    if number is None or 0 <= number < _NO_ID:
+        return number
+    if number > _NO_ID:
+        reason = f"it is not an id: give a number up to {_NO_ID - 1}"
+        raise OutOfRange(reason, option=option, value=number)
+    what = "(uid_t) -1" if number == _NO_ID else "negative"
+    reason = f"it is {what}, which is not an id: give a number from 0 to {_NO_ID - 1}"
+    raise SpecError(reason, option=option, value=number)
 
 
 def groups(gids: list[int] | None) -> list[int] | None:
@@ -177,7 +186,8 @@ def _is_number(text: str) -> bool:
 def _number(option: str, name: str) -> int | str:
     if not _is_number(name):
         return name
-    if int(name) > _NO_ID:
+    # int() refuses thousands of digits.
+    if len(name.lstrip("0")) > _DIGITS or int(name) > _NO_ID:
         reason = f"it is not an id: give a number up to {_NO_ID - 1}"
         raise SpecError(reason, option=option, value=name)
     return int(name)
