@@ -47,15 +47,73 @@ pub(crate) fn connect(wait: &mut Wait<'_>) -> Result<Arc<WatchdogFds>, LaunchErr
     })
 }
 
-/// Records a container that has been launched and has registered itself, and checks that the watchdog works. If the
-/// watchdog was killed or stopped meanwhile, another one takes over.
-pub(crate) fn confirm(pid: i32, kind: u8, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
-    match caller::record_watched(pid, kind) {
-        // It has ended, and other code of the caller has reaped it.
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
-        recorded => recorded.map_err(|error| failed(&error))?,
+/// A container that registers itself with a watchdog while it is launched. Unless it is confirmed, dropping this
+/// forgets it.
+pub(crate) struct PendingWatch {
+    /// The byte with which the container registers itself.
+    kind: u8,
+    /// The watchdog with which it does.
+    used: Arc<WatchdogFds>,
+    /// The container, if it was recorded while that watchdog was the current one: its successors get it, too.
+    recorded: Option<i32>,
+}
+
+impl PendingWatch {
+    pub(crate) fn new(kind: u8, used: &Arc<WatchdogFds>) -> Self {
+        Self { kind, used: Arc::clone(used), recorded: None }
     }
-    connect(wait).map(drop).inspect_err(|_| caller::forget_watched(pid))
+
+    /// Records the first process, which has not registered itself yet. A watchdog that another thread starts during the
+    /// launch watches it then.
+    pub(crate) fn record(&mut self, pid: i32) {
+        caller::with_slots(|slots| {
+            // If this fails, `confirm` tries again, and reports it.
+            if self.is_current(slots) && caller::record_watched(pid, self.kind).is_ok() {
+                self.recorded = Some(pid);
+            }
+        });
+    }
+
+    /// Checks that a working watchdog watches the container, which has been launched and has registered itself. If the
+    /// watchdog was killed or stopped meanwhile, another one takes over.
+    pub(crate) fn confirm(mut self, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
+        caller::with_slots(|slots| {
+            let mut registered = self.recorded == Some(pid) || self.is_current(slots);
+            if self.recorded != Some(pid) {
+                match caller::record_watched(pid, self.kind) {
+                    // It has ended, and other code of the caller has reaped it.
+                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+                    result => result.map_err(|error| failed(&error))?,
+                }
+                self.recorded = Some(pid);
+                registered = registered || works(&self.used);
+            }
+            if !slots.watchdog.as_ref().is_some_and(|kept| works(kept)) {
+                replace(slots, wait)?;
+            } else if !registered {
+                take_over(slots, wait)?;
+            }
+            self.recorded = None;
+            Ok(())
+        })
+    }
+
+    /// Drops it in a copy of the caller, where nothing is recorded.
+    pub(crate) fn leave_to_the_caller(mut self) {
+        self.recorded = None;
+    }
+
+    fn is_current(&self, slots: &Slots) -> bool {
+        slots.watchdog.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.used))
+    }
+}
+
+impl Drop for PendingWatch {
+    fn drop(&mut self) {
+        if let Some(pid) = self.recorded {
+            caller::forget_watched(pid);
+        }
+    }
 }
 
 /// Whether the error means that the watchdog ended while a container registered itself.
@@ -107,6 +165,12 @@ fn replace(slots: &mut Slots, wait: &mut Wait<'_>) -> Result<Arc<WatchdogFds>, L
         // no process that has ended, because it has pidfds.
         let _ = sys::pidfd_send_signal(old.pidfd.fd(), libc::SIGKILL);
     }
+    take_over(slots, wait)
+}
+
+/// Starts a watchdog that watches all living containers. The one before it ends with the last container that has
+/// registered itself there.
+fn take_over(slots: &mut Slots, wait: &mut Wait<'_>) -> Result<Arc<WatchdogFds>, LaunchError> {
     let fresh = Arc::new(start(slots, wait)?);
     let socket = fresh.socket.fd();
     caller::each_watched(|pidfd, kind| register(socket, kind, Some(pidfd.as_fd())))
@@ -236,6 +300,8 @@ fn introduction(socket: BorrowedFd<'_>, status: Option<i32>) -> Result<(i32, Own
         // The kernel drops a descriptor for which the caller has no room.
         (message::PID, None, _) => Err(SpawnError::new(Step::Watchdog, libc::EMFILE)),
         (message::REFUSED, ..) => Err(SpawnError::refused(Step::Watchdog, found)),
+        // As if it had been killed later: the launch tries again.
+        _ if status == Some(libc::SIGKILL) => Err(SpawnError::new(Step::Watchdog, libc::EPIPE)),
         _ if received == 0 => Err(unexplained(status)),
         _ => Err(SpawnError::new(Step::Watchdog, libc::EPROTO)),
     }

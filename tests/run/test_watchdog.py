@@ -318,6 +318,28 @@ def test_threads_that_launch_while_the_watchdog_is_killed_and_stopped_all_succee
     wait_while(lambda: list(filter(is_alive, pids)))
 
 
+@pytest.mark.parametrize("kind", ["minidocker.Popen", "box.popen"])
+def test_a_watchdog_that_another_thread_replaces_during_a_launch_leaves_none_behind(kind, serving):
+    """The container has registered itself with the old one, and the new one has to get it, too."""
+    ask(serving, "globals().update(futures=__import__('concurrent.futures').futures)")
+    ask(serving, "globals().update(pool=futures.ThreadPoolExecutor(6))")
+    ask(serving, "globals().update(box=minidocker.Container().start())")
+    serving.stdin.write(
+        f"[p.pid for p in pool.map(lambda _: {kind}(['sleep', '100']), range(300))]\n"
+    )
+    serving.stdin.flush()
+    # The last launches meet no break, so a container that was lost before stays lost.
+    for _ in range(12):
+        for watchdog in watchdogs_of(serving.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(watchdog, signal.SIGKILL)
+    line = serving.line()
+    assert line.startswith("["), line
+    pids = eval(line)
+    serving.kill9()
+    wait_while(lambda: list(filter(is_alive, pids)))
+
+
 def test_init_ends_with_the_caller_without_a_watchdog(serving):
     """The window that remains: the watchdog and then the caller are killed, without a launch."""
     pids = start_all(serving)

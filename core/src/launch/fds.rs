@@ -13,6 +13,7 @@ use crate::plan::call::Handles;
 use crate::step::Step;
 use crate::sys::fd;
 use crate::sys::kept::KeptFd;
+use crate::watchdog::PendingWatch;
 use crate::{caller, watchdog};
 
 /// Opens a pidfd of this process.
@@ -44,6 +45,12 @@ impl LaunchFds {
             report: has_report.then(fd::pipe).transpose().map_err(failed)?,
             control: plan.init.then(fd::socket_pair).transpose().map_err(failed)?,
         })
+    }
+
+    /// The container's registration with the watchdog, if it has one.
+    pub(super) fn pending_watch(&self, plan: &Plan) -> Option<PendingWatch> {
+        let used = self.watchdog.as_ref()?;
+        plan.watched.map(|kind| PendingWatch::new(kind, used))
     }
 
     /// The descriptors that only the child needs, and the caller's ends of `control` and `report`.

@@ -41,6 +41,7 @@ use crate::plan::Plan;
 use crate::plan::call::Handles;
 use crate::step::Step;
 use crate::sys::{self, fd};
+use crate::watchdog::PendingWatch;
 use crate::{caller, watchdog};
 
 /// The result of [`fork`] in either process.
@@ -82,6 +83,8 @@ fn attempt(
     let failed = |error: std::io::Error| SpawnError::from_io(Step::Prepare, &error);
     let helper = caller::helper()?;
     let watchdog = plan.watched.map(|_| watchdog::connect(wait)).transpose()?;
+    let mut watch =
+        watchdog.as_ref().zip(plan.watched).map(|(kept, kind)| PendingWatch::new(kind, kept));
     let own_pidfd = plan.watched.map(|_| own_pidfd()).transpose()?;
     let (control, init_control) = fd::socket_pair().map_err(failed)?;
     let (channel, copy_channel) = fd::stream_pair().map_err(failed)?;
@@ -131,6 +134,9 @@ fn attempt(
         // Close them, since the child has copies: the caller's would keep the sockets open. Besides, writing the id
         // maps takes a descriptor, and the caller may be near its limit.
         child_fds = None;
+        if let Some(watch) = &mut watch {
+            watch.record(pid);
+        }
         write_id_maps(plan, pid, wait)
     };
     let mut forking = |shared: &SharedProgram, wait: &mut Wait<'_>| {
@@ -159,6 +165,9 @@ fn attempt(
     if outcome.side == Side::Copy {
         // `become_the_command` has closed them.
         std::mem::forget((control, channel, layers));
+        if let Some(watch) = watch {
+            watch.leave_to_the_caller();
+        }
         return Ok(Forked::Copy(caller_copy.borrow().await_the_caller()));
     }
     let container = UnfinishedContainer(outcome.pid);
@@ -166,7 +175,7 @@ fn attempt(
         return Err(plan.failure(0, index, errno).into());
     }
     await_the_copy(plan, outcome.pid, control.as_fd(), channel.as_fd(), wait)?;
-    complete(plan, outcome.pid, wait)?;
+    complete(watch, outcome.pid, wait)?;
     let_the_copy_go_on(channel.as_fd())?;
     std::mem::forget(container);
     let launched = Launched::new(outcome.pid, plan, Some(control), layers.keep());

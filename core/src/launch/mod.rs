@@ -31,6 +31,7 @@ use crate::plan::Plan;
 use crate::plan::call::Handles;
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
+use crate::watchdog::PendingWatch;
 use crate::{caller, watchdog};
 
 /// Launch parameters that are not part of the plan.
@@ -117,6 +118,7 @@ fn attempt(
     wait: &mut Wait<'_>,
 ) -> Result<Launched, LaunchError> {
     let fds = LaunchFds::open(plan, wait)?;
+    let mut watch = fds.pending_watch(plan);
     let layers = Layers::open(plan)?;
     let (kept, trees) = (layers.numbers(), layers.trees());
     let mut handles = Handles { layers: kept, trees, ..fds.handles(target) };
@@ -136,6 +138,10 @@ fn attempt(
         // the id maps takes a descriptor, and the caller may be near its limit.
         child_fds = None;
         programs.clear();
+        // A joiner is not the container's process.
+        if let Some(watch) = watch.as_mut().filter(|_| !plan.enters) {
+            watch.record(pid);
+        }
         write_id_maps(plan, pid, wait)
     };
     let outcome = clone_and_wait(program, plan.clone_flags, &mut parents_part, wait);
@@ -159,7 +165,7 @@ fn attempt(
         (None, Some(control)) => await_introduction(plan, pid, control.as_fd(), wait)?,
         (None, None) => pid,
     };
-    if let Err(error) = complete(plan, pid, wait) {
+    if let Err(error) = complete(watch, pid, wait) {
         kill_and_reap(pid);
         return Err(error);
     }
@@ -172,11 +178,11 @@ pub(crate) fn forget(pid: i32) {
 }
 
 /// Ends a launch whose command has been executed: checks that it was not given up, and that it is watched.
-fn complete(plan: &Plan, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
+fn complete(watch: Option<PendingWatch>, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
     if let Some(error) = &wait.given_up {
         return Err(error.clone());
     }
-    plan.watched.map_or(Ok(()), |kind| watchdog::confirm(pid, kind, wait))
+    watch.map_or(Ok(()), |watch| watch.confirm(pid, wait))
 }
 
 fn write_id_maps(plan: &Plan, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
