@@ -34,6 +34,8 @@ pub(crate) struct WatchdogFds {
     pub(crate) socket: KeptFd,
     pub(crate) pidfd: KeptFd,
     pub(crate) pid: i32,
+    /// The most descriptors that it can have: one for each container.
+    pub(crate) room: usize,
 }
 
 /// A living container that the watchdog has to end with the caller.
@@ -197,6 +199,11 @@ pub(crate) fn record_watched(pid: i32, kind: u8) -> std::io::Result<()> {
 /// Forgets a container whose first process has ended.
 pub(crate) fn forget_watched(pid: i32) {
     watched().remove(&pid);
+}
+
+/// The number of recorded containers.
+pub(crate) fn watched_count() -> usize {
+    watched().len()
 }
 
 /// The living containers: a pidfd of each, and the byte with which it was registered. Forgets those that have ended.

@@ -9,7 +9,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use minidocker_init::proc::Stat;
 use minidocker_init::program::{Message, message, registration};
@@ -19,6 +19,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use rustix::process::{Resource, getrlimit};
 
 use crate::caller::{self, Slots, WatchdogFds};
 use crate::clone::signal_mask::signal_mask;
@@ -35,6 +36,13 @@ use crate::sys::{self, fd};
 /// The longest time that a registration waits for room in the socket. A watchdog reads at once unless it has as many
 /// containers as it can have descriptors.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest time that a running watchdog may take to receive a registration. One that is replaced too early does no
+/// harm.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// More containers than a caller launches at the same time.
+const MANY_LAUNCHES: usize = 256;
 
 /// The longest time that a watchdog may take to start. Other threads cannot launch meanwhile.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -137,14 +145,36 @@ fn failed(error: &io::Error) -> SpawnError {
     SpawnError::from_io(Step::Watchdog, error)
 }
 
-/// Whether the watchdog is alive and not stopped.
+/// Whether the watchdog is alive, and neither stopped nor frozen.
 fn works(kept: &WatchdogFds) -> bool {
     // A running watchdog has usually received everything, and only then is the look at /proc left out.
     kept.socket.is_ours()
         && kept.pidfd.is_ours()
         && fd::is_alive(kept.pidfd.fd())
-        && (sys::unreceived(kept.socket.fd()).is_ok_and(|count| count == 0)
-            || !is_stopped(kept.pid))
+        && (has_received_all(kept) || (!is_stopped(kept.pid) && catches_up(kept)))
+}
+
+fn has_received_all(kept: &WatchdogFds) -> bool {
+    sys::unreceived(kept.socket.fd()).is_ok_and(|count| count == 0)
+}
+
+/// Whether the watchdog receives the registrations that wait for it, within [`CATCH_UP_TIMEOUT`]. A frozen one does not:
+/// the state of a process does not tell that its control group is frozen. Neither does one that may have as many
+/// containers as it can have, for which there is no better one.
+fn catches_up(kept: &WatchdogFds) -> bool {
+    if caller::watched_count() + MANY_LAUNCHES >= kept.room {
+        return true;
+    }
+    let end = Instant::now() + CATCH_UP_TIMEOUT;
+    let mut pause = Duration::from_micros(20);
+    while Instant::now() < end {
+        std::thread::sleep(pause);
+        if has_received_all(kept) {
+            return true;
+        }
+        pause = (pause * 2).min(Duration::from_millis(5));
+    }
+    false
 }
 
 /// Whether the process is stopped by a signal or a debugger. `false` if /proc does not tell.
@@ -213,6 +243,7 @@ fn start(slots: &mut Slots, wait: &mut Wait<'_>) -> Result<WatchdogFds, LaunchEr
         socket: KeptFd::new(ours).map_err(failed)?,
         pidfd: KeptFd::new(pidfd).map_err(failed)?,
         pid,
+        room: getrlimit(Resource::Nofile).maximum.map_or(usize::MAX, |limit| limit as usize),
     })
 }
 

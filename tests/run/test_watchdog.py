@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -254,6 +255,44 @@ def test_a_stopped_watchdog_does_not_make_launches_hang(serving):
     break_watchdog(serving, signal.SIGSTOP)
     runs = "[minidocker.run(['true'], timeout=20).returncode for _ in range(300)].count(0)"
     assert ask(serving, runs) == "300"
+
+
+def freezers():
+    """Yield the files of new control groups that freeze, of either version, and what to write."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        place, (kind, _, options) = line.split()[4], line.partition(" - ")[2].split()
+        if kind == "cgroup2":
+            yield Path(place, f"freezing-{os.getpid()}"), "cgroup.freeze", "1", "0"
+        elif kind == "cgroup" and "freezer" in options.split(","):
+            yield Path(place, f"freezing-{os.getpid()}"), "freezer.state", "FROZEN", "THAWED"
+
+
+@pytest.mark.root(reason="only root may freeze a process")
+@pytest.mark.may_skip_in_ci(reason="the control groups may be read-only")
+def test_a_frozen_watchdog_is_replaced(serving):
+    """Its state in /proc is that of a process that sleeps."""
+    tried = 0
+    for group, file, freeze, thaw in freezers():
+        old = the_watchdog(serving)
+        try:
+            group.mkdir()
+            (group / "cgroup.procs").write_text(str(old))
+        except OSError:
+            continue
+        try:
+            (group / file).write_text(freeze)
+            pid = int(ask(serving, START))
+            assert [dog for dog in watchdogs_of(serving.pid) if dog != old]
+        finally:
+            (group / file).write_text(thaw)
+            wait_while(lambda old=old: is_alive(old))
+            group.rmdir()
+        assert is_alive(pid)
+        tried += 1
+    if not tried:
+        pytest.skip("no control group can be made here")
+    serving.kill9()
+    wait_while(lambda: is_alive(pid))
 
 
 def test_a_watchdog_that_is_stopped_during_a_launch_is_replaced_by_it(serving):
