@@ -16,8 +16,8 @@ use minidocker_init::HELPER;
 
 use crate::error::SpawnError;
 use crate::step::Step;
-use crate::sys::fd;
 use crate::sys::kept::KeptFd;
+use crate::sys::{self, WaitTarget, fd};
 
 /// The descriptors that one process keeps.
 #[derive(Default)]
@@ -52,6 +52,13 @@ impl Slots {
     pub(crate) fn helper(&mut self) -> Result<Arc<KeptFd>, SpawnError> {
         if let Some(kept) = self.helper.as_ref().filter(|kept| kept.is_ours()) {
             return Ok(Arc::clone(kept));
+        }
+        // Without it, the caller could not find out that a container has ended.
+        match sys::wait_without_reaping(WaitTarget::Pid(i32::MAX), false) {
+            Err(error) if error.raw_os_error() != Some(libc::ECHILD) => {
+                return Err(SpawnError::from_io(Step::Prepare, &error).of_call("waitid"));
+            }
+            _ => {}
         }
         let kept = make_helper()
             .and_then(KeptFd::new)

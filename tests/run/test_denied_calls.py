@@ -138,6 +138,45 @@ def test_a_filter_around_the_caller_is_named_by_run_and_by_the_doctor(name, refu
         assert f"{name}(2) was refused" in row
 
 
+@pytest.mark.parametrize("refusal", [errno.ENOSYS, errno.EPERM])
+def test_a_caller_that_may_not_wait_for_its_children_starts_none(refusal):
+    script = """
+sys.path.insert(0, sys.argv[1])
+from support.denied import deny
+
+deny("waitid", int(sys.argv[2]))
+for start in (minidocker.run, minidocker.Popen):
+    try:
+        say(start(["sleep", "100"]))
+    except minidocker.SpawnError as error:
+        say(error)
+say(os.listdir("/proc/self/task") == [str(os.getpid())], open("/proc/thread-self/children").read())
+"""
+    with calling(script, TESTS, refusal) as caller:
+        for _ in range(2):
+            assert "waitid(2) was refused" in caller.line()
+        assert caller.line() == "True"
+
+
+def test_a_helper_that_a_filter_kills_is_named_as_the_cause(survivors):
+    script = """
+sys.path.insert(0, sys.argv[1])
+from support.denied import calls_of_the_helper, kill_helpers
+
+kill_helpers(calls_of_the_helper()["ppoll"])
+for options in ({"init": True}, {"init": True, "die_with_parent": False}):
+    try:
+        say(minidocker.run(["true"], **options))
+    except minidocker.SpawnError as error:
+        say(error.step, error)
+"""
+    with calling(script, TESTS, env=survivors.env) as caller:
+        for _ in range(2):
+            line = caller.line()
+            assert line.startswith("exec-helper cannot execute the helper program"), line
+            assert "A signal ended the helper at its start" in line
+
+
 def test_the_doctor_finds_a_watchdog_that_works():
     row = next(row for row in minidocker.doctor().rows if row.name == "watchdog")
     assert row.status == "works", row

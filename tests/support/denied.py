@@ -14,10 +14,15 @@ PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
 ALLOW = 0x7FFF0000
 ERRNO = 0x00050000
+KILL_PROCESS = 0x80000000
+
+#: Allow every call of a program at addresses from 4 GiB on.
+_SKIP_UNLESS_LOW = [(0x20, 0, 0, 12), (0x15, 1, 0, 0), (0x06, 0, 0, ALLOW)]
 
 NUMBERS = {
     "x86_64": {
         "mount": 165,
+        "waitid": 247,
         "unshare": 272,
         "splice": 275,
         "pidfd_open": 434,
@@ -26,6 +31,7 @@ NUMBERS = {
     },
     "aarch64": {
         "mount": 40,
+        "waitid": 95,
         "unshare": 97,
         "splice": 76,
         "pidfd_open": 434,
@@ -58,16 +64,20 @@ def deny_number(number: int, errno: int) -> None:
 
 def deny_helpers(number: int, errno: int) -> None:
     """Do the same only for programs at addresses below 4 GiB: the helper, which is static."""
-    skip_unless_low = [(0x20, 0, 0, 12), (0x15, 1, 0, 0), (0x06, 0, 0, ALLOW)]
-    _install(*skip_unless_low, *_compare(number, errno))
+    _install(*_SKIP_UNLESS_LOW, *_compare(number, errno))
 
 
-def _compare(number: int, errno: int) -> list[tuple[int, int, int, int]]:
+def kill_helpers(number: int) -> None:
+    """Make the system call end a helper."""
+    _install(*_SKIP_UNLESS_LOW, *_compare(number, 0, KILL_PROCESS))
+
+
+def _compare(number: int, errno: int, action: int = ERRNO) -> list[tuple[int, int, int, int]]:
     """Return instructions of a classic BPF program that compares the call's number."""
     return [
         (0x20, 0, 0, 0),
         (0x15, 0, 1, number),
-        (0x06, 0, 0, ERRNO | errno),
+        (0x06, 0, 0, action | errno),
         (0x06, 0, 0, ALLOW),
     ]
 

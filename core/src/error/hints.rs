@@ -67,6 +67,10 @@ const fn common(step: Step, errno: i32) -> &'static str {
             "The limit of processes (RLIMIT_NPROC, or the cgroup's pids.max) is reached: end some \
              processes, or raise it"
         }
+        (Step::Fork | Step::ExecHelper | Step::ForkCaller, libc::ESRCH) => {
+            "A signal ended the helper at its start: look in the kernel's log (dmesg) for a seccomp filter around \
+             the caller, or the out-of-memory killer"
+        }
         (Step::ForkCaller, errno) => in_any_step(errno),
         (Step::Clone | Step::Fork, libc::ENOMEM) => {
             "Memory is short, or the init of the PID namespace has ended: free memory, or enter another \

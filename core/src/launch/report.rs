@@ -61,7 +61,7 @@ pub(super) fn await_report(
             (Some(found), None) if found.kind == message::STARTED && !is_done => is_done = true,
             // Init was killed before it reported that it has started.
             (None, Some(_)) if plan.init => {
-                return Err(SpawnError::new(Step::Fork, libc::ESRCH).into());
+                return Err(SpawnError::new(Step::ExecHelper, libc::ESRCH).into());
             }
             // The helper was killed before it reported a pid.
             (_, None) => return Err(SpawnError::new(Step::Fork, libc::ESRCH).into()),
@@ -106,7 +106,9 @@ pub(super) fn await_introduction(
         let found = Message::from_bytes(&bytes);
         return match found.kind {
             // Init was killed before it reported.
-            _ if received != bytes.len() => Err(SpawnError::new(Step::Fork, libc::ESRCH).into()),
+            _ if received != bytes.len() => {
+                Err(SpawnError::new(Step::ExecHelper, libc::ESRCH).into())
+            }
             message::FAILED => {
                 Err(plan.failure(found.stage as usize, found.value, found.errno).into())
             }
