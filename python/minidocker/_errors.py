@@ -55,6 +55,7 @@ __all__ = [
     "SpawnError",
     "SpecError",
     "UnsupportedPlatformError",
+    "device_error",
     "spawn_error",
     "unknown_option",
 ]
@@ -349,6 +350,18 @@ def spawn_error(
     if filename is None:
         return chosen(*arguments, step=step, hint=hint, doing=doing)
     return chosen(*arguments, filename, step=step, hint=hint, doing=doing)
+
+
+def device_error(errno: int, path: str) -> SpawnError:
+    """Return the exception for a device of the caller's /dev that does not open."""
+    if errno == _errno.EACCES:
+        hint = (
+            "/dev is mounted with nodev. Inside bubblewrap, start bwrap with --dev /dev;"
+            " elsewhere, as root: mount -o remount,dev /dev"
+        )
+    else:
+        hint = "make /dev complete: mount a devtmpfs there"
+    return spawn_error(errno, path, "prepare", hint, doing="open the device")
 
 
 # The engine's name of an option -> its name in Python, where the two differ.

@@ -16,7 +16,10 @@ TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["above_stdio", "available", "close", "pidfd_open", "pipe", "receive", "socket_pair"]
+__all__ = [
+    "above_stdio", "available", "close", "empty_input", "pidfd_open", "pipe", "receive",
+    "socket_pair",
+]  # fmt: skip
 
 
 def above_stdio(fd: int) -> int:
@@ -37,6 +40,22 @@ def available(fd: int) -> int:
     count = array.array("i", [0])
     fcntl.ioctl(fd, termios.FIONREAD, count)
     return count[0]
+
+
+def empty_input() -> int:
+    """Return a descriptor without input: /dev/null, or a pipe without a writer in its place.
+
+    In an outer container that mounts /dev with nodev, /dev/null does not open.
+
+    Raises:
+        OSError: no descriptor is available.
+    """
+    try:
+        return above_stdio(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        reader, writer = pipe()
+        close(writer)
+        return reader
 
 
 def pidfd_open(pid: int) -> int:

@@ -10,6 +10,7 @@ while one of them waits, and `communicate` of a `Popen` waits with one.
 from __future__ import annotations
 
 import math
+import os
 import select
 import subprocess
 import sys
@@ -17,7 +18,8 @@ import time
 from selectors import EVENT_READ, EVENT_WRITE
 from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
 
-from minidocker._fd import close
+from minidocker._errors import device_error
+from minidocker._fd import close, empty_input
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
@@ -161,6 +163,20 @@ class PlainPopen(_Popen[AnyStr]):
             names = {**original.__globals__, "_PopenSelector": _Selector}
             original = FunctionType(original.__code__, names)
         return original(self, *given)
+
+    def _get_handles(self, stdin: Any, stdout: Any, stderr: Any) -> tuple[int, ...]:
+        original: Any = _Popen._get_handles  # type: ignore[attr-defined]
+        try:
+            handles: tuple[int, ...] = original(self, stdin, stdout, stderr)
+        except OSError as error:
+            if error.errno is None or error.filename != os.devnull:
+                raise
+            if subprocess.DEVNULL in (stdout, stderr):
+                raise device_error(error.errno, os.devnull) from None
+            # This is where subprocess keeps the descriptor for DEVNULL: here the standard input.
+            self._devnull = empty_input()
+            handles = original(self, stdin, stdout, stderr)
+        return handles
 
     def _close_pipe_fds(self, *pipes: int) -> None:
         # At once: see minidocker._fd.close.

@@ -12,7 +12,9 @@ from support.command_line import cli
 
 @pytest.mark.smoke
 @pytest.mark.needs("hostname")
-@pytest.mark.parametrize("streams", [(), ("-i",), ("-t",)])
+@pytest.mark.parametrize(
+    "streams", [(), ("-i",), pytest.param(("-t",), marks=pytest.mark.needs("devices"))]
+)
 def test_explain_prints_the_plan_that_run_executes(tmp_path, streams):
     file = tmp_path / "made"
     command = (*streams, "--hostname", "lab", "touch", str(file))

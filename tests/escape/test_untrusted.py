@@ -43,6 +43,7 @@ def test_untrusted_code_changes_no_file_of_the_host(profile):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("devices")
 def test_the_files_that_untrusted_code_writes_are_discarded(profile):
     name = f"minidocker-test-{os.getpid()}"
     script = f"echo x > /tmp/{name} && echo x > /var/tmp/{name} && echo x > /run/{name}"

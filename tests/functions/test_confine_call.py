@@ -67,6 +67,7 @@ def test_a_command_of_a_confined_function_is_confined_too(method):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("devices")
 @METHODS
 def test_a_confined_function_writes_nothing_at_home(method):
     with pytest.raises(OSError, match="minidocker-test"):
@@ -131,6 +132,7 @@ def look():
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("devices")
 @METHODS
 def test_untrusted_code_has_its_interpreter_and_nothing_else_of_a_home(method):
     """An interpreter is often in a home or in /tmp, whose other entries the profile hides."""

@@ -66,8 +66,10 @@ def lines(view):
 @pytest.mark.needs("hostname")
 def test_the_same_processes_have_a_pid_on_each_side(box):
     with box.popen(["sleep", "1000"]) as sleeper:
-        view = box.view()
-        sleeper.kill()
+        try:
+            view = box.view()
+        finally:
+            sleeper.kill()
     first, second = view.processes
     assert (first.pid, first.container_pid) == (box.pid, 1)
     assert (second.pid, second.command) == (sleeper.pid, "sleep 1000")

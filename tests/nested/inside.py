@@ -2,11 +2,13 @@
 
 import json
 import os
+import subprocess
 
 import pytest
 
 import minidocker
 from nested.environment import VARIABLE
+from support.command_line import cli
 
 #: The rows of the doctor that cannot work here, each with words of its remedy.
 CANNOT = json.loads(os.environ.get(VARIABLE, "{}"))
@@ -63,3 +65,23 @@ def test_a_refused_launch_names_the_setting():
 def test_a_container_starts_unless_it_cannot():
     if "run" not in CANNOT:
         assert minidocker.run(["true"]).returncode == 0
+
+
+@pytest.mark.smoke
+def test_an_empty_input_needs_no_device():
+    if "run" not in CANNOT:
+        done = minidocker.run(["cat"], stdin=subprocess.DEVNULL, capture_output=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        for method in ("fork", "spawn"):
+            assert minidocker.isolated(method=method)(os.read)(0, 1) == b""
+
+
+@pytest.mark.smoke
+def test_a_device_works_or_the_error_names_the_setting():
+    if "devices" in CANNOT:
+        with pytest.raises(minidocker.PermissionDenied) as refusal:
+            minidocker.run(["true"], stdout=subprocess.DEVNULL)
+        assert CANNOT["devices"] in refusal.value.hint
+        assert CANNOT["devices"] in cli("run", "-t", "true").stderr
+    elif "run" not in CANNOT:
+        assert minidocker.run(["true"], stdout=subprocess.DEVNULL).returncode == 0

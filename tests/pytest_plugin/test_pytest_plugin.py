@@ -204,6 +204,7 @@ def test_a_marked_test_runs_in_a_container_and_its_neighbours_do_not(runs):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("devices")
 @pytest.mark.needs("hostname")
 def test_the_option_runs_every_test_in_a_container(runs):
     result = runs(

@@ -24,6 +24,31 @@ def test_both_hostnames_resolve_each_in_its_own_container():
     assert done.stdout == "['127.0.1.1', 'inner'] 127.0.1.1 []\n"
 
 
+NULL_DOES_NOT_OPEN = """
+import os, subprocess, minidocker
+subprocess.run(["mount", "-o", "remount,bind,nodev", "/dev"], check=True)
+done = minidocker.run(["cat"], stdin=subprocess.DEVNULL, capture_output=True)
+print(done.stdout, minidocker.call(os.read, 0, 1))
+print(minidocker.isolated(method="spawn")(os.read)(0, 1))
+with minidocker.Container(hostname="inner") as box:
+    print(box.view().container.hostname)
+try:
+    minidocker.run(["true"], stdout=subprocess.DEVNULL)
+except minidocker.PermissionDenied as error:
+    print(error)
+"""
+
+
+def test_an_empty_input_needs_no_device():
+    command = [sys.executable, "-c", NULL_DOES_NOT_OPEN]
+    done = minidocker.run(command, capture_output=True, text=True)
+    assert done.stderr == ""
+    *worked, refused = done.stdout.splitlines()
+    assert worked == ["b'' b''", "b''", "inner"]
+    assert refused.startswith("cannot open the device '/dev/null': Permission denied (errno 13).")
+    assert refused.endswith("as root: mount -o remount,dev /dev")
+
+
 def test_containers_nest_six_deep():
     code = (
         "import minidocker, sys; depth = int(sys.argv[1]);"

@@ -95,6 +95,7 @@ def test_pipesize_sets_the_size_of_the_pipes(leaks):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("devices")
 @every_mode
 def test_the_command_has_only_the_passed_descriptors(mode, leaks):
     passed, other = os.pipe()

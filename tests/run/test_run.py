@@ -403,6 +403,7 @@ def test_a_thread_of_asyncio_runs_a_command(leaks):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("devices")
 @every_mode
 def test_a_timeout_ends_everything_and_has_the_output_so_far(mode, survivors, leaks):
     began = time.monotonic()

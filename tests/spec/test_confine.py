@@ -108,6 +108,7 @@ def test_a_confined_command_is_in_a_session_of_its_own():
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("devices")
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -37,6 +37,7 @@ def root(tmp_path):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("devices")
 @BOTH
 def test_a_mount_is_visible_and_is_writable_unless_it_is_read_only(profile, data):
     script = "cat /srv/in/file; echo inside > /srv/in/new && echo written"
@@ -132,6 +133,7 @@ def test_read_only_holds_with_a_profile(profile, root):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("devices")
 @BOTH
 def test_dev_has_the_usual_devices_with_and_without_a_root(profile, root):
     script = (

@@ -50,6 +50,7 @@ def test_writes_to_the_root_go_to_the_directory(rootfs):
 
 
 @pytest.mark.smoke
+@pytest.mark.needs("devices")
 def test_dev_has_the_devices_that_programs_rely_on_and_no_other(rootfs):
     mark = f"/dev/shm/{uuid.uuid4().hex}"
     names = output(rootfs, "ls /dev").split()

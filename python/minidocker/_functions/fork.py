@@ -25,6 +25,7 @@ import traceback
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from minidocker import _fd
 from minidocker._functions import front_end, worker
 from minidocker._functions.function_container import (
     Ended,
@@ -291,11 +292,10 @@ def _exit_status(code: object) -> int:
 
 
 def empty_input() -> None:
-    """Replace the standard input by /dev/null, because the caller reads from it."""
-    null = os.open(os.devnull, os.O_RDONLY)
-    if null != 0:
-        os.dup2(null, 0)
-        os.close(null)
+    """Replace the standard input by an empty one, because the caller reads from it."""
+    empty = _fd.empty_input()
+    os.dup2(empty, 0)
+    _fd.close(empty)
 
 
 # The variables in which modules record the caller's threads and processes, and their value in a

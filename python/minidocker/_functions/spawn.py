@@ -21,7 +21,7 @@ from posix import posix_spawn
 from typing import TYPE_CHECKING, NamedTuple
 
 from minidocker._errors import CallError
-from minidocker._fd import receive, socket_pair
+from minidocker._fd import close, empty_input, receive, socket_pair
 from minidocker._functions import descriptors, template, worker
 from minidocker._functions.function_container import Ended, FunctionContainer, start_timeout
 from minidocker._functions.interpreter import command_line
@@ -204,19 +204,24 @@ class _Client:
             "from minidocker._functions.template import main; "
             f"main(3, {preload!r}, {self.here.argv!r}, {self.here.main!r})"
         )
-        # In a session of its own, so that a Ctrl-C at the terminal does not reach it.
-        return posix_spawn(
-            sys.executable,
-            command_line("-c", code),
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, descriptor, 3),
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            ],
-            setsid=True,
-            setsigmask=[],
-            setsigdef=[signal.SIGPIPE, signal.SIGCHLD, signal.SIGINT],
-        )
+        empty = empty_input()
+        try:
+            # In a session of its own, so that a Ctrl-C at the terminal does not reach it.
+            return posix_spawn(
+                sys.executable,
+                command_line("-c", code),
+                os.environ,
+                # The empty input first: its number may be 3.
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, empty, 0),
+                    (os.POSIX_SPAWN_DUP2, descriptor, 3),
+                ],
+                setsid=True,
+                setsigmask=[],
+                setsigdef=[signal.SIGPIPE, signal.SIGCHLD, signal.SIGINT],
+            )
+        finally:
+            close(empty)
 
     def request(
         self, spec: Spec, fds: list[int], timeout: float | None, deadline: float | None

@@ -75,9 +75,9 @@ def hostnames_of(pids: Iterable[int]) -> dict[int, str | None]:
         # Isolated and without site: the caller's environment has no effect on it.
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", _READ_NAMES, *requests],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            # Not DEVNULL, which needs a /dev without nodev.
+            input=b"",
+            capture_output=True,
             timeout=_SECONDS,
             check=False,
         )

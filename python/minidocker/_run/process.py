@@ -260,7 +260,7 @@ class Popen(PlainPopen[AnyStr]):
         if stdin is None and stdout is None and stderr is None:
             return _NO_PIPES
         try:
-            return super()._get_handles(stdin, stdout, stderr)  # type: ignore[misc, no-any-return]
+            return super()._get_handles(stdin, stdout, stderr)
         except OSError as error:
             # The pipes are part of the launch, so their error has the launch's remedy.
             if error.errno in (errno.EMFILE, errno.ENFILE):

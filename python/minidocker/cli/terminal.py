@@ -18,6 +18,7 @@ import struct
 import termios
 import time
 
+from minidocker._errors import device_error
 from minidocker.cli.parser import UsageError
 
 TYPE_CHECKING = False  # typing's, without its import
@@ -88,7 +89,7 @@ class Terminal:
 
     def __init__(self, *, interactive: bool) -> None:
         self._caller = next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
-        self._master, self.slave = os.openpty()
+        self._master, self.slave = _open_terminal()
         self._input: int | None = 0 if interactive else None
         self._raw_fd = 0 if interactive and os.isatty(0) else None
         self._saved: list[Any] | None = None
@@ -330,3 +331,12 @@ def _raw(attributes: list[Any]) -> list[Any]:
     cflag = cflag & ~(termios.CSIZE | termios.PARENB) | termios.CS8
     control[termios.VMIN], control[termios.VTIME] = 1, 0
     return [iflag, oflag, cflag, lflag, *speeds, control]
+
+
+def _open_terminal() -> tuple[int, int]:
+    try:
+        return os.openpty()
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.ENOENT):
+            raise
+        raise device_error(error.errno, "/dev/ptmx") from None
