@@ -20,6 +20,8 @@ READ_ONLY_PROC = dict.fromkeys(
     ("user", "run", "enter", "profile-docker", "profile-untrusted"),
     "start bwrap with --bind /proc /proc",
 )
+#: Without --proc the container has the /proc of the host's PID namespace.
+FOREIGN_PROC = dict.fromkeys(("proc", "user", "run", "enter"), "bwrap --proc /proc")
 NO_NAMESPACES = dict.fromkeys(("user", "run", "enter"), "start bwrap without --disable-userns")
 #: --bind and --ro-bind forbid devices; --dev and --dev-bind do not.
 NO_DEVICES = dict.fromkeys(
@@ -39,6 +41,7 @@ def environments(machine: Machine) -> list[Environment]:
         for flags, more, cannot, temporary in (
             (AGENT, writable, covered, scratch),
             (f"{AGENT} --unshare-user --disable-userns", writable, NO_NAMESPACES, scratch),
+            ("--bind / / --dev /dev --unshare-user --unshare-pid", (), FOREIGN_PROC, scratch),
             (
                 "--bind / / --unshare-user --unshare-pid --proc /proc",
                 (),

@@ -298,7 +298,7 @@ def of_proc(around: Surroundings) -> Problem:
         return Problem("/proc is not mounted", "mount -t proc proc /proc")
     return Problem(
         "/proc shows another PID namespace than the caller's",
-        "mount a new one over it: mount -t proc proc /proc",
+        outer.PROC_OF_ITS_OWN,
     )
 
 

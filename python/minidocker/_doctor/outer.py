@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 if TYPE_CHECKING:
     from minidocker._inspect.proc import MountEntry
 
-__all__ = ["Engine", "Obstacle", "hiding", "remedy", "show_mounts"]
+__all__ = ["PROC_OF_ITS_OWN", "Engine", "Obstacle", "hiding", "remedy", "show_mounts"]
 
 Engine = Literal[
     "docker", "podman", "kubernetes", "lxc", "systemd-nspawn", "WSL", "gVisor", "bubblewrap",
@@ -26,6 +26,11 @@ Obstacle = Literal[
 """A setting of the outer container: its seccomp filter, its label of a security module, its mounts
 over parts of /proc or /sys, a read-only /proc, a /dev without working devices, no_new_privs, a
 dropped CAP_SETFCAP or CAP_SYS_ADMIN, and a limit of no further user namespaces."""
+
+PROC_OF_ITS_OWN = (
+    "start that container with a /proc of its own: bwrap --proc /proc, or unshare --mount-proc"
+)
+"""The remedy for a /proc of another PID namespace, in which no ancestor shows the engine."""
 
 _ORDER: tuple[Obstacle, ...] = ("filter", "label", "masks")
 """The order in which a launch meets them: behind the first one the others do not show yet."""

@@ -30,6 +30,8 @@ def remedy_here(step: str, number: int) -> str | None:
         reason.
     """
     around = Surroundings.gather()
+    if step == "id-maps" and around.proc == "foreign":
+        return f"/proc shows another PID namespace than the caller's: {outer.PROC_OF_ITS_OWN}"
     obstacle: Obstacle | None
     match step, number:
         case "mount-proc" | "mount-sys", _:
