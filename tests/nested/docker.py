@@ -63,6 +63,7 @@ def environments(machine: Machine) -> Iterator[list[Environment]]:
                 (SECCOMP, MASKED),
                 (allowed, UNPRIVILEGED if plain else {}),
                 ("--privileged", {}),
+                (f"--pids-limit 50 {allowed}", UNPRIVILEGED if plain else {}),
                 (
                     f"--read-only --tmpfs /tmp:exec --cap-drop ALL {allowed}",
                     UNPRIVILEGED if plain else NO_CAPABILITIES,

@@ -17,6 +17,9 @@ NO_HOSTNAME = {"hostname": "--security-opt seccomp=unconfined"}
 #: The image has no rows of that user.
 NO_ROWS = {"subordinate-ids": "usermod --add-subuids"}
 
+#: The host's root, the owner of the programs in /usr, has no id inside.
+NO_SETUID = {"subordinate-ids": "chmod u+s /usr/bin/newuidmap"}
+
 
 @contextlib.contextmanager
 def environments(machine: Machine) -> Iterator[list[Environment]]:
@@ -51,6 +54,7 @@ def environments(machine: Machine) -> Iterator[list[Environment]]:
                 (UNMASK, NO_HOSTNAME),
                 (f"--read-only --user 1000 {UNMASK}", NO_HOSTNAME | NO_ROWS),
                 ("--privileged", {}),
+                (f"--userns keep-id {UNMASK}", NO_HOSTNAME | NO_SETUID),
             )
         ]
     finally:
