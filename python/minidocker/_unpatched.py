@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 else:
     AnyStr = str
 
-__all__ = ["PlainPopen", "Poll", "has_green_threads"]
+__all__ = ["LONGEST_POLL", "LONGEST_TIMEOUT", "PlainPopen", "Poll", "has_green_threads"]
 
 _PAUSES = (0.0005, 0.02)
 """Seconds between two looks at the descriptors for the sake of other green threads: the first pause
 and the longest one."""
 
-_NO_LIMIT = 100 * 365 * 86400.0
-"""Seconds."""
+LONGEST_TIMEOUT = 100 * 365 * 86400.0
+"""Seconds. A longer timeout is none, and would exceed the range of the kernel's times."""
 
-_LONGEST_POLL = 2**31 - 1
-"""Milliseconds: poll(2) takes an int."""
+LONGEST_POLL = 2**31 - 1
+"""Milliseconds: poll(2) takes an int, which is 24.8 days. A loop waits for the rest."""
 
 
 def _fresh(name: str) -> ModuleType:
@@ -140,7 +140,7 @@ class _Selector:
 
     def select(self, timeout: float | None) -> list[tuple[SimpleNamespace, int]]:
         # subprocess looks at its own clock, so an early return does no harm.
-        milliseconds = None if timeout is None else min(max(timeout, 0.0) * 1000, _LONGEST_POLL)
+        milliseconds = None if timeout is None else min(max(timeout, 0.0) * 1000, LONGEST_POLL)
         ready = self._poll.poll(milliseconds)
         return [
             (self._keys[fd], EVENT_WRITE if event & select.POLLOUT else EVENT_READ)
@@ -154,7 +154,7 @@ class PlainPopen(_Popen[AnyStr]):
     def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:  # noqa: A002 - the name that subprocess gives it
         if timeout is None and has_green_threads():
             # Without a timeout, subprocess reads a single pipe with a blocking read(2).
-            timeout = _NO_LIMIT
+            timeout = LONGEST_TIMEOUT
         return super().communicate(input, timeout)
 
     def _communicate(self, *given: Any) -> Any:

@@ -7,18 +7,13 @@ import select
 import time
 
 from minidocker._errors import SpecError
-from minidocker._unpatched import Poll
+from minidocker._unpatched import LONGEST_POLL, LONGEST_TIMEOUT, Poll
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["LONGEST_POLL", "deadline_after", "earlier", "is_ready", "milliseconds_until", "seconds"]
-
-_LONGEST = 100 * 365 * 86400.0
-"""Seconds. A longer timeout is none, and would exceed the range of the kernel's times."""
-LONGEST_POLL = 2**31 - 1
-"""Milliseconds: poll(2) takes an int, which is 24.8 days. A loop waits for the rest."""
 
 
 def seconds(timeout: Any, *, option: str = "timeout") -> float | None:
@@ -48,7 +43,7 @@ def seconds(timeout: Any, *, option: str = "timeout") -> float | None:
         reason = "give a number of seconds, or None for no limit"
         raise SpecError(reason, option=option, value=timeout)
     number = float(timeout)
-    return None if number > _LONGEST else number
+    return None if number > LONGEST_TIMEOUT else number
 
 
 def deadline_after(timeout: float | None, *, since: float | None = None) -> float | None:
