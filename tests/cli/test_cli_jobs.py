@@ -8,7 +8,7 @@ import pytest
 
 from support.callers import is_alive
 from support.command_line import CLI, Window
-from support.waiting import wait_for_descendant, wait_for_state, wait_until
+from support.waiting import descendants_of, wait_for_descendant, wait_for_state, wait_until
 
 RUN = shlex.join([*CLI, "run"])
 BASH = ("bash", "--norc", "--noprofile", "-i")
@@ -87,6 +87,60 @@ def test_a_job_that_continues_in_the_background_stops_until_it_is_in_the_foregro
     window.expect(rf"Stopped.*{PROMPT}")
     window.type("fg\n")
     wait_until(lambda: foreground(window) == pid and window.is_raw)
+    window.type("hello\n")
+    window.expect("got hello")
+    leave(window, 0)
+
+
+@pytest.fixture
+def reader(tmp_path):
+    script = tmp_path / "reader"
+    script.write_text("echo started; read line; echo got $line\n")
+    return str(script)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sh READER",
+        "sh -c 'sh READER; :'",
+        "sh -c 'setsid -w sh READER; :'",
+        "sh -c 'trap \"\" TSTP; . READER'",
+        "--init sh READER",
+        "--pid host sh READER",
+    ],
+    ids=["command", "child", "other session", "ignores SIGTSTP", "init", "host's pids"],
+)
+def test_a_stopped_job_leaves_the_terminal_to_its_shell(window, reader, command):
+    window.type(f"{RUN} -i {command.replace('READER', reader)}\n")
+    window.expect("started\r\n")
+    pid = foreground(window)
+    window.type("\x1a")
+    window.expect(rf"Stopped.*{PROMPT}")
+    window.type("bg\n")
+    window.expect(PROMPT)
+    wait_for_state(pid, "T")
+    read_by_the_shell_then_by_the_job(window, pid)
+
+
+def test_a_job_continued_after_sigstop_leaves_the_terminal_to_its_shell(window, reader):
+    window.type(f"{RUN} -i sh {reader}\n")
+    window.expect("started\r\n")
+    pid = foreground(window)
+    os.kill(pid, signal.SIGSTOP)
+    window.expect(rf"Stopped.*{PROMPT}")
+    os.kill(pid, signal.SIGCONT)
+    for process in (*descendants_of(pid), pid):
+        wait_for_state(process, "T")
+    read_by_the_shell_then_by_the_job(window, pid)
+
+
+def read_by_the_shell_then_by_the_job(window, pid):
+    for word in ("one", "two", "three"):
+        window.type(f"echo for the sh''ell {word}\n")
+        window.expect(f"for the shell {word}\r\n")
+    window.type("fg\n")
+    wait_until(lambda: foreground(window) == pid)
     window.type("hello\n")
     window.expect("got hello")
     leave(window, 0)

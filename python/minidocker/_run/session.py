@@ -1,4 +1,4 @@
-"""Kill a session: the processes of a container without a PID namespace of its own."""
+"""Kill or stop a session: the processes of a container, found without its PID namespace."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from minidocker._spec.namespaces import NamespaceOptions
+
+__all__ = ["StoppedSession", "kill_session"]
 
 _ROUNDS = 100
 _DEATH = 1.0
@@ -48,6 +50,25 @@ def kill_session(session: int, *, reaped: bool, new: NamespaceOptions | None = N
         search.kill()
     finally:
         search.close()
+
+
+class StoppedSession:
+    """Every process of a session, and their descendants, stopped until `resume`.
+
+    Args:
+        session: the session id, whose leader has not been reaped.
+    """
+
+    def __init__(self, session: int) -> None:
+        self._search = _Search(session, frozenset())
+        for _ in range(_ROUNDS):
+            if not self._search.stop_new_members():
+                break
+
+    def resume(self) -> None:
+        """Continue the processes."""
+        self._search.resume()
+        self._search.close()
 
 
 class _Process:
@@ -105,6 +126,11 @@ class _Search:
                 and not self._namespaces.isdisjoint(_inodes_of(pid, _FILES.values()))
             )
         )
+
+    def resume(self) -> None:
+        """Continue the members."""
+        for pid, pidfd in self._pidfds.items():
+            _send(pid, pidfd, signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill the members, and wait briefly for their end."""

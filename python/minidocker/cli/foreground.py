@@ -76,12 +76,12 @@ def launch(
         is_pid_1: see :class:`~minidocker.cli.supervise.Supervisor`.
         relayed: see :class:`CommandStreams`.
     """
+    input_terminal = None
     if settings.get("interactive") and os.isatty(0):
-        from minidocker.cli.terminal import await_foreground
+        from minidocker.cli.terminal import InputTerminal
 
-        # A background job stops when it reads its terminal. The command cannot: it has a session
-        # of its own, and would take the input of the shell.
-        await_foreground(0)
+        input_terminal = InputTerminal(0)
+        input_terminal.await_foreground()
     with CommandStreams(settings, relayed=relayed) as streams, Signals() as signals:
         # The command has a session of its own, so the caller's terminal does not signal it.
         # The supervisor forwards each signal, so the command receives it once.
@@ -94,6 +94,7 @@ def launch(
             process,
             signals,
             terminal=streams.terminal,
+            input_terminal=input_terminal if streams.terminal is None else None,
             relays=streams.relays,
             new_pid_namespace=new_pid_namespace,
             is_pid_1=is_pid_1,

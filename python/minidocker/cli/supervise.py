@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from minidocker.cli.relay import Relay
-    from minidocker.cli.terminal import Terminal
+    from minidocker.cli.terminal import InputTerminal, Terminal
 
 # Signals that are not forwarded. SIGKILL and SIGSTOP cannot be caught. The kernel sends SIGSEGV to
 # SIGSYS for a fault of this process, SIGCHLD and SIGURG for its children and sockets, and SIGXCPU
@@ -118,6 +118,7 @@ class Supervisor:
         process: the command.
         signals: a context that was entered before the command started.
         terminal: the command's terminal, if it has one.
+        input_terminal: the caller's terminal, if the command reads that one.
         relays: the pipes between a command that is PID 1 and the readers of its output.
         new_pid_namespace: whether the container ends with ``process``. If so, signals go to this
             process alone, as in docker; otherwise to its process group, as a terminal sends them.
@@ -132,6 +133,7 @@ class Supervisor:
         signals: Signals,
         *,
         terminal: Terminal | None = None,
+        input_terminal: InputTerminal | None = None,
         relays: Sequence[Relay] = (),
         new_pid_namespace: bool = False,
         is_pid_1: bool = False,
@@ -140,6 +142,7 @@ class Supervisor:
         self._process = process
         self._signals = signals
         self._terminal = terminal
+        self._input_terminal = input_terminal
         self._relays = relays
         self._outputs: list[Relay | Terminal] = (
             [*relays] if terminal is None else [*relays, terminal]
@@ -292,6 +295,8 @@ class Supervisor:
         self._send(signal.SIGTSTP)
         if self._terminal is not None:
             self._terminal.leave()
+        if self._input_terminal is not None and not self._ended:
+            self._input_terminal.stop(self._process.pid)
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, handler)
@@ -303,6 +308,12 @@ class Supervisor:
         if self._terminal is not None and not self._ended and not ends:
             self._terminal.resize()
             self._terminal.enter()
+        if self._input_terminal is not None:
+            may_end = self._ended or ends
+            if not may_end and not self._input_terminal.may_continue(self._process.pid):
+                # Another SIGCONT has ended this stop, and is served next.
+                return
+            self._input_terminal.resume()
         self._send(signal.SIGCONT)
 
     def _key(self, signum: int) -> None:

@@ -19,6 +19,7 @@ import termios
 import time
 
 from minidocker._errors import device_error
+from minidocker._run.session import StoppedSession
 from minidocker.cli.parser import UsageError
 
 TYPE_CHECKING = False  # typing's, without its import
@@ -41,33 +42,74 @@ class Hangup(Exception):
     """The reader of the caller's output has closed it."""
 
 
-def await_foreground(fd: int) -> None:
-    """Stop, as a background job of a shell, until the shell continues it in the foreground.
+class InputTerminal:
+    """The caller's terminal as the standard input of a command without a terminal of its own.
 
-    Nothing happens if the descriptor is no terminal, or not this session's.
+    A background job stops when it reads its terminal. The command cannot: it has a session of its
+    own, and would take the input of the shell. This process therefore stops in the background, and
+    the command's processes with it.
 
-    Raises:
-        OSError: the terminal was closed.
-        UsageError: no shell can continue this process.
+    Args:
+        fd: the terminal.
     """
-    if not os.isatty(fd):
-        return
-    while True:
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._stopped: StoppedSession | None = None
+
+    def await_foreground(self) -> None:
+        """Stop, as a background job of a shell, until the shell continues it in the foreground.
+
+        Nothing happens if the terminal is not this session's.
+
+        Raises:
+            OSError: the terminal was closed.
+            UsageError: no shell can continue this process.
+        """
+        while not self._drain():
+            pass
+
+    def _drain(self) -> bool:
+        """Return True in the foreground; in the background stop, and return False afterwards."""
         try:
             # In the background, the kernel sends SIGTTOU for each call that affects a terminal.
             # Beside that, this one only waits for pending output.
-            termios.tcdrain(fd)
+            termios.tcdrain(self._fd)
         except termios.error as error:
             if error.args[0] == errno.EINTR:
-                continue
-            if error.args[0] == errno.EIO and not _in_foreground(fd):
+                return False
+            if error.args[0] == errno.EIO and not _in_foreground(self._fd):
                 raise UsageError(
                     "this process is in the background of its terminal, and no shell can bring it "
                     "to the foreground; leave out -i, or redirect standard input"
                 ) from None
             raise _os_error(error) from None
-        else:
-            return
+        return True
+
+    def stop(self, pid: int) -> None:
+        """Stop a command and all its processes, some of which may ignore SIGTSTP."""
+        if self._stopped is None:
+            self._stopped = StoppedSession(pid)
+
+    def may_continue(self, pid: int) -> bool:
+        """Return whether the command may read the terminal; if not, stop it and this process.
+
+        Raises:
+            UsageError: no shell can continue this process.
+        """
+        if not _in_foreground(self._fd):
+            self.stop(pid)
+        try:
+            return self._drain()
+        except OSError:
+            # The terminal was closed, so no input is left to take.
+            return True
+
+    def resume(self) -> None:
+        """Continue the command's processes."""
+        if self._stopped is not None:
+            self._stopped.resume()
+            self._stopped = None
 
 
 def _os_error(error: termios.error) -> OSError:
