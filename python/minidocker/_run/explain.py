@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import html
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from minidocker._run.launch import Launch
-from minidocker._run.process import start
+from minidocker._run.process import Popen, construct
 
 if sys.platform == "linux":
     from minidocker import _core
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from minidocker._inspect.html import PrettyPrinter
     from minidocker._run.keywords import Args, ExplainOptions
-    from minidocker._spec.spec import Spec
 
 __all__ = ["Plan", "PlannedCall", "explain"]
 
@@ -92,19 +91,20 @@ class Plan:
         )
 
 
-class _Planning(Launch):
-    """A launch that raises the plan instead of starting the container."""
+class _Planning(Popen[Any]):
+    """A `Popen` that computes its plan instead of starting a container."""
 
-    def spawn(self, spec: Spec, command: _core.Command | None, owner: object) -> NoReturn:  # noqa: ARG002 - the signature of `Launch`
-        raise _Planned(_core.plan_lines(spec.core(), command, enter=self.enter))
+    calls: list[PlannedCall]
 
+    def _start(self, command: _core.Command, executable: Any, cwd: Any) -> None:  # noqa: ARG002 - the signature of `Popen`
+        lines = _core.plan_lines(self._spec.core(), command, enter=self._launch.enter)
+        self.calls = [PlannedCall(*line) for line in lines]
 
-class _Planned(BaseException):
-    """Carries the plan out of the constructor of the process."""
-
-    def __init__(self, lines: list[tuple[str, str, str, str | None]]) -> None:
-        super().__init__()
-        self.lines = lines
+    def close(self) -> None:
+        """Close the pipes, which subprocess makes before it starts a process."""
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def explain(args: Args, **options: Unpack[ExplainOptions]) -> Plan:
@@ -133,8 +133,8 @@ def plan(launch: Launch, args: Any, options: Mapping[str, Any]) -> Plan:
     Raises:
         SpecError: `run` would raise it too.
     """
-    try:
-        start(_Planning(enter=launch.enter, terminal=launch.terminal), args, options)
-    except _Planned as planned:
-        return Plan(args, [PlannedCall(*line) for line in planned.lines])
-    raise AssertionError("a plan starts nothing")
+    process = _Planning.__new__(_Planning)
+    process._launch = launch
+    construct(process, args, options)
+    process.close()
+    return Plan(args, process.calls)
