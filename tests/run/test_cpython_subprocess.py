@@ -49,7 +49,8 @@ def comparison(suite):
     ("variant", "most"), [pytest.param(INIT, 11, id="init"), pytest.param(PID1, 12, id="pid1")]
 )
 def test_the_tests_that_differ_are_those_of_the_list(comparison, variant, most):
-    listed = expected(variant.name, USER)
+    # Python 3.13 has one of the tests in another class.
+    listed = expected(variant.name, USER) & comparison.stock.keys()
     found = comparison.differences(variant, listed)
     unlisted = "\n".join(f"{name}: {found[name]}" for name in sorted(found.keys() - listed))
     assert not unlisted, f"differ and are not in differences.toml:\n{unlisted}"
