@@ -104,6 +104,30 @@ def threads_run_at_the_same_time() -> None:
     waiting.join()
 
 
+def a_copy_has_one_thread() -> None:
+    minidocker = importlib.import_module("minidocker")
+    reader, writer = os.pipe()
+    ended: list[bool] = []
+
+    def write_pids() -> None:
+        while not ended:
+            os.write(writer, f"{os.getpid()} ".encode())
+            time.sleep(0.01)
+
+    other = threading.Thread(target=write_pids)
+    other.start()
+    # In the copy, both calls let green threads run.
+    assert minidocker.call(_wait_for_a_command) == 0
+    ended.append(True)
+    other.join()
+    assert {*os.read(reader, 65536).split()} == {b"%d" % os.getpid()}
+
+
+def _wait_for_a_command() -> int:
+    time.sleep(0.1)
+    return subprocess.run(["true"], check=False).returncode
+
+
 def a_status_survives_a_runtime_that_reaps_every_child() -> None:
     """libev does, from the first process on that gevent watches."""
     minidocker = importlib.import_module("minidocker")
@@ -126,6 +150,7 @@ BLOCKING: list[Callable[[], None]] = [
     functions_return_and_raise,
     an_executor_maps,
     threads_run_at_the_same_time,
+    a_copy_has_one_thread,
     a_status_survives_a_runtime_that_reaps_every_child,
 ]
 

@@ -33,6 +33,7 @@ from minidocker._functions.function_container import (
     start_timeout,
     with_interpreter,
 )
+from minidocker._functions.green_threads import forget_green_threads
 from minidocker._run.completed import Usage
 from minidocker._run.session import kill_session
 from minidocker._spec import accounts
@@ -317,6 +318,7 @@ def forget_callers_state() -> None:
     """Drop the caller's exit functions, its processes and threads, and its wake-up descriptor."""
     atexit._clear()
     worker.inherit_threads()
+    forget_green_threads()
     # Otherwise a signal in the copy would wake the caller's event loop.
     signal.set_wakeup_fd(-1)
     for module, path, fresh in _CALLERS:
