@@ -301,21 +301,40 @@ def test_a_user_given_by_name_has_its_primary_group():
     assert found == f"{account.pw_uid}\n{account.pw_gid}\n"
 
 
+def test_a_user_given_by_number_has_the_primary_group_of_its_name():
+    account = pwd.getpwuid(os.geteuid()) if os.geteuid() else pwd.getpwnam("nobody")
+    found = out("-u", str(account.pw_uid), "sh", "-c", "id -u; id -g")
+    assert found == f"{account.pw_uid}\n{account.pw_gid}\n"
+
+
 @pytest.mark.root(reason="a plain caller can map only one id")
-def test_the_primary_group_is_that_of_the_containers_own_files(tmp_path):
+@pytest.mark.parametrize(
+    ("user", "ids"),
+    [("worker", "31\n32\n"), ("31", "31\n32\n"), ("77", "77\n0\n"), ("31:5", "31\n5\n")],
+)
+def test_the_primary_group_is_that_of_the_containers_own_files(tmp_path, user, ids):
     rootfs = make_rootfs(tmp_path / "root")
     (rootfs / "etc").mkdir(exist_ok=True)
     (rootfs / "etc/passwd").write_text("worker:x:31:32::/:/bin/sh\n")
     show = ("sh", "-c", "id -u; id -g")
-    assert out("--rootfs", str(rootfs), "-u", "worker", *show) == "31\n32\n"
+    assert out("--rootfs", str(rootfs), "-u", user, *show) == ids
     with minidocker.Container(rootfs=rootfs) as box:
-        done = cli("exec", "-u", "worker", str(box.pid), *show)
-    assert (done.stdout, done.stderr) == ("31\n32\n", "")
+        done = cli("exec", "-u", user, str(box.pid), *show)
+    assert (done.stdout, done.stderr) == (ids, "")
+
+
+def test_ids_of_thousands_of_digits_in_a_containers_files_are_ignored(tmp_path):
+    rootfs = make_rootfs(tmp_path / "root")
+    (rootfs / "etc").mkdir(exist_ok=True)
+    (rootfs / "etc/passwd").write_text("worker:x:" + "9" * 5000 + ":0::/:/bin/sh\n")
+    done = cli("run", "--rootfs", str(rootfs), "-u", "worker", "true")
+    assert (done.returncode, done.stderr.count("\n")) == (125, 1)
 
 
 @pytest.mark.parametrize("command", ["run", "explain"])
 @pytest.mark.parametrize(
-    "user", ["nosuch", "root:nosuch", "-1", "0x10", "4294967296", "5:99999999999999999999"]
+    "user",
+    ["nosuch", "root:nosuch", "-1", "0x10", "4294967296", "5:99999999999999999999", "9" * 5000],
 )
 def test_an_impossible_user_is_refused_in_one_line(command, user):
     done = cli(command, f"--user={user}", "true")

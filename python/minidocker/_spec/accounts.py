@@ -22,6 +22,8 @@ _DIGITS = 10
 _MOST = 16 << 20
 """The bytes of a container's passwd or group file that are read."""
 
+_MOST_DIGITS = 100
+
 _OWN_ID, _PRIMARY_GROUP = 2, 3
 """Columns of passwd(5) and group(5)."""
 
@@ -93,7 +95,9 @@ def ids(user: int | str | None, *, rootfs: _Path | None = None) -> tuple[int | N
 def primary_group(
     user: str, *, entered: int | None = None, rootfs: _Path | None = None
 ) -> int | None:
-    """Return the primary group of a user, if ``user`` is a name without a group; else None.
+    """Return the primary group of a user, or None.
+
+    None if ``user`` names a group itself, or is an id without a row in the passwd file.
 
     Args:
         user: an id, a name, or ``"user:group"``.
@@ -103,9 +107,11 @@ def primary_group(
     Raises:
         SpecError: the name does not exist inside.
     """
-    if ":" in user or _is_number(user):
+    if ":" in user:
         return None
     root = _root(entered, rootfs)
+    if _is_number(user):
+        return _gid_of_uid(int(user), root)
     if root is not None:
         return _lookup("user", user, "passwd", root, column=_PRIMARY_GROUP)
     return _id("user", user, _gid_of_user)
@@ -113,6 +119,20 @@ def primary_group(
 
 def _gid_of_user(name: str) -> int:
     return pwd.getpwnam(name).pw_gid
+
+
+def _gid_of_uid(uid: int, root: _Path | None) -> int | None:
+    if root is None:
+        try:
+            return pwd.getpwuid(uid).pw_gid
+        except (KeyError, OverflowError):
+            return None
+    for line in _read("passwd", root):
+        fields = line.split(":")
+        numbers = fields[_OWN_ID : _PRIMARY_GROUP + 1]
+        if len(numbers) == 2 and all(map(_is_number, numbers)) and int(numbers[0]) == uid:
+            return int(numbers[1])
+    return None
 
 
 def _id(option: str, name: int | str | None, find: Callable[[str], int]) -> int | None:
@@ -180,7 +200,8 @@ def groups(gids: list[int] | None) -> list[int] | None:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    # int() refuses thousands of digits, which a container may have written to its files.
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
 
 
 def _number(option: str, name: str) -> int | str:
