@@ -14,6 +14,7 @@ import pytest
 import minidocker
 from minidocker import Mount
 from support.callers import calling
+from support.command_line import captured
 from support.rootfs import make_rootfs
 from support.waiting import wait_while
 
@@ -150,6 +151,40 @@ def test_a_failed_launch_removes_what_it_made_and_nothing_else(tmp_path, rootfs,
     assert sorted(os.listdir(layer)) == ["mine", "upper"]
     assert os.listdir(layer / "upper") == ["kept"]
     shutil.rmtree(layer)
+
+
+@pytest.mark.parametrize("foreign", ["project", "1a", ".git", "\udcff"])
+def test_a_work_directory_of_something_else_is_refused(rootfs, layer, foreign, leaks):
+    (layer / "work" / foreign).mkdir(parents=True)
+    with pytest.raises(
+        minidocker.SpecError, match="not the work directory of an overlay"
+    ) as caught:
+        minidocker.run(["/bin/true"], rootfs=rootfs, overlay=layer)
+    assert caught.value.option == "overlay"
+    mount = Mount("/mnt", rootfs, type="overlay", upper=layer)
+    with pytest.raises(minidocker.SpecError, match="not the work directory of an overlay"):
+        minidocker.run(["/bin/true"], rootfs=rootfs, mounts=[mount])
+    assert os.listdir(layer) == ["work"]
+    assert os.listdir(layer / "work") == [foreign]
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["host", "rootfs"])
+def test_a_layer_can_be_used_again(rootfs, layer, whole):
+    root = {} if whole else {"rootfs": rootfs}
+    for _ in range(2):
+        minidocker.run(["/bin/true"], overlay=layer, check=True, **root)
+
+
+@pytest.mark.root(reason="a plain caller cannot remount its files")
+def test_a_layer_on_a_read_only_file_system_is_named(layer):
+    script = (
+        "mount --bind $1 $1 && mount -o remount,bind,ro $1 "
+        "&& exec $2 -m minidocker run --overlay-dir $1 true"
+    )
+    shell = ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh"]
+    done = captured([*shell, layer, sys.executable])
+    assert done.returncode == 125
+    assert "Remedy: That directory is on a read-only file system" in done.stderr
 
 
 def test_a_plan_shows_that_no_link_is_followed(rootfs, layer):

@@ -178,6 +178,9 @@ const fn about_confinement(step: Step, errno: i32) -> &'static str {
 
 const fn about_files(step: Step, errno: i32) -> &'static str {
     match (step, errno) {
+        (Step::Overlay, libc::EROFS) => {
+            "That directory is on a read-only file system: pass another directory"
+        }
         (Step::Overlay | Step::MountSource, libc::EINVAL) => {
             "An overlay refuses a directory with something mounted below it, a layer that is itself \
              on an overlay, and file systems whose names ignore case: pass another directory"

@@ -1,6 +1,6 @@
 //! Resolves the sources of mounts: directories and files outside.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -40,6 +40,8 @@ pub(super) fn layer(
     owner: Owner,
     layers: &mut Vec<OuterLayer>,
 ) -> Result<PathBuf, SpecError> {
+    const REMEDY: &str =
+        "Give a directory that contains only the directories upper and work, or nothing";
     for name in ["upper", "work"] {
         let path = layer.join(name);
         if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_dir()) {
@@ -47,12 +49,36 @@ pub(super) fn layer(
                 option,
                 path.to_string_lossy(),
                 Reason::new(ReasonKind::Outside, "it is not a directory"),
-                "Give a directory that contains only the directories upper and work, or nothing",
+                REMEDY,
             ));
         }
     }
+    let work = layer.join("work");
+    if let Some(name) = foreign_entry(&work) {
+        let name = name.to_string_lossy();
+        return Err(SpecError::of_text(
+            option,
+            work.to_string_lossy(),
+            Reason::new(
+                ReasonKind::Outside,
+                format!("it contains {name:?}, so it is not the work directory of an overlay"),
+            ),
+            REMEDY,
+        ));
+    }
     layers.push(OuterLayer { path: c_string(layer.as_os_str()), owner });
     Ok(layer.join("upper"))
+}
+
+/// Returns an entry of a work directory that neither the kernel nor an earlier container has made.
+///
+/// A container makes one numbered directory for each overlay of the root; the kernel makes `work` and `index`.
+fn foreign_entry(work: &Path) -> Option<OsString> {
+    let mut names = fs::read_dir(work).ok()?.filter_map(|entry| Some(entry.ok()?.file_name()));
+    let is_known = |name: &OsString| {
+        name == "work" || name == "index" || name.as_bytes().iter().all(u8::is_ascii_digit)
+    };
+    names.find(|name| !is_known(name))
 }
 
 /// Resolves a mount: whether it shows a directory, its backing, and its kind with paths without links.
