@@ -132,6 +132,41 @@ def test_each_parameter_of_docker_py_is_an_option_or_refused_with_a_sentence():
         assert raised.value.option == name
 
 
+BWRAP_AND_UNSHARE = [
+    "bind",
+    "ro-bind",
+    "dev-bind",
+    "unshare-all",
+    "unshare-net",
+    "share-net",
+    "dev",
+    "proc",
+    "mount-proc",
+    "new-session",
+    "as-pid-1",
+    "kill-child",
+    "map-root-user",
+    "map-users",
+    "map-auto",
+    "chdir",
+    "setenv",
+]
+
+
+@pytest.mark.parametrize("word", BWRAP_AND_UNSHARE)
+def test_an_option_of_bwrap_or_unshare_is_refused_with_a_sentence(word):
+    with pytest.raises(UsageError) as refused:
+        parse(COMMANDS["run"], [f"--{word}", "true"])
+    with pytest.raises(SpecError) as raised:
+        run(["true"], **{word.replace("-", "_"): "x"})
+    start = f"run: unknown option --{word}: "
+    assert str(refused.value).startswith(start)
+    said = str(refused.value).removeprefix(start)
+    assert {*re.findall(r"--[a-z-]+", said)} <= {*COMMANDS["run"].spellings()}
+    for message in (said, str(raised.value)):
+        assert not [words for words in VAGUE if words in message.lower()], message
+
+
 def test_an_option_of_a_later_version_says_so():
     for name in LATER.split():
         with pytest.raises(SpecError, match="not available in this version"):

@@ -1,4 +1,4 @@
-"""Well-known words of docker, docker-py and subprocess that are no options here.
+"""Well-known words of docker, docker-py, subprocess, bwrap and unshare that are no options here.
 
 One sentence for each says why, and what to use instead. Keywords and the command line share the
 sentences: ``{rootfs}`` stands for the option, which each spells in its own way.
@@ -82,15 +82,30 @@ _SENTENCES = {
     "device_write_bps device_write_iops mem_swappiness memory_swappiness kernel_memory "
     "oom_kill_disable cgroup_parent": _CONTROL_GROUPS,
     "oom_score_adj": "a container has the caller's; choom(1) starts a program with another one",
+    # bwrap and unshare
+    "bind bind_try ro_bind ro_bind_try dev_bind dev_bind_try": (
+        "{mounts} shows files and directories of the host"
+    ),
+    "unshare_all unshare_user unshare_pid unshare_net unshare_uts unshare_ipc unshare_cgroup "
+    "unshare_user_try unshare_cgroup_try": "{namespaces} selects which namespaces are new",
+    "share_net": "{network} shares the caller's network",
+    "dev": "{devices} shows devices of the host",
+    "proc mount_proc": "a container with a new PID namespace has a /proc of its own; leave it out",
+    "new_session": "a container with a new PID namespace is in a session of its own; leave it out",
+    "as_pid_1": "the command is PID 1, except with {init}; leave it out",
+    "kill_child": "{die_with_parent} has this meaning",
+    "map_root_user map_user map_users map_group map_groups map_auto map_current_user": (
+        "the caller is root inside by default; {uid_map} and {gid_map} map other ids"
+    ),
     "output_limit pool": "it is not available in this version; leave it out",
     "cpu_count cpu_percent io_maxbandwidth io_maxiops": "it is for Windows only; leave it out",
 }
 
 _FOR_PYTHON = {
     "detach": "run() waits for its command; Popen() and Container() start what goes on",
-    "environment": "{env} has this meaning, as in subprocess",
+    "environment setenv": "{env} has this meaning, as in subprocess",
     "env_file": "{env} takes a mapping; read the file into one",
-    "working_dir workdir": "{cwd} has this meaning, as in subprocess",
+    "working_dir workdir chdir wd": "{cwd} has this meaning, as in subprocess",
     "volumes volume binds": "{mounts} has this meaning: a list of Mount(inside, outside)",
     "network_mode": "{network} has this meaning: 'none', 'host' or a container",
     "pid_mode ipc_mode uts_mode userns_mode cgroupns pid ipc uts userns": _NAMESPACE,
@@ -114,6 +129,9 @@ _FOR_THE_COMMAND_LINE = {
     "detach": "there is no daemon that keeps a container; end the line with & in a shell",
     "group_add": "the command line has no further groups; {user} takes NAME:GROUP",
     "net": "{network} has this meaning",
+    "chdir cwd wd working_dir": "--workdir has this meaning",
+    "setenv environment": "--env has this meaning",
+    "unsetenv": "--clearenv and --env select the environment",
     "stop_signal stop_timeout": "send the signal to minidocker, which sends it on; leave it out",
 }
 
