@@ -301,8 +301,17 @@ def test_arguments_of_a_wrong_type_are_refused_as_in_subprocess(leaks):
 
 
 def test_a_variable_name_with_an_equals_sign_is_refused(leaks):
-    with pytest.raises(ValueError, match="illegal environment variable name"):
-        minidocker.run(["true"], env={"A=B": "c"})
+    for name in ("A=B", b"A=B", "=", "=C:"):
+        with pytest.raises(minidocker.SpecError, match="illegal environment variable") as raised:
+            minidocker.run(["true"], env={name: "c"})
+        assert (raised.value.option, raised.value.value) == ("env", name)
+
+
+@pytest.mark.parametrize("env", [[], ["A=B"], "A=B", [("A", "B")], 3, {"A"}], ids=repr)
+@pytest.mark.parametrize("command", ["true", "/bin/true"])
+def test_an_environment_that_is_no_mapping_is_refused(command, env, leaks):
+    with pytest.raises(minidocker.SpecError, match=r"env=.*: give a mapping from names to values"):
+        minidocker.run([command], env=env)
 
 
 # --- usage and results ----------------------------------------------------------------------------

@@ -59,6 +59,9 @@ def hint_for_string(args: Any) -> str | None:
 
 def candidates(executable: Any, env: Mapping[Any, Any] | None) -> list[bytes]:
     """Return the paths at which to look for the program, in the order of ``PATH``."""
+    if env is not None and not (hasattr(env, "get") and hasattr(env, "items")):
+        reason = f"it is of type {type(env).__name__}: give a mapping from names to values"
+        raise SpecError(reason, option="env", value=env)
     name = os.fsencode(executable)
     if b"/" in name:
         return [name]
@@ -72,7 +75,8 @@ def environment(env: Mapping[Any, Any]) -> list[bytes]:
     for name, value in env.items():
         key = os.fsencode(name)
         if b"=" in key:
-            raise ValueError("illegal environment variable name")
+            reason = "illegal environment variable name: it contains =, so leave that out"
+            raise SpecError(reason, option="env", value=name)
         lines.append(key + b"=" + os.fsencode(value))
     return lines
 
