@@ -1,8 +1,9 @@
 //! Starts the watchdog, the process that ends containers when their caller dies, and connects to it.
 //!
-//! Each calling process has one. A container registers itself before it executes its command: it sends a pidfd
-//! of itself on the watchdog's socket. When the launch is done, [`confirm`] checks that the watchdog works. A watchdog
-//! that was killed or stopped is replaced, and its successor gets pidfds of all living containers from the caller.
+//! Each calling process has one. A container registers itself before it executes its command: it sends a pidfd of itself
+//! on the watchdog's socket. When the launch is done, [`PendingWatch::confirm`] checks that the watchdog works. A
+//! watchdog that was killed or stopped is replaced, and its successor gets pidfds of all living containers from the
+//! caller.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read};
