@@ -101,7 +101,10 @@ class KeptContainer:
         if container is not None:
             if self.is_idle():
                 self._conversation.hang_up()
-                self._conversation.limit_time(conversation.GRACE)
+                # No longer than a task may take.
+                timeout = self._options.timeout
+                grace = conversation.GRACE
+                self._conversation.limit_time(grace if timeout is None else min(grace, timeout))
                 # Nothing that it still sends matters.
                 with contextlib.suppress(CallTimeout, CallResultError):
                     self._conversation.finish()
