@@ -265,10 +265,12 @@ def test_rows_of_an_id_map_collect():
 
 
 def test_a_user_is_a_number_or_a_name():
-    assert chosen("-u", "1000") == {"user": 1000}
+    without_a_row = max(row.pw_uid for row in pwd.getpwall()) + 1
+    assert chosen("-u", str(without_a_row)) == {"user": without_a_row}
     assert chosen("-u", "1000:1001") == {"user": 1000, "group": 1001}
     nobody = pwd.getpwnam("nobody")
-    assert chosen("-u", "nobody") == {"user": nobody.pw_uid, "group": nobody.pw_gid}
+    for user in ("nobody", str(nobody.pw_uid)):
+        assert chosen("-u", user) == {"user": nobody.pw_uid, "group": nobody.pw_gid}
 
 
 def test_clock_offsets_collect():

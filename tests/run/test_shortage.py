@@ -268,4 +268,5 @@ except minidocker.SpawnError as error:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     step, hint = done.stdout.split(maxsplit=1)
     assert step == "id-maps"
-    assert "Mount /proc" in hint
+    assert "start that container with a /proc of its own" in hint
+    assert "unshare --mount-proc" in hint

@@ -205,7 +205,7 @@ def _is_number(text: str) -> bool:
 
 
 def _number(option: str, name: str) -> int | str:
-    if not _is_number(name):
+    if not (name.isascii() and name.isdigit()):
         return name
     # int() refuses thousands of digits.
     if len(name.lstrip("0")) > _DIGITS or int(name) > _NO_ID:
