@@ -340,3 +340,37 @@ def test_tests_run_in_containers_without_a_terminal_reporter(runs):
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     suite = ET.parse(runs.pytester.path / "junit.xml").find("testsuite")
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")
+
+
+def test_a_wider_fixture_is_torn_down_once_however_pytest_stores_it(runs):
+    runs.pytester.makeconftest(
+        """
+        import itertools
+
+        def pytest_collection_finish(session):
+            # pytest 9.2 stores its fixtures elsewhere, and has a method that returns all of them.
+            manager = session._fixturemanager
+            if not hasattr(manager, "_get_all_fixture_defs"):
+                stored = vars(manager).pop("_arg2fixturedefs")
+                manager._get_all_fixture_defs = lambda: itertools.chain(*stored.values())
+        """
+    )
+    result = runs(
+        """
+        import os, pytest
+
+        @pytest.fixture(scope="module")
+        def shared():
+            yield os.getpid()
+            with open("torn-down", "a") as file:
+                file.write(f"{os.getpid()}\\n")
+
+        def test_first(shared): assert os.getpid() != shared
+        def test_last(shared): assert os.getpid() != shared
+        """,
+        "--minidocker",
+    )
+    result.assert_outcomes(passed=2)
+    torn_down = (runs.pytester.path / "torn-down").read_text().split()
+    assert len(torn_down) == 1
+    assert torn_down != ["2"]

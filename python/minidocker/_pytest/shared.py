@@ -56,14 +56,21 @@ def keep_shared(session: Any) -> None:
     for node, (finalizers, failure) in list(stack.items()):
         _kept.append(finalizers)
         stack[node] = ([], failure)
-    for name, definitions in session._fixturemanager._arg2fixturedefs.items():
-        for definition in definitions:
-            # A plugin may have put finalizers aside.
-            _kept.append(definition._finalizers)
-            definition._finalizers = []
-            if name in _INSIDE:
-                _kept.append(definition.cached_result)
-                definition.cached_result = None
+    for definition in _definitions(session._fixturemanager):
+        # A plugin may have put finalizers aside.
+        _kept.append(definition._finalizers)
+        definition._finalizers = []
+        if definition.argname in _INSIDE:
+            _kept.append(definition.cached_result)
+            definition.cached_result = None
+
+
+def _definitions(manager: Any) -> list[Any]:
+    """Return the definitions of all fixtures, used or not."""
+    if hasattr(manager, "_get_all_fixture_defs"):
+        return list(manager._get_all_fixture_defs())
+    # Before pytest 9.2.
+    return [each for named in manager._arg2fixturedefs.values() for each in named]
 
 
 def shared_funcargs(item: Any) -> dict[str, object]:
