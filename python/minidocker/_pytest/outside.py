@@ -18,6 +18,7 @@ from minidocker._pytest.results import (
     how_it_ended,
     received,
     shares_terminal,
+    test_key,
     warn,
 )
 from minidocker._pytest.shapes import Malformed
@@ -204,7 +205,7 @@ class Outside:
         # Pytest shows a test as failed if one of its subtests failed.
         subtests: Any = sys.modules.get("_pytest.subtests")
         if subtests is not None and isinstance(report, subtests.SubtestReport) and report.failed:
-            self.item.config.stash[subtests.failed_subtests_key][report.nodeid] += 1
+            self.item.config.stash[subtests.failed_subtests_key][test_key(report)] += 1
         capturing: Any = self.item.config.pluginmanager.getplugin("capturemanager")
         with contextlib.ExitStack() as stack:
             if capturing is not None:

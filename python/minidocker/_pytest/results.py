@@ -49,6 +49,7 @@ __all__ = [
     "received",
     "replay_warnings",
     "shares_terminal",
+    "test_key",
     "warn",
 ]
 
@@ -278,6 +279,16 @@ _SUFFIX = re.compile("[A-Za-z0-9]{0,10}")
 _ATTRIBUTE = re.compile("[A-Za-z][A-Za-z0-9_]*|_hypothesis_[a-z_]+")
 
 
+def test_key(named: Any) -> Any:
+    """Return the key by which pytest stores data of a test.
+
+    Args:
+        named: the test, or a report of it.
+    """
+    # Since pytest 9.2 the key is an object with the parts of the name.
+    return named.id if "_pytest.nodeid" in sys.modules else named.nodeid
+
+
 def shares_terminal(config: pytest.Config) -> bool:
     """Return whether the test's output, and so its reports too, must be shown at once."""
     shown = config.getoption("setupshow", False)
@@ -389,7 +400,7 @@ def junitxml_additions(item: pytest.Item) -> Callable[[], dict[str, Any] | None]
 
     def additions() -> dict[str, Any] | None:
         nonlocal known
-        reporter = xml.node_reporters.get((item.nodeid, None))
+        reporter = xml.node_reporters.get((test_key(item), None))
         attributes = {} if reporter is None else reporter.attrs
         properties = xml.global_properties[known:]
         known += len(properties)
@@ -418,7 +429,7 @@ def apply_junitxml(item: pytest.Item, additions: dict[str, Any]) -> None:
         if _XML_NAME.fullmatch(name) and isinstance(value, str)
     }
     if attributes:
-        xml.node_reporter(item.nodeid).attrs.update(attributes)
+        xml.node_reporter(test_key(item)).attrs.update(attributes)
 
 
 def _xml_text(text: str) -> str:
