@@ -105,6 +105,15 @@ def test_an_overlay_is_thrown_away_or_kept(tmp_path):
     assert keywords("--overlay-dir", "/a", "--overlay") == {"overlay": "/a"}
 
 
+def test_an_error_about_a_layer_names_the_option_that_gave_it(tmp_path):
+    done = cli("run", "--overlay-dir", str(tmp_path / "missing"), "true")
+    assert done.returncode == 125
+    assert done.stderr.startswith('minidocker: --overlay-dir "/')
+    done = cli("run", "--overlay", "--read-only", "true")
+    assert done.returncode == 125
+    assert "--overlay-dir" not in done.stderr
+
+
 # --- confinement ---------------------------------------------------------------------------------
 
 

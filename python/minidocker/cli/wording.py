@@ -40,7 +40,9 @@ def _spec_message(error: SpecError) -> str:
     value = error.value
     # Lists and mappings come from several options, and the reason names the wrong part.
     shown = f" {error.shown}" if isinstance(value, str) or type(value) is int else ""
-    return f"{flag(error.option)}{shown}: {text}"
+    directory = error.option == "overlay" and isinstance(value, str)
+    name = "--overlay-dir" if directory else flag(error.option)
+    return f"{name}{shown}: {text}"
 
 
 def _respelled(remedy: str | None) -> str | None:
