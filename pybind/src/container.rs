@@ -90,8 +90,8 @@ pub(crate) struct Spec(pub(crate) spec::Spec);
 impl Spec {
     #[new]
     #[pyo3(signature = (
-        *, namespaces, hostname, domainname, uid_map, gid_map, network, rootfs, mounts, read_only,
-        overlay, confine, init, die_with_parent, monotonic, boottime,
+        *, namespaces, hostname, domainname, uid_map, gid_map, network, rootfs, mounts, shown,
+        read_only, overlay, confine, init, die_with_parent, monotonic, boottime,
     ))]
     #[expect(clippy::too_many_arguments, reason = "one keyword for each option")]
     fn new(
@@ -104,6 +104,7 @@ impl Spec {
         network: Option<NetworkArg>,
         rootfs: Option<PyBackedBytes>,
         mounts: Vec<MountArg>,
+        shown: Vec<PyBackedBytes>,
         read_only: bool,
         overlay: OverlayArg,
         confine: Option<&Confine>,
@@ -124,6 +125,10 @@ impl Spec {
             network: network.map(NetworkArg::into_core).transpose()?,
             rootfs: rootfs.map(|rootfs| c_string(py, "rootfs", &rootfs)).transpose()?,
             mounts: mounts.into_iter().map(|mount| mount.into_core(py)).collect::<PyResult<_>>()?,
+            shown: shown
+                .iter()
+                .map(|path| c_string(py, "mounts", path))
+                .collect::<PyResult<_>>()?,
             read_only,
             overlay: overlay.into_core(py)?,
             confine: confine.map_or_else(Default::default, |confine| confine.0.clone()),

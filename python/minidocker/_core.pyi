@@ -110,6 +110,7 @@ class Spec:
         network: str | int | None,
         rootfs: bytes | None,
         mounts: Sequence[Mapping[str, object]],
+        shown: Sequence[bytes],
         read_only: bool,
         overlay: bool | bytes,
         confine: Confine | None,

@@ -82,6 +82,9 @@ pub struct Spec {
     pub rootfs: Option<CString>,
     /// The mounts inside, in this order.
     pub mounts: Vec<Mount>,
+    /// Paths outside that a profile's view of the host's files shows too, read-only, at the same paths. Another view
+    /// has them already, or is not the host's.
+    pub shown: Vec<CString>,
     /// Whether the root is read-only, with everything below it except [`Self::mounts`].
     pub read_only: bool,
     /// The place of the writes to the root.
@@ -109,6 +112,7 @@ impl Default for Spec {
             network: None,
             rootfs: None,
             mounts: Vec::new(),
+            shown: Vec::new(),
             read_only: false,
             overlay: Overlay::None,
             confine: Confine::default(),

@@ -203,6 +203,7 @@ class Spec:
                 *(mount._for_core("devices") for mount in device_mounts(self.devices)),
                 *(mount._for_core("mounts") for mount in self.mounts),
             ],
+            shown=self.__dict__.get("_shown", ()),
             read_only=self.read_only,
             overlay=(self.overlay if isinstance(self.overlay, bool) else os.fsencode(self.overlay)),
             confine=confine.core(self._confinement()),
@@ -214,6 +215,15 @@ class Spec:
         if network is None or isinstance(network, str):
             object.__setattr__(self, "_made", made)
         return made
+
+    def showing(self, paths: Iterable[str]) -> Spec:
+        """Return a copy whose profile shows these paths of the host too, read-only.
+
+        Only ``"untrusted"`` on the host's files looks at them. They are what a function is made of.
+        """
+        copy = replace(self)
+        object.__setattr__(copy, "_shown", tuple(os.fsencode(path) for path in paths))
+        return copy
 
     def __getstate__(self) -> dict[str, Any]:
         # Private attributes are caches of the fields.
