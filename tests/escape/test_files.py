@@ -44,7 +44,8 @@ def test_files_that_change_the_host_cannot_be_opened_for_writing_by_a_plain_user
 
 
 RELEASE_AGENT = """
-for name in sorted(os.listdir("/sys/fs/cgroup")):
+groups = "/sys/fs/cgroup"
+for name in sorted(os.listdir(groups) if os.path.exists(groups) else []):
     path = f"/sys/fs/cgroup/{name}/release_agent"
     if os.path.exists(path):
         opens(path, os.O_WRONLY)

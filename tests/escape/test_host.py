@@ -78,7 +78,9 @@ attempt("path", connect, socket.AF_UNIX, {str(path)!r})
 
 def test_interfaces_of_the_host_are_not_visible(profile):
     code = """
-seen = {name for _, name in socket.if_nameindex()} | set(os.listdir("/sys/class/net"))
+shown = "/sys/class/net"
+seen = {name for _, name in socket.if_nameindex()}
+seen |= set(os.listdir(shown) if os.path.exists(shown) else [])
 others = seen - {"lo"}
 (escaped if others else held)(f"{others}")
 """

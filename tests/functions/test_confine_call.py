@@ -70,8 +70,7 @@ def test_a_command_of_a_confined_function_is_confined_too(method):
 @pytest.mark.needs("devices")
 @METHODS
 def test_a_confined_function_writes_nothing_at_home(method):
-    with pytest.raises(OSError, match="minidocker-test"):
-        isolated(method=method, spec=Spec(profile="untrusted", mounts=SOURCES))(write_home)()
+    isolated(method=method, spec=Spec(profile="untrusted", mounts=SOURCES))(write_home)()
     assert not Path("~/minidocker-test").expanduser().exists()
 
 

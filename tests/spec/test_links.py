@@ -46,7 +46,6 @@ def on_a_host_with(entries, options):
 
 
 PRIVATE_RUN = {
-    "untrusted": {"profile": "untrusted"},
     "untrusted on the host's network": {"profile": "untrusted", "network": "host"},
     "tmpfs": {"tmpfs": ["/run"]},
     "tmpfs on an overlay": {"tmpfs": ["/run"], "overlay": True},
@@ -92,7 +91,16 @@ CHAINS = {
 
 @pytest.mark.parametrize("entries", CHAINS.values(), ids=CHAINS)
 def test_each_way_to_the_file_leads_to_its_copy(entries):
-    assert on_a_host_with(entries, {"profile": "untrusted"}) == (NAMESERVER, "")
+    options = {"profile": "untrusted", "network": "host"}
+    assert on_a_host_with(entries, options) == (NAMESERVER, "")
+    if not any(path.startswith("/mnt") for path in entries):
+        assert on_a_host_with(entries, {"tmpfs": ["/run"]}) == (NAMESERVER, "")
+
+
+def test_untrusted_without_a_network_has_no_nameserver():
+    found, error = on_a_host_with({"/etc/resolv.conf": NAMESERVER}, {"profile": "untrusted"})
+    assert found == ""
+    assert "No such file" in error
 
 
 NOTHING = {
@@ -106,9 +114,10 @@ NOTHING = {
 
 @pytest.mark.parametrize("entries", NOTHING.values(), ids=NOTHING)
 def test_a_link_without_a_file_for_every_user_stays_dangling(entries):
-    found, error = on_a_host_with(entries, {"profile": "untrusted"})
-    assert found == ""
-    assert "No such file" in error
+    for options in ({"profile": "untrusted", "network": "host"}, {"tmpfs": ["/run"]}):
+        found, error = on_a_host_with(entries, options)
+        assert found == ""
+        assert "No such file" in error
 
 
 def test_the_copy_belongs_to_the_container():

@@ -1,6 +1,7 @@
 //! Facts about the caller and its system, gathered once before a plan is made. A plan is a pure function of the
 //! specification and these facts, so its tests need no privilege.
 
+mod accounts;
 pub(crate) mod files;
 pub(crate) mod hosts;
 pub(crate) mod ids;
@@ -165,13 +166,12 @@ impl Host {
         let own_ipc = own_mounts && namespaces.contains(Kind::Ipc);
         let looks_at_shm = own_ipc || spec.rootfs.is_some();
         let is_directory = |path| fs::metadata(path).is_ok_and(|found| found.is_dir());
-        let hides_home = confinement.view.is_some_and(|view| view.hide_home);
-        let homes = if hides_home { homes(uid) } else { Vec::new() };
+        let homes = if spec.shows_listed_files_only() { homes(uid) } else { Vec::new() };
         let confined = !spec.confine.is_bare();
         let named = own_mounts && spec.hostname.is_some();
         let shm = looks_at_shm && is_directory("/dev/shm");
         let mqueue = looks_at_shm && is_directory("/dev/mqueue");
-        let files = Files::wanted(spec, &homes).then(|| {
+        let files = Files::wanted(spec).then(|| {
             let hostname = spec.hostname.clone().unwrap_or_else(hostname);
             let (shm, mqueue) = (shm && own_ipc, mqueue && own_ipc);
             let context = HostContext { sys, shm, mqueue, hostname: &hostname, homes: &homes };

@@ -16,7 +16,7 @@ use super::sequence::Sequence;
 use super::{limits, number};
 use crate::error::{Remedy, Setting, SpecError};
 use crate::host::Host;
-use crate::host::files::{Files, ResolvedMount};
+use crate::host::files::{Files, ResolvedMount, Root};
 use crate::spec::capabilities::{self, Capability, CapabilitySet};
 use crate::spec::confine::Confine;
 use crate::spec::landlock::{Abi, AccessFs, Handled, PARENT_FD_OFFSET, RULE_PATH_BENEATH};
@@ -375,7 +375,7 @@ fn add_rule(
         .unless_absent();
 }
 
-/// The writable paths: the root if it is an overlay, and the container's own writable mounts.
+/// The writable paths: the root if it is an overlay, its own writable directories, and the writable mounts.
 fn writable(spec: &Spec, files: Option<&Files>) -> Vec<CString> {
     let root = (spec.overlay != Overlay::None).then(|| c"/".to_owned());
     let mounts = files.map_or(&[][..], |files| &files.mounts[..]);
@@ -389,7 +389,17 @@ fn writable(spec: &Spec, files: Option<&Files>) -> Vec<CString> {
         let path = [b"/", mount.place.path.to_bytes()].concat();
         CString::new(path).expect("made of strings without a NUL")
     };
-    root.into_iter().chain(asked.map(absolute)).collect()
+    let homes = match files.map(|files| &files.root) {
+        Some(Root::Listed(root)) => root.writable(),
+        _ => Vec::new(),
+    };
+    let domain = spec.confine.profile.confinement().landlock;
+    let is_new = |path: &CString| {
+        let rules = domain.map_or(&[][..], |domain| domain.rules);
+        !rules.iter().any(|rule| rule.path.as_bytes() == path.to_bytes())
+    };
+    let homes = homes.into_iter().filter(is_new);
+    root.into_iter().chain(homes).chain(asked.map(absolute)).collect()
 }
 
 fn show_access(access: AccessFs) -> String {

@@ -1,18 +1,18 @@
 //! Calls the concerns that set up new namespaces, in their order.
 
 use super::call::{Arg, at_cwd};
-use super::file_calls::open_directory;
+use super::file_calls::{open_directory, open_in_root};
 use super::kernel_filesystems::{
     KernelFilesystems, fresh_proc, fresh_sysfs, kernel_trees, private_shared_memory,
 };
 use super::names::{bind_hosts, set_names};
 use super::namespaces::{make_mounts_private, set_clocks};
 use super::network::{allow_ping, loopback_up};
-use super::root::{self, own};
+use super::root::{self, NewRoot, own};
 use super::sequence::Sequence;
 use super::setup::NamespaceSetup;
 use super::{masked, mounts, number};
-use crate::host::files::Files;
+use crate::host::files::{Files, Root};
 use crate::host::hosts::hosts_file;
 use crate::spec::Spec;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
@@ -77,16 +77,24 @@ fn set_up_files(
         .note("the modes that follow are exact")
         .into(umask);
     let sources = mounts::open_sources(sequence, setup, files);
-    let (root, stacked) = root::make_root(sequence, setup, files);
+    let NewRoot { root, stacked, shared_memory } = root::make_root(sequence, setup, files);
     if let (Some(root), Some(own), Some(trees)) = (root, &files.own, trees) {
         let masked = setup.masked();
-        if masked.is_some() {
+        if masked.is_some() && !matches!(files.root, Root::Listed(_)) {
             masked::restrict_root(sequence, spec, (root.into(), c""));
         }
-        kernel_fs = own::populate(sequence, setup, own, trees, root);
+        kernel_fs = own::populate(sequence, setup, own, trees, (root, shared_memory));
         if let Some(confinement) = masked {
             masked::make_covers(sequence);
-            masked::mask(sequence, confinement, host, kernel_fs);
+            let mut masked_fs = kernel_fs;
+            if let (KernelFilesystems::Descriptors { sys, .. }, Root::Listed(_)) =
+                (&mut masked_fs, &files.root)
+                && host.kernel.throttled_cpus > 0
+            {
+                // Parts of the host's sysfs are in this directory.
+                *sys = Some(open_in_root(sequence, Step::Hide, root, c"sys", true));
+            }
+            masked::mask(sequence, confinement, host, masked_fs);
         }
         mounts::mount_all(sequence, setup, files, &sources, root);
         mounts::create_linked_files(sequence, files, root);
@@ -101,7 +109,6 @@ fn set_up_files(
             let root = open_directory(sequence, Step::Mount, c"/");
             mounts::mount_all(sequence, setup, files, &sources, root);
             mounts::create_linked_files(sequence, files, root);
-            masked::close(sequence, setup);
         }
     }
     sequence.call(Step::MakeRoot, number::UMASK, [umask.into()]);

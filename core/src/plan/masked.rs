@@ -4,9 +4,7 @@
 //! relative to descriptors of the mounted file systems. A path that does not exist is left out. Any other
 //! failure ends the launch, so the container never sees a path that the profile hides.
 
-use std::ffi::{CStr, CString, OsStr};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::ffi::{CStr, CString};
 
 use super::call::{Arg, at_cwd, named};
 use super::kernel_filesystems::{KernelFilesystems, devpts_data};
@@ -16,9 +14,9 @@ use super::sequence::{Appended, Sequence};
 use super::setup::NamespaceSetup;
 use crate::error::{Reason, Remedy, SpecError};
 use crate::host::Host;
-use crate::host::files::{DEVICES, Place};
+use crate::host::files::DEVICES;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
-use crate::spec::profile::{Confinement, FileSystemView, Profile, per_cpu_masked_paths};
+use crate::spec::profile::{Confinement, Profile, per_cpu_masked_paths};
 use crate::spec::{Overlay, Spec};
 use crate::step::Step;
 
@@ -45,7 +43,7 @@ pub(super) fn restrict_root(sequence: &mut Sequence, spec: &Spec, place: (Arg, &
     // Without this a device file outside of /dev would open, too.
     let mut set = libc::MOUNT_ATTR_NODEV;
     let view = spec.confine.profile.confinement().view;
-    if view.is_some_and(|view| view.read_only) && spec.overlay == Overlay::None {
+    if view.is_some() && spec.overlay == Overlay::None {
         set |= libc::MOUNT_ATTR_RDONLY;
     }
     set_attributes(sequence, Step::ReadOnly, place, (set, 0), true);
@@ -64,57 +62,8 @@ pub(super) fn cover(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     sequence.call(Step::Dev, number::FCHDIR, [old.into()]).note("the host's devices");
     sequence.call(Step::Dev, number::CLOSE, [old.into()]);
     make_covers(sequence);
-    if let Some(view) = confinement.view {
-        for path in paths(view.private).filter(|path| path.as_c_str() != SHARED_MEMORY) {
-            let flags = named!(MS_NOSUID | MS_NODEV);
-            tmpfs(sequence, Step::Hide, &path, flags, c"mode=1777").unless_absent();
-        }
-        for path in hidden(view, host) {
-            if has_mounts_below(setup, &path) {
-                // A writable tmpfs, because mount points are created in it; `close` makes it read-only.
-                let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
-                tmpfs(sequence, Step::Hide, &path, flags, c"mode=755").unless_absent();
-            } else {
-                hide(sequence, &path, [EMPTY_DIRECTORY, EMPTY_FILE]);
-            }
-        }
-        for path in paths(view.hidden_files) {
-            hide(sequence, &path, [EMPTY_FILE, EMPTY_DIRECTORY]);
-        }
-    }
     mask(sequence, confinement, host, KernelFilesystems::Paths);
     devices(sequence, setup);
-}
-
-/// Makes hidden directories with mount points read-only, after the last mount.
-pub(super) fn close(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
-    let Some(view) = setup.masked().and_then(|confinement| confinement.view) else { return };
-    for path in hidden(view, setup.host).filter(|path| has_mounts_below(setup, path)) {
-        let set = (libc::MOUNT_ATTR_RDONLY, 0);
-        set_attributes(sequence, Step::Hide, (at_cwd(), &path), set, false).unless_absent();
-    }
-}
-
-fn hidden<'a>(view: &'a FileSystemView, host: &'a Host) -> impl Iterator<Item = CString> + 'a {
-    let homes = if view.hide_home { &host.homes[..] } else { &[] };
-    // A home below a covered directory is covered with it.
-    let covered = |home: &&CString| {
-        let path = Path::new(OsStr::from_bytes(home.to_bytes()));
-        view.hidden.iter().chain(view.private).any(|covered| path.starts_with(covered))
-    };
-    paths(view.hidden).chain(homes.iter().filter(move |home| !covered(home)).cloned())
-}
-
-/// Whether one of the container's mounts or linked files goes below a path.
-fn has_mounts_below(setup: &NamespaceSetup<'_>, path: &CStr) -> bool {
-    let Some(files) = setup.files else { return false };
-    let mounts = files.mounts.iter().map(|mount| &mount.place);
-    let linked = files.linked.iter().map(|file| &file.place);
-    let path = path.to_bytes().strip_prefix(b"/").unwrap_or_default();
-    let is_below = |place: &Place| {
-        place.path.to_bytes().strip_prefix(path).is_some_and(|rest| rest.first() == Some(&b'/'))
-    };
-    mounts.chain(linked).any(is_below)
 }
 
 /// Covers the paths in /proc and /sys that reveal the host. Call [`make_covers`] before it.
@@ -258,17 +207,12 @@ fn devices(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
 fn shared_memory(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
     const STEP: Step = Step::MountShm;
     let flags = || named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
-    let view = setup.masked().and_then(|confinement| confinement.view);
-    let private = |path: &CStr| {
-        let in_view = |view: &FileSystemView| paths(view.private).any(|one| one.as_c_str() == path);
-        setup.new.contains(Kind::Ipc) || view.is_some_and(in_view)
-    };
     for (name, path, kind, data) in [
         (c"shm", SHARED_MEMORY, c"tmpfs", Some(c"mode=1777")),
         (c"mqueue", c"/dev/mqueue", c"mqueue", None),
     ] {
         make_directory(sequence, STEP, path, 0o755);
-        if private(path) {
+        if setup.new.contains(Kind::Ipc) {
             mount(sequence, STEP, Some(kind), path, Some(kind), flags(), data);
         } else {
             let flags = named!(MS_BIND | MS_REC);

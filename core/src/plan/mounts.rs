@@ -73,6 +73,16 @@ pub(super) fn open_sources(
     trees
 }
 
+/// An overlay on a directory, with the writes in a directory of `scratch` with this number; not attached yet.
+pub(super) fn memory_overlay(
+    sequence: &mut Sequence,
+    scratch: Cell,
+    number: usize,
+    lower: &CString,
+) -> Cell {
+    overlay(sequence, Some(scratch), number, std::slice::from_ref(lower), None)
+}
+
 /// An overlay that is not attached yet.
 fn overlay(
     sequence: &mut Sequence,

@@ -124,6 +124,15 @@ impl Default for Spec {
     }
 }
 
+impl Spec {
+    /// Whether the container sees only those files of the host that its profile lists.
+    pub(crate) fn shows_listed_files_only(&self) -> bool {
+        self.rootfs.is_none()
+            && self.namespaces.contains(namespaces::Kind::Mount)
+            && self.confine.profile.confinement().view.is_some()
+    }
+}
+
 /// The directory that the command starts in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum WorkingDirectory {

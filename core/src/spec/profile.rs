@@ -59,19 +59,22 @@ impl Confinement {
     }
 }
 
-/// The view of the host's files inside a container. A path that does not exist is skipped.
+/// The host's files that a container without `rootfs` sees: nothing but what is listed. An entry that the host lacks is
+/// left out. `*` in a name stands for any part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileSystemView {
-    /// Whether everything is read-only except the paths below and the caller's mounts.
-    pub read_only: bool,
-    /// Directories that are empty and writable and end with the container: each is a tmpfs of mode 1777.
+    /// Files and directories that are bound, read-only, with everything below them.
+    pub bound: &'static [&'static str],
+    /// Directories among these that are replaced, and the entries that their replacements have.
+    pub replaced: &'static [(&'static str, &'static [&'static str])],
+    /// Files that are copied if every user may read them. A link into a bound directory stays a link.
+    pub copied: &'static [&'static str],
+    /// Directories that are empty and read-only.
+    pub empty: &'static [&'static str],
+    /// Directories that are empty, writable for every user, and end with the container. A `rootfs` has them, too.
     pub private: &'static [&'static str],
-    /// Hidden directories: each is empty and read-only.
-    pub hidden: &'static [&'static str],
-    /// Hidden files: each is empty and read-only.
-    pub hidden_files: &'static [&'static str],
-    /// Whether the caller's home directory is hidden too.
-    pub hide_home: bool,
+    /// Further ones, which a `rootfs` does not have. The caller's home directories are added.
+    pub homes: &'static [&'static str],
 }
 
 /// A Landlock domain. The caller's writable mounts are added to its rules.
@@ -137,7 +140,7 @@ const DOCKER: Confinement = Confinement {
 const UNTRUSTED: Confinement = Confinement {
     capabilities: CapabilitySet::EMPTY,
     no_new_privileges: true,
-    masked_paths: DOCKER_MASKED_PATHS,
+    masked_paths: UNTRUSTED_MASKED_PATHS,
     read_only_paths: DOCKER_READ_ONLY_PATHS,
     ulimits: UNTRUSTED_ULIMITS,
     view: Some(&UNTRUSTED_VIEW),
@@ -157,59 +160,85 @@ const UNTRUSTED_ULIMITS: &[Ulimit] = &[
     Ulimit::of("rtprio", 0),
 ];
 
+/// Docker's, and the host's boot parameters.
+const UNTRUSTED_MASKED_PATHS: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/cmdline",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
 const UNTRUSTED_VIEW: FileSystemView = FileSystemView {
-    read_only: true,
-    // /run contains the sockets of the host's services.
+    bound: &[
+        "/usr",
+        "/bin",
+        "/sbin",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/libx32",
+        "/nix/store",
+        "/run/current-system/sw",
+        "/var/cache/fontconfig",
+        "/etc/alternatives",
+        "/etc/ca-certificates/extracted",
+        "/etc/crypto-policies",
+        "/etc/fonts",
+        "/etc/groff",
+        "/etc/ImageMagick-*",
+        "/etc/java-*",
+        "/etc/perl",
+        "/etc/php/*/cli",
+        "/etc/pki/ca-trust/extracted",
+        "/etc/pki/tls/certs",
+        "/etc/python3*",
+        "/etc/ssl/certs",
+        "/etc/terminfo",
+        "/etc/vim",
+        "/sys/devices/system",
+        "/sys/kernel/mm/transparent_hugepage",
+    ],
+    replaced: &[(
+        "/usr/local",
+        &["bin", "sbin", "lib*", "libexec", "share", "include", "cuda*", "go*"],
+    )],
+    copied: &[
+        "/etc/bash.bashrc",
+        "/etc/debian_version",
+        "/etc/gai.conf",
+        "/etc/host.conf",
+        "/etc/inputrc",
+        "/etc/ld.so.cache",
+        "/etc/locale.alias",
+        "/etc/localtime",
+        "/etc/magic",
+        "/etc/manpath.config",
+        "/etc/matplotlibrc",
+        "/etc/mime.types",
+        "/etc/mtab",
+        "/etc/nginx/mime.types",
+        "/etc/os-release",
+        "/etc/profile",
+        "/etc/protocols",
+        "/etc/*-release",
+        "/etc/services",
+        "/etc/ssl/ca-bundle.pem",
+        "/etc/ssl/openssl.cnf",
+        "/etc/timezone",
+        "/etc/X11/rgb.txt",
+    ],
+    empty: &["/media", "/mnt", "/opt", "/srv", "/var/lib"],
     private: &["/tmp", "/var/tmp", "/run", "/dev/shm"],
-    hidden: &[
-        "/root",
-        "/home",
-        "/mnt",
-        "/media",
-        "/srv",
-        "/boot",
-        "/lost+found",
-        "/etc/cni",
-        "/etc/containers",
-        "/etc/docker",
-        "/etc/kubernetes",
-        "/etc/letsencrypt",
-        "/etc/NetworkManager/system-connections",
-        "/etc/ssh",
-        "/etc/ssl/private",
-        "/etc/sudoers.d",
-        "/etc/wireguard",
-        "/sys/fs/bpf",
-        "/sys/kernel/debug",
-        "/sys/kernel/security",
-        "/sys/kernel/tracing",
-        "/var/backups",
-        "/var/cache/debconf",
-        "/var/lib/containerd",
-        "/var/lib/containers",
-        "/var/lib/docker",
-        "/var/lib/kubelet",
-        "/var/lib/lxc",
-        "/var/lib/machines",
-        "/var/lib/mysql",
-        "/var/lib/postgresql",
-        "/var/lib/private",
-        "/var/lib/sss",
-        "/var/log",
-        "/var/mail",
-        "/var/spool",
-    ],
-    hidden_files: &[
-        "/etc/gshadow",
-        "/etc/gshadow-",
-        "/etc/krb5.keytab",
-        "/etc/machine-id",
-        "/etc/security/opasswd",
-        "/etc/shadow",
-        "/etc/shadow-",
-        "/etc/sudoers",
-    ],
-    hide_home: true,
+    homes: &["/home", "/root"],
 };
 
 const UNTRUSTED_LANDLOCK: LandlockDomain = LandlockDomain {
@@ -314,7 +343,9 @@ mod tests {
             paths.extend(confinement.masked_paths);
             paths.extend(confinement.read_only_paths);
             if let Some(view) = confinement.view {
-                paths.extend(view.private.iter().chain(view.hidden).chain(view.hidden_files));
+                paths.extend(view.bound.iter().chain(view.copied).chain(view.empty));
+                paths.extend(view.private.iter().chain(view.homes));
+                paths.extend(view.replaced.iter().map(|(path, _)| path));
             }
             let count = paths.len();
             paths.sort_unstable();

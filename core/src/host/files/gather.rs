@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use super::mountinfo::{self, MountPoint};
 use super::owners::IdsInside;
+use super::shown::{Directory, MOUNT_POINTS};
 use super::tree::{self, Coverer, Owner, Preserved};
-use super::view::{Backing, Layer, Spot, View};
+use super::view::{Backing, Layer, Planned, Spot, View};
 use super::{
     Cover, DEVICES, HostContext, OuterLayer, OwnPlaces, Patch, Place, ResolvedMount, Root,
     relative, sources, stack,
@@ -32,7 +33,11 @@ impl<'a> Gatherer<'a> {
         layer: Option<&Path>,
         table: &[MountPoint],
         layers: &mut Vec<OuterLayer>,
+        context: &HostContext<'_>,
     ) -> Result<Self, SpecError> {
+        if spec.shows_listed_files_only() {
+            return Self::of_listed_files(spec, context);
+        }
         if spec.overlay == Overlay::None {
             let root = if spec.rootfs.is_some() { Root::Directory } else { Root::Host };
             return Ok(Self { spec, view: View::new(Backing::Host(source.to_owned())), root });
@@ -78,6 +83,31 @@ impl<'a> Gatherer<'a> {
         Ok(Self { spec, view, root })
     }
 
+    /// A root with nothing of the host but what the profile lists.
+    fn of_listed_files(spec: &'a Spec, context: &HostContext<'_>) -> Result<Self, SpecError> {
+        if let Overlay::Keep(layer) = &spec.overlay {
+            return Err(SpecError::of_text(
+                "overlay",
+                layer.to_string_lossy(),
+                format!(
+                    "profile={} makes its root in memory, and no layer of it can be kept",
+                    spec.confine.profile
+                ),
+                "Give rootfs, or an overlay among the mounts",
+            ));
+        }
+        let mut root = Directory::default();
+        if let Some(listed) = spec.confine.profile.confinement().view {
+            root = Directory::of(spec, listed, context);
+        }
+        let mut view = View::new(Backing::Shown);
+        root.add_layers(Path::new("/"), &mut view);
+        for path in MOUNT_POINTS {
+            view.plan(Path::new(path), Planned::Directory);
+        }
+        Ok(Self { spec, view, root: Root::Listed(root) })
+    }
+
     /// Adds the mounts that every container on the host's root gets.
     pub(super) fn host_layers(&mut self, context: &HostContext<'_>) {
         let new = self.spec.namespaces;
@@ -92,11 +122,11 @@ impl<'a> Gatherer<'a> {
                 self.view.push(at, backing);
             }
         }
-        self.profile_layers(context);
+        self.profile_layers();
     }
 
     /// Adds the covers of the profile on the host's root.
-    fn profile_layers(&mut self, context: &HostContext<'_>) {
+    fn profile_layers(&mut self) {
         let confinement = self.spec.confine.profile.confinement();
         if confinement.covers_files() {
             self.view.push("/dev", Backing::Own);
@@ -106,15 +136,6 @@ impl<'a> Gatherer<'a> {
                 ("/dev/mqueue", Backing::Kernel),
             ] {
                 self.view.push(at, backing);
-            }
-        }
-        let Some(view) = confinement.view else { return };
-        let homes = if view.hide_home { context.homes } else { &[] };
-        let fixed = view.private.iter().chain(view.hidden).map(|path| path.as_bytes());
-        let covered = fixed.chain(homes.iter().map(CString::as_bytes));
-        for path in covered {
-            if let Some(spot) = self.directory_at(path) {
-                self.view.push(spot.path, Backing::Own);
             }
         }
     }
@@ -146,9 +167,11 @@ impl<'a> Gatherer<'a> {
     /// /dev, /proc, /sys and the files in /etc of a root that is not the host's.
     pub(super) fn own_places(&mut self, context: &HostContext<'_>) -> Result<OwnPlaces, SpecError> {
         let (dev, proc) = (self.own_directory("dev")?, self.own_directory("proc")?);
-        let sys =
-            Path::new("/sys/kernel").is_dir().then(|| self.own_directory("sys")).transpose()?;
-        let etc = self.etc(context);
+        let listed = matches!(self.root, Root::Listed(_));
+        let sys = (!listed && Path::new("/sys/kernel").is_dir())
+            .then(|| self.own_directory("sys"))
+            .transpose()?;
+        let etc = if listed { Vec::new() } else { self.etc(context) };
         let layers = [
             (Some(&dev), Backing::Own),
             (Some(&proc), Backing::Kernel),
@@ -165,7 +188,7 @@ impl<'a> Gatherer<'a> {
         {
             self.view.push(dev_path.join(name), backing);
         }
-        let private = self.private_places();
+        let private = if listed { Vec::new() } else { self.private_places() };
         let place = |gatherer: &Self, spot: &Spot, directory| gatherer.place(spot, directory);
         Ok(OwnPlaces {
             private,
@@ -265,7 +288,7 @@ impl<'a> Gatherer<'a> {
     fn may_make(&self, spot: &Spot) -> bool {
         let layer = &self.view.layers[spot.layer];
         match &layer.backing {
-            Backing::Host(_) => false,
+            Backing::Host(_) | Backing::Shown => false,
             Backing::Own | Backing::Kernel | Backing::File => true,
             Backing::Overlaid(top) => {
                 let caller = nix::unistd::geteuid();
@@ -339,7 +362,21 @@ impl<'a> Gatherer<'a> {
         found: Vec<(Spot, MountKind, MountOptions)>,
         first: usize,
     ) -> Result<(Root, Vec<Patch>, Vec<ResolvedMount>), SpecError> {
+        if let Root::Listed(root) = &mut self.root {
+            let layers = self.view.layers[..first].iter();
+            for (path, directory) in layers
+                .filter(|layer| layer.backing == Backing::Shown)
+                .flat_map(|layer| &layer.needs)
+            {
+                root.add_mount_point(path, *directory);
+            }
+        }
         let mut patches = self.patches(0)?;
+        if matches!(self.root, Root::Listed(_)) {
+            for layer in 1..first {
+                patches.extend(self.patches(layer)?);
+            }
+        }
         if let Some(index) = patches.iter().position(|patch| patch.at.is_empty()) {
             let Patch { owner, entries, .. } = patches.swap_remove(index);
             self.root = Root::Assembled { owner, entries };

@@ -3,7 +3,7 @@
 //! `/etc/resolv.conf` is often a link into /run. In a container with a private /run it would lead nowhere. Such a file
 //! is copied to the place where the link leads inside, if every user may read it.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -14,13 +14,12 @@ use std::time::Duration;
 
 use super::view::{Backing, Spot, View};
 use super::{LinkedFile, OwnPlaces, Place, relative};
-use crate::spec::profile::FileSystemView;
 
 /// The largest file that is copied.
-const MAX_COPY: u64 = 4 << 20;
+pub(super) const MAX_COPY: u64 = 4 << 20;
 
-const READABLE_BY_OTHERS: u32 = 0o004;
-const SEARCHABLE_BY_OTHERS: u32 = 0o001;
+pub(super) const READABLE_BY_OTHERS: u32 = 0o004;
+pub(super) const SEARCHABLE_BY_OTHERS: u32 = 0o001;
 
 /// The links in /etc of a root.
 pub(super) struct EtcLinks {
@@ -55,18 +54,6 @@ impl EtcLinks {
         (own && inside.is_missing()).then_some((inside, self.base.locate(path).ok()?))
     }
 
-    /// Whether a profile's view of the host's files hides the file of a link.
-    pub(super) fn any_hidden_by(&self, profile: &FileSystemView, homes: &[CString]) -> bool {
-        let mut view = self.base.clone();
-        let fixed = profile.private.iter().chain(profile.hidden).map(|path| path.as_bytes());
-        for path in fixed.chain(homes.iter().map(CString::as_bytes)) {
-            view.push(OsStr::from_bytes(path), Backing::Own);
-        }
-        self.names.iter().any(|name| {
-            self.hidden(&view, name).is_some_and(|(_, there)| there.directory == Some(false))
-        })
-    }
-
     /// The files that links lead to in hidden places of `view`. `own` has the files that replace those of the root;
     /// nothing can be copied into the layers in `read_only`.
     pub(super) fn hidden_files(
@@ -90,7 +77,7 @@ impl EtcLinks {
             let replaced = own.and_then(|own| own.etc.iter().find(|(_, place)| place.path == path));
             let content = match replaced {
                 Some((content, _)) => Some(content.clone()),
-                None => self.readable_by_all(&there),
+                None => readable_by_all(&self.outside(&there), &self.source),
             };
             let Some(content) = content else { continue };
             // Another link may lead to the same file, or into the same directory.
@@ -100,30 +87,32 @@ impl EtcLinks {
         }
         found
     }
+}
 
-    /// The content of a regular file in the root, if every user inside could read it there.
-    fn readable_by_all(&self, there: &Spot) -> Option<Vec<u8>> {
-        let path = self.outside(there);
-        let searchable = |directory: &Path| {
-            fs::metadata(directory).is_ok_and(|found| found.mode() & SEARCHABLE_BY_OTHERS != 0)
-        };
-        let mut directories =
-            path.ancestors().skip(1).take_while(|way| way.starts_with(&self.source));
-        if !directories.all(searchable) {
-            return None;
-        }
-        // O_NONBLOCK: another process may have put a FIFO there.
-        let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-        let found = file.metadata().ok()?;
-        let readable = found.mode() & READABLE_BY_OTHERS != 0;
-        if !(found.is_file() && readable && found.len() <= MAX_COPY) {
-            return None;
-        }
-        let mut content = Vec::new();
-        file.take(MAX_COPY).read_to_end(&mut content).ok()?;
-        Some(content)
+/// Whether every user can search the directories of a path, from `top` on.
+fn searchable_by_all(path: &Path, top: &Path) -> bool {
+    let searchable = |directory: &Path| {
+        fs::metadata(directory).is_ok_and(|found| found.mode() & SEARCHABLE_BY_OTHERS != 0)
+    };
+    path.ancestors().skip(1).take_while(|way| way.starts_with(top)).all(searchable)
+}
+
+/// The content of a regular file below `top`, if every user could read it there.
+pub(super) fn readable_by_all(path: &Path, top: &Path) -> Option<Vec<u8>> {
+    if !searchable_by_all(path, top) {
+        return None;
     }
+    // O_NONBLOCK: another process may have put a FIFO there.
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    let found = file.metadata().ok()?;
+    let readable = found.mode() & READABLE_BY_OTHERS != 0;
+    if !(found.is_file() && readable && found.len() <= MAX_COPY) {
+        return None;
+    }
+    let mut content = Vec::new();
+    file.take(MAX_COPY).read_to_end(&mut content).ok()?;
+    Some(content)
 }
 
 /// The links in a directory. Cached for the last directory, because a list takes as long as the rest of this module.

@@ -5,6 +5,7 @@ mod gather;
 mod links;
 mod mountinfo;
 mod owners;
+pub(crate) mod shown;
 mod sources;
 mod stack;
 mod tree;
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use stack::{Cover, StackedMount};
 pub(crate) use tree::{Entries, Node, Owner, Preserved};
+
+pub(crate) use shown::MOUNT_POINTS;
 
 use gather::Gatherer;
 use links::EtcLinks;
@@ -41,6 +44,8 @@ pub(crate) enum Root {
     Host,
     /// A bind of the directory.
     Directory,
+    /// A directory in memory, with what a profile shows of the host.
+    Listed(shown::Directory),
     /// A tmpfs with a bind of each entry.
     Assembled { owner: Owner, entries: Entries },
     /// One overlay on the directory.
@@ -152,15 +157,13 @@ pub(crate) struct HostContext<'a> {
 }
 
 impl Files {
-    /// Whether a plan for `spec` needs these facts. `homes` are those that its profile hides.
-    pub(crate) fn wanted(spec: &Spec, homes: &[CString]) -> bool {
-        let profile = spec.confine.profile.confinement().view;
-        let profile = profile.filter(|_| spec.namespaces.contains(Kind::Mount));
+    /// Whether a plan for `spec` needs these facts.
+    pub(crate) fn wanted(spec: &Spec) -> bool {
         spec.rootfs.is_some()
             || !spec.mounts.is_empty()
             || spec.read_only
             || spec.overlay != Overlay::None
-            || profile.is_some_and(|view| EtcLinks::of(Path::new("/")).any_hidden_by(view, homes))
+            || spec.shows_listed_files_only()
     }
 
     /// The mounts that the caller clones for overlays, by their paths.
@@ -190,14 +193,17 @@ impl Files {
             Overlay::Keep(path) => Some(sources::directory("overlay", path)?),
             _ => None,
         };
-        let mut gatherer = Gatherer::new(spec, &source, layer.as_deref(), &table, &mut layers)?;
+        let mut gatherer =
+            Gatherer::new(spec, &source, layer.as_deref(), &table, &mut layers, context)?;
         for mount in &spec.mounts {
             if let MountKind::Overlay { upper: Some(upper), .. } = &mount.kind {
                 let upper = sources::directory(mount.option, upper)?;
                 sources::layer(mount.option, &upper, Owner::NEW, &mut layers)?;
             }
         }
-        let own = spec.rootfs.as_ref().map(|_| gatherer.own_places(context)).transpose()?;
+        let listed = spec.shows_listed_files_only();
+        let own =
+            (spec.rootfs.is_some() || listed).then(|| gatherer.own_places(context)).transpose()?;
         if own.is_none() {
             gatherer.host_layers(context);
         }
@@ -211,8 +217,12 @@ impl Files {
             .filter(|(_, (.., options))| options.read_only)
             .map(|(index, _)| first + index)
             .collect();
-        let links = EtcLinks::of(&source);
-        let linked = links.hidden_files(&mut gatherer.view, own.as_ref(), &read_only);
+        let linked = if listed {
+            Vec::new()
+        } else {
+            let links = EtcLinks::of(&source);
+            links.hidden_files(&mut gatherer.view, own.as_ref(), &read_only)
+        };
         let (root, patches, mounts) = gatherer.finish(mounts, first)?;
         let source = c_string(source.as_os_str());
         let keeps_root = layer.is_some();

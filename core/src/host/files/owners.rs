@@ -69,7 +69,7 @@ impl<'a> IdsInside<'a> {
 impl Root {
     pub(super) fn translate(&mut self, ids: &IdsInside<'_>) {
         match self {
-            Self::Host | Self::Directory => {}
+            Self::Host | Self::Directory | Self::Listed(_) => {}
             Self::Stacked(mounts) => {
                 for mount in mounts {
                     if let Cover::Overlay { owner, .. } = &mut mount.cover {

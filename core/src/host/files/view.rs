@@ -25,6 +25,8 @@ pub(super) enum Backing {
     Overlaid(PathBuf),
     /// A directory of the container's own, empty at first.
     Own,
+    /// A directory in memory with what a profile shows of the host: its mount points are planned with its entries.
+    Shown,
     /// A file system of the kernel: its entries are unknown before it is mounted.
     Kernel,
     /// A file.
@@ -38,8 +40,23 @@ pub(super) struct Layer {
     pub(super) backing: Backing,
     /// Mount points that it lacks, and whether they are for directories.
     pub(super) needs: Vec<(PathBuf, bool)>,
-    /// Mount points and files that the launch will make in it, and whether they are directories.
-    planned: BTreeMap<PathBuf, bool>,
+    /// Mount points, files and links that the launch will make in it.
+    planned: BTreeMap<PathBuf, Planned>,
+}
+
+/// An entry that the launch makes in a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Planned {
+    Directory,
+    File,
+    /// A symbolic link, and its target.
+    Link(PathBuf),
+}
+
+impl Planned {
+    pub(super) fn of(directory: bool) -> Self {
+        if directory { Self::Directory } else { Self::File }
+    }
 }
 
 impl Layer {
@@ -202,14 +219,17 @@ impl View {
             let file = layer.backing == Backing::File;
             return Ok(if file { Found::File } else { Found::Directory });
         }
-        if let Some(directory) = layer.planned.get(path) {
-            return Ok(if *directory { Found::Directory } else { Found::File });
+        match layer.planned.get(path) {
+            Some(Planned::Directory) => return Ok(Found::Directory),
+            Some(Planned::File) => return Ok(Found::File),
+            Some(Planned::Link(target)) => return Ok(Found::Link(target.clone())),
+            None => {}
         }
         let outside = match &layer.backing {
             Backing::Host(top) | Backing::Overlaid(top) => {
                 top.join(path.strip_prefix(&layer.at).unwrap_or(path))
             }
-            Backing::Own | Backing::File => return Ok(Found::Missing),
+            Backing::Own | Backing::Shown | Backing::File => return Ok(Found::Missing),
             Backing::Kernel => return Ok(Found::Unknown),
         };
         match std::fs::symlink_metadata(&outside) {
@@ -230,10 +250,16 @@ impl View {
         if let Ok(missing) = spot.path.strip_prefix(spot.existing()) {
             for name in missing {
                 way.push(name);
-                planned.insert(way.clone(), true);
+                planned.insert(way.clone(), Planned::Directory);
             }
         }
-        planned.insert(spot.path.clone(), directory);
+        planned.insert(spot.path.clone(), Planned::of(directory));
+    }
+
+    /// Records an entry that the launch will make in the uppermost layer there.
+    pub(super) fn plan(&mut self, path: &Path, entry: Planned) {
+        let layer = self.layer_of(path);
+        self.layers[layer].planned.insert(path.to_owned(), entry);
     }
 }
 

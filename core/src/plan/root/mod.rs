@@ -6,6 +6,7 @@
 //! outside. Mounts are attached by descriptor.
 
 pub(super) mod assemble;
+mod listed;
 pub(super) mod overlay;
 pub(super) mod own;
 
@@ -19,6 +20,7 @@ use super::number;
 use super::sequence::Sequence;
 use super::setup::NamespaceSetup;
 use crate::host::files::{Files, Owner, Preserved, Root};
+use crate::spec::Overlay;
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
 
@@ -29,14 +31,30 @@ use overlay::{Covering, cover_mounts, mount_overlay};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stacked(u32);
 
-/// Makes the new root. Returns `None` if the root stays the host's.
+/// A new root that is not `/` yet.
+pub(super) struct NewRoot {
+    /// `None` if the root stays the host's.
+    pub(super) root: Option<Cell>,
+    pub(super) stacked: Stacked,
+    /// The tree for /dev/shm, if the root has one.
+    pub(super) shared_memory: Option<Cell>,
+}
+
+/// Makes the new root.
 pub(super) fn make_root(
     sequence: &mut Sequence,
     setup: &NamespaceSetup<'_>,
     files: &Files,
-) -> (Option<Cell>, Stacked) {
+) -> NewRoot {
     let source = &files.source;
+    let mut shared_memory = None;
     let (root, stacked) = match &files.root {
+        Root::Listed(listed) => {
+            let overlay = setup.spec.overlay != Overlay::None;
+            let (root, memory) = listed::make(sequence, listed, overlay);
+            shared_memory = Some(memory);
+            (Some(root), 0)
+        }
         Root::Host => (None, 0),
         Root::Directory => {
             let tree = clone_tree(sequence, Step::MakeRoot, at_cwd(), source, true);
@@ -85,7 +103,8 @@ pub(super) fn make_root(
             replace(sequence, base, patch);
         }
     }
-    if setup.spec.read_only {
+    // A listed root is read-only already, apart from its private directories.
+    if setup.spec.read_only && !matches!(files.root, Root::Listed(_)) {
         let place = root.map_or_else(|| (at_cwd(), c"/"), |root| (root.into(), c""));
         let set = (libc::MOUNT_ATTR_RDONLY, 0);
         set_attributes(sequence, Step::ReadOnly, place, set, true);
@@ -97,7 +116,7 @@ pub(super) fn make_root(
             sequence.appended().ignore();
         }
     }
-    (root, Stacked(stacked))
+    NewRoot { root, stacked: Stacked(stacked), shared_memory }
 }
 
 /// Opens the layer that is kept, or changes to a new one in memory.

@@ -32,9 +32,9 @@ pub(in crate::plan) fn populate(
     setup: &NamespaceSetup<'_>,
     own: &OwnPlaces,
     kernel_fs: KernelTrees,
-    root: Cell,
+    (root, shared_memory): (Cell, Option<Cell>),
 ) -> KernelFilesystems {
-    let trees = devices(sequence, setup, own, root);
+    let trees = devices(sequence, setup, own, (root, shared_memory));
     let KernelTrees { proc, sys, cgroups } = kernel_fs;
     if let (Some(tree), Some(place)) = (sys, &own.sys) {
         attach_in_root(sequence, Step::MountSys, tree, place, root);
@@ -62,7 +62,7 @@ fn devices(
     sequence: &mut Sequence,
     setup: &NamespaceSetup<'_>,
     own: &OwnPlaces,
-    root: Cell,
+    (root, shm): (Cell, Option<Cell>),
 ) -> Vec<Cell> {
     const STEP: Step = Step::Dev;
     make_mount_points(sequence, root, &own.dev.make);
@@ -106,20 +106,22 @@ fn devices(
     let kind = Some(c"devpts");
     let flags = named!(MS_NOSUID | MS_NOEXEC);
     mount(sequence, STEP, kind, c"pts", kind, flags, Some(&data));
-    shared_memory(sequence, setup);
+    shared_memory(sequence, setup, shm);
     trees
 }
 
-/// /dev/shm and /dev/mqueue, relative to the new /dev: the container's own, or the caller's if the IPC
-/// namespace is shared.
-fn shared_memory(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) {
+/// /dev/shm and /dev/mqueue, relative to the new /dev: the container's own (`shm`, if the root has a tree for it), or
+/// the caller's if the IPC namespace is shared.
+fn shared_memory(sequence: &mut Sequence, setup: &NamespaceSetup<'_>, shm: Option<Cell>) {
     const STEP: Step = Step::MountShm;
     for (kind, name, mode, data, there) in [
         (c"tmpfs", c"shm", 0o1777, Some(c"mode=1777"), setup.host.shm),
         (c"mqueue", c"mqueue", 0o755, None, setup.host.mqueue),
     ] {
         make_directory(sequence, STEP, at_cwd(), name, Owner { mode, ..Owner::NEW }, false);
-        if setup.new.contains(Kind::Ipc) {
+        if let Some(tree) = shm.filter(|_| kind == c"tmpfs") {
+            attach(sequence, STEP, tree, at_cwd(), name);
+        } else if setup.new.contains(Kind::Ipc) {
             let flags = named!(MS_NOSUID | MS_NODEV | MS_NOEXEC);
             mount(sequence, STEP, Some(kind), name, Some(kind), flags, data);
         } else if there {

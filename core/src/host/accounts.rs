@@ -1,0 +1,130 @@
+//! The rows of passwd(5) and group(5) in a container that does not see the host's.
+
+use std::fs;
+
+use crate::spec::{IdMap, Spec};
+
+/// Ids below this one belong to the system.
+const FIRST_USER: u32 = 1000;
+
+const NOBODY: u32 = 65534;
+
+/// The most rows that are added for mapped ids.
+const MOST_MAPPED: u32 = 16;
+
+/// Ids that need a row: many programs fail for a user without a name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ids {
+    users: Vec<u32>,
+    groups: Vec<u32>,
+}
+
+/// The ids of maps with few of them.
+pub(super) fn of_maps(spec: &Spec) -> Ids {
+    let of = |map: &IdMap| match map {
+        IdMap::Rows(rows) => {
+            let few = rows.iter().filter(|row| row.count <= MOST_MAPPED);
+            few.flat_map(|row| (0..row.count).map(|number| row.inside + number)).collect()
+        }
+        _ => Vec::new(),
+    };
+    Ids { users: of(&spec.uid_map), groups: of(&spec.gid_map) }
+}
+
+/// The content of /etc/passwd: the accounts of the system and those of `ids`, without comments and hashes.
+pub(super) fn passwd(ids: &Ids) -> Vec<u8> {
+    let host = read("/etc/passwd");
+    let row = |fields: &[&[u8]]| match fields {
+        [name, _, user, group, _, home, shell] => {
+            Some([*name, b"x", user, group, b"", home, shell].join(&b':'))
+        }
+        _ => None,
+    };
+    let missing = |id: u32| format!("user{id}:x:{id}:{id}::/tmp:/bin/sh");
+    rows(
+        &host,
+        &ids.users,
+        row,
+        ("root:x:0:0::/root:/bin/sh", "nobody:x:65534:65534::/:/bin/false"),
+        missing,
+    )
+}
+
+/// The content of /etc/group: the groups of the system and those of `ids`, without members.
+pub(super) fn group(ids: &Ids) -> Vec<u8> {
+    let host = read("/etc/group");
+    let row = |fields: &[&[u8]]| match fields {
+        [name, _, group, _] => Some([*name, b"x", group, b""].join(&b':')),
+        _ => None,
+    };
+    let missing = |id: u32| format!("group{id}:x:{id}:");
+    rows(&host, &ids.groups, row, ("root:x:0:", "nogroup:x:65534:"), missing)
+}
+
+/// The file's content; empty if it cannot be read.
+fn read(path: &str) -> Vec<u8> {
+    fs::read(path).unwrap_or_default()
+}
+
+/// The rows of the system and of `ids`, in the order of the file. `root` and `nobody` replace missing rows.
+fn rows(
+    host: &[u8],
+    ids: &[u32],
+    row: impl Fn(&[&[u8]]) -> Option<Vec<u8>>,
+    (root, nobody): (&str, &str),
+    missing: impl Fn(u32) -> String,
+) -> Vec<u8> {
+    let mut known = Vec::new();
+    let mut rest = Vec::new();
+    for line in host.split(|&byte| byte == b'\n') {
+        let fields: Vec<&[u8]> = line.split(|&byte| byte == b':').collect();
+        let id = fields.get(2).and_then(|id| std::str::from_utf8(id).ok()?.parse::<u32>().ok());
+        let Some(id) = id else { continue };
+        if (id < FIRST_USER || id == NOBODY || ids.contains(&id))
+            && let Some(row) = row(&fields)
+        {
+            known.push(id);
+            rest.push(row);
+        }
+    }
+    let mut made: Vec<Vec<u8>> = Vec::new();
+    if !known.contains(&0) {
+        made.push(root.into());
+    }
+    made.extend(rest);
+    if !known.contains(&NOBODY) {
+        made.push(nobody.into());
+    }
+    let named = |id: u32| known.contains(&id) || id == 0 || id == NOBODY;
+    made.extend(ids.iter().filter(|&&id| !named(id)).map(|&id| missing(id).into_bytes()));
+    made.push(Vec::new());
+    made.join(&b'\n')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_have_no_comment_no_hash_and_no_other_user() {
+        let host = b"root:$6$hash:0:0:The Admin:/root:/bin/bash\n\
+            alice:x:1000:1000:Alice,Room 3:/home/alice:/bin/zsh\n+@nis::::::\nbroken\n";
+        let row = |fields: &[&[u8]]| match fields {
+            [name, _, user, group, _, home, shell] => {
+                Some([*name, b"x", user, group, b"", home, shell].join(&b':'))
+            }
+            _ => None,
+        };
+        let text =
+            rows(host, &[1000, 7000], row, ("", "nobody:x:65534:65534::/:/bin/false"), |id| {
+                format!("user{id}")
+            });
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "root:x:0:0::/root:/bin/bash\nalice:x:1000:1000::/home/alice:/bin/zsh\n\
+             nobody:x:65534:65534::/:/bin/false\nuser7000\n"
+        );
+        let text = rows(host, &[], row, ("", ""), |_| String::new());
+        assert!(!String::from_utf8(text).unwrap().contains("alice"));
+    }
+}
