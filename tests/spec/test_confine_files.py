@@ -86,7 +86,9 @@ def test_content_and_tmpfs_work_with_a_profile(profile):
 @BOTH
 def test_an_overlay_takes_the_writes_with_a_profile(profile):
     script = f"""
-        for path in /usr/{NAME} /etc/{NAME} /usr/local/bin/{NAME}; do echo x > $path; cat $path; done
+        for path in /usr/{NAME} /etc/{NAME} /usr/local/bin/{NAME}; do
+            echo x > $path; cat $path
+        done
         rm /etc/hostname /usr/bin/env
         ls -A /root
     """

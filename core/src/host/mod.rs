@@ -6,6 +6,7 @@ pub(crate) mod files;
 pub(crate) mod hosts;
 pub(crate) mod ids;
 pub(crate) mod kernel_mounts;
+pub(crate) mod made_of;
 pub mod namespaces;
 pub mod target;
 

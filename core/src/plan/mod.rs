@@ -55,6 +55,7 @@ use stages::StageBuilder;
 use crate::error::{PlanError, SpawnError, SpecError};
 use crate::host::Host;
 use crate::host::files::{Files, OuterLayer, changes_of_files};
+use crate::host::made_of::with_files_of;
 use crate::host::target::Target;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{Network, Payload, Spec};
@@ -102,6 +103,8 @@ impl Plan {
         payload: Payload<'_>,
         enter: Option<i32>,
     ) -> Result<(Self, Option<Target>), PlanError> {
+        let completed = with_files_of(spec, payload);
+        let spec = completed.as_ref().unwrap_or(spec);
         let target = Target::of(spec, enter)?;
         let host = Host::gather(spec)?.with(payload).entering(target.as_ref());
         Ok((Self::new(spec, payload, &host, target.as_ref())?, target))

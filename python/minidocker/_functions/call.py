@@ -30,9 +30,10 @@ from typing import (
 from minidocker._errors import CallError, SpecError
 from minidocker._functions import fork, interpreter, messages, spawn, worker
 from minidocker._functions.conversation import Conversation
-from minidocker._functions.function_container import death_error, with_interpreter
+from minidocker._functions.function_container import death_error
 from minidocker._functions.options import CALL_OPTIONS, CallOptions
 from minidocker._functions.outputs import Captured, Destination, Shown
+from minidocker._functions.sources import with_sources
 from minidocker._functions.worker import Task
 from minidocker._run.process import start as execute
 from minidocker._spec.spec import Spec
@@ -281,6 +282,7 @@ def enter(
 
 def starter(spec: Spec, options: CallOptions) -> Starter:
     """Return the function that starts a container with the start method of the options."""
+    spec = with_sources(spec)
     if options.method == "fork":
         return functools.partial(fork.start, spec)
     preload = tuple(options.preload)
@@ -288,7 +290,7 @@ def starter(spec: Spec, options: CallOptions) -> Starter:
     trusted = options.result == "pickle" and spec.profile != "untrusted"
     if spec.network is None or isinstance(spec.network, str):
         return functools.partial(spawn.start, spec, preload=preload, trusted=trusted)
-    own = dataclasses.replace(with_interpreter(spec), init=spec.namespaces.pid)
+    own = with_sources(dataclasses.replace(spec, init=spec.namespaces.pid))
 
     def in_own(launch: Launch, args: Any, options: Mapping[str, Any]) -> Popen[Any]:
         return execute(launch, args, {**options, "spec": own})

@@ -31,9 +31,9 @@ from minidocker._functions.function_container import (
     Ended,
     FunctionContainer,
     start_timeout,
-    with_interpreter,
 )
 from minidocker._functions.green_threads import forget_green_threads
+from minidocker._functions.sources import with_sources
 from minidocker._run.completed import Usage
 from minidocker._run.session import kill_session
 from minidocker._spec import accounts
@@ -103,7 +103,7 @@ def fork(
         SpawnError: the kernel refused a step; nothing is left.
         CallTimeout: the timeout expired before the container had started.
     """
-    spec = with_interpreter(spec)
+    spec = with_sources(spec)
     command = copy_command(spec, outputs)
     sys.audit("os.fork")
     # Otherwise both processes would write the content of the buffers.

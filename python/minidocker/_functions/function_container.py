@@ -9,22 +9,17 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
-import os
 import signal
-import sys
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from minidocker._errors import CallError, CallExited, CallKilled, CallLimitExceeded, CallTimeout
 from minidocker._functions import descriptors
-from minidocker._functions.worker import own_main
-from minidocker._spec.mounts import Mount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from minidocker._functions.worker import Task
     from minidocker._run.completed import Usage
-    from minidocker._spec.spec import Spec
 
 __all__ = [
     "Ended",
@@ -32,7 +27,6 @@ __all__ = [
     "Starter",
     "death_error",
     "start_timeout",
-    "with_interpreter",
 ]
 
 
@@ -113,39 +107,6 @@ class Starter(Protocol):
             SpawnError: the kernel refused a step; nothing is left.
             CallTimeout: the timeout expired before the container had started.
         """
-
-
-def with_interpreter(spec: Spec) -> Spec:
-    """Add this Python to a container whose profile hides homes and /tmp.
-
-    Interpreters and virtual environments are often in these directories, and the container could
-    not import modules without them. So could it not import the functions of a script. Each prefix,
-    and the file of ``__main__``, is mounted read-only at its own path.
-    """
-    if spec.profile != "untrusted" or spec.rootfs is not None or not spec.namespaces.mount:
-        return spec
-    made: Spec | None = spec.__dict__.get("_with_interpreter")
-    if made is None:
-        prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
-        home = os.path.expanduser("~")
-        shown = [
-            Mount(prefix, prefix, read_only=True)
-            # A prefix inside another one must be mounted after it.
-            for prefix in sorted(prefixes)
-            # The profile shows /usr itself, and the home directory must stay hidden.
-            if os.path.isdir(prefix)
-            and os.path.commonpath((prefix, "/usr")) == "/"
-            and os.path.commonpath((prefix, home)) != prefix
-        ]
-        how, script = own_main() or ("", "")
-        if how == "path" and not any(
-            os.path.commonpath((script, place)) == place
-            for place in ("/usr", *(mount.target for mount in shown))
-        ):
-            shown.append(Mount(script, script, read_only=True))
-        made = dataclasses.replace(spec, mounts=[*shown, *spec.mounts])
-        object.__setattr__(spec, "_with_interpreter", made)
-    return made
 
 
 def start_timeout(timeout: float | None) -> CallTimeout:

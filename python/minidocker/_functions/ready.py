@@ -53,7 +53,7 @@ class ReadyContainerSlot:
         """Request a ready container if the previous request was recent and had the same `Spec`."""
         now = time.monotonic()
         last, self._last = self._last, (spec, now)
-        often = last is not None and last[0] == spec and now - last[1] < LIFE
+        often = last is not None and last[0].is_same(spec) and now - last[1] < LIFE
         self._wanted = spec if often and self._ready is None else None
 
     def idle(self) -> float | None:
@@ -86,7 +86,7 @@ class ReadyContainerSlot:
         ready = self._ready
         if ready is None:
             return None
-        if ready.spec != spec or self._mounts.poll(0):
+        if not ready.spec.is_same(spec) or self._mounts.poll(0):
             self.drop()
             return None
         try:

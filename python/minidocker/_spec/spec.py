@@ -225,9 +225,18 @@ class Spec:
         object.__setattr__(copy, "_shown", tuple(os.fsencode(path) for path in paths))
         return copy
 
+    def shows_paths(self) -> bool:
+        """Return whether `showing` made it."""
+        return "_shown" in self.__dict__
+
+    def is_same(self, other: Spec) -> bool:
+        """Return whether both have equal fields and show the same paths."""
+        return self == other and self.__dict__.get("_shown") == other.__dict__.get("_shown")
+
     def __getstate__(self) -> dict[str, Any]:
-        # Private attributes are caches of the fields.
-        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+        # The other private attributes are caches of the fields.
+        kept = {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+        return kept | {name: self.__dict__[name] for name in ("_shown",) if self.shows_paths()}
 
 
 def _wrong(option: str, value: object, advice: str) -> NoReturn:

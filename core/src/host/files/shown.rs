@@ -56,6 +56,12 @@ pub(crate) enum Shown {
     },
 }
 
+impl Shown {
+    fn bind(path: &Path, directory: bool) -> Self {
+        Self::Bind { source: c_string(path.as_os_str()), directory, replaced: BTreeMap::new() }
+    }
+}
+
 /// What a path leads to.
 enum Found<'a> {
     Entry(&'a Shown),
@@ -96,7 +102,10 @@ impl Directory {
         }
         for path in &spec.shown {
             let path = Path::new(OsStr::from_bytes(path.to_bytes()));
-            if !is_mounted_over(spec, path) {
+            let is_private = |place: &Path| place.starts_with(path);
+            let homes = context.homes.iter().map(path_of);
+            let private = view.private.iter().chain(view.homes).map(Path::new);
+            if !is_mounted_over(spec, path) && !homes.chain(private).any(is_private) {
                 root.show(path);
             }
         }
@@ -118,7 +127,14 @@ impl Directory {
             at.push(&name);
             let target = match self.find(&at) {
                 Found::Entry(Shown::Link(target)) => Some(path_of(target).to_owned()),
-                Found::Entry(Shown::Directory(_) | Shown::Bind { .. }) => None,
+                Found::Entry(Shown::Directory(directory)) => {
+                    // A directory on the way to another path; a bind of it shows that one, too.
+                    if rest.is_empty() && !directory.has_writable() {
+                        new.push((at.clone(), Shown::bind(&at, true)));
+                    }
+                    None
+                }
+                Found::Entry(Shown::Bind { .. }) => None,
                 Found::Entry(Shown::File(_) | Shown::Copy { .. }) => return,
                 Found::Bound => fs::read_link(&at).ok(),
                 Found::Missing => {
@@ -126,11 +142,7 @@ impl Directory {
                     let target = found.is_symlink().then(|| fs::read_link(&at).ok()).flatten();
                     let node = match &target {
                         Some(target) => Shown::Link(c_string(target.as_os_str())),
-                        None if rest.is_empty() => Shown::Bind {
-                            source: c_string(at.as_os_str()),
-                            directory: found.is_dir(),
-                            replaced: BTreeMap::new(),
-                        },
+                        None if rest.is_empty() => Shown::bind(&at, found.is_dir()),
                         None if found.is_dir() => Shown::Directory(Self::default()),
                         None => return,
                     };
@@ -153,8 +165,17 @@ impl Directory {
             }
         }
         for (path, node) in new {
-            self.insert(&path, node);
+            match self.entry(&path) {
+                Some(entry) => *entry = node,
+                None => self.insert(&path, node),
+            }
         }
+    }
+
+    fn has_writable(&self) -> bool {
+        let mut found = Vec::new();
+        self.add_writable(b"", &mut found);
+        self.writable || !found.is_empty()
     }
 
     /// Copies a file that every user may read. A link into a directory that is shown stays a link.

@@ -1,0 +1,64 @@
+"""The files that a function is made of, for a profile that shows nothing but what is named."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from minidocker._functions.worker import own_main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from minidocker._spec.spec import Spec
+
+__all__ = ["with_sources"]
+
+
+def with_sources(spec: Spec) -> Spec:
+    """Return a `Spec` with which this interpreter and its imports work inside.
+
+    ``"untrusted"`` then shows, read-only, the prefixes of the interpreter, the entries of
+    ``sys.path``, and the file of ``__main__``. Of an entry that is a home directory or /tmp it
+    shows only the modules that are imported from there. Another profile shows them anyway.
+    """
+    if spec.profile != "untrusted" or spec.rootfs is not None or not spec.namespaces.mount:
+        return spec
+    if spec.shows_paths():
+        return spec
+    key = (tuple(sys.path), own_main())
+    made: tuple[object, Spec] | None = spec.__dict__.get("_with_sources")
+    if made is None or made[0] != key:
+        made = key, spec.showing(dict.fromkeys(_sources()))
+        object.__setattr__(spec, "_with_sources", made)
+    return made[1]
+
+
+def _sources() -> Iterator[str]:
+    yield from (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)
+    private = [os.path.realpath(path) for path in (os.path.expanduser("~"), "/tmp", "/var/tmp")]
+    mixed = set()
+    for entry in sys.path:
+        path, real = os.path.abspath(entry), os.path.realpath(entry)
+        if any(os.path.commonpath((real, place)) == real for place in private):
+            mixed.add(path)
+        else:
+            yield path
+    if mixed:
+        yield from _imported_from(mixed)
+    how, script = own_main() or ("", "")
+    if how == "path":
+        yield script
+
+
+def _imported_from(directories: set[str]) -> Iterator[str]:
+    """Yield the modules that are imported from these directories: packages, and files."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if "." in name or not isinstance(file, str):
+            continue
+        path = os.path.abspath(file)
+        top = os.path.dirname(path) if hasattr(module, "__path__") else path
+        if os.path.dirname(top) in directories:
+            yield top
