@@ -33,7 +33,8 @@ from minidocker import (
     UnsupportedPlatformError,
     _errors,
 )
-from minidocker._errors import spawn_error, spelled, unknown_option
+from minidocker._errors import spawn_error, unknown_option
+from minidocker._spelling import spelled
 
 WAYS = [
     *(

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use minidocker_core::error::{Remedy, SpawnError, SpecError, Value};
+use minidocker_core::error::{Notice, Remedy, SpawnError, SpecError, Value};
 use minidocker_core::step::Step;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyImportError, PyOSError, PyValueError};
@@ -14,12 +14,13 @@ use pyo3::types::PyDict;
 static SPEC_ERROR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static SPELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static REMEDY_HERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static WARN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static SPAWN_ERROR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// The remedy with its setting spelled in Python, by `minidocker._errors.spelled`.
+/// The remedy with its setting spelled in Python, by `minidocker._spelling.spelled`.
 fn spelled(py: Python<'_>, remedy: &Remedy) -> PyResult<Py<PyAny>> {
     let Some(setting) = remedy.setting() else { return remedy.text().into_py_any(py) };
-    let function = SPELLED.import(py, "minidocker._errors", "spelled")?;
+    let function = SPELLED.import(py, "minidocker._spelling", "spelled")?;
     let arguments = (remedy.text(), setting.name(), setting.to_string(), setting.about());
     Ok(function.call1(arguments)?.unbind())
 }
@@ -48,6 +49,8 @@ pub(crate) fn spawn_error(py: Python<'_>, error: &SpawnError) -> PyErr {
         options.set_item("filename", error.filename.as_ref())?;
         options.set_item("step", error.step.name())?;
         options.set_item("doing", error.step.text())?;
+        let reason = error.reason.as_ref().map(|reason| spelled(py, reason)).transpose()?;
+        options.set_item("reason", reason)?;
         let mut hint = error.hint.as_ref().map(|remedy| spelled(py, remedy)).transpose()?;
         if error.may_be_the_outer_containers()
             && let Some(remedy) = remedy_here(py, error)?
@@ -59,6 +62,20 @@ pub(crate) fn spawn_error(py: Python<'_>, error: &SpawnError) -> PyErr {
         Ok(PyErr::from_value(function.call((error.errno,), Some(&options))?))
     };
     make().unwrap_or_else(|failure| failure)
+}
+
+/// Gives each warning by `minidocker._warnings.warn`, which raises it if the caller's filters say so.
+pub(crate) fn warn(py: Python<'_>, notices: &[Notice]) -> PyResult<()> {
+    for notice in notices {
+        let function = WARN.import(py, "minidocker._warnings", "warn")?;
+        function.call1(spelled_notice(py, notice)?)?;
+    }
+    Ok(())
+}
+
+/// A reason and a remedy, in Python's words.
+pub(crate) fn spelled_notice(py: Python<'_>, notice: &Notice) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
+    Ok((spelled(py, &notice.reason)?, spelled(py, &notice.hint)?))
 }
 
 /// The remedy for a setting of the container around the caller, by `minidocker._doctor.refusals.remedy_here`; `None` if

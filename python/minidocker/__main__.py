@@ -87,7 +87,8 @@ def _run(parsed: Parsed) -> int:
 
     command = import_module(f"minidocker.cli.commands.{parsed.command.name}")
     try:
-        status: int = command.main(parsed)
+        with errors.warnings_as_lines():
+            status: int = command.main(parsed)
     except BrokenPipeError:
         raise
     except (Error, OSError) as error:

@@ -15,6 +15,7 @@ __all__ = [
     "chdir",
     "chroot",
     "execv",
+    "explain_missing",
     "fork",
     "getgid",
     "getpid",
@@ -41,6 +42,8 @@ __all__ = [
     "umount2",
     "unshare",
     "waitpid",
+    "warn_of_mounts",
+    "warn_of_variables",
 ]
 
 __version__: str
@@ -179,9 +182,12 @@ def plan_lines(
     spec: Spec, command: Command | None, *, enter: int | None = None
 ) -> list[tuple[str, str, str, str | None]]: ...
 def prepare_error(errno: int) -> OSError: ...
+def explain_missing(spec: Spec, path: bytes) -> tuple[str, str] | None: ...
 def call_count(
     spec: Spec, command: Command | None, *, enter: int | None = None, fork: bool = False
 ) -> int: ...
+def warn_of_mounts(spec: Spec) -> None: ...
+def warn_of_variables(spec: Spec, command: Command | None = None) -> None: ...
 def hold(fds: Sequence[int]) -> None: ...
 def release(fds: Sequence[int]) -> None: ...
 def register_at_fork() -> None: ...

@@ -31,11 +31,12 @@ import errno as _errno
 import os
 import reprlib
 
+from minidocker._spelling import OPTIONS, Remedy
 from minidocker._words import nearest
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Any
 
 __all__ = [
@@ -152,10 +153,12 @@ class SpawnError(Error, OSError):
         step: the short name of the failed step, as :func:`minidocker.explain` shows it.
         hint: one remedy.
         doing: what the step does, in words that follow "cannot".
+        reason: why the step failed, if that is known better than from errno.
     """
 
     step: str | None
     hint: str | None
+    reason: str | None
 
     def __init__(
         self,
@@ -163,10 +166,12 @@ class SpawnError(Error, OSError):
         step: str | None = None,
         hint: str | None = None,
         doing: str | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(*args)
         self.step = step
         self.hint = hint
+        self.reason = reason
         self._doing = doing
 
     def __str__(self) -> str:
@@ -175,7 +180,9 @@ class SpawnError(Error, OSError):
         # A description such as "mount proc on /proc" already names the file.
         if self.filename is not None and _text(self.filename) not in doing.split():
             parts[0] += f" {self.filename!r}"
-        if self.errno is not None:
+        if self.reason is not None:
+            parts.append(self.reason)
+        elif self.errno is not None:
             parts.append(f"{self.strerror} (errno {self.errno})")
         else:
             parts.extend(str(argument) for argument in self.args)
@@ -323,6 +330,7 @@ def spawn_error(
     hint: str | None = None,
     *,
     doing: str | None = None,
+    reason: str | None = None,
     command: bool = False,
 ) -> SpawnError:
     """Return the exception for a step that the kernel refused; the errno decides its class.
@@ -333,6 +341,7 @@ def spawn_error(
         step: the short name of the step: ``"mount-proc"``.
         hint: one remedy, without a full stop.
         doing: what the step does, in words that follow "cannot": ``"mount a fresh proc"``.
+        reason: why it failed, if that is known better than from the errno.
         command: whether the step executes the command itself, which makes ``ENOENT`` a
             :class:`CommandNotFound`.
     """
@@ -348,8 +357,8 @@ def spawn_error(
             chosen = SpawnError
     arguments = (errno, os.strerror(errno))
     if filename is None:
-        return chosen(*arguments, step=step, hint=hint, doing=doing)
-    return chosen(*arguments, filename, step=step, hint=hint, doing=doing)
+        return chosen(*arguments, step=step, hint=hint, doing=doing, reason=reason)
+    return chosen(*arguments, filename, step=step, hint=hint, doing=doing, reason=reason)
 
 
 def device_error(errno: int, path: str) -> SpawnError:
@@ -362,35 +371,6 @@ def device_error(errno: int, path: str) -> SpawnError:
     else:
         hint = "make /dev complete: mount a devtmpfs there"
     return spawn_error(errno, path, "prepare", hint, doing="open the device")
-
-
-# The engine's name of an option -> its name in Python, where the two differ.
-_OPTIONS = {
-    "groups": "extra_groups",
-    "new_session": "start_new_session",
-    "working_directory": "cwd",
-}
-_SETTINGS = {
-    "new-namespace": "{neutral}: NamespaceOptions.with_{name}()",
-    "shared-namespace": "{neutral}: NamespaceOptions.all().without_{name}()",
-    "host-network": 'pass network="host"',
-    "new-program": 'method="spawn"',
-    "no-filter": 'pass seccomp="unconfined"',
-    "subordinate-ids": 'leave extra_groups out, or set uid_map and gid_map to "auto"',
-    "option": "{name}",
-}
-"""How Python writes each setting that a remedy of the engine names."""
-
-
-class Remedy(str):
-    """A remedy of the engine in Python's words.
-
-    Attributes:
-        parts: the first four arguments of `spell`, which spells it in other words.
-    """
-
-    __slots__ = ("parts",)
-    parts: tuple[str, str, str, str | None]
 
 
 def spec_error(
@@ -406,43 +386,10 @@ def spec_error(
         remedy: one thing to do instead.
     """
     given = value if shown is None else _Shown(shown)
-    error = SpecError(f"{reason}. {remedy}", option=_OPTIONS.get(option, option), value=given)
+    error = SpecError(f"{reason}. {remedy}", option=OPTIONS.get(option, option), value=given)
     if isinstance(remedy, Remedy):
         error.__dict__["_parts"] = (reason, remedy)
     return error
-
-
-def spelled(text: str, setting: str, neutral: str, about: str | None) -> Remedy:
-    """Return a remedy of the engine in Python's words; see `spell`."""
-    remedy = Remedy(spell(text, setting, neutral, about, _in_python))
-    remedy.parts = (text, setting, neutral, about)
-    return remedy
-
-
-def spell(
-    text: str,
-    setting: str,
-    neutral: str,
-    about: str | None,
-    words: Callable[[str, str, str | None], str],
-) -> str:
-    """Return a remedy of the engine in the words of a language.
-
-    Args:
-        text: a sentence with ``{}`` in place of the setting.
-        setting: the name of the setting.
-        neutral: the setting in the engine's words.
-        about: the kind of namespace, or the option, that the setting changes.
-        words: returns the setting in the language, from its name, the engine's words and the name
-            of the kind or of the keyword.
-    """
-    remedy = text.replace("{}", words(setting, neutral, _OPTIONS.get(about or "", about)), 1)
-    return remedy[:1].upper() + remedy[1:]
-
-
-def _in_python(setting: str, neutral: str, name: str | None) -> str:
-    # A setting that the table lacks keeps its neutral words.
-    return _SETTINGS.get(setting, "{neutral}").format(neutral=neutral, name=name)
 
 
 class _Shown(str):

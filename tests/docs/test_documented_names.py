@@ -29,7 +29,6 @@ OTHERS_KEYWORDS = {
     "nofile": "a resource limit of --ulimit",
     "num_cpus": "Ray",
     "pure": "Dask",
-    "reason": "a mark of these tests",
     "resources": "Dask",
     "systempaths": "docker's --security-opt",
     "unmask": "podman's --security-opt",

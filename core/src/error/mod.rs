@@ -4,6 +4,7 @@
 //! them.
 
 mod hints;
+mod notice;
 mod reason;
 mod remedy;
 
@@ -12,6 +13,8 @@ use std::ffi::OsString;
 use minidocker_init::program::Message;
 use minidocker_init::raw;
 
+pub use notice::Notice;
+pub(crate) use notice::quoted;
 pub use reason::{Reason, ReasonKind, Value};
 pub use remedy::{Remedy, Setting};
 
@@ -69,6 +72,9 @@ pub struct SpawnError {
     pub errno: i32,
     /// The file that the failed call was about, if any.
     pub filename: Option<OsString>,
+    /// Why the call failed, if that is known better than from the error number: a clause, which may name a setting as
+    /// a remedy does.
+    pub reason: Option<Box<Remedy>>,
     /// One thing to do about it.
     pub hint: Option<Remedy>,
 }
@@ -77,7 +83,7 @@ impl SpawnError {
     /// The failure of a step, with its remedy.
     #[must_use]
     pub fn new(step: Step, errno: i32) -> Self {
-        Self { step, errno, filename: None, hint: Some(hints::hint(step, errno)) }
+        Self { step, errno, filename: None, reason: None, hint: Some(hints::hint(step, errno)) }
     }
 
     /// The failure of a helper that cannot make a system call on which it depends.
@@ -89,7 +95,7 @@ impl SpawnError {
             errno => hints::hint(step, errno),
         };
         let hint = Some(hint.after(&format!("The helper's {name}(2) was refused")));
-        Self { step, errno: found.errno, filename: None, hint }
+        Self { step, errno: found.errno, filename: None, reason: None, hint }
     }
 
     /// The same error with the name of the system call that was refused.
@@ -133,7 +139,10 @@ impl SpawnError {
     }
 
     fn message(&self) -> String {
-        let reason = std::io::Error::from_raw_os_error(self.errno);
+        let reason = match &self.reason {
+            Some(reason) => reason.to_string(),
+            None => std::io::Error::from_raw_os_error(self.errno).to_string(),
+        };
         let file = self.filename.as_ref().map(|name| format!(" {}", name.display()));
         let hint = self.hint.as_ref().map(|hint| format!(". {hint}"));
         format!("{}{}: {reason}{}", self.step, file.unwrap_or_default(), hint.unwrap_or_default())

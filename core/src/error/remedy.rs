@@ -13,8 +13,8 @@ pub struct Remedy {
     setting: Option<Setting>,
 }
 
-/// A change to the specification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A change to the specification, or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Setting {
     /// Make the namespace of the kind with this [name](crate::spec::namespaces::Kind::name) new.
@@ -31,6 +31,10 @@ pub enum Setting {
     SubordinateIds,
     /// The option with this name; the sentence says how to change it.
     Option(&'static str),
+    /// The profile with this name.
+    Profile(&'static str),
+    /// Mount this file or directory of the host at the same path inside, read-only.
+    ReadOnlyMount(String),
 }
 
 impl Remedy {
@@ -53,8 +57,8 @@ impl Remedy {
 
     /// The setting that the sentence is about.
     #[must_use]
-    pub const fn setting(&self) -> Option<Setting> {
-        self.setting
+    pub const fn setting(&self) -> Option<&Setting> {
+        self.setting.as_ref()
     }
 }
 
@@ -72,7 +76,7 @@ impl From<String> for Remedy {
 
 impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(setting) = self.setting else { return f.write_str(&self.text) };
+        let Some(setting) = &self.setting else { return f.write_str(&self.text) };
         let setting = setting.to_string();
         if let Some(rest) = self.text.strip_prefix("{}") {
             let (first, others) = setting.split_at(1);
@@ -85,7 +89,7 @@ impl fmt::Display for Remedy {
 impl Setting {
     /// Its name, for a table of spellings: `"new-namespace"`.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Self::NewNamespace(_) => "new-namespace",
             Self::SharedNamespace(_) => "shared-namespace",
@@ -94,16 +98,20 @@ impl Setting {
             Self::NoFilter => "no-filter",
             Self::SubordinateIds => "subordinate-ids",
             Self::Option(_) => "option",
+            Self::Profile(_) => "profile",
+            Self::ReadOnlyMount(_) => "read-only-mount",
         }
     }
 
-    /// The kind of namespace or the option that the setting changes.
+    /// The kind of namespace, the option, the profile or the path that the setting is about.
     #[must_use]
-    pub const fn about(self) -> Option<&'static str> {
+    pub fn about(&self) -> Option<&str> {
         match self {
-            Self::NewNamespace(name) | Self::SharedNamespace(name) | Self::Option(name) => {
-                Some(name)
-            }
+            Self::NewNamespace(name)
+            | Self::SharedNamespace(name)
+            | Self::Option(name)
+            | Self::Profile(name) => Some(name),
+            Self::ReadOnlyMount(path) => Some(path),
             Self::HostNetwork | Self::NewProgram | Self::NoFilter | Self::SubordinateIds => None,
         }
     }
@@ -121,6 +129,8 @@ impl fmt::Display for Setting {
                 f.write_str("leave the supplementary groups out, or map the subordinate ids")
             }
             Self::Option(name) => f.write_str(name),
+            Self::Profile(name) => write!(f, "the profile {name}"),
+            Self::ReadOnlyMount(path) => write!(f, "mount {path:?} at the same path, read-only"),
         }
     }
 }

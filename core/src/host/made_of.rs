@@ -89,7 +89,7 @@ fn base_of_environment(directory: &Path) -> Option<PathBuf> {
 }
 
 /// The interpreter that the first line of a script names.
-fn interpreter_of(program: &Path) -> Option<PathBuf> {
+pub(crate) fn interpreter_of(program: &Path) -> Option<PathBuf> {
     let mut line = Vec::with_capacity(FIRST_LINE);
     let file = open_regular(program)?;
     file.take(FIRST_LINE as u64).read_to_end(&mut line).ok()?;

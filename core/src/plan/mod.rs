@@ -28,6 +28,7 @@ mod kernel_filesystems;
 mod layer;
 mod setup;
 mod stages;
+mod unseen;
 
 // The machinery.
 pub(crate) mod call;
@@ -42,8 +43,10 @@ use minidocker_init::program::role;
 
 use std::ffi::CString;
 
+pub use crate::host::files::channels::mount_notices;
 pub use lines::{Actor, Line};
 pub(crate) use stages::Stage;
+pub use unseen::{explain_missing, variable_notices};
 
 use call::{Call, Handle};
 use ids::IdMaps;
@@ -51,14 +54,15 @@ use kernel_filesystems::KernelFilesystems;
 use network::ping_group_range;
 use sequence::Sequence;
 use stages::StageBuilder;
+use unseen::Outlook;
 
-use crate::error::{PlanError, SpawnError, SpecError};
+use crate::error::{Notice, PlanError, SpawnError, SpecError};
 use crate::host::Host;
 use crate::host::files::{Files, OuterLayer, changes_of_files};
 use crate::host::made_of::with_files_of;
 use crate::host::target::Target;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
-use crate::spec::{Network, Payload, Spec};
+use crate::spec::{CommandSpec, Network, Payload, Spec};
 use crate::step::Step;
 
 /// The ordered list of system calls that starts a container.
@@ -88,6 +92,8 @@ pub struct Plan {
     pub(crate) trees: Vec<CString>,
     /// Whether the command is a copy of the caller.
     pub(crate) forks: bool,
+    /// The view of a container whose profile lists what it shows.
+    outlook: Option<Outlook>,
     new: NamespaceOptions,
     leads_session: bool,
 }
@@ -162,6 +168,8 @@ impl Plan {
         if forks && target.is_some() {
             return Err(copy::cannot_enter());
         }
+        let listed = files.and_then(|files| files.listed.as_ref()).filter(|_| target.is_none());
+        let outlook = listed.map(|listed| Outlook::new(listed, command, host));
         let ping_group_range = ping_group_range(spec, host, command, ids);
         let mut builder = StageBuilder {
             spec,
@@ -207,6 +215,7 @@ impl Plan {
             layers: files.map_or_else(Vec::new, |files| files.layers.clone()),
             trees: files.map_or_else(Vec::new, Files::trees),
             forks,
+            outlook,
             new,
             leads_session: command.is_none_or(|command| command.new_session),
         })
@@ -222,6 +231,13 @@ impl Plan {
     #[must_use]
     pub const fn leads_session(&self) -> bool {
         self.leads_session
+    }
+
+    /// Returns a warning for the script and for each variable of a command that names a path which exists outside and
+    /// is missing inside.
+    #[must_use]
+    pub fn notices(&self, command: &CommandSpec) -> Vec<Notice> {
+        self.outlook.as_ref().map_or_else(Vec::new, |outlook| outlook.notices(command))
     }
 
     /// The number of calls in all stages. Tests make each of them fail, by its number: those of the first stage come
@@ -255,6 +271,9 @@ impl Plan {
         error.filename = sequence.filename(call).map(ToOwned::to_owned);
         if call.number == number::EXECVE {
             execute::explain_failure(sequence, call, &mut error);
+        }
+        if let Some(outlook) = &self.outlook {
+            outlook.explain_failure(sequence, call, &mut error);
         }
         // These errors do not depend on the arguments, so the remedy needs the name of the call.
         if errno == libc::ENOSYS || (call.step == Step::Watchdog && errno == libc::EPERM) {

@@ -29,6 +29,20 @@ impl Environment {
         self.lines.extend_from_slice(line.to_bytes_with_nul());
     }
 
+    /// Return a copy without the variables of these names.
+    #[must_use]
+    pub fn without(&self, names: &[&str]) -> Self {
+        let name = |line: &[u8]| line.iter().position(|&byte| byte == b'=').unwrap_or(line.len());
+        let is_kept = |line: &&[u8]| !names.iter().any(|n| n.as_bytes() == &line[..name(line)]);
+        let kept = self.lines().filter(is_kept);
+        Self { lines: kept.flat_map(|line| [line, b"\0"]).flatten().copied().collect() }
+    }
+
+    /// Return each line, without its NUL.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.lines.split(|&byte| byte == 0).filter(|line| !line.is_empty())
+    }
+
     /// Return the lines in sequence, each with its NUL.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.lines
@@ -46,6 +60,13 @@ impl FromIterator<CString> for Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_lacks_only_the_named_variables() {
+        let all = [c"A=1", c"AB=2", c"B=A=3", c""];
+        let environment: Environment = all.map(CString::from).into_iter().collect();
+        assert_eq!(environment.without(&["A", "C"]).as_bytes(), b"AB=2\0B=A=3\0");
+    }
 
     #[test]
     fn the_callers_environment_is_what_the_kernel_gave_it() {

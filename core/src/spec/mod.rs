@@ -10,7 +10,9 @@ pub mod landlock;
 mod mounts;
 pub mod namespaces;
 pub(crate) mod nearest;
+pub(crate) mod path_variables;
 pub mod profile;
+pub(crate) mod scripts;
 pub mod seccomp;
 pub mod ulimits;
 

@@ -131,6 +131,9 @@ class Container(Joinable):
         options.setdefault("die_with_parent", self.spec.die_with_parent)
         return super()._entering(options, others)
 
+    def _inside(self) -> Spec:
+        return self.spec
+
     def _is_trusted(self) -> bool:
         return self.spec.profile != "untrusted"
 

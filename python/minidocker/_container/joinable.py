@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         EnterRunEither,
     )
     from minidocker._spec.names import Kind
+    from minidocker._spec.spec import Spec
 
 __all__ = ["PATIENCE", "Joinable", "running", "send_signal"]
 
@@ -130,7 +131,8 @@ class Joinable:
             subprocess.TimeoutExpired: the timeout expired; the exception has the output so far.
             subprocess.CalledProcessError: the return code is not 0, and ``check`` is true.
         """
-        launch = Launch(enter=self.pid, timeout=options.pop("timeout", None))
+        timeout = options.pop("timeout", None)
+        launch = Launch(enter=self.pid, inside=self._inside(), timeout=timeout)
         own = {name: options.pop(name) for name in _RUN_KEYWORDS if name in options}
         return complete(launch, args, self._entering(options, others=_RUN_KEYWORDS), **own)
 
@@ -163,7 +165,7 @@ class Joinable:
 
     def _start(self, launch: Launch, args: Any, options: Mapping[str, Any]) -> Popen[Any]:
         """Start a command in the container; the counterpart of `minidocker._run.process.start`."""
-        launch = replace(launch, enter=self.pid)
+        launch = replace(launch, enter=self.pid, inside=self._inside())
         process = start(launch, args, self._entering(dict(options)))
         self._entered(process)
         return process
@@ -198,6 +200,10 @@ class Joinable:
         from minidocker._functions.call import enter  # noqa: PLC0415 - only this method needs it
 
         return enter(self._start, function, args, kwargs, trusted=self._is_trusted())
+
+    def _inside(self) -> Spec | None:
+        """Return the options of the container; None: they are unknown."""
+        return None
 
     def _is_trusted(self) -> bool:
         """Return whether functions inside may get secrets of this process."""

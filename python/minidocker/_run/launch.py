@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from minidocker._errors import SpawnError
 from minidocker._record import record
 from minidocker._run import timeouts
+from minidocker._spec.unseen import explain_spawn_error
 
 if sys.platform == "linux":
     from minidocker import _core
@@ -23,6 +25,7 @@ class Launch:
 
     Args:
         enter: the pid of the container to enter; None: the command gets a new container.
+        inside: the options of that container, to explain an error; None: they are unknown.
         timeout: seconds until the command must have been executed; None: no limit.
         trace: a descriptor to which each completed step is written.
         terminal: whether standard input becomes the command's controlling terminal.
@@ -33,6 +36,7 @@ class Launch:
     """
 
     enter: int | None = None
+    inside: Spec | None = None
     timeout: float | None = None
     trace: int | None = None
     terminal: bool = False
@@ -51,12 +55,19 @@ class Launch:
             SpawnError: the kernel refused a step; nothing is left.
             _core.DeadlineReached: the timeout expired before the command was executed.
         """
-        return _core.spawn(
-            spec.core(),
-            command,
-            enter=self.enter,
-            timeout=self.timeout,
-            trace=self.trace,
-            inject=self.inject,
-            owner=owner,
-        )
+        if self.inside is not None:
+            _core.warn_of_variables(self.inside.core(), command)
+        try:
+            return _core.spawn(
+                spec.core(),
+                command,
+                enter=self.enter,
+                timeout=self.timeout,
+                trace=self.trace,
+                inject=self.inject,
+                owner=owner,
+            )
+        except SpawnError as error:
+            if self.inside is not None:
+                explain_spawn_error(error, self.inside)
+            raise

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import warnings
 
+from minidocker._warnings import SpecWarning
 from minidocker.cli.parser import UsageError
 
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
-    from typing import TextIO
+    from collections.abc import Iterator
+    from typing import Any, TextIO
 
 #: minidocker itself failed: a wrong option, or the kernel refused to make the container.
 FAILED = 125
@@ -49,6 +53,25 @@ def note(line: str) -> None:
     except OSError:
         # Its reader or its terminal has gone. The exit status still says what happened.
         discard(sys.stderr)
+
+
+@contextlib.contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Print the package's own warnings as ``minidocker: warning: message`` meanwhile."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Warning | str, *details: Any, **more: Any) -> None:
+            if isinstance(message, SpecWarning):
+                from minidocker.cli.wording import warning
+
+                complain(f"warning: {warning(message)}")
+            else:
+                others(message, *details, **more)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", SpecWarning)
+        yield
 
 
 def discard(stream: TextIO) -> None:

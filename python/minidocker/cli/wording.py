@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import copy
 import re
+import shlex
 
-from minidocker._errors import Remedy, SpawnError, SpecError, spell
+from minidocker._errors import SpawnError, SpecError
 from minidocker._spec.options import SUBPROCESS_KEYWORDS
 from minidocker._spec.spec import FIELDS
+from minidocker._spelling import VERBATIM, Remedy, spell
 from minidocker.cli.flags import SHARING, flag
+
+TYPE_CHECKING = False  # typing's, without its import
+if TYPE_CHECKING:
+    from minidocker._warnings import SpecWarning
 
 _NEVER_SHARED = ("mount", "time")
 
@@ -25,9 +31,15 @@ def message(error: BaseException) -> str:
         return _spec_message(error)
     if isinstance(error, SpawnError):
         respelled = copy.copy(error)
+        respelled.reason = _respelled(error.reason)
         respelled.hint = _respelled(error.hint)
         return str(respelled)
     return str(error) or type(error).__name__
+
+
+def warning(given: SpecWarning) -> str:
+    """Return a warning in the words of the command line."""
+    return f"{_respelled(given.reason)}. Remedy: {_respelled(given.hint)}"
 
 
 def _spec_message(error: SpecError) -> str:
@@ -47,6 +59,8 @@ def _spec_message(error: SpecError) -> str:
 
 def _respelled(remedy: str | None) -> str | None:
     if isinstance(remedy, Remedy):
+        if remedy.parts[1] in VERBATIM:
+            return spell(*remedy.parts, _setting)
         return _IDENTIFIER.sub(_as_flag, spell(*remedy.parts, _setting))
     return remedy
 
@@ -69,6 +83,13 @@ def _setting(setting: str, neutral: str, name: str | None) -> str:
             return "give --uidmap auto and --gidmap auto"
         case "option":
             return flag(name or "")
+        case "profile":
+            return f"--profile {name}"
+        case "read-only-mount":
+            path = name or ""
+            if {":", ","} & set(path):
+                return f"mount {path!r} from Python: -v cannot name it"
+            return "-v " + shlex.quote(f"{path}:{path}:ro")
     return neutral
 
 

@@ -1,6 +1,7 @@
 //! Facts about the files of a container: the place of each mount, the missing mount points, and the entries that
 //! its root is assembled from. Gathered only if the specification changes the files.
 
+pub(crate) mod channels;
 mod gather;
 mod links;
 mod mountinfo;
@@ -9,14 +10,17 @@ pub(crate) mod shown;
 mod sources;
 mod stack;
 mod tree;
+mod unseen;
 mod view;
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub(crate) use stack::{Cover, StackedMount};
 pub(crate) use tree::{Entries, Node, Owner, Preserved};
+pub(crate) use unseen::{Listed, Unseen};
 
 pub(crate) use shown::MOUNT_POINTS;
 
@@ -142,6 +146,8 @@ pub(crate) struct Files {
     pub(crate) layers: Vec<OuterLayer>,
     /// Whether the first of them is the root's.
     pub(crate) keeps_root: bool,
+    /// What the container sees of the host, if its profile lists that.
+    pub(crate) listed: Option<Arc<Listed>>,
 }
 
 /// Facts about the host that are not about its files.
@@ -223,10 +229,12 @@ impl Files {
             let links = EtcLinks::of(&source);
             links.hidden_files(&mut gatherer.view, own.as_ref(), &read_only)
         };
+        let seen = listed
+            .then(|| Arc::new(Listed::new(gatherer.view.clone(), first, spec.confine.profile)));
         let (root, patches, mounts) = gatherer.finish(mounts, first)?;
         let source = c_string(source.as_os_str());
         let keeps_root = layer.is_some();
-        Ok(Self { root, source, patches, own, mounts, linked, layers, keeps_root })
+        Ok(Self { root, source, patches, own, mounts, linked, layers, keeps_root, listed: seen })
     }
 }
 

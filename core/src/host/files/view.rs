@@ -33,7 +33,7 @@ pub(super) enum Backing {
     File,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layer {
     /// Its mount point inside, without links.
     pub(super) at: PathBuf,
@@ -123,7 +123,7 @@ enum Found {
 }
 
 /// The layers, in the order in which they are mounted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct View {
     pub(super) layers: Vec<Layer>,
 }

@@ -1,0 +1,182 @@
+//! What the command needs of the host and its container does not show: the reason of a failure, or a warning.
+
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::call::Call;
+use super::number;
+use super::sequence::Sequence;
+use crate::error::{Notice, Remedy, Setting, SpawnError, quoted};
+use crate::host::Host;
+use crate::host::files::{Listed, Unseen};
+use crate::host::made_of::interpreter_of;
+use crate::spec::{CommandSpec, Environment, Spec, WorkingDirectory, path_variables, scripts};
+use crate::step::Step;
+
+/// The view of a container whose profile lists what it shows.
+#[derive(Clone, Debug)]
+pub(super) struct Outlook {
+    listed: Arc<Listed>,
+    /// The command's directory, as the caller names it.
+    directory: PathBuf,
+}
+
+impl Outlook {
+    pub(super) fn new(listed: &Arc<Listed>, command: Option<&CommandSpec>, host: &Host) -> Self {
+        let callers = host.working_directory.as_deref().unwrap_or(c"/");
+        let directory = match command.map(|command| &command.working_directory) {
+            Some(WorkingDirectory::Path(given)) => path_of(callers).join(path_of(given)),
+            _ => path_of(callers).to_owned(),
+        };
+        Self { listed: Arc::clone(listed), directory }
+    }
+
+    /// Gives the error of a failed call its reason, if that is a file or directory that exists outside only.
+    pub(super) fn explain_failure(&self, sequence: &Sequence, call: &Call, error: &mut SpawnError) {
+        if !matches!(error.errno, libc::ENOENT | libc::ENOTDIR) {
+            return;
+        }
+        let explained = match error.step {
+            Step::Exec => (sequence.calls.iter())
+                .filter(|call| call.number == number::EXECVE)
+                .filter_map(|call| sequence.filename(call))
+                .find_map(|candidate| self.command(&self.directory.join(candidate))),
+            Step::WorkingDirectory => {
+                let explained = self.listed.missing(&self.directory);
+                explained.map(|unseen| (relation(&unseen, &self.directory), unseen))
+            }
+            _ => None,
+        };
+        let Some((relation, unseen)) = explained else { return };
+        let named = error.filename.as_deref().map(Path::new);
+        // A command that was looked up: its error names the bare name.
+        let relation = match (relation, named) {
+            (Relation::Itself, Some(named)) if call.step == Step::Exec && is_bare(named) => {
+                Relation::Found
+            }
+            (relation, _) => relation,
+        };
+        let Phrase { reason, hint } = Phrase::of(&relation, &unseen);
+        (error.reason, error.hint) = (Some(Box::new(reason)), Some(hint));
+    }
+
+    /// Returns what is missing inside to execute a program: its file, or its interpreter.
+    fn command(&self, program: &Path) -> Option<(Relation, Unseen)> {
+        if let Some(unseen) = self.listed.missing(program) {
+            return Some((relation(&unseen, program), unseen));
+        }
+        let interpreter = interpreter_of(program)?;
+        Some((Relation::Interpreter, self.listed.missing(&interpreter)?))
+    }
+
+    /// Returns the warnings about the script and the variables of a command.
+    pub(super) fn notices(&self, command: &CommandSpec) -> Vec<Notice> {
+        let script = scripts::operand(command.argv.iter().map(|argument| argument.to_bytes()));
+        let script = script.map(|name| self.directory.join(OsStr::from_bytes(name)));
+        let unseen = script.and_then(|script| self.listed.missing(&script));
+        let about_script = unseen.map(|unseen| Phrase::of(&Relation::Script, &unseen).into());
+        about_script.into_iter().chain(notices(&self.listed, &command.envp)).collect()
+    }
+}
+
+/// Returns a warning for each variable that names a path which exists outside and is missing in a container of `spec`.
+#[must_use]
+pub fn variable_notices(spec: &Spec, environment: &Environment) -> Vec<Notice> {
+    let mut paths =
+        environment.lines().filter_map(path_variables::paths).flat_map(|(_, paths)| paths);
+    // Gathering what is shown takes longer than this look.
+    if !spec.shows_listed_files_only()
+        || !paths.any(|path| Path::new(OsStr::from_bytes(path)).exists())
+    {
+        return Vec::new();
+    }
+    listed(spec).map_or_else(Vec::new, |listed| notices(&listed, environment))
+}
+
+fn notices(listed: &Listed, environment: &Environment) -> Vec<Notice> {
+    let missing = |(name, mut paths): (&'static str, _)| {
+        let unseen = Iterator::find_map(&mut paths, |path: &[u8]| {
+            listed.missing_or_replaced(Path::new(OsStr::from_bytes(path)))
+        })?;
+        Some(Phrase::of(&Relation::Variable(name), &unseen).into())
+    };
+    environment.lines().filter_map(path_variables::paths).filter_map(missing).collect()
+}
+
+/// What a container of `spec` sees of the host, if its profile lists that.
+fn listed(spec: &Spec) -> Option<Arc<Listed>> {
+    let files = Host::gather(spec).ok()?.files?;
+    (*files).ok()?.listed
+}
+
+/// Explains why an absolute path is missing in a container of `spec`: it exists outside, and the profile does not show
+/// it. `None` if that is not the reason.
+#[must_use]
+pub fn explain_missing(spec: &Spec, path: &Path) -> Option<Notice> {
+    let unseen = listed(spec)?.missing(path)?;
+    Some(Phrase::of(&Relation::Found, &unseen).into())
+}
+
+/// How a path that is not shown relates to the one that an error or a warning names.
+enum Relation {
+    Itself,
+    /// Links lead to it.
+    Target,
+    /// The sentence names it.
+    Found,
+    Interpreter,
+    Script,
+    Variable(&'static str),
+}
+
+fn relation(unseen: &Unseen, named: &Path) -> Relation {
+    let is_same = named.components().eq(unseen.path.components());
+    if is_same { Relation::Itself } else { Relation::Target }
+}
+
+/// A reason and a remedy.
+struct Phrase {
+    reason: Remedy,
+    hint: Remedy,
+}
+
+impl Phrase {
+    fn of(relation: &Relation, unseen: &Unseen) -> Self {
+        let path = quoted(&unseen.path);
+        let subject = match relation {
+            Relation::Itself => "it exists outside".to_owned(),
+            Relation::Target => format!("it leads to {path}, which exists outside"),
+            Relation::Found => format!("{path} exists outside"),
+            Relation::Interpreter => format!("its interpreter {path} exists outside"),
+            Relation::Script => format!("the script {path} exists outside"),
+            Relation::Variable(name) => {
+                format!("the variable {name} names {path}, which exists outside")
+            }
+        };
+        let profile = Setting::Profile(unseen.profile.name());
+        let mount = Setting::ReadOnlyMount(unseen.mount.display().to_string());
+        Self {
+            reason: Remedy::with(
+                format!("{subject}, but {{}} shows only /usr and what is named"),
+                profile,
+            ),
+            hint: Remedy::with("{}", mount),
+        }
+    }
+}
+
+impl From<Phrase> for Notice {
+    fn from(Phrase { reason, hint }: Phrase) -> Self {
+        Self { reason, hint }
+    }
+}
+
+fn is_bare(name: &Path) -> bool {
+    !name.as_os_str().as_bytes().contains(&b'/')
+}
+
+fn path_of(text: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(text.to_bytes()))
+}
