@@ -259,6 +259,14 @@ def test_displayed_objects_keep_their_order(notebook):
     ]
 
 
+def test_the_traceback_of_a_cell_names_a_file_that_exists_outside_only(notebook, tmp_path):
+    file = tmp_path / "data"
+    file.touch()
+    with pytest.raises(FileNotFoundError) as caught:
+        run(notebook, "--python --profile untrusted", f"open({str(file)!r})")
+    assert shown(caught.value).count(f'"{file}" exists outside, but profile="untrusted"') == 1
+
+
 def test_the_traceback_of_a_cell_begins_at_its_own_line(notebook):
     with pytest.raises(ZeroDivisionError) as caught:
         run(notebook, "--python", "def divide(by):\n    return 1 / by\n\ndivide(0)")

@@ -199,7 +199,8 @@ class Joinable:
         """
         from minidocker._functions.call import enter  # noqa: PLC0415 - only this method needs it
 
-        return enter(self._start, function, args, kwargs, trusted=self._is_trusted())
+        trusted, spec = self._is_trusted(), self._inside()
+        return enter(self._start, function, args, kwargs, trusted=trusted, spec=spec)
 
     def _inside(self) -> Spec | None:
         """Return the options of the container; None: they are unknown."""

@@ -264,6 +264,7 @@ def enter(
     kwargs: Mapping[str, Any],
     *,
     trusted: bool,
+    spec: Spec | None = None,
 ) -> T:
     """Call a function in a running container.
 
@@ -273,9 +274,10 @@ def enter(
         args: its arguments.
         kwargs: its keyword arguments.
         trusted: whether the container may get the key of `multiprocessing`.
+        spec: the options of the container; None: they are unknown.
     """
     task = Task(function, tuple(args), dict(kwargs))
-    start = functools.partial(interpreter.start, execute, trusted=trusted)
+    start = functools.partial(interpreter.start, execute, trusted=trusted, spec=spec)
     value: T = perform(task, start, _DEFAULT, usage=False, shown=Destination.here()).value
     return value
 
@@ -295,7 +297,7 @@ def starter(spec: Spec, options: CallOptions) -> Starter:
     def in_own(launch: Launch, args: Any, options: Mapping[str, Any]) -> Popen[Any]:
         return execute(launch, args, {**options, "spec": own})
 
-    return functools.partial(interpreter.start, in_own, preload=preload, trusted=trusted)
+    return functools.partial(interpreter.start, in_own, preload=preload, trusted=trusted, spec=own)
 
 
 def perform(
@@ -374,6 +376,7 @@ def decode(task: Task, answer: Message, conversation: Conversation, options: Cal
     try:
         return messages.decode_answer(answer, as_json=task.as_json, limit=options.limit)
     except BaseException as error:
+        conversation.explain(error)
         if task.initialize is None or conversation.is_initialized:
             raise
         raise InitializerFailedError from error

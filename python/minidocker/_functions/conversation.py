@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from minidocker._errors import CallError, CallTimeout
 from minidocker._fd import above_stdio, available
-from minidocker._functions import descriptors, messages
+from minidocker._functions import descriptors, messages, unseen
 from minidocker._functions.messages import CHUNK, Receiver
 from minidocker._run.timeouts import deadline_after, milliseconds_until
 from minidocker._unpatched import Poll
@@ -171,6 +171,11 @@ class Conversation:
     def _take_answer(self) -> Message | None:
         answer, self._answer = self._answer, None
         return answer
+
+    def explain(self, error: BaseException) -> None:
+        """Say so in an error of the function if the container does not show what it names."""
+        if self._container.spec is not None:
+            unseen.explain(error, self._container.spec)
 
     def hang_up(self) -> None:
         """Send an end of file, because no request follows.

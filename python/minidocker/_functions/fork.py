@@ -69,12 +69,13 @@ def run_in_copy(
     outputs: tuple[int, int] | None = None,
     timeout: float | None = None,
     inject: tuple[int, int] | None = None,
+    warns: bool = True,
 ) -> ForkedContainer:
     """Fork into a container; call ``work`` there with the copy's end of the channel.
 
     The copy ends when ``work`` returns. See `fork` for the other arguments and the exceptions.
     """
-    forked = fork(spec, outputs=outputs, timeout=timeout, inject=inject)
+    forked = fork(spec, outputs=outputs, timeout=timeout, inject=inject, warns=warns)
     if isinstance(forked, Copy):
         _become(work, forked.channel, outputs)
     return forked
@@ -86,6 +87,7 @@ def fork(
     outputs: tuple[int, int] | None = None,
     timeout: float | None = None,
     inject: tuple[int, int] | None = None,
+    warns: bool = True,
 ) -> ForkedContainer | Copy:
     """Fork into a container, and return in both processes, like the system call.
 
@@ -97,6 +99,7 @@ def fork(
         outputs: descriptors for its standard output and error; None: it shares this process's.
         timeout: seconds until the container must have started; None: no limit.
         inject: for tests: the number of a call, and the error number with which it fails.
+        warns: whether to give the warnings about the container.
 
     Raises:
         SpecError: an option is wrong on any machine; nothing was created.
@@ -104,6 +107,9 @@ def fork(
         CallTimeout: the timeout expired before the container had started.
     """
     spec = with_sources(spec)
+    if warns:
+        _core.warn_of_mounts(spec.core())
+        _core.warn_of_variables(spec.core())
     command = copy_command(spec, outputs)
     sys.audit("os.fork")
     # Otherwise both processes would write the content of the buffers.
@@ -136,13 +142,14 @@ class ForkedContainer(FunctionContainer):
     """A container whose process is a copy of this one. `fork` makes it."""
 
     is_ours = True
+    spec: Spec
     # `_core.fork` sets these two, and the channel, before a signal handler can raise.
     _process: _core.Process | None = None
     _pidfd = -1
     _reaped = False
 
     def __init__(self, spec: Spec) -> None:
-        self._spec = spec
+        self.spec = spec
         self._generation = _generation
         self._started = time.monotonic()
 
@@ -166,8 +173,8 @@ class ForkedContainer(FunctionContainer):
 
     def kill(self) -> None:
         assert self._process is not None
-        if not self._spec.namespaces.pid:
-            kill_session(self._process.pid, reaped=self._reaped, new=self._spec.namespaces)
+        if not self.spec.namespaces.pid:
+            kill_session(self._process.pid, reaped=self._reaped, new=self.spec.namespaces)
         with contextlib.suppress(ProcessLookupError):
             if self._pidfd >= 0:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -179,7 +186,7 @@ class ForkedContainer(FunctionContainer):
         exited = self._process.wait(block=True)
         assert exited is not None
         self._reaped = True
-        if not self._spec.namespaces.pid:
+        if not self.spec.namespaces.pid:
             # Without a PID namespace, the kernel does not end the processes that the function left.
             kill_session(self._process.pid, reaped=True)
         pidfd, self._pidfd = self._pidfd, -1

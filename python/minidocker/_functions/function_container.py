@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from minidocker._functions.worker import Task
     from minidocker._run.completed import Usage
+    from minidocker._spec.spec import Spec
 
 __all__ = [
     "Ended",
@@ -54,6 +55,9 @@ class FunctionContainer(abc.ABC):
 
     channel: int = -1
     """A stream socket to the process that runs the function; see ``messages.py``."""
+
+    spec: Spec | None = None
+    """The options that it was started with; None: it is unknown."""
 
     opening: Sequence[bytes] = ()
     """The parts of the messages that the process must receive before any other."""

@@ -20,6 +20,7 @@ from minidocker._run.launch import Launch
 if TYPE_CHECKING:
     from minidocker._functions.worker import Task
     from minidocker._run.process import Popen, Start
+    from minidocker._spec.spec import Spec
 
 __all__ = ["InterpreterContainer", "command_line", "start"]
 
@@ -30,6 +31,7 @@ def start(
     *,
     preload: tuple[str, ...] = (),
     trusted: bool = False,
+    spec: Spec | None = None,
     outputs: tuple[int, int] | None = None,
     timeout: float | None = None,
 ) -> InterpreterContainer:
@@ -40,6 +42,7 @@ def start(
         task: see `function_container.Starter`.
         preload: the modules that the interpreter imports first.
         trusted: whether the function gets the key of `multiprocessing`.
+        spec: the options of the container; None: they are unknown.
         outputs: see `function_container.Starter`.
         timeout: seconds until the interpreter must have been executed; None: no limit.
     """
@@ -66,7 +69,7 @@ def start(
         if isinstance(error, subprocess.TimeoutExpired):
             raise start_timeout(timeout) from None
         raise
-    return InterpreterContainer(process, ours.detach(), opening)
+    return InterpreterContainer(process, ours.detach(), opening, spec)
 
 
 class InterpreterContainer(FunctionContainer):
@@ -74,7 +77,10 @@ class InterpreterContainer(FunctionContainer):
 
     is_ours = True
 
-    def __init__(self, process: Popen[Any], channel: int, opening: list[bytes]) -> None:
+    def __init__(
+        self, process: Popen[Any], channel: int, opening: list[bytes], spec: Spec | None
+    ) -> None:
+        self.spec = spec
         self.channel = channel
         self.opening = opening
         self._process = process

@@ -20,6 +20,7 @@ import threading
 from posix import posix_spawn
 from typing import TYPE_CHECKING, NamedTuple
 
+from minidocker import _core
 from minidocker._errors import CallError
 from minidocker._fd import close, empty_input, receive, socket_pair
 from minidocker._functions import descriptors, template, worker
@@ -66,6 +67,8 @@ def start(
     Raises:
         CallError: no template process can be started.
     """
+    _core.warn_of_mounts(spec.core())
+    _core.warn_of_variables(spec.core())
     opening = [] if task is None else task.message(last=True)
     deadline = deadline_after(timeout)
     here = worker.Context.here()
@@ -129,6 +132,7 @@ class TemplateContainer(FunctionContainer):
     """A container whose process is a copy of a template, which is its parent."""
 
     is_ours = False
+    spec: Spec
 
     def __init__(
         self, channel: int, lifeline: socket.socket, pid: int, pidfd: int, spec: Spec
@@ -137,15 +141,15 @@ class TemplateContainer(FunctionContainer):
         self._lifeline = lifeline
         self._pid = pid
         self._pidfd = pidfd
-        self._spec = spec
+        self.spec = spec
         descriptors.hold(pidfd)
 
     def ends(self) -> int:
         return self._pidfd
 
     def kill(self) -> None:
-        if not self._spec.namespaces.pid:
-            kill_session(self._pid, reaped=False, new=self._spec.namespaces)
+        if not self.spec.namespaces.pid:
+            kill_session(self._pid, reaped=False, new=self.spec.namespaces)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 

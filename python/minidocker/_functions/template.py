@@ -117,7 +117,7 @@ class _Template:
             lifeline.close()
             worker.serve_request(channel, outputs)
 
-        container = fork.run_in_copy(work, request.spec, timeout=request.timeout)
+        container = fork.run_in_copy(work, request.spec, timeout=request.timeout, warns=False)
         container.close()
         return container
 

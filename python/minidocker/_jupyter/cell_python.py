@@ -110,7 +110,10 @@ def _show(error: BaseException) -> None:
     lines = getattr(error, _SHOWN, None)
     if lines is not None:
         delattr(error, _SHOWN)
-        brief(error, *lines)
+        # The copy does not know the notes that the exception got here.
+        known = "\n".join(lines)
+        notes = [note for note in getattr(error, "__notes__", ()) if note not in known]
+        brief(error, *lines, *notes)
     elif isinstance(error, Error):
         brief(error)
 

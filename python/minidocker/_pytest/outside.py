@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from minidocker._functions.unseen import explained
 from minidocker._pytest import plugins
 from minidocker._pytest.kept import Kept
 from minidocker._pytest.results import (
@@ -66,6 +67,7 @@ class Outside:
     ) -> None:
         self.item = item
         self._container: ForkedContainer | None = container
+        self._spec = container.spec
         self._timeout = timeout
         self._deadline = None if timeout is None else started + timeout
         self._channel = container.channel
@@ -84,6 +86,15 @@ class Outside:
     def runs(self) -> bool:
         """Whether the container runs."""
         return self._container is not None
+
+    def explain(self, report: pytest.TestReport) -> None:
+        """Add a section about a file that the test did not find because it exists outside only."""
+        place = getattr(report.longrepr, "reprcrash", None)
+        if report.failed and place is not None:
+            kind, _, text = place.message.partition(": ")
+            line = explained(kind.rpartition(".")[2], text, self._spec)
+            if line is not None:
+                report.sections.append(("Not shown in the container", line))
 
     def run_phase(self, phase: str, alarm: Alarm | None = None) -> dict[str, Any]:
         """Have the test run a phase; return the message that ends it, with a decoded report.

@@ -197,6 +197,7 @@ class ContainedTest:
         finally:
             self._bound_captured()
         self._report = message["report"]
+        self._outside.explain(self._report)
         # The report contains the output of the test.
         del self.item._report_sections[:]
         self._take_results(message)
