@@ -130,8 +130,8 @@ impl Spec {
             rootfs: rootfs.map(|rootfs| c_string(py, "rootfs", &rootfs)).transpose()?,
             mounts: mounts.into_iter().map(|mount| mount.into_core(py)).collect::<PyResult<_>>()?,
             shown: shown
-                .iter()
-                .map(|path| c_string(py, "mounts", path))
+                .into_iter()
+                .map(|path| c_string(py, "mounts", &path))
                 .collect::<PyResult<_>>()?,
             read_only,
             overlay: overlay.into_core(py)?,
