@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use minidocker_core::error::LaunchError;
+use minidocker_core::spec::profile::Profile;
 use minidocker_core::spec::{Network, Spec};
 use minidocker_core::step::Step;
 use minidocker_core::{Command, CommandError, Stdio};
@@ -50,6 +51,18 @@ fn the_environment_is_the_callers_with_the_changes() -> Outcome {
     assert_eq!(changed.stdout, b"value-gone\n");
     let cleared = Command::new("/usr/bin/env").env_clear().env("ONE", "1").output()?;
     assert_eq!(cleared.stdout, b"ONE=1\n");
+    Ok(())
+}
+
+#[test]
+fn with_untrusted_the_changes_apply_to_the_inherited_variables() -> Outcome {
+    let mut spec = Spec::default();
+    spec.confine.profile = Profile::Untrusted;
+    let script = "echo $NAME-${CARGO_MANIFEST_DIR-gone}-${PATH:+kept}";
+    let unchanged = shell(script).spec(spec.clone()).output()?;
+    assert_eq!(unchanged.stdout, b"-gone-kept\n");
+    let changed = shell(script).spec(spec).env("NAME", "value").output()?;
+    assert_eq!(changed.stdout, b"value-gone-kept\n");
     Ok(())
 }
 

@@ -142,6 +142,11 @@ impl Spec {
             boottime_offset: boottime.map(offset),
         }))
     }
+
+    /// Returns whether a command without an environment of its own inherits this variable.
+    fn inherits_variable(&self, name: &[u8], value: &[u8]) -> bool {
+        self.0.inherits_variable(name, value)
+    }
 }
 
 /// The command and its process, as the core has them.
@@ -243,7 +248,7 @@ fn spawn(
     let (plan, target) = make_plan(py, &spec.0, payload(command), enter)?;
     let mut notices = if enter.is_none() { plan::mount_notices(&spec.0) } else { Vec::new() };
     if let Some(command) = command {
-        notices.extend(plan.notices(&command.0));
+        notices.extend(plan.notices(&spec.0, &command.0));
     }
     errors::warn(py, &notices)?;
     let process = launch_detached(py, timeout, trace, inject, |options| {

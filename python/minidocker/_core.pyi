@@ -122,6 +122,7 @@ class Spec:
         monotonic: tuple[int, int] | None,
         boottime: tuple[int, int] | None,
     ) -> Self: ...
+    def inherits_variable(self, name: bytes, value: bytes) -> bool: ...
 
 @final
 class Command:

@@ -56,6 +56,15 @@ def test_another_shell_runs_the_cell(notebook):
     assert run(notebook, "--shell bash", "echo ${BASH_VERSION:+bash}") == ("bash\n", "")
 
 
+def test_a_cell_with_untrusted_inherits_a_short_list_of_variables(notebook, monkeypatch):
+    monkeypatch.setenv("API_TOKEN", "secret")
+    monkeypatch.setenv("TZ", "UTC")
+    script = "echo $TZ ${API_TOKEN-none}"
+    assert run(notebook, "--profile untrusted", script) == ("UTC none\n", "")
+    assert run(notebook, "--profile untrusted -e API_TOKEN", script) == ("UTC secret\n", "")
+    assert run(notebook, "", script) == ("UTC secret\n", "")
+
+
 def test_options_are_those_of_the_command_line(notebook):
     line = "-e GREETING=hello -w /usr --network host"
     script = "echo $GREETING; pwd; readlink /proc/self/ns/net"

@@ -103,7 +103,9 @@ impl Command {
         self
     }
 
-    /// Sets a variable of the command's environment, which starts as a copy of the caller's.
+    /// Sets a variable of the command's environment, which starts as a copy of the caller's. With the profile
+    /// "untrusted" it starts with a few of the caller's variables: see
+    /// [`inherited_variables`](crate::spec::profile::Confinement::inherited_variables).
     pub fn env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
         self.env.insert(name.as_ref().to_owned(), Some(value.as_ref().to_owned()));
         self
@@ -309,7 +311,7 @@ impl Command {
             return Ok(Environment::of_caller());
         }
         let mut variables: BTreeMap<OsString, OsString> =
-            if self.inherits_env { env::vars_os().collect() } else { BTreeMap::new() };
+            if self.inherits_env { self.inherited() } else { BTreeMap::new() };
         for (name, value) in &self.env {
             match value {
                 Some(value) => variables.insert(name.clone(), value.clone()),
@@ -320,6 +322,13 @@ impl Command {
             text("env", OsStr::from_bytes(&[name.as_bytes(), value.as_bytes()].join(&b'=')))
         };
         variables.into_iter().map(line).collect()
+    }
+
+    fn inherited(&self) -> BTreeMap<OsString, OsString> {
+        let inherits = |(name, value): &(OsString, OsString)| {
+            self.spec.inherits_variable(name.as_bytes(), value.as_bytes())
+        };
+        env::vars_os().filter(inherits).collect()
     }
 }
 

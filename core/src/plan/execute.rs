@@ -14,7 +14,7 @@ use crate::error::{Remedy, Setting, SpawnError, SpecError};
 use crate::host::Host;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::profile::Profile;
-use crate::spec::{CommandSpec, Payload, WorkingDirectory};
+use crate::spec::{CommandSpec, Payload, Spec, WorkingDirectory};
 use crate::step::Step;
 
 /// Sets standard input, output and error, and the descriptors that survive exec: those of `command`, and `kept` for
@@ -81,6 +81,7 @@ pub(super) fn redirect(sequence: &mut Sequence, stdio: [Option<i32>; 3]) {
 /// The calls from the working directory to exec. `shares_memory`: whether the process runs in the caller's memory.
 pub(super) fn execute(
     sequence: &mut Sequence,
+    spec: &Spec,
     confined: &Confined,
     command: &CommandSpec,
     host: &Host,
@@ -88,7 +89,7 @@ pub(super) fn execute(
     start: Start,
 ) -> Result<(), SpecError> {
     prepare_process(sequence, confined, command, host, shares_memory, start);
-    exec(sequence, command);
+    exec(sequence, spec, command);
     confined.check(sequence, !shares_memory)
 }
 
@@ -204,9 +205,9 @@ fn become_user(sequence: &mut Sequence, command: &CommandSpec, host: &Host, shar
     }
 }
 
-fn exec(sequence: &mut Sequence, command: &CommandSpec) {
+fn exec(sequence: &mut Sequence, spec: &Spec, command: &CommandSpec) {
     let argv = sequence.strings(command.argv.iter().map(AsRef::as_ref));
-    let envp = sequence.lines(command.envp.as_bytes());
+    let envp = sequence.lines(&command.envp.lines_for(spec));
     for candidate in &command.candidates {
         let path = sequence.text(candidate);
         sequence

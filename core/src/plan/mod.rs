@@ -236,8 +236,8 @@ impl Plan {
     /// Returns a warning for the script and for each variable of a command that names a path which exists outside and
     /// is missing inside.
     #[must_use]
-    pub fn notices(&self, command: &CommandSpec) -> Vec<Notice> {
-        self.outlook.as_ref().map_or_else(Vec::new, |outlook| outlook.notices(command))
+    pub fn notices(&self, spec: &Spec, command: &CommandSpec) -> Vec<Notice> {
+        self.outlook.as_ref().map_or_else(Vec::new, |outlook| outlook.notices(spec, command))
     }
 
     /// The number of calls in all stages. Tests make each of them fail, by its number: those of the first stage come

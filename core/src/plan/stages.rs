@@ -249,7 +249,8 @@ impl StageBuilder<'_> {
         let Some(command) = self.command else { return Ok(()) };
         let shares_memory = self.shares_memory();
         let (has_init, on_control) = (self.has_init(), self.reports_on_control(target.is_some()));
-        let watched = self.spec.die_with_parent;
+        let spec = self.spec;
+        let watched = spec.die_with_parent;
         let sequence = self.sequence();
         if !shares_memory {
             if has_init && !on_control {
@@ -265,7 +266,7 @@ impl StageBuilder<'_> {
             let args = [report.into(), named!(F_SETFD), named!(FD_CLOEXEC)];
             sequence.call(Step::Descriptors, number::FCNTL, args);
         }
-        execute::execute(sequence, &confined, command, host, shares_memory, start)
+        execute::execute(sequence, spec, &confined, command, host, shares_memory, start)
     }
 
     /// Whether the path of the caller's directory may lead elsewhere inside: the root differs, or a mount covers it.

@@ -72,37 +72,44 @@ impl Outlook {
     }
 
     /// Returns the warnings about the script and the variables of a command.
-    pub(super) fn notices(&self, command: &CommandSpec) -> Vec<Notice> {
+    pub(super) fn notices(&self, spec: &Spec, command: &CommandSpec) -> Vec<Notice> {
         let script = scripts::operand(command.argv.iter().map(|argument| argument.to_bytes()));
         let script = script.map(|name| self.directory.join(OsStr::from_bytes(name)));
         let unseen = script.and_then(|script| self.listed.missing(&script));
         let about_script = unseen.map(|unseen| Phrase::of(&Relation::Script, &unseen).into());
-        about_script.into_iter().chain(notices(&self.listed, &command.envp)).collect()
+        about_script
+            .into_iter()
+            .chain(notices(&self.listed, &command.envp.lines_for(spec)))
+            .collect()
     }
 }
 
 /// Returns a warning for each variable that names a path which exists outside and is missing in a container of `spec`.
 #[must_use]
 pub fn variable_notices(spec: &Spec, environment: &Environment) -> Vec<Notice> {
-    let mut paths =
-        environment.lines().filter_map(path_variables::paths).flat_map(|(_, paths)| paths);
+    let text = environment.lines_for(spec);
+    let mut paths = lines(&text).filter_map(path_variables::paths).flat_map(|(_, paths)| paths);
     // Gathering what is shown takes longer than this look.
     if !spec.shows_listed_files_only()
         || !paths.any(|path| Path::new(OsStr::from_bytes(path)).exists())
     {
         return Vec::new();
     }
-    listed(spec).map_or_else(Vec::new, |listed| notices(&listed, environment))
+    listed(spec).map_or_else(Vec::new, |listed| notices(&listed, &text))
 }
 
-fn notices(listed: &Listed, environment: &Environment) -> Vec<Notice> {
+fn notices(listed: &Listed, environment: &[u8]) -> Vec<Notice> {
     let missing = |(name, mut paths): (&'static str, _)| {
         let unseen = Iterator::find_map(&mut paths, |path: &[u8]| {
             listed.missing_or_replaced(Path::new(OsStr::from_bytes(path)))
         })?;
         Some(Phrase::of(&Relation::Variable(name), &unseen).into())
     };
-    environment.lines().filter_map(path_variables::paths).filter_map(missing).collect()
+    lines(environment).filter_map(path_variables::paths).filter_map(missing).collect()
+}
+
+fn lines(environment: &[u8]) -> impl Iterator<Item = &[u8]> {
+    environment.split(|&byte| byte == 0).filter(|line| !line.is_empty())
 }
 
 /// What a container of `spec` sees of the host, if its profile lists that.

@@ -40,6 +40,9 @@ pub struct Confinement {
     pub ulimits: &'static [Ulimit],
     /// The view of the host's files, for a container without `rootfs`.
     pub view: Option<&'static FileSystemView>,
+    /// The variables of the caller's environment that a command inherits; `None`: all. A final `*` stands for the
+    /// rest of a name. `TMPDIR` is inherited only if the directory is the container's own or in a mount.
+    pub inherited_variables: Option<&'static [&'static str]>,
     /// The Landlock domain, if the kernel has Landlock.
     pub landlock: Option<&'static LandlockDomain>,
     seccomp: Option<fn() -> Arc<SeccompProfile>>,
@@ -121,6 +124,7 @@ const NAMESPACES: Confinement = Confinement {
     read_only_paths: &[],
     ulimits: &[],
     view: None,
+    inherited_variables: None,
     landlock: None,
     seccomp: None,
 };
@@ -133,6 +137,7 @@ const DOCKER: Confinement = Confinement {
     read_only_paths: DOCKER_READ_ONLY_PATHS,
     ulimits: &[],
     view: None,
+    inherited_variables: None,
     landlock: None,
     seccomp: Some(seccomp::docker),
 };
@@ -144,6 +149,8 @@ const UNTRUSTED: Confinement = Confinement {
     read_only_paths: DOCKER_READ_ONLY_PATHS,
     ulimits: UNTRUSTED_ULIMITS,
     view: Some(&UNTRUSTED_VIEW),
+    // The others may be tokens, or name files that the view does not show.
+    inherited_variables: Some(&["HOME", "LANG", "LC_*", "PATH", "TERM", "TMPDIR", "TZ"]),
     landlock: Some(&UNTRUSTED_LANDLOCK),
     seccomp: Some(seccomp::untrusted),
 };

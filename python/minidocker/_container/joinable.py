@@ -173,10 +173,11 @@ class Joinable:
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function in the container, and return its value.
 
-        The function runs in a fresh interpreter inside, with this process's environment and import
-        path, so the interpreter and the imported modules must exist inside. The function and its
-        arguments are pickled, with cloudpickle if it is installed and needed. No copy of this
-        process enters the container, because processes inside could read its memory.
+        The function runs in a fresh interpreter inside, with the environment that a command would
+        inherit and this process's import path, so the interpreter and the imported modules must
+        exist inside. The function and its arguments are pickled, with cloudpickle if it is
+        installed and needed. No copy of this process enters the container, because processes inside
+        could read its memory.
 
         The answer is unpickled here, and a process inside that may trace the interpreter
         (ptrace(2)) can change it: do not call functions in a container that runs untrusted code.

@@ -213,9 +213,10 @@ def isolated(
         **options: the fields of `Spec`, and:
 
             - ``method``: ``"fork"`` (the default): the function runs in a copy of this process and
-              sees its memory; only the result is pickled. ``"spawn"``: it runs in a clean
-              interpreter; the function and its arguments are pickled too, with cloudpickle if it
-              is installed and needed.
+              sees its memory, `os.environ` included; only the result is pickled. ``"spawn"``: it
+              runs in a clean interpreter; the function and its arguments are pickled too, with
+              cloudpickle if it is installed and needed. With ``profile="untrusted"`` only this
+              method keeps the other variables of the environment from the function.
             - ``timeout``: seconds until the whole container is killed.
             - ``result``: ``"pickle"`` (the default), or ``"json"`` for untrusted code: the caller
               unpickles nothing, and raises the function's exception as a `CallFailed`.

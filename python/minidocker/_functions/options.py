@@ -23,7 +23,8 @@ class CallOptions:
     """The keywords of `isolated` other than the fields of `Spec`.
 
     Args:
-        method: ``"fork"``: the function runs in a copy of this process and sees its memory.
+        method: ``"fork"``: the function runs in a copy of this process and sees its memory,
+            `os.environ` included.
             ``"spawn"``: it runs in a clean interpreter; the function and its arguments are pickled.
         timeout: seconds until the whole container is killed; None: no limit.
         result: ``"pickle"``: the value or the exception is pickled. ``"json"``, for untrusted code:

@@ -71,10 +71,10 @@ def start(
     _core.warn_of_variables(spec.core())
     opening = [] if task is None else task.message(last=True)
     deadline = deadline_after(timeout)
-    here = worker.Context.here()
-    kind = _Kind.of(preload, trusted=trusted)
+    here = worker.Context.here(environ=spec.inherited_environment())
+    kind = _Kind.of(preload, trusted=trusted, untrusted=spec.profile == "untrusted")
     for last in (False, True):
-        client = _client(kind)
+        client = _client(kind, here)
         try:
             container = _request(client, spec, outputs, timeout, deadline)
         except _TemplateGoneError:
@@ -189,8 +189,10 @@ class TemplateContainer(FunctionContainer):
 class _Client:
     """A connection to a template process, which it starts."""
 
-    def __init__(self, preload: tuple[str, ...], authkey: bytes | None) -> None:
-        self.here = worker.Context.here()
+    def __init__(
+        self, preload: tuple[str, ...], authkey: bytes | None, here: worker.Context
+    ) -> None:
+        self.here = here
         ours, theirs = socket_pair(socket.SOCK_SEQPACKET)
         self._requests = ours
         try:
@@ -214,7 +216,7 @@ class _Client:
             return posix_spawn(
                 sys.executable,
                 command_line("-c", code),
-                os.environ,
+                self.here.environ or {},
                 # The empty input first: its number may be 3.
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, empty, 0),
@@ -274,25 +276,30 @@ class _Kind(NamedTuple):
     processors: frozenset[int]
     authkey: bytes | None
     """The key of `multiprocessing`; None in templates of untrusted functions."""
+    untrusted: bool
+    """Whether the containers have this profile: their memory is a copy of the template's, which
+    then has only the environment that the profile passes."""
 
     @classmethod
-    def of(cls, preload: tuple[str, ...], *, trusted: bool = True) -> _Kind:
+    def of(
+        cls, preload: tuple[str, ...], *, trusted: bool = True, untrusted: bool = False
+    ) -> _Kind:
         """Return the kind for the calling thread."""
         nice = os.getpriority(os.PRIO_PROCESS, 0)
         processors = frozenset(os.sched_getaffinity(0))
         authkey = worker.authkey() if trusted else None
-        return cls(preload, nice, os.sched_getscheduler(0), processors, authkey)
+        return cls(preload, nice, os.sched_getscheduler(0), processors, authkey, untrusted)
 
 
 _clients: dict[_Kind, _Client] = {}
 _lock = threading.Lock()
 
 
-def _client(kind: _Kind) -> _Client:
+def _client(kind: _Kind, here: worker.Context) -> _Client:
     with _lock:
         client = _clients.get(kind)
         if client is None:
-            client = _clients[kind] = _Client(kind.preload, kind.authkey)
+            client = _clients[kind] = _Client(kind.preload, kind.authkey, here)
         return client
 
 

@@ -151,7 +151,7 @@ def main(
     descriptor: int, preload: tuple[str, ...], argv: list[str], own_main: tuple[str, str] | None
 ) -> None:
     """Run the template process; `spawn.start` executes this function."""
-    # The process inherits the caller's environment and directory by execve(2).
+    # The caller gave the directory, and the environment or a part of it, by execve(2).
     worker.adopt(argv, own_main)
     # The caller handles Ctrl-C, and ends its containers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

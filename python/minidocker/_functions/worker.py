@@ -106,7 +106,8 @@ _REMEDY = (
 class Context(NamedTuple):
     """The state of the caller that a clean interpreter adopts."""
 
-    environ: dict[str, str]
+    environ: dict[str, str] | None
+    """None: the interpreter keeps the environment that it was started with."""
     path: list[str]
     argv: list[str]
     cwd: str | None
@@ -116,14 +117,16 @@ class Context(NamedTuple):
     """See `authkey`; None: not for this process."""
 
     @classmethod
-    def here(cls, *, authkey: bytes | None = None) -> Context:
-        """Return this process's context."""
+    def here(
+        cls, *, environ: dict[str, str] | None = None, authkey: bytes | None = None
+    ) -> Context:
+        """Return this process's context, with this environment."""
         try:
             cwd = os.getcwd()
         except FileNotFoundError:
             cwd = None
         argv = list(getattr(sys, "argv", []))
-        return cls(dict(os.environ), list(sys.path), argv, cwd, own_main(), authkey)
+        return cls(environ, list(sys.path), argv, cwd, own_main(), authkey)
 
     def message(self) -> list[bytes]:
         """Pickle the context into the parts of a message."""
@@ -131,7 +134,7 @@ class Context(NamedTuple):
 
     def apply(self) -> None:
         """Adopt the caller's state."""
-        if self.environ != dict(os.environ):
+        if self.environ is not None and self.environ != dict(os.environ):
             os.environ.clear()
             os.environ.update(self.environ)
         sys.path[:] = self.path

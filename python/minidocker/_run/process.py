@@ -12,6 +12,7 @@ The differences from `subprocess`, and their reasons:
 - The kernel drops signals that PID 1 does not handle. ``send_signal`` makes their effect on PID 1
   the same as on any other process.
 - ``cwd``, ``env``, ``user``, ``group`` and ``extra_groups`` refer to the inside.
+- With ``profile="untrusted"`` and without ``env``, the command inherits a few variables only.
 """
 
 from __future__ import annotations

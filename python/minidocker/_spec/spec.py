@@ -67,7 +67,8 @@ class Spec:
             it keeps the writes, for the next container and for `changes`.
         profile: the defaults of the options below. ``"namespaces"``: every capability of the
             container's user namespace, no filter, ``no_new_privileges``. ``"docker"``: Docker's own
-            defaults. ``"untrusted"``: for running untrusted code.
+            defaults. ``"untrusted"``: for running untrusted code; without ``env`` a command
+            inherits a few variables only.
         cap_add: names of capabilities (capabilities(7)) to add to those of the profile; ``"ALL"``
             means all of them.
         cap_drop: names of capabilities to remove from those of the profile.
@@ -215,6 +216,15 @@ class Spec:
         if network is None or isinstance(network, str):
             object.__setattr__(self, "_made", made)
         return made
+
+    def inherited_environment(self) -> dict[str, str]:
+        """Return the variables of this process that a command without ``env`` gets."""
+        core = self.core()
+        return {
+            name: value
+            for name, value in os.environ.items()
+            if core.inherits_variable(os.fsencode(name), os.fsencode(value))
+        }
 
     def showing(self, paths: Iterable[str]) -> Spec:
         """Return a copy whose profile shows these paths of the host too, read-only.

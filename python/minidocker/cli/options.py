@@ -109,7 +109,7 @@ _CONFINEMENT_OPTIONS = (
         store=keyword("profile"),
         words=PROFILES,
         summary="Confine the command by namespaces only (default), as docker confines a container, "
-        "or as untrusted code needs it",
+        "or as untrusted code needs it, with a few variables of the environment",
         example="minidocker run --profile untrusted id",
     ),
     Option(

@@ -29,9 +29,6 @@ def keywords(parsed: Parsed, entered: int | None = None) -> dict[str, Any]:
             in ``--user`` does not exist.
     """
     chosen = dict(parsed.keywords)
-    environment = _environment(parsed.settings)
-    if environment is not None:
-        chosen["env"] = environment
     namespaces = _namespaces(parsed)
     if namespaces is not None:
         chosen["namespaces"] = namespaces
@@ -50,6 +47,9 @@ def keywords(parsed: Parsed, entered: int | None = None) -> dict[str, Any]:
         chosen["user"] = user
         if group is not None:
             chosen["group"] = group
+    environment = _environment(parsed.settings, chosen)
+    if environment is not None:
+        chosen["env"] = environment
     return chosen
 
 
@@ -72,13 +72,13 @@ def is_relayed(chosen: dict[str, Any]) -> bool:
     return is_pid_1(chosen) and bool(chosen.get("die_with_parent", True))
 
 
-def _environment(settings: dict[str, Any]) -> dict[str, str] | None:
-    """Return the command's environment, or None to inherit the caller's unchanged."""
+def _environment(settings: dict[str, Any], chosen: dict[str, Any]) -> dict[str, str] | None:
+    """Return the command's environment; None: what the command inherits by default."""
     rows = [row for file in settings.get("env_file", ()) for row in file]
     rows += settings.get("env", ())
     if not rows and not settings.get("clearenv"):
         return None
-    environment = {} if settings.get("clearenv") else dict(os.environ)
+    environment = {} if settings.get("clearenv") else _inherited(chosen)
     for name, value in rows:
         if value is None:
             # The caller does not have the variable, so the command does not get it, as in docker.
@@ -86,6 +86,13 @@ def _environment(settings: dict[str, Any]) -> dict[str, str] | None:
         else:
             environment[name] = value
     return environment
+
+
+def _inherited(chosen: dict[str, Any]) -> dict[str, str]:
+    from minidocker._spec.spec import FIELDS, Spec
+
+    fields = {name: value for name, value in chosen.items() if name in FIELDS}
+    return Spec.of(None, fields).inherited_environment()
 
 
 def _namespaces(parsed: Parsed) -> NamespaceOptions | None:
