@@ -17,6 +17,8 @@ ATTEMPTS = {
     "write to a file of its own in /tmp": "f=/tmp/of-its-own.$$ && echo x > $f && rm $f",
     "read a file of the caller's": "cat {secret}",
     "change a file of the caller's": "echo changed >> {secret}",
+    "read a file outside /usr": "cat {script}",
+    "see a variable of the caller's": 'test -n "$EXAMPLE_TOKEN"',
     "list the caller's home": "ls -A {home} | grep -q .",
     "see the caller's processes": "test -d /proc/{pid}/fd",
     "signal the caller": "kill -0 {pid}",
@@ -25,11 +27,13 @@ ATTEMPTS = {
 
 
 def main() -> int:
+    os.environ["EXAMPLE_TOKEN"] = "of the caller's"
     sides = BothSides(__doc__, ("plain command", 'profile="untrusted"'))
     with tempfile.TemporaryDirectory(prefix="minidocker-") as directory:
         secret = Path(directory) / "secret"
         secret.write_text("of the caller's\n")
-        places = {"secret": secret, "home": Path.home(), "pid": os.getpid()}
+        places = {"secret": secret, "script": Path(__file__).resolve(), "home": Path.home()}
+        places["pid"] = os.getpid()
         outside, inside = {}, {}
         for what, script in ATTEMPTS.items():
             words = ["sh", "-c", script.format(**places)]
