@@ -1,8 +1,7 @@
 //! The rows of passwd(5) and group(5) in a container that does not see the host's.
 
-use std::fs;
-
-use crate::spec::{IdMap, Spec};
+use super::settings::settings;
+use crate::spec::{CommandSpec, IdMap, Spec};
 
 /// Ids below this one belong to the system.
 const FIRST_USER: u32 = 1000;
@@ -31,9 +30,25 @@ pub(super) fn of_maps(spec: &Spec) -> Ids {
     Ids { users: of(&spec.uid_map), groups: of(&spec.gid_map) }
 }
 
+/// The ids of a command. A made-up row of a user names the group with the same number.
+pub(super) fn of_command(command: &CommandSpec) -> Ids {
+    let users: Vec<u32> = command.user.into_iter().collect();
+    let more = command.groups.iter().flatten().copied();
+    Ids { groups: users.iter().copied().chain(command.group).chain(more).collect(), users }
+}
+
+/// Adds the rows that `content` lacks to it, of the result of [`passwd`] or [`group`] with further ids.
+pub(super) fn add_rows(content: &mut Vec<u8>, further: &[u8]) {
+    for row in further.split_inclusive(|&byte| byte == b'\n') {
+        if !content.split_inclusive(|&byte| byte == b'\n').any(|known| known == row) {
+            content.extend_from_slice(row);
+        }
+    }
+}
+
 /// The content of /etc/passwd: the accounts of the system and those of `ids`, without comments and hashes.
 pub(super) fn passwd(ids: &Ids) -> Vec<u8> {
-    let host = read("/etc/passwd");
+    let host = settings("/etc/passwd").unwrap_or_default();
     let row = |fields: &[&[u8]]| match fields {
         [name, _, user, group, _, home, shell] => {
             Some([*name, b"x", user, group, b"", home, shell].join(&b':'))
@@ -52,18 +67,13 @@ pub(super) fn passwd(ids: &Ids) -> Vec<u8> {
 
 /// The content of /etc/group: the groups of the system and those of `ids`, without members.
 pub(super) fn group(ids: &Ids) -> Vec<u8> {
-    let host = read("/etc/group");
+    let host = settings("/etc/group").unwrap_or_default();
     let row = |fields: &[&[u8]]| match fields {
         [name, _, group, _] => Some([*name, b"x", group, b""].join(&b':')),
         _ => None,
     };
     let missing = |id: u32| format!("group{id}:x:{id}:");
     rows(&host, &ids.groups, row, ("root:x:0:", "nogroup:x:65534:"), missing)
-}
-
-/// The file's content; empty if it cannot be read.
-fn read(path: &str) -> Vec<u8> {
-    fs::read(path).unwrap_or_default()
 }
 
 /// The rows of the system and of `ids`, in the order of the file. `root` and `nobody` replace missing rows.
@@ -126,5 +136,13 @@ mod tests {
         );
         let text = rows(host, &[], row, ("", ""), |_| String::new());
         assert!(!String::from_utf8(text).unwrap().contains("alice"));
+    }
+    #[test]
+    fn rows_of_a_command_are_added_once() {
+        let mut content = b"root:x:0:\n".to_vec();
+        for _ in 0..2 {
+            add_rows(&mut content, b"root:x:0:\nuser7:x:7:\n");
+        }
+        assert_eq!(content, b"root:x:0:\nuser7:x:7:\n");
     }
 }

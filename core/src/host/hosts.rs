@@ -1,7 +1,6 @@
 //! The content of /etc/hosts in a container.
 
-use std::fs;
-
+use super::settings::settings;
 use crate::spec::Spec;
 
 /// The content of `hosts` after a line with the container's name.
@@ -25,7 +24,7 @@ pub(super) fn own_hosts_file(spec: &Spec, hostname: &[u8], network_is_shared: bo
         ::1\tlocalhost ip6-localhost ip6-loopback\n\
         ff02::1\tip6-allnodes\n\
         ff02::2\tip6-allrouters\n";
-    let callers = network_is_shared.then(|| fs::read("/etc/hosts").ok()).flatten();
+    let callers = network_is_shared.then(|| settings("/etc/hosts")).flatten();
     let rest = callers.as_deref().unwrap_or(LOCAL);
     hosts_file(hostname, spec.domainname.as_deref(), rest)
 }

@@ -8,6 +8,7 @@ pub(crate) mod ids;
 pub(crate) mod kernel_mounts;
 pub(crate) mod made_of;
 pub mod namespaces;
+mod settings;
 pub mod target;
 
 use std::ffi::CString;
@@ -18,7 +19,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 use crate::error::{SpawnError, SpecError};
-use crate::host::files::{Files, HostContext};
+use crate::host::files::{Files, HostContext, Root};
 use crate::host::kernel_mounts::{Attributes, sys_is_mounted};
 use crate::host::target::Target;
 use crate::spec::capabilities::CapabilitySet;
@@ -222,9 +223,13 @@ impl Host {
     /// Adds the facts that a plan for `payload` needs.
     #[must_use]
     pub fn with(mut self, payload: Payload<'_>) -> Self {
-        if let Payload::Command(command) = payload
-            && command.terminal
+        let (Payload::Command(command) | Payload::Fork(command)) = payload else { return self };
+        if let Some(Ok(files)) = self.files.as_deref_mut()
+            && let Root::Listed(root) = &mut files.root
         {
+            root.name_ids(command);
+        }
+        if matches!(payload, Payload::Command(_)) && command.terminal {
             let link = format!("/proc/self/fd/{}", command.stdio[0].unwrap_or(0));
             self.terminal = fs::read_link(link)
                 .ok()

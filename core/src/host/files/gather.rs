@@ -17,6 +17,7 @@ use super::{
 };
 use crate::error::SpecError;
 use crate::host::hosts::own_hosts_file;
+use crate::host::settings::settings;
 use crate::spec::namespaces::Kind;
 use crate::spec::{Mount, MountKind, MountOptions, Network, Overlay, Spec};
 
@@ -224,7 +225,7 @@ impl<'a> Gatherer<'a> {
     fn etc(&mut self, context: &HostContext<'_>) -> Vec<(Vec<u8>, Spot)> {
         let shared = self.spec.network == Some(Network::Host)
             || (self.spec.network.is_none() && !self.spec.namespaces.contains(Kind::Net));
-        let resolver = shared.then(|| std::fs::read("/etc/resolv.conf").ok()).flatten();
+        let resolver = shared.then(|| settings("/etc/resolv.conf")).flatten();
         let mut hostname = context.hostname.to_vec();
         hostname.push(b'\n');
         let named = self.spec.hostname.is_some();

@@ -4,21 +4,18 @@
 //! is copied to the place where the link leads inside, if every user may read it.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use super::view::{Backing, Spot, View};
 use super::{LinkedFile, OwnPlaces, Place, relative};
+use crate::host::settings::read_regular;
 
-/// The largest file that is copied.
-pub(super) const MAX_COPY: u64 = 4 << 20;
-
-pub(super) const READABLE_BY_OTHERS: u32 = 0o004;
 pub(super) const SEARCHABLE_BY_OTHERS: u32 = 0o001;
 
 /// The links in /etc of a root.
@@ -102,17 +99,7 @@ pub(super) fn readable_by_all(path: &Path, top: &Path) -> Option<Vec<u8>> {
     if !searchable_by_all(path, top) {
         return None;
     }
-    // O_NONBLOCK: another process may have put a FIFO there.
-    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-    let found = file.metadata().ok()?;
-    let readable = found.mode() & READABLE_BY_OTHERS != 0;
-    if !(found.is_file() && readable && found.len() <= MAX_COPY) {
-        return None;
-    }
-    let mut content = Vec::new();
-    file.take(MAX_COPY).read_to_end(&mut content).ok()?;
-    Some(content)
+    read_regular(path, libc::O_NOFOLLOW)
 }
 
 /// The links in a directory. Cached for the last directory, because a list takes as long as the rest of this module.

@@ -10,14 +10,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::links::{MAX_COPY, READABLE_BY_OTHERS, SEARCHABLE_BY_OTHERS, readable_by_all};
+use super::links::{SEARCHABLE_BY_OTHERS, readable_by_all};
 use super::view::{Backing, Planned, View};
 use super::{HostContext, c_string};
 use crate::host::accounts;
 use crate::host::hosts::own_hosts_file;
+use crate::host::settings::{MAX_COPY, READABLE_BY_OTHERS};
 use crate::spec::namespaces::Kind;
 use crate::spec::profile::FileSystemView;
-use crate::spec::{Mount, Network, Spec};
+use crate::spec::{CommandSpec, Mount, Network, Spec};
 
 /// The most symbolic links that the kernel follows in one path.
 const MAX_LINKS: usize = 40;
@@ -272,6 +273,18 @@ impl Directory {
                 }
                 Shown::Link(_) | Shown::File(_) | Shown::Copy { .. } => return,
             };
+        }
+    }
+
+    /// Names the ids of a command in the files of accounts.
+    pub(crate) fn name_ids(&mut self, command: &CommandSpec) {
+        let ids = accounts::of_command(command);
+        for (path, rows) in
+            [("/etc/passwd", accounts::passwd(&ids)), ("/etc/group", accounts::group(&ids))]
+        {
+            if let Some(Shown::File(content)) = self.entry(Path::new(path)) {
+                accounts::add_rows(content, &rows);
+            }
         }
     }
 

@@ -1,0 +1,60 @@
+//! Reads files of settings that a container gets a copy of.
+
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// The largest file that is copied.
+pub(super) const MAX_COPY: u64 = 4 << 20;
+
+pub(super) const READABLE_BY_OTHERS: u32 = 0o004;
+
+/// The content of a file, or of the file that a link leads to, as in [`read_regular`].
+pub(super) fn settings(path: &str) -> Option<Vec<u8>> {
+    read_regular(Path::new(path), 0)
+}
+
+/// The content of a regular file that every user may read. `None` for anything else and for a large file: a device may
+/// be endless, and a FIFO may block. `flags` are further ones of open(2).
+pub(super) fn read_regular(path: &Path, flags: i32) -> Option<Vec<u8>> {
+    let flags = libc::O_NONBLOCK | flags;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    let found = file.metadata().ok()?;
+    let readable = found.mode() & READABLE_BY_OTHERS != 0;
+    if !(found.is_file() && readable && found.len() <= MAX_COPY) {
+        return None;
+    }
+    let mut content = Vec::new();
+    file.take(MAX_COPY).read_to_end(&mut content).ok()?;
+    Some(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn only_a_regular_file_of_a_usual_size_that_every_user_may_read_is_read() {
+        let directory = std::env::temp_dir().join(format!("minidocker-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let (file, link) = (directory.join("file"), directory.join("link"));
+        fs::write(&file, "text").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let read = |path: &Path| settings(path.to_str().unwrap());
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(read(&link).as_deref(), Some(&b"text"[..]));
+        assert_eq!(read_regular(&link, libc::O_NOFOLLOW), None);
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(read(&file), None);
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        fs::File::options().write(true).open(&file).unwrap().set_len(MAX_COPY + 1).unwrap();
+        assert_eq!(read(&file), None);
+        assert_eq!(read(&directory), None);
+        assert_eq!(settings("/dev/zero"), None);
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}
