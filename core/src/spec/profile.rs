@@ -205,6 +205,8 @@ const UNTRUSTED_VIEW: FileSystemView = FileSystemView {
         "/etc/java-*",
         "/etc/perl",
         "/etc/php/*/cli",
+        // The settings of extensions, to which links in the one above lead.
+        "/etc/php/*/mods-available",
         "/etc/pki/ca-trust/extracted",
         "/etc/pki/tls/certs",
         "/etc/python3*",
