@@ -1,0 +1,135 @@
+"""Attempts to find a secret of the host in the view of "untrusted", on a machine full of them."""
+
+import os
+
+import pytest
+
+import minidocker
+from support.machine import (
+    CLOSED,
+    DOORS,
+    LOCAL,
+    NEVER,
+    WORD,
+    Administrator,
+    Machine,
+    make_machine,
+)
+from support.specs import has_subordinate_ids
+
+WITHOUT_USER = minidocker.NamespaceOptions.all().without_user()
+IS_ROOT = os.geteuid() == 0
+NAMES = (*NEVER, *CLOSED, *(f"usr/local/{name}" for name in LOCAL))
+
+USER = {"user": 1000, "group": 1000, "extra_groups": []}
+
+#: The machine's root, and a user of it. A plain user is the machine's root: all files are its own.
+CALLERS = {"plain": USER | {"uid_map": "auto", "gid_map": "auto"}}
+if IS_ROOT:
+    shared = {"namespaces": WITHOUT_USER}
+    CALLERS = {"root": shared, "plain": shared | USER}
+
+
+@pytest.fixture(params=CALLERS)
+def caller(request):
+    if not IS_ROOT and not has_subordinate_ids():
+        pytest.skip("/etc/subuid has no row for this user")
+    return request.param
+
+
+@pytest.fixture
+def administrator(tmp_path):
+    found = Administrator(make_machine(tmp_path))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def machine(administrator, caller):
+    found = Machine(administrator.root, **CALLERS[caller])
+    yield found
+    found.close()
+
+
+def assert_nothing_of_the_host_shows(found):
+    assert not found.read
+    # The names in a shown directory are no secret.
+    assert not found.exist - set(CLOSED)
+    assert not found.special
+    assert not found.through
+
+
+def test_no_secret_of_the_host_shows_before_or_after_the_host_changes_it(
+    administrator, machine, caller
+):
+    machine.start("early", profile="untrusted")
+    administrator.add()
+    administrator.open_doors()
+    machine.start("late", profile="untrusted")
+
+    control = machine.look(NAMES, profile="namespaces")
+    assert control.exist == set(NAMES)
+    missed = {name for name in NAMES if f"/{name}" not in control.read}
+    assert missed == (set() if caller == "root" else set(CLOSED))
+    hidden = {"run"}  # A directory of the container's own, in every profile.
+    assert control.through >= {
+        f"/{door}/{kind}" for door in {*DOORS} - hidden for kind in ("fifo", "socket")
+    }
+
+    for change in (None, administrator.replace, administrator.rename):
+        if change is not None:
+            change()
+        assert_nothing_of_the_host_shows(machine.look(NAMES, box="early"))
+        assert_nothing_of_the_host_shows(machine.look(NAMES, box="late"))
+        assert_nothing_of_the_host_shows(machine.look(NAMES, profile="untrusted"))
+
+
+def special(path):
+    os.mkfifo(path, 0o666)
+    path.chmod(0o666)
+
+
+def endless(path):
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+def directory(path):
+    path.mkdir()
+    (path / "file").write_text(WORD)
+    (path / "file").chmod(0o600)
+
+
+def link(target):
+    return lambda path: path.symlink_to(target)
+
+
+ODD = {
+    "a FIFO": special,
+    "an endless file": endless,
+    "a directory": directory,
+    "a loop": lambda path: path.symlink_to(path.name),
+    "a link to nothing": link("/nothing"),
+    "a link to a secret": link("/etc/fonts/closed.conf"),
+    "a link to a device": link("/dev/zero"),
+    "a link to a running value": link("/proc/self/environ"),
+    "a link far up": link("../" * 60 + "etc/vim/closed"),
+}
+LISTED = (
+    "localtime", "os-release", "timezone", "services", "magic", "mime.types", "resolv.conf",
+    "bash.bashrc", "nsswitch.conf",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("network", ["none", "host"])
+def test_a_listed_name_that_is_something_else_shows_no_secret_and_stops_no_launch(
+    administrator, machine, network
+):
+    administrator.add()
+    kinds = list(ODD.values())
+    for turn, name in enumerate(LISTED):
+        path = administrator.root / "etc" / name
+        path.unlink(missing_ok=True)
+        kinds[turn](path)
+    found = machine.look(NAMES, profile="untrusted", network=network)
+    assert_nothing_of_the_host_shows(found)
