@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import minidocker
 from minidocker import Mount
 from support.attack import interpreter
-from support.programs import ABOUT_THE_HOST, PYTHON, SHELL
+from support.programs import ABOUT_THE_HOST, ENVIRONMENT, PYTHON, SHELL
 
 SOME = pytest.mark.may_skip_in_ci(reason="not every machine has every program")
 PLACE = "/mnt"
@@ -73,6 +74,12 @@ def assert_same(words, **options):
 @pytest.mark.parametrize("name", PYTHON)
 def test_python_has_the_same_result(name):
     assert_same([interpreter(), "-I", "-c", PYTHON[name]])
+
+
+@pytest.mark.parametrize("name", ENVIRONMENT)
+def test_a_package_of_a_virtual_environment_has_the_same_result(name):
+    pytest.importorskip(name)
+    assert_same([sys.executable, "-I", "-c", ENVIRONMENT[name]])
 
 
 def skip_without(program):

@@ -353,3 +353,69 @@ ABOUT_THE_HOST = {
     "sysctl": "sysctl -w net.ipv4.ip_forward=1",
     "grep": "grep CapEff /proc/self/status",
 }
+
+# Programs of a virtual environment: the module that each needs, and its script.
+ENVIRONMENT = {
+    "numpy": """
+import numpy as np
+matrix = np.arange(10_000, dtype=float).reshape(100, 100) + np.eye(100) * 1e5
+print(abs(np.linalg.solve(matrix, matrix @ np.ones(100)) - 1).max() < 1e-9)
+print(np.random.default_rng(1).integers(100, size=5))
+np.save("array.npy", np.arange(5))
+""",
+    "pip": """
+import runpy, sys, zipfile
+with zipfile.ZipFile("x-1-py3-none-any.whl", "w") as wheel:
+    for name, text in {
+        "x.py": "print('imported')",
+        "x-1.dist-info/METADATA": "Metadata-Version: 2.1\\nName: x\\nVersion: 1\\n",
+        "x-1.dist-info/WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+        "x-1.dist-info/RECORD": "x.py,,\\n",
+    }.items():
+        wheel.writestr(zipfile.ZipInfo(name), text)
+sys.argv = "pip install -q --no-index --no-compile -t target x-1-py3-none-any.whl".split()
+try:
+    runpy.run_module("pip", run_name="__main__")
+except SystemExit as end:
+    print(end.code)
+sys.path.insert(0, "target")
+import x
+""",
+    "pytest": """
+import pathlib, sys, pytest
+sys.dont_write_bytecode = True
+pathlib.Path("test_x.py").write_text("def test_x(tmp_path): (tmp_path / 'x').write_text('x')")
+print(int(pytest.main(["-q", "-p", "no:cacheprovider", "--disable-plugin-autoload", "test_x.py"])))
+""",
+    "jinja2": """
+import jinja2
+print(jinja2.Template("{% for n in range(3) %}{{ n }}{% endfor %}").render())
+""",
+    "yaml": """
+import yaml
+print(yaml.safe_load("a: [1, 2]"), yaml.__with_libyaml__)
+""",
+    "certifi": """
+import certifi, ssl
+print(len(ssl.create_default_context(cafile=certifi.where()).get_ca_certs()) > 10)
+""",
+    "psutil": """
+import psutil
+print(psutil.cpu_count(), psutil.virtual_memory().total, psutil.Process().pid)
+""",
+    "zmq": """
+import zmq
+context = zmq.Context()
+one, two = context.socket(zmq.PAIR), context.socket(zmq.PAIR)
+one.bind("ipc:///var/tmp/zmq")
+two.connect("ipc:///var/tmp/zmq")
+two.send(b"hello")
+print(one.recv())
+context.destroy()
+""",
+    "IPython": """
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+print(shell.run_cell("6 * 7").result, shell.run_line_magic("pwd", ""))
+""",
+}
