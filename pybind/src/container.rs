@@ -1,11 +1,10 @@
 //! `minidocker._core.spawn` and `plan_lines`, and the classes that they take and return.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::RawFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -37,9 +36,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(spawn, module)?)?;
     module.add_function(wrap_pyfunction!(plan_lines, module)?)?;
     module.add_function(wrap_pyfunction!(prepare_error, module)?)?;
-    module.add_function(wrap_pyfunction!(explain_missing, module)?)?;
-    module.add_function(wrap_pyfunction!(warn_of_mounts, module)?)?;
-    module.add_function(wrap_pyfunction!(warn_of_variables, module)?)?;
     module.add_function(wrap_pyfunction!(call_count, module)?)?;
     module.add_function(wrap_pyfunction!(hold, module)?)?;
     module.add_function(wrap_pyfunction!(release, module)?)?;
@@ -307,38 +303,6 @@ create_exception!(
 #[pyfunction]
 fn prepare_error(py: Python<'_>, errno: i32) -> Py<PyAny> {
     errors::spawn_error(py, &SpawnError::new(Step::Prepare, errno)).into_value(py).into_any()
-}
-
-/// Gives the warnings of [`spawn`] about the mounts of `spec`, for a copy of this process.
-#[pyfunction]
-fn warn_of_mounts(py: Python<'_>, spec: &Spec) -> PyResult<()> {
-    errors::warn(py, &plan::mount_notices(&spec.0))
-}
-
-/// Gives the warnings of [`spawn`] about variables, for a command that enters a container of `spec`, or for a copy of
-/// this process.
-#[pyfunction]
-#[pyo3(signature = (spec, command=None))]
-fn warn_of_variables(py: Python<'_>, spec: &Spec, command: Option<&Command>) -> PyResult<()> {
-    if let Some(command) = command {
-        return errors::warn(py, &plan::variable_notices(&spec.0, &command.0.envp));
-    }
-    // A copy of the interpreter has its import path already.
-    let own = spec::Environment::of_caller().without(&["PYTHONHOME", "PYTHONPATH"]);
-    errors::warn(py, &plan::variable_notices(&spec.0, &own))
-}
-
-/// Explains why an absolute path is missing in a container of `spec`: it exists outside, and the profile does not show
-/// it. Returns the reason and the remedy, or `None` if that is not so.
-#[pyfunction]
-fn explain_missing(
-    py: Python<'_>,
-    spec: &Spec,
-    path: &[u8],
-) -> PyResult<Option<(Py<PyAny>, Py<PyAny>)>> {
-    let path = Path::new(OsStr::from_bytes(path));
-    let explained = py.detach(|| plan::explain_missing(&spec.0, path));
-    explained.map(|notice| errors::spelled_notice(py, &notice)).transpose()
 }
 
 type PlanLine = (String, &'static str, String, Option<&'static str>);

@@ -10,6 +10,7 @@ mod fork;
 mod linux;
 mod namespaces;
 mod probe;
+mod unseen;
 
 use pyo3::prelude::*;
 
@@ -22,5 +23,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     linux::register(module)?;
     namespaces::register(module)?;
     probe::register(module)?;
+    unseen::register(module)?;
     Ok(())
 }

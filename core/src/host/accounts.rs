@@ -13,13 +13,13 @@ const MOST_MAPPED: u32 = 16;
 
 /// Ids that need a row: many programs fail for a user without a name.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ids {
+pub(super) struct NamedIds {
     users: Vec<u32>,
     groups: Vec<u32>,
 }
 
 /// The ids of maps with few of them.
-pub(super) fn of_maps(spec: &Spec) -> Ids {
+pub(super) fn of_maps(spec: &Spec) -> NamedIds {
     let of = |map: &IdMap| match map {
         IdMap::Rows(rows) => {
             let few = rows.iter().filter(|row| row.count <= MOST_MAPPED);
@@ -27,14 +27,14 @@ pub(super) fn of_maps(spec: &Spec) -> Ids {
         }
         _ => Vec::new(),
     };
-    Ids { users: of(&spec.uid_map), groups: of(&spec.gid_map) }
+    NamedIds { users: of(&spec.uid_map), groups: of(&spec.gid_map) }
 }
 
 /// The ids of a command. A made-up row of a user names the group with the same number.
-pub(super) fn of_command(command: &CommandSpec) -> Ids {
+pub(super) fn of_command(command: &CommandSpec) -> NamedIds {
     let users: Vec<u32> = command.user.into_iter().collect();
     let more = command.groups.iter().flatten().copied();
-    Ids { groups: users.iter().copied().chain(command.group).chain(more).collect(), users }
+    NamedIds { groups: users.iter().copied().chain(command.group).chain(more).collect(), users }
 }
 
 /// Adds the rows that `content` lacks to it, of the result of [`passwd`] or [`group`] with further ids.
@@ -47,7 +47,7 @@ pub(super) fn add_rows(content: &mut Vec<u8>, further: &[u8]) {
 }
 
 /// The content of /etc/passwd: the accounts of the system and those of `ids`, without comments and hashes.
-pub(super) fn passwd(ids: &Ids) -> Vec<u8> {
+pub(super) fn passwd(ids: &NamedIds) -> Vec<u8> {
     let host = settings("/etc/passwd").unwrap_or_default();
     let row = |fields: &[&[u8]]| match fields {
         [name, _, user, group, _, home, shell] => {
@@ -66,7 +66,7 @@ pub(super) fn passwd(ids: &Ids) -> Vec<u8> {
 }
 
 /// The content of /etc/group: the groups of the system and those of `ids`, without members.
-pub(super) fn group(ids: &Ids) -> Vec<u8> {
+pub(super) fn group(ids: &NamedIds) -> Vec<u8> {
     let host = settings("/etc/group").unwrap_or_default();
     let row = |fields: &[&[u8]]| match fields {
         [name, _, group, _] => Some([*name, b"x", group, b""].join(&b':')),

@@ -26,6 +26,7 @@ mod root;
 mod inside;
 mod kernel_filesystems;
 mod layer;
+mod overlay_tree;
 mod setup;
 mod stages;
 mod unseen;

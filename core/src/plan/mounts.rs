@@ -5,18 +5,18 @@ use std::fmt::Write as _;
 
 use super::call::{Arg, Cell, at_cwd, named};
 use super::file_calls::{
-    change_to, close, make_content, make_directory, make_mount_points, open_entry, open_in_root,
-    open_new_root, open_write_close,
+    change_to, close, make_content, make_mount_points, open_in_root, open_new_root,
+    open_write_close,
 };
 use super::kernel_filesystems::devpts_data;
-use super::layer::{LayerPlace, escaped, open_kept, open_work_directory};
 use super::mount_calls::{attach_to, clone_tree, mount, set_attributes, tmpfs_on};
 use super::number;
+use super::overlay_tree::overlay;
 use super::root::assemble::replace;
-use super::sequence::{Part, Sequence};
+use super::sequence::Sequence;
 use super::setup::NamespaceSetup;
 use super::text::bit_names;
-use crate::host::files::{Files, LinkedFile, OuterLayer, Owner, ResolvedMount};
+use crate::host::files::{Files, LinkedFile, Owner, ResolvedMount};
 use crate::spec::{MountKind, MountOptions};
 use crate::step::Step;
 
@@ -71,64 +71,6 @@ pub(super) fn open_sources(
             .note("descriptors keep the files that were made on it");
     }
     trees
-}
-
-/// An overlay on a directory, with the writes in a directory of `scratch` with this number; not attached yet.
-pub(super) fn memory_overlay(
-    sequence: &mut Sequence,
-    scratch: Cell,
-    number: usize,
-    lower: &CString,
-) -> Cell {
-    overlay(sequence, Some(scratch), number, std::slice::from_ref(lower), None)
-}
-
-/// An overlay that is not attached yet.
-fn overlay(
-    sequence: &mut Sequence,
-    scratch: Option<Cell>,
-    index: usize,
-    lower: &[CString],
-    kept: Option<(u16, &OuterLayer)>,
-) -> Cell {
-    let layer = if let Some((number, OuterLayer { path, .. })) = kept {
-        open_kept(sequence, SOURCE, path, number);
-        LayerPlace::Kept(number)
-    } else {
-        let name = CString::new(format!("{index}")).expect("digits");
-        let scratch = scratch.expect("there is one for overlays in memory");
-        make_directory(sequence, SOURCE, scratch.into(), &name, Owner::NEW, false);
-        let layer = open_entry(sequence, SOURCE, scratch, &name);
-        make_directory(sequence, SOURCE, layer.into(), c"upper", Owner::NEW, false);
-        make_directory(sequence, SOURCE, layer.into(), c"work", Owner::NEW, false);
-        change_to(sequence, SOURCE, layer);
-        LayerPlace::Memory
-    };
-    let (filesystem, tree) = (sequence.cell(), sequence.cell());
-    let args = [sequence.text(c"overlay"), named!(FSOPEN_CLOEXEC)];
-    sequence.call(SOURCE, number::FSOPEN, args).into(filesystem);
-    let lower: Vec<Vec<u8>> = lower.iter().map(|path| escaped(path)).collect();
-    let lower = CString::new(lower.join(&b':')).expect("made of strings without a NUL");
-    let lower = vec![Part::Text(lower.to_bytes().into())];
-    let options =
-        [(c"lowerdir", lower), (c"upperdir", layer.upper(c"")), (c"workdir", layer.work(c""))];
-    for (key, value) in options {
-        let (key, value) = (sequence.text(key), sequence.text_of(&value));
-        let args = [filesystem.into(), named!(FSCONFIG_SET_STRING), key, value, Arg::Int(0)];
-        sequence.call(SOURCE, number::FSCONFIG, args);
-    }
-    let key = sequence.text(c"userxattr");
-    let args = [filesystem.into(), named!(FSCONFIG_SET_FLAG), key, Arg::Null, Arg::Int(0)];
-    sequence.call(SOURCE, number::FSCONFIG, args);
-    let args = [filesystem.into(), named!(FSCONFIG_CMD_CREATE), Arg::Null, Arg::Null, Arg::Int(0)];
-    sequence.call(SOURCE, number::FSCONFIG, args);
-    let args = [filesystem.into(), named!(FSMOUNT_CLOEXEC), Arg::Int(0)];
-    sequence.call(SOURCE, number::FSMOUNT, args).into(tree);
-    close(sequence, SOURCE, filesystem);
-    if layer.is_kept() {
-        open_work_directory(sequence, SOURCE, layer, c"");
-    }
-    tree
 }
 
 /// Mounts everything in order.

@@ -7,12 +7,11 @@ The differences from `subprocess`, and their reasons:
 - A container has a session of its own, so ``kill 0`` inside cannot reach a process outside.
   ``start_new_session=False`` is refused with a new PID namespace. A Ctrl-C therefore reaches Python
   only, which ends the container.
-- A timeout, a Ctrl-C or another exception in `run` ends the whole container, so nothing waits for a
-  pipe that a grandchild still holds.
+- A timeout, a Ctrl-C or another exception in `run` ends all of the container, pipes' holders too.
 - The kernel drops signals that PID 1 does not handle. ``send_signal`` makes their effect on PID 1
   the same as on any other process.
-- ``cwd``, ``env``, ``user``, ``group`` and ``extra_groups`` refer to the inside.
-- With ``profile="untrusted"`` and without ``env``, the command inherits a few variables only.
+- ``cwd``, ``env``, ``user``, ``group`` and ``extra_groups`` refer to the inside. With
+  ``profile="untrusted"`` and without ``env``, the command inherits a few variables only.
 """
 
 from __future__ import annotations

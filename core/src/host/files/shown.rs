@@ -64,7 +64,7 @@ impl Shown {
 }
 
 /// What a path leads to.
-enum Found<'a> {
+enum Reached<'a> {
     Entry(&'a Shown),
     /// Below a bind.
     Bound,
@@ -127,18 +127,18 @@ impl Directory {
             }
             at.push(&name);
             let target = match self.find(&at) {
-                Found::Entry(Shown::Link(target)) => Some(path_of(target).to_owned()),
-                Found::Entry(Shown::Directory(directory)) => {
+                Reached::Entry(Shown::Link(target)) => Some(path_of(target).to_owned()),
+                Reached::Entry(Shown::Directory(directory)) => {
                     // A directory on the way to another path; a bind of it shows that one, too.
                     if rest.is_empty() && !directory.has_writable() {
                         new.push((at.clone(), Shown::bind(&at, true)));
                     }
                     None
                 }
-                Found::Entry(Shown::Bind { .. }) => None,
-                Found::Entry(Shown::File(_) | Shown::Copy { .. }) => return,
-                Found::Bound => fs::read_link(&at).ok(),
-                Found::Missing => {
+                Reached::Entry(Shown::Bind { .. }) => None,
+                Reached::Entry(Shown::File(_) | Shown::Copy { .. }) => return,
+                Reached::Bound => fs::read_link(&at).ok(),
+                Reached::Missing => {
                     let Ok(found) = fs::symlink_metadata(&at) else { return };
                     let target = found.is_symlink().then(|| fs::read_link(&at).ok()).flatten();
                     let node = match &target {
@@ -192,7 +192,7 @@ impl Directory {
         let next = normal(&path.parent().unwrap_or(path).join(&target));
         if next.starts_with("/proc") {
             self.insert(path, Shown::Link(c_string(target.as_os_str())));
-        } else if matches!(self.find(&next), Found::Bound) {
+        } else if matches!(self.find(&next), Reached::Bound) {
             self.show(path);
         } else if let Ok(resolved) = fs::canonicalize(path)
             && let Ok(found) = fs::symlink_metadata(&resolved)
@@ -298,27 +298,27 @@ impl Directory {
         Some(entry)
     }
 
-    fn find(&self, path: &Path) -> Found<'_> {
+    fn find(&self, path: &Path) -> Reached<'_> {
         let mut directory = self;
         let mut way = names(path).peekable();
         while let Some(name) = way.next() {
             let Some(entry) = directory.entries.get(&c_string(&name)) else {
-                return Found::Missing;
+                return Reached::Missing;
             };
-            let Some(below) = way.peek() else { return Found::Entry(entry) };
+            let Some(below) = way.peek() else { return Reached::Entry(entry) };
             directory = match entry {
                 Shown::Directory(directory) => directory,
                 Shown::Bind { replaced, .. } => {
                     let Some(directory) = replaced.get(&c_string(below)) else {
-                        return Found::Bound;
+                        return Reached::Bound;
                     };
                     way.next();
                     directory
                 }
-                Shown::Link(_) | Shown::File(_) | Shown::Copy { .. } => return Found::Missing,
+                Shown::Link(_) | Shown::File(_) | Shown::Copy { .. } => return Reached::Missing,
             };
         }
-        Found::Bound
+        Reached::Bound
     }
 
     /// Adds the layers of this directory at `path` to the view.

@@ -12,8 +12,8 @@ use crate::plan::call::{Arg, Cell, at_cwd, named};
 use crate::plan::file_calls::{change_to, close, open_directory, open_new_root};
 use crate::plan::layer::joined;
 use crate::plan::mount_calls::{attach, mount, open_tree, set_attributes};
-use crate::plan::mounts::memory_overlay;
 use crate::plan::number;
+use crate::plan::overlay_tree::memory_overlay;
 use crate::plan::sequence::Sequence;
 use crate::step::Step;
 
