@@ -16,21 +16,25 @@ if TYPE_CHECKING:
 __all__ = ["with_sources"]
 
 
-def with_sources(spec: Spec) -> Spec:
+def with_sources(spec: Spec, also: tuple[str, ...] = ()) -> Spec:
     """Return a `Spec` with which this interpreter and its imports work inside.
 
     ``"untrusted"`` then shows, read-only, the prefixes of the interpreter, the entries of
     ``sys.path``, and the file of ``__main__``. Of an entry that is a home directory or /tmp it
     shows only the modules that are imported from there. Another profile shows them anyway.
+
+    Args:
+        spec: the container; one that shows such paths already stays as it is.
+        also: more paths to show.
     """
     if spec.profile != "untrusted" or spec.rootfs is not None or not spec.namespaces.mount:
         return spec
     if spec.shows_paths():
         return spec
-    key = (tuple(sys.path), own_main())
+    key = (tuple(sys.path), own_main(), also)
     made: tuple[object, Spec] | None = spec.__dict__.get("_with_sources")
     if made is None or made[0] != key:
-        made = key, spec.showing(dict.fromkeys(_sources()))
+        made = key, spec.showing(dict.fromkeys([*_sources(), *also]))
         object.__setattr__(spec, "_with_sources", made)
     return made[1]
 

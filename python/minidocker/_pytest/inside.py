@@ -17,6 +17,7 @@ from _pytest.runner import call_and_report
 
 from minidocker._functions import fork, worker
 from minidocker._pytest import plugins
+from minidocker._pytest.files import make_basetemp
 from minidocker._pytest.kept import Kept
 from minidocker._pytest.results import (
     CLOSED,
@@ -75,6 +76,7 @@ class Inside:
         if self.config.pluginmanager.has_plugin("warnings"):
             self._warnings = warnings.catch_warnings(record=True).__enter__()
         keep_shared(self.item.session)
+        make_basetemp(self.config)
         # Subtests log reports of their own.
         relays: list[Any] = [self.config.hook, self.item.ihook]
         for hooks in relays:

@@ -26,6 +26,7 @@ from _pytest.outcomes import TEST_OUTCOME, Exit
 
 from minidocker._errors import CallTimeout, SpawnError, SpecError, UnsupportedPlatformError
 from minidocker._functions.fork import Copy, fork
+from minidocker._pytest.files import with_test_root
 from minidocker._pytest.inside import Inside, flush
 from minidocker._pytest.kept import Kept
 from minidocker._pytest.outside import Outside
@@ -130,7 +131,7 @@ class ContainedTest:
         alarm, self._watchdog = Alarm(), Watchdog(self.config)
         started = Kept.monotonic()
         try:
-            forked = fork(spec, timeout=timeout)
+            forked = fork(with_test_root(spec, item), timeout=timeout)
         except (SpawnError, SpecError, CallTimeout) as error:
             alarm.resume()
             self._watchdog.resume()
