@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import json
 import os
 import sys
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from minidocker._functions.worker import own_main
 
@@ -20,8 +24,9 @@ def with_sources(spec: Spec, also: tuple[str, ...] = ()) -> Spec:
     """Return a `Spec` with which this interpreter and its imports work inside.
 
     ``"untrusted"`` then shows, read-only, the prefixes of the interpreter, the entries of
-    ``sys.path``, and the file of ``__main__``. Of an entry that is a home directory or /tmp it
-    shows only the modules that are imported from there. Another profile shows them anyway.
+    ``sys.path``, the roots of editable installs, and the file of ``__main__``. Of an entry that is
+    a home directory or /tmp it shows only the modules that are imported from there. Another
+    profile shows them anyway.
 
     Args:
         spec: the container; one that shows such paths already stays as it is.
@@ -49,6 +54,8 @@ def _sources() -> Iterator[str]:
             mixed.add(path)
         else:
             yield path
+        with contextlib.suppress(OSError):
+            yield from _editable_roots(path, os.stat(path).st_mtime_ns)
     if mixed:
         yield from _imported_from(mixed)
     how, script = own_main() or ("", "")
@@ -66,3 +73,24 @@ def _imported_from(directories: set[str]) -> Iterator[str]:
         top = os.path.dirname(path) if hasattr(module, "__path__") else path
         if os.path.dirname(top) in directories:
             yield top
+
+
+@functools.lru_cache(maxsize=64)
+def _editable_roots(directory: str, _changed: int) -> tuple[str, ...]:
+    """Return the roots of the projects that are installed as editable in a directory.
+
+    Their import hooks need no entry of ``sys.path``. PEP 610 describes the file. The time of the
+    directory's last change is for the cache.
+    """
+    roots = []
+    for name in os.listdir(directory):
+        if not name.endswith(".dist-info"):
+            continue
+        # Most distributions have no such file, or are not editable.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            with open(os.path.join(directory, name, "direct_url.json"), encoding="utf-8") as file:
+                origin = json.load(file)
+            url = urlsplit(origin["url"])
+            if origin["dir_info"]["editable"] is True and url.scheme == "file":
+                roots.append(unquote(url.path))
+    return tuple(roots)
