@@ -4,7 +4,7 @@ use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::spec::{CommandSpec, Payload, Spec, WorkingDirectory};
@@ -23,7 +23,8 @@ pub(crate) fn with_files_of(spec: &Spec, payload: Payload<'_>) -> Option<Spec> {
     let program = given_path(command).filter(|_| spec.shows_listed_files_only())?;
     let mut found = Vec::new();
     add_program(&program, &mut found);
-    if let Some(interpreter) = interpreter_of(&program) {
+    // A script may name any file.
+    if let Some(interpreter) = interpreter_of(&program).filter(|path| is_executable(path)) {
         add_program(&interpreter, &mut found);
     }
     let mut spec = spec.clone();
@@ -98,6 +99,10 @@ pub(crate) fn interpreter_of(program: &Path) -> Option<PathBuf> {
     let interpreter = words.into_iter().find(|word| !word.is_empty())?;
     let path = Path::new(OsStr::from_bytes(interpreter));
     path.is_absolute().then(|| path.to_owned())
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 fn open_regular(path: &Path) -> Option<File> {
