@@ -365,6 +365,7 @@ np.save("array.npy", np.arange(5))
 """,
     "pip": """
 import runpy, sys, zipfile
+sys.dont_write_bytecode = True
 with zipfile.ZipFile("x-1-py3-none-any.whl", "w") as wheel:
     for name, text in {
         "x.py": "print('imported')",
