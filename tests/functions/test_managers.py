@@ -7,7 +7,7 @@ import pytest
 
 import minidocker
 from minidocker import isolated
-from minidocker._functions.function_container import with_interpreter
+from minidocker._functions.sources import with_sources
 
 
 def append(proxy, value):
@@ -67,7 +67,7 @@ def test_an_untrusted_function_does_not_get_the_key(options):
 
 
 def test_an_untrusted_container_does_not_get_the_key(leaks):
-    untrusted = with_interpreter(minidocker.Spec(profile="untrusted"))
+    untrusted = with_sources(minidocker.Spec(profile="untrusted"))
     with minidocker.Container(spec=untrusted) as box:
         assert box.call(eval, PROBE, {}) != authkey()
     with minidocker.Container() as box:

@@ -82,9 +82,12 @@ def test_a_low_soft_limit_of_file_sizes_does_not_matter():
     def check():
         limited("RLIMIT_FSIZE", 0, hard=False)
         command = ["/bin/true"]
-        return outcome(command, init=True), outcome(command, profile="untrusted")
+        ways = ({"init": True}, {"profile": "untrusted"}, {"hostname": "lab"}, {"overlay": True})
+        limit = ["/bin/sh", "-c", "ulimit -f"]
+        inside = minidocker.run(limit, profile="untrusted", capture_output=True, text=True)
+        return [outcome(command, **way) for way in ways], inside.stdout, minidocker.call(len, "abc")
 
-    assert in_child(check) == (0, 0)
+    assert in_child(check) == ([0] * 4, "0\n", 3)
 
 
 def test_a_low_hard_limit_of_file_sizes_is_raised_or_named_and_sends_no_signal(noop):

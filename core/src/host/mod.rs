@@ -78,6 +78,8 @@ pub struct Host {
     pub permitted: CapabilitySet,
     /// The caller's own limits, of the resources that the container has limits for.
     pub limits: Vec<Ulimit>,
+    /// The caller's limit of file sizes, if its soft limit is below the hard one.
+    pub file_size: Option<Ulimit>,
     /// The caller's home directories; looked up only if a profile hides them.
     pub homes: Vec<CString>,
     /// The path of the terminal that is the command's standard input, if the command takes it as its controlling
@@ -206,6 +208,7 @@ impl Host {
             limits: (confinement.ulimits.iter().chain(&spec.confine.ulimits))
                 .filter_map(|limit| Ulimit::current(limit.resource))
                 .collect(),
+            file_size: Ulimit::current(libc::RLIMIT_FSIZE).filter(|limit| limit.soft < limit.hard),
             terminal: None,
             files,
         })

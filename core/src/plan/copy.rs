@@ -14,7 +14,7 @@ use super::file_calls::write_file;
 use super::kernel_filesystems::KernelFilesystems;
 use super::sequence::Sequence;
 use super::stages::StageBuilder;
-use super::{execute, number};
+use super::{execute, limits, number};
 use crate::error::{Remedy, Setting, SpecError};
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
@@ -65,9 +65,11 @@ impl StageBuilder<'_> {
         let value = Sequence::address_of(pid, "<pid>");
         let at = offset_of!(Header, adopted);
         let args = [program.into(), value, size_of::<i32>().into(), at.into()];
+        limits::raise_file_size(sequence, host);
         sequence
             .call(Step::ExecHelper, number::PWRITE64, args)
             .note("init learns the command's pid");
+        limits::restore_file_size(sequence, host);
         execute::exec_helper(sequence, program, Handle::Control);
         self.stage(role::INIT);
         self.stage(role::FORKED);

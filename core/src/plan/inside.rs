@@ -11,7 +11,7 @@ use super::network::{allow_ping, loopback_up};
 use super::root::{self, NewRoot, own};
 use super::sequence::Sequence;
 use super::setup::NamespaceSetup;
-use super::{masked, mounts, number};
+use super::{limits, masked, mounts, number};
 use crate::host::files::{Files, Root};
 use crate::host::hosts::hosts_file;
 use crate::spec::Spec;
@@ -40,6 +40,7 @@ pub(super) fn set_up(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) -> Ker
         set_clocks(sequence, spec);
     }
     if new.contains(Kind::Mount) {
+        limits::raise_file_size(sequence, setup.host);
         if let Some(files) = setup.files {
             kernel_fs = set_up_files(sequence, setup, files);
         } else {
@@ -48,6 +49,7 @@ pub(super) fn set_up(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) -> Ker
             }
             mount_on_hosts_root(sequence, setup);
         }
+        limits::restore_file_size(sequence, setup.host);
     }
     if new.contains(Kind::Net) {
         sequence.await_id_maps();

@@ -35,6 +35,20 @@ pub(super) fn set_limits(sequence: &mut Sequence, ulimits: &[Ulimit]) {
     }
 }
 
+/// Raises the caller's soft limit of file sizes, if it is below the hard one: the launch writes files of its own.
+pub(super) fn raise_file_size(sequence: &mut Sequence, host: &Host) {
+    if let Some(limit) = host.file_size {
+        set_limit(sequence, &Ulimit { soft: limit.hard, ..limit });
+    }
+}
+
+/// Undoes [`raise_file_size`].
+pub(super) fn restore_file_size(sequence: &mut Sequence, host: &Host) {
+    if let Some(limit) = host.file_size {
+        set_limit(sequence, &limit);
+    }
+}
+
 fn set_limit(sequence: &mut Sequence, ulimit: &Ulimit) {
     let show = |limit: u64| {
         if limit == UNLIMITED { "RLIM64_INFINITY".to_owned() } else { limit.to_string() }
