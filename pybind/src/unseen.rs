@@ -31,7 +31,7 @@ fn warn_of_variables(py: Python<'_>, spec: &Spec, command: Option<&Command>) -> 
         return errors::warn(py, &plan::variable_notices(&spec.0, &command.0.envp));
     }
     // A copy of the interpreter has its import path already.
-    let own = spec::Environment::of_caller().without(&["PYTHONHOME", "PYTHONPATH"]);
+    let own = spec::Environment::of_caller().without(&["PYTHONHOME", "PYTHONPATH"]).as_given();
     errors::warn(py, &plan::variable_notices(&spec.0, &own))
 }
 

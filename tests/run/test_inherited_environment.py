@@ -166,7 +166,8 @@ def test_the_memory_of_a_clean_interpreter_has_no_other_variable_either():
     found = isolated(method="spawn", profile="untrusted")(eval)(
         "open('/proc/self/environ', 'rb').read()"
     )
-    assert parse(found) == PASSED
+    # The variables are those of the moment when it was started, perhaps for another test.
+    assert parse(found).keys() <= PASSED.keys()
 
 
 def test_a_clean_interpreter_gets_the_variables_of_the_moment_of_the_call(monkeypatch):

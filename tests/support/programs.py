@@ -386,7 +386,7 @@ import x
 import pathlib, sys, pytest
 sys.dont_write_bytecode = True
 pathlib.Path("test_x.py").write_text("def test_x(tmp_path): (tmp_path / 'x').write_text('x')")
-print(int(pytest.main(["-q", "-p", "no:cacheprovider", "--disable-plugin-autoload", "test_x.py"])))
+print(int(pytest.main(["-qq", "-p", "no:cacheprovider", "--disable-plugin-autoload", "test_x.py"])))
 """,
     "jinja2": """
 import jinja2

@@ -54,6 +54,12 @@ impl Environment {
         Self { lines, inherited }
     }
 
+    /// Return the same lines as a command's own, of which no profile takes any away.
+    #[must_use]
+    pub fn as_given(self) -> Self {
+        Self { inherited: 0, ..self }
+    }
+
     /// Return the lines that a command gets in this container, in sequence, each with its NUL.
     pub(crate) fn lines_for(&self, spec: &Spec) -> Cow<'_, [u8]> {
         let (inherited, own) = self.lines.split_at(self.inherited);

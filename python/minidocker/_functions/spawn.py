@@ -68,7 +68,6 @@ def start(
         CallError: no template process can be started.
     """
     _core.warn_of_mounts(spec.core())
-    _core.warn_of_variables(spec.core())
     opening = [] if task is None else task.message(last=True)
     deadline = deadline_after(timeout)
     here = worker.Context.here(environ=spec.inherited_environment())

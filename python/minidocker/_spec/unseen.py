@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 
 if sys.platform == "linux":
@@ -42,6 +41,8 @@ def explain_spawn_error(error: SpawnError, spec: Spec) -> None:
     """Give the error of a command that enters a container its reason, if that is such a path."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         return
+    import shutil  # noqa: PLC0415 - it takes long, and most commands start
+
     path = error.filename
     if error.step == "exec" and path is not None and not os.path.dirname(path):
         path = shutil.which(path)
