@@ -1,5 +1,6 @@
 """Fixtures for all tests; support/rules.py has the rules of the suite."""
 
+import contextlib
 import os
 import signal
 import tempfile
@@ -66,10 +67,14 @@ def _first_container(noop: Path) -> None:
 def template(_first_container: None) -> None:
     """Spawn functions, which start the template processes that this process keeps.
 
-    Untrusted functions have a template of their own once `multiprocessing` has a key.
+    Untrusted functions have a template of their own once `multiprocessing` has a key, and another
+    one for their profile.
     """
     for result in ("pickle", "json"):
         minidocker.isolated(method="spawn", result=result)(os.getpid)()
+    # Inside other programs' containers the profile may be refused.
+    with contextlib.suppress(minidocker.SpawnError):
+        minidocker.isolated(method="spawn", result="json", profile="untrusted")(os.getpid)()
 
 
 @pytest.fixture
