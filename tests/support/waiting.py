@@ -34,8 +34,12 @@ def wait_while(condition: Callable[[], object], timeout: float = DEADLINE) -> No
 
 
 def state_of(pid: int) -> str:
-    """Return the state of a process, proc_pid_stat(5): S is sleeping, T is stopped."""
-    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    """Return the state of a process, proc_pid_stat(5): S is sleeping, T is stopped, X is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+    return stat.rpartition(")")[2].split()[0]
 
 
 def wait_for_state(pid: int, *states: str) -> None:
