@@ -10,7 +10,7 @@ use crate::plan::file_calls::{
     change_to, make_content, make_directory, make_file, make_mount_points, open_in_root,
 };
 use crate::plan::kernel_filesystems::{KernelFilesystems, KernelTrees, devpts_data};
-use crate::plan::mount_calls::{attach, attach_to, mount};
+use crate::plan::mount_calls::{attach, attach_to, mount, set_attributes};
 use crate::plan::number;
 use crate::plan::sequence::Sequence;
 use crate::plan::setup::NamespaceSetup;
@@ -83,6 +83,11 @@ fn devices(
     for (name, path) in &own.devices {
         make_file(sequence, STEP, at_cwd(), name, Owner::FILE.mode, false);
         mount(sequence, STEP, Some(path), name, None, named!(MS_BIND), None).about(path);
+        if shm.is_some() {
+            // This fails where the host's devices do not open. A rootfs may do without them.
+            let clear = (0, libc::MOUNT_ATTR_NODEV);
+            set_attributes(sequence, STEP, (at_cwd(), name), clear, false).about(path);
+        }
     }
     if let Some(terminal) = &setup.host.terminal {
         make_file(sequence, STEP, at_cwd(), c"console", Owner::FILE.mode, false);
