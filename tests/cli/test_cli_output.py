@@ -95,7 +95,7 @@ def test_the_output_of_a_command_that_has_ended_is_complete_and_in_order():
 )
 def test_a_reader_that_does_not_read_does_not_outlast_the_timeout(tty, lines, survivors):
     # One command never ends. The other one has written a little more than a pipe holds.
-    for script, timeout, status in (("exec yes", "0.5", 137), (f"exec seq {lines}", "4", 0)):
+    for script, timeout, status in (("exec yes", "0.5", 137), (f"exec seq {lines}", "8", 0)):
         options = {"env": survivors.env, "stderr": subprocess.PIPE}
         with start("run", "--timeout", timeout, *tty, "sh", "-c", script, **options) as process:
             assert process.wait(TIMEOUT) == status
