@@ -1,12 +1,13 @@
 //! The files that a command is made of, for a profile that shows nothing but what is named.
 
 use std::ffi::{CString, OsStr};
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::host::settings::open_regular;
 use crate::spec::{CommandSpec, Payload, Spec, WorkingDirectory};
 
 /// The most bytes of a script's first line, as in the kernel (`BINPRM_BUF_SIZE`).
@@ -82,7 +83,7 @@ fn add_prefix(python: &Path, found: &mut Vec<PathBuf>) {
 /// The Python that the environment in a directory is made from, if it is one.
 fn base_of_environment(directory: &Path) -> Option<PathBuf> {
     let mut settings = String::new();
-    let file = open_regular(&directory.join("pyvenv.cfg"))?;
+    let (file, _) = open_regular(&directory.join("pyvenv.cfg"), 0)?;
     file.take(MOST_SETTINGS).read_to_string(&mut settings).ok()?;
     let mut lines = settings.lines().filter_map(|line| line.split_once('='));
     let (_, home) = lines.find(|(key, _)| key.trim() == "home")?;
@@ -92,7 +93,7 @@ fn base_of_environment(directory: &Path) -> Option<PathBuf> {
 /// The interpreter that the first line of a script names.
 pub(crate) fn interpreter_of(program: &Path) -> Option<PathBuf> {
     let mut line = Vec::with_capacity(FIRST_LINE);
-    let file = open_regular(program)?;
+    let (file, _) = open_regular(program, 0)?;
     file.take(FIRST_LINE as u64).read_to_end(&mut line).ok()?;
     let line = line.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
     let words = line.split(u8::is_ascii_whitespace);
@@ -103,10 +104,4 @@ pub(crate) fn interpreter_of(program: &Path) -> Option<PathBuf> {
 
 fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-}
-
-fn open_regular(path: &Path) -> Option<File> {
-    // O_NONBLOCK: it may be a FIFO.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
-    file.metadata().is_ok_and(|found| found.is_file()).then_some(file)
 }

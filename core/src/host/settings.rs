@@ -1,6 +1,6 @@
 //! Reads files of settings that a container gets a copy of.
 
-use std::fs::OpenOptions;
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -18,16 +18,21 @@ pub(super) fn settings(path: &str) -> Option<Vec<u8>> {
 /// The content of a regular file that every user may read. `None` for anything else and for a large file: a device may
 /// be endless, and a FIFO may block. `flags` are further ones of open(2).
 pub(super) fn read_regular(path: &Path, flags: i32) -> Option<Vec<u8>> {
-    let flags = libc::O_NONBLOCK | flags;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-    let found = file.metadata().ok()?;
-    let readable = found.mode() & READABLE_BY_OTHERS != 0;
-    if !(found.is_file() && readable && found.len() <= MAX_COPY) {
+    let (file, found) = open_regular(path, flags)?;
+    if found.mode() & READABLE_BY_OTHERS == 0 || found.len() > MAX_COPY {
         return None;
     }
     let mut content = Vec::new();
     file.take(MAX_COPY).read_to_end(&mut content).ok()?;
     Some(content)
+}
+
+/// Opens a regular file for reading, without waiting if it is a FIFO; `None` for anything else.
+pub(super) fn open_regular(path: &Path, flags: i32) -> Option<(File, Metadata)> {
+    let flags = libc::O_NONBLOCK | flags;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    let found = file.metadata().ok()?;
+    found.is_file().then_some((file, found))
 }
 
 #[cfg(test)]

@@ -127,6 +127,14 @@ impl Default for Spec {
 }
 
 impl Spec {
+    /// Whether the container has the caller's network.
+    pub(crate) fn shares_network(&self) -> bool {
+        match self.network {
+            Some(network) => network == Network::Host,
+            None => !self.namespaces.contains(namespaces::Kind::Net),
+        }
+    }
+
     /// Whether the container sees only those files of the host that its profile lists.
     pub(crate) fn shows_listed_files_only(&self) -> bool {
         self.rootfs.is_none()

@@ -19,7 +19,7 @@ use crate::error::SpecError;
 use crate::host::hosts::own_hosts_file;
 use crate::host::settings::settings;
 use crate::spec::namespaces::Kind;
-use crate::spec::{Mount, MountKind, MountOptions, Network, Overlay, Spec};
+use crate::spec::{Mount, MountKind, MountOptions, Overlay, Spec};
 
 pub(super) struct Gatherer<'a> {
     spec: &'a Spec,
@@ -223,8 +223,7 @@ impl<'a> Gatherer<'a> {
 
     /// The files that the container gets in /etc, and their places.
     fn etc(&mut self, context: &HostContext<'_>) -> Vec<(Vec<u8>, Spot)> {
-        let shared = self.spec.network == Some(Network::Host)
-            || (self.spec.network.is_none() && !self.spec.namespaces.contains(Kind::Net));
+        let shared = self.spec.shares_network();
         let resolver = shared.then(|| settings("/etc/resolv.conf")).flatten();
         let mut hostname = context.hostname.to_vec();
         hostname.push(b'\n');

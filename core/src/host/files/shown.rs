@@ -11,17 +11,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::links::{SEARCHABLE_BY_OTHERS, readable_by_all};
-use super::view::{Backing, Planned, View};
+use super::view::{Backing, MAX_LINKS, Planned, View};
 use super::{HostContext, c_string};
 use crate::host::accounts;
 use crate::host::hosts::own_hosts_file;
 use crate::host::settings::{MAX_COPY, READABLE_BY_OTHERS};
-use crate::spec::namespaces::Kind;
 use crate::spec::profile::FileSystemView;
-use crate::spec::{CommandSpec, Mount, Network, Spec};
-
-/// The most symbolic links that the kernel follows in one path.
-const MAX_LINKS: usize = 40;
+use crate::spec::{CommandSpec, Mount, Spec};
 
 /// Places with file systems of the container's own.
 const KERNEL_PLACES: [&str; 3] = ["/dev", "/proc", "/sys"];
@@ -88,7 +84,7 @@ impl Directory {
             root.make_writable(Path::new(path));
         }
         for home in context.homes {
-            root.make_writable(Path::new(OsStr::from_bytes(home.to_bytes())));
+            root.make_writable(path_of(home));
         }
         for path in view.empty {
             root.insert(Path::new(path), Shown::Directory(Self::default()));
@@ -102,7 +98,7 @@ impl Directory {
             root.insert(Path::new(path), Shown::File(content));
         }
         for path in &spec.shown {
-            let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+            let path = path_of(path);
             let is_private = |place: &Path| place.starts_with(path);
             let homes = context.homes.iter().map(path_of);
             let private = view.private.iter().chain(view.homes).map(Path::new);
@@ -324,7 +320,7 @@ impl Directory {
     /// Adds the layers of this directory at `path` to the view.
     pub(super) fn add_layers(&self, path: &Path, view: &mut View) {
         for (name, entry) in &self.entries {
-            let path = path.join(OsStr::from_bytes(name.to_bytes()));
+            let path = path.join(path_of(name));
             match entry {
                 Shown::Directory(directory) => {
                     view.plan(&path, Planned::Directory);
@@ -334,20 +330,20 @@ impl Directory {
                     directory.add_layers(&path, view);
                 }
                 Shown::Bind { source, directory, replaced } => {
-                    let source = PathBuf::from(OsStr::from_bytes(source.to_bytes()));
+                    let source = path_of(source).to_owned();
                     view.plan(&path, Planned::of(*directory));
                     view.push(
                         &path,
                         if *directory { Backing::Host(source) } else { Backing::File },
                     );
                     for (name, directory) in replaced {
-                        let path = path.join(OsStr::from_bytes(name.to_bytes()));
+                        let path = path.join(path_of(name));
                         view.push(&path, Backing::Shown);
                         directory.add_layers(&path, view);
                     }
                 }
                 Shown::Link(target) => {
-                    let target = PathBuf::from(OsStr::from_bytes(target.to_bytes()));
+                    let target = path_of(target).to_owned();
                     view.plan(&path, Planned::Link(target));
                 }
                 Shown::File(_) | Shown::Copy { .. } => view.plan(&path, Planned::File),
@@ -358,8 +354,7 @@ impl Directory {
 
 /// The files that every container has of its own, and their content.
 fn own_files(spec: &Spec, context: &HostContext<'_>) -> Vec<(&'static str, Vec<u8>)> {
-    let shared = spec.network == Some(Network::Host)
-        || (spec.network.is_none() && !spec.namespaces.contains(Kind::Net));
+    let shared = spec.shares_network();
     let mut hostname = context.hostname.to_vec();
     hostname.push(b'\n');
     let services: &[u8] = if shared { b"files dns" } else { b"files" };
@@ -384,8 +379,7 @@ fn own_files(spec: &Spec, context: &HostContext<'_>) -> Vec<(&'static str, Vec<u
 
 /// Whether a mount of the specification covers a path, or the path is in a file system of the container's own.
 fn is_mounted_over(spec: &Spec, path: &Path) -> bool {
-    let covers =
-        |mount: &Mount| path.starts_with(Path::new(OsStr::from_bytes(mount.target.to_bytes())));
+    let covers = |mount: &Mount| path.starts_with(path_of(&mount.target));
     spec.mounts.iter().any(covers) || KERNEL_PLACES.iter().any(|place| path.starts_with(place))
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use super::{Make, c_string, relative};
 
 /// The most symbolic links that the kernel follows in one path.
-const MAX_LINKS: usize = 40;
+pub(super) const MAX_LINKS: usize = 40;
 
 /// The content of a mounted layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
