@@ -32,9 +32,7 @@ def with_sources(spec: Spec, also: tuple[str, ...] = ()) -> Spec:
         spec: the container; one that shows such paths already stays as it is.
         also: more paths to show.
     """
-    if spec.profile != "untrusted" or spec.rootfs is not None or not spec.namespaces.mount:
-        return spec
-    if spec.shows_paths():
+    if not spec.shows_listed_files_only() or spec.shows_paths():
         return spec
     key = (tuple(sys.path), own_main(), also)
     made: tuple[object, Spec] | None = spec.__dict__.get("_with_sources")

@@ -239,6 +239,10 @@ class Spec:
         """Return whether `showing` made it."""
         return "_shown" in self.__dict__
 
+    def shows_listed_files_only(self) -> bool:
+        """Return whether the container sees only those files of the host that its profile lists."""
+        return self.profile == "untrusted" and self.rootfs is None and self.namespaces.mount
+
     def is_same(self, other: Spec) -> bool:
         """Return whether both have equal fields and show the same paths."""
         return self == other and self.__dict__.get("_shown") == other.__dict__.get("_shown")

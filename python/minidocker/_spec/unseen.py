@@ -26,7 +26,7 @@ def explain_missing(spec: Spec, path: str | bytes) -> tuple[str, str] | None:
         spec: the options of the container.
         path: an absolute path; others are not looked at.
     """
-    if spec.profile != "untrusted" or spec.rootfs is not None or not spec.namespaces.mount:
+    if not spec.shows_listed_files_only():
         return None
     try:
         encoded = os.fsencode(path)
