@@ -18,6 +18,12 @@ pub(super) struct NamedIds {
     groups: Vec<u32>,
 }
 
+impl NamedIds {
+    pub(super) fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.groups.is_empty()
+    }
+}
+
 /// The ids of maps with few of them.
 pub(super) fn of_maps(spec: &Spec) -> NamedIds {
     let of = |map: &IdMap| match map {
@@ -37,13 +43,15 @@ pub(super) fn of_command(command: &CommandSpec) -> NamedIds {
     NamedIds { groups: users.iter().copied().chain(command.group).chain(more).collect(), users }
 }
 
-/// Adds the rows that `content` lacks to it, of the result of [`passwd`] or [`group`] with further ids.
-pub(super) fn add_rows(content: &mut Vec<u8>, further: &[u8]) {
+/// `content` with the rows that it lacks of `further`. Both are results of [`passwd`] or of [`group`].
+pub(super) fn with_rows(content: &[u8], further: &[u8]) -> Vec<u8> {
+    let mut content = content.to_owned();
     for row in further.split_inclusive(|&byte| byte == b'\n') {
         if !content.split_inclusive(|&byte| byte == b'\n').any(|known| known == row) {
             content.extend_from_slice(row);
         }
     }
+    content
 }
 
 /// The content of /etc/passwd: the accounts of the system and those of `ids`, without comments and hashes.
@@ -137,12 +145,12 @@ mod tests {
         let text = rows(host, &[], row, ("", ""), |_| String::new());
         assert!(!String::from_utf8(text).unwrap().contains("alice"));
     }
+
     #[test]
     fn rows_of_a_command_are_added_once() {
-        let mut content = b"root:x:0:\n".to_vec();
-        for _ in 0..2 {
-            add_rows(&mut content, b"root:x:0:\nuser7:x:7:\n");
-        }
-        assert_eq!(content, b"root:x:0:\nuser7:x:7:\n");
+        let further = b"root:x:0:\nuser7:x:7:\n";
+        let once = with_rows(b"root:x:0:\n", further);
+        assert_eq!(once, further);
+        assert_eq!(with_rows(&once, further), further);
     }
 }

@@ -69,12 +69,15 @@ fn add_prefix(python: &Path, found: &mut Vec<PathBuf>) {
     let resolved = fs::canonicalize(python).ok();
     for python in [Some(python), resolved.as_deref()].into_iter().flatten() {
         let Some(prefix) = python.parent().and_then(Path::parent) else { continue };
+        if prefix.starts_with("/usr") {
+            continue;
+        }
         let entries = fs::read_dir(prefix.join("lib")).into_iter().flatten().flatten();
         let is_library = |entry: &fs::DirEntry| {
             entry.file_name().as_bytes().starts_with(b"python3")
                 && entry.path().join("os.py").is_file()
         };
-        if !prefix.starts_with("/usr") && entries.into_iter().any(|entry| is_library(&entry)) {
+        if entries.into_iter().any(|entry| is_library(&entry)) {
             found.push(prefix.to_owned());
         }
     }

@@ -22,7 +22,7 @@ pub(super) fn read_regular(path: &Path, flags: i32) -> Option<Vec<u8>> {
     if found.mode() & READABLE_BY_OTHERS == 0 || found.len() > MAX_COPY {
         return None;
     }
-    let mut content = Vec::new();
+    let mut content = Vec::with_capacity(found.len() as usize + 1);
     file.take(MAX_COPY).read_to_end(&mut content).ok()?;
     Some(content)
 }

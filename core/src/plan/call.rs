@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use super::number::{self, Number};
 use crate::step::Step;
@@ -125,6 +126,8 @@ pub(crate) enum Arg {
     Text(Offset),
     /// A buffer, whose length is another argument; shown as text.
     Buffer(Offset, u32),
+    /// A large buffer, which is not copied for a child that shares the caller's memory.
+    Lent(Arc<[u8]>),
     /// An array of this many C strings, with a null pointer at its end.
     Strings(Offset, u32),
     /// A structure, shown as this text.

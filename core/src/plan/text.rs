@@ -31,6 +31,7 @@ fn show(sequence: &Sequence, arg: &Arg) -> String {
         Arg::Null => "NULL".to_owned(),
         Arg::Text(place) => quote(sequence.bytes(*place, None)),
         Arg::Buffer(place, length) => quote(sequence.bytes(*place, Some(*length))),
+        Arg::Lent(bytes) => quote(bytes),
         Arg::Strings(place, count) => show_strings(sequence.array(*place, *count), *count),
         Arg::Struct(_, shown) => (*shown).to_owned(),
         Arg::Cell(_) => "<fd>".to_owned(),

@@ -27,6 +27,13 @@ pub(super) struct Gatherer<'a> {
     root: Root,
 }
 
+pub(super) struct Finished {
+    pub(super) root: Root,
+    pub(super) patches: Vec<Patch>,
+    pub(super) mounts: Vec<ResolvedMount>,
+    pub(super) view: View,
+}
+
 impl<'a> Gatherer<'a> {
     pub(super) fn new(
         spec: &'a Spec,
@@ -102,9 +109,9 @@ impl<'a> Gatherer<'a> {
             root = Directory::of(spec, listed, context);
         }
         let mut view = View::new(Backing::Shown);
-        root.add_layers(Path::new("/"), &mut view);
+        root.add_layers(Path::new("/"), 0, &mut view);
         for path in MOUNT_POINTS {
-            view.plan(Path::new(path), Planned::Directory);
+            view.plan(0, Path::new(path), Planned::Directory);
         }
         Ok(Self { spec, view, root: Root::Listed(root) })
     }
@@ -361,7 +368,7 @@ impl<'a> Gatherer<'a> {
         mut self,
         found: Vec<(Spot, MountKind, MountOptions)>,
         first: usize,
-    ) -> Result<(Root, Vec<Patch>, Vec<ResolvedMount>), SpecError> {
+    ) -> Result<Finished, SpecError> {
         if let Root::Listed(root) = &mut self.root {
             let layers = self.view.layers[..first].iter();
             for (path, directory) in layers
@@ -397,7 +404,7 @@ impl<'a> Gatherer<'a> {
         {
             patch.translate(&ids);
         }
-        Ok((self.root, patches, mounts))
+        Ok(Finished { root: self.root, patches, mounts, view: self.view })
     }
 
     /// The directories of a layer that must be assembled. None of them is below another.

@@ -4,6 +4,7 @@
 pub(crate) mod channels;
 mod gather;
 mod links;
+mod looks;
 mod mountinfo;
 mod owners;
 pub(crate) mod shown;
@@ -24,7 +25,7 @@ pub(crate) use unseen::{Listed, Unseen};
 
 pub(crate) use shown::MOUNT_POINTS;
 
-use gather::Gatherer;
+use gather::{Finished, Gatherer};
 use links::EtcLinks;
 
 use crate::error::{Reason, ReasonKind, Remedy, SpecError, Value};
@@ -229,12 +230,11 @@ impl Files {
             let links = EtcLinks::of(&source);
             links.hidden_files(&mut gatherer.view, own.as_ref(), &read_only)
         };
-        let seen = listed
-            .then(|| Arc::new(Listed::new(gatherer.view.clone(), first, spec.confine.profile)));
-        let (root, patches, mounts) = gatherer.finish(mounts, first)?;
+        let Finished { root, patches, mounts, view } = gatherer.finish(mounts, first)?;
+        let listed = listed.then(|| Arc::new(Listed::new(view, first, spec.confine.profile)));
         let source = c_string(source.as_os_str());
         let keeps_root = layer.is_some();
-        Ok(Self { root, source, patches, own, mounts, linked, layers, keeps_root, listed: seen })
+        Ok(Self { root, source, patches, own, mounts, linked, layers, keeps_root, listed })
     }
 }
 

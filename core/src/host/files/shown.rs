@@ -5,17 +5,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::{self, Metadata};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
-use super::links::{SEARCHABLE_BY_OTHERS, readable_by_all};
+use super::links::readable_by_all;
+use super::looks::{Entry, Looks};
 use super::view::{Backing, MAX_LINKS, Planned, View};
 use super::{HostContext, c_string};
 use crate::host::accounts;
 use crate::host::hosts::own_hosts_file;
-use crate::host::settings::{MAX_COPY, READABLE_BY_OTHERS};
 use crate::spec::profile::FileSystemView;
 use crate::spec::{CommandSpec, Mount, Spec};
 
@@ -45,12 +45,7 @@ pub(crate) enum Shown {
     },
     Link(CString),
     /// A file of the container's own.
-    File(Vec<u8>),
-    /// A copy of a file of the host with this size.
-    Copy {
-        source: CString,
-        size: u64,
-    },
+    File(Arc<[u8]>),
 }
 
 impl Shown {
@@ -69,48 +64,81 @@ enum Reached<'a> {
 
 impl Directory {
     /// What the container sees of the host.
-    pub(super) fn of(spec: &Spec, view: &FileSystemView, context: &HostContext<'_>) -> Self {
-        let mut root = Self::default();
-        let mut host = Looked::default();
-        for path in view.bound.iter().flat_map(|pattern| host.expand(pattern)) {
-            root.show(&path);
-        }
-        for &(path, names) in view.replaced {
-            root.replace(Path::new(path), names, &mut host);
-        }
-        // The new /dev has its own /dev/shm.
-        let in_dev = |path: &&&str| path.starts_with("/dev/");
-        for path in view.private.iter().filter(|path| !in_dev(path)).chain(view.homes) {
-            root.make_writable(Path::new(path));
-        }
+    pub(super) fn of(
+        spec: &Spec,
+        view: &'static FileSystemView,
+        context: &HostContext<'_>,
+    ) -> Self {
+        let mut root = Self::of_host(view);
         for home in context.homes {
             root.make_writable(path_of(home));
         }
-        for path in view.empty {
-            root.insert(Path::new(path), Shown::Directory(Self::default()));
-        }
-        for pattern in view.copied {
-            for path in host.expand(pattern) {
-                root.copy(&path, &mut host);
-            }
-        }
         for (path, content) in own_files(spec, context) {
-            root.insert(Path::new(path), Shown::File(content));
+            root.insert(Path::new(path), Shown::File(content.into()));
         }
+        let mut host = Looks::default();
         for path in &spec.shown {
             let path = path_of(path);
             let is_private = |place: &Path| place.starts_with(path);
             let homes = context.homes.iter().map(path_of);
             let private = view.private.iter().chain(view.homes).map(Path::new);
             if !is_mounted_over(spec, path) && !homes.chain(private).any(is_private) {
-                root.show(path);
+                root.show(path, &mut host);
+            }
+        }
+        root
+    }
+
+    /// What the view lists, the same in every container.
+    fn of_host(view: &'static FileSystemView) -> Self {
+        static LAST: Mutex<Option<Arc<Remembered>>> = Mutex::new(None);
+        let user = nix::unistd::geteuid().as_raw();
+        // A forked child may have inherited the lock from a thread that held it.
+        let known = LAST.try_lock().ok().and_then(|known| known.clone());
+        let is_right = |known: &Arc<Remembered>| {
+            std::ptr::eq(known.view, view) && known.user == user && known.host.hold()
+        };
+        if let Some(known) = known.filter(is_right) {
+            return known.root.clone();
+        }
+        let mut host = Looks::default();
+        let root = Self::look_up(view, &mut host);
+        if host.can_be_kept()
+            && let Ok(mut known) = LAST.try_lock()
+        {
+            *known = Some(Arc::new(Remembered { view, user, host, root: root.clone() }));
+        }
+        root
+    }
+
+    fn look_up(view: &FileSystemView, host: &mut Looks) -> Self {
+        let mut root = Self::default();
+        for pattern in view.bound {
+            for path in host.expand(pattern) {
+                root.show(&path, host);
+            }
+        }
+        for &(path, names) in view.replaced {
+            root.replace(Path::new(path), names, host);
+        }
+        // The new /dev has its own /dev/shm.
+        let in_dev = |path: &&&str| path.starts_with("/dev/");
+        for path in view.private.iter().filter(|path| !in_dev(path)).chain(view.homes) {
+            root.make_writable(Path::new(path));
+        }
+        for path in view.empty {
+            root.insert(Path::new(path), Shown::Directory(Self::default()));
+        }
+        for pattern in view.copied {
+            for path in host.expand(pattern) {
+                root.copy(&path, host);
             }
         }
         root
     }
 
     /// Shows a path of the host: each link on the way as a link, and a bind of the file that they lead to.
-    fn show(&mut self, path: &Path) {
+    fn show(&mut self, path: &Path, host: &mut Looks) {
         let mut rest: VecDeque<OsString> = names(path).collect();
         let mut at = PathBuf::from("/");
         let mut links = 0;
@@ -132,16 +160,21 @@ impl Directory {
                     None
                 }
                 Reached::Entry(Shown::Bind { .. }) => None,
-                Reached::Entry(Shown::File(_) | Shown::Copy { .. }) => return,
-                Reached::Bound => fs::read_link(&at).ok(),
+                Reached::Entry(Shown::File(_)) => return,
+                Reached::Bound => match host.entry(&at) {
+                    Some(Entry::Link(target)) => Some(target.clone()),
+                    _ => None,
+                },
                 Reached::Missing => {
-                    let Ok(found) = fs::symlink_metadata(&at) else { return };
-                    let target = found.is_symlink().then(|| fs::read_link(&at).ok()).flatten();
-                    let node = match &target {
-                        Some(target) => Shown::Link(c_string(target.as_os_str())),
-                        None if rest.is_empty() => Shown::bind(&at, found.is_dir()),
-                        None if found.is_dir() => Shown::Directory(Self::default()),
-                        None => return,
+                    let Some(found) = host.entry(&at) else { return };
+                    let directory = matches!(found, Entry::Directory);
+                    let (node, target) = match found {
+                        Entry::Link(target) => {
+                            (Shown::Link(c_string(target.as_os_str())), Some(target.clone()))
+                        }
+                        _ if rest.is_empty() => (Shown::bind(&at, directory), None),
+                        Entry::Directory => (Shown::Directory(Self::default()), None),
+                        Entry::Other => return,
                     };
                     new.push((at.clone(), node));
                     target
@@ -176,39 +209,34 @@ impl Directory {
     }
 
     /// Copies a file that every user may read. A link into a directory that is shown stays a link.
-    fn copy(&mut self, path: &Path, host: &mut Looked) {
-        let Ok(found) = fs::symlink_metadata(path) else { return };
-        if !found.is_symlink() {
-            if let Some(size) = host.size_if_readable_by_all(path, &found) {
-                self.insert(path, Shown::Copy { source: c_string(path.as_os_str()), size });
+    fn copy(&mut self, path: &Path, host: &mut Looks) {
+        if let Some(Entry::Link(target)) = host.entry(path) {
+            let next = normal(&path.parent().unwrap_or(path).join(target));
+            if next.starts_with("/proc") {
+                self.insert(path, Shown::Link(c_string(target.as_os_str())));
+                return;
             }
-            return;
+            if matches!(self.find(&next), Reached::Bound) {
+                self.show(path, host);
+                return;
+            }
         }
-        let Ok(target) = fs::read_link(path) else { return };
-        let next = normal(&path.parent().unwrap_or(path).join(&target));
-        if next.starts_with("/proc") {
-            self.insert(path, Shown::Link(c_string(target.as_os_str())));
-        } else if matches!(self.find(&next), Reached::Bound) {
-            self.show(path);
-        } else if let Ok(resolved) = fs::canonicalize(path)
-            && let Ok(found) = fs::symlink_metadata(&resolved)
-            && let Some(size) = host.size_if_readable_by_all(&resolved, &found)
-        {
-            self.insert(path, Shown::Copy { source: c_string(resolved.as_os_str()), size });
+        if let Some(content) = host.content(path) {
+            self.insert(path, Shown::File(content));
         }
     }
 
     /// Replaces a directory that is bound: only its entries with these names are shown.
-    fn replace(&mut self, path: &Path, only: &[&str], host: &mut Looked) {
+    fn replace(&mut self, path: &Path, only: &[&str], host: &mut Looks) {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
-        if !fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+        if !matches!(host.entry(path), Some(Entry::Directory)) {
             return;
         }
         let Some(Shown::Bind { replaced, .. }) = self.entry(parent) else { return };
         replaced.insert(c_string(name), Self::default());
         for pattern in only {
             for path in host.expand(&format!("{}/{pattern}", path.display())) {
-                self.show(&path);
+                self.show(&path, host);
             }
         }
     }
@@ -242,7 +270,7 @@ impl Directory {
     /// Adds a mount point that is missing, for a directory or a file.
     pub(super) fn add_mount_point(&mut self, path: &Path, directory: bool) {
         let node =
-            if directory { Shown::Directory(Self::default()) } else { Shown::File(Vec::new()) };
+            if directory { Shown::Directory(Self::default()) } else { Shown::File(Arc::default()) };
         self.insert(path, node);
     }
 
@@ -267,7 +295,7 @@ impl Directory {
                         None => return,
                     }
                 }
-                Shown::Link(_) | Shown::File(_) | Shown::Copy { .. } => return,
+                Shown::Link(_) | Shown::File(_) => return,
             };
         }
     }
@@ -275,11 +303,14 @@ impl Directory {
     /// Names the ids of a command in the files of accounts.
     pub(crate) fn name_ids(&mut self, command: &CommandSpec) {
         let ids = accounts::of_command(command);
+        if ids.is_empty() {
+            return;
+        }
         for (path, rows) in
             [("/etc/passwd", accounts::passwd(&ids)), ("/etc/group", accounts::group(&ids))]
         {
             if let Some(Shown::File(content)) = self.entry(Path::new(path)) {
-                accounts::add_rows(content, &rows);
+                *content = accounts::with_rows(content, &rows).into();
             }
         }
     }
@@ -311,45 +342,52 @@ impl Directory {
                     way.next();
                     directory
                 }
-                Shown::Link(_) | Shown::File(_) | Shown::Copy { .. } => return Reached::Missing,
+                Shown::Link(_) | Shown::File(_) => return Reached::Missing,
             };
         }
         Reached::Bound
     }
 
-    /// Adds the layers of this directory at `path` to the view.
-    pub(super) fn add_layers(&self, path: &Path, view: &mut View) {
+    /// Adds the layers of this directory at `path` to the view. The directory is in its layer `layer`.
+    pub(super) fn add_layers(&self, path: &Path, layer: usize, view: &mut View) {
         for (name, entry) in &self.entries {
             let path = path.join(path_of(name));
             match entry {
                 Shown::Directory(directory) => {
-                    view.plan(&path, Planned::Directory);
-                    if directory.writable {
-                        view.push(&path, Backing::Own);
-                    }
-                    directory.add_layers(&path, view);
+                    view.plan(layer, &path, Planned::Directory);
+                    let layer =
+                        if directory.writable { view.push(&path, Backing::Own) } else { layer };
+                    directory.add_layers(&path, layer, view);
                 }
                 Shown::Bind { source, directory, replaced } => {
                     let source = path_of(source).to_owned();
-                    view.plan(&path, Planned::of(*directory));
+                    view.plan(layer, &path, Planned::of(*directory));
                     view.push(
                         &path,
                         if *directory { Backing::Host(source) } else { Backing::File },
                     );
                     for (name, directory) in replaced {
                         let path = path.join(path_of(name));
-                        view.push(&path, Backing::Shown);
-                        directory.add_layers(&path, view);
+                        let layer = view.push(&path, Backing::Shown);
+                        directory.add_layers(&path, layer, view);
                     }
                 }
                 Shown::Link(target) => {
-                    let target = path_of(target).to_owned();
-                    view.plan(&path, Planned::Link(target));
+                    view.plan(layer, &path, Planned::Link(path_of(target).to_owned()));
                 }
-                Shown::File(_) | Shown::Copy { .. } => view.plan(&path, Planned::File),
+                Shown::File(_) => view.plan(layer, &path, Planned::File),
             }
         }
     }
+}
+
+/// What a view shows of the host, and the answers that it was made from.
+struct Remembered {
+    view: &'static FileSystemView,
+    /// The effective user id: another user may not see the same.
+    user: u32,
+    host: Looks,
+    root: Directory,
 }
 
 /// The files that every container has of its own, and their content.
@@ -406,68 +444,4 @@ fn names(path: &Path) -> impl Iterator<Item = OsString> + '_ {
         Component::ParentDir => Some("..".into()),
         _ => None,
     })
-}
-
-/// What was looked up on the host, each once.
-#[derive(Default)]
-struct Looked {
-    /// The names in directories.
-    names: BTreeMap<PathBuf, Vec<OsString>>,
-    /// Whether every user can search directories and those above them.
-    searchable: BTreeMap<PathBuf, bool>,
-}
-
-impl Looked {
-    /// The size of a regular file that every user can read, and that is not too large to copy.
-    fn size_if_readable_by_all(&mut self, path: &Path, found: &Metadata) -> Option<u64> {
-        let readable = found.is_file() && found.mode() & READABLE_BY_OTHERS != 0;
-        (readable && found.len() <= MAX_COPY && self.is_searchable(path.parent()?))
-            .then_some(found.len())
-    }
-
-    fn is_searchable(&mut self, directory: &Path) -> bool {
-        if let Some(&known) = self.searchable.get(directory) {
-            return known;
-        }
-        let this =
-            fs::metadata(directory).is_ok_and(|found| found.mode() & SEARCHABLE_BY_OTHERS != 0);
-        let searchable = this && directory.parent().is_none_or(|parent| self.is_searchable(parent));
-        self.searchable.insert(directory.to_owned(), searchable);
-        searchable
-    }
-
-    /// The paths of the host that a pattern matches. `*` stands for any part of a name, once in it.
-    fn expand(&mut self, pattern: &str) -> Vec<PathBuf> {
-        if !pattern.contains('*') {
-            return vec![PathBuf::from(pattern)];
-        }
-        let mut found = vec![PathBuf::from("/")];
-        for name in pattern.split('/').filter(|name| !name.is_empty()) {
-            if let Some((before, after)) = name.split_once('*') {
-                let (before, after) = (before.as_bytes(), after.as_bytes());
-                let matches = |name: &&OsString| {
-                    let rest = name.as_bytes().strip_prefix(before);
-                    rest.is_some_and(|rest| rest.ends_with(after))
-                };
-                let mut below = Vec::new();
-                for directory in found {
-                    let names = self.names(&directory).iter().filter(matches);
-                    below.extend(names.map(|name| directory.join(name)));
-                }
-                found = below;
-            } else {
-                for path in &mut found {
-                    path.push(name);
-                }
-            }
-        }
-        found
-    }
-
-    fn names(&mut self, directory: &Path) -> &[OsString] {
-        self.names.entry(directory.to_owned()).or_insert_with(|| {
-            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-            entries.map(|entry| entry.file_name()).collect()
-        })
-    }
 }

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,8 @@ pub(super) struct Layer {
     /// Mount points that it lacks, and whether they are for directories.
     pub(super) needs: Vec<(PathBuf, bool)>,
     /// Mount points, files and links that the launch will make in it.
-    planned: BTreeMap<PathBuf, Planned>,
+    /// By the text of their paths, which takes a tenth of the time of comparing paths.
+    planned: BTreeMap<OsString, Planned>,
 }
 
 /// An entry that the launch makes in a layer.
@@ -133,8 +134,10 @@ impl View {
         Self { layers: vec![Layer::new("/", root)] }
     }
 
-    pub(super) fn push(&mut self, at: impl Into<PathBuf>, backing: Backing) {
+    /// Adds a layer on top, and returns its number.
+    pub(super) fn push(&mut self, at: impl Into<PathBuf>, backing: Backing) -> usize {
         self.layers.push(Layer::new(at, backing));
+        self.layers.len() - 1
     }
 
     /// The uppermost layer that covers a path.
@@ -219,7 +222,7 @@ impl View {
             let file = layer.backing == Backing::File;
             return Ok(if file { Found::File } else { Found::Directory });
         }
-        match layer.planned.get(path) {
+        match layer.planned.get(path.as_os_str()) {
             Some(Planned::Directory) => return Ok(Found::Directory),
             Some(Planned::File) => return Ok(Found::File),
             Some(Planned::Link(target)) => return Ok(Found::Link(target.clone())),
@@ -250,16 +253,15 @@ impl View {
         if let Ok(missing) = spot.path.strip_prefix(spot.existing()) {
             for name in missing {
                 way.push(name);
-                planned.insert(way.clone(), Planned::Directory);
+                planned.insert(way.clone().into(), Planned::Directory);
             }
         }
-        planned.insert(spot.path.clone(), Planned::of(directory));
+        planned.insert(spot.path.clone().into(), Planned::of(directory));
     }
 
-    /// Records an entry that the launch will make in the uppermost layer there.
-    pub(super) fn plan(&mut self, path: &Path, entry: Planned) {
-        let layer = self.layer_of(path);
-        self.layers[layer].planned.insert(path.to_owned(), entry);
+    /// Records an entry that the launch will make in a layer.
+    pub(super) fn plan(&mut self, layer: usize, path: &Path, entry: Planned) {
+        self.layers[layer].planned.insert(path.into(), entry);
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
+use std::sync::Arc;
 
 use crate::host::files::shown::{Directory, Shown};
 use crate::host::files::{MOUNT_POINTS, Owner};
@@ -106,7 +107,6 @@ impl Maker {
                     sequence.call(STEP, number::SYMLINKAT, args).about(&path);
                 }
                 Shown::File(content) => make_file(sequence, &path, content),
-                Shown::Copy { source, size } => copy_file(sequence, &path, source, *size),
             }
         }
     }
@@ -121,7 +121,7 @@ impl Maker {
         if directory {
             make_directory(sequence, path, Owner::NEW.mode);
         } else {
-            make_file(sequence, path, b"");
+            make_file(sequence, path, &Arc::default());
         }
         if let Some(scratch) = self.scratch.filter(|_| directory) {
             self.overlays += 1;
@@ -151,7 +151,7 @@ fn make_directory(sequence: &mut Sequence, path: &CStr, mode: u32) {
     sequence.call(STEP, number::MKDIRAT, args).about(path);
 }
 
-fn make_file(sequence: &mut Sequence, path: &CStr, content: &[u8]) {
+fn make_file(sequence: &mut Sequence, path: &CStr, content: &Arc<[u8]>) {
     let text = sequence.text(path);
     if content.is_empty() {
         let mode = Arg::mode(libc::S_IFREG | Owner::FILE.mode);
@@ -162,29 +162,9 @@ fn make_file(sequence: &mut Sequence, path: &CStr, content: &[u8]) {
     let flags = named!(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC);
     let args = [at_cwd(), text, flags, Arg::mode(Owner::FILE.mode)];
     sequence.call(STEP, number::OPENAT, args).about(path).into(file);
-    let buffer = sequence.buffer(content);
-    let args = [file.into(), buffer, content.len().into()];
+    let args = [file.into(), Arg::Lent(Arc::clone(content)), content.len().into()];
     sequence.call(STEP, number::WRITE, args).about(path);
     close(sequence, STEP, file);
-}
-
-fn copy_file(sequence: &mut Sequence, path: &CStr, source: &CStr, size: u64) {
-    let (original, copy) = (sequence.cell(), sequence.cell());
-    let flags = named!(O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    let args = [at_cwd(), sequence.text(source), flags, Arg::Int(0)];
-    sequence.call(STEP, number::OPENAT, args).about(source).into(original);
-    let before = sequence.calls.len();
-    let flags = named!(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC);
-    let args = [at_cwd(), sequence.text(path), flags, Arg::mode(Owner::FILE.mode)];
-    sequence.call(STEP, number::OPENAT, args).about(path).into(copy);
-    if size > 0 {
-        let args = [copy.into(), original.into(), Arg::Null, Arg::Int(size as i64)];
-        sequence.call(STEP, number::SENDFILE, args).about(path);
-    }
-    close(sequence, STEP, copy);
-    close(sequence, STEP, original);
-    // Another process may have removed it since it was looked at.
-    sequence.unless_gone(sequence.calls.len() - before);
 }
 
 /// mount(2), which takes a quarter of the time of a detached copy of the mounts.

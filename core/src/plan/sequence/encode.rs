@@ -16,10 +16,12 @@ impl Sequence {
         // Each argument may be a pointer, and each call has two more.
         let relocation_capacity = self.pointers.len() + self.args.len() + self.calls.len() * 2;
         let data_at = (table + relocation_capacity * 4).next_multiple_of(8);
-        let length = data_at + self.data.len() + lines;
+        let lent_at = data_at + self.data.len() + lines;
+        let length =
+            lent_at + if facts.stage == 0 { 0 } else { self.lent().map(<[u8]>::len).sum() };
         let mut bytes = vec![0_u8; length.next_multiple_of(8)];
         let relocations = Vec::with_capacity(relocation_capacity);
-        let mut writer = Writer { buffer: &mut bytes, relocations };
+        let mut writer = Writer { buffer: &mut bytes, relocations, lent_at };
         writer.bytes(data_at, &self.data);
         for Numeral { at, handle, padding } in &self.numerals {
             let digits = facts.handles.get(*handle).to_string();
@@ -34,7 +36,7 @@ impl Sequence {
         for (index, call) in self.calls.iter().enumerate() {
             let at = size_of::<Header>() + index * size_of::<EncodedCall>();
             let line = facts.lines.get(index).map_or(&[][..], Vec::as_slice);
-            writer.call(at, (call, self.args(call)), &facts.handles, data_at, (line_at, line));
+            writer.call(at, (call, self.args(call)), facts, data_at, (line_at, line));
             line_at += line.len();
         }
         let relocations = std::mem::take(&mut writer.relocations);
@@ -81,6 +83,8 @@ impl EncodeFacts<'_> {
 struct Writer<'a> {
     buffer: &'a mut [u8],
     relocations: Vec<u32>,
+    /// The offset of the next buffer that was lent.
+    lent_at: usize,
 }
 
 impl Writer<'_> {
@@ -130,7 +134,7 @@ impl Writer<'_> {
         &mut self,
         at: usize,
         (call, args): (&Call, &[Arg]),
-        handles: &Handles,
+        facts: &EncodeFacts<'_>,
         data_at: usize,
         (line_at, line): (usize, &[u8]),
     ) {
@@ -143,13 +147,20 @@ impl Writer<'_> {
                     self.word(at, *value);
                 }
                 Arg::Null => {}
-                Arg::Handle(handle) => self.word(at, i64::from(handles.get(*handle)) as u64),
+                Arg::Handle(handle) => self.word(at, i64::from(facts.handles.get(*handle)) as u64),
                 Arg::Text(place)
                 | Arg::Buffer(place, _)
                 | Arg::Strings(place, _)
                 | Arg::Struct(place, _)
                 | Arg::StructAs(place, _)
                 | Arg::Words(place, ..) => self.pointer(at, data_at + place.0 as usize),
+                // The child walks the first stage in the caller's memory.
+                Arg::Lent(bytes) if facts.stage == 0 => self.word(at, bytes.as_ptr() as u64),
+                Arg::Lent(bytes) => {
+                    self.pointer(at, self.lent_at);
+                    self.bytes(self.lent_at, bytes);
+                    self.lent_at += bytes.len();
+                }
                 Arg::Cell(cell) => {
                     cells |= 1 << index;
                     self.pointer(at, data_at + cell.0.0 as usize);

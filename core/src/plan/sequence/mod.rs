@@ -249,6 +249,14 @@ impl Sequence {
         Arg::Buffer(self.place(bytes), bytes.len() as u32)
     }
 
+    /// The buffers that are not in the data.
+    fn lent(&self) -> impl Iterator<Item = &[u8]> {
+        self.args.iter().filter_map(|arg| match arg {
+            Arg::Lent(bytes) => Some(&**bytes),
+            _ => None,
+        })
+    }
+
     /// A structure argument, shown as `shown`.
     pub(crate) fn structure(&mut self, bytes: &[u8], shown: &'static str) -> Arg {
         Arg::Struct(self.place(bytes), shown)
