@@ -10,6 +10,7 @@
 use std::io::Error;
 
 use libc::{c_int, c_long};
+use minidocker_core::probe::landlock_version;
 use minidocker_core::spec::capabilities::CapabilitySet;
 use minidocker_core::spec::landlock::{Abi, AccessFs, Handled, RULE_PATH_BENEATH, path_beneath};
 use minidocker_core::spec::seccomp::{
@@ -259,7 +260,8 @@ fn a_call_of_32_bit_x86_works_under_docker_and_kills_untrusted_code() {
 
 #[test]
 fn the_kernel_accepts_the_structures_for_landlock() {
-    let Some(abi) = Abi::probe().unwrap() else {
+    let version = landlock_version().unwrap().map(i64::from);
+    let Some(abi) = version.and_then(Abi::of_version) else {
         // This kernel has no Landlock.
         return;
     };

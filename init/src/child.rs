@@ -25,6 +25,11 @@ const ETIMEDOUT: Errno = 110;
 /// The error of a walk that ends without an exec.
 const ENOEXEC: Errno = 8;
 
+/// The number of mount(2), which only a plan makes.
+pub const MOUNT: u32 = if cfg!(target_arch = "x86_64") { 165 } else { 40 };
+/// The number of `mount_setattr(2)`, likewise.
+pub const MOUNT_SETATTR: u32 = 442;
+
 /// Where and why a walk ended.
 pub struct Failure {
     /// The index of the failed call; the number of calls if none of the files could be executed.
@@ -85,7 +90,9 @@ pub unsafe fn walk(program: *mut Header) -> Failure {
                 on_error::GONE if errno == ENOENT && index != header.inject_at => {
                     index += u32::from(call.skip);
                 }
-                on_error::ABSENT if absent(errno) && index != header.inject_at => {}
+                // SAFETY: the program's calls are valid, by the caller's promise.
+                on_error::ABSENT if index != header.inject_at && unsafe { absent(call, errno) } => {
+                }
                 on_error::EXEC if index != header.inject_at => {
                     let missing = |errno| errno == ENOENT || errno == ENOTDIR;
                     if not_executed.index == count
@@ -104,9 +111,36 @@ pub unsafe fn walk(program: *mut Header) -> Failure {
     not_executed
 }
 
-/// Return whether the path does not exist or is out of reach even for root inside, or nothing was opened.
-fn absent(errno: Errno) -> bool {
-    matches!(errno, ENOENT | ENOTDIR | EACCES | EBADF)
+/// Return whether a path of a failed call does not exist or is out of reach even for root inside, or nothing was opened.
+///
+/// A security module or a seccomp filter answers a mount with EACCES, too. Then every path of the call can be opened.
+///
+/// # Safety
+///
+/// As for [`walk`].
+unsafe fn absent(call: &EncodedCall, errno: Errno) -> bool {
+    let paths = match call.nr {
+        MOUNT => &call.args[..2],
+        MOUNT_SETATTR => &call.args[1..2],
+        _ => &[],
+    };
+    // SAFETY: these arguments are strings inside the program.
+    let refused = || !paths.is_empty() && paths.iter().all(|&path| unsafe { can_be_opened(path) });
+    matches!(errno, ENOENT | ENOTDIR | EBADF) || (errno == EACCES && !refused())
+}
+
+/// Return whether a path leads to a file, relative to the working directory.
+///
+/// # Safety
+///
+/// `path` must be the address of a string.
+unsafe fn can_be_opened(path: u64) -> bool {
+    const AT_FDCWD: u64 = -100_i64 as u64;
+    const O_PATH_CLOEXEC: u64 = 0o12_000_000;
+    // SAFETY: the caller's promise.
+    let opened = unsafe { syscall(nr::OPENAT, [AT_FDCWD, path, O_PATH_CLOEXEC, 0, 0, 0]) };
+    // SAFETY: takes no pointer; no other code has the descriptor.
+    opened.map(|file| unsafe { syscall(nr::CLOSE, [file as u64, 0, 0, 0, 0, 0]) }).is_ok()
 }
 
 /// Make one call, or carry out a pseudo call.

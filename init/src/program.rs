@@ -58,7 +58,7 @@ pub mod on_error {
     pub const EXEC: u8 = 2;
     /// The walk continues if the path does not exist, is of another type, or is out of reach even for root
     /// inside (ENOENT, ENOTDIR, EACCES), or if such a call did not open this call's descriptor (EBADF).
-    /// Other errors are treated as by [`FAIL`].
+    /// Other errors, and EACCES for a mount whose paths are in reach, are treated as by [`FAIL`].
     pub const ABSENT: u8 = 3;
     /// If the file has been removed since the plan was made (ENOENT), the walk skips the calls that use it:
     /// the next [`EncodedCall::skip`](super::EncodedCall::skip). Other errors are treated as by [`FAIL`].

@@ -69,6 +69,6 @@ fn probe_root_is_a_mount() -> Option<bool> {
 
 /// The version of Landlock; `None` if the kernel has none.
 #[pyfunction]
-fn probe_landlock_version() -> PyResult<Option<i64>> {
+fn probe_landlock_version() -> PyResult<Option<u8>> {
     Ok(landlock_version()?)
 }

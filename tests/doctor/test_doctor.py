@@ -354,6 +354,29 @@ def test_with_a_filter_of_mounts_namespaces_still_work():
     assert found["fresh-proc"]["remedy"] == found["mount"]["remedy"]
 
 
+@pytest.mark.parametrize("refusal", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_filter_of_landlock_is_distinguished_from_a_kernel_without_it(refusal):
+    if reason := minidocker.doctor().why("landlock"):
+        pytest.skip(reason)
+    found = report_in(surroundings.filter_of_landlock, str(refusal))
+    row, profile = found["landlock"], found["profile-untrusted"]
+    assert row["detail"].startswith("a seccomp filter around the caller refuses it: landlock_")
+    assert "cannot enter the Landlock domain" in profile["detail"]
+    # Without an engine both remedies are to change the filter.
+    assert "landlock_*" in row["remedy"]
+    assert "landlock_*" in profile["remedy"]
+    assert found["profile-docker"]["status"] == "works"
+
+
+def test_a_filter_that_kills_for_landlock_does_not_kill_the_caller():
+    found = report_in(surroundings.filter_that_kills_for_landlock)
+    assert "killed by SIGSYS" in found["landlock"]["detail"]
+    assert found["profile-untrusted"]["detail"] == (
+        "this needs landlock (Landlock), which does not work"
+    )
+    assert found.failing == set()
+
+
 def test_a_filter_that_kills_does_not_kill_the_caller():
     found = report_in(surroundings.filter_that_kills)
     assert "killed by SIGSYS" in found["user"]["detail"]

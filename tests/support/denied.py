@@ -25,6 +25,7 @@ NUMBERS = {
         "waitid": 247,
         "unshare": 272,
         "splice": 275,
+        "prlimit64": 302,
         "pidfd_open": 434,
         "clone3": 435,
         "close_range": 436,
@@ -34,10 +35,19 @@ NUMBERS = {
         "waitid": 95,
         "unshare": 97,
         "splice": 76,
+        "prlimit64": 261,
         "pidfd_open": 434,
         "clone3": 435,
         "close_range": 436,
     },
+}
+
+#: The same on both.
+NUMBERS_OF_LANDLOCK = {
+    "landlock_create_ruleset": 444,
+    "landlock_add_rule": 445,
+    "landlock_restrict_self": 446,
+    "lsm_list_modules": 461,
 }
 
 
@@ -52,9 +62,19 @@ def calls_of_the_helper() -> dict[str, int]:
     return {row[1].lower(): int(row[column]) for row in _ROW.finditer(text)}
 
 
-def deny(name: str, errno: int) -> None:
-    """Make a system call fail with `errno` from now on, in this process and its children."""
-    deny_number(NUMBERS[platform.machine()][name], errno)
+def deny(name: str, errno: int, *, argument: tuple[int, int] | None = None) -> None:
+    """Make a system call fail with `errno` from now on, in this process and its children.
+
+    With `argument`, an index and a value, only calls with that argument fail.
+    """
+    number = NUMBERS[platform.machine()][name]
+    compare = _compare(number, errno)
+    if argument is not None:
+        index, value = argument
+        # The lower half of a 64-bit argument, in little-endian order.
+        compare[2:2] = [(0x20, 0, 0, 16 + 8 * index), (0x15, 0, 1, value)]
+        compare[1] = (0x15, 0, 3, number)
+    _install(*compare)
 
 
 def deny_number(number: int, errno: int) -> None:

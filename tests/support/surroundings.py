@@ -211,6 +211,16 @@ def filter_of_mounts() -> None:
     _install(_answer(_NUMBERS["mount"], _ERRNO | 1))
 
 
+def filter_of_landlock(errno: str) -> None:
+    """Answer to Landlock as a filter older than it does."""
+    _install(_answer(_LANDLOCK, _ERRNO | int(errno)))
+
+
+def filter_that_kills_for_landlock() -> None:
+    """Kill a process that asks for Landlock."""
+    _install(_answer(_LANDLOCK, _KILL_PROCESS))
+
+
 def filter_that_kills() -> None:
     """Kill a process that asks for a new namespace or for Landlock."""
     _install(

@@ -169,6 +169,10 @@ const fn about_confinement(step: Step, errno: i32) -> &'static str {
         (Step::Ulimits, libc::EPERM) => {
             "Only root outside may raise a hard limit: give one at or below the caller's own (ulimit -Ha)"
         }
+        (Step::Landlock, errno) if !matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM) => {
+            "A seccomp filter around the caller answers for Landlock: let it allow the calls landlock_* and \
+             lsm_list_modules (in a systemd unit: SystemCallFilter=@sandbox lsm_list_modules)"
+        }
         (Step::Capabilities, libc::EPERM) => {
             "The caller lacks a capability that the command should keep: use a new user namespace"
         }

@@ -131,7 +131,9 @@ impl SpawnError {
                     | Step::Loopback
                     | Step::Hostname
                     | Step::Domainname
+                    | Step::Landlock
             ),
+            libc::EOPNOTSUPP => matches!(self.step, Step::Landlock),
             libc::EROFS => matches!(self.step, Step::IdMaps),
             libc::ENOSPC => matches!(self.step, Step::Clone),
             _ => false,

@@ -6,6 +6,7 @@ pub(crate) mod files;
 pub(crate) mod hosts;
 pub(crate) mod ids;
 pub(crate) mod kernel_mounts;
+pub(crate) mod landlock;
 pub(crate) mod made_of;
 pub mod namespaces;
 mod settings;
@@ -17,6 +18,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
+
+use rustix::thread::capability_is_in_bounding_set;
 
 use crate::error::{SpawnError, SpecError};
 use crate::host::files::{Files, HostContext, Root};
@@ -73,6 +76,8 @@ pub struct Host {
     pub working_directory: Option<CString>,
     /// The features of the kernel; looked up only if the container is confined.
     pub kernel: Kernel,
+    /// The kernel's Landlock version; looked up only if the container gets a Landlock domain.
+    pub landlock: Option<Abi>,
     /// The caller's permitted capabilities; read only if the container is confined and has no new user namespace,
     /// which would give every one.
     pub permitted: CapabilitySet,
@@ -97,8 +102,6 @@ pub struct Kernel {
     pub last_capability: u8,
     /// Its version.
     pub version: KernelVersion,
-    /// Its Landlock version.
-    pub landlock: Option<Abi>,
     /// The number of processors with counters of thermal throttling; 0 in most virtual machines.
     pub throttled_cpus: u16,
 }
@@ -108,7 +111,7 @@ impl Default for Kernel {
     fn default() -> Self {
         let last_capability = CapabilitySet::NEWEST.bit();
         let version = KernelVersion { major: 5, minor: 11 };
-        Self { last_capability, version, landlock: None, throttled_cpus: 0 }
+        Self { last_capability, version, throttled_cpus: 0 }
     }
 }
 
@@ -126,10 +129,8 @@ impl Kernel {
             Self {
                 last_capability: last
                     .and_then(|text| text.trim().parse().ok())
-                    .unwrap_or(fallback.last_capability),
+                    .unwrap_or_else(last_capability),
                 version: version.unwrap_or(fallback.version),
-                // A seccomp filter that refuses this call refuses the other calls of Landlock, too.
-                landlock: Abi::probe().unwrap_or(None),
                 throttled_cpus: throttled_cpus(),
             }
         })
@@ -142,7 +143,8 @@ impl Host {
     /// # Errors
     ///
     /// [`SpawnError`] with [`Step::Prepare`] if a file exists but cannot be read, for example because no descriptor
-    /// is left. If the plan took that file as absent, it would make a different container.
+    /// is left. If the plan took that file as absent, it would make a different container. With [`Step::Landlock`] or
+    /// [`Step::Ulimits`] if a seccomp filter around the caller refuses a look at what the profile confines by.
     pub fn gather(spec: &Spec) -> Result<Self, SpawnError> {
         let uid = nix::unistd::geteuid().as_raw();
         let gid = nix::unistd::getegid().as_raw();
@@ -172,6 +174,15 @@ impl Host {
         let is_directory = |path| fs::metadata(path).is_ok_and(|found| found.is_dir());
         let homes = if spec.shows_listed_files_only() { homes(uid) } else { Vec::new() };
         let confined = !spec.confine.is_bare();
+        let kernel = if confined { Kernel::running() } else { Kernel::default() };
+        let landlock = match confinement.landlock {
+            Some(_) => landlock::version(kernel.version)?,
+            None => None,
+        };
+        let limits = (confinement.ulimits.iter().chain(&spec.confine.ulimits))
+            .map(|limit| Ulimit::current(limit.resource))
+            .collect::<std::io::Result<_>>()
+            .map_err(|error| refused_look(&error))?;
         let named = own_mounts && spec.hostname.is_some();
         let shm = looks_at_shm && is_directory("/dev/shm");
         let mqueue = looks_at_shm && is_directory("/dev/mqueue");
@@ -202,13 +213,14 @@ impl Host {
             working_directory: std::env::current_dir()
                 .ok()
                 .and_then(|path| CString::new(path.into_os_string().into_vec()).ok()),
-            kernel: if confined { Kernel::running() } else { Kernel::default() },
+            kernel,
+            landlock,
             permitted: if confined && !own_user { permitted() } else { CapabilitySet::EMPTY },
             homes,
-            limits: (confinement.ulimits.iter().chain(&spec.confine.ulimits))
-                .filter_map(|limit| Ulimit::current(limit.resource))
-                .collect(),
-            file_size: Ulimit::current(libc::RLIMIT_FSIZE).filter(|limit| limit.soft < limit.hard),
+            limits,
+            file_size: Ulimit::current(libc::RLIMIT_FSIZE)
+                .ok()
+                .filter(|limit| limit.soft < limit.hard),
             terminal: None,
             files,
         })
@@ -248,6 +260,12 @@ fn hostname() -> Vec<u8> {
     nix::unistd::gethostname().map_or_else(|_| b"localhost".to_vec(), OsStringExt::into_vec)
 }
 
+/// The error for a limit that cannot be read: without it, the launch would not know which ones to lower.
+fn refused_look(error: &std::io::Error) -> SpawnError {
+    let hint = "A seccomp filter around the caller refuses prlimit64(2): let it allow the call";
+    SpawnError { hint: Some(hint.into()), ..SpawnError::from_io(Step::Ulimits, error) }
+}
+
 /// Reads a file; `None` if it does not exist or the caller may not read it.
 fn read_bytes(path: &str) -> Result<Option<Vec<u8>>, SpawnError> {
     match fs::read(path) {
@@ -263,6 +281,16 @@ fn read_bytes(path: &str) -> Result<Option<Vec<u8>>, SpawnError> {
 fn read(path: &str) -> Result<Option<String>, SpawnError> {
     let content = read_bytes(path)?;
     Ok(content.map(|content| String::from_utf8_lossy(&content).into_owned()))
+}
+
+/// The number of the last capability, found without /proc. If prctl(2) does not tell, it is too high: the launch then
+/// fails at a capability that does not exist, and keeps none that it does not know.
+fn last_capability() -> u8 {
+    let is_unknown = |number: u8| {
+        let capability = rustix::thread::CapabilitySet::from_bits_retain(1 << number);
+        capability_is_in_bounding_set(capability) == Err(rustix::io::Errno::INVAL)
+    };
+    (1..64).find(|&number| is_unknown(number)).map_or(63, |number| number - 1)
 }
 
 /// The number of processors with counters of thermal throttling: all of them, if the first has some.

@@ -83,7 +83,7 @@ impl Confined {
             raised,
             lowered,
             every,
-            landlock: profile.landlock.and_then(|domain| Some((kernel.landlock?, domain))),
+            landlock: profile.landlock.and_then(|domain| Some((host.landlock?, domain))),
             writable: writable(spec, files),
             ..Self::default()
         };

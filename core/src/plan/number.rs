@@ -92,6 +92,7 @@ pub(crate) const DROP_BOUNDING: Number = Number { number: pseudo::DROP_BOUNDING,
 
 #[cfg(test)]
 mod tests {
+    use minidocker_init::child;
     use minidocker_init::raw::nr;
 
     /// The helper does not use libc, so it has its own numbers.
@@ -137,5 +138,7 @@ mod tests {
         for (ours, libc) in pairs {
             assert_eq!(ours as i64, libc);
         }
+        assert_eq!(child::MOUNT, super::MOUNT.number);
+        assert_eq!(child::MOUNT_SETATTR, super::MOUNT_SETATTR.number);
     }
 }

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
 use crate::error::{LaunchError, SpawnError};
+use crate::host::{Kernel, landlock};
 use crate::plan::call::Handles;
+use crate::spec::landlock::Abi;
 use crate::step::Step;
 use crate::{caller, launch, watchdog};
 
@@ -245,15 +247,10 @@ pub fn root_is_a_mount() -> Option<bool> {
 ///
 /// # Errors
 ///
-/// As for [`Abi::probe`](crate::spec::landlock::Abi::probe).
-pub fn landlock_version() -> std::io::Result<Option<i64>> {
-    match crate::sys::landlock_version() {
-        Ok(version) => Ok(Some(version)),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::ENOSYS | libc::EOPNOTSUPP) => Ok(None),
-            _ => Err(error),
-        },
-    }
+/// The error of `landlock_create_ruleset(2)`, if a seccomp filter around the caller refuses the call, or may do so: it
+/// answers ENOSYS, and nothing shows whether the kernel has Landlock.
+pub fn landlock_version() -> std::io::Result<Option<u8>> {
+    Ok(landlock::probe(Kernel::running().version)?.map(Abi::version))
 }
 
 #[cfg(test)]

@@ -1,11 +1,6 @@
 //! Landlock rules, encoded as the arguments of its three system calls.
 //!
-//! Only [`Abi::probe`] makes a system call, which changes nothing. A plan makes the others after the last
-//! mount, because a process in a Landlock domain cannot change mounts.
-
-use std::io;
-
-use crate::sys;
+//! A plan makes the calls after the last mount, because a process in a Landlock domain cannot change mounts.
 
 /// A version of Landlock, from 1 to [`Abi::NEWEST`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,24 +20,6 @@ impl Abi {
     #[must_use]
     pub const fn version(self) -> u8 {
         self.0
-    }
-
-    /// Return this kernel's version; `None` if Landlock is not built in or is disabled at boot.
-    ///
-    /// This makes one system call.
-    ///
-    /// # Errors
-    ///
-    /// Any other error of `landlock_create_ruleset(2)`, for example EPERM from a seccomp filter that does not
-    /// know the call.
-    pub fn probe() -> io::Result<Option<Self>> {
-        match sys::landlock_version() {
-            Ok(version) => Ok(Self::of_version(version)),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ENOSYS | libc::EOPNOTSUPP) => Ok(None),
-                _ => Err(error),
-            },
-        }
     }
 }
 

@@ -106,11 +106,14 @@ impl Ulimit {
         }
     }
 
-    /// Return this process's limit; `None` for a resource that the kernel does not have.
-    #[must_use]
-    pub fn current(resource: u32) -> Option<Self> {
-        let (soft, hard) = crate::sys::resource_limit(resource).ok()?;
-        Some(Self { resource, soft, hard })
+    /// Return this process's limit.
+    ///
+    /// # Errors
+    ///
+    /// Those of prlimit64(2): EINVAL for a resource that the kernel does not have, or the answer of a seccomp filter.
+    pub fn current(resource: u32) -> std::io::Result<Self> {
+        let (soft, hard) = crate::sys::resource_limit(resource)?;
+        Ok(Self { resource, soft, hard })
     }
 
     /// Return the lower soft limit and the lower hard limit of this and another limit of the same resource.

@@ -53,6 +53,21 @@ pub(crate) fn landlock_version() -> io::Result<i64> {
     if version >= 0 { Ok(version) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Return the ids of the kernel's active security modules: `lsm_list_modules(2)`, Linux 6.8.
+pub(crate) fn security_modules() -> io::Result<Vec<u64>> {
+    /// The number of the call on every architecture; libc has no name for it yet.
+    const LSM_LIST_MODULES: libc::c_long = 461;
+    // The kernel has about a dozen.
+    let mut ids = vec![0_u64; 64];
+    let mut size = size_of_val(ids.as_slice()) as u32;
+    let (at, size_at) = (ids.as_mut_ptr(), &raw mut size);
+    // SAFETY: the kernel writes at most `size` bytes to `ids`, and the number that it needs to `size`; both outlive
+    // the call.
+    let count = unsafe { libc::syscall(LSM_LIST_MODULES, at, size_at, 0) };
+    ids.truncate(usize::try_from(count).map_err(|_| io::Error::last_os_error())?);
+    Ok(ids)
+}
+
 /// Return the environment of this process: its lines in sequence, each with its NUL.
 pub(crate) fn environment() -> Vec<u8> {
     unsafe extern "C" {

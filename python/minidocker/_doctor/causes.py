@@ -398,14 +398,20 @@ def of_seccomp(failure: Failure, witness: Witness) -> Problem:
     return general(failure, witness)
 
 
-def of_landlock(failure: Failure, witness: Witness) -> Problem:
-    """Return why Landlock does not work."""
+def of_landlock(failure: Failure, witness: Witness, *, lacking: bool) -> Problem:
+    """Return why Landlock does not work. `lacking`: whether the kernel itself has none."""
     match failure.errno:
-        case errno.EOPNOTSUPP:
+        case errno.EOPNOTSUPP if lacking:
             return Problem(
                 f"Landlock is built in but switched off: {failure}",
                 "add landlock to the kernel's boot parameter lsm=",
             )
-        case errno.ENOSYS if witness.surroundings.seccomp != 2:
+        case errno.ENOSYS if lacking:
             return _not_built("SECURITY_LANDLOCK", failure)
+        case errno.EPERM | errno.EACCES | errno.ENOSYS | errno.EOPNOTSUPP:
+            remedy = outer.remedy(witness.surroundings, "filter") or (
+                "let the filter allow the calls landlock_* and lsm_list_modules "
+                "(in a systemd unit: SystemCallFilter=@sandbox lsm_list_modules)"
+            )
+            return Problem(f"a seccomp filter around the caller refuses it: {failure}", remedy)
     return general(failure, witness)

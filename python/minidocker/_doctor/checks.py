@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import signal
@@ -55,9 +56,18 @@ def _proc(examination: Examination) -> str | Problem:
 def _landlock(examination: Examination) -> str | Problem:
     failure = examination.probe("landlock")
     if failure is not None:
-        return causes.of_landlock(failure, examination._witness)
+        lacking = failure.errno in (errno.ENOSYS, errno.EOPNOTSUPP) and _lacks_landlock()
+        return causes.of_landlock(failure, examination._witness, lacking=lacking)
     # The same call in a probe's child succeeded, so no filter kills this process.
     return f"rules about files and ports, version {_core.probe_landlock_version()}"
+
+
+def _lacks_landlock() -> bool:
+    """Return whether the kernel has no Landlock; false if a seccomp filter may hide it."""
+    try:
+        return _core.probe_landlock_version() is None
+    except OSError:
+        return False
 
 
 def _control_group(controller: str, examination: Examination) -> str | Problem:
@@ -154,6 +164,11 @@ def _enter(_examination: Examination) -> str | Problem:
 def _profile(name: Profile, examination: Examination) -> str | Problem:
     if any(examination.deadly(call) for call in ("clone", "memfd_create")):
         return examination._blocked("run")
+    if name == "untrusted":
+        failure = examination.probe("landlock")
+        if failure is not None and failure.how == "killed":
+            # The caller itself asks for the version, and the filter would kill it.
+            return examination._blocked("landlock")
 
     def begin() -> Popen[Any]:
         return start(_LAUNCH, [_NO_COMMAND], {"profile": name, "cwd": "/"})
@@ -164,7 +179,7 @@ def _profile(name: Profile, examination: Examination) -> str | Problem:
     if name == "docker":
         return "every step, up to the command"
     if not examination.rows["landlock"].works:
-        return "every step except Landlock, which only repeats what the mounts enforce"
+        return "every step; this kernel has no Landlock, which only repeats what the mounts enforce"
     if (_core.probe_landlock_version() or 0) < _SCOPES:
         return "every step; this Landlock has no scopes: share no namespace with it"
     return "every step, up to the command"

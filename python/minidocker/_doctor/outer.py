@@ -95,7 +95,7 @@ _ENGINES: dict[Engine, _Options] = {
         },
     ),
     "systemd-nspawn": _Options(
-        _START, " ", {"filter": '--system-call-filter="@mount setns unshare"'}
+        _START, " ", {"filter": '--system-call-filter="@mount @sandbox setns unshare"'}
     ),
     "lxc": _Options(
         "set {} for that container",

@@ -48,7 +48,7 @@ def remedy_here(step: str, number: int) -> str | None:
             obstacle, refusal = "nodev", "mounts /dev with nodev, so that its devices do not work"
         case "clone", errno.ENOSPC:
             obstacle, refusal = "no-user-namespaces", "allows no further user namespaces"
-        case "clone", _:
+        case "clone" | "landlock", _:
             obstacle, refusal = _policy(around, "filter")
         case _:
             obstacle, refusal = _policy(around, "label")

@@ -12,7 +12,6 @@ use crate::spec::{CommandSpec, Payload, Spec};
 const KERNEL: Kernel = Kernel {
     last_capability: 40,
     version: KernelVersion { major: 6, minor: 18 },
-    landlock: Some(Abi::NEWEST),
     throttled_cpus: 0,
 };
 
@@ -20,7 +19,14 @@ fn root() -> Host {
     let limits = ["core", "nofile", "nproc", "memlock", "msgqueue", "rtprio"];
     let limits = limits.map(|name| Ulimit::of(name, 4096));
     let permitted = CapabilitySet::up_to(40);
-    Host { kernel: KERNEL, permitted, limits: limits.into(), dumpable: true, ..Host::default() }
+    Host {
+        kernel: KERNEL,
+        landlock: Some(Abi::NEWEST),
+        permitted,
+        limits: limits.into(),
+        dumpable: true,
+        ..Host::default()
+    }
 }
 
 fn plain() -> Host {
@@ -238,8 +244,7 @@ fn a_filter_that_stops_the_start_of_the_command_is_refused_by_the_calls_name() {
 
 #[test]
 fn a_kernel_without_landlock_is_not_asked_for_it() {
-    let kernel = Kernel { landlock: None, ..KERNEL };
-    let lines = lines(of(Profile::Untrusted), &Host { kernel, ..plain() });
+    let lines = lines(of(Profile::Untrusted), &Host { landlock: None, ..plain() });
     assert!(!lines.iter().any(|line| line.starts_with("landlock")));
 }
 
