@@ -14,6 +14,7 @@ import pytest
 
 import minidocker
 from minidocker import NamespaceOptions, Seccomp, SpecError
+from support.child import in_child
 from support.launches import Launch, run_by
 
 DOCKER = 0xA80425FB
@@ -257,18 +258,101 @@ def test_limits_hold_inside_and_not_outside(ulimits):
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
 
 
+LOWERED = {
+    "core": 0,
+    "nofile": 4096,
+    "nproc": 4096,
+    "memlock": 4 << 20,
+    "msgqueue": 409600,
+    "sigpending": 1024,
+    "rtprio": 0,
+    "nice": 0,
+}
+
+READ_LIMITS = f"""
+import json, resource
+print(json.dumps({{
+    name: resource.getrlimit(getattr(resource, "RLIMIT_" + name.upper()))
+    for name in {list(LOWERED)}
+}}))
+"""
+
+
+def number_of(name):
+    return getattr(resource, f"RLIMIT_{name.upper()}")
+
+
+def limits_inside(**options):
+    return json.loads(run(sys.executable, "-c", READ_LIMITS, profile="untrusted", **options).stdout)
+
+
+def at_most(limit, most):
+    """Return the lower limit; -1 is none."""
+    return most if limit == resource.RLIM_INFINITY else min(limit, most)
+
+
 def test_a_profile_lowers_limits_and_never_raises_them():
-    script = "ulimit -Sn; ulimit -Hn"
-    done = run("sh", "-c", script, profile="untrusted")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert done.stdout.split() == [str(min(soft, 4096)), str(min(hard, 4096))]
-    inner = (
-        "import minidocker, resource; resource.setrlimit(resource.RLIMIT_NOFILE, (90, 90));"
-        f"minidocker.run(['sh', '-c', '{script}'], profile='untrusted')"
+    outside = {name: resource.getrlimit(number_of(name)) for name in LOWERED}
+    expected = {
+        name: [at_most(limit, LOWERED[name]) for limit in limits]
+        for name, limits in outside.items()
+    }
+    assert limits_inside() == expected
+    own = {"nofile": 50, "memlock": 65536, "sigpending": (3, 1500), "nice": 0}
+    given = {
+        name: list(value) if isinstance(value, tuple) else [value] * 2
+        for name, value in own.items()
+    }
+    assert limits_inside(ulimits=own) == {**expected, **given}
+    assert {name: resource.getrlimit(number_of(name)) for name in LOWERED} == outside
+
+
+def test_a_caller_with_lower_limits_keeps_them():
+    lower = {"nofile": 90, "nproc": 4000, "memlock": 0, "msgqueue": 0, "sigpending": 2}
+
+    def check():
+        for name, value in lower.items():
+            resource.setrlimit(number_of(name), (value, value))
+        return limits_inside()
+
+    found = in_child(check)
+    assert {name: found[name] for name in lower} == {
+        name: [value] * 2 for name, value in lower.items()
+    }
+
+
+USE_LIMITS = """
+import ctypes, errno, json, mmap, os, signal
+libc = ctypes.CDLL(None, use_errno=True)
+
+def timers():
+    made = ctypes.c_void_p()
+    for count in range(2000):
+        if libc.timer_create(0, None, ctypes.byref(made)) != 0:
+            return count, errno.errorcode[ctypes.get_errno()]
+
+def locked():
+    memory = mmap.mmap(-1, 8 << 20)
+    at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    return [libc.mlock(ctypes.c_void_p(at), size << 20) for size in (3, 5)]
+
+def nicer():
+    try:
+        os.nice(-1)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+print(json.dumps([timers(), locked(), nicer()]))
+"""
+
+
+def test_the_lowered_limits_bind_the_code_inside():
+    timers, locked, nicer = json.loads(
+        run(sys.executable, "-c", USE_LIMITS, profile="untrusted").stdout
     )
-    assert subprocess.check_output([sys.executable, "-c", inner]).split() == [b"90", b"90"]
-    own = run("sh", "-c", script, profile="untrusted", ulimits={"nofile": 50})
-    assert own.stdout.split() == ["50", "50"]
+    assert timers == [1024, "EAGAIN"]
+    assert locked == [0, -1]
+    assert nicer in ("EPERM", "EACCES")
 
 
 def test_a_hard_limit_above_the_callers_is_refused_by_the_kernel(leaks):

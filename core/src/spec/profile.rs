@@ -162,27 +162,23 @@ const UNTRUSTED_ULIMITS: &[Ulimit] = &[
     Ulimit::of("nofile", 4096),
     // This counts threads, and on older kernels also those of the caller's other programs.
     Ulimit::of("nproc", 4096),
-    Ulimit::of("memlock", 64 << 20),
-    Ulimit::of("msgqueue", 819_200),
+    // Half of the kernel's default: the kernel counts what a plain caller's containers take to the caller, too.
+    Ulimit::of("memlock", 4 << 20),
+    // Half of the kernel's default, for the same reason.
+    Ulimit::of("msgqueue", 409_600),
+    // Signals that wait, and POSIX timers. The kernel's default grows with the memory: 3,800 for each GiB.
+    Ulimit::of("sigpending", 1024),
+    // Neither a real-time policy nor a better niceness than the caller's.
     Ulimit::of("rtprio", 0),
+    Ulimit::of("nice", 0),
 ];
 
 /// Docker's, and the host's boot parameters.
-const UNTRUSTED_MASKED_PATHS: &[&str] = &[
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/cmdline",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
+const UNTRUSTED_MASKED_PATHS: &[&str] = &{
+    let mut paths = ["/proc/cmdline"; DOCKER_MASKED_PATHS.len() + 1];
+    paths.split_at_mut(1).1.copy_from_slice(DOCKER_MASKED_PATHS);
+    paths
+};
 
 const UNTRUSTED_VIEW: FileSystemView = FileSystemView {
     bound: &[

@@ -16,7 +16,7 @@ const KERNEL: Kernel = Kernel {
 };
 
 fn root() -> Host {
-    let limits = ["core", "nofile", "nproc", "memlock", "msgqueue", "rtprio"];
+    let limits = ["core", "nofile", "nproc", "memlock", "msgqueue", "sigpending", "rtprio", "nice"];
     let limits = limits.map(|name| Ulimit::of(name, 4096));
     let permitted = CapabilitySet::up_to(40);
     Host {
@@ -170,7 +170,9 @@ fn limits_of_a_profile_are_lowered_and_never_raised() {
         [
             "RLIMIT_CORE, {rlim_cur=5, rlim_max=7}",
             "RLIMIT_NOFILE, {rlim_cur=1024, rlim_max=4096}",
+            "RLIMIT_SIGPENDING, {rlim_cur=1024, rlim_max=1024}",
             "RLIMIT_RTPRIO, {rlim_cur=0, rlim_max=0}",
+            "RLIMIT_NICE, {rlim_cur=0, rlim_max=0}",
         ]
     );
 }
