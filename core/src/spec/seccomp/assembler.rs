@@ -17,6 +17,8 @@ pub(super) enum Test {
     Equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as isize,
     Greater = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as isize,
     GreaterOrEqual = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as isize,
+    /// At least one bit of the constant is set.
+    AnyBit = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as isize,
 }
 
 /// The next step of a filter.

@@ -302,6 +302,10 @@ fn word(
             let equal = assembler.branch(Test::Equal, value, yes, no);
             assembler.load(offset, equal)
         }
+        _ if value == 0 => {
+            let clear = assembler.branch(Test::AnyBit, mask, no, yes);
+            assembler.load(offset, clear)
+        }
         _ => {
             let equal = assembler.branch(Test::Equal, value, yes, no);
             let masked = assembler.and(mask, equal);

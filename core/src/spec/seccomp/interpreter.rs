@@ -31,6 +31,7 @@ pub(super) fn run(program: &[sock_filter], arch: Arch, number: u32, args: &[u64;
             0x15 => at += skip(accumulator == k),
             0x25 => at += skip(accumulator > k),
             0x35 => at += skip(accumulator >= k),
+            0x45 => at += skip(accumulator & k != 0),
             0x06 => return k,
             code => panic!("the assembler never writes instruction {code:#x}"),
         }
