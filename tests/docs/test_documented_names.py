@@ -34,7 +34,7 @@ OTHERS_KEYWORDS = {
     "unmask": "podman's --security-opt",
 }
 #: Programs whose command lines the pages show.
-OTHERS = ("bwrap", "docker", "firejail", "podman", "unshare")
+OTHERS = ("bwrap", "docker", "firejail", "git", "podman", "unshare")
 #: Options of other programs that stand alone. `--name` stands for any option.
 OTHERS_FLAGS = {
     "--bind": "bwrap",

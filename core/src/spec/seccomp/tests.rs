@@ -103,7 +103,12 @@ fn the_built_in_filters_mean_their_rules_on_every_architecture() {
     let arguments: Vec<[u64; 6]> = first
         .into_iter()
         .flat_map(|a| {
-            [[a, 0, 0, 0, 0, 0], [a, 0x5412, 6, 0, 0, 0], [a | 1 << 40, 0x2000, 132, 0, 0, 0]]
+            [
+                [a, 0, 0, 0, 0, 0],
+                [a, 0x5412, 6, 0, 0, 0],
+                [a | 1 << 40, 0x2000, 132, 0, 0, 0],
+                [a, 0o4755, 0o102, 0o2755, 0, 0],
+            ]
         })
         .collect();
     for profile in [docker(), untrusted()] {

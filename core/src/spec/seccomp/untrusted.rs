@@ -14,7 +14,7 @@ use super::{Action, Comparison, Condition, Horizon, Rule, SeccompProfile, Syscal
 const NOT_ALLOWED: &str = "
     fanotify_mark io_cancel io_destroy io_getevents io_pgetevents io_pgetevents_time64 io_setup
     io_submit ipc listmount memfd_secret name_to_handle_at process_mrelease remap_file_pages
-    socketcall socketpair statmount vmsplice";
+    socketcall statmount vmsplice";
 
 /// Allowed in addition to Docker's list. It sets the thread pointer of x86-64, without which no program starts.
 const ALSO: &str = "arch_prctl";
@@ -27,6 +27,15 @@ const NUMA: &str = "
 /// The ioctls that inject input into a terminal or change its line discipline: `TIOCSTI`, `TIOCLINUX`,
 /// `TIOCSETD`.
 const TERMINAL_INJECTION: [u64; 3] = [0x5412, 0x541c, 0x5423];
+
+/// `S_ISUID` and `S_ISGID`.
+const SET_ID: u64 = (libc::S_ISUID | libc::S_ISGID) as u64;
+
+/// The bit that `S_IFCHR` and `S_IFBLK` have, and pipes, sockets and plain files lack.
+const DEVICE: u64 = libc::S_IFCHR as u64;
+
+/// The flags with which open(2) makes a file. `O_TMPFILE` is this bit and `O_DIRECTORY`.
+const NEW_FILE: u64 = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)) as u64;
 
 const AF_UNIX: u64 = libc::AF_UNIX as u64;
 const AF_INET: u64 = libc::AF_INET as u64;
@@ -45,8 +54,8 @@ const INTERNET_PROTOCOLS: [u64; 5] = [
 
 /// Return the profile for untrusted code, which has no 32-bit interface.
 ///
-/// It allows local sockets, sockets of the usual internet protocols, and `NETLINK_ROUTE`. Another family or
-/// protocol fails as in a kernel that does not have it.
+/// It allows no file with a set-user-ID or set-group-ID bit. It allows local sockets, sockets of the usual internet
+/// protocols, and `NETLINK_ROUTE`. Another family or protocol fails as in a kernel that does not have it.
 #[must_use]
 pub fn untrusted() -> Arc<SeccompProfile> {
     static PROFILE: LazyLock<Arc<SeccompProfile>> = LazyLock::new(|| Arc::new(build()));
@@ -54,9 +63,11 @@ pub fn untrusted() -> Arc<SeccompProfile> {
 }
 
 fn build() -> SeccompProfile {
-    let not_allowed = Syscall::listed(NOT_ALLOWED);
+    let conditional = [file_modes(), sockets()].concat();
+    let mut removed = Syscall::listed(NOT_ALLOWED);
+    removed.extend(conditional.iter().flat_map(|rule| &rule.calls));
     let mut calls = Syscall::listed(ALWAYS);
-    calls.retain(|call| !not_allowed.contains(call));
+    calls.retain(|call| !removed.contains(call));
     calls.extend(Syscall::listed(ALSO));
     let mut rules = vec![Rule::new(calls, Action::Allow)];
     rules.push(Rule::new(Syscall::listed(NUMA), Action::UNKNOWN));
@@ -66,8 +77,7 @@ fn build() -> SeccompProfile {
         // The kernel reads 32 bits, so the filter must ignore the others.
         refuse("ioctl", Action::REFUSE).when(vec![low(1, Comparison::Equal(request))])
     }));
-    rules.extend(sockets());
-    rules.extend(devices());
+    rules.extend(conditional);
     SeccompProfile {
         default_action: Action::REFUSE,
         compat: Vec::new(),
@@ -100,15 +110,28 @@ fn sockets() -> Vec<Rule> {
     ]
 }
 
-/// Return rules that refuse mknod(2) for devices; pipes, sockets and plain files stay allowed.
-fn devices() -> Vec<Rule> {
-    let kinds = [libc::S_IFCHR, libc::S_IFBLK].map(|kind| Comparison::MaskedEqual {
-        mask: u64::from(libc::S_IFMT),
-        value: u64::from(kind),
-    });
-    let of =
-        |name, index| kinds.map(|kind| refuse(name, Action::REFUSE).when(vec![low(index, kind)]));
-    [of("mknod", 1), of("mknodat", 2)].concat()
+/// Return rules that allow the calls that set modes only without set-user-ID and set-group-ID bits, and mknod(2) for no
+/// device.
+///
+/// Other users of the host could execute such a file in a mount. openat2(2) has its mode in memory, which a filter
+/// cannot read; on ENOSYS, programs use openat(2).
+fn file_modes() -> Vec<Rule> {
+    let allow_without = |bits, index, names| {
+        let none = Comparison::MaskedEqual { mask: bits, value: 0 };
+        Rule::new(Syscall::listed(names), Action::Allow).when(vec![low(index, none)])
+    };
+    vec![
+        allow_without(SET_ID, 1, "chmod creat fchmod mkdir"),
+        allow_without(SET_ID, 2, "fchmodat fchmodat2 mkdirat"),
+        allow_without(SET_ID | DEVICE, 1, "mknod"),
+        allow_without(SET_ID | DEVICE, 2, "mknodat"),
+        // Of the arguments, the kernel reads the mode only for a new file.
+        allow_without(NEW_FILE, 1, "open"),
+        allow_without(SET_ID, 2, "open"),
+        allow_without(NEW_FILE, 2, "openat"),
+        allow_without(SET_ID, 3, "openat"),
+        refuse("openat2", Action::UNKNOWN),
+    ]
 }
 
 fn refuse(name: &str, action: Action) -> Rule {

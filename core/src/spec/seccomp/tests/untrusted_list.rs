@@ -1,8 +1,8 @@
 //! Tests of the list for untrusted code.
 
-use super::{ALLOW, Compiled, ENOSYS, EPERM, errno};
+use super::{ALLOW, Compiled, ENOSYS, EPERM, errno, run, target};
 use crate::spec::capabilities::CapabilitySet;
-use crate::spec::seccomp::{OnDenied, untrusted};
+use crate::spec::seccomp::{Arch, OnDenied, Syscall, compile, untrusted};
 
 #[test]
 fn untrusted_code_cannot_make_the_calls_of_past_escapes() {
@@ -65,6 +65,7 @@ fn untrusted_code_cannot_make_the_calls_of_past_escapes() {
         assert_eq!(filter.plain(name), EPERM, "{name}");
     }
     assert_eq!(filter.plain("clone3"), ENOSYS);
+    assert_eq!(filter.plain("openat2"), ENOSYS);
     // As in a kernel without NUMA, even if denied calls kill: OpenBLAS tries mbind and works without it.
     let set = CapabilitySet::EMPTY;
     assert_eq!(Compiled::denying(&untrusted(), set, OnDenied::Kill).plain("mbind"), ENOSYS);
@@ -98,7 +99,6 @@ fn untrusted_code_can_compute_compile_and_use_sockets() {
         "semget",
         "mq_open",
         "openat",
-        "openat2",
         "statx",
         "newfstatat",
         "getdents64",
@@ -204,4 +204,71 @@ fn untrusted_code_can_make_pipes_but_not_devices() {
         assert_eq!(filter.call("mknod", [0, mode, 0, 0, 0, 0]), answer, "{kind:o}");
         assert_eq!(filter.call("mknodat", [0, 0, mode | 0xf000_0000, 0, 0, 0]), answer, "{kind:o}");
     }
+}
+
+/// The calls that set the mode of a file, with the index of their mode, and of the flags that say whether there is one.
+const MODES: [(&str, usize, Option<usize>); 11] = [
+    ("chmod", 1, None),
+    ("fchmod", 1, None),
+    ("fchmodat", 2, None),
+    ("fchmodat2", 2, None),
+    ("creat", 1, None),
+    ("mkdir", 1, None),
+    ("mkdirat", 2, None),
+    ("mknod", 1, None),
+    ("mknodat", 2, None),
+    ("open", 2, Some(1)),
+    ("openat", 3, Some(2)),
+];
+
+#[test]
+fn untrusted_code_cannot_make_a_set_user_id_or_set_group_id_file_by_any_call() {
+    for arch in [Arch::X86_64, Arch::Aarch64] {
+        let target = target(arch, CapabilitySet::up_to(63));
+        let filter = compile(&untrusted(), &target, OnDenied::Errno).unwrap();
+        let answer = |name: &str, args| {
+            let number = name.parse::<Syscall>().unwrap().number(arch);
+            number.map(|number| run(&filter.program, arch, number, &args))
+        };
+        for (name, mode, flags) in MODES {
+            let new_file: &[i32] = match flags {
+                None => &[0],
+                Some(_) => &[libc::O_CREAT, libc::O_TMPFILE, libc::O_CREAT | libc::O_RDWR],
+            };
+            for &flag in new_file {
+                // The kernel reads 16 bits of a mode, so the filter must ignore the others.
+                for junk in [0, 1 << 32, 0xffff_0000, 0xffff_ffff_ffff_0000] {
+                    let with = |bits: u64| {
+                        let mut args = [0; 6];
+                        args[mode] = bits | junk;
+                        if let Some(index) = flags {
+                            args[index] = flag as u64 | (junk & !0xffff_ffff);
+                        }
+                        answer(name, args)
+                    };
+                    for bits in [0o4000, 0o2000, 0o4755, 0o2755, 0o6777, 0o7000] {
+                        assert_ne!(with(bits), Some(ALLOW), "{name} {flag:o} {bits:o} {junk:x}");
+                    }
+                    for bits in [0, 0o644, 0o755, 0o1777] {
+                        let allowed = with(bits).is_none_or(|answer| answer == ALLOW);
+                        assert!(allowed, "{name} {flag:o} {bits:o} {junk:x}");
+                    }
+                }
+            }
+        }
+        // Without a new file, the kernel ignores what is in the place of the mode.
+        let existing = (libc::O_RDWR | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64;
+        assert_eq!(answer("openat", [0, 0, existing, 0o6777, 0, 0]), Some(ALLOW));
+        // These have the mode in memory.
+        assert_eq!(answer("openat2", [0; 6]), Some(ENOSYS));
+        assert_eq!(answer("io_uring_setup", [0; 6]), Some(EPERM));
+    }
+}
+
+#[test]
+fn untrusted_code_may_be_given_one_of_these_calls_by_name() {
+    let profile = untrusted().adjusted(&["fchmodat"], &[]).unwrap();
+    let filter = Compiled::of(&profile, CapabilitySet::EMPTY);
+    assert_eq!(filter.call("fchmodat", [0, 0, 0o4755, 0, 0, 0]), ALLOW);
+    assert_eq!(filter.call("chmod", [0, 0o4755, 0, 0, 0, 0]), EPERM);
 }
