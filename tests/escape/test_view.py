@@ -14,11 +14,14 @@ from support.machine import (
     Machine,
     make_machine,
 )
+from support.profile_source import paths_of_view
 from support.specs import has_subordinate_ids
 
 WITHOUT_USER = minidocker.NamespaceOptions.all().without_user()
 IS_ROOT = os.geteuid() == 0
 NAMES = (*NEVER, *CLOSED, *(f"usr/local/{name}" for name in LOCAL))
+
+SETTINGS = ("/etc/", "/var/")
 
 USER = {"user": 1000, "group": 1000, "extra_groups": []}
 
@@ -83,3 +86,19 @@ def test_no_secret_of_the_host_shows_before_or_after_the_host_changes_it(
         assert_nothing_of_the_host_shows(machine.look(NAMES, box="early"), caller)
         assert_nothing_of_the_host_shows(machine.look(NAMES, box="late"), caller)
         assert_nothing_of_the_host_shows(machine.look(NAMES, profile="untrusted"), caller)
+
+
+def test_every_listed_entry_that_the_host_has_is_shown(administrator, machine):
+    def listed(field):
+        paths = (path.replace("*", "9") for path in paths_of_view(field))
+        return [path[1:] for path in paths if path.startswith(SETTINGS)]
+
+    shown = [*listed("copied"), *(f"{name}/shown" for name in listed("bound"))]
+    for name in shown:
+        path = administrator.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_symlink():
+            path.touch()
+            path.chmod(0o644)
+    assert len(shown) > 60
+    assert machine.look(shown, profile="untrusted").exist == set(shown)

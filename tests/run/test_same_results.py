@@ -13,7 +13,8 @@ import pytest
 import minidocker
 from minidocker import Mount
 from support.attack import interpreter
-from support.programs import ABOUT_THE_HOST, ENVIRONMENT, PYTHON, SHELL
+from support.programs import ABOUT_THE_HOST, SHELL
+from support.python_programs import ENVIRONMENT, PYTHON
 
 SOME = pytest.mark.may_skip_in_ci(reason="not every machine has every program")
 PLACE = "/mnt"
@@ -48,6 +49,8 @@ def files_in(directory):
 def result(words, profile, **options):
     """Run a program in an empty directory; return its status, output and files."""
     with tempfile.TemporaryDirectory(prefix="minidocker-programs-") as name:
+        if "user" in options:
+            os.chmod(name, 0o777)
         private = [Mount("/var/tmp", type="tmpfs", options="exec")]
         if profile == "untrusted":
             private = []
@@ -92,6 +95,23 @@ def skip_without(program):
 def test_a_program_has_the_same_result(name):
     skip_without(name)
     assert_same(["bash", "-c", SHELL[name]])
+
+
+DATABASE = r"""
+PATH=$PATH:$(echo /usr/lib/postgresql/*/bin); export PGHOST=/var/tmp PGDATA=/var/tmp/data
+initdb -A trust -U x --no-sync --no-instructions > /var/tmp/log
+pg_ctl -w -o '-F -k /var/tmp -h ""' -l /var/tmp/log start > /var/tmp/start || cat /var/tmp/log
+psql -U x -Atc 'select sum(n), current_setting($$TimeZone$$) from generate_series(1, 9) n' postgres
+pg_ctl -m immediate stop > /dev/null
+"""
+
+
+@SOME
+def test_a_database_has_the_same_result():
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        pytest.skip("no initdb here")
+    # It refuses to run as root.
+    assert_same(["bash", "-c", DATABASE], user=1000, group=1000)
 
 
 @SOME

@@ -5,17 +5,10 @@ import re
 import pytest
 
 from support.places import REPOSITORY
+from support.profile_source import paths_in, paths_of_view
 
-SOURCE = REPOSITORY / "core/src/spec/profile.rs"
 MANUAL = REPOSITORY / "docs/profiles.md"
 POLICY = REPOSITORY / "SECURITY.md"
-
-
-def paths_in(constant: str) -> set[str]:
-    """Return the absolute paths in the definition of a constant of the profiles."""
-    found = re.search(rf"const {constant}:(.*?);\n", SOURCE.read_text(), re.DOTALL)
-    assert found is not None, constant
-    return set(re.findall(r'"(/[^"]+)"', found[1]))
 
 
 @pytest.mark.parametrize(
@@ -37,18 +30,11 @@ def test_every_path_of_a_profile_is_in_its_section(constant, heading):
     assert paths <= documented
 
 
-def bound_directories() -> set[str]:
-    """Return the directories that "untrusted" binds, other than /usr and links into it."""
-    found = re.search(r"\bbound: &\[(.*?)\n    \],", SOURCE.read_text(), re.DOTALL)
-    assert found is not None
-    paths = set(re.findall(r'"(/[^"]+)"', found[1]))
-    return {path for path in paths if path.count("/") > 1}
-
-
 def test_the_policy_names_each_directory_that_untrusted_binds():
     bullet = POLICY.read_text().split("- for **secrets in what is shown**")[1].split("\n- ")[0]
     named = set(re.findall(r"`([^`]+)`", bullet))
-    directories = bound_directories()
+    # Not /usr and the links into it.
+    directories = {path for path in paths_of_view("bound") if path.count("/") > 1}
     assert len(directories) > 10
     assert {path.removeprefix("/etc/") for path in directories} <= named
 

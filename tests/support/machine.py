@@ -46,6 +46,8 @@ NEVER = (
     "etc/npmrc", "etc/gitconfig", "etc/curlrc", "etc/wgetrc", "etc/environment",
     "etc/profile.d/token.sh", "etc/yum.repos.d/x.repo", "etc/dnf/dnf.conf", "etc/zypp/zypp.conf",
     "etc/pacman.conf", "etc/netrc", "etc/conda/.condarc", "etc/boto.cfg", "etc/msmtprc",
+    "etc/maven/settings.xml", "etc/R/Renviron.site", "etc/dpkg/dpkg.cfg",
+    "etc/zsh/zshrc", "etc/php/8.2/apache2/php.ini",
     # Services.
     "etc/mysql/debian.cnf", "etc/my.cnf", "etc/postgresql/15/main/pg_hba.conf",
     "etc/postgresql-common/pg_service.conf", "etc/redis/redis.conf", "etc/mongod.conf",
@@ -74,7 +76,9 @@ CLOSED = (
     "etc/terminfo/closed", "etc/perl/closed", "etc/python3/closed", "etc/vim/closed",
     "etc/java-17-openjdk/management/jmxremote.password", "etc/ImageMagick-6/closed.xml",
     "etc/php/8.2/cli/closed.ini", "etc/groff/closed", "etc/pki/ca-trust/extracted/closed",
-    "etc/crypto-policies/closed", "var/cache/fontconfig/closed",
+    "etc/crypto-policies/closed", "var/cache/fontconfig/closed", "etc/emacs/closed.el",
+    "etc/ld.so.conf.d/closed.conf", "etc/xml/closed", "etc/texmf/closed", "var/lib/texmf/closed",
+    "etc/R/Renviron", "etc/php.ini", "etc/ld.so.conf",
     "etc/services", "etc/protocols", "etc/inputrc", "etc/magic", "etc/host.conf", "etc/profile",
 )  # fmt: skip
 

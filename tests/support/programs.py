@@ -1,109 +1,7 @@
-"""Programs that do some of their work, each as a script of the shell or of Python.
+"""Programs that do some of their work, each as a script of the shell.
 
 A script runs in an empty directory. Its output and its files are the same on every run.
 """
-
-PYTHON = {
-    "trust store": """
-import os, ssl
-context = ssl.create_default_context()
-paths = ssl.get_default_verify_paths()
-names = sorted(os.listdir(paths.capath)) if paths.capath else []
-print(context.cert_store_stats(), len(names), len(context.get_ca_certs()))
-for name in names[:20]:
-    ssl.create_default_context(cafile=os.path.join(paths.capath, name))
-""",
-    "locale": """
-import locale, time
-print(locale.setlocale(locale.LC_ALL, ""), locale.localeconv()["decimal_point"])
-print(locale.getpreferredencoding(), time.strftime("%A", (1,) * 9))
-for name in ("german", "de_DE.UTF-8", "C"):
-    try:
-        print(locale.setlocale(locale.LC_ALL, name))
-    except locale.Error as error:
-        print(name, error)
-""",
-    "time zones": """
-import os, time, zoneinfo
-from datetime import datetime
-print(time.tzname, time.localtime(10**9))
-print(datetime(2024, 7, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")).isoformat())
-for name in ("Asia/Tokyo", "America/Lima"):
-    os.environ["TZ"] = name
-    time.tzset()
-    print(time.tzname, time.localtime(10**9).tm_hour)
-""",
-    "sqlite": """
-import sqlite3
-with sqlite3.connect("squares.db") as db:
-    db.execute("create table squares (n integer primary key, square integer)")
-    db.executemany("insert into squares values (?, ?)", ((n, n * n) for n in range(1000)))
-print(sqlite3.connect("squares.db").execute("select sum(square) from squares").fetchone())
-""",
-    "processes": """
-import math, multiprocessing, os
-context = multiprocessing.get_context("fork")
-with context.Pool(2) as pool:
-    print(sum(pool.map(math.factorial, range(10))))
-queue, value = context.Queue(), context.Value("i", 5)
-queue.put(value.value)
-print(queue.get(), os.cpu_count(), len(os.sched_getaffinity(0)))
-""",
-    "libraries": """
-import ctypes, ctypes.util
-print(ctypes.util.find_library("m"), ctypes.util.find_library("z"))
-print(ctypes.CDLL("libm.so.6").abs(-3))
-""",
-    "network names": """
-import mimetypes, socket
-print(socket.gethostbyname("localhost"), mimetypes.guess_type("x.svg"))
-for find, name in ((socket.getservbyname, "https"), (socket.getprotobyname, "tcp")):
-    try:
-        print(find(name))
-    except OSError as error:
-        print(error)
-""",
-    "curses": """
-import curses
-curses.setupterm("xterm", 1)
-print(curses.tigetnum("colors"), curses.tparm(curses.tigetstr("cup"), 3, 4))
-""",
-    "asyncio": """
-import asyncio
-async def echo(reader, writer):
-    writer.write((await reader.readline()).upper())
-    writer.close()
-async def talk(reader, writer):
-    writer.write(b"hello\\n")
-    print(await reader.read())
-    writer.close()
-async def main():
-    async with await asyncio.start_unix_server(echo, "/var/tmp/socket"):
-        await talk(*await asyncio.open_unix_connection("/var/tmp/socket"))
-    async with await asyncio.start_server(echo, "localhost", 8888):
-        await talk(*await asyncio.open_connection("localhost", 8888))
-    child = await asyncio.create_subprocess_exec("tr", "a", "b", stdin=-1, stdout=-1)
-    print(await child.communicate(b"banana"))
-asyncio.run(main())
-""",
-    "files": """
-import mmap, os, shutil, tempfile
-with tempfile.TemporaryDirectory() as directory:
-    path = os.path.join(directory, "file")
-    with open(path, "wb+") as file:
-        file.truncate(1 << 16)
-        with mmap.mmap(file.fileno(), 0) as memory:
-            memory[:5] = b"hello"
-    os.link(path, path + "2")
-    print(sorted(os.listdir(directory)), os.stat(path).st_nlink)
-    shutil.copy2(path, "copy")
-for place in ("/var/tmp", "/dev/shm", os.path.expanduser("~")):
-    print(place, os.access(place, os.W_OK))
-os.mkfifo("fifo")
-os.symlink("fifo", "link")
-os.chmod("copy", 0o640)
-""",
-}
 
 # A name's first word is the program that the script needs.
 SHELL = {
@@ -333,6 +231,63 @@ for terminal in xterm linux vt100 screen; do
     tput -T $terminal colors; tput -T $terminal cup 3 4 | od -An -c
 done
 """,
+    "java": r"""
+cat > M.java <<'END'
+class M { public static void main(String[] words) throws Exception {
+    var zone = java.time.ZoneId.of("Europe/Berlin");
+    System.out.println(java.time.ZonedDateTime.of(2024, 7, 1, 0, 0, 0, 0, zone));
+    for (var name : new String[] {"user.name", "java.io.tmpdir", "file.encoding"})
+        System.out.println(System.getProperty(name));
+    System.out.println(javax.net.ssl.SSLContext.getDefault().getProvider());
+    System.out.println(java.net.InetAddress.getByName("localhost"));
+    java.nio.file.Files.writeString(java.nio.file.Path.of("out"), "x");
+} }
+END
+java -XX:TieredStopAtLevel=1 M.java
+""",
+    "go": r"""
+printf 'package main\n\nfunc main() { println(6 * 7) }\n' > m.go
+export GOCACHE=/var/tmp/go GO111MODULE=off
+go build -o /var/tmp/m m.go && /var/tmp/m; gofmt -l .; go env GOROOT; go list std | wc -l
+""",
+    "rsync": r"""
+mkdir a; seq 5 > a/f; ln -s f a/l; touch -d @0 a/f; rsync -a a/ b/; rsync -ain --checksum a/ b/
+""",
+    "gs": r"""
+printf '%%!PS\n/Helvetica findfont 9 scalefont setfont 9 9 moveto (hi) show showpage' > a.ps
+gs -q -dNOPAUSE -dBATCH -sDEVICE=pgmraw -r20 -sOutputFile=a.pgm a.ps
+gs -q -dNODISPLAY -dBATCH -c '/Ryumin-Light /Identity-H findfont pop (found) = quit'
+""",
+    "pdflatex": r"""
+printf '\\documentclass{article}\\begin{document}Hi $a^2$\\end{document}' > a.tex
+pdflatex -interaction=batchmode a.tex; kpsewhich article.cls; rm a.log
+""",
+    "Rscript": r"""
+Rscript -e 'cat(summary(lm(dist ~ speed, cars))$r.squared, R.home(), .libPaths(), sep = "\n");
+    cat(Sys.timezone(), getOption("papersize"), l10n_info()$`UTF-8`, "\n"); writeLines("x", "out")'
+""",
+    "emacs": r"""
+emacs -Q --batch --eval '(princ (format "%s %s\n" (user-login-name) (current-time-string 0)))'
+emacs -Q --batch --eval '(progn (princ load-path) (write-region "x" nil "out"))' 2>&1
+""",
+    "dot": r"""
+echo 'digraph { a -> b; b -> "ä" }' > a.dot; dot -Tplain a.dot; dot -Tsvg -o a.svg a.dot
+""",
+    "pandoc": r"""
+printf '# T\n\n*x* $a^2$\n\n| a | b |\n|---|---|\n| 1 | 2 |\n' > a.md
+pandoc a.md; pandoc -t man a.md
+""",
+    "xsltproc": r"""
+cat > a.xml <<'END'
+<!DOCTYPE article PUBLIC "-//OASIS//DTD DocBook XML V4.5//EN"
+    "http://www.oasis-open.org/docbook/xml/4.5/docbookx.dtd">
+<article id="a"><title>T</title><para>x&mdash;</para></article>
+END
+xsltproc --nonet http://docbook.sourceforge.net/release/xsl/current/html/docbook.xsl a.xml 2>&1
+""",
+    "ghc-pkg": r"""
+ghc-pkg list --simple-output
+""",
     "getent": r"""
 getent ahostsv4 localhost | head -1; getent passwd nobody | cut -d: -f 1,3; getent services https
 getent protocols tcp; getent passwd no-such-user; echo $?
@@ -352,71 +307,4 @@ ABOUT_THE_HOST = {
     "chroot": "chroot / echo entered",
     "sysctl": "sysctl -w net.ipv4.ip_forward=1",
     "grep": "grep CapEff /proc/self/status",
-}
-
-# Programs of a virtual environment: the module that each needs, and its script.
-ENVIRONMENT = {
-    "numpy": """
-import numpy as np
-matrix = np.arange(10_000, dtype=float).reshape(100, 100) + np.eye(100) * 1e5
-print(abs(np.linalg.solve(matrix, matrix @ np.ones(100)) - 1).max() < 1e-9)
-print(np.random.default_rng(1).integers(100, size=5))
-np.save("array.npy", np.arange(5))
-""",
-    "pip": """
-import runpy, sys, zipfile
-sys.dont_write_bytecode = True
-with zipfile.ZipFile("x-1-py3-none-any.whl", "w") as wheel:
-    for name, text in {
-        "x.py": "print('imported')",
-        "x-1.dist-info/METADATA": "Metadata-Version: 2.1\\nName: x\\nVersion: 1\\n",
-        "x-1.dist-info/WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
-        "x-1.dist-info/RECORD": "x.py,,\\n",
-    }.items():
-        wheel.writestr(zipfile.ZipInfo(name), text)
-sys.argv = "pip install -q --no-index --no-compile -t target x-1-py3-none-any.whl".split()
-try:
-    runpy.run_module("pip", run_name="__main__")
-except SystemExit as end:
-    print(end.code)
-sys.path.insert(0, "target")
-import x
-""",
-    "pytest": """
-import pathlib, sys, pytest
-sys.dont_write_bytecode = True
-pathlib.Path("test_x.py").write_text("def test_x(tmp_path): (tmp_path / 'x').write_text('x')")
-print(int(pytest.main(["-qq", "-p", "no:cacheprovider", "--disable-plugin-autoload", "test_x.py"])))
-""",
-    "jinja2": """
-import jinja2
-print(jinja2.Template("{% for n in range(3) %}{{ n }}{% endfor %}").render())
-""",
-    "yaml": """
-import yaml
-print(yaml.safe_load("a: [1, 2]"), yaml.__with_libyaml__)
-""",
-    "certifi": """
-import certifi, ssl
-print(len(ssl.create_default_context(cafile=certifi.where()).get_ca_certs()) > 10)
-""",
-    "psutil": """
-import psutil
-print(psutil.cpu_count(), psutil.virtual_memory().total, psutil.Process().pid)
-""",
-    "zmq": """
-import zmq
-context = zmq.Context()
-one, two = context.socket(zmq.PAIR), context.socket(zmq.PAIR)
-one.bind("ipc:///var/tmp/zmq")
-two.connect("ipc:///var/tmp/zmq")
-two.send(b"hello")
-print(one.recv())
-context.destroy()
-""",
-    "IPython": """
-from IPython.core.interactiveshell import InteractiveShell
-shell = InteractiveShell.instance()
-print(shell.run_cell("6 * 7").result, shell.run_line_magic("pwd", ""))
-""",
 }
