@@ -23,6 +23,7 @@ fn compiled(profile: &SeccompProfile, on_denied: OnDenied) -> Filter {
         arch: Arch::NATIVE.unwrap(),
         kernel: KernelVersion::of_release(&release).unwrap(),
         capabilities: CapabilitySet::EMPTY,
+        shares_pids: false,
     };
     compile(profile, &target, on_denied).unwrap()
 }

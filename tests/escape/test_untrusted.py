@@ -56,7 +56,15 @@ def test_the_files_that_untrusted_code_writes_are_discarded(profile):
 @pytest.mark.usefixtures("scopes")
 def test_untrusted_code_cannot_signal_outside_even_with_the_pid_namespace_shared(profile, victim):
     code = f"""
+NUMBERS.update(
+    rt_sigqueueinfo=(129, 138), rt_tgsigqueueinfo=(297, 240), tgkill=(234, 131), tkill=(200, 130),
+)
+information = (ctypes.c_int * 32)(0, 0, -1)
 attempt("kill", os.kill, {victim.pid}, 0)
+attempt("tkill", call, "tkill", {victim.pid}, 0)
+attempt("tgkill", call, "tgkill", {victim.pid}, {victim.pid}, 0)
+attempt("sigqueue", call, "rt_sigqueueinfo", {victim.pid}, 0, information)
+attempt("tgsigqueue", call, "rt_tgsigqueueinfo", {victim.pid}, {victim.pid}, 0, information)
 attempt("pidfd", lambda: __import__("signal").pidfd_send_signal(os.pidfd_open({victim.pid}), 0))
 """
     assert_escapes(code, profile="namespaces", namespaces=WITHOUT_PID)

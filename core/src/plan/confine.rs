@@ -20,8 +20,8 @@ use crate::host::files::{Files, ResolvedMount, Root};
 use crate::spec::capabilities::{self, Capability, CapabilitySet};
 use crate::spec::confine::Confine;
 use crate::spec::landlock::{Abi, AccessFs, Handled, PARENT_FD_OFFSET, RULE_PATH_BENEATH};
-use crate::spec::landlock::{PathRule, path_beneath, restrict_flags};
-use crate::spec::namespaces::Kind;
+use crate::spec::landlock::{PathRule, Scope, path_beneath, restrict_flags};
+use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::profile::LandlockDomain;
 use crate::spec::seccomp::{self, Action, Arch, Filter, OnDenied, Platform, SeccompProfile};
 use crate::spec::ulimits::Ulimit;
@@ -43,6 +43,8 @@ pub(super) struct Confined {
     /// Capabilities that the command may have; `None` leaves the sets as they are.
     kept: Option<CapabilitySet>,
     landlock: Option<(Abi, &'static LandlockDomain)>,
+    /// Whether the command is in the caller's PID namespace.
+    shares_pids: bool,
     /// Writable paths besides those of the domain's rules: mounts of the specification.
     writable: Vec<CString>,
     filter: Option<Installed>,
@@ -57,13 +59,13 @@ struct Installed {
 }
 
 impl Confined {
-    /// Computes the confinement that `spec` asks for on this host. `owns_users`: whether the command is in another user
-    /// namespace, new or entered, and so starts with every capability.
+    /// Computes the confinement that `spec` asks for on this host. `apart`: the namespaces of the command, new or entered,
+    /// that are not the caller's. In another user namespace it starts with every capability.
     pub(super) fn new(
         spec: &Spec,
         host: &Host,
         files: Option<&Files>,
-        owns_users: bool,
+        apart: NamespaceOptions,
     ) -> Result<Self, SpecError> {
         let confine = &spec.confine;
         let no_new_privileges = confine.no_new_privileges();
@@ -71,6 +73,8 @@ impl Confined {
             return Ok(Self { no_new_privileges, ..Self::default() });
         }
         let kernel = host.kernel;
+        let owns_users = apart.contains(Kind::User);
+        let shares_pids = !apart.contains(Kind::Pid);
         let every = CapabilitySet::up_to(kernel.last_capability);
         let held = if owns_users { every } else { host.permitted.intersection(every) };
         let kept = kept(confine, held, kernel.last_capability)?;
@@ -84,6 +88,7 @@ impl Confined {
             lowered,
             every,
             landlock: profile.landlock.and_then(|domain| Some((host.landlock?, domain))),
+            shares_pids,
             writable: writable(spec, files),
             ..Self::default()
         };
@@ -110,7 +115,7 @@ impl Confined {
                     Remedy::with("{}", Setting::NoFilter),
                 ));
             };
-            let target = Platform { arch, kernel: kernel.version, capabilities: kept };
+            let target = Platform { arch, kernel: kernel.version, capabilities: kept, shares_pids };
             let filter = seccomp::compiled(&profile, &target, on_denied)?;
             confined.filter = Some(Installed { filter, profile, target, on_denied });
         }
@@ -196,7 +201,9 @@ impl Confined {
 
     fn restrict(&self, sequence: &mut Sequence) {
         if let Some((abi, domain)) = self.landlock {
-            enter_domain(sequence, abi, domain, &self.writable);
+            let own = if self.shares_pids { &[] } else { domain.rules_of_own_pids };
+            let rules = domain.rules.iter().chain(own);
+            enter_domain(sequence, abi, (rules, domain.scope), &self.writable);
         }
     }
 
@@ -319,8 +326,13 @@ fn show_flags(flags: u32) -> Arg {
 }
 
 /// Enters a Landlock domain. It denies mounts, and every access beneath `/` that no rule allows.
-fn enter_domain(sequence: &mut Sequence, abi: Abi, domain: &LandlockDomain, writable: &[CString]) {
-    let handled = Handled { scope: domain.scope, ..Handled::files(abi) };
+fn enter_domain<'a>(
+    sequence: &mut Sequence,
+    abi: Abi,
+    (rules, scope): (impl Iterator<Item = &'a PathRule>, Scope),
+    writable: &[CString],
+) {
+    let handled = Handled { scope, ..Handled::files(abi) };
     let attr = handled.attr(abi);
     let size = attr.len();
     let shown = format!(
@@ -332,7 +344,7 @@ fn enter_domain(sequence: &mut Sequence, abi: Abi, domain: &LandlockDomain, writ
     let ruleset = sequence.cell();
     let args = [attr, size.into(), Arg::Int(0)];
     sequence.call(Step::Landlock, number::LANDLOCK_CREATE_RULESET, args).into(ruleset);
-    for PathRule { path, access } in domain.rules {
+    for PathRule { path, access } in rules {
         let path = CString::new(*path).unwrap_or_default();
         add_rule(sequence, abi, ruleset.into(), (&path, *access), true);
     }

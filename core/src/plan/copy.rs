@@ -38,7 +38,7 @@ impl StageBuilder<'_> {
         let (spec, host, new) = (self.spec, self.host, self.new);
         let also = self.signals_to_reset();
         let Some(how) = self.command else { return Ok(()) };
-        let confined = Confined::new(spec, host, self.files, new.contains(Kind::User))?;
+        let confined = Confined::new(spec, host, self.files, new)?;
         let kernel_fs = self.kernel_fs;
         let sequence = self.sequence();
         if new.contains(Kind::Pid) && host.pid < RESERVED_PIDS {

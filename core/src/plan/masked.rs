@@ -105,6 +105,14 @@ pub(super) fn read_only_paths(
         set_attributes(sequence, STEP, place, set, true)
             .note("root may write its files even without a capability");
     }
+    if confinement.read_only_shared_proc && !setup.new.contains(Kind::Pid) {
+        let proc = match kernel_fs {
+            KernelFilesystems::Paths => (at_cwd(), c"/proc"),
+            KernelFilesystems::Descriptors { proc, .. } => (proc.into(), c""),
+        };
+        set_attributes(sequence, STEP, proc, set, true)
+            .note("it has files that change processes outside");
+    }
 }
 
 /// Calls `act` with each path: as it is, or relative to /proc or /sys, which becomes the working directory.

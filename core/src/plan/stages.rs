@@ -222,9 +222,9 @@ impl StageBuilder<'_> {
     /// The calls for the command, in this stage or in the next one.
     pub(super) fn finish(&mut self, target: Option<&Target>) -> Result<(), SpecError> {
         let host = self.host;
-        let owns_users = self.new.contains(Kind::User)
-            || target.is_some_and(|target| target.kinds().contains(Kind::User));
-        let confined = Confined::new(self.spec, host, self.files, owns_users)?;
+        let entered = target.map_or(NamespaceOptions::none(), Target::kinds);
+        let apart = self.new.iter().chain(entered.iter()).collect();
+        let confined = Confined::new(self.spec, host, self.files, apart)?;
         let walks_alone = target.is_none() && self.must_not_share_memory();
         if target.is_none() {
             if self.has_init() || walks_alone {

@@ -36,6 +36,9 @@ pub struct Confinement {
     pub masked_paths: &'static [&'static str],
     /// Paths that become read-only, with everything below. A path that does not exist is skipped.
     pub read_only_paths: &'static [&'static str],
+    /// Whether /proc is read-only in the caller's PID namespace. It has files that set the priorities of processes, and
+    /// which of them the kernel kills when memory is short.
+    pub read_only_shared_proc: bool,
     /// Maximum resource limits: the caller's higher limits are lowered to these, and none is raised.
     pub ulimits: &'static [Ulimit],
     /// The view of the host's files, for a container without `rootfs`.
@@ -85,6 +88,8 @@ pub struct FileSystemView {
 pub struct LandlockDomain {
     /// The rights to each path and everything beneath it.
     pub rules: &'static [PathRule],
+    /// Further rules where the PID namespace is not the caller's, so that /proc has no processes from outside.
+    pub rules_of_own_pids: &'static [PathRule],
     /// Actions that cannot reach processes outside the domain.
     pub scope: Scope,
 }
@@ -122,6 +127,7 @@ const NAMESPACES: Confinement = Confinement {
     no_new_privileges: true,
     masked_paths: &[],
     read_only_paths: &[],
+    read_only_shared_proc: false,
     ulimits: &[],
     view: None,
     inherited_variables: None,
@@ -135,6 +141,7 @@ const DOCKER: Confinement = Confinement {
     no_new_privileges: false,
     masked_paths: DOCKER_MASKED_PATHS,
     read_only_paths: DOCKER_READ_ONLY_PATHS,
+    read_only_shared_proc: false,
     ulimits: &[],
     view: None,
     inherited_variables: None,
@@ -147,6 +154,7 @@ const UNTRUSTED: Confinement = Confinement {
     no_new_privileges: true,
     masked_paths: UNTRUSTED_MASKED_PATHS,
     read_only_paths: DOCKER_READ_ONLY_PATHS,
+    read_only_shared_proc: true,
     ulimits: UNTRUSTED_ULIMITS,
     view: Some(&UNTRUSTED_VIEW),
     // The others may be tokens, or name files that the view does not show.
@@ -274,12 +282,12 @@ const UNTRUSTED_LANDLOCK: LandlockDomain = LandlockDomain {
     rules: &[
         PathRule { path: "/", access: AccessFs::READ },
         PathRule { path: "/dev", access: AccessFs::USE },
-        PathRule { path: "/proc", access: AccessFs::USE },
         PathRule { path: "/dev/shm", access: AccessFs::WRITE },
         PathRule { path: "/tmp", access: AccessFs::WRITE },
         PathRule { path: "/var/tmp", access: AccessFs::WRITE },
         PathRule { path: "/run", access: AccessFs::WRITE },
     ],
+    rules_of_own_pids: &[PathRule { path: "/proc", access: AccessFs::USE }],
     scope: Scope::ABSTRACT_UNIX_SOCKET.union(Scope::SIGNAL),
 };
 

@@ -72,7 +72,7 @@ fn order(lines: &[String], beginnings: &[&str]) -> Vec<usize> {
 
 #[test]
 fn the_default_profile_makes_no_call_but_the_one_for_no_new_privileges() {
-    let bare = Confined::new(&Spec::default(), &root(), None, true).unwrap();
+    let bare = Confined::new(&Spec::default(), &root(), None, NamespaceOptions::all()).unwrap();
     let mut sequence = Sequence::default();
     bare.before_user(&mut sequence);
     bare.after_user(&mut sequence, true);
@@ -242,6 +242,20 @@ fn a_filter_that_stops_the_start_of_the_command_is_refused_by_the_calls_name() {
     let user = CommandSpec { user: Some(1000), ..command() };
     let error = plan(&spec(early), &user, &root()).unwrap_err();
     assert_eq!(error.value, "\"rt_sigprocmask\"".into());
+}
+
+#[test]
+fn in_the_callers_pid_namespace_the_domain_gives_no_right_to_write_in_proc() {
+    let lines = |namespaces| {
+        let spec = Spec { namespaces, ..spec(of(Profile::Untrusted)) };
+        let plan = plan(&spec, &command(), &root()).unwrap();
+        plan.lines().into_iter().map(|line| line.call).collect::<Vec<_>>()
+    };
+    let rule = |lines: &[String]| {
+        lines.iter().any(|line| line.starts_with("openat(AT_FDCWD, \"/proc\", O_PATH"))
+    };
+    assert!(rule(&lines(NamespaceOptions::all())));
+    assert!(!rule(&lines(NamespaceOptions::all().without_pid())));
 }
 
 #[test]

@@ -63,6 +63,7 @@ mod tests {
             arch: Arch::X86_64,
             kernel: KernelVersion { major: 6, minor: 1 },
             capabilities: CapabilitySet::EMPTY,
+            shares_pids: false,
         };
         let profile = Arc::new(SeccompProfile::deny(&["ptrace"]).unwrap());
         let first = compiled(&profile, &target, OnDenied::Errno).unwrap();

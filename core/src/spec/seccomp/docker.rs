@@ -153,7 +153,8 @@ fn build() -> SeccompProfile {
     }));
     let without_sys_admin = Guard { capabilities: vec![Capability::SYS_ADMIN], ..Guard::default() };
     rules.extend(
-        no_new_namespaces().map(|rule| Rule { excludes: without_sys_admin.clone(), ..rule }),
+        clones_without(NEW_NAMESPACES)
+            .map(|rule| Rule { excludes: without_sys_admin.clone(), ..rule }),
     );
     SeccompProfile {
         default_action: Action::REFUSE,
@@ -164,11 +165,11 @@ fn build() -> SeccompProfile {
     }
 }
 
-/// Return rules that allow clone(2) only without new namespaces, and answer clone3(2) with ENOSYS.
+/// Return rules that allow clone(2) only without these flags, and answer clone3(2) with ENOSYS.
 ///
 /// The flags of clone3(2) are in memory, which a filter cannot read. On ENOSYS, C libraries use clone(2).
-pub(super) fn no_new_namespaces() -> impl Iterator<Item = Rule> {
-    let none = Comparison::MaskedEqual { mask: NEW_NAMESPACES, value: 0 };
+pub(super) fn clones_without(flags: u64) -> impl Iterator<Item = Rule> {
+    let none = Comparison::MaskedEqual { mask: flags, value: 0 };
     [
         Rule::new(Syscall::listed("clone"), Action::Allow).when(vec![argument(0, none)]),
         Rule::new(Syscall::listed("clone3"), Action::UNKNOWN),

@@ -225,6 +225,8 @@ pub struct Platform {
     pub kernel: KernelVersion,
     /// The bounding set of the container, for the rules that depend on a capability.
     pub capabilities: CapabilitySet,
+    /// Whether the container is in the PID namespace of its caller, for the rules about other processes.
+    pub shares_pids: bool,
 }
 
 /// A comparison of an argument; all comparisons are unsigned.
@@ -301,6 +303,8 @@ pub struct Guard {
     pub arches: Vec<String>,
     /// The oldest kernel.
     pub min_kernel: Option<KernelVersion>,
+    /// The caller's PID namespace. Docker's format has no such criterion.
+    pub shared_pids: bool,
 }
 
 impl Guard {
@@ -311,6 +315,7 @@ impl Guard {
         (self.arches.is_empty() || self.arches.iter().any(|name| name == arch))
             && self.capabilities.iter().all(|&capability| target.capabilities.contains(capability))
             && self.min_kernel.is_none_or(|oldest| target.kernel >= oldest)
+            && (!self.shared_pids || target.shares_pids)
     }
 
     /// Evaluate docker's `excludes`: one matching criterion suffices.
@@ -319,6 +324,7 @@ impl Guard {
         self.arches.iter().any(|name| name == arch)
             || self.capabilities.iter().any(|&capability| target.capabilities.contains(capability))
             || self.min_kernel.is_some_and(|oldest| target.kernel >= oldest)
+            || (self.shared_pids && target.shares_pids)
     }
 }
 

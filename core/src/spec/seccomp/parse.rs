@@ -339,6 +339,7 @@ fn guard(at: Arguments<'_>, object: Option<&Object<JsonGuard>>) -> Result<Guard,
         min_kernel: min_kernel
             .map(|version| kernel_version(format_args!("{at}.minKernel"), version))
             .transpose()?,
+        shared_pids: false,
     })
 }
 

@@ -81,7 +81,9 @@ fn arb_guard() -> impl Strategy<Value = Guard> {
     prop_oneof![
         2 => Just(Guard::default()),
         1 => (vec(capability, 0..2), vec(arch, 0..2), proptest::option::of(version)).prop_map(
-            |(capabilities, arches, min_kernel)| Guard { capabilities, arches, min_kernel }
+            |(capabilities, arches, min_kernel)| {
+                Guard { capabilities, arches, min_kernel, shared_pids: false }
+            }
         ),
     ]
 }
@@ -115,9 +117,12 @@ fn arb_profile() -> impl Strategy<Value = SeccompProfile> {
 
 fn arb_target() -> impl Strategy<Value = Platform> {
     let set = select(vec![CapabilitySet::EMPTY, CapabilitySet::DOCKER, CapabilitySet::up_to(40)]);
-    (select(vec![Arch::X86_64, Arch::Aarch64]), 4..8u16, set).prop_map(|(arch, major, set)| {
-        Platform { arch, kernel: KernelVersion { major, minor: 8 }, capabilities: set }
-    })
+    (select(vec![Arch::X86_64, Arch::Aarch64]), 4..8u16, set, any::<bool>()).prop_map(
+        |(arch, major, capabilities, shares_pids)| {
+            let kernel = KernelVersion { major, minor: 8 };
+            Platform { arch, kernel, capabilities, shares_pids }
+        },
+    )
 }
 
 fn arb_args() -> impl Strategy<Value = [u64; 6]> {

@@ -14,7 +14,8 @@ mod untrusted_list;
 const X32: u32 = 0x4000_0000;
 
 fn target(arch: Arch, capabilities: CapabilitySet) -> Platform {
-    Platform { arch, kernel: KernelVersion { major: 6, minor: 18 }, capabilities }
+    let kernel = KernelVersion { major: 6, minor: 18 };
+    Platform { arch, kernel, capabilities, shares_pids: false }
 }
 
 fn number(arch: Arch, name: &str) -> u32 {
@@ -114,7 +115,13 @@ fn the_built_in_filters_mean_their_rules_on_every_architecture() {
     for profile in [docker(), untrusted()] {
         for arch in [Arch::X86_64, Arch::Aarch64] {
             for set in [CapabilitySet::EMPTY, CapabilitySet::DOCKER, CapabilitySet::up_to(40)] {
-                assert_means_its_rules(&profile, &target(arch, set), &arguments);
+                let own = target(arch, set);
+                assert_means_its_rules(&profile, &own, &arguments);
+                assert_means_its_rules(
+                    &profile,
+                    &Platform { shares_pids: true, ..own },
+                    &arguments,
+                );
             }
         }
     }

@@ -5,8 +5,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use super::docker::{ALWAYS, no_new_namespaces, personalities};
-use super::{Action, Comparison, Condition, Horizon, Rule, SeccompProfile, Syscall, Width};
+use super::docker::{ALWAYS, NEW_NAMESPACES, clones_without, personalities};
+use super::{Action, Comparison, Condition, Guard, Horizon, Rule, SeccompProfile, Syscall, Width};
 
 /// Calls that Docker allows in every container and this profile refuses. The profile begins with Docker's list
 /// for a container without capabilities, which has no mounts, bpf, setns, unshare, modules or keys. Docker
@@ -37,6 +37,9 @@ const DEVICE: u64 = libc::S_IFCHR as u64;
 /// The flags with which open(2) makes a file. `O_TMPFILE` is this bit and `O_DIRECTORY`.
 const NEW_FILE: u64 = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)) as u64;
 
+/// The new process would be a child of the caller, outside.
+const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
+
 const AF_UNIX: u64 = libc::AF_UNIX as u64;
 const AF_INET: u64 = libc::AF_INET as u64;
 const AF_INET6: u64 = libc::AF_INET6 as u64;
@@ -52,10 +55,14 @@ const INTERNET_PROTOCOLS: [u64; 5] = [
     libc::IPPROTO_ICMPV6 as u64,
 ];
 
+/// From linux/ioprio.h, for every process of a user.
+const IOPRIO_WHO_USER: i32 = 3;
+
 /// Return the profile for untrusted code, which has no 32-bit interface.
 ///
-/// It allows no file with a set-user-ID or set-group-ID bit. It allows local sockets, sockets of the usual internet
-/// protocols, and `NETLINK_ROUTE`. Another family or protocol fails as in a kernel that does not have it.
+/// It allows no file with a set-user-ID or set-group-ID bit, and in the caller's PID namespace no change to other
+/// processes. It allows local sockets, sockets of the usual internet protocols, and `NETLINK_ROUTE`. Another family or
+/// protocol fails as in a kernel that does not have it.
 #[must_use]
 pub fn untrusted() -> Arc<SeccompProfile> {
     static PROFILE: LazyLock<Arc<SeccompProfile>> = LazyLock::new(|| Arc::new(build()));
@@ -72,12 +79,13 @@ fn build() -> SeccompProfile {
     let mut rules = vec![Rule::new(calls, Action::Allow)];
     rules.push(Rule::new(Syscall::listed(NUMA), Action::UNKNOWN));
     rules.extend(personalities());
-    rules.extend(no_new_namespaces());
+    rules.extend(clones_without(NEW_NAMESPACES | CLONE_PARENT));
     rules.extend(TERMINAL_INJECTION.map(|request| {
         // The kernel reads 32 bits, so the filter must ignore the others.
         refuse("ioctl", Action::REFUSE).when(vec![low(1, Comparison::Equal(request))])
     }));
     rules.extend(conditional);
+    rules.extend(other_processes());
     SeccompProfile {
         default_action: Action::REFUSE,
         compat: Vec::new(),
@@ -131,6 +139,28 @@ fn file_modes() -> Vec<Rule> {
         allow_without(NEW_FILE, 2, "openat"),
         allow_without(SET_ID, 3, "openat"),
         refuse("openat2", Action::UNKNOWN),
+    ]
+}
+
+/// Return rules for the caller's PID namespace, where these calls reach processes outside the container: they apply to
+/// the calling thread and to its process group, both given as 0, and to no other process.
+///
+/// Landlock refuses signals to the others, and tracing them.
+fn other_processes() -> Vec<Rule> {
+    let refuse = |names, conditions| Rule {
+        includes: Guard { shared_pids: true, ..Guard::default() },
+        ..refuse(names, Action::REFUSE).when(conditions)
+    };
+    let by_id = |index| low(index, Comparison::NotEqual(0));
+    let of_user = |which: i32| low(0, Comparison::Equal(which as u64));
+    let new_limit =
+        Condition { index: 2, width: Width::Full64, comparison: Comparison::NotEqual(0) };
+    vec![
+        refuse("sched_setaffinity sched_setattr sched_setparam sched_setscheduler", vec![by_id(0)]),
+        refuse("prlimit64", vec![by_id(0), new_limit]),
+        refuse("ioprio_set setpriority", vec![by_id(1)]),
+        refuse("ioprio_set", vec![of_user(IOPRIO_WHO_USER)]),
+        refuse("setpriority", vec![of_user(libc::PRIO_USER as i32)]),
     ]
 }
 

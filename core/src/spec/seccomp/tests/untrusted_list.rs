@@ -2,7 +2,7 @@
 
 use super::{ALLOW, Compiled, ENOSYS, EPERM, errno, run, target};
 use crate::spec::capabilities::CapabilitySet;
-use crate::spec::seccomp::{Arch, OnDenied, Syscall, compile, untrusted};
+use crate::spec::seccomp::{Arch, OnDenied, Platform, Syscall, compile, untrusted};
 
 #[test]
 fn untrusted_code_cannot_make_the_calls_of_past_escapes() {
@@ -271,4 +271,63 @@ fn untrusted_code_may_be_given_one_of_these_calls_by_name() {
     let filter = Compiled::of(&profile, CapabilitySet::EMPTY);
     assert_eq!(filter.call("fchmodat", [0, 0, 0o4755, 0, 0, 0]), ALLOW);
     assert_eq!(filter.call("chmod", [0, 0o4755, 0, 0, 0, 0]), EPERM);
+}
+
+/// The address of a structure.
+const POINTER: u64 = 0x7fff_0000_0000;
+
+#[test]
+fn in_the_callers_pid_namespace_untrusted_code_changes_only_its_own_processes() {
+    let set = CapabilitySet::up_to(63);
+    let own = Compiled::of(&untrusted(), set);
+    let shared = Platform { shares_pids: true, ..target(Arch::X86_64, set) };
+    let shared = Compiled(compile(&untrusted(), &shared, OnDenied::Errno).unwrap());
+    // The kernel reads 32 bits of an id.
+    for other in [1, 0x1000, u64::from(u32::MAX), 0x1000 | 1 << 32] {
+        for (name, args) in [
+            ("sched_setaffinity", [other, 8, POINTER, 0, 0, 0]),
+            ("sched_setattr", [other, POINTER, 0, 0, 0, 0]),
+            ("sched_setparam", [other, POINTER, 0, 0, 0, 0]),
+            ("sched_setscheduler", [other, 0, POINTER, 0, 0, 0]),
+            ("prlimit64", [other, 0, POINTER, 0, 0, 0]),
+            ("setpriority", [0, other, 19, 0, 0, 0]),
+            ("setpriority", [1, other, 19, 0, 0, 0]),
+            ("setpriority", [2, 0, 19, 0, 0, 0]),
+            ("setpriority", [2 | 7 << 32, 0, 19, 0, 0, 0]),
+            ("ioprio_set", [1, other, 0x6000, 0, 0, 0]),
+            ("ioprio_set", [2, other, 0x6000, 0, 0, 0]),
+            ("ioprio_set", [3, 0, 0x6000, 0, 0, 0]),
+        ] {
+            assert_eq!(shared.call(name, args), EPERM, "{name} {args:x?}");
+            assert_eq!(own.call(name, args), ALLOW, "{name} {args:x?}");
+        }
+        // Reading changes nothing.
+        for (name, args) in [
+            ("prlimit64", [other, 0, 0, POINTER, 0, 0]),
+            ("sched_getaffinity", [other, 8, POINTER, 0, 0, 0]),
+            ("getpriority", [0, other, 0, 0, 0, 0]),
+        ] {
+            assert_eq!(shared.call(name, args), ALLOW, "{name} {args:x?}");
+        }
+    }
+    for (name, args) in [
+        ("sched_setaffinity", [0, 8, POINTER, 0, 0, 0]),
+        ("sched_setattr", [5 << 32, POINTER, 0, 0, 0, 0]),
+        ("sched_setscheduler", [0, 3, POINTER, 0, 0, 0]),
+        ("prlimit64", [0, 7, POINTER, POINTER, 0, 0]),
+        ("setpriority", [0, 0, 19, 0, 0, 0]),
+        ("setpriority", [1, 0, 19, 0, 0, 0]),
+        ("ioprio_set", [1, 0, 0x6000, 0, 0, 0]),
+        ("ioprio_set", [2, 0, 0x6000, 0, 0, 0]),
+    ] {
+        assert_eq!(shared.call(name, args), ALLOW, "{name} {args:x?}");
+    }
+}
+
+#[test]
+fn untrusted_code_cannot_give_the_caller_a_child() {
+    let filter = Compiled::of(&untrusted(), CapabilitySet::up_to(63));
+    let flags = (libc::CLONE_PARENT | libc::SIGCHLD) as u64;
+    assert_eq!(filter.call("clone", [flags, 0, 0, 0, 0, 0]), EPERM);
+    assert_eq!(filter.call("clone", [libc::SIGCHLD as u64, 0, 0, 0, 0, 0]), ALLOW);
 }
