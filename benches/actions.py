@@ -6,6 +6,7 @@ import importlib
 import itertools
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -127,10 +128,8 @@ def _with_profile_on_the_host(profile: str) -> Callable[[Setup], Action]:
 
     def prepare(setup: Setup) -> Action:
         minidocker = _package()
-        # The other tables have their program in /tmp, which "untrusted" hides.
-        mount = minidocker.Mount("/mnt/noop", setup.noop, read_only=True)
-        spec = minidocker.Spec(hostname="bench", mounts=[mount], profile=profile)
-        return lambda: minidocker.run(["/mnt/noop"], spec=spec, check=True)
+        spec = minidocker.Spec(hostname="bench", profile=profile)
+        return lambda: minidocker.run([setup.noop], spec=spec, check=True)
 
     return prepare
 
@@ -203,6 +202,40 @@ def _tool(name: str) -> Callable[[Setup], Action]:
 
 for _name in tuple(COMMANDS):
     action(_name)(_tool(_name))
+
+
+def _options_for_view() -> list[str]:
+    """Return options of bwrap for what "untrusted" shows of this machine, read from its plan.
+
+    A bind stands for a copied file, and a tmpfs for a writable directory."""
+    minidocker = _package()
+    plan = minidocker.explain(["/usr/bin/true"], profile="untrusted")
+    options: list[str] = []
+    for call in (planned.call for planned in plan if planned.step == "make-root"):
+        if found := re.match(r'mount\("(.*?)", "(.*?)", NULL, MS_BIND', call):
+            source, target = found.groups()
+            own = not source.startswith("/")
+            options += ["--tmpfs", f"/{target}"] if own else ["--ro-bind", source, f"/{target}"]
+        elif found := re.match(r'symlinkat\("(.*?)", AT_FDCWD, "(.*?)"\)', call):
+            options += ["--symlink", found[1], f"/{found[2]}"]
+        elif found := re.match(r'openat\(AT_FDCWD, "(etc/.*?)", O_WRONLY', call):
+            options += ["--ro-bind", f"/{found[1]}", f"/{found[1]}"]
+    assert "/usr" in options
+    return options
+
+
+@action("bwrap-view")
+def _bwrap_view(setup: Setup) -> Action:
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        raise Unavailable("not installed")
+    view = [*_options_for_view(), "--ro-bind", setup.noop, "/mnt/noop"]
+    alone = (
+        "--unshare-all --hostname bench --die-with-parent --new-session --as-pid-1 --cap-drop ALL"
+    )
+    sealed = "--proc /proc --dev /dev --remount-ro /usr/local --remount-ro / --cap-drop ALL"
+    arguments = [bwrap, *shlex.split(alone), *view, *shlex.split(sealed), "/mnt/noop"]
+    return lambda: subprocess.run(arguments, check=True)
 
 
 @action("runc")

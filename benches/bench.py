@@ -33,6 +33,7 @@ from cases import (
     ARGUMENT_SPAWN,
     BACK_TO_BACK,
     BWRAP,
+    BWRAP_VIEW,
     CALL,
     CALLER_LARGE,
     CALLER_SMALL,
@@ -45,6 +46,7 @@ from cases import (
     MARKED,
     MINIDOCKER,
     NAMESPACES,
+    NAMESPACES_ON_THE_HOST,
     ONE_PROCESS,
     PYTHON,
     PYTHON_NUMPY,
@@ -56,6 +58,7 @@ from cases import (
     TESTS,
     TWO_PROCESSES,
     UNTRUSTED,
+    UNTRUSTED_ON_THE_HOST,
 )
 from measure import Samples, measure
 
@@ -204,8 +207,13 @@ def check(samples: Sequence[Samples]) -> bool:
             ("a root of its own / bwrap", report.ratio(own, other), 0.25),
         ):
             holds.append(_at_most(f"{what}, {rhythm.label}", value, most))
-    strict, plain = (find(name, "profiles") for name in (UNTRUSTED, NAMESPACES))
-    holds.append(_at_most(f"{UNTRUSTED} / {NAMESPACES}", report.ratio(strict, plain), 1.6))
+    for strict, other, most in (
+        (UNTRUSTED, NAMESPACES, 1.6),
+        (UNTRUSTED_ON_THE_HOST, NAMESPACES_ON_THE_HOST, 1.6),
+        (UNTRUSTED_ON_THE_HOST, BWRAP_VIEW, 0.5),
+    ):
+        value = report.ratio(find(strict, "profiles"), find(other, "profiles"))
+        holds.append(_at_most(f"{strict} / {other}", value, most))
     for variant in (CALLER_SMALL, CALLER_LARGE):
         call, bare = (find(name, "function", variant.label) for name in (CALL, FORK_AND_NAMESPACES))
         what = f"minidocker.call / (fork and namespaces), {variant.label}"

@@ -23,6 +23,8 @@ BWRAP = "bwrap"
 NAMESPACES = 'root, profile="namespaces"'
 UNTRUSTED = 'root, profile="untrusted"'
 NAMESPACES_ON_THE_HOST = 'host, profile="namespaces"'
+UNTRUSTED_ON_THE_HOST = 'host, profile="untrusted"'
+BWRAP_VIEW = "bwrap, with the view of the row above"
 
 FORK = "os.fork, pickle and wait"
 FORK_AND_NAMESPACES = "that, and the namespaces"
@@ -127,7 +129,7 @@ GROUPS = (
     Group(
         "profiles",
         "What the profiles cost",
-        "The same root with `profile=…`, and below it the host's own files with one mount.",
+        "The same root with `profile=…`, and below it the host's own files.",
         baselines=(NAMESPACES, NAMESPACES_ON_THE_HOST),
         variants=(APART,),
     ),
@@ -262,6 +264,12 @@ CASES = (
         Case("profiles", f'{place}, profile="{name}"', action=f"{place}-{name}")
         for place in ("root", "host")
         for name in PROFILES
+    ),
+    Case(
+        "profiles",
+        BWRAP_VIEW,
+        action="bwrap-view",
+        note="binds for the copied files; without seccomp and Landlock",
     ),
     Case("files", MINIDOCKER, action="minidocker", note="the host's files as they are"),
     *(Case("files", name, action=name) for name in FILES),
