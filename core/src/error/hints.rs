@@ -166,6 +166,12 @@ const fn about_confinement(step: Step, errno: i32) -> &'static str {
             "The file has a capability (getcap(8)) that the container may not have: add it with cap_add, \
              or execute a copy of the file"
         }
+        (Step::Ulimits, libc::EROFS) => {
+            "The caller's /proc/sys is mounted read-only, and a shared PID namespace shares it: use a new one"
+        }
+        (Step::Ulimits, libc::EACCES) => {
+            "A security module forbids writes to /proc/sys/user: let its policy allow them"
+        }
         (Step::Ulimits, libc::EPERM) => {
             "Only root outside may raise a hard limit: give one at or below the caller's own (ulimit -Ha)"
         }

@@ -55,6 +55,9 @@ pub(super) fn set_up(sequence: &mut Sequence, setup: &NamespaceSetup<'_>) -> Ker
         sequence.await_id_maps();
         allow_ping(sequence, setup.ping_group_range, kernel_fs);
     }
+    if new.contains(Kind::User) {
+        limits::set_user_limits(sequence, spec.confine.profile.confinement(), kernel_fs);
+    }
     if setup.masked().is_some() {
         masked::read_only_paths(sequence, setup, kernel_fs);
     }

@@ -1,10 +1,12 @@
 //! Resource limits.
 
-use super::call::Arg;
+use super::call::{Arg, named};
+use super::kernel_filesystems::KernelFilesystems;
 use super::number;
 use super::sequence::Sequence;
 use crate::host::Host;
 use crate::spec::confine::Confine;
+use crate::spec::profile::Confinement;
 use crate::spec::ulimits::{UNLIMITED, Ulimit};
 use crate::step::Step;
 
@@ -46,6 +48,26 @@ pub(super) fn raise_file_size(sequence: &mut Sequence, host: &Host) {
 pub(super) fn restore_file_size(sequence: &mut Sequence, host: &Host) {
     if let Some(limit) = host.file_size {
         set_limit(sequence, &limit);
+    }
+}
+
+/// Sets the profile's limits of each user in a new user namespace. A file that the kernel lacks is left out.
+pub(super) fn set_user_limits(
+    sequence: &mut Sequence,
+    confinement: &Confinement,
+    kernel_fs: KernelFilesystems,
+) {
+    const STEP: Step = Step::Ulimits;
+    for (path, limit) in confinement.user_limits {
+        let file = sequence.cell();
+        let (directory, name) = kernel_fs.in_proc(path);
+        let open = [directory, sequence.text(name), named!(O_WRONLY | O_CLOEXEC), Arg::Int(0)];
+        sequence.call(STEP, number::OPENAT, open).about(path).into(file);
+        let digits = limit.to_string();
+        let write = [file.into(), sequence.buffer(digits.as_bytes()), digits.len().into()];
+        sequence.call(STEP, number::WRITE, write).about(path);
+        sequence.call(STEP, number::CLOSE, [file.into()]);
+        sequence.unless_gone(2);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A profile is data that a plan reads. Each option given with it replaces one part.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub struct Confinement {
     pub read_only_shared_proc: bool,
     /// Maximum resource limits: the caller's higher limits are lowered to these, and none is raised.
     pub ulimits: &'static [Ulimit],
+    /// Limits of each user in the container's own user namespace: files in /proc/sys/user, and their values.
+    pub user_limits: &'static [(&'static CStr, u32)],
     /// The view of the host's files, for a container without `rootfs`.
     pub view: Option<&'static FileSystemView>,
     /// The variables of the caller's environment that a command inherits; `None`: all. A final `*` stands for the
@@ -129,6 +132,7 @@ const NAMESPACES: Confinement = Confinement {
     read_only_paths: &[],
     read_only_shared_proc: false,
     ulimits: &[],
+    user_limits: &[],
     view: None,
     inherited_variables: None,
     landlock: None,
@@ -143,6 +147,7 @@ const DOCKER: Confinement = Confinement {
     read_only_paths: DOCKER_READ_ONLY_PATHS,
     read_only_shared_proc: false,
     ulimits: &[],
+    user_limits: &[],
     view: None,
     inherited_variables: None,
     landlock: None,
@@ -156,6 +161,7 @@ const UNTRUSTED: Confinement = Confinement {
     read_only_paths: DOCKER_READ_ONLY_PATHS,
     read_only_shared_proc: true,
     ulimits: UNTRUSTED_ULIMITS,
+    user_limits: UNTRUSTED_USER_LIMITS,
     view: Some(&UNTRUSTED_VIEW),
     // The others may be tokens, or name files that the view does not show.
     inherited_variables: Some(&["HOME", "LANG", "LC_*", "PATH", "TERM", "TMPDIR", "TZ"]),
@@ -179,6 +185,14 @@ const UNTRUSTED_ULIMITS: &[Ulimit] = &[
     // Neither a real-time policy nor a better niceness than the caller's.
     Ulimit::of("rtprio", 0),
     Ulimit::of("nice", 0),
+];
+
+/// The kernel counts instances and watches of inotify to the user who made the user namespace, too, whatever ids it maps.
+const UNTRUSTED_USER_LIMITS: &[(&CStr, u32)] = &[
+    // Half of the kernel's default.
+    (c"/proc/sys/user/max_inotify_instances", 64),
+    // The least that the kernel has as its default, which grows with the memory.
+    (c"/proc/sys/user/max_inotify_watches", 8192),
 ];
 
 /// Docker's, and the host's boot parameters.
