@@ -50,7 +50,7 @@ class Seccomp:
         Seccomp(on_denied="kill")                      # the profile's filter; a denied call kills
 
     Args:
-        allow: names of system calls to allow, regardless of ``base``.
+        allow: names of system calls to allow, with any arguments and regardless of ``base``.
         deny: names of system calls to deny, regardless of ``base``.
         base: the rule for every other call: ``"profile"`` for the rule of the container's profile
             (``"namespaces"`` allows all); ``"allow"``; ``"deny"``; or a filter in docker's JSON
