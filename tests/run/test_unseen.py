@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -268,6 +268,35 @@ def test_a_socket_or_fifo_in_a_mounted_directory_is_a_warning(
     (message,) = given(mounts=[Mount("/data", tmp_path, read_only=read_only)])
     assert f'shows the {kind} "{tmp_path}/control"' in message
     assert 'profile="untrusted"' in message
+
+
+def test_the_warning_of_a_channel_names_it_whatever_its_name_and_way(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(directory)
+    os.utime(directory, (1, 1))
+    mounts = [Mount("/data", link, read_only=True)]
+    assert given(mounts=mounts) == []
+    # The directory has changed since its entries were looked at.
+    os.mkfifo(os.fsencode(directory) + b"/a\nb{}\xff")
+    (message,) = given(mounts=mounts)
+    assert f'shows the FIFO "{link}/a\\nb{{ }}\N{REPLACEMENT CHARACTER}"' in message
+    (message,) = given(mounts=[Mount("/a", link), Mount("/b", tmp_path)])
+    assert f'"{link}/' in message
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_channel_beside_the_modules_of_a_function_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Literal["fork", "spawn"]
+) -> None:
+    os.mkfifo(tmp_path / "control")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.warns(RuntimeWarning) as caught:
+        assert minidocker.isolated(profile="untrusted", method=method)(len)("abc") == 3
+    (message,) = [str(one.message) for one in caught]
+    assert message.startswith(f'profile="untrusted" shows the FIFO "{tmp_path}/control"')
+    assert "with the files that it is made of" in message
 
 
 @pytest.mark.parametrize("flags", [[], ["-u", "-B"]])
