@@ -303,6 +303,7 @@ def test_a_setting_without_a_spelling_keeps_its_neutral_words():
     [
         ("no-filter", 'pass seccomp="unconfined"'),
         ("subordinate-ids", 'leave extra_groups out, or set uid_map and gid_map to "auto"'),
+        ("every-id", "pass uid_map=[(0, 0, 4294967295)] and gid_map=[(0, 0, 4294967295)]"),
     ],
 )
 def test_a_setting_of_the_core_is_spelled_in_python_syntax(setting, words):

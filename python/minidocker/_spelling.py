@@ -22,6 +22,7 @@ _SETTINGS = {
     "new-program": 'method="spawn"',
     "no-filter": 'pass seccomp="unconfined"',
     "subordinate-ids": 'leave extra_groups out, or set uid_map and gid_map to "auto"',
+    "every-id": "pass uid_map=[(0, 0, 4294967295)] and gid_map=[(0, 0, 4294967295)]",
     "option": "{name}",
     "profile": 'profile="{name}"',
     "read-only-mount": "mounts=[Mount({path}, {path}, read_only=True)]",

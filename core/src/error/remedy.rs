@@ -29,6 +29,8 @@ pub enum Setting {
     NoFilter,
     /// Map the caller's subordinate ids.
     SubordinateIds,
+    /// Map every id to itself.
+    EveryId,
     /// The option with this name; the sentence says how to change it.
     Option(&'static str),
     /// The profile with this name.
@@ -97,6 +99,7 @@ impl Setting {
             Self::NewProgram => "new-program",
             Self::NoFilter => "no-filter",
             Self::SubordinateIds => "subordinate-ids",
+            Self::EveryId => "every-id",
             Self::Option(_) => "option",
             Self::Profile(_) => "profile",
             Self::ReadOnlyMount(_) => "read-only-mount",
@@ -112,7 +115,11 @@ impl Setting {
             | Self::Option(name)
             | Self::Profile(name) => Some(name),
             Self::ReadOnlyMount(path) => Some(path),
-            Self::HostNetwork | Self::NewProgram | Self::NoFilter | Self::SubordinateIds => None,
+            Self::HostNetwork
+            | Self::NewProgram
+            | Self::NoFilter
+            | Self::SubordinateIds
+            | Self::EveryId => None,
         }
     }
 }
@@ -128,6 +135,7 @@ impl fmt::Display for Setting {
             Self::SubordinateIds => {
                 f.write_str("leave the supplementary groups out, or map the subordinate ids")
             }
+            Self::EveryId => f.write_str("map every user and group id to itself"),
             Self::Option(name) => f.write_str(name),
             Self::Profile(name) => write!(f, "the profile {name}"),
             Self::ReadOnlyMount(path) => write!(f, "mount {path:?} at the same path, read-only"),

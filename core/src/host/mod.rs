@@ -4,6 +4,7 @@
 mod accounts;
 pub(crate) mod files;
 pub(crate) mod hosts;
+pub(crate) mod id_pool;
 pub(crate) mod ids;
 pub(crate) mod kernel_mounts;
 pub(crate) mod landlock;
@@ -23,6 +24,7 @@ use rustix::thread::capability_is_in_bounding_set;
 
 use crate::error::{SpawnError, SpecError};
 use crate::host::files::{Files, HostContext, Root};
+use crate::host::id_pool::IdPool;
 use crate::host::kernel_mounts::{Attributes, sys_is_mounted};
 use crate::host::target::Target;
 use crate::spec::capabilities::CapabilitySet;
@@ -93,6 +95,8 @@ pub struct Host {
     /// The facts about the container's files, or the error in their options; `None` if the container sees the host's
     /// files.
     pub(crate) files: Option<Box<Result<Files, SpecError>>>,
+    /// The ids from which the container takes a range of its own; `None` if it does not.
+    pub(crate) id_pool: Option<&'static IdPool>,
 }
 
 /// The features of the kernel, which do not change while it runs.
@@ -156,6 +160,12 @@ impl Host {
         let callers = spec.uid_map == IdMap::Caller || spec.gid_map == IdMap::Caller;
         let own_rows = uid == 0 && !lacks_map_capabilities && (callers || !own_user);
         let (uid_rows, gid_rows) = if own_rows { ids::own_maps()? } else { Default::default() };
+        let kernel = if spec.confine.is_bare() { Kernel::default() } else { Kernel::running() };
+        let id_pool = if own_rows {
+            IdPool::of_root(spec, (&uid_rows, &gid_rows), kernel.version)?
+        } else {
+            None
+        };
         let enters = joined || !namespaces.contains(Kind::User);
         let setgroups_denied = uid == 0
             && enters
@@ -186,10 +196,12 @@ impl Host {
         let named = own_mounts && spec.hostname.is_some();
         let shm = looks_at_shm && is_directory("/dev/shm");
         let mqueue = looks_at_shm && is_directory("/dev/mqueue");
+        let own_ids = id_pool.is_some();
         let files = Files::wanted(spec).then(|| {
             let hostname = spec.hostname.clone().unwrap_or_else(hostname);
             let (shm, mqueue) = (shm && own_ipc, mqueue && own_ipc);
-            let context = HostContext { sys, shm, mqueue, hostname: &hostname, homes: &homes };
+            let context =
+                HostContext { sys, shm, mqueue, hostname: &hostname, homes: &homes, own_ids };
             Box::new(Files::gather(spec, &context))
         });
         Ok(Self {
@@ -223,6 +235,7 @@ impl Host {
                 .filter(|limit| limit.soft < limit.hard),
             terminal: None,
             files,
+            id_pool,
         })
     }
 

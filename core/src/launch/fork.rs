@@ -31,7 +31,7 @@ use super::fds::own_pidfd;
 use super::layers::Layers;
 use super::point::{self, Point, ThreadState};
 use super::report::{has_ended, read_message_now};
-use super::{LaunchParams, Launched, complete, restore_dumpable, with_a_watchdog, write_id_maps};
+use super::{LaunchParams, Launched, complete, restore_dumpable, with_a_watchdog};
 use crate::clone::shared::SharedProgram;
 use crate::clone::signal_mask::{block_signals, restore_signals};
 use crate::clone::wait::Wait;
@@ -137,7 +137,7 @@ fn attempt(
         if let Some(watch) = &mut watch {
             watch.record(pid);
         }
-        write_id_maps(plan, pid, wait)
+        layers.write_id_maps(plan, pid, wait)
     };
     let mut forking = |shared: &SharedProgram, wait: &mut Wait<'_>| {
         shared.wait_while(tid::HERE, wait)?;

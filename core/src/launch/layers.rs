@@ -15,23 +15,29 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use crate::error::SpawnError;
-use crate::host::files::{OuterLayer, Owner};
+use super::own_ids::{IdRange, map_trees};
+use crate::clone::wait::Wait;
+use crate::error::{LaunchError, SpawnError};
+use crate::host::files::{CallersTree, OuterLayer, Owner};
 use crate::plan::Plan;
 use crate::step::Step;
 use crate::sys::fd::above_stdio;
 
-/// The layers of a launch, and the mounts that it has cloned for overlays. Dropped before [`Layers::keep`], the layers
+/// The layers of a launch, the mounts that it has cloned, and its range of ids. Dropped before [`Layers::keep`], the layers
 /// lose what the launch has made in them.
 #[derive(Debug, Default)]
 pub(super) struct Layers {
     kept: Vec<OpenLayer>,
     trees: Vec<OwnedFd>,
+    range: Option<IdRange>,
 }
 
-/// The locks on the layers of a container.
+/// The locks on the layers of a container, and on its ids.
 #[derive(Debug, Default)]
-pub(crate) struct LayerLocks(Vec<OwnedFd>);
+pub(crate) struct LayerLocks {
+    layers: Vec<OwnedFd>,
+    range: Option<IdRange>,
+}
 
 #[derive(Debug)]
 struct OpenLayer {
@@ -55,8 +61,11 @@ impl Layers {
             let path = OsStr::from_bytes(path.to_bytes());
             SpawnError::new(Step::Overlay, error.raw_os_error()).about(path)
         };
-        for path in &plan.trees {
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let pool = plan.maps.as_ref().and_then(|maps| maps.pool);
+        opened.range = pool.map(IdRange::take).transpose()?;
+        for CallersTree { path, recursive, .. } in &plan.trees {
+            let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            flags.set(OpenTreeFlags::AT_RECURSIVE, *recursive);
             let tree = open_tree(CWD, path.as_c_str(), flags).and_then(above);
             opened.trees.push(tree.map_err(|error| about(path, error))?);
         }
@@ -69,6 +78,24 @@ impl Layers {
             }
         }
         Ok(opened)
+    }
+
+    /// Writes the id maps of the process `pid`, which waits for them, and sets up what depends on them.
+    pub(super) fn write_id_maps(
+        &self,
+        plan: &Plan,
+        pid: i32,
+        wait: &mut Wait<'_>,
+    ) -> Result<(), LaunchError> {
+        let Some(maps) = &plan.maps else { return Ok(()) };
+        match (&self.range, maps.pool) {
+            (Some(range), Some(pool)) => {
+                maps.in_range(range.first_uid, range.first_gid).write(pid, wait)?;
+                range.give_streams(&plan.streams, pool);
+            }
+            _ => maps.write(pid, wait)?,
+        }
+        Ok(map_trees(pid, &plan.trees, &self.trees)?)
     }
 
     /// The numbers of the upper and the work directory of each layer.
@@ -88,12 +115,17 @@ impl Layers {
             let parts = layer.parts.iter().map(AsRawFd::as_raw_fd);
             parts.chain([layer.directory.as_raw_fd()]).collect::<Vec<_>>()
         };
-        self.kept.iter().flat_map(all).chain(self.trees())
+        self.kept
+            .iter()
+            .flat_map(all)
+            .chain(self.trees())
+            .chain(self.range.as_ref().map(IdRange::raw_fd))
     }
 
     /// Launch succeeded: keeps what it has made, and the locks.
     pub(super) fn keep(mut self) -> LayerLocks {
-        LayerLocks(self.kept.drain(..).map(|layer| layer.directory).collect())
+        let layers = self.kept.drain(..).map(|layer| layer.directory).collect();
+        LayerLocks { layers, range: self.range.take() }
     }
 }
 
@@ -109,9 +141,12 @@ impl Drop for Layers {
 }
 
 impl LayerLocks {
-    /// Unlocks the layers, also for other processes that have inherited the descriptors.
+    /// Unlocks the layers and the ids, also for other processes that have inherited the descriptors.
     pub(crate) fn release(self) {
-        for directory in self.0 {
+        if let Some(range) = self.range {
+            range.release();
+        }
+        for directory in self.layers {
             // Closing it unlocks it, too, if no other process has it.
             let _ = flock(&directory, FlockOperation::Unlock);
         }

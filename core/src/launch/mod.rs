@@ -5,6 +5,7 @@ mod fds;
 mod fork;
 mod id_maps;
 pub(crate) mod layers;
+mod own_ids;
 mod point;
 mod report;
 mod walk;
@@ -142,7 +143,7 @@ fn attempt(
         if let Some(watch) = watch.as_mut().filter(|_| !plan.enters) {
             watch.record(pid);
         }
-        write_id_maps(plan, pid, wait)
+        layers.write_id_maps(plan, pid, wait)
     };
     let outcome = clone_and_wait(program, plan.clone_flags, &mut parents_part, wait);
     if plan.endangers_dumpable {
@@ -183,10 +184,6 @@ fn complete(watch: Option<PendingWatch>, pid: i32, wait: &mut Wait<'_>) -> Resul
         return Err(error.clone());
     }
     watch.map_or(Ok(()), |watch| watch.confirm(pid, wait))
-}
-
-fn write_id_maps(plan: &Plan, pid: i32, wait: &mut Wait<'_>) -> Result<(), LaunchError> {
-    plan.maps.as_ref().map_or(Ok(()), |maps| maps.write(pid, wait))
 }
 
 /// Makes the caller's memory dumpable again if a child ended before it did so.

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::call::named;
+use super::call::{Arg, named};
 use super::number;
 use super::sequence::Sequence;
 use crate::error::{Reason, Remedy, SpecError, Value};
 use crate::host::Host;
+use crate::host::id_pool::{IdPool, RANGE};
 use crate::host::ids::{Ids, inside_of, is_mapped};
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{CommandSpec, IdMap, IdRow, Spec};
@@ -22,6 +23,16 @@ pub(crate) struct IdMaps {
     pub(crate) deny_setgroups: bool,
     pub(crate) uid: MapRows,
     pub(crate) gid: MapRows,
+    /// If present, the launch takes a range of it, and the ids outside count from the first of that range.
+    pub(crate) pool: Option<&'static IdPool>,
+}
+
+impl IdMaps {
+    /// The same maps, with ids outside that count from these.
+    pub(crate) fn in_range(&self, first_uid: u32, first_gid: u32) -> Self {
+        let (uid, gid) = (self.uid.counted_from(first_uid), self.gid.counted_from(first_gid));
+        Self { uid, gid, pool: None, ..*self }
+    }
 }
 
 /// The rows of one map, and who may write them.
@@ -41,6 +52,12 @@ impl MapRows {
             let _ = writeln!(text, "{inside} {outside} {count}");
         }
         text
+    }
+
+    /// The same rows, with ids outside that count from `first`.
+    fn counted_from(&self, first: u32) -> Self {
+        let rows = self.rows.iter().map(|row| IdRow { outside: first + row.outside, ..*row });
+        Self { rows: rows.collect(), ..*self }
     }
 
     fn inside_of(&self, outside: u32) -> Option<u32> {
@@ -76,6 +93,7 @@ pub(crate) fn maps_of(
     let user = command.and_then(|command| command.user);
     let group = command.and_then(|command| command.group);
     let root = host.uid == 0 && !host.lacks_map_capabilities;
+    let own_range = host.id_pool.is_some();
     let uid = MapRequest {
         option: "uid_map",
         wanted_option: "user",
@@ -86,6 +104,7 @@ pub(crate) fn maps_of(
         subordinate: &host.subordinate_uids,
         wanted: user,
         root,
+        own_range,
     }
     .rows()?;
     let gid = MapRequest {
@@ -98,6 +117,7 @@ pub(crate) fn maps_of(
         subordinate: &host.subordinate_gids,
         wanted: group,
         root,
+        own_range,
     }
     .rows()?;
     let ids = Ids {
@@ -105,10 +125,12 @@ pub(crate) fn maps_of(
         gid: first_id("gid_map", "group", &gid, host.gid, group)?,
         change: false,
     };
-    let change =
-        uid.inside_of(host.uid) != Some(ids.uid) || gid.inside_of(host.gid) != Some(ids.gid);
+    let pool = host.id_pool;
+    let change = pool.is_some()
+        || uid.inside_of(host.uid) != Some(ids.uid)
+        || gid.inside_of(host.gid) != Some(ids.gid);
     let deny_setgroups = !root && !gid.through_helper;
-    Ok(Some((IdMaps { deny_setgroups, uid, gid }, Ids { change, ..ids })))
+    Ok(Some((IdMaps { deny_setgroups, uid, gid, pool }, Ids { change, ..ids })))
 }
 
 /// The id of the child while it makes the container: root inside if it is mapped, else the caller's own id, else the
@@ -142,11 +164,16 @@ struct MapRequest<'a> {
     subordinate: &'a [(u32, u32)],
     wanted: Option<u32>,
     root: bool,
+    /// Whether the launch takes a range of the pool.
+    own_range: bool,
 }
 
 impl MapRequest<'_> {
     fn rows(&self) -> Result<MapRows, SpecError> {
         let rows = match self.map {
+            IdMap::Caller if self.own_range => {
+                vec![IdRow { inside: 0, outside: 0, count: RANGE }]
+            }
             // The outside ids of the new namespace are the inside ids of the caller's own rows.
             IdMap::Caller if self.root && !self.own_rows.is_empty() => self
                 .own_rows
@@ -264,6 +291,11 @@ pub(super) fn has_group(spec: &Spec, new: NamespaceOptions, host: &Host, group: 
 /// Changes to the ids with which the child makes the container: root inside, or another mapped id.
 pub(super) fn become_mapped(sequence: &mut Sequence, ids: Ids, host: &Host, shares_memory: bool) {
     let (uid, gid) = (ids.uid, ids.gid);
+    if host.id_pool.is_some() {
+        sequence
+            .call(Step::Groups, number::SETGROUPS, [Arg::Int(0), Arg::Null])
+            .note("no group of the caller goes inside");
+    }
     sequence.call(Step::Root, number::SETRESGID, [gid.into(), gid.into(), gid.into()]);
     sequence.call(Step::Root, number::SETRESUID, [uid.into(), uid.into(), uid.into()]);
     restore_dumpable(sequence, host, shares_memory);

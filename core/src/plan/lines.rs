@@ -1,13 +1,12 @@
 //! Shows a plan: one line for each call, with its real arguments.
 
-use std::ffi::CString;
 use std::fmt;
 
 use minidocker_init::program::{pseudo, role};
 
 use super::Plan;
 use super::text::{quote, render, show_clone_flags};
-use crate::host::files::OuterLayer;
+use crate::host::files::{CallersTree, OuterLayer, TreeIds};
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
 
@@ -165,6 +164,11 @@ impl Plan {
             filename: None,
         };
         let mut lines = Vec::new();
+        if maps.pool.is_some() {
+            let text = "fcntl(<id ranges>, F_OFD_SETLK, {F_WRLCK, <first id>, 65536})".to_owned();
+            let note = Some("ids that no other container has; the maps count from the first");
+            lines.push(Line { note, ..line(text) });
+        }
         if maps.deny_setgroups {
             lines.push(line("write(\"/proc/<child>/setgroups\", \"deny\")".to_owned()));
         }
@@ -179,18 +183,35 @@ impl Plan {
                 format!("write(\"/proc/<child>/{file}\", {})", quote(text.as_bytes()))
             }));
         }
+        for tree in self.trees.iter().filter(|tree| tree.recursive) {
+            let set = if tree.ids == TreeIds::Same { "0" } else { "MOUNT_ATTR_IDMAP" };
+            lines.push(Line {
+                step: Step::MountSource,
+                filename: Some(tree.path.to_string_lossy().into_owned()),
+                ..line(format!(
+                    "mount_setattr(<tree>, \"\", AT_EMPTY_PATH|AT_RECURSIVE, {{{set}, 0, MS_PRIVATE, <user namespace>}})"
+                ))
+            });
+        }
         lines
     }
 }
 
-/// The clone of a mount that an overlay in the container covers.
-fn tree_line(path: &CString) -> Line {
-    let flags = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC";
+/// The clone of a mount, which the child attaches.
+fn tree_line(tree: &CallersTree) -> Line {
+    let CallersTree { path, recursive, .. } = tree;
+    let (flags, step, note) = if *recursive {
+        let note = "the child may not reach it";
+        ("OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", Step::MountSource, note)
+    } else {
+        let note = "without the mounts below it, which no user namespace inside may leave out";
+        ("OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC", Step::Overlay, note)
+    };
     Line {
         actor: Actor::Caller,
-        step: Step::Overlay,
+        step,
         call: format!("open_tree(AT_FDCWD, {}, {flags}) = <tree>", quote(path.to_bytes())),
-        note: Some("without the mounts below it, which no user namespace inside may leave out"),
+        note: Some(note),
         filename: Some(path.to_string_lossy().into_owned()),
     }
 }

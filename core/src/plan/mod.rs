@@ -42,7 +42,7 @@ pub(crate) mod text;
 
 use minidocker_init::program::role;
 
-use std::ffi::CString;
+use std::os::fd::RawFd;
 
 pub use crate::host::files::channels::mount_notices;
 pub use lines::{Actor, Line};
@@ -59,12 +59,34 @@ use unseen::Outlook;
 
 use crate::error::{Notice, PlanError, SpawnError, SpecError};
 use crate::host::Host;
-use crate::host::files::{Files, OuterLayer, changes_of_files};
+use crate::host::files::{CallersTree, OuterLayer, changes_of_files};
 use crate::host::made_of::with_files_of;
 use crate::host::target::Target;
 use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{CommandSpec, Network, Payload, Spec};
 use crate::step::Step;
+
+/// The standard streams of a command, and the ids inside that should be able to open them by name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CommandStreams {
+    pub(crate) descriptors: [RawFd; 3],
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+    /// Whether the first is the command's controlling terminal.
+    pub(crate) terminal: bool,
+}
+
+impl CommandStreams {
+    fn of(command: &CommandSpec) -> Self {
+        let [input, output, error] = command.stdio;
+        Self {
+            descriptors: [input.unwrap_or(0), output.unwrap_or(1), error.unwrap_or(2)],
+            user: command.user.unwrap_or(0),
+            group: command.group.unwrap_or(0),
+            terminal: command.terminal,
+        }
+    }
+}
 
 /// The ordered list of system calls that starts a container.
 #[derive(Clone, Debug)]
@@ -89,8 +111,9 @@ pub struct Plan {
     pub(crate) reports_on_control: bool,
     /// Directories that the launch locks and opens before anything else.
     pub(crate) layers: Vec<OuterLayer>,
-    /// Paths of mounts that the caller clones, each without those below it.
-    pub(crate) trees: Vec<CString>,
+    /// The mounts that the caller clones.
+    pub(crate) trees: Vec<CallersTree>,
+    pub(crate) streams: CommandStreams,
     /// Whether the command is a copy of the caller.
     pub(crate) forks: bool,
     /// The view of a container whose profile lists what it shows.
@@ -214,7 +237,8 @@ impl Plan {
             endangers_dumpable,
             reports_on_control,
             layers: files.map_or_else(Vec::new, |files| files.layers.clone()),
-            trees: files.map_or_else(Vec::new, Files::trees),
+            trees: files.map_or_else(Vec::new, |files| files.trees.clone()),
+            streams: command.map_or_else(CommandStreams::default, CommandStreams::of),
             forks,
             outlook,
             new,

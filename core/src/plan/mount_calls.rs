@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 
-use super::call::{Arg, Cell, named};
+use super::call::{Arg, Cell, Handle, named};
 use super::number;
 use super::sequence::{Appended, Sequence};
 use super::text::bit_names;
@@ -51,6 +51,19 @@ pub(super) fn clone_tree(
     open_tree(sequence, step, (directory, path), flags)
 }
 
+/// The caller's clone of the mounts at `source`, in a cell.
+pub(super) fn callers_tree(
+    sequence: &mut Sequence,
+    step: Step,
+    number: u32,
+    source: &CStr,
+) -> Cell {
+    let cell = sequence.cell();
+    let args = [Handle::Tree(number).into(), named!(F_DUPFD_CLOEXEC), Arg::Int(3)];
+    sequence.call(step, number::FCNTL, args).about(source).into(cell);
+    cell
+}
+
 pub(super) fn open_tree(
     sequence: &mut Sequence,
     step: Step,
@@ -74,6 +87,20 @@ pub(super) fn attach<'a>(
     let (empty, text) = (sequence.text(c""), sequence.text(name));
     let args = [tree.into(), empty, directory, text, named!(MOVE_MOUNT_F_EMPTY_PATH)];
     sequence.call(step, number::MOVE_MOUNT, args).about(name)
+}
+
+/// `move_mount(2)` of the caller's tree with this number to an entry of a directory, without following links.
+pub(super) fn attach_handle<'a>(
+    sequence: &'a mut Sequence,
+    step: Step,
+    number: u32,
+    directory: Arg,
+    name: &CStr,
+) -> Appended<'a> {
+    let (empty, text) = (sequence.text(c""), sequence.text(name));
+    let tree = Handle::Tree(number).into();
+    let args = [tree, empty, directory, text, named!(MOVE_MOUNT_F_EMPTY_PATH)];
+    sequence.call(step, number::MOVE_MOUNT, args)
 }
 
 /// `move_mount(2)` of a tree onto a descriptor.

@@ -9,7 +9,7 @@ use super::file_calls::{
     open_write_close,
 };
 use super::kernel_filesystems::devpts_data;
-use super::mount_calls::{attach_to, clone_tree, mount, set_attributes, tmpfs_on};
+use super::mount_calls::{attach_to, callers_tree, clone_tree, mount, set_attributes, tmpfs_on};
 use super::number;
 use super::overlay_tree::overlay;
 use super::root::assemble::replace;
@@ -41,9 +41,10 @@ pub(super) fn open_sources(
     let mut layers = (0_u16..).zip(&files.layers).skip(usize::from(files.keeps_root));
     for (index, mount) in files.mounts.iter().enumerate() {
         let tree = match &mount.kind {
-            MountKind::Bind { source } => {
-                Some(clone_tree(sequence, SOURCE, at_cwd(), source, true))
-            }
+            MountKind::Bind { source } => Some(match mount.tree {
+                Some(number) => callers_tree(sequence, SOURCE, number, source),
+                None => clone_tree(sequence, SOURCE, at_cwd(), source, true),
+            }),
             MountKind::Content { bytes, mode } => scratch.map(|scratch| {
                 let name = CString::new(format!("{index}")).expect("digits");
                 make_content(sequence, SOURCE, scratch, &name, (bytes, *mode))
@@ -83,7 +84,7 @@ pub(super) fn mount_all(
 ) {
     const STEP: Step = Step::Mount;
     for (mount, source) in files.mounts.iter().zip(sources) {
-        let ResolvedMount { kind, options, place, patches } = mount;
+        let ResolvedMount { kind, options, place, patches, .. } = mount;
         make_mount_points(sequence, root, &place.make);
         let directory = !matches!(kind, MountKind::Content { .. })
             && (source.is_none() || matches!(kind, MountKind::Overlay { .. }));

@@ -6,6 +6,7 @@ use super::kernel_filesystems::KernelFilesystems;
 use super::number;
 use super::sequence::Sequence;
 use crate::host::Host;
+use crate::host::id_pool::RANGE;
 use crate::host::ids::Ids;
 use crate::spec::{CommandSpec, IdMap, Spec};
 use crate::step::Step;
@@ -38,6 +39,7 @@ pub(super) fn ping_group_range(
     let group = command.and_then(|command| command.group);
     let single = ids.map_or(0, |ids| group.unwrap_or(ids.gid));
     match &spec.gid_map {
+        IdMap::Caller if host.id_pool.is_some() => (0, RANGE - 1),
         IdMap::Caller if host.uid == 0 => {
             let rows = host.gid_rows.first();
             rows.map_or((0, LAST), |row| (row.inside, (row.inside + (row.count - 1)).min(LAST)))

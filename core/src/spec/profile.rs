@@ -49,6 +49,8 @@ pub struct Confinement {
     /// The variables of the caller's environment that a command inherits; `None`: all. A final `*` stands for the
     /// rest of a name. `TMPDIR` is inherited only if the directory is the container's own or in a mount.
     pub inherited_variables: Option<&'static [&'static str]>,
+    /// Whether a root caller's container has ids of its own outside.
+    pub own_ids: bool,
     /// The Landlock domain, if the kernel has Landlock.
     pub landlock: Option<&'static LandlockDomain>,
     seccomp: Option<fn() -> Arc<SeccompProfile>>,
@@ -135,6 +137,7 @@ const NAMESPACES: Confinement = Confinement {
     user_limits: &[],
     view: None,
     inherited_variables: None,
+    own_ids: false,
     landlock: None,
     seccomp: None,
 };
@@ -150,6 +153,7 @@ const DOCKER: Confinement = Confinement {
     user_limits: &[],
     view: None,
     inherited_variables: None,
+    own_ids: false,
     landlock: None,
     seccomp: Some(seccomp::docker),
 };
@@ -165,6 +169,7 @@ const UNTRUSTED: Confinement = Confinement {
     view: Some(&UNTRUSTED_VIEW),
     // The others may be tokens, or name files that the view does not show.
     inherited_variables: Some(&["HOME", "LANG", "LC_*", "PATH", "TERM", "TMPDIR", "TZ"]),
+    own_ids: true,
     landlock: Some(&UNTRUSTED_LANDLOCK),
     seccomp: Some(seccomp::untrusted),
 };

@@ -13,6 +13,28 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+/// Call `mount_setattr(2)` on the mounts of a detached tree: make them private, and with `namespace` map the ids of
+/// their files as that user namespace does.
+pub(crate) fn set_up_tree(
+    tree: BorrowedFd<'_>,
+    namespace: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: if namespace.is_some() { libc::MOUNT_ATTR_IDMAP } else { 0 },
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: namespace.map_or(0, |namespace| namespace.as_raw_fd() as u64),
+    };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    let (path, place) = (c"".as_ptr(), &raw const attributes);
+    let size = size_of_val(&attributes);
+    // SAFETY: the kernel reads the path and `size` bytes of the structure, which outlive the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_mount_setattr, tree.as_raw_fd(), path, flags, place, size)
+    };
+    check(result as i32)
+}
+
 /// Return whether /proc shows this process.
 pub(crate) fn has_own_proc() -> bool {
     std::fs::read_link("/proc/self")

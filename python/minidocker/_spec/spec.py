@@ -50,7 +50,8 @@ class Spec:
             capabilities of a user other than root.
         uid_map: rows ``(inside, outside, count)`` as in user_namespaces(7), or ``"auto"``: the
             caller and then its subordinate ids, through newuidmap(1). By default a plain caller is
-            root inside, and a root caller keeps all its ids.
+            root inside, and a root caller keeps all its ids; with ``profile="untrusted"`` its
+            container has ids of its own outside, and mounts and rootfs map theirs.
         gid_map: the same for groups, through newgidmap(1).
         network: ``"none"``: a network stack of its own with loopback up; ``"host"``: the caller's
             network; or a container whose network (and the user namespace that owns it) is shared.

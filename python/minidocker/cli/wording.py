@@ -81,6 +81,8 @@ def _setting(setting: str, neutral: str, name: str | None) -> str:
             return "give --security-opt seccomp=unconfined"
         case "subordinate-ids":
             return "give --uidmap auto and --gidmap auto"
+        case "every-id":
+            return "give --uidmap 0:0:4294967295 and --gidmap 0:0:4294967295"
         case "option":
             return flag(name or "")
         case "profile":

@@ -12,8 +12,8 @@ use super::shown::{Directory, MOUNT_POINTS};
 use super::tree::{self, Coverer, Owner, Preserved};
 use super::view::{Backing, Layer, Planned, Spot, View};
 use super::{
-    Cover, DEVICES, HostContext, OuterLayer, OwnPlaces, Patch, Place, ResolvedMount, Root,
-    relative, sources, stack,
+    CallersTree, Cover, DEVICES, HostContext, OuterLayer, OwnPlaces, Patch, Place, ResolvedMount,
+    Root, relative, sources, stack,
 };
 use crate::error::SpecError;
 use crate::host::hosts::own_hosts_file;
@@ -25,6 +25,8 @@ pub(super) struct Gatherer<'a> {
     spec: &'a Spec,
     pub(super) view: View,
     root: Root,
+    /// The mounts of the root that the caller clones.
+    pub(super) trees: Vec<CallersTree>,
 }
 
 pub(super) struct Finished {
@@ -48,7 +50,12 @@ impl<'a> Gatherer<'a> {
         }
         if spec.overlay == Overlay::None {
             let root = if spec.rootfs.is_some() { Root::Directory } else { Root::Host };
-            return Ok(Self { spec, view: View::new(Backing::Host(source.to_owned())), root });
+            return Ok(Self {
+                spec,
+                view: View::new(Backing::Host(source.to_owned())),
+                root,
+                trees: Vec::new(),
+            });
         }
         let (owner, preserved) = std::fs::metadata(source).map_or_else(
             |_| (Owner::NEW, Preserved::default()),
@@ -88,7 +95,7 @@ impl<'a> Gatherer<'a> {
         } else {
             Root::Overlay { owner, preserved }
         };
-        Ok(Self { spec, view, root })
+        Ok(Self { spec, view, root, trees: Vec::new() })
     }
 
     /// A root with nothing of the host but what the profile lists.
@@ -104,16 +111,16 @@ impl<'a> Gatherer<'a> {
                 "Give rootfs, or an overlay among the mounts",
             ));
         }
-        let mut root = Directory::default();
+        let (mut root, mut trees) = (Directory::default(), Vec::new());
         if let Some(listed) = spec.confine.profile.confinement().view {
-            root = Directory::of(spec, listed, context);
+            root = Directory::of(spec, listed, context, &mut trees);
         }
         let mut view = View::new(Backing::Shown);
         root.add_layers(Path::new("/"), 0, &mut view);
         for path in MOUNT_POINTS {
             view.plan(0, Path::new(path), Planned::Directory);
         }
-        Ok(Self { spec, view, root: Root::Listed(root) })
+        Ok(Self { spec, view, root: Root::Listed(root), trees })
     }
 
     /// Adds the mounts that every container on the host's root gets.
@@ -368,6 +375,7 @@ impl<'a> Gatherer<'a> {
         mut self,
         found: Vec<(Spot, MountKind, MountOptions)>,
         first: usize,
+        own_ids: bool,
     ) -> Result<Finished, SpecError> {
         if let Root::Listed(root) = &mut self.root {
             let layers = self.view.layers[..first].iter();
@@ -395,9 +403,9 @@ impl<'a> Gatherer<'a> {
             debug_assert_eq!(self.view.layers[layer].at, spot.path, "one layer for each mount");
             let option = self.spec.mounts[index].option;
             let patches = self.patches(layer).map_err(|error| SpecError { option, ..error })?;
-            mounts.push(ResolvedMount { kind, options, place, patches });
+            mounts.push(ResolvedMount { kind, options, place, tree: None, patches });
         }
-        let ids = IdsInside::of(self.spec);
+        let ids = IdsInside::of(self.spec, own_ids);
         self.root.translate(&ids);
         for patch in
             patches.iter_mut().chain(mounts.iter_mut().flat_map(|mount| &mut mount.patches))

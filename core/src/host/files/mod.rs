@@ -15,7 +15,9 @@ mod unseen;
 mod view;
 
 use std::ffi::{CStr, CString, OsStr};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -95,8 +97,32 @@ pub(crate) struct ResolvedMount {
     pub(crate) kind: MountKind,
     pub(crate) options: MountOptions,
     pub(crate) place: Place,
+    /// The number of the caller's clone of the source; `None` if the child opens it.
+    pub(crate) tree: Option<u32>,
     /// Directories in the mount to cover right after it.
     pub(crate) patches: Vec<Patch>,
+}
+
+/// Mounts that the caller clones for the child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CallersTree {
+    /// Without links.
+    pub(crate) path: CString,
+    /// Whether the mounts below it are cloned too, all of them private.
+    pub(crate) recursive: bool,
+    /// Whose files they show.
+    pub(crate) ids: TreeIds,
+}
+
+/// The owners of the files in cloned mounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TreeIds {
+    /// As outside.
+    Same,
+    /// An id outside is the same id inside.
+    Mapped,
+    /// Likewise; as outside if a file system cannot map ids.
+    MappedIfPossible,
 }
 
 /// A file that a link in /etc leads to, in a directory of the container's own.
@@ -149,6 +175,10 @@ pub(crate) struct Files {
     pub(crate) keeps_root: bool,
     /// What the container sees of the host, if its profile lists that.
     pub(crate) listed: Option<Arc<Listed>>,
+    /// The mounts that the caller clones.
+    pub(crate) trees: Vec<CallersTree>,
+    /// The number of the clone of `source`; `None` if the child opens that.
+    pub(crate) root_tree: Option<u32>,
 }
 
 /// Facts about the host that are not about its files.
@@ -161,6 +191,9 @@ pub(crate) struct HostContext<'a> {
     pub(crate) hostname: &'a [u8],
     /// The caller's home directories, where a profile hides them.
     pub(crate) homes: &'a [CString],
+    /// Whether the container has ids of its own, so that it reaches the caller's files only through mounts with mapped
+    /// ids.
+    pub(crate) own_ids: bool,
 }
 
 impl Files {
@@ -173,11 +206,16 @@ impl Files {
             || spec.shows_listed_files_only()
     }
 
-    /// The mounts that the caller clones for overlays, by their paths.
-    pub(crate) fn trees(&self) -> Vec<CString> {
-        let Root::Stacked(mounts) = &self.root else { return Vec::new() };
+    /// The mounts that the caller clones for overlays.
+    fn overlaid(root: &Root) -> Vec<CallersTree> {
+        let Root::Stacked(mounts) = root else { return Vec::new() };
         let covered = |mount: &&StackedMount| matches!(mount.cover, Cover::Overlay { .. });
-        mounts.iter().filter(covered).map(|mount| mount.source.clone()).collect()
+        let tree = |mount: &StackedMount| CallersTree {
+            path: mount.source.clone(),
+            recursive: false,
+            ids: TreeIds::Same,
+        };
+        mounts.iter().filter(covered).map(tree).collect()
     }
 
     /// Gathers the facts.
@@ -202,6 +240,7 @@ impl Files {
         };
         let mut gatherer =
             Gatherer::new(spec, &source, layer.as_deref(), &table, &mut layers, context)?;
+        let mut trees = std::mem::take(&mut gatherer.trees);
         for mount in &spec.mounts {
             if let MountKind::Overlay { upper: Some(upper), .. } = &mount.kind {
                 let upper = sources::directory(mount.option, upper)?;
@@ -230,11 +269,55 @@ impl Files {
             let links = EtcLinks::of(&source);
             links.hidden_files(&mut gatherer.view, own.as_ref(), &read_only)
         };
-        let Finished { root, patches, mounts, view } = gatherer.finish(mounts, first)?;
+        let Finished { root, patches, mut mounts, view } =
+            gatherer.finish(mounts, first, context.own_ids)?;
         let listed = listed.then(|| Arc::new(Listed::new(view, first, spec.confine.profile)));
+        trees.extend(Self::overlaid(&root));
+        if context.own_ids {
+            for mount in &mut mounts {
+                mount.clone_source(&mut trees);
+            }
+        }
         let source = c_string(source.as_os_str());
         let keeps_root = layer.is_some();
-        Ok(Self { root, source, patches, own, mounts, linked, layers, keeps_root, listed })
+        let clones_root = context.own_ids && spec.rootfs.is_some();
+        let root_tree =
+            clones_root.then(|| CallersTree::add(&mut trees, source.clone(), TreeIds::Mapped));
+        Ok(Self {
+            root,
+            source,
+            patches,
+            own,
+            mounts,
+            linked,
+            layers,
+            keeps_root,
+            listed,
+            trees,
+            root_tree,
+        })
+    }
+}
+
+impl CallersTree {
+    /// Adds a path with the mounts below it, and returns its number.
+    fn add(trees: &mut Vec<Self>, path: CString, ids: TreeIds) -> u32 {
+        trees.push(Self { path, recursive: true, ids });
+        trees.len() as u32 - 1
+    }
+}
+
+impl ResolvedMount {
+    /// Leaves the source of a bind to the caller, since the child may not reach it.
+    fn clone_source(&mut self, trees: &mut Vec<CallersTree>) {
+        let MountKind::Bind { source } = &self.kind else { return };
+        let path = Path::new(OsStr::from_bytes(source.to_bytes()));
+        let is_device = fs::metadata(path).is_ok_and(|found| {
+            found.file_type().is_char_device() || found.file_type().is_block_device()
+        });
+        // The file system of devices maps no ids. Most devices are open to every user.
+        let ids = if is_device { TreeIds::Same } else { TreeIds::Mapped };
+        self.tree = Some(CallersTree::add(trees, source.clone(), ids));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::tree::SET_IDS;
 use super::{Cover, Entries, Node, Owner, Patch, Root};
+use crate::host::id_pool::RANGE;
 use crate::host::ids::inside_of;
 use crate::spec::namespaces::Kind;
 use crate::spec::{IdMap, Spec};
@@ -10,17 +11,20 @@ use crate::spec::{IdMap, Spec};
 pub(super) struct IdsInside<'a> {
     spec: &'a Spec,
     is_root: bool,
+    /// Whether the container has ids of its own.
+    own_ids: bool,
 }
 
 impl<'a> IdsInside<'a> {
-    pub(super) fn of(spec: &'a Spec) -> Self {
-        Self { spec, is_root: nix::unistd::geteuid().is_root() }
+    pub(super) fn of(spec: &'a Spec, own_ids: bool) -> Self {
+        Self { spec, is_root: nix::unistd::geteuid().is_root(), own_ids }
     }
 
     /// The id inside of `outside`; root if it is not mapped.
     fn id(&self, map: &IdMap, outside: u32) -> u32 {
         match map {
             _ if !self.spec.namespaces.contains(Kind::User) && self.is_root => outside,
+            IdMap::Caller if self.own_ids && outside >= RANGE => 0,
             IdMap::Caller if self.is_root => outside,
             IdMap::Rows(rows) => inside_of(rows, outside).unwrap_or(0),
             _ => 0,
@@ -32,6 +36,7 @@ impl<'a> IdsInside<'a> {
         let user = self.spec.namespaces.contains(Kind::User);
         let maps = |map: &IdMap, outside, callers: u32| match map {
             _ if self.is_root && !user => true,
+            IdMap::Caller if self.own_ids => outside < RANGE,
             IdMap::Caller if self.is_root => true,
             IdMap::Rows(rows) => inside_of(rows, outside).is_some(),
             _ => outside == callers,

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use super::links::readable_by_all;
 use super::looks::{Entry, Looks};
 use super::view::{Backing, MAX_LINKS, Planned, View};
-use super::{HostContext, c_string};
+use super::{CallersTree, HostContext, TreeIds, c_string};
 use crate::host::accounts;
 use crate::host::hosts::own_hosts_file;
 use crate::spec::profile::FileSystemView;
@@ -42,6 +42,8 @@ pub(crate) enum Shown {
         source: CString,
         directory: bool,
         replaced: BTreeMap<CString, Directory>,
+        /// The number of the caller's clone of it; `None` if the child opens it.
+        tree: Option<u32>,
     },
     Link(CString),
     /// A file of the container's own.
@@ -50,7 +52,8 @@ pub(crate) enum Shown {
 
 impl Shown {
     fn bind(path: &Path, directory: bool) -> Self {
-        Self::Bind { source: c_string(path.as_os_str()), directory, replaced: BTreeMap::new() }
+        let source = c_string(path.as_os_str());
+        Self::Bind { source, directory, replaced: BTreeMap::new(), tree: None }
     }
 }
 
@@ -64,10 +67,14 @@ enum Reached<'a> {
 
 impl Directory {
     /// What the container sees of the host.
+    ///
+    /// Paths that the profile does not list may be the caller's own: for a container with other ids they are added to
+    /// `trees`.
     pub(super) fn of(
         spec: &Spec,
         view: &'static FileSystemView,
         context: &HostContext<'_>,
+        trees: &mut Vec<CallersTree>,
     ) -> Self {
         let mut root = Self::of_host(view);
         for home in context.homes {
@@ -83,7 +90,10 @@ impl Directory {
             let homes = context.homes.iter().map(path_of);
             let private = view.private.iter().chain(view.homes).map(Path::new);
             if !is_mounted_over(spec, path) && !homes.chain(private).any(is_private) {
-                root.show(path, &mut host);
+                let bound = root.show(path, &mut host);
+                if let Some(bound) = bound.filter(|_| context.own_ids) {
+                    root.clone_bound(&bound, trees);
+                }
             }
         }
         root
@@ -137,8 +147,9 @@ impl Directory {
         root
     }
 
-    /// Shows a path of the host: each link on the way as a link, and a bind of the file that they lead to.
-    fn show(&mut self, path: &Path, host: &mut Looks) {
+    /// Shows a path of the host: each link on the way as a link, and a bind of the file that they lead to. Returns the
+    /// path of that file if there is a new bind of it.
+    fn show(&mut self, path: &Path, host: &mut Looks) -> Option<PathBuf> {
         let mut rest: VecDeque<OsString> = names(path).collect();
         let mut at = PathBuf::from("/");
         let mut links = 0;
@@ -160,13 +171,13 @@ impl Directory {
                     None
                 }
                 Reached::Entry(Shown::Bind { .. }) => None,
-                Reached::Entry(Shown::File(_)) => return,
+                Reached::Entry(Shown::File(_)) => return None,
                 Reached::Bound => match host.entry(&at) {
                     Some(Entry::Link(target)) => Some(target.clone()),
                     _ => None,
                 },
                 Reached::Missing => {
-                    let Some(found) = host.entry(&at) else { return };
+                    let found = host.entry(&at)?;
                     let directory = matches!(found, Entry::Directory);
                     let (node, target) = match found {
                         Entry::Link(target) => {
@@ -174,7 +185,7 @@ impl Directory {
                         }
                         _ if rest.is_empty() => (Shown::bind(&at, directory), None),
                         Entry::Directory => (Shown::Directory(Self::default()), None),
-                        Entry::Other => return,
+                        Entry::Other => return None,
                     };
                     new.push((at.clone(), node));
                     target
@@ -183,7 +194,7 @@ impl Directory {
             if let Some(target) = target {
                 links += 1;
                 if links > MAX_LINKS {
-                    return;
+                    return None;
                 }
                 at.pop();
                 if target.is_absolute() {
@@ -194,11 +205,21 @@ impl Directory {
                 }
             }
         }
+        let bound = new.iter().find(|(_, node)| matches!(node, Shown::Bind { .. }));
+        let bound = bound.map(|(path, _)| path.clone());
         for (path, node) in new {
             match self.entry(&path) {
                 Some(entry) => *entry = node,
                 None => self.insert(&path, node),
             }
+        }
+        bound
+    }
+
+    /// Leaves a bind of this path to the caller, since the child may not reach it.
+    fn clone_bound(&mut self, path: &Path, trees: &mut Vec<CallersTree>) {
+        if let Some(Shown::Bind { source, tree, .. }) = self.entry(path) {
+            *tree = Some(CallersTree::add(trees, source.clone(), TreeIds::MappedIfPossible));
         }
     }
 
@@ -318,8 +339,12 @@ impl Directory {
     fn entry(&mut self, path: &Path) -> Option<&mut Shown> {
         let mut way = names(path);
         let mut entry = self.entries.get_mut(&c_string(&way.next()?))?;
-        for name in way {
-            let Shown::Directory(directory) = entry else { return None };
+        while let Some(name) = way.next() {
+            let (directory, name) = match entry {
+                Shown::Directory(directory) => (directory, name),
+                Shown::Bind { replaced, .. } => (replaced.get_mut(&c_string(&name))?, way.next()?),
+                _ => return None,
+            };
             entry = directory.entries.get_mut(&c_string(&name))?;
         }
         Some(entry)
@@ -359,7 +384,7 @@ impl Directory {
                         if directory.writable { view.push(&path, Backing::Own) } else { layer };
                     directory.add_layers(&path, layer, view);
                 }
-                Shown::Bind { source, directory, replaced } => {
+                Shown::Bind { source, directory, replaced, .. } => {
                     let source = path_of(source).to_owned();
                     view.plan(layer, &path, Planned::of(*directory));
                     view.push(

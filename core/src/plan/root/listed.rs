@@ -12,7 +12,7 @@ use crate::host::files::{MOUNT_POINTS, Owner};
 use crate::plan::call::{Arg, Cell, at_cwd, named};
 use crate::plan::file_calls::{change_to, close, open_directory, open_new_root};
 use crate::plan::layer::joined;
-use crate::plan::mount_calls::{attach, mount, open_tree, set_attributes};
+use crate::plan::mount_calls::{attach, attach_handle, mount, open_tree, set_attributes};
 use crate::plan::number;
 use crate::plan::overlay_tree::memory_overlay;
 use crate::plan::sequence::Sequence;
@@ -99,8 +99,8 @@ impl Maker {
                     }
                     self.fill(sequence, &path, directory, writable || directory.writable);
                 }
-                Shown::Bind { source, directory, replaced } => {
-                    self.bind(sequence, (source, &path), *directory, replaced);
+                Shown::Bind { source, directory, replaced, tree } => {
+                    self.bind(sequence, (source, &path), (*directory, *tree), replaced);
                 }
                 Shown::Link(target) => {
                     let args = [sequence.text(target), at_cwd(), sequence.text(&path)];
@@ -115,7 +115,7 @@ impl Maker {
         &mut self,
         sequence: &mut Sequence,
         (source, path): (&CString, &CString),
-        directory: bool,
+        (directory, tree): (bool, Option<u32>),
         replaced: &BTreeMap<CString, Directory>,
     ) {
         if directory {
@@ -129,6 +129,8 @@ impl Maker {
             attach(sequence, STEP, tree, self.root.into(), path);
             close(sequence, STEP, tree);
             change_to(sequence, STEP, self.root);
+        } else if let Some(number) = tree {
+            attach_handle(sequence, STEP, number, at_cwd(), path).about(source);
         } else {
             // Another process may have removed it since it was looked at.
             bind(sequence, source, path);

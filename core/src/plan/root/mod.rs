@@ -15,7 +15,7 @@ use super::file_calls::{
     change_to, make_directory, open_directory, open_new_root, preserve, preserve_time,
 };
 use super::layer::{LayerPlace, open_kept, open_work_directory};
-use super::mount_calls::{attach, clone_tree, set_attributes, tmpfs_on};
+use super::mount_calls::{attach, callers_tree, clone_tree, set_attributes, tmpfs_on};
 use super::number;
 use super::sequence::Sequence;
 use super::setup::NamespaceSetup;
@@ -57,16 +57,26 @@ pub(super) fn make_root(
         }
         Root::Host => (None, 0),
         Root::Directory => {
-            let tree = clone_tree(sequence, Step::MakeRoot, at_cwd(), source, true);
+            let tree = match files.root_tree {
+                Some(number) => callers_tree(sequence, Step::MakeRoot, number, source),
+                None => clone_tree(sequence, Step::MakeRoot, at_cwd(), source, true),
+            };
             attach(sequence, Step::MakeRoot, tree, at_cwd(), c"/").note("/.. is the new root");
             (Some(tree), 0)
         }
         Root::Assembled { owner, entries } => {
-            let from = open_directory(sequence, Step::MakeRoot, source);
+            let from = if let Some(number) = files.root_tree {
+                // The kernel copies no mounts of a tree that is not attached.
+                let tree = callers_tree(sequence, Step::MakeRoot, number, source);
+                attach(sequence, Step::MakeRoot, tree, at_cwd(), c"/");
+                tree
+            } else {
+                open_directory(sequence, Step::MakeRoot, source)
+            };
             tmpfs_on(sequence, c"/", *owner);
             let root = open_new_root(sequence);
             bind_all(sequence, Step::MakeRoot, (from, root), entries);
-            (Some(root), 0)
+            (Some(root), u32::from(files.root_tree.is_some()))
         }
         Root::Overlay { owner, preserved } => {
             let layer = enter_layer(sequence, files, *owner, preserved);

@@ -4,12 +4,12 @@ use std::ffi::{CStr, CString};
 
 use super::assemble::place;
 use crate::host::files::{Cover, Entries, Node, Owner, StackedMount};
-use crate::plan::call::{Arg, Cell, Handle, at_cwd, named};
+use crate::plan::call::{Arg, Cell, at_cwd};
 use crate::plan::file_calls::{
     change_to, close, make_directory, open_entry, open_new_root, preserve, undo_inheritance,
 };
 use crate::plan::layer::{LayerPlace, escaped, joined, open_work_directory};
-use crate::plan::mount_calls::{attach, clone_tree, set_attributes, tmpfs_on};
+use crate::plan::mount_calls::{attach, attach_handle, clone_tree, set_attributes, tmpfs_on};
 use crate::plan::number;
 use crate::plan::sequence::{Appended, Part, Sequence};
 use crate::step::Step;
@@ -113,10 +113,7 @@ pub(super) fn cover_mounts(sequence: &mut Sequence, mounts: &[StackedMount]) {
                     make_directory(sequence, STEP, at_cwd(), path, owner, false);
                 }
                 preserve(sequence, STEP, (layer, &upper), *owner, preserved);
-                let (empty, to) = (sequence.text(c""), sequence.text(&lower));
-                let tree = Handle::Tree(number).into();
-                let args = [tree, empty, at_cwd(), to, named!(MOVE_MOUNT_F_EMPTY_PATH)];
-                sequence.call(STEP, number::MOVE_MOUNT, args).about(source);
+                attach_handle(sequence, STEP, number, at_cwd(), &lower).about(source);
                 mount_overlay(sequence, &target, &lower, LayerPlace::Memory, (&name, &name));
             }
             Cover::Bind { read_only } => {

@@ -1,0 +1,251 @@
+"""Untrusted code of a root caller has ids of its own outside, and none of them is root's."""
+
+import fcntl
+import os
+import struct
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+import minidocker
+from minidocker import Mount
+from support.rootfs import make_rootfs
+
+pytestmark = pytest.mark.root(reason="a plain caller's root inside is the caller outside")
+
+EVERY_ID = {"uid_map": [(0, 0, 4294967295)], "gid_map": [(0, 0, 4294967295)]}
+"""As without ids of its own: the positive control of each attempt."""
+
+LOCKS = "/run/minidocker.ids"
+RANGE = 65536
+
+
+def untrusted(*args, **options):
+    return minidocker.run(
+        args, profile="untrusted", capture_output=True, text=True, timeout=60, **options
+    )
+
+
+def output(*args, **options):
+    done = untrusted(*args, **options)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.fixture
+def closed(tmp_path):
+    """Return a directory that only root may enter, with a file that only root may read."""
+    directory = tmp_path / "closed"
+    directory.mkdir(mode=0o700)
+    file = directory / "file"
+    file.write_text("of root\n")
+    file.chmod(0o600)
+    return directory
+
+
+def test_a_file_of_root_in_a_directory_that_the_profile_shows_stays_closed():
+    file = Path(f"/usr/share/minidocker-test-{uuid.uuid4().hex}")
+    file.write_text("of root\n")
+    try:
+        file.chmod(0o600)
+        assert output("cat", str(file), **EVERY_ID) == "of root\n"
+        refused = untrusted("cat", str(file))
+        assert refused.returncode == 1
+        assert "Permission denied" in refused.stderr
+        file.chmod(0o640)
+        assert "Permission denied" in untrusted("cat", str(file)).stderr, "through a group"
+        file.chmod(0o644)
+        assert output("cat", str(file)) == "of root\n"
+    finally:
+        file.unlink()
+
+
+def test_root_inside_is_another_user_outside_for_each_living_container():
+    with (
+        minidocker.Container(profile="untrusted") as one,
+        minidocker.Container(profile="untrusted") as other,
+    ):
+        first = []
+        for container in (one, other):
+            for file in ("uid_map", "gid_map"):
+                rows = Path(f"/proc/{container.pid}/{file}").read_text().split()
+                assert (rows[0], rows[2]) == ("0", str(RANGE))
+            status = Path(f"/proc/{container.pid}/status").read_text()
+            uids = next(line for line in status.splitlines() if line.startswith("Uid:"))
+            rows = Path(f"/proc/{container.pid}/uid_map").read_text().split()
+            assert uids.split()[1:] == [rows[1]] * 4
+            assert "\nGroups:\t \n" in status or "\nGroups:\t\n" in status
+            first.append(int(rows[1]))
+        assert min(first) > 0
+        assert abs(first[0] - first[1]) >= RANGE
+        assert [is_taken(uid) for uid in first] == [True, True]
+    assert [is_taken(uid) for uid in first] == [False, False]
+
+
+def is_taken(first):
+    with open(LOCKS, "rb") as locks:
+        request = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, first, RANGE, 0)
+        found = fcntl.fcntl(locks, fcntl.F_OFD_GETLK, request)
+    return struct.unpack("hhqqi", found)[0] != fcntl.F_UNLCK
+
+
+def test_a_launch_that_fails_leaves_its_ids_free(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        untrusted("/usr/bin/there-is-no-such-program")
+    with open("/proc/locks") as table:
+        inode = f":{os.stat(LOCKS).st_ino} "
+        mine = [line for line in table if inode in line and f" {os.getpid()} " in line]
+    assert mine == []
+
+
+def test_a_limit_on_processes_binds_a_root_caller():
+    script = "sleep 60 & sleep 60 & sleep 60 & echo made"
+    options = {"ulimits": {"nproc": 2}, "capture_output": True}
+    free = minidocker.run(["sh", "-c", script], profile="untrusted", **options, **EVERY_ID)
+    assert free.stdout == b"made\n"
+    bound = minidocker.run(["sh", "-c", script], profile="untrusted", **options)
+    assert bound.stdout == b""
+    assert b"Cannot fork" in bound.stderr
+
+
+def test_a_mount_shows_its_files_as_those_of_the_same_ids(closed):
+    other = closed / "other"
+    other.touch()
+    os.chown(other, 1000, 1001)
+    view = {"mounts": [Mount("/mnt", str(closed))]}
+    assert output("cat", "/mnt/file", **view) == "of root\n"
+    assert output("stat", "-c", "%u:%g", "/mnt/file", "/mnt/other", **view) == "0:0\n1000:1001\n"
+    script = "echo new > /mnt/new && echo more >> /mnt/file && mkdir /mnt/directory"
+    output("sh", "-c", script, **view)
+    assert [(closed / name).stat().st_uid for name in ("new", "directory", "file")] == [0, 0, 0]
+    assert (closed / "file").read_text() == "of root\nmore\n"
+    assert untrusted("cat", "/mnt/file", user=1000, **view).returncode == 1
+
+
+def test_a_mount_is_read_only_and_ends_with_its_container(closed):
+    file = Mount("/opt/file", str(closed / "file"), read_only=True)
+    refused = untrusted("sh", "-c", "cat /opt/file; echo x > /opt/file", mounts=[file])
+    assert refused.stdout == "of root\n"
+    assert "Read-only file system" in refused.stderr
+    assert str(closed) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_a_mount_in_a_mount_stays_inside(closed, tmp_path):
+    (closed / "inner").mkdir()
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    mounts = [Mount("/mnt", str(closed)), Mount("/mnt/inner", str(inner))]
+    output("sh", "-c", "echo x > /mnt/inner/file", mounts=mounts)
+    assert (inner / "file").read_text() == "x\n"
+    assert list((closed / "inner").iterdir()) == []
+
+
+def test_a_mount_that_cannot_map_ids_is_refused_with_a_remedy():
+    view = {"mounts": [Mount("/mnt", "/sys/kernel/mm", read_only=True)]}
+    assert "hugepages" in output("ls", "/mnt", **EVERY_ID, **view)
+    remedy = r"/sys/kernel/mm.*cannot map the ids.*pass uid_map=\[\(0, 0, 4294967295\)\]"
+    with pytest.raises(OSError, match=remedy) as refused:
+        untrusted("true", **view)
+    assert refused.value.filename == "/sys/kernel/mm"
+
+
+def test_commands_and_functions_join_a_container_as_its_root():
+    with minidocker.Container(profile="untrusted") as container:
+        assert container.run(["id", "-u"], capture_output=True, text=True).stdout == "0\n"
+        done = container.run(["cat", "/proc/self/status"], capture_output=True, text=True)
+        assert "\nCapEff:\t0000000000000000\n" in done.stdout
+
+
+def test_a_function_has_the_ids_of_its_container():
+    for method in ("fork", "spawn"):
+        assert minidocker.isolated(method=method, profile="untrusted")(os.getuid)() == 0
+
+
+@pytest.mark.parametrize("user", [None, 1000])
+def test_the_standard_streams_open_by_name(user):
+    script = "echo out > /dev/stdout; echo err > /dev/stderr; cat /dev/stdin"
+    done = untrusted("sh", "-c", script, input="in\n", user=user)
+    assert (done.stdout, done.stderr) == ("out\nin\n", "err\n")
+
+
+def test_a_user_outside_of_the_range_is_refused():
+    with pytest.raises(minidocker.SpecError, match=r"^user=65536: uid_map does not map that id"):
+        untrusted("true", user=65536)
+    assert output("id", "-u", user=65535) == "65535\n"
+
+
+@pytest.mark.parametrize("mount_points", [True, False])
+def test_a_root_of_the_users_shows_its_files_as_those_of_the_same_ids(closed, mount_points):
+    root = make_rootfs(closed / "root", mount_points=mount_points)
+    (root / "tmp").mkdir(exist_ok=True)
+    secret = root / "bin/secret"
+    secret.write_text("of root\n")
+    secret.chmod(0o600)
+    other = root / "bin/other"
+    other.touch()
+    os.chown(other, 1000, 70000)
+    options = {"rootfs": root, "env": {"PATH": "/bin"}}
+    shown = output("stat", "-c", "%u:%g", "/bin", "/bin/secret", "/bin/other", **options)
+    assert shown == "0:0\n0:0\n1000:65534\n"
+    script = "cat /bin/secret && id -u && echo x > /tmp/x && stat -c %u /tmp /tmp/x"
+    assert output("sh", "-c", script, **options) == "of root\n0\n0\n0\n"
+    assert "Permission denied" in untrusted("cat", "/bin/secret", user=1000, **options).stderr
+    mounts = [Mount("/bin/inner/mount", str(closed))]
+    assert output("cat", "/bin/inner/mount/file", mounts=mounts, **options) == "of root\n"
+    with minidocker.Container(profile="untrusted", rootfs=root) as container:
+        assert Path(f"/proc/{container.pid}/uid_map").read_text().split()[1] != "0"
+        done = container.run(["cat", "/bin/secret"], capture_output=True, env={"PATH": "/bin"})
+        assert done.stdout == b"of root\n"
+
+
+def test_an_overlay_keeps_the_callers_ids(closed):
+    """Its files are those of the caller, and a layer outlives the container."""
+    overlay = Mount("/mnt", str(closed), type="overlay")
+    for options in ({"overlay": True}, {"mounts": [overlay]}):
+        rows = output("cat", "/proc/self/uid_map", **options).split()
+        assert rows == ["0", "0", "4294967295"]
+    assert output("cat", "/mnt/file", mounts=[overlay]) == "of root\n"
+
+
+NESTED = """
+import sys, minidocker
+from minidocker import Mount
+show = ["cat", "/proc/self/uid_map", "/mnt/file"]
+minidocker.run(show, profile="untrusted", mounts=[Mount("/mnt", sys.argv[1])], check=True)
+"""
+
+
+IN_ANOTHER_USER_NAMESPACE = {"namespaces": minidocker.NamespaceOptions.all()}
+WITHOUT_CAP_SYS_ADMIN = {
+    "namespaces": minidocker.NamespaceOptions.none(),
+    "cap_drop": ["SYS_ADMIN"],
+}
+
+
+@pytest.mark.parametrize("options", [IN_ANOTHER_USER_NAMESPACE, WITHOUT_CAP_SYS_ADMIN])
+def test_a_caller_that_cannot_map_the_ids_of_mounts_keeps_its_own(closed, options):
+    code = [sys.executable, "-c", NESTED, closed]
+    done = minidocker.run(code, capture_output=True, text=True, **options)
+    assert done.stderr == ""
+    assert done.stdout.split() == ["0", "0", "4294967295", "of", "root"]
+
+
+def test_a_device_is_open_as_its_mode_says():
+    assert output("head", "-c1", "/dev/inside", devices=["/dev/zero:/dev/inside"]) == "\0"
+
+
+def test_a_path_that_is_shown_by_itself_is_open_to_root_inside(closed):
+    link = closed / "link"
+    link.symlink_to("file")
+    spec = minidocker.Spec(profile="untrusted").showing([str(closed / "link"), str(closed / "no")])
+    done = minidocker.run(["cat", str(link)], spec=spec, capture_output=True)
+    assert (done.stdout, done.stderr) == (b"of root\n", b"")
+    assert untrusted("cat", str(link)).returncode == 1
+
+
+def test_a_path_that_is_shown_by_itself_may_be_on_a_file_system_without_mapped_ids():
+    spec = minidocker.Spec(profile="untrusted").showing(["/sys/kernel/mm"])
+    done = minidocker.run(["ls", "/sys/kernel/mm"], spec=spec, capture_output=True)
+    assert b"transparent_hugepage" in done.stdout
