@@ -287,6 +287,7 @@ where
     });
     launched.map_err(|error| match error {
         LaunchError::Spawn(error) => errors::spawn_error(py, &error),
+        LaunchError::Spec(error) => errors::spec_error(py, &error),
         LaunchError::Interrupted => interruption.flatten().unwrap_or_else(|| PyErr::fetch(py)),
         LaunchError::TimedOut => DeadlineReached::new_err(error.to_string()),
     })

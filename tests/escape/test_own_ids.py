@@ -2,7 +2,9 @@
 
 import fcntl
 import os
+import stat
 import struct
+import subprocess
 import sys
 import uuid
 from pathlib import Path
@@ -142,13 +144,85 @@ def test_a_mount_in_a_mount_stays_inside(closed, tmp_path):
     assert list((closed / "inner").iterdir()) == []
 
 
+REMEDY = r"pass uid_map=\[\(0, 0, 4294967295\)\] and gid_map=\[\(0, 0, 4294967295\)\]"
+
+
 def test_a_mount_that_cannot_map_ids_is_refused_with_a_remedy():
     view = {"mounts": [Mount("/mnt", "/sys/kernel/mm", read_only=True)]}
     assert "hugepages" in output("ls", "/mnt", **EVERY_ID, **view)
-    remedy = r"/sys/kernel/mm.*cannot map the ids.*pass uid_map=\[\(0, 0, 4294967295\)\]"
-    with pytest.raises(OSError, match=remedy) as refused:
+    reason = rf'^mounts="/sys/kernel/mm": its file system cannot map ids to those.*{REMEDY}$'
+    with pytest.raises(minidocker.SpecError, match=reason):
         untrusted("true", **view)
-    assert refused.value.filename == "/sys/kernel/mm"
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Return a directory with a mount of a file system that cannot map ids, and the mount."""
+    inner = tmp_path / "mixed" / "overlay"
+    inner.mkdir(parents=True)
+    lower = tmp_path / "lower"
+    lower.mkdir()
+    (lower / "script").write_text("#!/bin/sh\necho ran\n")
+    (lower / "script").chmod(0o755)
+    options = f"lowerdir={lower}:{tmp_path / 'mixed'}"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, inner], check=True)
+    yield inner.parent, inner
+    subprocess.run(["umount", inner], check=True)
+
+
+def test_the_mount_below_a_source_that_cannot_map_ids_is_named(mixed):
+    directory, overlay = mixed
+    reason = rf'^mounts=".*/mixed": the file system .* below it, on {overlay}, .*{REMEDY}$'
+    with pytest.raises(minidocker.SpecError, match=reason):
+        untrusted("true", mounts=[Mount("/mnt", str(directory))])
+    with pytest.raises(minidocker.SpecError, match=rf'^rootfs=".*": its.*{REMEDY}$'):
+        untrusted("true", rootfs=overlay)
+    kept = output("/mnt/overlay/script", mounts=[Mount("/mnt", str(directory))], **EVERY_ID)
+    assert kept == "ran\n"
+
+
+def test_a_program_on_a_file_system_that_cannot_map_ids_runs(mixed):
+    assert output(str(mixed[1] / "script")) == "ran\n"
+
+
+def test_a_limit_on_processes_ends_a_fork_bomb_of_a_root_caller():
+    """The script makes processes until one is refused, and no more than a hundred."""
+    script = "n=0; while [ $n -lt 100 ]; do sleep 60 & n=$((n+1)); echo $n; done"
+    for others in range(2):
+        with minidocker.Container(profile="untrusted"):
+            made = untrusted("sh", "-c", script, ulimits={"nproc": 20}).stdout.split()
+            assert 10 < len(made) < 20, f"beside {others} other containers"
+
+
+@pytest.mark.parametrize("user", [None, 1000])
+def test_a_command_in_a_container_opens_its_pipes_by_name(user):
+    script = "echo out > /dev/stdout; echo err > /dev/stderr; cat /dev/stdin"
+    options = {"input": "in\n", "capture_output": True, "text": True, "user": user}
+    with minidocker.Container(profile="untrusted") as container:
+        for _ in range(2):
+            done = container.run(["sh", "-c", script], **options)
+            assert (done.stdout, done.stderr) == ("out\nin\n", "err\n")
+
+
+def test_one_pipe_opens_by_name_in_one_container_after_another():
+    reading, writing = os.pipe()
+    for word in ("one", "other"):
+        script = f"echo {word} > /proc/self/fd/{writing}"
+        assert output("sh", "-c", script, pass_fds=[writing]) == ""
+    assert os.read(reading, 100) == b"one\nother\n"
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_container_that_shares_a_network_shares_the_ids_that_own_it(closed):
+    view = {"mounts": [Mount("/mnt", str(closed))]}
+    program = closed / "program"
+    program.write_text("#!/bin/sh\ncat /mnt/file; head -n1 /proc/self/uid_map; echo > /mnt/new\n")
+    program.chmod(0o700)
+    with minidocker.Container(profile="untrusted") as other:
+        rows = Path(f"/proc/{other.pid}/uid_map").read_text()
+        assert output(str(program), network=other, **view) == "of root\n" + rows
+    assert (closed / "new").stat().st_uid == 0
 
 
 def test_commands_and_functions_join_a_container_as_its_root():
@@ -232,8 +306,48 @@ def test_a_caller_that_cannot_map_the_ids_of_mounts_keeps_its_own(closed, option
     assert done.stdout.split() == ["0", "0", "4294967295", "of", "root"]
 
 
-def test_a_device_is_open_as_its_mode_says():
-    assert output("head", "-c1", "/dev/inside", devices=["/dev/zero:/dev/inside"]) == "\0"
+@pytest.mark.parametrize("mode", [0o666, 0o600])
+def test_a_device_is_open_to_its_owner(closed, mode):
+    device = closed / "device"
+    os.mknod(device, mode | stat.S_IFCHR, os.makedev(1, 5))
+    device.chmod(mode)
+    for path in (device, "/dev/zero"):
+        assert output("head", "-c1", "/dev/inside", devices=[f"{path}:/dev/inside"]) == "\0"
+    os.chown(device, 1000, 1000)
+    refused = untrusted("head", "-c1", "/dev/inside", devices=[f"{device}:/dev/inside"])
+    assert refused.returncode == (0 if mode == 0o666 else 1)
+
+
+INNER = "minidocker.run(['cat', '/proc/self/uid_map'], profile='untrusted', check=True)"
+
+
+def in_a_machine(code, *mounts):
+    """Run Python code as a root caller whose machine has these mounts. Return its output."""
+    done = minidocker.run(
+        [sys.executable, "-c", f"import minidocker\n{code}"],
+        namespaces=minidocker.NamespaceOptions.none().with_mount(),
+        mounts=mounts,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_a_caller_without_a_writable_run_gives_ids_as_well(tmp_path):
+    rows = in_a_machine(INNER, Mount("/run", str(tmp_path), read_only=True)).split()
+    assert (rows[0], rows[2]) == ("0", str(RANGE))
+    assert int(rows[1]) > 0
+
+
+def test_the_ids_are_roots_subordinate_ones_first(tmp_path):
+    (tmp_path / "subuid").write_text("root:3000000000:65536\n")
+    (tmp_path / "subgid").write_text("root:3100000000:70000\n")
+    mounts = [Mount(f"/etc/{name}", str(tmp_path / name)) for name in ("subuid", "subgid")]
+    code = f"{INNER}\nwith minidocker.Container(profile='untrusted'):\n {INNER}"
+    first, second = in_a_machine(code, *mounts).splitlines()[:2]
+    assert first.split() == ["0", "3000000000", str(RANGE)]
+    assert int(second.split()[1]) in range(1_879_048_192, 2_147_352_576)
 
 
 def test_a_path_that_is_shown_by_itself_is_open_to_root_inside(closed):

@@ -168,6 +168,9 @@ pub enum LaunchError {
     /// The kernel refused a step.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
+    /// An option cannot have its value on this machine, which only the launch finds out.
+    #[error(transparent)]
+    Spec(#[from] Box<SpecError>),
     /// The caller interrupted the launch.
     #[error("interrupted while the container was being made")]
     Interrupted,

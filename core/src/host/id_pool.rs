@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
-use super::ids::subordinate_ids;
+use super::ids::{parse_rows, subordinate_ids};
 use crate::error::SpawnError;
+use crate::host::Kernel;
 use crate::spec::namespaces::Kind;
 use crate::spec::seccomp::KernelVersion;
 use crate::spec::{IdMap, IdRow, MountKind, Network, Overlay, Spec};
@@ -23,9 +24,11 @@ const ID_MAPPED_MOUNTS: KernelVersion = KernelVersion { major: 5, minor: 12 };
 /// Ranges of user ids and of group ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IdPool {
-    /// The first id of each range.
+    /// The first id of each range: those in the subordinate ids, and then the documented ones.
     users: Vec<u32>,
     groups: Vec<u32>,
+    /// The number of ranges to try before the others.
+    preferred: usize,
 }
 
 impl IdPool {
@@ -36,7 +39,6 @@ impl IdPool {
         (uid_rows, gid_rows): (&[IdRow], &[IdRow]),
         kernel: KernelVersion,
     ) -> Result<Option<&'static Self>, SpawnError> {
-        static POOL: OnceLock<IdPool> = OnceLock::new();
         let possible = kernel >= ID_MAPPED_MOUNTS
             && is_first_user_namespace()
             && is_everything(uid_rows)
@@ -45,28 +47,77 @@ impl IdPool {
         if !possible || !wants_own_ids(spec) {
             return Ok(None);
         }
+        Self::of_this_system().map(Some)
+    }
+
+    /// The pool, from the subordinate ids that root had when this process first looked.
+    fn of_this_system() -> Result<&'static Self, SpawnError> {
+        static POOL: OnceLock<IdPool> = OnceLock::new();
         if let Some(known) = POOL.get() {
-            return Ok(Some(known));
+            return Ok(known);
         }
-        let ranges = |file| Ok(ranges(&subordinate_ids(file, 0)?));
-        let (users, groups) = (ranges("/etc/subuid")?, ranges("/etc/subgid")?);
-        Ok(Some(POOL.get_or_init(|| Self { users, groups })))
+        let (users, groups) =
+            (subordinate_ids("/etc/subuid", 0)?, subordinate_ids("/etc/subgid", 0)?);
+        Ok(POOL.get_or_init(|| Self::new(&users, &groups)))
     }
 
-    /// The first user id and group id of a range; `None` past the last.
-    pub(crate) fn range(&self, number: usize) -> Option<(u32, u32)> {
-        Some((*self.users.get(number)?, *self.groups.get(number)?))
+    fn new(users: &[(u32, u32)], groups: &[(u32, u32)]) -> Self {
+        let (mut users, mut groups) = (ranges(users), ranges(groups));
+        // A range of users that no range of groups goes with would be useless.
+        let preferred = users.len().min(groups.len());
+        for found in [&mut users, &mut groups] {
+            found.truncate(preferred);
+            let documented = ranges(&[DOCUMENTED]).into_iter();
+            let new: Vec<u32> = documented.filter(|first| !overlaps(found, *first)).collect();
+            found.extend(new);
+        }
+        Self { users, groups, preferred }
     }
 
-    /// The number of ranges.
-    pub(crate) fn len(&self) -> usize {
-        self.users.len().min(self.groups.len())
+    /// The first user id and group id of each range, in the order in which to try them. Other values of `start` begin
+    /// with other ranges.
+    pub(crate) fn ranges_from(&self, start: usize) -> impl Iterator<Item = (u32, u32)> {
+        let all = self.users.len().min(self.groups.len());
+        let turned = move |first: usize, count: usize| {
+            (0..count).map(move |at| first + start.wrapping_add(at) % count)
+        };
+        turned(0, self.preferred)
+            .chain(turned(self.preferred, all - self.preferred))
+            .map(|at| (self.users[at], self.groups[at]))
     }
 
     /// Whether a user id is in one of the ranges.
     pub(crate) fn contains(&self, uid: u32) -> bool {
         self.users.iter().any(|&first| uid.checked_sub(first).is_some_and(|at| at < RANGE))
     }
+}
+
+/// Whether a user id is in one of the ranges of this system.
+pub(crate) fn is_of_a_container(uid: u32) -> bool {
+    IdPool::of_this_system().is_ok_and(|pool| pool.contains(uid))
+}
+
+/// The first id outside of a map that gives a container a range of its own.
+pub(crate) fn first_of_range(rows: &[IdRow]) -> Option<u32> {
+    match rows {
+        [IdRow { inside: 0, outside: first @ 1.., count: RANGE }] => Some(*first),
+        _ => None,
+    }
+}
+
+/// Whether a root caller's container of `spec` shares the network of one that has a range of ids, and so its ids.
+pub(super) fn joins_a_range(spec: &Spec) -> bool {
+    let Some(Network::Join(pid)) = spec.network else { return false };
+    let first = |file| {
+        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
+        first_of_range(&parse_rows(&text))
+    };
+    spec.confine.profile.confinement().own_ids
+        && spec.namespaces.contains(Kind::Mount)
+        && Kernel::running().version >= ID_MAPPED_MOUNTS
+        && first("uid_map").is_some()
+        && first("gid_map").is_some()
+        && may_mount()
 }
 
 /// Whether the profile gives a container ids of its own. With an overlay the caller's ids stay, because the layer belongs
@@ -100,19 +151,26 @@ fn may_mount() -> bool {
         .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
-/// The first id of each range in the subordinate ids, or in the documented ones if no range is in those.
-fn ranges(subordinate: &[(u32, u32)]) -> Vec<u32> {
+/// The first id of each whole range in these ids.
+fn ranges(ids: &[(u32, u32)]) -> Vec<u32> {
     let split = |&(first, count): &(u32, u32)| {
         let last = first.saturating_add(count);
         (first..last).step_by(RANGE as usize).filter(move |at| last - at >= RANGE)
     };
-    let found: Vec<u32> = subordinate.iter().flat_map(split).collect();
-    if found.is_empty() { split(&DOCUMENTED).collect() } else { found }
+    ids.iter().flat_map(split).collect()
+}
+
+fn overlaps(ranges: &[u32], first: u32) -> bool {
+    ranges.iter().any(|other| other.abs_diff(first) < RANGE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn first_two(pool: &IdPool, start: usize) -> Vec<(u32, u32)> {
+        pool.ranges_from(start).take(2).collect()
+    }
 
     #[test]
     fn subordinate_ids_are_split_into_whole_ranges() {
@@ -120,19 +178,36 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_ids_follow_the_subordinate_ones() {
+        let pool = IdPool::new(&[(100_000, 65_536)], &[(200_000, 131_072)]);
+        assert_eq!(first_two(&pool, 0), [(100_000, 200_000), (1_879_048_192, 1_879_048_192)]);
+        assert_eq!(first_two(&pool, 7)[0], (100_000, 200_000));
+        let all: Vec<_> = pool.ranges_from(7).collect();
+        assert_eq!(all.len(), 1 + 4094);
+        assert_eq!(all.iter().max(), Some(&(2_147_352_576 - RANGE, 2_147_352_576 - RANGE)));
+    }
+
+    #[test]
     fn too_few_subordinate_ids_give_way_to_the_documented_ones() {
-        let documented = ranges(&[]);
-        assert_eq!(ranges(&[(100_000, 65_535)]), documented);
-        assert_eq!(documented.first(), Some(&1_879_048_192));
-        assert_eq!(documented.last(), Some(&(2_147_352_576 - RANGE)));
+        let documented = [(1_879_048_192, 1_879_048_192), (1_879_113_728, 1_879_113_728)];
+        assert_eq!(first_two(&IdPool::new(&[], &[]), 0), documented);
+        let pool = IdPool::new(&[(100_000, 65_535)], &[(100_000, 65_536)]);
+        assert_eq!(first_two(&pool, 0), documented);
+    }
+
+    #[test]
+    fn no_range_is_in_the_pool_twice() {
+        let (first, count) = DOCUMENTED;
+        let pool = IdPool::new(&[(first + 1, count - 1)], &[(first, count)]);
+        let mut users: Vec<u32> = pool.ranges_from(0).map(|(user, _)| user).collect();
+        users.sort_unstable();
+        assert!(users.windows(2).all(|pair| pair[1] - pair[0] >= RANGE));
     }
 
     #[test]
     fn every_id_of_a_range_is_in_the_pool() {
-        let pool = IdPool { users: vec![100_000], groups: vec![200_000] };
+        let pool = IdPool::new(&[(100_000, 65_536)], &[(200_000, 65_536)]);
         let inside = [99_999, 100_000, 165_535, 165_536].map(|uid| pool.contains(uid));
         assert_eq!(inside, [false, true, true, false]);
-        assert_eq!(pool.range(0), Some((100_000, 200_000)));
-        assert_eq!(pool.range(1), None);
     }
 }

@@ -196,7 +196,7 @@ impl Host {
         let named = own_mounts && spec.hostname.is_some();
         let shm = looks_at_shm && is_directory("/dev/shm");
         let mqueue = looks_at_shm && is_directory("/dev/mqueue");
-        let own_ids = id_pool.is_some();
+        let own_ids = id_pool.is_some() || (uid == 0 && id_pool::joins_a_range(spec));
         let files = Files::wanted(spec).then(|| {
             let hostname = spec.hostname.clone().unwrap_or_else(hostname);
             let (shm, mqueue) = (shm && own_ipc, mqueue && own_ipc);

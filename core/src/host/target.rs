@@ -3,11 +3,12 @@
 //! A process that shares the caller's memory never enters: a process inside could trace it, and read the caller's
 //! memory through it. The sealed helper enters instead, as joiner (see `StageBuilder::enter` in `plan`).
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::error::SpawnError;
 use crate::host::Host;
+use crate::host::id_pool::first_of_range;
 use crate::host::ids::Ids;
 use crate::host::ids::{inside_of, is_mapped, parse_rows};
 use crate::host::namespaces::{ReadError, of_process, of_thread};
@@ -19,6 +20,7 @@ use crate::sys::fd;
 /// A process, and which of its namespaces differ from the caller's.
 #[derive(Debug)]
 pub struct Target {
+    pid: i32,
     pidfd: OwnedFd,
     kinds: NamespaceOptions,
     uid_rows: Vec<IdRow>,
@@ -65,7 +67,7 @@ impl Target {
         if !fd::is_alive(pidfd.as_fd()) {
             return Err(SpawnError::new(Step::Target, libc::ESRCH));
         }
-        Ok(Self { pidfd, kinds, uid_rows, gid_rows })
+        Ok(Self { pid, pidfd, kinds, uid_rows, gid_rows })
     }
 
     /// Keeps only the network, and the user namespace that owns it.
@@ -85,6 +87,24 @@ impl Target {
     /// The rows of the group map, if the launch enters the user namespace.
     pub(crate) fn group_rows(&self) -> Option<&[IdRow]> {
         self.kinds.contains(Kind::User).then_some(&self.gid_rows)
+    }
+
+    /// The first user id and group id outside of the range that the user namespace has to itself, if the launch enters
+    /// one that has.
+    pub(crate) fn first_ids(&self) -> Option<(u32, u32)> {
+        let firsts = first_of_range(&self.uid_rows).zip(first_of_range(&self.gid_rows));
+        firsts.filter(|_| self.kinds.contains(Kind::User))
+    }
+
+    /// Opens its user namespace.
+    pub(crate) fn user_namespace(&self) -> Result<File, SpawnError> {
+        let path = format!("/proc/{}/ns/user", self.pid);
+        let opened = File::open(&path);
+        // The pid may have been reused before that.
+        if !fd::is_alive(self.pidfd.as_fd()) {
+            return Err(SpawnError::new(Step::Target, libc::ESRCH));
+        }
+        opened.map_err(|error| SpawnError::from_io(Step::Target, &error).about(path))
     }
 
     pub(crate) fn raw_fd(&self) -> i32 {

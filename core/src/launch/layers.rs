@@ -5,6 +5,7 @@
 //! namespace, under the numbers of these descriptors.
 
 use std::ffi::{CStr, OsStr};
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -13,12 +14,13 @@ use rustix::fs::{
     mkdirat, openat, openat2, unlinkat,
 };
 use rustix::io::Errno;
-use rustix::mount::{OpenTreeFlags, open_tree};
 
-use super::own_ids::{IdRange, map_trees};
+use super::own_ids::{IdRange, give_descriptors};
+use super::trees::{clone_tree, map_trees};
 use crate::clone::wait::Wait;
 use crate::error::{LaunchError, SpawnError};
-use crate::host::files::{CallersTree, OuterLayer, Owner};
+use crate::host::files::{OuterLayer, Owner};
+use crate::host::target::Target;
 use crate::plan::Plan;
 use crate::step::Step;
 use crate::sys::fd::above_stdio;
@@ -57,20 +59,18 @@ impl Layers {
     /// `EBUSY` if another container uses the layer; the kernel's errors. Then nothing is left.
     pub(super) fn open(plan: &Plan) -> Result<Self, SpawnError> {
         let mut opened = Self::default();
-        let about = |path: &CStr, error: Errno| {
+        let about = |step: Step, path: &CStr, error: Errno| {
             let path = OsStr::from_bytes(path.to_bytes());
-            SpawnError::new(Step::Overlay, error.raw_os_error()).about(path)
+            SpawnError::new(step, error.raw_os_error()).about(path)
         };
         let pool = plan.maps.as_ref().and_then(|maps| maps.pool);
         opened.range = pool.map(IdRange::take).transpose()?;
-        for CallersTree { path, recursive, .. } in &plan.trees {
-            let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-            flags.set(OpenTreeFlags::AT_RECURSIVE, *recursive);
-            let tree = open_tree(CWD, path.as_c_str(), flags).and_then(above);
-            opened.trees.push(tree.map_err(|error| about(path, error))?);
+        for tree in &plan.trees {
+            let cloned = clone_tree(tree).and_then(above);
+            opened.trees.push(cloned.map_err(|error| about(tree.step(), &tree.path, error))?);
         }
         for layer in &plan.layers {
-            let failed = |error: Errno| about(&layer.path, error);
+            let failed = |error: Errno| about(Step::Overlay, &layer.path, error);
             opened.kept.push(OpenLayer::of(layer).map_err(failed)?);
             let [.., last] = &mut opened.kept[..] else { continue };
             for (name, owner) in [(c"upper", layer.owner), (c"work", Owner::NEW)] {
@@ -88,14 +88,31 @@ impl Layers {
         wait: &mut Wait<'_>,
     ) -> Result<(), LaunchError> {
         let Some(maps) = &plan.maps else { return Ok(()) };
-        match (&self.range, maps.pool) {
-            (Some(range), Some(pool)) => {
-                maps.in_range(range.first_uid, range.first_gid).write(pid, wait)?;
-                range.give_streams(&plan.streams, pool);
-            }
-            _ => maps.write(pid, wait)?,
+        if let Some(range) = &self.range {
+            let (first_uid, first_gid) = range.first;
+            maps.in_range(first_uid, first_gid).write(pid, wait)?;
+            give_descriptors(&plan.descriptors, range.first);
+        } else {
+            maps.write(pid, wait)?;
         }
-        Ok(map_trees(pid, &plan.trees, &self.trees)?)
+        if plan.maps_trees() {
+            let path = format!("/proc/{pid}/ns/user");
+            let namespace = File::open(&path)
+                .map_err(|error| SpawnError::from_io(Step::MountSource, &error).about(path))?;
+            map_trees(&namespace, &plan.trees, &self.trees)?;
+        }
+        Ok(())
+    }
+
+    /// Does the same for a command that enters a container, whose maps are written.
+    pub(super) fn set_up_for(&self, plan: &Plan, target: &Target) -> Result<(), LaunchError> {
+        if let Some(first) = target.first_ids() {
+            give_descriptors(&plan.descriptors, first);
+        }
+        if plan.maps_trees() {
+            map_trees(&target.user_namespace()?, &plan.trees, &self.trees)?;
+        }
+        Ok(())
     }
 
     /// The numbers of the upper and the work directory of each layer.

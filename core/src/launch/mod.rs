@@ -8,6 +8,7 @@ pub(crate) mod layers;
 mod own_ids;
 mod point;
 mod report;
+mod trees;
 mod walk;
 
 pub use crate::clone::Side;
@@ -84,6 +85,7 @@ impl Launched {
 /// # Errors
 ///
 /// [`LaunchError::Spawn`] with the step that failed, and the error number of the process that made the call;
+/// [`LaunchError::Spec`] for an option that this machine refuses;
 /// [`LaunchError::Interrupted`] and [`LaunchError::TimedOut`] when the parameters end the launch.
 pub fn launch(
     plan: &Plan,
@@ -121,6 +123,9 @@ fn attempt(
     let fds = LaunchFds::open(plan, wait)?;
     let mut watch = fds.pending_watch(plan);
     let layers = Layers::open(plan)?;
+    if let Some(target) = target {
+        layers.set_up_for(plan, target)?;
+    }
     let (kept, trees) = (layers.numbers(), layers.trees());
     let mut handles = Handles { layers: kept, trees, ..fds.handles(target) };
     let mut programs: Vec<OwnedFd> = Vec::new();

@@ -7,6 +7,7 @@ use minidocker_init::program::{pseudo, role};
 use super::Plan;
 use super::text::{quote, render, show_clone_flags};
 use crate::host::files::{CallersTree, OuterLayer, TreeIds};
+use crate::host::id_pool::RANGE;
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
 
@@ -108,9 +109,28 @@ impl Plan {
     /// The caller's own calls: the layers that are kept, the clone, the id maps.
     pub(crate) fn caller_lines(&self) -> Vec<Line> {
         let mut lines = self.layer_lines();
-        lines.extend(self.trees.iter().map(tree_line));
-        lines.push(self.clone_line());
-        lines.extend(self.map_lines());
+        if self.maps.as_ref().is_some_and(|maps| maps.pool.is_some()) {
+            let call = "fcntl(<id ranges>, F_OFD_SETLK, {F_WRLCK, SEEK_SET, <first id>, 65536})";
+            lines.push(Line {
+                actor: Actor::Caller,
+                step: Step::IdMaps,
+                call: call.to_owned(),
+                note: Some("ids that no other container has"),
+                filename: None,
+            });
+        }
+        for tree in &self.trees {
+            lines.push(tree_line(tree));
+        }
+        // A user namespace that is entered is there already.
+        if self.enters {
+            lines.extend(self.mapping_lines());
+            lines.push(self.clone_line());
+        } else {
+            lines.push(self.clone_line());
+            lines.extend(self.map_lines());
+            lines.extend(self.mapping_lines());
+        }
         lines
     }
 
@@ -164,18 +184,16 @@ impl Plan {
             filename: None,
         };
         let mut lines = Vec::new();
-        if maps.pool.is_some() {
-            let text = "fcntl(<id ranges>, F_OFD_SETLK, {F_WRLCK, <first id>, 65536})".to_owned();
-            let note = Some("ids that no other container has; the maps count from the first");
-            lines.push(Line { note, ..line(text) });
-        }
         if maps.deny_setgroups {
             lines.push(line("write(\"/proc/<child>/setgroups\", \"deny\")".to_owned()));
         }
         for (rows, file, program) in
             [(&maps.uid, "uid_map", "newuidmap"), (&maps.gid, "gid_map", "newgidmap")]
         {
-            let text = rows.text();
+            let text = match maps.pool {
+                Some(_) => format!("0 <first id> {RANGE}\n"),
+                None => rows.text(),
+            };
             lines.push(line(if rows.through_helper {
                 let words: Vec<&str> = text.split_whitespace().collect();
                 format!("execve(\"{program}\", [\"<child>\", {}])", words.join(", "))
@@ -183,17 +201,27 @@ impl Plan {
                 format!("write(\"/proc/<child>/{file}\", {})", quote(text.as_bytes()))
             }));
         }
-        for tree in self.trees.iter().filter(|tree| tree.recursive) {
-            let set = if tree.ids == TreeIds::Same { "0" } else { "MOUNT_ATTR_IDMAP" };
-            lines.push(Line {
-                step: Step::MountSource,
-                filename: Some(tree.path.to_string_lossy().into_owned()),
-                ..line(format!(
-                    "mount_setattr(<tree>, \"\", AT_EMPTY_PATH|AT_RECURSIVE, {{{set}, 0, MS_PRIVATE, <user namespace>}})"
-                ))
-            });
-        }
         lines
+    }
+
+    /// The calls that map the ids of the mounts that the caller has cloned.
+    fn mapping_lines(&self) -> impl Iterator<Item = Line> {
+        self.trees.iter().filter(|tree| tree.recursive).map(|tree| {
+            let (set, note) = match tree.ids {
+                TreeIds::Same => ("{0, 0, MS_PRIVATE, 0}", None),
+                _ => (
+                    "{MOUNT_ATTR_IDMAP, 0, MS_PRIVATE, <user namespace>}",
+                    Some("an id outside is the same id inside"),
+                ),
+            };
+            Line {
+                actor: Actor::Caller,
+                step: Step::MountSource,
+                call: format!("mount_setattr(<tree>, \"\", AT_EMPTY_PATH|AT_RECURSIVE, {set}, 32)"),
+                note,
+                filename: Some(tree.path.to_string_lossy().into_owned()),
+            }
+        })
     }
 }
 

@@ -66,21 +66,22 @@ use crate::spec::namespaces::{Kind, NamespaceOptions};
 use crate::spec::{CommandSpec, Network, Payload, Spec};
 use crate::step::Step;
 
-/// The standard streams of a command, and the ids inside that should be able to open them by name.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct CommandStreams {
-    pub(crate) descriptors: [RawFd; 3],
+/// The descriptors of a command, and the ids inside that should be able to open them by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CommandDescriptors {
+    /// The standard streams come first.
+    pub(crate) numbers: Vec<RawFd>,
     pub(crate) user: u32,
     pub(crate) group: u32,
     /// Whether the first is the command's controlling terminal.
     pub(crate) terminal: bool,
 }
 
-impl CommandStreams {
+impl CommandDescriptors {
     fn of(command: &CommandSpec) -> Self {
-        let [input, output, error] = command.stdio;
+        let streams = (0..).zip(command.stdio).map(|(own, given)| given.unwrap_or(own));
         Self {
-            descriptors: [input.unwrap_or(0), output.unwrap_or(1), error.unwrap_or(2)],
+            numbers: streams.chain(command.pass_fds.iter().copied()).collect(),
             user: command.user.unwrap_or(0),
             group: command.group.unwrap_or(0),
             terminal: command.terminal,
@@ -113,7 +114,7 @@ pub struct Plan {
     pub(crate) layers: Vec<OuterLayer>,
     /// The mounts that the caller clones.
     pub(crate) trees: Vec<CallersTree>,
-    pub(crate) streams: CommandStreams,
+    pub(crate) descriptors: CommandDescriptors,
     /// Whether the command is a copy of the caller.
     pub(crate) forks: bool,
     /// The view of a container whose profile lists what it shows.
@@ -238,12 +239,17 @@ impl Plan {
             reports_on_control,
             layers: files.map_or_else(Vec::new, |files| files.layers.clone()),
             trees: files.map_or_else(Vec::new, |files| files.trees.clone()),
-            streams: command.map_or_else(CommandStreams::default, CommandStreams::of),
+            descriptors: command.map_or_else(CommandDescriptors::default, CommandDescriptors::of),
             forks,
             outlook,
             new,
             leads_session: command.is_none_or(|command| command.new_session),
         })
+    }
+
+    /// Whether the launch sets up mounts that the caller has cloned, in the container's user namespace.
+    pub(crate) fn maps_trees(&self) -> bool {
+        self.trees.iter().any(|tree| tree.recursive)
     }
 
     /// The kinds of the new namespaces.

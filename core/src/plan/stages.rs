@@ -97,6 +97,7 @@ impl StageBuilder<'_> {
         }
         if target {
             kept.push(Handle::Target);
+            kept.extend(self.trees());
             if self.spec.die_with_parent {
                 kept.push(Handle::Watchdog);
             }
@@ -112,6 +113,12 @@ impl StageBuilder<'_> {
             }
         }
         kept
+    }
+
+    /// The mounts that the caller has cloned.
+    fn trees(&self) -> impl Iterator<Item = Handle> + use<> {
+        let count = self.files.map_or(0, |files| files.trees.len());
+        (0..count as u32).map(Handle::Tree)
     }
 
     fn keep_descriptors(&mut self, target: bool) {
@@ -135,7 +142,12 @@ impl StageBuilder<'_> {
         // no privilege.
         let root = self.host.uid == 0 && !self.host.setgroups_denied;
         let flags = clone_flags(self.new);
+        let trees: Vec<Handle> = self.trees().collect();
         let sequence = self.sequence();
+        for tree in trees {
+            let args = [tree.into(), named!(F_SETFD), named!(FD_CLOEXEC)];
+            sequence.call(Step::Descriptors, number::FCNTL, args);
+        }
         if root && target.kinds().contains(Kind::User) {
             sequence
                 .call(Step::Groups, number::SETGROUPS, [Arg::Int(0), Arg::Null])

@@ -203,7 +203,10 @@ impl Probe {
                 Answer::Refused { call: trial.clone_text(), errno: error.errno, filename: None }
             }
             Err(LaunchError::Spawn(error)) => Answer::of_error(error),
-            Err(LaunchError::TimedOut | LaunchError::Interrupted) => Answer::Hung,
+            // A trial clones no mounts whose ids are to be mapped.
+            Err(LaunchError::TimedOut | LaunchError::Interrupted | LaunchError::Spec(_)) => {
+                Answer::Hung
+            }
         }
     }
 

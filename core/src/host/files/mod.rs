@@ -17,7 +17,7 @@ mod view;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,6 +33,7 @@ use links::EtcLinks;
 use crate::error::{Reason, ReasonKind, Remedy, SpecError, Value};
 use crate::spec::namespaces::Kind;
 use crate::spec::{Mount, MountKind, MountOptions, Overlay, Spec};
+use crate::step::Step;
 
 /// The devices in every private /dev: their names in /dev, and their paths.
 pub(crate) const DEVICES: [(&CStr, &CStr); 6] = [
@@ -112,6 +113,8 @@ pub(crate) struct CallersTree {
     pub(crate) recursive: bool,
     /// Whose files they show.
     pub(crate) ids: TreeIds,
+    /// Set if the path is a device whose mode does not let every user open it.
+    pub(crate) device: Option<DeviceNode>,
 }
 
 /// The owners of the files in cloned mounts.
@@ -119,10 +122,30 @@ pub(crate) struct CallersTree {
 pub(crate) enum TreeIds {
     /// As outside.
     Same,
-    /// An id outside is the same id inside.
-    Mapped,
+    /// An id outside is the same id inside. The launch refuses this option if a file system cannot map ids.
+    Mapped { option: &'static str },
     /// Likewise; as outside if a file system cannot map ids.
     MappedIfPossible,
+}
+
+/// A device file, to make one like it on a file system that can map ids: that of /dev cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DeviceNode {
+    /// With the type.
+    pub(crate) mode: u32,
+    pub(crate) owner: (u32, u32),
+    pub(crate) number: u64,
+}
+
+impl DeviceNode {
+    fn of(found: &fs::Metadata) -> Option<Self> {
+        let kind = found.file_type();
+        (kind.is_char_device() || kind.is_block_device()).then(|| Self {
+            mode: found.mode(),
+            owner: (found.uid(), found.gid()),
+            number: found.rdev(),
+        })
+    }
 }
 
 /// A file that a link in /etc leads to, in a directory of the container's own.
@@ -214,6 +237,7 @@ impl Files {
             path: mount.source.clone(),
             recursive: false,
             ids: TreeIds::Same,
+            device: None,
         };
         mounts.iter().filter(covered).map(tree).collect()
     }
@@ -274,15 +298,16 @@ impl Files {
         let listed = listed.then(|| Arc::new(Listed::new(view, first, spec.confine.profile)));
         trees.extend(Self::overlaid(&root));
         if context.own_ids {
-            for mount in &mut mounts {
-                mount.clone_source(&mut trees);
+            for (mount, given) in mounts.iter_mut().zip(&spec.mounts) {
+                mount.clone_source(given.option, &mut trees);
             }
         }
         let source = c_string(source.as_os_str());
         let keeps_root = layer.is_some();
         let clones_root = context.own_ids && spec.rootfs.is_some();
+        let root_ids = TreeIds::Mapped { option: "rootfs" };
         let root_tree =
-            clones_root.then(|| CallersTree::add(&mut trees, source.clone(), TreeIds::Mapped));
+            clones_root.then(|| CallersTree::add(&mut trees, source.clone(), root_ids, None));
         Ok(Self {
             root,
             source,
@@ -301,23 +326,38 @@ impl Files {
 
 impl CallersTree {
     /// Adds a path with the mounts below it, and returns its number.
-    fn add(trees: &mut Vec<Self>, path: CString, ids: TreeIds) -> u32 {
-        trees.push(Self { path, recursive: true, ids });
+    fn add(trees: &mut Vec<Self>, path: CString, ids: TreeIds, device: Option<DeviceNode>) -> u32 {
+        trees.push(Self { path, recursive: true, ids, device });
         trees.len() as u32 - 1
+    }
+
+    /// The step of which the clone is a part.
+    pub(crate) const fn step(&self) -> Step {
+        if self.recursive { Step::MountSource } else { Step::Overlay }
+    }
+
+    /// The mounts below the path, outside.
+    pub(crate) fn mounts_below(&self) -> Vec<PathBuf> {
+        let top = Path::new(OsStr::from_bytes(self.path.to_bytes()));
+        let below = |path: &PathBuf| path.starts_with(top) && path != top;
+        mountinfo::read().into_iter().map(|mount| mount.path).filter(below).collect()
     }
 }
 
 impl ResolvedMount {
     /// Leaves the source of a bind to the caller, since the child may not reach it.
-    fn clone_source(&mut self, trees: &mut Vec<CallersTree>) {
+    fn clone_source(&mut self, option: &'static str, trees: &mut Vec<CallersTree>) {
+        const OPEN_TO_ALL: u32 = 0o006;
         let MountKind::Bind { source } = &self.kind else { return };
         let path = Path::new(OsStr::from_bytes(source.to_bytes()));
-        let is_device = fs::metadata(path).is_ok_and(|found| {
-            found.file_type().is_char_device() || found.file_type().is_block_device()
-        });
-        // The file system of devices maps no ids. Most devices are open to every user.
-        let ids = if is_device { TreeIds::Same } else { TreeIds::Mapped };
-        self.tree = Some(CallersTree::add(trees, source.clone(), ids));
+        let device = fs::metadata(path).ok().as_ref().and_then(DeviceNode::of);
+        let closed = device.filter(|device| device.mode & OPEN_TO_ALL != OPEN_TO_ALL);
+        let ids = match (device, closed) {
+            (None, _) => TreeIds::Mapped { option },
+            (_, None) => TreeIds::Same,
+            _ => TreeIds::MappedIfPossible,
+        };
+        self.tree = Some(CallersTree::add(trees, source.clone(), ids, closed));
     }
 }
 

@@ -219,7 +219,7 @@ impl Directory {
     /// Leaves a bind of this path to the caller, since the child may not reach it.
     fn clone_bound(&mut self, path: &Path, trees: &mut Vec<CallersTree>) {
         if let Some(Shown::Bind { source, tree, .. }) = self.entry(path) {
-            *tree = Some(CallersTree::add(trees, source.clone(), TreeIds::MappedIfPossible));
+            *tree = Some(CallersTree::add(trees, source.clone(), TreeIds::MappedIfPossible, None));
         }
     }
 

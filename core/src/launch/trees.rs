@@ -1,0 +1,109 @@
+//! Mounts that the caller clones for the child, and whose ids it maps as the container's user namespace does.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, chmodat, chownat, mknodat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsmount, fsopen,
+    open_tree,
+};
+use rustix::path::Arg;
+
+use crate::error::{LaunchError, Reason, ReasonKind, Remedy, Setting, SpawnError, SpecError};
+use crate::host::files::{CallersTree, DeviceNode, TreeIds};
+use crate::step::Step;
+use crate::sys;
+
+/// Clones mounts, or makes a device file like the caller's.
+pub(super) fn clone_tree(tree: &CallersTree) -> Result<OwnedFd, Errno> {
+    if let Some(device) = &tree.device {
+        match like(device) {
+            // The caller may not make it. The host's then opens as its mode says.
+            Err(Errno::PERM) => {}
+            made => return made,
+        }
+    }
+    clone(CWD, tree.path.as_c_str(), tree.recursive)
+}
+
+fn clone(directory: impl AsFd, path: impl Arg, recursive: bool) -> Result<OwnedFd, Errno> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    open_tree(directory, path, flags)
+}
+
+/// A mount of a device file on a file system of its own.
+fn like(device: &DeviceNode) -> Result<OwnedFd, Errno> {
+    const NAME: &str = "device";
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let (kind, mode) = (FileType::from_raw_mode(device.mode), Mode::from_raw_mode(device.mode));
+    mknodat(&mount, NAME, kind, Mode::RUSR, device.number)?;
+    let (user, group) = (Uid::from_raw(device.owner.0), Gid::from_raw(device.owner.1));
+    chownat(&mount, NAME, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+    chmodat(&mount, NAME, mode, AtFlags::empty())?;
+    clone(&mount, NAME, false)
+}
+
+/// Makes the recursively cloned mounts private, and maps the ids of their files as a user namespace does.
+pub(super) fn map_trees(
+    namespace: &File,
+    described: &[CallersTree],
+    trees: &[OwnedFd],
+) -> Result<(), LaunchError> {
+    for (described, tree) in described.iter().zip(trees).filter(|(tree, _)| tree.recursive) {
+        let unmapped = || sys::set_up_tree(tree.as_fd(), None);
+        let mapped = || sys::set_up_tree(tree.as_fd(), Some(namespace.as_fd()));
+        let set = match described.ids {
+            TreeIds::Same => unmapped(),
+            TreeIds::Mapped { option } => match mapped() {
+                Err(error) if is_of_file_system(&error) => {
+                    return Err(Box::new(not_mapped(described, option, namespace.as_fd())).into());
+                }
+                set => set,
+            },
+            TreeIds::MappedIfPossible => mapped().or_else(|_| unmapped()),
+        };
+        set.map_err(|error| {
+            let path = OsStr::from_bytes(described.path.to_bytes());
+            SpawnError::from_io(Step::MountSource, &error).about(path)
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether `mount_setattr(2)` fails for a file system that maps no ids, or for a mount whose ids are mapped already.
+fn is_of_file_system(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPERM))
+}
+
+fn not_mapped(
+    described: &CallersTree,
+    option: &'static str,
+    namespace: BorrowedFd<'_>,
+) -> SpecError {
+    let is_refused = |path: &Path| {
+        let tree = clone(CWD, path, false);
+        tree.is_ok_and(|tree| sys::set_up_tree(tree.as_fd(), Some(namespace)).is_err())
+    };
+    let below = described.mounts_below().into_iter().find(|path| is_refused(path));
+    let which = below.map_or_else(
+        || "its file system".to_owned(),
+        |path| format!("the file system that is mounted below it, on {},", path.display()),
+    );
+    let reason = format!("{which} cannot map ids to those that the container has to itself");
+    SpecError::of_text(
+        option,
+        described.path.to_string_lossy(),
+        Reason::new(ReasonKind::Outside, reason),
+        Remedy::with("Keep the caller's ids: {}", Setting::EveryId),
+    )
+}
