@@ -1,27 +1,29 @@
 //! The ids that a container of a root caller has to itself: a range of the pool.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, chown};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use nix::fcntl::{FcntlArg, fcntl};
+use rustix::fs::{Access, FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::error::{Remedy, Setting, SpawnError};
 use crate::host::id_pool::{IdPool, RANGE, is_of_a_container};
 use crate::plan::CommandDescriptors;
 use crate::step::Step;
 
-/// Files whose bytes stand for user ids; the first that can be used is. A container's caller holds a lock on the bytes of
-/// its range.
-const LOCKS: [&str; 3] = ["/run/minidocker.ids", "/dev/shm/minidocker.ids", "/tmp/minidocker.ids"];
+/// Directories with a file for each range, named by its first user id; the first directory that can be used is. The
+/// caller of a container holds a lock on the file of its range.
+const DIRECTORIES: [&str; 3] =
+    ["/run/minidocker.ids", "/dev/shm/minidocker.ids", "/tmp/minidocker.ids"];
 
 /// A range of ids that no other container has. The kernel releases it with the caller at the latest.
 #[derive(Debug)]
 pub(super) struct IdRange {
-    locks: File,
+    file: File,
     /// The first user id and the first group id.
     pub(super) first: (u32, u32),
 }
@@ -35,44 +37,46 @@ impl IdRange {
     pub(super) fn take(pool: &IdPool) -> Result<Self, SpawnError> {
         /// The number of ranges that this process has taken.
         static TAKEN: AtomicUsize = AtomicUsize::new(0);
-        let failed = |error: &io::Error, path: &str| {
+        let failed = |error: &io::Error, path: &str, remedy: &'static str| {
             let mut failed = SpawnError::from_io(Step::IdMaps, error).about(path);
             if !is_shortage(error) {
-                failed.hint = Some(Remedy::with(
-                    "The container's ids are locked there: make the directory writable, or {}",
-                    Setting::EveryId,
-                ));
+                failed.hint = Some(Remedy::with(remedy, Setting::EveryId));
             }
             failed
         };
-        let (locks, path) = open_locks(&LOCKS).map_err(|error| failed(&error, LOCKS[0]))?;
+        let directory = usable(&DIRECTORIES).map_err(|error| {
+            let remedy = "The container's ids are locked there: make the directory writable, or {}";
+            failed(&error, DIRECTORIES[0], remedy)
+        })?;
         // Callers that do not share these directories rarely start at the same range.
         let start = (std::process::id() as usize)
             .wrapping_mul(31)
             .wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
         for first in pool.ranges_from(start) {
-            match lock(&locks, libc::F_WRLCK, first.0) {
-                Ok(()) => return Ok(Self { locks, first }),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(failed(&error, path)),
+            let path = format!("{directory}/{}", first.0);
+            let file = open_lock(&path).map_err(|error| {
+                failed(&error, &path, "The container's ids are locked there: make room, or {}")
+            })?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { file, first }),
+                Err(Errno::WOULDBLOCK) => {}
+                Err(error) => {
+                    return Err(SpawnError::new(Step::IdMaps, error.raw_os_error()).about(path));
+                }
             }
         }
-        let mut error = SpawnError::new(Step::IdMaps, libc::EAGAIN).about(path);
-        error.hint = Some(Remedy::with(
-            "Other containers have all of the ids: end some of them, or {}",
-            Setting::EveryId,
-        ));
-        Err(error)
+        let remedy = "Other containers have all of the ids: end some of them, or {}";
+        Err(failed(&io::Error::from_raw_os_error(libc::EAGAIN), directory, remedy))
     }
 
     /// Releases it, also for other processes that have inherited the descriptor.
     pub(super) fn release(self) {
         // Closing it releases it, too, if no other process has it.
-        let _ = lock(&self.locks, libc::F_UNLCK, self.first.0);
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 
     pub(super) fn raw_fd(&self) -> RawFd {
-        self.locks.as_raw_fd()
+        self.file.as_raw_fd()
     }
 }
 
@@ -101,12 +105,13 @@ pub(super) fn give_descriptors(descriptors: &CommandDescriptors, first: (u32, u3
     }
 }
 
-/// Opens the first of these files that can be used, and makes it if it is missing.
-fn open_locks(paths: &[&'static str]) -> io::Result<(File, &'static str)> {
+/// The first of these directories that exists or can be made, and in which only the caller's user can make files, since
+/// another one could keep their locks.
+fn usable<'a>(paths: &[&'a str]) -> io::Result<&'a str> {
     let mut refused = io::Error::from_raw_os_error(libc::ENOENT);
-    for &path in paths {
-        match open_own(path) {
-            Ok(file) => return Ok((file, path)),
+    for path in paths {
+        match make_own(path) {
+            Ok(()) => return Ok(path),
             Err(error) if is_shortage(&error) => return Err(error),
             Err(error) => refused = error,
         }
@@ -114,41 +119,42 @@ fn open_locks(paths: &[&'static str]) -> io::Result<(File, &'static str)> {
     Err(refused)
 }
 
-/// Opens a file that only the caller can open, since another user could keep its locks.
-fn open_own(path: &str) -> io::Result<File> {
-    const OF_OTHERS: u32 = 0o077;
-    let file = OpenOptions::new()
+fn make_own(directory: &str) -> io::Result<()> {
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    let found = match fs::symlink_metadata(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            match DirBuilder::new().mode(0o700).create(directory) {
+                // Another caller may just have made it.
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => fs::symlink_metadata(directory)?,
+            }
+        }
+        found => found?,
+    };
+    let is_own = found.is_dir()
+        && found.uid() == nix::unistd::geteuid().as_raw()
+        && found.mode() & WRITABLE_BY_OTHERS == 0;
+    if !is_own {
+        return Err(io::Error::from_raw_os_error(libc::EPERM));
+    }
+    // Its file system may have become read-only.
+    rustix::fs::access(directory, Access::WRITE_OK).map_err(Into::into)
+}
+
+fn open_lock(path: &str) -> io::Result<File> {
+    OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(path)?;
-    let found = file.metadata()?;
-    if found.is_file() && found.uid() == 0 && found.mode() & OF_OTHERS == 0 {
-        Ok(file)
-    } else {
-        Err(io::Error::from_raw_os_error(libc::EPERM))
-    }
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
 }
 
 /// Whether no descriptor or memory is left, so that no other file can be opened, either.
 fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
-}
-
-/// Locks or unlocks the bytes of a range of ids.
-fn lock(file: &File, kind: i32, first: u32) -> io::Result<()> {
-    let range = libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: first.into(),
-        l_len: RANGE.into(),
-        // The kernel requires 0 for a lock of an open file.
-        l_pid: 0,
-    };
-    fcntl(file, FcntlArg::F_OFD_SETLK(&range)).map(drop).map_err(Into::into)
 }
 
 #[cfg(test)]
@@ -158,31 +164,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_is_taken_once_until_it_is_released() {
-        let directory = std::env::temp_dir().join(format!("id-ranges-{}", std::process::id()));
-        let open = || OpenOptions::new().write(true).create(true).truncate(false).open(&directory);
-        let (one, other) = (open().expect("a file"), open().expect("a file"));
-        lock(&one, libc::F_WRLCK, 100_000).expect("free");
-        let refused = lock(&other, libc::F_WRLCK, 165_535).expect_err("taken");
-        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
-        lock(&other, libc::F_WRLCK, 165_536).expect("the next one");
-        lock(&one, libc::F_UNLCK, 100_000).expect("released");
-        lock(&other, libc::F_WRLCK, 100_000).expect("free again");
-        fs::remove_file(directory).expect("our own");
-    }
-
-    #[test]
-    fn a_directory_that_is_not_writable_gives_way_to_the_next() {
+    fn a_directory_that_cannot_be_used_gives_way_to_the_next() {
         let directory = std::env::temp_dir().join(format!("id-locks-{}", std::process::id()));
-        fs::create_dir(&directory).expect("our own");
-        let usable = directory.join("locks").to_str().expect("ASCII").to_owned().leak();
+        let own = directory.to_str().expect("ASCII");
         let refused = "/proc/minidocker.ids";
-        let found = open_locks(&[refused, usable]).map(|(_, path)| path);
-        let is_root = nix::unistd::geteuid().is_root();
-        assert_eq!(found.ok(), is_root.then_some(&*usable));
-        assert!(open_locks(&[refused]).is_err());
-        fs::set_permissions(&*usable, fs::Permissions::from_mode(0o622)).expect("our own");
-        assert!(open_locks(&[usable]).is_err(), "another user could keep its locks");
-        fs::remove_dir_all(directory).expect("our own");
+        assert_eq!(usable(&[refused, own]).ok(), Some(own));
+        assert_eq!(usable(&[own]).ok(), Some(own), "it exists now");
+        assert!(usable(&[refused]).is_err());
+        fs::set_permissions(own, fs::Permissions::from_mode(0o777)).expect("our own");
+        assert!(usable(&[own]).is_err(), "another user could keep its locks");
+        fs::remove_dir(own).expect("our own");
     }
 }

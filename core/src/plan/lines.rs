@@ -110,7 +110,7 @@ impl Plan {
     pub(crate) fn caller_lines(&self) -> Vec<Line> {
         let mut lines = self.layer_lines();
         if self.maps.as_ref().is_some_and(|maps| maps.pool.is_some()) {
-            let call = "fcntl(<id ranges>, F_OFD_SETLK, {F_WRLCK, SEEK_SET, <first id>, 65536})";
+            let call = "flock(<range of ids>, LOCK_EX|LOCK_NB)";
             lines.push(Line {
                 actor: Actor::Caller,
                 step: Step::IdMaps,
