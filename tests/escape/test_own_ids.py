@@ -273,13 +273,44 @@ def test_a_root_of_the_users_shows_its_files_as_those_of_the_same_ids(closed, mo
         assert done.stdout == b"of root\n"
 
 
-def test_an_overlay_keeps_the_callers_ids(closed):
-    """Its files are those of the caller, and a layer outlives the container."""
-    overlay = Mount("/mnt", str(closed), type="overlay")
-    for options in ({"overlay": True}, {"mounts": [overlay]}):
-        rows = output("cat", "/proc/self/uid_map", **options).split()
-        assert rows == ["0", "0", "4294967295"]
-    assert output("cat", "/mnt/file", mounts=[overlay]) == "of root\n"
+def test_an_overlay_that_is_thrown_away_shows_its_files_as_those_of_the_same_ids(closed, tmp_path):
+    lower = tmp_path / "lower"
+    lower.mkdir()
+    (lower / "other").touch()
+    os.chown(lower / "other", 1000, 1001)
+    both = Mount("/mnt", [str(closed), str(lower)], type="overlay")
+    script = "cat /mnt/file && echo x >> /mnt/file && rm /mnt/other && cat /mnt/file && id -u"
+    shown = output("stat", "-c", "%u:%g", "/mnt", "/mnt/file", "/mnt/other", mounts=[both])
+    assert shown == "0:0\n0:0\n1000:1001\n"
+    assert output("sh", "-c", script, mounts=[both]) == "of root\nof root\nx\n0\n"
+    assert (closed / "file").read_text() == "of root\n"
+    assert int(output("cat", "/proc/self/uid_map", mounts=[both]).split()[1]) > 0
+    assert untrusted("cat", "/mnt/file", mounts=[both], user=1000).returncode == 1
+
+
+def test_an_overlay_on_the_root_makes_its_files_writable_with_ids_of_its_own():
+    script = "echo new > /usr/bin/false && cat /usr/bin/false && rm -r /usr/share/doc && echo gone"
+    assert output("sh", "-c", script, overlay=True) == "new\ngone\n"
+    assert int(output("cat", "/proc/self/uid_map", overlay=True).split()[1]) > 0
+    assert Path("/usr/bin/false").read_bytes() != b"new\n"
+
+
+def test_an_overlay_on_a_file_system_that_cannot_map_ids_is_refused(mixed):
+    mounts = [Mount("/mnt", str(mixed[1]), type="overlay")]
+    with pytest.raises(minidocker.SpecError, match=rf'^mounts=".*/overlay": its.*{REMEDY}$'):
+        untrusted("true", mounts=mounts)
+    assert output("/mnt/script", mounts=mounts, **EVERY_ID) == "ran\n"
+
+
+def test_a_layer_that_is_kept_keeps_the_callers_ids(closed, tmp_path):
+    """It outlives the container, and belongs to the caller."""
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    overlay = Mount("/mnt", str(closed), type="overlay", upper=str(layer))
+    script = "cat /proc/self/uid_map /mnt/file; echo > /mnt/new"
+    rows = output("sh", "-c", script, mounts=[overlay]).split()
+    assert rows == ["0", "0", "4294967295", "of", "root"]
+    assert (layer / "upper" / "new").stat().st_uid == 0
 
 
 NESTED = """

@@ -9,7 +9,7 @@ use crate::error::SpawnError;
 use crate::host::Kernel;
 use crate::spec::namespaces::Kind;
 use crate::spec::seccomp::KernelVersion;
-use crate::spec::{IdMap, IdRow, MountKind, Network, Overlay, Spec};
+use crate::spec::{IdMap, IdRow, Mount, MountKind, Network, Overlay, Spec};
 
 /// The ids of one container: from root's 0 inside to 65535.
 pub(crate) const RANGE: u32 = 1 << 16;
@@ -20,6 +20,9 @@ const DOCUMENTED: (u32, u32) = (0x7000_0000, 0x0FFE_0000);
 
 /// The first kernel that maps the ids of a mount.
 const ID_MAPPED_MOUNTS: KernelVersion = KernelVersion { major: 5, minor: 12 };
+
+/// The first kernel whose overlays cover such mounts.
+const ID_MAPPED_LAYERS: KernelVersion = KernelVersion { major: 5, minor: 19 };
 
 /// Ranges of user ids and of group ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +47,7 @@ impl IdPool {
             && is_everything(uid_rows)
             && is_everything(gid_rows)
             && may_mount();
-        if !possible || !wants_own_ids(spec) {
+        if !possible || !wants_own_ids(spec, kernel) {
             return Ok(None);
         }
         Self::of_this_system().map(Some)
@@ -120,17 +123,23 @@ pub(super) fn joins_a_range(spec: &Spec) -> bool {
         && may_mount()
 }
 
-/// Whether the profile gives a container ids of its own. With an overlay the caller's ids stay, because the layer belongs
-/// to them.
-fn wants_own_ids(spec: &Spec) -> bool {
-    let overlays = |kind: &MountKind| matches!(kind, MountKind::Overlay { .. });
+/// Whether the profile gives a container ids of its own. The caller's ids stay with a layer that is kept, since it
+/// belongs to them, with an overlay on a rootfs, and where the kernel lets no overlay cover mounts with mapped ids.
+fn wants_own_ids(spec: &Spec, kernel: KernelVersion) -> bool {
+    let covers = kernel >= ID_MAPPED_LAYERS;
+    let is_possible = |mount: &Mount| match &mount.kind {
+        MountKind::Overlay { upper, .. } => covers && upper.is_none(),
+        _ => true,
+    };
+    let root = spec.overlay == Overlay::None
+        || (spec.overlay == Overlay::Discard && spec.shows_listed_files_only() && covers);
     spec.confine.profile.confinement().own_ids
         && spec.namespaces.contains(Kind::User)
         && spec.namespaces.contains(Kind::Mount)
         && !matches!(spec.network, Some(Network::Join(_)))
         && (&spec.uid_map, &spec.gid_map) == (&IdMap::Caller, &IdMap::Caller)
-        && spec.overlay == Overlay::None
-        && !spec.mounts.iter().any(|mount| overlays(&mount.kind))
+        && root
+        && spec.mounts.iter().all(is_possible)
 }
 
 /// Whether the caller is in the first user namespace, to which the host's file systems belong. Another one may have the

@@ -11,7 +11,7 @@ use super::file_calls::{
 use super::kernel_filesystems::devpts_data;
 use super::mount_calls::{attach_to, callers_tree, clone_tree, mount, set_attributes, tmpfs_on};
 use super::number;
-use super::overlay_tree::overlay;
+use super::overlay_tree::{Lower, overlay};
 use super::root::assemble::replace;
 use super::sequence::Sequence;
 use super::setup::NamespaceSetup;
@@ -51,6 +51,7 @@ pub(super) fn open_sources(
             }),
             MountKind::Overlay { lower, upper } => {
                 let kept = upper.as_ref().and_then(|_| layers.next());
+                let lower = Lower { paths: lower, tree: mount.tree };
                 Some(overlay(sequence, scratch, index, lower, kept))
             }
             _ => None,

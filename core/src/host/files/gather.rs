@@ -114,6 +114,9 @@ impl<'a> Gatherer<'a> {
         let (mut root, mut trees) = (Directory::default(), Vec::new());
         if let Some(listed) = spec.confine.profile.confinement().view {
             root = Directory::of(spec, listed, context, &mut trees);
+            if context.own_ids && spec.overlay != Overlay::None {
+                root.clone_covered(&mut trees);
+            }
         }
         let mut view = View::new(Backing::Shown);
         root.add_layers(Path::new("/"), 0, &mut view);

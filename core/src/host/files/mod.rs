@@ -345,10 +345,19 @@ impl CallersTree {
 }
 
 impl ResolvedMount {
-    /// Leaves the source of a bind to the caller, since the child may not reach it.
+    /// Leaves the sources of a bind or an overlay to the caller, since the child may not reach them.
     fn clone_source(&mut self, option: &'static str, trees: &mut Vec<CallersTree>) {
         const OPEN_TO_ALL: u32 = 0o006;
-        let MountKind::Bind { source } = &self.kind else { return };
+        let source = match &self.kind {
+            MountKind::Bind { source } => source,
+            MountKind::Overlay { lower, upper: None } => {
+                let ids = TreeIds::Mapped { option };
+                let add = |path: &CString| CallersTree::add(trees, path.clone(), ids, None);
+                self.tree = lower.iter().map(add).reduce(|first, _| first);
+                return;
+            }
+            _ => return,
+        };
         let path = Path::new(OsStr::from_bytes(source.to_bytes()));
         let device = fs::metadata(path).ok().as_ref().and_then(DeviceNode::of);
         let closed = device.filter(|device| device.mode & OPEN_TO_ALL != OPEN_TO_ALL);

@@ -223,6 +223,26 @@ impl Directory {
         }
     }
 
+    /// Adds the directories of the host that an overlay covers to `trees`, since the container could not change the files
+    /// of other ids there. Those of sysfs cannot be changed anyway.
+    pub(super) fn clone_covered(&mut self, trees: &mut Vec<CallersTree>) {
+        let ids = TreeIds::Mapped { option: "overlay" };
+        for entry in self.entries.values_mut() {
+            match entry {
+                Shown::Directory(directory) => directory.clone_covered(trees),
+                Shown::Bind { source, directory: true, replaced, tree } => {
+                    if tree.is_none() && !path_of(source).starts_with("/sys") {
+                        *tree = Some(CallersTree::add(trees, source.clone(), ids, None));
+                    }
+                    for directory in replaced.values_mut() {
+                        directory.clone_covered(trees);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn has_writable(&self) -> bool {
         let mut found = Vec::new();
         self.add_writable(b"", &mut found);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
+use std::slice;
 use std::sync::Arc;
 
 use crate::host::files::shown::{Directory, Shown};
@@ -14,7 +15,7 @@ use crate::plan::file_calls::{change_to, close, open_directory, open_new_root};
 use crate::plan::layer::joined;
 use crate::plan::mount_calls::{attach, attach_handle, mount, open_tree, set_attributes};
 use crate::plan::number;
-use crate::plan::overlay_tree::memory_overlay;
+use crate::plan::overlay_tree::{Lower, memory_overlay};
 use crate::plan::sequence::Sequence;
 use crate::step::Step;
 
@@ -125,7 +126,8 @@ impl Maker {
         }
         if let Some(scratch) = self.scratch.filter(|_| directory) {
             self.overlays += 1;
-            let tree = memory_overlay(sequence, scratch, self.overlays, source);
+            let lower = Lower { paths: slice::from_ref(source), tree };
+            let tree = memory_overlay(sequence, scratch, self.overlays, lower);
             attach(sequence, STEP, tree, self.root.into(), path);
             close(sequence, STEP, tree);
             change_to(sequence, STEP, self.root);
