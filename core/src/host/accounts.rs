@@ -1,6 +1,5 @@
 //! The rows of passwd(5) and group(5) in a container that does not see the host's.
 
-use super::settings::settings;
 use crate::spec::{CommandSpec, IdMap, Spec};
 
 /// Ids below this one belong to the system.
@@ -54,9 +53,11 @@ pub(super) fn with_rows(content: &[u8], further: &[u8]) -> Vec<u8> {
     content
 }
 
+/// Makes the content of a file from the host's and the ids that it names.
+pub(super) type MakeUp = fn(&[u8], &NamedIds) -> Vec<u8>;
+
 /// The content of /etc/passwd: the accounts of the system and those of `ids`, without comments and hashes.
-pub(super) fn passwd(ids: &NamedIds) -> Vec<u8> {
-    let host = settings("/etc/passwd").unwrap_or_default();
+pub(super) fn passwd(host: &[u8], ids: &NamedIds) -> Vec<u8> {
     let row = |fields: &[&[u8]]| match fields {
         [name, _, user, group, _, home, shell] => {
             Some([*name, b"x", user, group, b"", home, shell].join(&b':'))
@@ -65,7 +66,7 @@ pub(super) fn passwd(ids: &NamedIds) -> Vec<u8> {
     };
     let missing = |id: u32| format!("user{id}:x:{id}:{id}::/tmp:/bin/sh");
     rows(
-        &host,
+        host,
         &ids.users,
         row,
         ("root:x:0:0::/root:/bin/sh", "nobody:x:65534:65534::/:/bin/false"),
@@ -74,14 +75,13 @@ pub(super) fn passwd(ids: &NamedIds) -> Vec<u8> {
 }
 
 /// The content of /etc/group: the groups of the system and those of `ids`, without members.
-pub(super) fn group(ids: &NamedIds) -> Vec<u8> {
-    let host = settings("/etc/group").unwrap_or_default();
+pub(super) fn group(host: &[u8], ids: &NamedIds) -> Vec<u8> {
     let row = |fields: &[&[u8]]| match fields {
         [name, _, group, _] => Some([*name, b"x", group, b""].join(&b':')),
         _ => None,
     };
     let missing = |id: u32| format!("group{id}:x:{id}:");
-    rows(&host, &ids.groups, row, ("root:x:0:", "nogroup:x:65534:"), missing)
+    rows(host, &ids.groups, row, ("root:x:0:", "nogroup:x:65534:"), missing)
 }
 
 /// The rows of the system and of `ids`, in the order of the file. `root` and `nobody` replace missing rows.

@@ -4,6 +4,7 @@
 pub(crate) mod channels;
 mod gather;
 mod links;
+mod listing;
 mod looks;
 mod mountinfo;
 mod owners;

@@ -1,26 +1,17 @@
 //! The root of a profile that shows nothing of the host's files but what it lists.
 //!
-//! It is a file system in memory. The profile's [`FileSystemView`] lists what is bound into it, what is copied and
-//! what is writable. An entry that the host lacks is left out.
+//! It is a file system in memory: a tree of directories, with binds and copies of the host's files. An entry that the
+//! host lacks is left out.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsStr, OsString};
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use super::links::readable_by_all;
 use super::looks::{Entry, Looks};
 use super::view::{Backing, MAX_LINKS, Planned, View};
-use super::{CallersTree, HostContext, TreeIds, c_string};
-use crate::host::accounts;
-use crate::host::hosts::own_hosts_file;
-use crate::spec::profile::FileSystemView;
-use crate::spec::{CommandSpec, Mount, Spec};
-
-/// Places with file systems of the container's own.
-const KERNEL_PLACES: [&str; 3] = ["/dev", "/proc", "/sys"];
+use super::{CallersTree, TreeIds, c_string};
 
 /// Directories that every such root has, and for which the launch mounts file systems.
 pub(crate) const MOUNT_POINTS: [&str; 2] = ["/dev", "/proc"];
@@ -66,90 +57,9 @@ enum Reached<'a> {
 }
 
 impl Directory {
-    /// What the container sees of the host.
-    ///
-    /// Paths that the profile does not list may be the caller's own: for a container with other ids they are added to
-    /// `trees`.
-    pub(super) fn of(
-        spec: &Spec,
-        view: &'static FileSystemView,
-        context: &HostContext<'_>,
-        trees: &mut Vec<CallersTree>,
-    ) -> Self {
-        let mut root = Self::of_host(view);
-        for home in context.homes {
-            root.make_writable(path_of(home));
-        }
-        for (path, content) in own_files(spec, context) {
-            root.insert(Path::new(path), Shown::File(content.into()));
-        }
-        let mut host = Looks::default();
-        for path in &spec.shown {
-            let path = path_of(path);
-            let is_private = |place: &Path| place.starts_with(path);
-            let homes = context.homes.iter().map(path_of);
-            let private = view.private.iter().chain(view.homes).map(Path::new);
-            if !is_mounted_over(spec, path) && !homes.chain(private).any(is_private) {
-                let bound = root.show(path, &mut host);
-                if let Some(bound) = bound.filter(|_| context.own_ids) {
-                    root.clone_bound(&bound, trees);
-                }
-            }
-        }
-        root
-    }
-
-    /// What the view lists, the same in every container.
-    fn of_host(view: &'static FileSystemView) -> Self {
-        static LAST: Mutex<Option<Arc<Remembered>>> = Mutex::new(None);
-        let user = nix::unistd::geteuid().as_raw();
-        // A forked child may have inherited the lock from a thread that held it.
-        let known = LAST.try_lock().ok().and_then(|known| known.clone());
-        let is_right = |known: &Arc<Remembered>| {
-            std::ptr::eq(known.view, view) && known.user == user && known.host.hold()
-        };
-        if let Some(known) = known.filter(is_right) {
-            return known.root.clone();
-        }
-        let mut host = Looks::default();
-        let root = Self::look_up(view, &mut host);
-        if host.can_be_kept()
-            && let Ok(mut known) = LAST.try_lock()
-        {
-            *known = Some(Arc::new(Remembered { view, user, host, root: root.clone() }));
-        }
-        root
-    }
-
-    fn look_up(view: &FileSystemView, host: &mut Looks) -> Self {
-        let mut root = Self::default();
-        for pattern in view.bound {
-            for path in host.expand(pattern) {
-                root.show(&path, host);
-            }
-        }
-        for &(path, names) in view.replaced {
-            root.replace(Path::new(path), names, host);
-        }
-        // The new /dev has its own /dev/shm.
-        let in_dev = |path: &&&str| path.starts_with("/dev/");
-        for path in view.private.iter().filter(|path| !in_dev(path)).chain(view.homes) {
-            root.make_writable(Path::new(path));
-        }
-        for path in view.empty {
-            root.insert(Path::new(path), Shown::Directory(Self::default()));
-        }
-        for pattern in view.copied {
-            for path in host.expand(pattern) {
-                root.copy(&path, host);
-            }
-        }
-        root
-    }
-
     /// Shows a path of the host: each link on the way as a link, and a bind of the file that they lead to. Returns the
     /// path of that file if there is a new bind of it.
-    fn show(&mut self, path: &Path, host: &mut Looks) -> Option<PathBuf> {
+    pub(super) fn show(&mut self, path: &Path, host: &mut Looks) -> Option<PathBuf> {
         let mut rest: VecDeque<OsString> = names(path).collect();
         let mut at = PathBuf::from("/");
         let mut links = 0;
@@ -217,7 +127,7 @@ impl Directory {
     }
 
     /// Leaves a bind of this path to the caller, since the child may not reach it.
-    fn clone_bound(&mut self, path: &Path, trees: &mut Vec<CallersTree>) {
+    pub(super) fn clone_bound(&mut self, path: &Path, trees: &mut Vec<CallersTree>) {
         if let Some(Shown::Bind { source, tree, .. }) = self.entry(path) {
             *tree = Some(CallersTree::add(trees, source.clone(), TreeIds::MappedIfPossible, None));
         }
@@ -250,7 +160,7 @@ impl Directory {
     }
 
     /// Copies a file that every user may read. A link into a directory that is shown stays a link.
-    fn copy(&mut self, path: &Path, host: &mut Looks) {
+    pub(super) fn copy(&mut self, path: &Path, host: &mut Looks) {
         if let Some(Entry::Link(target)) = host.entry(path) {
             let next = normal(&path.parent().unwrap_or(path).join(target));
             if next.starts_with("/proc") {
@@ -268,7 +178,7 @@ impl Directory {
     }
 
     /// Replaces a directory that is bound: only its entries with these names are shown.
-    fn replace(&mut self, path: &Path, only: &[&str], host: &mut Looks) {
+    pub(super) fn replace(&mut self, path: &Path, only: &[&str], host: &mut Looks) {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
         if !matches!(host.entry(path), Some(Entry::Directory)) {
             return;
@@ -282,7 +192,7 @@ impl Directory {
         }
     }
 
-    fn make_writable(&mut self, path: &Path) {
+    pub(super) fn make_writable(&mut self, path: &Path) {
         self.insert(path, Shown::Directory(Self::default()));
         if let Some(Shown::Directory(directory)) = self.entry(path) {
             directory.writable = true;
@@ -317,7 +227,7 @@ impl Directory {
 
     /// Adds an entry, and the directories on the way to it. Leaves it out if there is another one, or if a bind, a link
     /// or a file is on the way.
-    fn insert(&mut self, path: &Path, node: Shown) {
+    pub(super) fn insert(&mut self, path: &Path, node: Shown) {
         let mut directory = self;
         let mut way = names(path).peekable();
         while let Some(name) = way.next() {
@@ -341,22 +251,16 @@ impl Directory {
         }
     }
 
-    /// Names the ids of a command in the files of accounts.
-    pub(crate) fn name_ids(&mut self, command: &CommandSpec) {
-        let ids = accounts::of_command(command);
-        if ids.is_empty() {
-            return;
-        }
-        for (path, rows) in
-            [("/etc/passwd", accounts::passwd(&ids)), ("/etc/group", accounts::group(&ids))]
-        {
-            if let Some(Shown::File(content)) = self.entry(Path::new(path)) {
-                *content = accounts::with_rows(content, &rows).into();
-            }
+    /// Adds a file of the container's own, or replaces it.
+    pub(super) fn set_file(&mut self, path: &str, content: Vec<u8>) {
+        let path = Path::new(path);
+        self.insert(path, Shown::File(Arc::default()));
+        if let Some(Shown::File(file)) = self.entry(path) {
+            *file = content.into();
         }
     }
 
-    fn entry(&mut self, path: &Path) -> Option<&mut Shown> {
+    pub(super) fn entry(&mut self, path: &Path) -> Option<&mut Shown> {
         let mut way = names(path);
         let mut entry = self.entries.get_mut(&c_string(&way.next()?))?;
         while let Some(name) = way.next() {
@@ -426,46 +330,6 @@ impl Directory {
     }
 }
 
-/// What a view shows of the host, and the answers that it was made from.
-struct Remembered {
-    view: &'static FileSystemView,
-    /// The effective user id: another user may not see the same.
-    user: u32,
-    host: Looks,
-    root: Directory,
-}
-
-/// The files that every container has of its own, and their content.
-fn own_files(spec: &Spec, context: &HostContext<'_>) -> Vec<(&'static str, Vec<u8>)> {
-    let shared = spec.shares_network();
-    let mut hostname = context.hostname.to_vec();
-    hostname.push(b'\n');
-    let services: &[u8] = if shared { b"files dns" } else { b"files" };
-    let switch = [b"passwd: files\ngroup: files\nshadow: files\nhosts: ", services, b"\n"].concat();
-    let ids = accounts::of_maps(spec);
-    let mut files = vec![
-        ("/etc/passwd", accounts::passwd(&ids)),
-        ("/etc/group", accounts::group(&ids)),
-        ("/etc/nsswitch.conf", switch),
-        ("/etc/hosts", own_hosts_file(spec, context.hostname, shared)),
-        ("/etc/hostname", hostname),
-    ];
-    // It may be a link into /run, where the container sees nothing of the host.
-    if shared
-        && let Ok(resolver) = fs::canonicalize("/etc/resolv.conf")
-        && let Some(content) = readable_by_all(&resolver, Path::new("/"))
-    {
-        files.push(("/etc/resolv.conf", content));
-    }
-    files
-}
-
-/// Whether a mount of the specification covers a path, or the path is in a file system of the container's own.
-fn is_mounted_over(spec: &Spec, path: &Path) -> bool {
-    let covers = |mount: &Mount| path.starts_with(path_of(&mount.target));
-    spec.mounts.iter().any(covers) || KERNEL_PLACES.iter().any(|place| path.starts_with(place))
-}
-
 /// A path without `..`, as if it had no links.
 fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::from("/");
@@ -479,7 +343,7 @@ fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-fn path_of(text: &CString) -> &Path {
+pub(super) fn path_of(text: &CString) -> &Path {
     Path::new(OsStr::from_bytes(text.to_bytes()))
 }
 
