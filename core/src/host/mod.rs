@@ -18,7 +18,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rustix::thread::capability_is_in_bounding_set;
 
@@ -255,7 +255,7 @@ impl Host {
         if let Some(Ok(files)) = self.files.as_deref_mut()
             && let Root::Listed(root) = &mut files.root
         {
-            root.name_ids(command);
+            Arc::make_mut(root).name_ids(command);
         }
         if matches!(payload, Payload::Command(_)) && command.terminal {
             let link = format!("/proc/self/fd/{}", command.stdio[0].unwrap_or(0));

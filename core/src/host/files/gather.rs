@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::mountinfo::{self, MountPoint};
 use super::owners::IdsInside;
@@ -119,11 +120,14 @@ impl<'a> Gatherer<'a> {
             }
         }
         let mut view = View::new(Backing::Shown);
-        root.add_layers(Path::new("/"), 0, &mut view);
         for path in MOUNT_POINTS {
             view.plan(0, Path::new(path), Planned::Directory);
         }
-        Ok(Self { spec, view, root: Root::Listed(root), trees })
+        // Only the target of a mount may be anywhere in it.
+        if !spec.mounts.is_empty() {
+            root.add_layers(Path::new("/"), 0, &mut view);
+        }
+        Ok(Self { spec, view, root: Root::Listed(Arc::new(root)), trees })
     }
 
     /// Adds the mounts that every container on the host's root gets.
@@ -381,6 +385,7 @@ impl<'a> Gatherer<'a> {
         own_ids: bool,
     ) -> Result<Finished, SpecError> {
         if let Root::Listed(root) = &mut self.root {
+            let root = Arc::make_mut(root);
             let layers = self.view.layers[..first].iter();
             for (path, directory) in layers
                 .filter(|layer| layer.backing == Backing::Shown)

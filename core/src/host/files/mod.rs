@@ -54,7 +54,7 @@ pub(crate) enum Root {
     /// A bind of the directory.
     Directory,
     /// A directory in memory, with what a profile shows of the host.
-    Listed(shown::Directory),
+    Listed(Arc<shown::Directory>),
     /// A tmpfs with a bind of each entry.
     Assembled { owner: Owner, entries: Entries },
     /// One overlay on the directory.
@@ -296,7 +296,12 @@ impl Files {
         };
         let Finished { root, patches, mut mounts, view } =
             gatherer.finish(mounts, first, context.own_ids)?;
-        let listed = listed.then(|| Arc::new(Listed::new(view, first, spec.confine.profile)));
+        let listed = match &root {
+            Root::Listed(root) => {
+                Some(Arc::new(Listed::new(root, view, first, spec.confine.profile)))
+            }
+            _ => None,
+        };
         trees.extend(Self::overlaid(&root));
         if context.own_ids {
             for (mount, given) in mounts.iter_mut().zip(&spec.mounts) {

@@ -1,18 +1,23 @@
 //! Files of the host that exist, and that a profile does not show.
 
+use std::borrow::Cow;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::shown::Directory;
 use super::view::{Backing, View};
 use crate::spec::profile::{FileSystemView, Profile};
 
 /// The host's files that a container sees, if its profile lists them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
+    root: Arc<Directory>,
+    /// It lacks the layers of `root` if the specification asks for none: few launches need them.
     view: View,
     /// The number of the first layer that the specification asks for.
-    first: usize,
+    first: Option<usize>,
     profile: Profile,
 }
 
@@ -27,8 +32,21 @@ pub(crate) struct Unseen {
 }
 
 impl Listed {
-    pub(super) fn new(view: View, first: usize, profile: Profile) -> Self {
-        Self { view, first, profile }
+    /// Layers from `first` on are those that the specification asks for.
+    pub(super) fn new(root: &Arc<Directory>, view: View, first: usize, profile: Profile) -> Self {
+        let first = (first < view.layers.len()).then_some(first);
+        Self { root: Arc::clone(root), view, first, profile }
+    }
+
+    fn view(&self) -> Cow<'_, View> {
+        if self.first.is_some() {
+            return Cow::Borrowed(&self.view);
+        }
+        let mut view = self.view.clone();
+        let own = view.layers.split_off(1);
+        self.root.add_layers(Path::new("/"), 0, &mut view);
+        view.layers.extend(own);
+        Cow::Owned(view)
     }
 
     /// Returns the path that an absolute path leads to, if it exists outside and is missing inside.
@@ -48,11 +66,13 @@ impl Listed {
         let names = path.as_os_str().as_bytes().strip_prefix(b"/")?;
         let components =
             names.split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
-        let spot = self.view.locate(components).ok()?;
-        let layer = &self.view.layers[spot.layer];
+        let view = self.view();
+        let spot = view.locate(components).ok()?;
+        let layer = &view.layers[spot.layer];
         let own = matches!(layer.backing, Backing::Own | Backing::Shown);
         let replaced = or_replaced && own && spot.directory == Some(true);
-        if spot.layer >= self.first || !(spot.is_missing() || replaced) {
+        let is_asked_for = self.first.is_some_and(|first| spot.layer >= first);
+        if is_asked_for || !(spot.is_missing() || replaced) {
             return None;
         }
         let found = fs::symlink_metadata(&spot.path).ok()?;
