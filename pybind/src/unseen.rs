@@ -12,6 +12,7 @@ use crate::errors;
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(explain_missing, module)?)?;
+    module.add_function(wrap_pyfunction!(warn_of_entering, module)?)?;
     module.add_function(wrap_pyfunction!(warn_of_mounts, module)?)?;
     module.add_function(wrap_pyfunction!(warn_of_variables, module)?)
 }
@@ -22,28 +23,31 @@ fn warn_of_mounts(py: Python<'_>, spec: &Spec) -> PyResult<()> {
     errors::warn(py, &plan::mount_notices(&spec.0))
 }
 
-/// Gives the warnings of `spawn` about variables, for a command that enters a container of `spec`, or for a copy of
-/// this process.
+/// Gives the warnings of `spawn` for a command that enters a container of `spec`.
 #[pyfunction]
-#[pyo3(signature = (spec, command=None))]
-fn warn_of_variables(py: Python<'_>, spec: &Spec, command: Option<&Command>) -> PyResult<()> {
-    if let Some(command) = command {
-        return errors::warn(py, &plan::variable_notices(&spec.0, &command.0.envp));
-    }
+fn warn_of_entering(py: Python<'_>, spec: &Spec, command: &Command) -> PyResult<()> {
+    errors::warn(py, &plan::entering_notices(&spec.0, &command.0))
+}
+
+/// Gives the warnings of `spawn` about variables, for a copy of this process.
+#[pyfunction]
+fn warn_of_variables(py: Python<'_>, spec: &Spec) -> PyResult<()> {
     // A copy of the interpreter has its import path already.
     let own = spec::Environment::of_caller().without(&["PYTHONHOME", "PYTHONPATH"]).as_given();
     errors::warn(py, &plan::variable_notices(&spec.0, &own))
 }
 
 /// Explains why an absolute path is missing in a container of `spec`: it exists outside, and the profile does not show
-/// it. Returns the reason and the remedy, or `None` if that is not so.
+/// it. For a program, that may be its interpreter. Returns the reason and the remedy, or `None` if that is not so.
 #[pyfunction]
+#[pyo3(signature = (spec, path, *, is_program=false))]
 fn explain_missing(
     py: Python<'_>,
     spec: &Spec,
     path: &[u8],
+    is_program: bool,
 ) -> PyResult<Option<(Py<PyAny>, Py<PyAny>)>> {
     let path = Path::new(OsStr::from_bytes(path));
-    let explained = py.detach(|| plan::explain_missing(&spec.0, path));
+    let explained = py.detach(|| plan::explain_missing(&spec.0, path, is_program));
     explained.map(|notice| errors::spelled_notice(py, &notice)).transpose()
 }

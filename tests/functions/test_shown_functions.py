@@ -96,3 +96,16 @@ def test_a_mount_takes_the_place_of_what_a_function_shows(home):
     script = project / "script.py"
     script.write_text(PROGRAM.replace("(profile=", f"({mount} profile="))
     assert python(home, script, "fork") == "('mine', ['project'], False)"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_of_a_home_on_the_path_a_function_has_the_imported_modules(home, method):
+    (home / "imported.py").write_text(
+        "import os\ndef probe(): return os.listdir(os.path.dirname(__file__))"
+    )
+    (home / "other.py").touch()
+    code = (
+        "import minidocker, imported; "
+        f"print(minidocker.isolated(profile='untrusted', method={method!r})(imported.probe)())"
+    )
+    assert python(home, "-c", code, cwd=home) == "['imported.py']"

@@ -3,101 +3,88 @@
 import os
 import subprocess
 import sys
-import sysconfig
-from pathlib import Path
+import venv
 
 import pytest
 
 import minidocker
-from minidocker import Mount, isolated
+from minidocker import Mount, explain
+
+WHERE = "import sys, marker; print(sys.prefix, sys.argv[1:], marker.WORD)"
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home directory with a secret."""
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "secret").write_text("secret")
-    monkeypatch.setenv("HOME", str(home))
-    return home
+    """A home with a secret."""
+    directory = tmp_path / "home"
+    directory.mkdir()
+    (directory / "secret").write_text("secret")
+    monkeypatch.setenv("HOME", str(directory))
+    return directory
 
 
-def script(path, text):
+@pytest.fixture
+def environment(home):
+    """A virtual environment in the home, with a module."""
+    return make_environment(home / "project" / "venv")
+
+
+def make_environment(path):
+    venv.create(path, symlinks=True)
+    (site,) = path.glob("lib/python3*/site-packages")
+    (site / "marker.py").write_text("WORD = 'found'\n")
+    return path
+
+
+def script(path, *lines):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text("\n".join([*lines, ""]))
     path.chmod(0o755)
     return path
 
 
 def run(args, **options):
     options = {"capture_output": True, "text": True, **options}
-    return minidocker.run([str(word) for word in args], profile="untrusted", **options)
+    return minidocker.run(args, profile="untrusted", **options)
 
 
-LIST = "#!/bin/sh\nls -A $(dirname $0); echo x >> $0\n"
+def output(args, **options):
+    result = run(args, **options)
+    assert result.stderr == ""
+    assert result.returncode == 0
+    return result.stdout.strip()
 
 
-def test_a_program_given_by_its_path_is_shown_and_nothing_beside_it(home):
-    program = script(home / "tools/bin/list", LIST)
-    (home / "tools/bin/other").write_text("")
-    done = run([program])
-    assert done.stdout == "list\n"
-    assert "Read-only file system" in done.stderr
-    assert program.read_text() == LIST
+def outside(args):
+    return subprocess.run(args, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_each_link_on_the_way_is_a_link_inside(home):
-    script(home / "store/1.0/list", "#!/bin/sh\nreadlink $0; readlink -f $0\n")
-    (home / "store/current").symlink_to("1.0")
-    (home / "bin").mkdir()
-    (home / "bin/list").symlink_to("../store/current/list")
-    done = run([home / "bin/list"])
-    assert done.stdout.splitlines() == ["../store/current/list", str(home / "store/1.0/list")]
+# --- a program ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """A virtual environment in a directory that the profile hides, with one module."""
-    directory = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True)
-    purelib = sysconfig.get_path("purelib", "venv", vars={"base": str(directory)})
-    Path(purelib, "module_of_the_environment.py").write_text("ANSWER = 42\n")
-    return directory
+def test_a_script_given_by_path_is_shown_without_its_directory(home):
+    tool = script(home / "bin" / "tool", "#!/bin/sh", 'echo "$@"; ls -A "$(dirname "$0")" ~')
+    (home / "bin" / "other").touch()
+    assert output([tool, "a b"]).split() == ["a", "b", f"{home}:", "bin", f"{home}/bin:", "tool"]
+    assert output(["./tool", "x"], cwd=home / "bin").startswith("x\n")
 
 
-CODE = "import module_of_the_environment as m, sys; print(m.ANSWER, sys.prefix)"
+def test_a_shown_program_cannot_be_changed(home):
+    tool = script(home / "tool", "#!/bin/sh", 'echo x 2>/dev/null >>"$0" || echo refused')
+    before = tool.read_text()
+    assert output([tool]) == "refused"
+    assert tool.read_text() == before
 
 
-def test_a_python_of_an_environment_has_its_modules(environment):
-    done = run([environment / "bin/python", "-c", CODE])
-    assert (done.stdout, done.stderr) == (f"42 {environment}\n", "")
-
-
-def test_a_script_has_the_environment_that_its_first_line_names(environment, home):
-    program = script(home / "program", f"#!{environment}/bin/python\n{CODE}\n")
-    assert run([program]).stdout == f"42 {environment}\n"
-
-
-def test_a_link_to_a_python_of_an_environment_finds_the_same_as_outside(environment, home):
-    (home / "python").symlink_to(environment / "bin/python")
-    command = [home / "python", "-c", "import sys; print(sys.prefix)"]
-    outside = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert run(command).stdout == outside.stdout
-
-
-def test_a_home_is_not_shown_even_if_it_is_an_environment(environment, home):
-    (home / "pyvenv.cfg").write_text((environment / "pyvenv.cfg").read_text())
-    script(home / "bin/list", "#!/bin/sh\ncat $HOME/secret; ls -A $HOME\n")
-    done = run([home / "bin/list"])
-    assert done.stdout == "bin\n"
-
-
-def test_a_mount_of_the_users_replaces_what_is_shown_by_itself(home, tmp_path):
-    program = script(home / "tools/program", "#!/bin/sh\necho theirs\n")
-    script(tmp_path / "mine/program", "#!/bin/sh\necho mine; echo x > $(dirname $0)/new\n")
-    done = run([program], mounts=[Mount(str(home / "tools"), str(tmp_path / "mine"))])
-    assert (done.stdout, done.stderr) == ("mine\n", "")
-    assert (tmp_path / "mine/new").exists()
+def test_every_link_that_leads_to_a_program_is_shown_as_a_link(home):
+    tool = script(home / "far" / "tool", "#!/bin/sh", 'readlink "$0" ~/second; cat ~/secret || :')
+    (home / "second").symlink_to("far")
+    first = home / "first"
+    first.symlink_to(home / "second" / "tool")
+    result = run([first])
+    assert result.stdout.split() == [f"{home}/second/tool", "far"]
+    assert "secret" in result.stderr
+    assert tool.is_file()
 
 
 def test_a_program_that_is_a_fifo_does_not_delay_its_error(home):
@@ -106,40 +93,143 @@ def test_a_program_that_is_a_fifo_does_not_delay_its_error(home):
         run([home / "fifo"])
 
 
-PROJECT = {
-    "module_of_answer.py": "def answer(): import helper_of_answer as other; return other.ANSWER\n",
-    "helper_of_answer.py": "ANSWER = 42\n",
-}
+def test_an_interpreter_that_is_not_executable_is_not_shown(home):
+    key = home / "key"
+    key.write_text("key")
+    tool = script(home / "tool", f"#!{key}")
+    places = [str(line) for line in explain([tool], profile="untrusted")]
+    assert any(str(tool) in line for line in places)
+    assert not any(str(key) in line for line in places)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_function_has_the_modules_of_its_path(home, method, monkeypatch):
-    (home / "project").mkdir()
-    for name, text in PROJECT.items():
-        (home / "project" / name).write_text(text)
-    monkeypatch.syspath_prepend(str(home / "project"))
-    import module_of_answer  # noqa: PLC0415
-
-    try:
-        options = {"profile": "untrusted", "method": method}
-        assert isolated(**options)(module_of_answer.answer)() == 42
-        assert isolated(**options)(os.listdir)(str(home)) == ["project"]
-    finally:
-        del sys.modules["module_of_answer"]
+def test_a_mount_of_the_users_replaces_what_is_shown_by_itself(home, tmp_path):
+    program = script(home / "tools/program", "#!/bin/sh", "echo theirs")
+    script(tmp_path / "mine/program", "#!/bin/sh", "echo mine; echo x > $(dirname $0)/new")
+    assert output([program], mounts=[Mount(home / "tools", tmp_path / "mine")]) == "mine"
+    assert (tmp_path / "mine/new").exists()
 
 
-AT_HOME = "import os\ndef listed(): return os.listdir(os.path.dirname(__file__))\n"
+# --- a name ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_of_a_home_on_the_path_a_function_has_the_imported_modules(home, method, monkeypatch):
-    (home / "module_at_home.py").write_text(AT_HOME)
-    (home / "other_at_home.py").write_text("")
-    monkeypatch.syspath_prepend(str(home))
-    import module_at_home  # noqa: PLC0415
+@pytest.fixture
+def search(monkeypatch):
+    """Put directories first in PATH."""
+    paths = os.environ["PATH"].split(":")
 
-    try:
-        found = isolated(profile="untrusted", method=method)(module_at_home.listed)()
-        assert [name for name in found if name != "__pycache__"] == ["module_at_home.py"]
-    finally:
-        del sys.modules["module_at_home"]
+    def prepend(*directories):
+        monkeypatch.setenv("PATH", ":".join([*map(str, directories), *paths]))
+
+    return prepend
+
+
+def test_a_script_of_python_is_found_by_its_name(home, search):
+    line = "import os; print('mine', os.listdir(os.path.expanduser('~/first')))"
+    script(home / "first" / "ls", f"#!{sys.executable}", line)
+    script(home / "second" / "ls", f"#!{sys.executable}", "print('another')")
+    (home / "none" / "ls").mkdir(parents=True)
+    search(home / "missing", home / "none", home / "first", home / "second")
+    assert output(["ls"]) == outside(["ls"]) == "mine ['ls']"
+
+
+def test_a_name_is_looked_up_in_the_environment_that_is_given(home, search):
+    for name in ("ours", "theirs"):
+        script(home / name / "tool", f"#!{sys.executable}", f"print({name!r})")
+    search(home / "ours")
+    assert output(["tool"]) == "ours"
+    assert output(["tool"], env={"PATH": f"{home}/theirs:/usr/bin:/bin"}) == "theirs"
+
+
+def test_a_shim_of_a_version_manager_is_passed_over(home, environment, search):
+    shim = script(home / "shims" / "python3", "#!/bin/sh", 'exec ~/manager exec python3 "$@"')
+    for directory in ("/usr/bin", environment / "bin"):
+        search(shim.parent, directory)
+        words = ["python3", "-c", "import sys; print(sys.executable)"]
+        assert output(words).startswith(f"{directory}/python3")
+
+
+@pytest.mark.parametrize("name", ["python", "python3"])
+def test_a_name_of_an_active_environment_has_its_packages(environment, search, name):
+    search(environment / "bin")
+    assert output([name, "-c", WHERE, "x"]) == f"{environment} ['x'] found"
+
+
+def test_a_tool_of_an_active_environment_is_found_by_its_name(environment, search):
+    script(environment / "bin" / "tool", f"#!{environment}/bin/python", WHERE)
+    search(environment / "bin")
+    assert output(["tool", "x"]) == f"{environment} ['x'] found"
+
+
+@pytest.mark.parametrize("line", ["python3", "-S python3 -B", "-Spython3 -B", "-S X=1 python3"])
+def test_a_script_has_the_python_that_env_finds(home, environment, search, line):
+    tool = script(home / "tool", f"#!/usr/bin/env {line}", WHERE)
+    search(environment / "bin")
+    assert output([tool, "x"]) == outside([tool, "x"]) == f"{environment} ['x'] found"
+
+
+def test_a_program_below_usr_is_shown_with_nothing_else():
+    def lines(name):
+        search = {"PATH": "/nonexistent:/usr/bin"}
+        found = [str(line) for line in explain([name], profile="untrusted", env=search)]
+        return [line for line in found if "execve" not in line]
+
+    assert lines("python3") == lines("true") == lines("/usr/bin/true")
+
+
+# --- Python ------------------------------------------------------------------------------------
+
+
+def test_an_environment_in_a_home_has_its_prefix_and_its_packages(environment):
+    args = [environment / "bin" / "python", "-c", WHERE, "x"]
+    assert output(args) == outside(args) == f"{environment} ['x'] found"
+    hidden = "import os; print(os.path.exists(os.path.expanduser('~/secret')))"
+    assert output([args[0], "-c", hidden]) == "False"
+
+
+def test_an_environment_is_shown_as_it_is_spelt(home, environment):
+    link = home / "link"
+    link.symlink_to(environment)
+    assert output([link / "bin" / "python", "-c", WHERE]) == f"{link} [] found"
+
+
+def test_a_script_shows_the_environment_of_its_interpreter(home, environment):
+    tool = script(home / "tools" / "tool", f"#!{environment}/bin/python", WHERE)
+    (home / "tool").symlink_to(tool)
+    for path in (tool, home / "tool"):
+        assert output([path, "x"]) == f"{environment} ['x'] found"
+
+
+def test_a_link_to_a_python_of_an_environment_finds_the_same_as_outside(home, environment):
+    (home / "python").symlink_to(environment / "bin/python")
+    command = [home / "python", "-c", "import sys; print(sys.prefix)"]
+    assert output(command) == outside(command)
+
+
+def test_a_mount_takes_the_place_of_what_a_command_shows(environment, tmp_path):
+    other = make_environment(tmp_path / "other")
+    (marker,) = other.glob("lib/*/site-packages/marker.py")
+    marker.write_text("WORD = 'mine'\n")
+    (tmp_path / "venv").symlink_to("other")
+    args = [environment / "bin" / "python", "-c", WHERE]
+    for target, source in ((environment, other), (environment.parent, tmp_path)):
+        mounts = [Mount(target, source, read_only=True)]
+        assert output(args, mounts=mounts) == f"{environment} [] mine"
+
+
+def test_a_home_that_is_an_environment_is_not_shown(home):
+    make_environment(home)
+    probe = "import os; print(os.path.exists(os.path.expanduser('~/secret')))"
+    assert output([home / "bin" / "python", "-c", probe]) == "False"
+
+
+def test_what_a_command_names_is_shown_only_if_it_looks_like_python(home, environment):
+    (home / "private" / "bin").mkdir(parents=True)
+    (environment / "pyvenv.cfg").write_text(f"home = {home}/private/bin")
+    probe = script(environment / "bin" / "probe", "#!/bin/sh", "ls -A ~")
+    assert output([probe]) == "project"
+
+
+def test_the_interpreter_of_the_tests_finds_its_library():
+    assert output([sys.executable, "-c", "import json, sys; print(sys.prefix)"]) == sys.prefix
+    base = os.path.realpath(sys.executable)
+    assert output([base, "-c", "import json, sys; print(sys.prefix)"]) == sys.base_prefix

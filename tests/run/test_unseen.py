@@ -6,8 +6,9 @@ import socket
 import stat
 import subprocess
 import sys
+import venv
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,14 +56,27 @@ def given(**options: Any) -> list[str]:
 # --- errors ------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def container() -> Iterator[Container]:
+    with Container(profile="untrusted") as started:
+        yield started
+
+
+def failure_to_enter(container: Container, args: Any) -> minidocker.SpawnError:
+    with pytest.raises(minidocker.CommandNotFound) as caught:
+        container.run(args)
+    return caught.value
+
+
 def test_a_script_says_that_its_interpreter_exists_outside_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interpreter = program(tmp_path / "env" / "interpreter")
     script = program(tmp_path / "bin" / "a-script", f"#! {interpreter} -x\n")
     monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
-    error = failure(["a-script"], mounts=[Mount(script.parent, script.parent, read_only=True)])
-    assert isinstance(error, minidocker.CommandNotFound)
+    shown = [Mount(script.parent, script.parent, read_only=True)]
+    with Container(profile="untrusted", mounts=shown) as container:
+        error = failure_to_enter(container, ["a-script"])
     assert "cannot execute 'a-script': its interpreter " in str(error)
     assert f'"{interpreter}" exists outside, {SHOWS}' in str(error)
     assert error.hint == mount(interpreter.parent)
@@ -70,15 +84,35 @@ def test_a_script_says_that_its_interpreter_exists_outside_only(
 
 @pytest.mark.parametrize("name", ["tool", "with space", "with{}braces", 'with"quote'])
 def test_a_command_found_in_the_callers_path_says_where_it_is_outside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: Container, name: str
 ) -> None:
     tool = program(tmp_path / "bin" / name)
     monkeypatch.setenv("PATH", f"{tmp_path}/none:{tool.parent}:{os.environ['PATH']}")
-    error = failure([name])
+    error = failure_to_enter(container, [name])
     assert str(error).startswith(f"cannot execute {name!r}: ")
     assert f"exists outside, {SHOWS}" in str(error)
     assert str(error).endswith(remedy(tool.parent))
     assert (error.errno, error.filename, error.step) == (2, name, "exec")
+
+
+def test_the_remedy_for_a_python_is_its_whole_environment(
+    tmp_path: Path, container: Container
+) -> None:
+    environment = tmp_path / "environment"
+    venv.create(environment, symlinks=True)
+    python = environment / "bin" / "python"
+    hint = failure_to_enter(container, [python]).hint
+    assert hint == mount(environment)
+    options = eval(f"dict({hint})", {"Mount": Mount})
+    prefix = Path(sys.base_prefix)
+    if not prefix.is_relative_to("/usr"):
+        with Container(profile="untrusted", **options) as second:
+            assert failure_to_enter(second, [python]).hint == mount(prefix)
+        options["mounts"].append(Mount(prefix, prefix, read_only=True))
+    with Container(profile="untrusted", **options) as third:
+        words = [python, "-c", "import sys; print(sys.prefix)"]
+        done = third.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(environment)
 
 
 def test_a_working_directory_says_that_it_exists_outside_only(
@@ -148,16 +182,17 @@ def test_other_profiles_say_nothing_of_the_kind(tmp_path: Path) -> None:
     assert "exists outside" not in str(caught.value)
 
 
-def test_a_command_that_enters_a_container_says_it_too(tmp_path: Path) -> None:
+def test_a_command_that_enters_a_container_says_it_too(
+    tmp_path: Path, container: Container
+) -> None:
     tool = program(tmp_path / "bin" / "tool")
-    with Container(profile="untrusted") as container:
-        for start in (container.run, container.popen):
-            with pytest.raises(minidocker.CommandNotFound) as caught:
-                start([tool])
-            assert str(caught.value).endswith(f"exists outside, {SHOWS}. {remedy(tool.parent)}")
-        with pytest.raises(minidocker.PathNotFound) as caught_too:
-            container.run(["true"], cwd=tmp_path)
-        assert str(caught_too.value).endswith(remedy(tmp_path))
+    for start in (container.run, container.popen):
+        with pytest.raises(minidocker.CommandNotFound) as caught:
+            start([tool])
+        assert str(caught.value).endswith(f"exists outside, {SHOWS}. {remedy(tool.parent)}")
+    with pytest.raises(minidocker.PathNotFound) as caught_too:
+        container.run(["true"], cwd=tmp_path)
+    assert str(caught_too.value).endswith(remedy(tmp_path))
 
 
 def test_the_command_line_says_it_in_its_own_words(tmp_path: Path) -> None:
@@ -322,6 +357,40 @@ def test_a_script_that_an_interpreter_cannot_open_is_a_warning(
             mounts=[Mount(tmp_path, tmp_path)],
         )
         minidocker.run(["/usr/bin/python3", "-c", "0", str(script)], profile="untrusted")
+
+
+def test_a_module_that_python_cannot_find_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "package" / "__main__.py", "")
+    program(tmp_path / "module.py", "")
+    monkeypatch.chdir(tmp_path)
+    for name, path in (("package", "package"), ("package.x", "package"), ("module", "module.py")):
+        with pytest.warns(RuntimeWarning) as caught:
+            minidocker.run(["python3", "-m", name], profile="untrusted", stderr=subprocess.DEVNULL)
+        (given,) = caught
+        message = str(given.message)
+        assert message.startswith(f'the module "{tmp_path / path}" exists outside, {SHOWS}')
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        minidocker.run(["python3", "-m", "this"], profile="untrusted", stdout=subprocess.DEVNULL)
+
+
+def test_a_command_that_enters_is_warned_of_the_script_and_of_another_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: Container
+) -> None:
+    script = program(tmp_path / "script.sh")
+    with pytest.warns(RuntimeWarning, match=f'the script "{script}" exists outside'):
+        container.run(["sh", script], stderr=subprocess.DEVNULL)
+    mine = program(tmp_path / "bin" / "true", f"#!{sys.executable}\n")
+    monkeypatch.setenv("PATH", f"{mine.parent}:/usr/bin:/bin")
+    with pytest.warns(RuntimeWarning) as caught:
+        container.run(["true"])
+    (given,) = caught
+    assert str(given.message) == (
+        f'"/usr/bin/true" starts in place of "{mine}", which exists outside, {SHOWS}. '
+        f"{remedy(mine.parent)}"
+    )
 
 
 def test_what_is_no_channel_is_no_warning(tmp_path: Path) -> None:

@@ -16,17 +16,30 @@ const FIRST_LINE: usize = 256;
 /// The most bytes of a pyvenv.cfg.
 const MOST_SETTINGS: u64 = 64 << 10;
 
-/// `spec` with the files that its command is made of, if its profile shows only what is listed and the command is
-/// given by a path: the file, the interpreter that its first line names, and the Python that these belong to.
+/// Directories with everything below them are shown to every command.
+const SHOWN: [&str; 3] = ["/usr", "/bin", "/sbin"];
+
+/// `spec` with the files that its command is made of, if its profile shows only what is listed: the program, the
+/// interpreter that its first line names, and the Python that these belong to. `None` if these are shown anyway.
 #[must_use]
 pub(crate) fn with_files_of(spec: &Spec, payload: Payload<'_>) -> Option<Spec> {
     let Payload::Command(command) = payload else { return None };
-    let program = given_path(command).filter(|_| spec.shows_listed_files_only())?;
+    if !spec.shows_listed_files_only() {
+        return None;
+    }
+    let program = program_of(command)?;
     let mut found = Vec::new();
-    add_program(&program, &mut found);
-    // A script may name any file.
-    if let Some(interpreter) = interpreter_of(&program).filter(|path| is_executable(path)) {
-        add_program(&interpreter, &mut found);
+    if !is_shown(&program) {
+        add_program(&program, &mut found);
+    }
+    for interpreter in interpreters_of(&program, spec, command) {
+        // A script may name any file.
+        if is_executable(&interpreter) && !is_shown(&interpreter) {
+            add_program(&interpreter, &mut found);
+        }
+    }
+    if found.is_empty() {
+        return None;
     }
     let mut spec = spec.clone();
     let texts = found.into_iter().map(|path| CString::new(path.into_os_string().into_vec()));
@@ -34,9 +47,35 @@ pub(crate) fn with_files_of(spec: &Spec, payload: Payload<'_>) -> Option<Spec> {
     Some(spec)
 }
 
-/// The path of the program, unless it is looked up by its name.
-fn given_path(command: &CommandSpec) -> Option<PathBuf> {
-    let [candidate] = &command.candidates[..] else { return None };
+/// The program: the file that is given, or the one that is found by its name in the command's search path.
+///
+/// A program that is not shown by itself is passed over, unless it belongs to a Python: a shim of a version manager, say,
+/// is of no use without the files that it starts.
+pub(crate) fn program_of(command: &CommandSpec) -> Option<PathBuf> {
+    if let [given] = &command.candidates[..] {
+        return absolute(command, given);
+    }
+    let candidates = command.candidates.iter().filter_map(|candidate| absolute(command, candidate));
+    let is_found = |candidate: &PathBuf| {
+        is_executable(candidate) && (leads_to_shown(candidate) || belongs_to_python(candidate))
+    };
+    candidates.into_iter().find(is_found)
+}
+
+fn leads_to_shown(program: &Path) -> bool {
+    fs::canonicalize(program).is_ok_and(|resolved| is_below_shown(&resolved))
+}
+
+fn belongs_to_python(program: &Path) -> bool {
+    let names_python =
+        |word: PathBuf| word.file_name().is_some_and(|name| name.as_bytes().starts_with(b"python"));
+    let is_script =
+        || words_of_first_line(program).is_some_and(|mut words| words.any(names_python));
+    python_of(program).is_some() || is_script()
+}
+
+/// `None` for a bare name, and in a directory that is gone.
+fn absolute(command: &CommandSpec, candidate: &CString) -> Option<PathBuf> {
     let path = Path::new(OsStr::from_bytes(candidate.to_bytes()));
     if !candidate.to_bytes().contains(&b'/') {
         return None;
@@ -52,6 +91,25 @@ fn given_path(command: &CommandSpec) -> Option<PathBuf> {
     Some(directory.join(path))
 }
 
+/// Whether every command sees the program, and each link that leads to it.
+pub(crate) fn is_shown(program: &Path) -> bool {
+    if !is_below_shown(program) {
+        return false;
+    }
+    match fs::read_link(program) {
+        // As python3 -> python3.11.
+        Ok(target) if target.components().count() == 1 && program.exists() => {
+            is_shown(&program.with_file_name(target))
+        }
+        Ok(_) => false,
+        Err(_) => true,
+    }
+}
+
+fn is_below_shown(program: &Path) -> bool {
+    SHOWN.iter().any(|directory| program.starts_with(directory))
+}
+
 fn add_program(program: &Path, found: &mut Vec<PathBuf>) {
     found.push(program.to_owned());
     let own = program.parent();
@@ -64,23 +122,30 @@ fn add_program(program: &Path, found: &mut Vec<PathBuf>) {
     add_prefix(program, found);
 }
 
-/// Adds the prefix of a Python, found by its library as Python itself finds it, as spelt and as resolved.
+/// Adds the prefix of a Python, as spelt and as resolved.
 fn add_prefix(python: &Path, found: &mut Vec<PathBuf>) {
     let resolved = fs::canonicalize(python).ok();
-    for python in [Some(python), resolved.as_deref()].into_iter().flatten() {
-        let Some(prefix) = python.parent().and_then(Path::parent) else { continue };
-        if prefix.starts_with("/usr") {
-            continue;
-        }
-        let entries = fs::read_dir(prefix.join("lib")).into_iter().flatten().flatten();
-        let is_library = |entry: &fs::DirEntry| {
-            entry.file_name().as_bytes().starts_with(b"python3")
-                && entry.path().join("os.py").is_file()
-        };
-        if entries.into_iter().any(|entry| is_library(&entry)) {
-            found.push(prefix.to_owned());
-        }
+    let pythons = [Some(python), resolved.as_deref()].into_iter().flatten();
+    found.extend(pythons.filter_map(prefix_of).map(Path::to_owned));
+}
+
+/// The prefix of a Python, found by its library as Python itself finds it, unless that is below /usr.
+fn prefix_of(python: &Path) -> Option<&Path> {
+    let prefix = python.parent()?.parent()?;
+    if prefix.starts_with("/usr") {
+        return None;
     }
+    let mut entries = fs::read_dir(prefix.join("lib")).into_iter().flatten().flatten();
+    let has_library = entries.any(|entry| {
+        entry.file_name().as_bytes().starts_with(b"python3") && entry.path().join("os.py").is_file()
+    });
+    has_library.then_some(prefix)
+}
+
+/// The environment or the prefix of a Python that a program in its `bin` needs.
+pub(crate) fn python_of(program: &Path) -> Option<&Path> {
+    let directory = program.parent()?.parent()?;
+    if directory.join("pyvenv.cfg").is_file() { Some(directory) } else { prefix_of(program) }
 }
 
 /// The Python that the environment in a directory is made from, if it is one.
@@ -95,14 +160,50 @@ fn base_of_environment(directory: &Path) -> Option<PathBuf> {
 
 /// The interpreter that the first line of a script names.
 pub(crate) fn interpreter_of(program: &Path) -> Option<PathBuf> {
+    words_of_first_line(program)?.next().filter(|interpreter| interpreter.is_absolute())
+}
+
+/// The interpreter, and the program that it looks up if it is env(1).
+fn interpreters_of(program: &Path, spec: &Spec, command: &CommandSpec) -> Vec<PathBuf> {
+    let Some(mut words) = words_of_first_line(program) else { return Vec::new() };
+    let Some(interpreter) = words.next().filter(|path| path.is_absolute()) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    if interpreter.file_name() == Some(OsStr::new("env"))
+        && let Some(name) = words.find_map(|word| operand_of_env(&word))
+    {
+        found.extend(look_up(&name, &command.envp.lines_for(spec)));
+    }
+    found.push(interpreter);
+    found
+}
+
+/// A word of env(1), if it may be the program. `-S` may stand right before it.
+fn operand_of_env(word: &Path) -> Option<PathBuf> {
+    let word = word.as_os_str().as_bytes();
+    let word = word.strip_prefix(b"-S").unwrap_or(word);
+    let is_operand = !word.is_empty() && !word.starts_with(b"-") && !word.contains(&b'=');
+    is_operand.then(|| PathBuf::from(OsStr::from_bytes(word)))
+}
+
+/// The first program of this name in the `PATH` of an environment.
+fn look_up(name: &Path, environment: &[u8]) -> Option<PathBuf> {
+    let mut variables = environment.split(|&byte| byte == 0);
+    let path = variables.find_map(|line| line.strip_prefix(b"PATH="))?;
+    let directories = path.split(|&byte| byte == b':').map(OsStr::from_bytes).map(Path::new);
+    let absolute = directories.filter(|directory| directory.is_absolute());
+    absolute.map(|directory| directory.join(name)).find(|program| is_executable(program))
+}
+
+fn words_of_first_line(program: &Path) -> Option<impl Iterator<Item = PathBuf>> {
     let mut line = Vec::with_capacity(FIRST_LINE);
     let (file, _) = open_regular(program, 0)?;
     file.take(FIRST_LINE as u64).read_to_end(&mut line).ok()?;
     let line = line.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
-    let words = line.split(u8::is_ascii_whitespace);
-    let interpreter = words.into_iter().find(|word| !word.is_empty())?;
-    let path = Path::new(OsStr::from_bytes(interpreter));
-    path.is_absolute().then(|| path.to_owned())
+    let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let words: Vec<_> = words.map(|word| PathBuf::from(OsStr::from_bytes(word))).collect();
+    Some(words.into_iter())
 }
 
 fn is_executable(path: &Path) -> bool {

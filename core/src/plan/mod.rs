@@ -47,7 +47,7 @@ use std::os::fd::RawFd;
 pub use crate::host::files::channels::mount_notices;
 pub use lines::{Actor, Line};
 pub(crate) use stages::Stage;
-pub use unseen::{explain_missing, variable_notices};
+pub use unseen::{entering_notices, explain_missing, variable_notices};
 
 use call::{Call, Handle};
 use ids::IdMaps;

@@ -11,8 +11,9 @@ use super::sequence::Sequence;
 use crate::error::{Notice, Remedy, Setting, SpawnError, quoted};
 use crate::host::Host;
 use crate::host::files::{Listed, Unseen};
-use crate::host::made_of::interpreter_of;
-use crate::spec::{CommandSpec, Environment, Spec, WorkingDirectory, path_variables, scripts};
+use crate::host::made_of::{self, interpreter_of};
+use crate::spec::scripts::{self, Operand};
+use crate::spec::{CommandSpec, Environment, Spec, WorkingDirectory, path_variables};
 use crate::step::Step;
 
 /// The view of a container whose profile lists what it shows.
@@ -26,11 +27,16 @@ pub(super) struct Outlook {
 impl Outlook {
     pub(super) fn new(listed: &Arc<Listed>, command: Option<&CommandSpec>, host: &Host) -> Self {
         let callers = host.working_directory.as_deref().unwrap_or(c"/");
+        Self::at(Arc::clone(listed), path_of(callers), command)
+    }
+
+    /// `callers`: the caller's directory.
+    fn at(listed: Arc<Listed>, callers: &Path, command: Option<&CommandSpec>) -> Self {
         let directory = match command.map(|command| &command.working_directory) {
-            Some(WorkingDirectory::Path(given)) => path_of(callers).join(path_of(given)),
-            _ => path_of(callers).to_owned(),
+            Some(WorkingDirectory::Path(given)) => callers.join(path_of(given)),
+            _ => callers.to_owned(),
         };
-        Self { listed: Arc::clone(listed), directory }
+        Self { listed, directory }
     }
 
     /// Gives the error of a failed call its reason, if that is a file or directory that exists outside only.
@@ -63,20 +69,40 @@ impl Outlook {
     }
 
     /// Returns what is missing inside to execute a program: its file, or its interpreter.
-    fn command(&self, program: &Path) -> Option<(Relation, Unseen)> {
-        if let Some(unseen) = self.listed.missing(program) {
-            return Some((relation(&unseen, program), unseen));
-        }
-        let interpreter = interpreter_of(program)?;
-        Some((Relation::Interpreter, self.listed.missing(&interpreter)?))
+    fn command(&self, program: &Path) -> Option<(Relation<'static>, Unseen)> {
+        missing_program(&self.listed, program)
     }
 
-    /// Returns the warnings about the script and the variables of a command.
+    /// Returns a warning if the name of a command leads to `program` outside, and to another one inside.
+    fn another_program(&self, command: &CommandSpec, program: &Path) -> Option<Notice> {
+        let unseen = self.listed.missing(program)?;
+        let candidates = command.candidates.iter().map(|candidate| path_of(candidate));
+        let mut rest = candidates.skip_while(|candidate| *candidate != program).skip(1);
+        let is_inside =
+            |candidate: &Path| candidate.is_file() && self.listed.missing(candidate).is_none();
+        let another = rest.find(|candidate| is_inside(candidate))?;
+        Some(Phrase::of(&Relation::Another(another), &unseen).into())
+    }
+
+    /// Returns the file or directory that an interpreter is started with.
+    fn source_of(&self, command: &CommandSpec) -> Option<(Relation<'static>, PathBuf)> {
+        let at = |name: &[u8]| self.directory.join(OsStr::from_bytes(name));
+        match operand_of(command)? {
+            Operand::Script(name) => Some((Relation::Script, at(name))),
+            Operand::Module(name) => {
+                let package = [at(name), at(&[name, b".py"].concat())];
+                let found = package.into_iter().find(|path| path.exists())?;
+                Some((Relation::Module, found))
+            }
+        }
+    }
+
+    /// Returns the warnings about the script or module and the variables of a command.
     pub(super) fn notices(&self, spec: &Spec, command: &CommandSpec) -> Vec<Notice> {
-        let script = scripts::operand(command.argv.iter().map(|argument| argument.to_bytes()));
-        let script = script.map(|name| self.directory.join(OsStr::from_bytes(name)));
-        let unseen = script.and_then(|script| self.listed.missing(&script));
-        let about_script = unseen.map(|unseen| Phrase::of(&Relation::Script, &unseen).into());
+        let about_script = self.source_of(command).and_then(|(relation, source)| {
+            let unseen = self.listed.missing(&source)?;
+            Some(Phrase::of(&relation, &unseen).into())
+        });
         about_script
             .into_iter()
             .chain(notices(&self.listed, &command.envp.lines_for(spec)))
@@ -84,18 +110,47 @@ impl Outlook {
     }
 }
 
+/// Returns the warnings about the script and the variables of a command that enters a container of `spec`, and about the
+/// program that its name leads to.
+#[must_use]
+pub fn entering_notices(spec: &Spec, command: &CommandSpec) -> Vec<Notice> {
+    if !spec.shows_listed_files_only() {
+        return Vec::new();
+    }
+    let program = made_of::program_of(command).filter(|program| !made_of::is_shown(program));
+    // Gathering what is shown takes longer than these looks.
+    let is_clear = program.is_none()
+        && operand_of(command).is_none()
+        && !names_existing_path(&command.envp.lines_for(spec));
+    if is_clear {
+        return Vec::new();
+    }
+    let Some((listed, directory)) = listed(spec).zip(std::env::current_dir().ok()) else {
+        return Vec::new();
+    };
+    let outlook = Outlook::at(listed, &directory, Some(command));
+    let another = program.and_then(|program| outlook.another_program(command, &program));
+    another.into_iter().chain(outlook.notices(spec, command)).collect()
+}
+
 /// Returns a warning for each variable that names a path which exists outside and is missing in a container of `spec`.
 #[must_use]
 pub fn variable_notices(spec: &Spec, environment: &Environment) -> Vec<Notice> {
     let text = environment.lines_for(spec);
-    let mut paths = lines(&text).filter_map(path_variables::paths).flat_map(|(_, paths)| paths);
-    // Gathering what is shown takes longer than this look.
-    if !spec.shows_listed_files_only()
-        || !paths.any(|path| Path::new(OsStr::from_bytes(path)).exists())
-    {
+    if !spec.shows_listed_files_only() || !names_existing_path(&text) {
         return Vec::new();
     }
     listed(spec).map_or_else(Vec::new, |listed| notices(&listed, &text))
+}
+
+fn operand_of(command: &CommandSpec) -> Option<Operand<'_>> {
+    scripts::operand(command.argv.iter().map(|argument| argument.to_bytes()))
+}
+
+fn names_existing_path(environment: &[u8]) -> bool {
+    let mut paths =
+        lines(environment).filter_map(path_variables::paths).flat_map(|(_, paths)| paths);
+    paths.any(|path| Path::new(OsStr::from_bytes(path)).exists())
 }
 
 fn notices(listed: &Listed, environment: &[u8]) -> Vec<Notice> {
@@ -119,15 +174,29 @@ fn listed(spec: &Spec) -> Option<Arc<Listed>> {
 }
 
 /// Explains why an absolute path is missing in a container of `spec`: it exists outside, and the profile does not show
-/// it. `None` if that is not the reason.
+/// it. For a program, that may be its interpreter. `None` if that is not the reason.
 #[must_use]
-pub fn explain_missing(spec: &Spec, path: &Path) -> Option<Notice> {
-    let unseen = listed(spec)?.missing(path)?;
-    Some(Phrase::of(&Relation::Found, &unseen).into())
+pub fn explain_missing(spec: &Spec, path: &Path, is_program: bool) -> Option<Notice> {
+    let listed = listed(spec)?;
+    let (relation, unseen) = match listed.missing(path) {
+        Some(unseen) => (Relation::Found, unseen),
+        None if is_program => missing_program(&listed, path)?,
+        None => return None,
+    };
+    Some(Phrase::of(&relation, &unseen).into())
+}
+
+/// Returns what is missing inside to execute a program: its file, or its interpreter.
+fn missing_program(listed: &Listed, program: &Path) -> Option<(Relation<'static>, Unseen)> {
+    if let Some(unseen) = listed.missing(program) {
+        return Some((relation(&unseen, program), unseen));
+    }
+    let interpreter = interpreter_of(program)?;
+    Some((Relation::Interpreter, listed.missing(&interpreter)?))
 }
 
 /// How a path that is not shown relates to the one that an error or a warning names.
-enum Relation {
+enum Relation<'a> {
     Itself,
     /// Links lead to it.
     Target,
@@ -135,10 +204,13 @@ enum Relation {
     Found,
     Interpreter,
     Script,
+    Module,
     Variable(&'static str),
+    /// The name of the command leads to this program inside.
+    Another(&'a Path),
 }
 
-fn relation(unseen: &Unseen, named: &Path) -> Relation {
+fn relation(unseen: &Unseen, named: &Path) -> Relation<'static> {
     let is_same = named.components().eq(unseen.path.components());
     if is_same { Relation::Itself } else { Relation::Target }
 }
@@ -150,7 +222,7 @@ struct Phrase {
 }
 
 impl Phrase {
-    fn of(relation: &Relation, unseen: &Unseen) -> Self {
+    fn of(relation: &Relation<'_>, unseen: &Unseen) -> Self {
         let path = quoted(&unseen.path);
         let subject = match relation {
             Relation::Itself => "it exists outside".to_owned(),
@@ -158,8 +230,13 @@ impl Phrase {
             Relation::Found => format!("{path} exists outside"),
             Relation::Interpreter => format!("its interpreter {path} exists outside"),
             Relation::Script => format!("the script {path} exists outside"),
+            Relation::Module => format!("the module {path} exists outside"),
             Relation::Variable(name) => {
                 format!("the variable {name} names {path}, which exists outside")
+            }
+            Relation::Another(program) => {
+                let program = quoted(program);
+                format!("{program} starts in place of {path}, which exists outside")
             }
         };
         let profile = Setting::Profile(unseen.profile.name());

@@ -55,8 +55,8 @@ class Launch:
             SpawnError: the kernel refused a step; nothing is left.
             _core.DeadlineReached: the timeout expired before the command was executed.
         """
-        if self.inside is not None:
-            _core.warn_of_variables(self.inside.core(), command)
+        if self.inside is not None and command is not None:
+            _core.warn_of_entering(self.inside.core(), command)
         try:
             return _core.spawn(
                 spec.core(),

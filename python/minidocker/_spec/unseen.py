@@ -19,12 +19,15 @@ _LONGEST = 4096
 """The kernel's ``PATH_MAX``, in bytes."""
 
 
-def explain_missing(spec: Spec, path: str | bytes) -> tuple[str, str] | None:
+def explain_missing(
+    spec: Spec, path: str | bytes, *, is_program: bool = False
+) -> tuple[str, str] | None:
     """Return the reason and the remedy if a path exists here and a container does not show it.
 
     Args:
         spec: the options of the container.
         path: an absolute path; others are not looked at.
+        is_program: look at the interpreter of a script, too.
     """
     if not spec.shows_listed_files_only():
         return None
@@ -34,7 +37,7 @@ def explain_missing(spec: Spec, path: str | bytes) -> tuple[str, str] | None:
         return None
     if not encoded.startswith(b"/") or b"\0" in encoded or len(encoded) > _LONGEST:
         return None
-    return _core.explain_missing(spec.core(), encoded)
+    return _core.explain_missing(spec.core(), encoded, is_program=is_program)
 
 
 def explain_spawn_error(error: SpawnError, spec: Spec) -> None:
@@ -47,6 +50,6 @@ def explain_spawn_error(error: SpawnError, spec: Spec) -> None:
     if error.step == "exec" and path is not None and not os.path.dirname(path):
         path = shutil.which(path)
     if error.step in ("exec", "chdir") and path is not None:
-        explained = explain_missing(spec, path)
+        explained = explain_missing(spec, path, is_program=error.step == "exec")
         if explained is not None:
             error.reason, error.hint = explained

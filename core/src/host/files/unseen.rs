@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::shown::Directory;
 use super::view::{Backing, View};
+use crate::host::made_of::python_of;
 use crate::spec::profile::{FileSystemView, Profile};
 
 /// The host's files that a container sees, if its profile lists them.
@@ -79,7 +80,11 @@ impl Listed {
         // A link to nothing does not exist outside either.
         let directory = fs::metadata(&spot.path).ok()?.is_dir();
         let whole = directory || found.is_symlink();
-        let mount = if whole { spot.path.clone() } else { self.directory_of(&spot.path) };
+        let mount = match python_of(&spot.path) {
+            Some(prefix) if !directory => prefix.to_owned(),
+            _ if whole => spot.path.clone(),
+            _ => self.directory_of(&spot.path),
+        };
         Some(Unseen { path: spot.path, mount, profile: self.profile })
     }
 
