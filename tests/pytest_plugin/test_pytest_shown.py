@@ -38,3 +38,45 @@ def test_a_test_sees_the_root_directory_of_the_tests_and_has_a_tmp_path(runs, ba
     (root / "test_it.py").write_text(SOURCE)
     result = runs.run(root, "test_it.py", *basetemp)
     result.assert_outcomes(passed=2)
+
+
+SHARED = """
+import os
+
+import pytest
+
+pytestmark = pytest.mark.minidocker(profile="untrusted")
+
+@pytest.fixture(scope="{scope}")
+def shared({factory}):
+    directory = {factory}.mktemp("shared")
+    path = os.path.join(directory, "file")
+    with open(path, "w") as file:
+        file.write("shared")
+    return path
+
+@pytest.fixture(scope="{scope}")
+def through_another(shared):
+    return shared
+
+class TestShared:
+    def test_reads(self, through_another, tmp_path):
+        with open(through_another) as file:
+            assert file.read() == "shared"
+        assert not os.access(through_another, os.W_OK)
+        (tmp_path / "file").write_text("inside")
+        assert os.listdir(tmp_path) == ["file"]
+
+    def test_without_it_sees_nothing_of_it(self, tmp_path):
+        assert not [name for name in os.listdir(tmp_path.parent) if name.startswith("shared")]
+"""
+
+
+@pytest.mark.parametrize(
+    ("scope", "factory"), [("session", "tmp_path_factory"), ("class", "tmpdir_factory")]
+)
+def test_a_test_reads_the_temporary_files_of_a_shared_fixture(runs, scope, factory):
+    source = SHARED.format(scope=scope, factory=factory)
+    root = runs.pytester.mkdir("project")
+    (root / "test_it.py").write_text(source)
+    runs.run(root, "test_it.py").assert_outcomes(passed=2)

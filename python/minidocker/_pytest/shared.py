@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-__all__ = ["FixtureIsInside", "keep_shared", "set_up_shared", "shared_funcargs"]
+__all__ = [
+    "FixtureIsInside",
+    "keep_shared",
+    "set_up_shared",
+    "shared_funcargs",
+    "shares_temporary_files",
+]
 
 
 _INSIDE = {"make_httpserver", "make_httpserver_ipv4", "make_httpserver_ipv6"}
@@ -12,6 +18,9 @@ _INSIDE = {"make_httpserver", "make_httpserver_ipv4", "make_httpserver_ipv6"}
 
 Those of pytest-httpserver start a thread, which a copy of the process does not have.
 """
+
+
+_FACTORIES = {"tmp_path_factory", "tmpdir_factory"}
 
 
 class FixtureIsInside(KeyError):
@@ -76,6 +85,17 @@ def _definitions(manager: Any) -> list[Any]:
 def shared_funcargs(item: Any) -> dict[str, object]:
     """Return the values of the test's fixtures that are set up outside."""
     return _SharedValues({name: item._request.getfixturevalue(name) for name in _shared(item)})
+
+
+def shares_temporary_files(item: Any) -> bool:
+    """Return whether a fixture of a wider scope may have made files below ``basetemp``."""
+    definitions = item._fixtureinfo.name2fixturedefs if _shared(item) else {}
+    return any(
+        _FACTORIES.intersection(definition.argnames)
+        for name in _shared(item)
+        if name not in _FACTORIES
+        for definition in definitions[name]
+    )
 
 
 def _shared(item: Any) -> list[str]:
