@@ -131,6 +131,24 @@ def test_an_executors_task_says_it_too(tmp_path: Path) -> None:
         assert getattr(error, "__notes__", []) == [line(file, tmp_path)], tasks
 
 
+def test_a_task_names_the_mount_for_a_module_of_a_path_that_is_added_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "imported_later.py"
+    module.write_text("def word(): return 'later'\n")
+    with minidocker.ContainerExecutor(1, spec=UNTRUSTED, method="spawn") as executor:
+        assert executor.submit(abs, -1).result() == 1
+        monkeypatch.syspath_prepend(str(tmp_path))
+        import imported_later  # noqa: PLC0415
+
+        try:
+            error = executor.submit(imported_later.word).exception()
+        finally:
+            del sys.modules["imported_later"]
+    assert isinstance(error, ModuleNotFoundError)
+    assert error.__notes__[-1] == line(module, tmp_path)
+
+
 def test_what_is_shown_or_exists_nowhere_has_no_note(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     shown = Spec(profile="untrusted", mounts=[Mount(tmp_path, tmp_path)])

@@ -65,6 +65,12 @@ def test_a_cell_with_untrusted_inherits_a_short_list_of_variables(notebook, monk
     assert run(notebook, "", script) == ("UTC secret\n", "")
 
 
+def test_a_script_with_untrusted_has_the_notebooks_interpreter(notebook, monkeypatch):
+    monkeypatch.setenv("PATH", f"{sys.prefix}/bin:/usr/bin:/bin")
+    script = "python -c 'import IPython, sys; print(sys.prefix)'"
+    assert run(notebook, "--profile untrusted", script) == (f"{sys.prefix}\n", "")
+
+
 def test_options_are_those_of_the_command_line(notebook):
     line = "-e GREETING=hello -w /usr --network host"
     script = "echo $GREETING; pwd; readlink /proc/self/ns/net"

@@ -12,14 +12,18 @@ from IPython.core.error import UsageError as IPythonUsageError
 
 from minidocker._errors import Error
 from minidocker._fd import pidfd_open
+from minidocker._functions.sources import with_sources
 from minidocker._jupyter.magics import brief
 from minidocker._jupyter.pump import outputs, pump
 from minidocker._run.launch import Launch
 from minidocker._run.process import Popen, start
+from minidocker._spec.spec import FIELDS, Spec
 from minidocker.cli import request
 from minidocker.cli.parser import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from IPython.core.interactiveshell import InteractiveShell
 
     from minidocker._run.process import Start
@@ -107,10 +111,18 @@ def run_script(shell: InteractiveShell, parsed: Parsed, cell: str) -> None:
             f"at most {_LONGEST}; write it to a file and run that"
         )
     command = [program, "-c", cell, program, *parsed.operands]
-    starts = start
+    starts = _start
     if "container" in parsed.settings:
         starts = container(shell, parsed.settings["container"])._start
     run_command(shell, parsed, command, program, cell, starts=starts)
+
+
+def _start(launch: Launch, command: Any, options: Mapping[str, Any]) -> Popen[Any]:
+    """Start a command whose container has the files of the notebook's interpreter."""
+    fields = {name: value for name, value in options.items() if name in FIELDS}
+    others = {name: value for name, value in options.items() if name not in FIELDS}
+    spec = with_sources(Spec.of(None, fields))
+    return start(launch, command, {**others, "spec": spec})
 
 
 def run_command(
@@ -120,7 +132,7 @@ def run_command(
     name: str,
     cell: Any,
     *,
-    starts: Start = start,
+    starts: Start = _start,
 ) -> None:
     """Run a command in a container, and show its output at once.
 
