@@ -15,6 +15,7 @@ pub mod target;
 
 use std::ffi::CString;
 use std::fs;
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -279,15 +280,26 @@ fn refused_look(error: &std::io::Error) -> SpawnError {
     SpawnError { hint: Some(hint.into()), ..SpawnError::from_io(Step::Ulimits, error) }
 }
 
-/// Reads a file; `None` if it does not exist or the caller may not read it.
+/// Reads a regular file; `None` if there is none, if the caller may not read it, and for one that is larger than any
+/// file of settings.
 fn read_bytes(path: &str) -> Result<Option<Vec<u8>>, SpawnError> {
-    match fs::read(path) {
-        Ok(content) => Ok(Some(content)),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::EPERM) => Ok(None),
-            _ => Err(SpawnError::from_io(Step::Prepare, &error).about(path)),
-        },
-    }
+    const LARGEST: u64 = 64 << 20;
+    let read = || {
+        let opened = settings::try_open_regular(Path::new(path), 0)?;
+        let Some((file, _)) = opened.filter(|(_, found)| found.len() <= LARGEST) else {
+            return Ok(None);
+        };
+        let mut content = Vec::new();
+        file.take(LARGEST).read_to_end(&mut content)?;
+        Ok(Some(content))
+    };
+    read().or_else(|error: std::io::Error| match error.raw_os_error() {
+        // ENXIO: a socket. ELOOP: a link that leads nowhere.
+        Some(
+            libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::EPERM | libc::ENXIO | libc::ELOOP,
+        ) => Ok(None),
+        _ => Err(SpawnError::from_io(Step::Prepare, &error).about(path)),
+    })
 }
 
 /// Like [`read_bytes`], as text. Replaces invalid UTF-8, which comments and other users' rows may contain.

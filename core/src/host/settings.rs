@@ -1,7 +1,7 @@
 //! Reads files of settings that a container gets a copy of.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -29,10 +29,16 @@ pub(super) fn read_regular(path: &Path, flags: i32) -> Option<Vec<u8>> {
 
 /// Opens a regular file for reading, without waiting if it is a FIFO; `None` for anything else.
 pub(super) fn open_regular(path: &Path, flags: i32) -> Option<(File, Metadata)> {
-    let flags = libc::O_NONBLOCK | flags;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-    let found = file.metadata().ok()?;
-    found.is_file().then_some((file, found))
+    try_open_regular(path, flags).ok().flatten()
+}
+
+/// Like [`open_regular`], with the error of a file that cannot be opened.
+pub(super) fn try_open_regular(path: &Path, flags: i32) -> io::Result<Option<(File, Metadata)>> {
+    // A terminal must not become the caller's controlling one.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | flags;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let found = file.metadata()?;
+    Ok(found.is_file().then_some((file, found)))
 }
 
 #[cfg(test)]

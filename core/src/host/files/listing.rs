@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::links::readable_by_all;
-use super::looks::Looks;
+use super::looks::{Entry, Looks};
 use super::shown::{Directory, Shown, path_of};
 use super::{CallersTree, HostContext};
 use crate::host::accounts::{self, NamedIds};
@@ -81,7 +81,7 @@ impl Directory {
         let mut root = Self::default();
         for pattern in view.bound {
             for path in host.expand(pattern) {
-                root.show(&path, host);
+                root.show_if(&path, host, |found| *found == Entry::Directory);
             }
         }
         for &(path, names) in view.replaced {

@@ -24,19 +24,22 @@ pub(super) enum Entry {
     Directory,
     /// A symbolic link, and its target.
     Link(PathBuf),
-    Other,
+    File,
 }
 
 impl Entry {
-    /// The entry that a path names; `None` if there is none, or if the caller may not look.
+    /// The entry that a path names; `None` if there is none, if the caller may not look, and for anything else: a socket,
+    /// a FIFO or a device would lead out of the container.
     fn of(path: &Path) -> Option<Self> {
         let found = fs::symlink_metadata(path).ok()?;
         Some(if found.is_symlink() {
             Self::Link(fs::read_link(path).ok()?)
         } else if found.is_dir() {
             Self::Directory
+        } else if found.is_file() {
+            Self::File
         } else {
-            Self::Other
+            return None;
         })
     }
 }

@@ -60,6 +60,16 @@ impl Directory {
     /// Shows a path of the host: each link on the way as a link, and a bind of the file that they lead to. Returns the
     /// path of that file if there is a new bind of it.
     pub(super) fn show(&mut self, path: &Path, host: &mut Looks) -> Option<PathBuf> {
+        self.show_if(path, host, |_| true)
+    }
+
+    /// Like [`Self::show`], if the path leads to an entry that is `wanted`.
+    pub(super) fn show_if(
+        &mut self,
+        path: &Path,
+        host: &mut Looks,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> Option<PathBuf> {
         let mut rest: VecDeque<OsString> = names(path).collect();
         let mut at = PathBuf::from("/");
         let mut links = 0;
@@ -71,6 +81,10 @@ impl Directory {
                 continue;
             }
             at.push(&name);
+            // What a link leads to in another /proc or /dev is not what it leads to inside.
+            if links > 0 && MOUNT_POINTS.iter().any(|own| at == Path::new(own)) {
+                return None;
+            }
             let target = match self.find(&at) {
                 Reached::Entry(Shown::Link(target)) => Some(path_of(target).to_owned()),
                 Reached::Entry(Shown::Directory(directory)) => {
@@ -93,9 +107,10 @@ impl Directory {
                         Entry::Link(target) => {
                             (Shown::Link(c_string(target.as_os_str())), Some(target.clone()))
                         }
+                        _ if rest.is_empty() && !wanted(found) => return None,
                         _ if rest.is_empty() => (Shown::bind(&at, directory), None),
                         Entry::Directory => (Shown::Directory(Self::default()), None),
-                        Entry::Other => return None,
+                        Entry::File => return None,
                     };
                     new.push((at.clone(), node));
                     target
