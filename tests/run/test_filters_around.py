@@ -4,6 +4,7 @@ A launch then fails. A container with less confinement than its profile promises
 """
 
 import errno
+import os
 
 import pytest
 
@@ -133,3 +134,63 @@ def test_a_mask_that_cannot_be_mounted_is_an_error(refusal):
 
     step, found, _ = in_child(check)
     assert (step, found) == ("hide", number)
+
+
+#: Calls of a launch, and how x86-64 numbers them.
+CALLS = {
+    "ioctl": 16, "sendfile": 40, "fchdir": 81, "umask": 95, "setsid": 112, "setresuid": 117,
+    "setresgid": 119, "capget": 125, "capset": 126, "statfs": 137, "pivot_root": 155,
+    "prctl": 157, "mount": 165, "umount2": 166, "sethostname": 170, "mkdirat": 258,
+    "mknodat": 259, "fchownat": 260, "symlinkat": 266, "fchmodat": 268, "prlimit64": 302,
+    "seccomp": 317, "open_tree": 428, "move_mount": 429, "fsopen": 430,
+    "fsconfig": 431, "fsmount": 432, "close_range": 436, "openat2": 437, "mount_setattr": 442,
+}  # fmt: skip
+
+SHOW = """
+grep -E '^(Cap|NoNewPrivs)' /proc/self/status
+cut -d' ' -f5,6 /proc/self/mountinfo
+cat /proc/self/limits /proc/sys/user/max_inotify_instances
+umask
+"""
+
+
+def confinement(profile):
+    """Return the confinement as it shows inside, or nothing if the launch fails."""
+    command = ["/bin/sh", "-c", SHOW]
+    try:
+        done = minidocker.run(
+            command, profile=profile, hostname="lab", capture_output=True, text=True, cwd="/"
+        )
+    except minidocker.SpawnError:
+        return None
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of x86-64")
+@pytest.mark.parametrize("profile", ["docker", "untrusted"])
+def test_a_container_behind_a_filter_has_the_whole_confinement_or_does_not_start(profile):
+    def check(name=None):
+        # This sets no_new_privileges; the container of "docker" inherits it.
+        deny("splice", errno.EPERM)
+        if name is not None:
+            deny_number(CALLS[name], errno.EACCES)
+        return confinement(profile)
+
+    whole = in_child(check)
+    assert "Cap" in whole
+    found = {name: in_child(check, name) for name in CALLS}
+    assert {name: text for name, text in found.items() if text not in (None, whole)} == {}
+    # Most of the calls are needed.
+    assert sum(text is None for text in found.values()) >= 12
+
+
+def test_a_filter_that_hides_what_is_mounted_on_sys_is_an_error():
+    """The container would get the host's /sys, writable for root."""
+
+    def check():
+        deny("statfs", errno.EPERM)
+        return outcome(minidocker.run, ["true"], profile="docker")
+
+    step, number, _ = in_child(check)
+    assert (step, number) == ("prepare", errno.EPERM)

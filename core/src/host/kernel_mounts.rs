@@ -5,7 +5,10 @@
 //! times as they do. Container engines mount /sys read-only. A new proc or sysfs repeats these attributes of the
 //! caller's.
 
+use std::io;
+
 use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
+use rustix::io::Errno;
 
 /// How a mount treats access times: mount(2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,10 +54,18 @@ impl Attributes {
 }
 
 /// Whether /sys is a sysfs, rather than an empty directory or what an outer container mounted over it.
-pub(super) fn sys_is_mounted() -> bool {
+///
+/// # Errors
+///
+/// Those of statfs(2), for example from a seccomp filter. Without an answer the container might get the host's /sys.
+pub(super) fn sys_is_mounted() -> io::Result<bool> {
     // linux/magic.h
     const SYSFS_MAGIC: u64 = 0x6265_6572;
-    statfs("/sys").is_ok_and(|found| found.f_type as u64 == SYSFS_MAGIC)
+    match statfs("/sys") {
+        Ok(found) => Ok(found.f_type as u64 == SYSFS_MAGIC),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 #[cfg(test)]

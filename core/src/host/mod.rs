@@ -177,12 +177,14 @@ impl Host {
         let confinement = spec.confine.profile.confinement();
         let covers = confinement.covers_files();
         let other_sys = own_mounts && (joined || covers || namespaces.contains(Kind::Net));
-        let (sys, sys_cgroup) = if other_sys { sys_mounts() } else { (false, false) };
+        let (sys, sys_cgroup) = if other_sys { sys_mounts()? } else { (false, false) };
         let attributes =
             |wanted, path| if wanted { Attributes::at(path) } else { Attributes::default() };
         let own_ipc = own_mounts && namespaces.contains(Kind::Ipc);
         let looks_at_shm = own_ipc || spec.rootfs.is_some();
-        let is_directory = |path| fs::metadata(path).is_ok_and(|found| found.is_dir());
+        let is_directory = |path| -> Result<bool, SpawnError> {
+            Ok(looks_at_shm && look_at(path)?.is_some_and(|found| found.is_dir()))
+        };
         let homes = if spec.shows_listed_files_only() { homes(uid) } else { Vec::new() };
         let confined = !spec.confine.is_bare();
         let kernel = if confined { Kernel::running() } else { Kernel::default() };
@@ -195,8 +197,7 @@ impl Host {
             .collect::<std::io::Result<_>>()
             .map_err(|error| refused_look(&error))?;
         let named = own_mounts && spec.hostname.is_some();
-        let shm = looks_at_shm && is_directory("/dev/shm");
-        let mqueue = looks_at_shm && is_directory("/dev/mqueue");
+        let (shm, mqueue) = (is_directory("/dev/shm")?, is_directory("/dev/mqueue")?);
         let own_ids = id_pool.is_some() || (uid == 0 && id_pool::joins_a_range(spec));
         let files = Files::wanted(spec).then(|| {
             let hostname = spec.hostname.clone().unwrap_or_else(hostname);
@@ -370,8 +371,18 @@ fn permitted() -> CapabilitySet {
 
 /// Whether a sysfs is mounted on /sys, and something on /sys/fs/cgroup: the device number of a mount point differs from
 /// that of its parent directory.
-fn sys_mounts() -> (bool, bool) {
-    let device = |path| fs::metadata(path).ok().map(|found| found.dev());
-    let cgroup = device("/sys/fs/cgroup");
-    (sys_is_mounted(), cgroup.is_some() && cgroup != device("/sys"))
+fn sys_mounts() -> Result<(bool, bool), SpawnError> {
+    let device = |path| Ok(look_at(path)?.map(|found| found.dev()));
+    let sys = sys_is_mounted()
+        .map_err(|error| SpawnError::from_io(Step::Prepare, &error).about("/sys"))?;
+    let cgroup = device("/sys/fs/cgroup")?;
+    Ok((sys, cgroup.is_some() && cgroup != device("/sys")?))
+}
+
+/// Looks at a path; `None` if nothing is there, or nothing in reach. Any other error must not leave a cover out.
+fn look_at(path: &str) -> Result<Option<fs::Metadata>, SpawnError> {
+    fs::metadata(path).map(Some).or_else(|error| match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::ELOOP) => Ok(None),
+        _ => Err(SpawnError::from_io(Step::Prepare, &error).about(path)),
+    })
 }
