@@ -91,7 +91,7 @@ impl Spec {
     #[new]
     #[pyo3(signature = (
         *, namespaces, hostname, domainname, uid_map, gid_map, network, rootfs, mounts, shown,
-        read_only, overlay, confine, init, die_with_parent, monotonic, boottime,
+        named, read_only, overlay, confine, init, die_with_parent, monotonic, boottime,
     ))]
     #[expect(clippy::too_many_arguments, reason = "one keyword for each option")]
     fn new(
@@ -105,6 +105,7 @@ impl Spec {
         rootfs: Option<PyBackedBytes>,
         mounts: Vec<MountArg>,
         shown: Vec<PyBackedBytes>,
+        named: (Option<u32>, Option<u32>),
         read_only: bool,
         overlay: OverlayArg,
         confine: Option<&Confine>,
@@ -129,6 +130,8 @@ impl Spec {
                 .into_iter()
                 .map(|path| c_string(py, "mounts", &path))
                 .collect::<PyResult<_>>()?,
+            named_users: named.0.into_iter().collect(),
+            named_groups: named.1.into_iter().collect(),
             read_only,
             overlay: overlay.into_core(py)?,
             confine: confine.map_or_else(Default::default, |confine| confine.0.clone()),

@@ -115,6 +115,7 @@ class Spec:
         rootfs: bytes | None,
         mounts: Sequence[Mapping[str, object]],
         shown: Sequence[bytes],
+        named: tuple[int | None, int | None],
         read_only: bool,
         overlay: bool | bytes,
         confine: Confine | None,

@@ -215,6 +215,15 @@ def test_every_user_inside_has_a_name_and_no_row_has_a_secret(profile, options):
         assert not set(members.split(",")) & people, row
 
 
+def test_a_user_of_a_container_has_a_name_in_its_commands(profile):
+    words = [interpreter(), "-I", "-S", "-c", f"import json, os\n{ACCOUNTS}"]
+    with minidocker.Container(profile=profile, user="4000123:4000124") as box:
+        done = box.run(words, capture_output=True, check=True)
+    found = json.loads(done.stdout)
+    assert (found["uid"], found["gid"]) == (4_000_123, 4_000_124)
+    assert found["user"] == found["name"] == "user4000123"
+
+
 NAMES = """
 import socket
 def read(path):

@@ -74,7 +74,7 @@ def test_each_field_is_described():
 
 def test_the_core_takes_each_option():
     core = set().union(*(IN_THE_CORE.get(option, {option}) for option in FIELDS))
-    assert core == stub_parameters("Spec", "Confine") - {"confine", "shown"} | {"user"}
+    assert core == stub_parameters("Spec", "Confine") - {"confine", "shown", "named"} | {"user"}
     assert "user" in stub_parameters("Command")
 
 

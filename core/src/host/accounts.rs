@@ -23,8 +23,8 @@ impl NamedIds {
     }
 }
 
-/// The ids of maps with few of them.
-pub(super) fn of_maps(spec: &Spec) -> NamedIds {
+/// The ids that a specification names, and those of maps with few of them.
+pub(super) fn of_spec(spec: &Spec) -> NamedIds {
     let of = |map: &IdMap| match map {
         IdMap::Rows(rows) => {
             let few = rows.iter().filter(|row| row.count <= MOST_MAPPED);
@@ -32,7 +32,11 @@ pub(super) fn of_maps(spec: &Spec) -> NamedIds {
         }
         _ => Vec::new(),
     };
-    NamedIds { users: of(&spec.uid_map), groups: of(&spec.gid_map) }
+    let mut ids = NamedIds { users: of(&spec.uid_map), groups: of(&spec.gid_map) };
+    ids.users.extend(&spec.named_users);
+    // A made-up row of a user names the group with the same number.
+    ids.groups.extend(spec.named_users.iter().chain(&spec.named_groups));
+    ids
 }
 
 /// The ids of a command. A made-up row of a user names the group with the same number.

@@ -87,6 +87,10 @@ pub struct Spec {
     /// Paths outside that a profile's view of the host's files shows too, read-only, at the same paths. Another view
     /// has them already, or is not the host's.
     pub shown: Vec<CString>,
+    /// Users and groups inside that get a name, beside those of the command, if the files of accounts are made up.
+    pub named_users: Vec<u32>,
+    /// See [`Self::named_users`].
+    pub named_groups: Vec<u32>,
     /// Whether the root is read-only, with everything below it except [`Self::mounts`].
     pub read_only: bool,
     /// The place of the writes to the root.
@@ -115,6 +119,8 @@ impl Default for Spec {
             rootfs: None,
             mounts: Vec::new(),
             shown: Vec::new(),
+            named_users: Vec::new(),
+            named_groups: Vec::new(),
             read_only: false,
             overlay: Overlay::None,
             confine: Confine::default(),

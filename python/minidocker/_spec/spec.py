@@ -206,6 +206,7 @@ class Spec:
                 *(mount._for_core("mounts") for mount in self.mounts),
             ],
             shown=self.__dict__.get("_shown", ()),
+            named=self._named_ids(),
             read_only=self.read_only,
             overlay=(self.overlay if isinstance(self.overlay, bool) else os.fsencode(self.overlay)),
             confine=confine.core(self._confinement()),
@@ -217,6 +218,17 @@ class Spec:
         if network is None or isinstance(network, str):
             object.__setattr__(self, "_made", made)
         return made
+
+    def _named_ids(self) -> tuple[int | None, int | None]:
+        """Return the ids of the user and the group that commands have inside, if they need names.
+
+        A container that stays is made before its commands.
+        """
+        if self.user is None or not self.shows_listed_files_only():
+            return None, None
+        from minidocker._spec import accounts  # noqa: PLC0415 - only such a Spec needs it
+
+        return accounts.ids(self.user)
 
     def inherited_environment(self) -> dict[str, str]:
         """Return the variables of this process that a command without ``env`` gets."""

@@ -144,7 +144,7 @@ fn own_files(spec: &Spec, context: &HostContext<'_>) -> Vec<(&'static str, Vec<u
         ("/etc/hosts", own_hosts_file(spec, context.hostname, shared)),
         ("/etc/hostname", hostname),
     ];
-    let ids = accounts::of_maps(spec);
+    let ids = accounts::of_spec(spec);
     if !ids.is_empty() {
         let made_up = |(path, made_up): (_, accounts::MakeUp)| {
             (path, made_up(&settings(path).unwrap_or_default(), &ids))
