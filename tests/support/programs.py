@@ -158,7 +158,8 @@ fc-match -f '%{family}\n' sans; fc-match -f '%{file}\n' monospace:bold; fc-list 
 """,
     "convert-im6": r"""
 convert-im6 -size 40x40 gradient:red-blue -resize 20x -colorspace Gray -depth 8 g.pgm
-identify-im6 g.pgm; convert-im6 -list font | wc -l; convert-im6 -size 99x30 label:text label.pgm
+identify-im6 -format '%m %w %h %z\n' g.pgm
+convert-im6 -list font | wc -l; convert-im6 -size 99x30 label:text label.pgm
 convert-im6 g.pgm g.pdf 2>&1 | cut -c 1-60
 """,
     "ffmpeg": r"""
