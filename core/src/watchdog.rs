@@ -25,7 +25,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::caller::{self, Slots, WatchdogFds};
 use crate::clone::signal_mask::signal_mask;
 use crate::clone::wait::Wait;
-use crate::clone::{clone_and_wait, kill_and_reap, program_memfd, reap_within};
+use crate::clone::{NewNamespaces, clone_and_wait, kill_and_reap, program_memfd, reap_within};
 use crate::error::{LaunchError, SpawnError};
 use crate::plan::Plan;
 use crate::plan::call::Handles;
@@ -287,7 +287,7 @@ fn run_to_the_end(
     program: Box<[u64]>,
     wait: &mut Wait<'_>,
 ) -> Result<Option<i32>, LaunchError> {
-    let outcome = clone_and_wait(program, 0, &mut |_, _| Ok(()), wait)?;
+    let outcome = clone_and_wait(program, NewNamespaces::default(), &mut |_, _| Ok(()), wait)?;
     let ended = match (outcome.failed, wait.given_up.clone()) {
         (Some((index, errno)), _) => {
             let name = child.calls.get(index as usize).map_or("execveat", |call| call.number.name);

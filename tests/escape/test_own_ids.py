@@ -1,11 +1,15 @@
 """Untrusted code of a root caller has ids of its own outside, and none of them is root's."""
 
+import ctypes
 import fcntl
 import os
+import signal
 import stat
 import subprocess
 import sys
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,8 @@ pytestmark = pytest.mark.root(reason="a plain caller's root inside is the caller
 
 EVERY_ID = {"uid_map": [(0, 0, 4294967295)], "gid_map": [(0, 0, 4294967295)]}
 """As without ids of its own: the positive control of each attempt."""
+
+PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_DUMPABLE = 1, 2, 3
 
 LOCKS = "/run/minidocker.ids"
 RANGE = 65536
@@ -109,6 +115,56 @@ def test_a_limit_on_processes_binds_a_root_caller():
     bound = minidocker.run(["sh", "-c", script], profile="untrusted", **options)
     assert bound.stdout == b""
     assert b"Cannot fork" in bound.stderr
+
+
+EXHAUST = """
+import ctypes, sys
+made = 0
+while ctypes.CDLL(None).inotify_init1(0) >= 0:
+    made += 1
+print(made, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_container_that_uses_up_its_inotify_instances_leaves_root_and_others_theirs():
+    """The kernel counts them for the creator of the user namespace, too."""
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    code = ["/usr/bin/python3", "-c", EXHAUST]
+    with (
+        minidocker.Popen(code, profile="untrusted", **streams) as one,
+        minidocker.Popen(code, profile="untrusted", **streams) as other,
+    ):
+        made = [int(container.stdout.readline()) for container in (one, other)]
+        assert made[0] == made[1] > 0
+        instance = ctypes.CDLL(None, use_errno=True).inotify_init1(os.O_CLOEXEC)
+        assert instance >= 0, os.strerror(ctypes.get_errno())
+        os.close(instance)
+        for container in (one, other):
+            container.stdin.close()
+
+
+def of_this_thread():
+    """Return the ids, the capabilities and the death signal of this thread."""
+    status = Path(f"/proc/self/task/{threading.get_native_id()}/status").read_text()
+    number = ctypes.c_int()
+    ctypes.CDLL(None).prctl(PR_GET_PDEATHSIG, ctypes.byref(number))
+    wanted = ("Uid:", "Gid:", "Groups:", "Cap", "SigBlk:")
+    return [line for line in status.splitlines() if line.startswith(wanted)], number.value
+
+
+def test_launches_leave_each_thread_and_the_process_as_they_were():
+    def launch(_):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGURG)
+        before = of_this_thread()
+        for _ in range(5):
+            output("true")
+        return before == of_this_thread() and before[1] == signal.SIGURG
+
+    assert ctypes.CDLL(None).prctl(PR_GET_DUMPABLE) == 1
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(launch, range(4)))
+    assert ctypes.CDLL(None).prctl(PR_GET_DUMPABLE) == 1
 
 
 def test_a_mount_shows_its_files_as_those_of_the_same_ids(closed):

@@ -7,6 +7,7 @@
 
 #![expect(unsafe_code, reason = "clone(2), and memory shared with the child")]
 
+mod creator;
 pub(crate) mod shared;
 pub(crate) mod signal_mask;
 mod stack;
@@ -21,6 +22,8 @@ use minidocker_init::child;
 use minidocker_init::program::go;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
+pub(crate) use creator::Creator;
+use creator::Disguise;
 use shared::SharedProgram;
 use signal_mask::{block_signals, restore_signals};
 use stack::Stack;
@@ -51,6 +54,15 @@ pub(crate) struct Outcome {
     pub(crate) side: Side,
 }
 
+/// The namespaces of a child.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NewNamespaces {
+    /// The flags of clone(2).
+    pub(crate) flags: u64,
+    /// The creator of a new user namespace; `None`: the caller.
+    pub(crate) creator: Option<Creator>,
+}
+
 extern "C" fn start_child(program: *mut c_void) -> c_int {
     // SAFETY: `clone` passes a relocated program, which `clone_and_fork` keeps until this process has executed
     // another program or has ended.
@@ -61,7 +73,7 @@ extern "C" fn start_child(program: *mut c_void) -> c_int {
 /// program or has ended. After success the caller must reap the child.
 pub(crate) fn clone_and_wait(
     program: Box<[u64]>,
-    namespaces: u64,
+    namespaces: NewNamespaces,
     parents_part: &mut dyn FnMut(i32, &mut Wait<'_>) -> Result<(), LaunchError>,
     wait: &mut Wait<'_>,
 ) -> Result<Outcome, LaunchError> {
@@ -73,7 +85,7 @@ pub(crate) fn clone_and_wait(
 /// caller; in the copy this function returns at once.
 pub(crate) fn clone_and_fork(
     program: Box<[u64]>,
-    namespaces: u64,
+    namespaces: NewNamespaces,
     parents_part: &mut dyn FnMut(i32, &mut Wait<'_>) -> Result<(), LaunchError>,
     wait: &mut Wait<'_>,
     fork: &mut dyn FnMut(&SharedProgram, &mut Wait<'_>) -> Result<Side, LaunchError>,
@@ -112,10 +124,18 @@ pub(crate) fn clone_and_fork(
 }
 
 /// clone(2) of a child that shares this memory and walks the program.
-fn clone(stack: &Stack, namespaces: u64, shared: &SharedProgram) -> io::Result<i32> {
-    let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD | namespaces as c_int;
+fn clone(stack: &Stack, namespaces: NewNamespaces, shared: &SharedProgram) -> io::Result<i32> {
+    let NewNamespaces { flags, creator } = namespaces;
+    let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD | flags as c_int;
     // A signal handler of the caller could run in the child, in this memory.
     let mask = block_signals();
+    let disguise = match creator.map(Disguise::of).transpose() {
+        Ok(disguise) => disguise,
+        Err(error) => {
+            restore_signals(mask);
+            return Err(error);
+        }
+    };
     // SAFETY: the stack is not in use; `start_child` makes only raw system calls and never returns; stack and
     // program outlive the child's use of them, since they are given back only once the kernel has cleared `tid`,
     // when the child has left this memory by exec or by its end.
@@ -131,6 +151,7 @@ fn clone(stack: &Stack, namespaces: u64, shared: &SharedProgram) -> io::Result<i
         )
     };
     let error = io::Error::last_os_error();
+    drop(disguise);
     restore_signals(mask);
     if pid < 0 { Err(error) } else { Ok(pid) }
 }

@@ -35,6 +35,7 @@ use crate::spec::seccomp::KernelVersion;
 use crate::spec::ulimits::Ulimit;
 use crate::spec::{IdMap, IdRow, Network, Payload, Spec};
 use crate::step::Step;
+use crate::sys::dumpable::is_dumpable;
 
 /// The facts that a plan needs.
 #[derive(Clone, Debug, Default)]
@@ -223,7 +224,7 @@ impl Host {
             proc_attributes: attributes(own_mounts && namespaces.contains(Kind::Pid), "/proc"),
             sys_attributes: attributes(sys, "/sys"),
             pid: std::process::id(),
-            dumpable: nix::sys::prctl::get_dumpable().unwrap_or(false),
+            dumpable: is_dumpable(),
             working_directory: std::env::current_dir()
                 .ok()
                 .and_then(|path| CString::new(path.into_os_string().into_vec()).ok()),

@@ -31,7 +31,7 @@ use super::fds::own_pidfd;
 use super::layers::Layers;
 use super::point::{self, Point, ThreadState};
 use super::report::{has_ended, read_message_now};
-use super::{LaunchParams, Launched, complete, restore_dumpable, with_a_watchdog};
+use super::{LaunchParams, Launched, complete, with_a_watchdog};
 use crate::clone::shared::SharedProgram;
 use crate::clone::signal_mask::{block_signals, restore_signals};
 use crate::clone::wait::Wait;
@@ -40,6 +40,7 @@ use crate::error::{LaunchError, SpawnError};
 use crate::plan::Plan;
 use crate::plan::call::Handles;
 use crate::step::Step;
+use crate::sys::dumpable::{EndangeredDumpable, make_dumpable};
 use crate::sys::{self, fd};
 use crate::watchdog::PendingWatch;
 use crate::{caller, watchdog};
@@ -127,6 +128,7 @@ fn attempt(
     // because signal handlers that run while this thread waits may use containers too.
     let mut held = Some(caller::held());
     let mut child_fds = Some((copy_channel, init_control, memfd, own_pidfd));
+    let endangered = plan.endangers_dumpable.then(EndangeredDumpable::begin);
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
         if let Some(held) = held.take() {
             caller_copy.borrow_mut().to_close.extend(held.iter());
@@ -136,6 +138,9 @@ fn attempt(
         child_fds = None;
         if let Some(watch) = &mut watch {
             watch.record(pid);
+        }
+        if plan.endangers_dumpable {
+            make_dumpable();
         }
         layers.write_id_maps(plan, pid, wait)
     };
@@ -154,12 +159,15 @@ fn attempt(
             side
         }))
     };
-    let flags = plan.clone_flags;
-    let outcome = clone_and_fork(program, flags, &mut parents_part, wait, &mut forking);
+    let namespaces = layers.namespaces(plan);
+    let outcome = clone_and_fork(program, namespaces, &mut parents_part, wait, &mut forking);
     // It is still held if the clone failed.
     drop(held);
-    if plan.endangers_dumpable && !matches!(outcome, Ok(Outcome { side: Side::Copy, .. })) {
-        restore_dumpable();
+    if matches!(outcome, Ok(Outcome { side: Side::Copy, .. })) {
+        // The copy stays as the plan has made it.
+        std::mem::forget(endangered);
+    } else {
+        drop(endangered);
     }
     let outcome = outcome?;
     if outcome.side == Side::Copy {

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use super::own_ids::{IdRange, give_descriptors};
 use super::trees::{clone_tree, map_trees};
 use crate::clone::wait::Wait;
+use crate::clone::{Creator, NewNamespaces};
 use crate::error::{LaunchError, SpawnError};
 use crate::host::files::{OuterLayer, Owner};
 use crate::host::target::Target;
@@ -102,6 +103,12 @@ impl Layers {
             map_trees(&namespace, &plan.trees, &self.trees)?;
         }
         Ok(())
+    }
+
+    /// The namespaces of the child.
+    pub(super) fn namespaces(&self, plan: &Plan) -> NewNamespaces {
+        let creator = self.range.as_ref().map(|range| Creator(range.first.0));
+        NewNamespaces { flags: plan.clone_flags, creator }
     }
 
     /// Does the same for a command that enters a container, whose maps are written.

@@ -33,6 +33,7 @@ use crate::plan::Plan;
 use crate::plan::call::Handles;
 use crate::spec::namespaces::Kind;
 use crate::step::Step;
+use crate::sys::dumpable::{EndangeredDumpable, make_dumpable};
 use crate::watchdog::PendingWatch;
 use crate::{caller, watchdog};
 
@@ -139,6 +140,7 @@ fn attempt(
     let program = encoder.encode(0, &handles, -1);
     encoder.trace_caller();
     let (mut child_fds, control, report) = fds.split();
+    let endangered = plan.endangers_dumpable.then(EndangeredDumpable::begin);
     let mut parents_part = |pid, wait: &mut Wait<'_>| {
         // Close them, since the child has copies: the caller's would keep sockets and pipes open. Besides, writing
         // the id maps takes a descriptor, and the caller may be near its limit.
@@ -148,12 +150,13 @@ fn attempt(
         if let Some(watch) = watch.as_mut().filter(|_| !plan.enters) {
             watch.record(pid);
         }
+        if plan.endangers_dumpable {
+            make_dumpable();
+        }
         layers.write_id_maps(plan, pid, wait)
     };
-    let outcome = clone_and_wait(program, plan.clone_flags, &mut parents_part, wait);
-    if plan.endangers_dumpable {
-        restore_dumpable();
-    }
+    let outcome = clone_and_wait(program, layers.namespaces(plan), &mut parents_part, wait);
+    drop(endangered);
     let outcome = match (outcome, &report) {
         (Err(error), Some(report)) => {
             report::end_the_command(report.as_fd());
@@ -189,12 +192,4 @@ fn complete(watch: Option<PendingWatch>, pid: i32, wait: &mut Wait<'_>) -> Resul
         return Err(error.clone());
     }
     watch.map_or(Ok(()), |watch| watch.confirm(pid, wait))
-}
-
-/// Makes the caller's memory dumpable again if a child ended before it did so.
-fn restore_dumpable() {
-    if nix::sys::prctl::get_dumpable() == Ok(false) {
-        let restored = nix::sys::prctl::set_dumpable(true);
-        debug_assert!(restored.is_ok(), "a process may always make itself dumpable");
-    }
 }

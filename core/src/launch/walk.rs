@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::clone::signal_mask::signal_mask;
 use crate::clone::wait::Wait;
-use crate::clone::{clone_and_wait, kill_and_reap, reap};
+use crate::clone::{NewNamespaces, clone_and_wait, kill_and_reap, reap};
 use crate::error::LaunchError;
 use crate::plan::call::Handles;
 use crate::plan::ids::IdMaps;
@@ -31,7 +31,8 @@ pub(crate) fn walk(
     let mut parents_part =
         |pid, wait: &mut Wait<'_>| maps.map_or(Ok(()), |maps| maps.write(pid, wait));
     let mut wait = Wait::new(None, deadline);
-    let outcome = clone_and_wait(program, flags, &mut parents_part, &mut wait)?;
+    let namespaces = NewNamespaces { flags, creator: None };
+    let outcome = clone_and_wait(program, namespaces, &mut parents_part, &mut wait)?;
     if let Some(error) = wait.given_up {
         kill_and_reap(outcome.pid);
         return Err(error);

@@ -109,7 +109,8 @@ impl Plan {
     /// The caller's own calls: the layers that are kept, the clone, the id maps.
     pub(crate) fn caller_lines(&self) -> Vec<Line> {
         let mut lines = self.layer_lines();
-        if self.maps.as_ref().is_some_and(|maps| maps.pool.is_some()) {
+        let has_range = self.maps.as_ref().is_some_and(|maps| maps.pool.is_some());
+        if has_range {
             let call = "flock(<range of ids>, LOCK_EX|LOCK_NB)";
             lines.push(Line {
                 actor: Actor::Caller,
@@ -121,6 +122,15 @@ impl Plan {
         }
         for tree in &self.trees {
             lines.push(tree_line(tree));
+        }
+        if has_range {
+            lines.push(Line {
+                actor: Actor::Caller,
+                step: Step::Clone,
+                call: "setresuid(-1, <first id>, 0)".to_owned(),
+                note: Some("for the clone: the creator of a user namespace pays for what it uses"),
+                filename: None,
+            });
         }
         // A user namespace that is entered is there already.
         if self.enters {

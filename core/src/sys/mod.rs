@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "foreign system calls without a safe wrapper")]
 
+pub(crate) mod dumpable;
 pub(crate) mod fd;
 pub(crate) mod kept;
 pub(crate) mod kernel_text;
