@@ -407,17 +407,25 @@ def test_a_device_is_open_to_its_owner(closed, mode):
 INNER = "minidocker.run(['cat', '/proc/self/uid_map'], profile='untrusted', check=True)"
 
 
-def in_a_machine(code, *mounts):
+def in_a_machine(code, *mounts, overlay=False):
     """Run Python code as a root caller whose machine has these mounts. Return its output."""
     done = minidocker.run(
         [sys.executable, "-c", f"import minidocker\n{code}"],
         namespaces=minidocker.NamespaceOptions.none().with_mount(),
         mounts=mounts,
+        overlay=overlay,
         capture_output=True,
         text=True,
     )
     assert done.stderr == ""
     return done.stdout
+
+
+def test_an_overlay_on_another_one_keeps_the_callers_ids():
+    code = "minidocker.run(['cat', '/proc/self/uid_map'], profile='untrusted', overlay=True)"
+    own, kept = in_a_machine(f"{INNER}\n{code}", overlay=True).splitlines()
+    assert own.split()[1] != "0"
+    assert kept.split() == ["0", "0", "4294967295"]
 
 
 def test_a_caller_without_a_writable_run_gives_ids_as_well(tmp_path):

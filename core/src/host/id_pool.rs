@@ -124,7 +124,8 @@ pub(super) fn joins_a_range(spec: &Spec) -> bool {
 }
 
 /// Whether the profile gives a container ids of its own. The caller's ids stay with a layer that is kept, since it
-/// belongs to them, with an overlay on a rootfs, and where the kernel lets no overlay cover mounts with mapped ids.
+/// belongs to them, with an overlay on a rootfs or on another overlay, and where the kernel lets no overlay cover mounts
+/// with mapped ids.
 fn wants_own_ids(spec: &Spec, kernel: KernelVersion) -> bool {
     let covers = kernel >= ID_MAPPED_LAYERS;
     let is_possible = |mount: &Mount| match &mount.kind {
@@ -132,7 +133,10 @@ fn wants_own_ids(spec: &Spec, kernel: KernelVersion) -> bool {
         _ => true,
     };
     let root = spec.overlay == Overlay::None
-        || (spec.overlay == Overlay::Discard && spec.shows_listed_files_only() && covers);
+        || (spec.overlay == Overlay::Discard
+            && spec.shows_listed_files_only()
+            && covers
+            && !is_on_overlay("/usr"));
     spec.confine.profile.confinement().own_ids
         && spec.namespaces.contains(Kind::User)
         && spec.namespaces.contains(Kind::Mount)
@@ -148,6 +152,13 @@ fn is_first_user_namespace() -> bool {
     /// The kernel's `PROC_USER_INIT_INO`.
     const FIRST: u64 = 0xEFFF_FFFD;
     fs::metadata("/proc/self/ns/user").is_ok_and(|found| found.ino() == FIRST)
+}
+
+/// Whether a path is on an overlay, as in a container of docker's: it maps no ids.
+fn is_on_overlay(path: &str) -> bool {
+    /// The kernel's `OVERLAYFS_SUPER_MAGIC`.
+    const OVERLAY: i64 = 0x794C_7630;
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type == OVERLAY)
 }
 
 fn is_everything(rows: &[IdRow]) -> bool {

@@ -15,7 +15,9 @@ use rustix::mount::{
 };
 use rustix::path::Arg;
 
-use crate::error::{LaunchError, Reason, ReasonKind, Remedy, Setting, SpawnError, SpecError};
+use crate::error::{
+    LaunchError, Reason, ReasonKind, Remedy, Setting, SpawnError, SpecError, Value,
+};
 use crate::host::files::{CallersTree, DeviceNode, TreeIds};
 use crate::step::Step;
 use crate::sys;
@@ -94,15 +96,22 @@ fn not_mapped(
         let tree = clone(CWD, path, false);
         tree.is_ok_and(|tree| sys::set_up_tree(tree.as_fd(), Some(namespace)).is_err())
     };
+    let path = described.path.to_string_lossy();
+    let covers_root = option == "overlay";
     let below = described.mounts_below().into_iter().find(|path| is_refused(path));
-    let which = below.map_or_else(
-        || "its file system".to_owned(),
-        |path| format!("the file system that is mounted below it, on {},", path.display()),
-    );
+    let which = match below {
+        Some(below) if covers_root => format!("the file system on {}", below.display()),
+        Some(below) => {
+            format!("the file system that is mounted below it, on {},", below.display())
+        }
+        None if covers_root => format!("the file system of {path}"),
+        None => "its file system".to_owned(),
+    };
     let reason = format!("{which} cannot map ids to those that the container has to itself");
-    SpecError::of_text(
+    let value = if covers_root { true.into() } else { Value::from(format!("{path:?}")) };
+    SpecError::new(
         option,
-        described.path.to_string_lossy(),
+        value,
         Reason::new(ReasonKind::Outside, reason),
         Remedy::with("Keep the caller's ids: {}", Setting::EveryId),
     )
