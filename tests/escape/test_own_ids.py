@@ -345,7 +345,7 @@ def test_an_overlay_that_is_thrown_away_shows_its_files_as_those_of_the_same_ids
 
 
 def test_an_overlay_on_the_root_makes_its_files_writable_with_ids_of_its_own():
-    script = "echo new > /usr/bin/false && cat /usr/bin/false && rm -r /usr/share/doc && echo gone"
+    script = "echo new > /usr/bin/false && cat /usr/bin/false && rm /usr/bin/env && echo gone"
     assert output("sh", "-c", script, overlay=True) == "new\ngone\n"
     assert int(output("cat", "/proc/self/uid_map", overlay=True).split()[1]) > 0
     assert Path("/usr/bin/false").read_bytes() != b"new\n"
@@ -407,18 +407,31 @@ def test_a_device_is_open_to_its_owner(closed, mode):
 INNER = "minidocker.run(['cat', '/proc/self/uid_map'], profile='untrusted', check=True)"
 
 
-def in_a_machine(code, *mounts, overlay=False):
+def in_a_machine(code, *mounts, **options):
     """Run Python code as a root caller whose machine has these mounts. Return its output."""
     done = minidocker.run(
         [sys.executable, "-c", f"import minidocker\n{code}"],
         namespaces=minidocker.NamespaceOptions.none().with_mount(),
         mounts=mounts,
-        overlay=overlay,
+        **options,
         capture_output=True,
         text=True,
     )
     assert done.stderr == ""
     return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("ids", "dropped"), [((1000, 0, 0), []), ((1000, 0, 1000), []), ((0, 0, 0), ["SYS_PTRACE"])]
+)
+def test_a_caller_with_other_real_ids_or_fewer_capabilities_gives_ids_as_well(closed, ids, dropped):
+    code = f"import os\nos.setresuid{ids}\nview = [minidocker.Mount('/mnt', {str(closed)!r})]\n"
+    code += "show = ['cat', '/proc/self/uid_map', '/mnt/file']\n"
+    code += "minidocker.run(show, profile='untrusted', mounts=view, check=True)\n"
+    code += "print(os.getresuid())"
+    rows, content, after = in_a_machine(code, cap_drop=dropped).splitlines()
+    assert int(rows.split()[1]) > 0
+    assert (content, after) == ("of root", str(ids))
 
 
 def test_an_overlay_on_another_one_keeps_the_callers_ids():

@@ -8,7 +8,12 @@
 use std::io;
 
 use rustix::process::{Signal, parent_process_death_signal, set_parent_process_death_signal};
-use rustix::thread::{CapabilitySets, Uid, capabilities, set_capabilities, set_thread_res_uid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, Uid, capabilities, set_capabilities, set_thread_res_uid,
+};
+
+const NEEDED: CapabilitySet =
+    CapabilitySet::SETUID.union(CapabilitySet::SYS_PTRACE).union(CapabilitySet::DAC_OVERRIDE);
 
 /// The creator of a user namespace, by an id outside.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +34,13 @@ struct Uids {
 }
 
 impl Disguise {
-    pub(super) fn of(creator: Creator) -> io::Result<Self> {
+    /// `None` if the thread has not the capabilities to write the id maps of another user's process, and to open its
+    /// namespaces.
+    pub(super) fn of(creator: Creator) -> io::Result<Option<Self>> {
+        let capabilities = capabilities(None)?;
+        if !capabilities.effective.contains(NEEDED) {
+            return Ok(None);
+        }
         let found = nix::unistd::getresuid()?;
         let uid = |uid: nix::unistd::Uid| Uid::from_raw(uid.as_raw());
         let before = Uids {
@@ -37,14 +48,13 @@ impl Disguise {
             effective: uid(found.effective),
             saved: uid(found.saved),
         };
-        let capabilities = capabilities(None)?;
         let death_signal = parent_process_death_signal()?;
         // With its own id as saved id the thread can go back.
         set_thread_res_uid(before.real, Uid::from_raw(creator.0), before.effective)?;
         let disguise = Self { before, capabilities, death_signal };
         // Some systems let only privileged threads make user namespaces.
         set_capabilities(None, capabilities)?;
-        Ok(disguise)
+        Ok(Some(disguise))
     }
 }
 

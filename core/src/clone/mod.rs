@@ -130,7 +130,7 @@ fn clone(stack: &Stack, namespaces: NewNamespaces, shared: &SharedProgram) -> io
     // A signal handler of the caller could run in the child, in this memory.
     let mask = block_signals();
     let disguise = match creator.map(Disguise::of).transpose() {
-        Ok(disguise) => disguise,
+        Ok(disguise) => disguise.flatten(),
         Err(error) => {
             restore_signals(mask);
             return Err(error);

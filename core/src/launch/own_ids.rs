@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, chown};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::fs::{Access, FlockOperation, flock};
+use rustix::fs::{Access, AtFlags, CWD, FlockOperation, accessat, flock};
 use rustix::io::Errno;
 
 use crate::error::{Remedy, Setting, SpawnError};
@@ -138,7 +138,7 @@ fn make_own(directory: &str) -> io::Result<()> {
         return Err(io::Error::from_raw_os_error(libc::EPERM));
     }
     // Its file system may have become read-only.
-    rustix::fs::access(directory, Access::WRITE_OK).map_err(Into::into)
+    accessat(CWD, directory, Access::WRITE_OK, AtFlags::EACCESS).map_err(Into::into)
 }
 
 fn open_lock(path: &str) -> io::Result<File> {
