@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -27,16 +28,27 @@ pub(super) fn read_regular(path: &Path, flags: i32) -> Option<Vec<u8>> {
     Some(content)
 }
 
-/// Opens a regular file for reading, without waiting if it is a FIFO; `None` for anything else.
+/// Opens a regular file for reading; `None` for anything else, which stays closed: to open a FIFO wakes its writer, and to
+/// open a device may start it. `flags` are further ones of open(2).
 pub(super) fn open_regular(path: &Path, flags: i32) -> Option<(File, Metadata)> {
     try_open_regular(path, flags).ok().flatten()
 }
 
 /// Like [`open_regular`], with the error of a file that cannot be opened.
 pub(super) fn try_open_regular(path: &Path, flags: i32) -> io::Result<Option<(File, Metadata)>> {
-    // A terminal must not become the caller's controlling one.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | flags;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let open = |path: &Path, flags| OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let place = open(path, libc::O_PATH | flags)?;
+    if !place.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let again = format!("/proc/self/fd/{}", place.as_raw_fd());
+    let file = match open(Path::new(&again), 0) {
+        // There is no /proc.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            open(path, libc::O_NONBLOCK | libc::O_NOCTTY | flags)?
+        }
+        file => file?,
+    };
     let found = file.metadata()?;
     Ok(found.is_file().then_some((file, found)))
 }
@@ -66,6 +78,26 @@ mod tests {
         assert_eq!(read(&file), None);
         assert_eq!(read(&directory), None);
         assert_eq!(settings("/dev/zero"), None);
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_opened() {
+        use rustix::fs::inotify;
+        let directory =
+            std::env::temp_dir().join(format!("minidocker-fifo-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let (file, fifo) = (directory.join("file"), directory.join("fifo"));
+        fs::write(&file, "text").unwrap();
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
+        let is_opened = |path: &Path| {
+            let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+            inotify::add_watch(&watch, path, inotify::WatchFlags::OPEN).unwrap();
+            assert_eq!(open_regular(path, 0).is_some(), path == file);
+            File::from(watch).read(&mut [0; 64]).is_ok()
+        };
+        assert!(is_opened(&file));
+        assert!(!is_opened(&fifo));
         fs::remove_dir_all(&directory).unwrap();
     }
 }
