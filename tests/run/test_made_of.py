@@ -102,6 +102,23 @@ def test_an_interpreter_that_is_not_executable_is_not_shown(home):
     assert not any(str(key) in line for line in places)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/usr/bin/env -S -u {other} sh",
+        "/usr/bin/env -S BASH_ENV={tool} {other}",
+        "{other}",
+    ],
+)
+def test_a_script_does_not_bring_in_a_script_of_another_author(home, line):
+    other = script(home / "bin" / "backup", "#!/bin/bash", "password=x")
+    tool = home / "theirs" / "tool"
+    script(tool, f"#!{line.format(other=other, tool=tool)}", f"cat {other}")
+    places = [str(line) for line in explain([tool], profile="untrusted")]
+    assert any(str(tool) in line for line in places)
+    assert not any(str(other) in line for line in places)
+
+
 def test_a_mount_of_the_users_replaces_what_is_shown_by_itself(home, tmp_path):
     program = script(home / "tools/program", "#!/bin/sh", "echo theirs")
     script(tmp_path / "mine/program", "#!/bin/sh", "echo mine; echo x > $(dirname $0)/new")
@@ -220,6 +237,16 @@ def test_a_home_that_is_an_environment_is_not_shown(home):
     make_environment(home)
     probe = "import os; print(os.path.exists(os.path.expanduser('~/secret')))"
     assert output([home / "bin" / "python", "-c", probe]) == "False"
+
+
+def test_a_home_that_a_link_leads_to_is_not_shown(home, tmp_path, monkeypatch):
+    make_environment(home)
+    script(home / "bin" / "probe", "#!/bin/sh", f"cat {home}/secret || echo hidden")
+    link = tmp_path / "link"
+    link.symlink_to(home)
+    for spelt, used in [(link, home), (link, link), (home, link)]:
+        monkeypatch.setenv("HOME", str(spelt))
+        assert run([used / "bin" / "probe"]).stdout == "hidden\n"
 
 
 def test_what_a_command_names_is_shown_only_if_it_looks_like_python(home, environment):

@@ -1,7 +1,7 @@
 //! The files that a command is made of, for a profile that shows nothing but what is named.
 
 use std::ffi::{CString, OsStr};
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
@@ -33,8 +33,7 @@ pub(crate) fn with_files_of(spec: &Spec, payload: Payload<'_>) -> Option<Spec> {
         add_program(&program, &mut found);
     }
     for interpreter in interpreters_of(&program, spec, command) {
-        // A script may name any file.
-        if is_executable(&interpreter) && !is_shown(&interpreter) {
+        if !is_shown(&interpreter) && is_interpreter(&interpreter) {
             add_program(&interpreter, &mut found);
         }
     }
@@ -204,6 +203,19 @@ fn words_of_first_line(program: &Path) -> Option<impl Iterator<Item = PathBuf>> 
     let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let words: Vec<_> = words.map(|word| PathBuf::from(OsStr::from_bytes(word))).collect();
     Some(words.into_iter())
+}
+
+/// Whether an interpreter that a script names is shown. A script may name any file, and so a script of another author with
+/// passwords in it: only binary programs are shown, and what belongs to a Python, which is shown as a whole.
+fn is_interpreter(path: &Path) -> bool {
+    is_executable(path) && (is_binary(path) || python_of(path).is_some())
+}
+
+fn is_binary(path: &Path) -> bool {
+    const MAGIC: [u8; 4] = *b"\x7fELF";
+    let mut start = [0; MAGIC.len()];
+    let read = |(mut file, _): (File, _)| file.read_exact(&mut start).ok();
+    open_regular(path, 0).and_then(read).is_some() && start == MAGIC
 }
 
 fn is_executable(path: &Path) -> bool {

@@ -1,7 +1,7 @@
 //! What a profile's view lists, and what else a container sees of the host.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::links::readable_by_all;
@@ -40,12 +40,11 @@ impl Directory {
             root.set_file(path, content);
         }
         let mut host = Looks::default();
+        let private =
+            if spec.shown.is_empty() { Vec::new() } else { private_places(view, context) };
         for path in &spec.shown {
             let path = path_of(path);
-            let is_private = |place: &Path| place.starts_with(path);
-            let homes = context.homes.iter().map(path_of);
-            let private = view.private.iter().chain(view.homes).map(Path::new);
-            if !is_mounted_over(spec, path) && !homes.chain(private).any(is_private) {
+            if !is_mounted_over(spec, path) && !holds_any(path, &private) {
                 let bound = root.show(path, &mut host);
                 if let Some(bound) = bound.filter(|_| context.own_ids) {
                     root.clone_bound(&bound, trees);
@@ -165,4 +164,18 @@ fn own_files(spec: &Spec, context: &HostContext<'_>) -> Vec<(&'static str, Vec<u
 fn is_mounted_over(spec: &Spec, path: &Path) -> bool {
     let covers = |mount: &Mount| path.starts_with(path_of(&mount.target));
     spec.mounts.iter().any(covers) || KERNEL_PLACES.iter().any(|place| path.starts_with(place))
+}
+
+/// The homes and private directories, as spelt and as resolved.
+fn private_places(view: &FileSystemView, context: &HostContext<'_>) -> Vec<PathBuf> {
+    let listed = view.private.iter().chain(view.homes).map(Path::new);
+    let spelt = context.homes.iter().map(path_of).chain(listed);
+    spelt.flat_map(|path| [Some(path.to_owned()), fs::canonicalize(path).ok()]).flatten().collect()
+}
+
+/// Whether a path, as spelt or as resolved, is one of these places or above one.
+fn holds_any(path: &Path, places: &[PathBuf]) -> bool {
+    let resolved = fs::canonicalize(path).ok();
+    let mut paths = [Some(path), resolved.as_deref()].into_iter().flatten();
+    paths.any(|path| places.iter().any(|place| place.starts_with(path)))
 }
