@@ -108,12 +108,17 @@ def test_an_interpreter_that_is_not_executable_is_not_shown(home):
         "/usr/bin/env -S -u {other} sh",
         "/usr/bin/env -S BASH_ENV={tool} {other}",
         "{other}",
+        "/usr/bin/env -S -u {theirs}/bin/link sh",
     ],
 )
 def test_a_script_does_not_bring_in_a_script_of_another_author(home, line):
     other = script(home / "bin" / "backup", "#!/bin/bash", "password=x")
-    tool = home / "theirs" / "tool"
-    script(tool, f"#!{line.format(other=other, tool=tool)}", f"cat {other}")
+    theirs = home / "theirs"
+    tool = theirs / "tool"
+    script(tool, f"#!{line.format(other=other, tool=tool, theirs=theirs)}", f"cat {other}")
+    (theirs / "pyvenv.cfg").touch()
+    (theirs / "bin").mkdir()
+    (theirs / "bin" / "link").symlink_to(other)
     places = [str(line) for line in explain([tool], profile="untrusted")]
     assert any(str(tool) in line for line in places)
     assert not any(str(other) in line for line in places)

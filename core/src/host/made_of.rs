@@ -206,9 +206,11 @@ fn words_of_first_line(program: &Path) -> Option<impl Iterator<Item = PathBuf>> 
 }
 
 /// Whether an interpreter that a script names is shown. A script may name any file, and so a script of another author with
-/// passwords in it: only binary programs are shown, and what belongs to a Python, which is shown as a whole.
+/// passwords in it: only binary programs are shown, and what lies in a Python, which is shown as a whole. A link in a
+/// Python may lead anywhere.
 fn is_interpreter(path: &Path) -> bool {
-    is_executable(path) && (is_binary(path) || python_of(path).is_some())
+    let Ok(resolved) = fs::canonicalize(path) else { return false };
+    is_executable(&resolved) && (is_binary(&resolved) || python_of(&resolved).is_some())
 }
 
 fn is_binary(path: &Path) -> bool {
