@@ -198,6 +198,8 @@ mod tests {
             }
             assert_eq!(looks.content(&self.0.join("link")).as_deref(), Some(&b"text"[..]));
             looks.names(&self.0);
+            // Other programs change the directory for temporary files.
+            looks.times.retain(|path, _| path.starts_with(&self.0));
             looks
         }
     }
