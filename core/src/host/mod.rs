@@ -110,14 +110,16 @@ pub struct Kernel {
     pub version: KernelVersion,
     /// The number of processors with counters of thermal throttling; 0 in most virtual machines.
     pub throttled_cpus: u16,
+    /// The machine's memory, in bytes.
+    pub memory: u64,
 }
 
 impl Default for Kernel {
-    /// The oldest supported kernel.
+    /// The oldest supported kernel, with little memory.
     fn default() -> Self {
         let last_capability = CapabilitySet::NEWEST.bit();
         let version = KernelVersion { major: 5, minor: 11 };
-        Self { last_capability, version, throttled_cpus: 0 }
+        Self { last_capability, version, throttled_cpus: 0, memory: 1 << 30 }
     }
 }
 
@@ -138,6 +140,7 @@ impl Kernel {
                     .unwrap_or_else(last_capability),
                 version: version.unwrap_or(fallback.version),
                 throttled_cpus: throttled_cpus(),
+                memory: memory(),
             }
         })
     }
@@ -318,6 +321,11 @@ fn last_capability() -> u8 {
         capability_is_in_bounding_set(capability) == Err(rustix::io::Errno::INVAL)
     };
     (1..64).find(|&number| is_unknown(number)).map_or(63, |number| number - 1)
+}
+
+fn memory() -> u64 {
+    let found = rustix::system::sysinfo();
+    found.totalram * u64::from(found.mem_unit)
 }
 
 /// The number of processors with counters of thermal throttling: all of them, if the first has some.

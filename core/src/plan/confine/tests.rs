@@ -13,6 +13,7 @@ const KERNEL: Kernel = Kernel {
     last_capability: 40,
     version: KernelVersion { major: 6, minor: 18 },
     throttled_cpus: 0,
+    memory: 1 << 30,
 };
 
 fn root() -> Host {

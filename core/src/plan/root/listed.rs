@@ -21,8 +21,8 @@ use crate::step::Step;
 
 const STEP: Step = Step::MakeRoot;
 
-/// The bound on the file system in memory, and so on all that the container writes without a mount.
-const OPTIONS: &CStr = c"mode=755,size=25%";
+/// The least memory for each file and directory: an inode and a long name take 1 KiB.
+const MEMORY_FOR_INODE: u64 = 32 << 10;
 
 const WRITABLE: u32 = 0o1777;
 
@@ -31,12 +31,24 @@ const SHARED_MEMORY: &CStr = c"dev/shm";
 const OVERLAYS: &CStr = c"dev/overlays";
 const REPLACEMENTS: &CStr = c"dev/replacements";
 
-/// Makes the root. With `overlay` it is writable, and the writes to the host's directories go to overlays. Returns the
-/// root, and the tree for /dev/shm, so that one bound holds for everything.
-pub(super) fn make(sequence: &mut Sequence, root: &Directory, overlay: bool) -> (Cell, Cell) {
+/// The options of the file system in memory. All that the container writes without a mount takes at most a quarter of
+/// the machine's memory: a fifth for content, and the rest for inodes and names.
+fn options(memory: u64) -> CString {
+    let inodes = memory / MEMORY_FOR_INODE;
+    CString::new(format!("mode=755,size=20%,nr_inodes={inodes}")).expect("without a NUL")
+}
+
+/// Makes the root on a machine with this much memory. With `overlay` it is writable, and the writes to the host's
+/// directories go to overlays. Returns the root, and the tree for /dev/shm, so that one bound holds for everything.
+pub(super) fn make(
+    sequence: &mut Sequence,
+    root: &Directory,
+    overlay: bool,
+    memory: u64,
+) -> (Cell, Cell) {
     let flags = named!(MS_NOSUID | MS_NODEV);
     let kind = Some(c"tmpfs");
-    mount(sequence, STEP, kind, c"/", kind, flags, Some(OPTIONS))
+    mount(sequence, STEP, kind, c"/", kind, flags, Some(&options(memory)))
         .note("nothing of the host is in it but what follows");
     let cell = open_new_root(sequence);
     change_to(sequence, STEP, cell);

@@ -51,8 +51,9 @@ pub(super) fn make_root(
     let (root, stacked) = match &files.root {
         Root::Listed(listed) => {
             let overlay = setup.spec.overlay != Overlay::None;
-            let (root, memory) = listed::make(sequence, listed, overlay);
-            shared_memory = Some(memory);
+            let memory = setup.host.kernel.memory;
+            let (root, shared) = listed::make(sequence, listed, overlay, memory);
+            shared_memory = Some(shared);
             (Some(root), 0)
         }
         Root::Host => (None, 0),
