@@ -10,7 +10,7 @@ import pytest
 
 import minidocker
 from minidocker import Mount, SpecError
-from support.launches import IGNORED, Launch, run_by
+from support.launches import IGNORED, failures
 from support.rootfs import make_rootfs, snapshot
 
 
@@ -430,20 +430,22 @@ def test_a_failure_at_any_step_leaves_nothing(data, tmp_path, leaks):
         ],
     }
     before = snapshot(tmp_path)
-    calls = [call for call in minidocker.explain(["true"], **options) if call.actor != "caller"]
-    steps = {call.step for call in calls}
-    assert {"mount", "mount-source", "mount-point", "pivot-root"} <= steps
-    # Many calls differ only in a name, as for the entries of /etc: try the first and the last.
-    alike = {}
-    for index, call in enumerate(calls):
-        tried = ("mount", "mount-source", "mount-point", "make-root", "pivot-root")
-        if call.step in tried and not call.call.startswith(IGNORED):
-            alike.setdefault((call.step, re.sub(r'"[^"/]*"', "NAME", call.call)), []).append(index)
-    for index in sorted({at for found in alike.values() for at in (found[0], found[-1])}):
-        call = calls[index]
-        with pytest.raises(minidocker.SpawnError) as caught:
-            run_by(Launch(inject=(index, 5)), ["true"], **options)
-        assert caught.value.step == call.step
+
+    def choose(calls):
+        steps = {call.step for call in calls}
+        assert {"mount", "mount-source", "mount-point", "pivot-root"} <= steps
+        # Many calls differ only in a name, as for the entries of /etc: try the first and the last.
+        alike = {}
+        for index, call in enumerate(calls):
+            tried = ("mount", "mount-source", "mount-point", "make-root", "pivot-root")
+            if call.step in tried and not call.call.startswith(IGNORED):
+                text = re.sub(r'"[^"/]*"', "NAME", call.call)
+                alike.setdefault((call.step, text), []).append(index)
+        return sorted({at for found in alike.values() for at in (found[0], found[-1])})
+
+    for call, error in failures(["true"], choose, **options):
+        assert error is not None
+        assert error.step == call.step
     after = snapshot(tmp_path)
     # The launch made and removed entries in the layer, which changes the directory's mtime.
     before.pop("layer"), after.pop("layer")

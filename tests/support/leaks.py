@@ -66,7 +66,9 @@ class Holdings:
         found: dict[str, dict[str, list[str]]] = {}
         for field in fields(self):
             before, after = getattr(self, field.name), getattr(later, field.name)
-            # An earlier child, such as a template process, may end in the meantime.
+            # An earlier child, such as a template process, or thread may end in the meantime.
+            if field.name == "threads" and after <= before:
+                continue
             if field.name == "children" and {_pid(child) for child in after} <= {
                 _pid(child) for child in before
             }:
