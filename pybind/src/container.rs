@@ -128,7 +128,11 @@ impl Spec {
             mounts: mounts.into_iter().map(|mount| mount.into_core(py)).collect::<PyResult<_>>()?,
             shown: shown
                 .into_iter()
-                .map(|path| c_string(py, "mounts", &path))
+                .map(|path| {
+                    let path = c_string(py, "mounts", &path)?;
+                    let path = OsString::from_vec(path.into_bytes()).into();
+                    Ok(spec::ShownPath { path, target: None })
+                })
                 .collect::<PyResult<_>>()?,
             named_users: named.0.into_iter().collect(),
             named_groups: named.1.into_iter().collect(),

@@ -205,6 +205,10 @@ const fn about_files(step: Step, errno: i32) -> &'static str {
             "Another overlay uses a directory around it, or another user has put a link or a file there: pass a \
              directory of the caller's own"
         }
+        (Step::MakeRoot, libc::ELOOP) => {
+            "Another process has put a link there while the container started: keep the command and its interpreter in \
+             directories that only the caller can write in"
+        }
         (Step::Dev, libc::EPERM) => {
             "The caller's /dev is mounted with nodev, so its devices do not work inside: give the container \
              around the caller a /dev that does (bwrap: `--dev /dev`)"

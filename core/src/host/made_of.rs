@@ -1,14 +1,17 @@
 //! The files that a command is made of, for a profile that shows nothing but what is named.
+//!
+//! Another process may replace a directory by a link at any time. So a path is resolved first, only the resolved one is
+//! looked at, and the launch shows nothing else.
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::host::settings::open_regular;
-use crate::spec::{CommandSpec, Payload, Spec, WorkingDirectory};
+use crate::spec::{CommandSpec, Payload, ShownPath, Spec, WorkingDirectory};
 
 /// The most bytes of a script's first line, as in the kernel (`BINPRM_BUF_SIZE`).
 const FIRST_LINE: usize = 256;
@@ -30,19 +33,20 @@ pub(crate) fn with_files_of(spec: &Spec, payload: Payload<'_>) -> Option<Spec> {
     let program = program_of(command)?;
     let mut found = Vec::new();
     if !is_shown(&program) {
-        add_program(&program, &mut found);
+        add_program(resolve(&program)?, &mut found);
     }
     for interpreter in interpreters_of(&program, spec, command) {
-        if !is_shown(&interpreter) && is_interpreter(&interpreter) {
-            add_program(&interpreter, &mut found);
+        if !is_shown(&interpreter)
+            && let Some(found_there) = resolve(&interpreter).filter(|(_, at)| is_interpreter(at))
+        {
+            add_program(found_there, &mut found);
         }
     }
     if found.is_empty() {
         return None;
     }
     let mut spec = spec.clone();
-    let texts = found.into_iter().map(|path| CString::new(path.into_os_string().into_vec()));
-    spec.shown.extend(texts.flatten());
+    spec.shown.extend(found);
     Some(spec)
 }
 
@@ -109,36 +113,54 @@ fn is_below_shown(program: &Path) -> bool {
     SHOWN.iter().any(|directory| program.starts_with(directory))
 }
 
-fn add_program(program: &Path, found: &mut Vec<PathBuf>) {
-    found.push(program.to_owned());
-    let own = program.parent();
-    for directory in own.into_iter().chain(own.and_then(Path::parent)) {
-        if let Some(base) = base_of_environment(directory) {
-            found.push(directory.to_owned());
+/// A path as spelt, and the path without links that it leads to.
+type Resolved<'a> = (&'a Path, PathBuf);
+
+fn resolve(path: &Path) -> Option<Resolved<'_>> {
+    Some((path, fs::canonicalize(path).ok()?))
+}
+
+fn add((path, target): Resolved<'_>, found: &mut Vec<ShownPath>) {
+    found.push(ShownPath { path: path.to_owned(), target: Some(target) });
+}
+
+fn add_program((path, target): Resolved<'_>, found: &mut Vec<ShownPath>) {
+    add((path, target), found);
+    let own = path.parent();
+    for directory in own.into_iter().chain(own.and_then(Path::parent)).filter_map(resolve) {
+        if let Some(base) = base_of_environment(&directory.1) {
+            add(directory, found);
             add_prefix(&base, found);
         }
     }
-    add_prefix(program, found);
+    add_prefix(path, found);
 }
 
 /// Adds the prefix of a Python, as spelt and as resolved.
-fn add_prefix(python: &Path, found: &mut Vec<PathBuf>) {
+fn add_prefix(python: &Path, found: &mut Vec<ShownPath>) {
     let resolved = fs::canonicalize(python).ok();
     let pythons = [Some(python), resolved.as_deref()].into_iter().flatten();
-    found.extend(pythons.filter_map(prefix_of).map(Path::to_owned));
+    for prefix in pythons.filter_map(place_of_prefix).filter_map(resolve) {
+        if has_library(&prefix.1) {
+            add(prefix, found);
+        }
+    }
 }
 
 /// The prefix of a Python, found by its library as Python itself finds it, unless that is below /usr.
 fn prefix_of(python: &Path) -> Option<&Path> {
-    let prefix = python.parent()?.parent()?;
-    if prefix.starts_with("/usr") {
-        return None;
-    }
+    place_of_prefix(python).filter(|prefix| has_library(prefix))
+}
+
+fn place_of_prefix(python: &Path) -> Option<&Path> {
+    python.parent()?.parent().filter(|prefix| !prefix.starts_with("/usr"))
+}
+
+fn has_library(prefix: &Path) -> bool {
     let mut entries = fs::read_dir(prefix.join("lib")).into_iter().flatten().flatten();
-    let has_library = entries.any(|entry| {
+    entries.any(|entry| {
         entry.file_name().as_bytes().starts_with(b"python3") && entry.path().join("os.py").is_file()
-    });
-    has_library.then_some(prefix)
+    })
 }
 
 /// The environment or the prefix of a Python that a program in its `bin` needs.
@@ -208,9 +230,8 @@ fn words_of_first_line(program: &Path) -> Option<impl Iterator<Item = PathBuf>> 
 /// Whether an interpreter that a script names is shown. A script may name any file, and so a script of another author with
 /// passwords in it: only binary programs are shown, and what lies in a Python, which is shown as a whole. A link in a
 /// Python may lead anywhere.
-fn is_interpreter(path: &Path) -> bool {
-    let Ok(resolved) = fs::canonicalize(path) else { return false };
-    is_executable(&resolved) && (is_binary(&resolved) || python_of(&resolved).is_some())
+fn is_interpreter(resolved: &Path) -> bool {
+    is_executable(resolved) && (is_binary(resolved) || python_of(resolved).is_some())
 }
 
 fn is_binary(path: &Path) -> bool {

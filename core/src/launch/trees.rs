@@ -7,7 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, chmodat, chownat, mknodat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, mknodat,
+    openat2,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsmount, fsopen,
@@ -31,13 +34,22 @@ pub(super) fn clone_tree(tree: &CallersTree) -> Result<OwnedFd, Errno> {
             made => return made,
         }
     }
-    clone(CWD, tree.path.as_c_str(), tree.recursive)
+    if !tree.checked {
+        return clone(CWD, &tree.path, tree.recursive);
+    }
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let source = openat2(CWD, &tree.path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
+    open_tree(source, c"", clone_flags(tree.recursive) | OpenTreeFlags::AT_EMPTY_PATH)
 }
 
 fn clone(directory: impl AsFd, path: impl Arg, recursive: bool) -> Result<OwnedFd, Errno> {
+    open_tree(directory, path, clone_flags(recursive))
+}
+
+fn clone_flags(recursive: bool) -> OpenTreeFlags {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
-    open_tree(directory, path, flags)
+    flags
 }
 
 /// A mount of a device file on a file system of its own.

@@ -95,6 +95,21 @@ pub(super) fn open_directory(sequence: &mut Sequence, step: Step, path: &CStr) -
     cell
 }
 
+/// openat2(2) of a file or directory outside, with `O_PATH` and without following links. The walk goes on if it is gone.
+pub(super) fn open_without_links(sequence: &mut Sequence, step: Step, path: &CStr) -> Cell {
+    let cell = sequence.cell();
+    let how = [(libc::O_PATH | libc::O_CLOEXEC) as u64, 0, libc::RESOLVE_NO_SYMLINKS];
+    let how_arg = sequence.words_shown(&how, "{O_PATH|O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS}");
+    let args = [at_cwd(), sequence.text(path), how_arg, size_of_val(&how).into()];
+    sequence
+        .call(step, number::OPENAT2, args)
+        .about(path)
+        .note("no link leads elsewhere")
+        .into(cell)
+        .unless_absent();
+    cell
+}
+
 /// Opens the uppermost mount on the root directory: the new root, before `pivot_root(2)`.
 pub(super) fn open_new_root(sequence: &mut Sequence) -> Cell {
     let cell = open_directory(sequence, Step::MakeRoot, c"/..");

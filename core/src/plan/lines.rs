@@ -121,7 +121,7 @@ impl Plan {
             });
         }
         for tree in &self.trees {
-            lines.push(tree_line(tree));
+            lines.extend(tree_lines(tree));
         }
         if has_range {
             lines.push(Line {
@@ -236,20 +236,27 @@ impl Plan {
 }
 
 /// The clone of a mount, which the child attaches.
-fn tree_line(tree: &CallersTree) -> Line {
-    let CallersTree { path, recursive, .. } = tree;
-    let (flags, step, note) = if *recursive {
-        let note = "the child may not reach it";
-        ("OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", Step::MountSource, note)
+fn tree_lines(tree: &CallersTree) -> Vec<Line> {
+    let (flags, note) = if tree.recursive {
+        ("OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", "the child may not reach it")
     } else {
         let note = "without the mounts below it, which no user namespace inside may leave out";
-        ("OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC", Step::Overlay, note)
+        ("OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC", note)
     };
-    Line {
+    let line = |call: String, note| Line {
         actor: Actor::Caller,
-        step,
-        call: format!("open_tree(AT_FDCWD, {}, {flags}) = <tree>", quote(path.to_bytes())),
+        step: tree.step(),
+        call,
         note: Some(note),
-        filename: Some(path.to_string_lossy().into_owned()),
+        filename: Some(tree.path.to_string_lossy().into_owned()),
+    };
+    let path = quote(tree.path.to_bytes());
+    if tree.checked {
+        let how = "{O_PATH|O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS}, 24";
+        return vec![
+            line(format!("openat2(AT_FDCWD, {path}, {how}) = <source>"), "no link leads elsewhere"),
+            line(format!("open_tree(<source>, \"\", AT_EMPTY_PATH|{flags}) = <tree>"), note),
+        ];
     }
+    vec![line(format!("open_tree(AT_FDCWD, {path}, {flags}) = <tree>"), note)]
 }

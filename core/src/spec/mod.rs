@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
+use std::path::PathBuf;
 
 pub mod capabilities;
 pub mod confine;
@@ -65,6 +66,15 @@ pub struct TimeOffset {
     pub nanoseconds: u32,
 }
 
+/// A path outside that a profile's view of the host's files shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownPath {
+    /// The path as spelt. The links on the way are shown as links.
+    pub path: PathBuf,
+    /// The path without links that it must lead to; `None`: the one that it leads to when the launch begins.
+    pub target: Option<PathBuf>,
+}
+
 /// The isolation options of a container.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -86,7 +96,7 @@ pub struct Spec {
     pub mounts: Vec<Mount>,
     /// Paths outside that a profile's view of the host's files shows too, read-only, at the same paths. Another view
     /// has them already, or is not the host's.
-    pub shown: Vec<CString>,
+    pub shown: Vec<ShownPath>,
     /// Users and groups inside that get a name, beside those of the command, if the files of accounts are made up.
     pub named_users: Vec<u32>,
     /// See [`Self::named_users`].

@@ -1,14 +1,13 @@
 //! Sockets and FIFOs in a directory that a container shows: code inside reaches the host's processes through them.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, OsStr};
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use super::shown::path_of;
 use crate::error::{Notice, Remedy, Setting, quoted};
 use crate::spec::{MountKind, Spec};
 
@@ -27,12 +26,12 @@ pub fn mount_notices(spec: &Spec) -> Vec<Notice> {
     }
     let profile = || Setting::Profile(spec.confine.profile.name());
     let asked = spec.mounts.iter().filter_map(|mount| match &mount.kind {
-        MountKind::Bind { source } if mount.option == "mounts" => Some(source),
+        MountKind::Bind { source } if mount.option == "mounts" => Some(path_of(source)),
         _ => None,
     });
     let mut notices = Vec::new();
     let mut named = Vec::new();
-    for (what, path) in asked.filter_map(|source| channel_in(source)) {
+    for (what, path) in asked.filter_map(channel_in) {
         let reason = format!(
             "mounts shows {what} {} to the code that {{}} confines; a read-only mount refuses no connection",
             quoted(&path)
@@ -41,7 +40,7 @@ pub fn mount_notices(spec: &Spec) -> Vec<Notice> {
         notices.push(Notice { reason: Remedy::with(reason, profile()), hint: hint.into() });
         named.push(path);
     }
-    for (what, path) in spec.shown.iter().filter_map(|path| channel_in(path)) {
+    for (what, path) in spec.shown.iter().filter_map(|shown| channel_in(&shown.path)) {
         // Several paths may lead to one directory.
         if named.contains(&path) {
             continue;
@@ -62,13 +61,12 @@ pub fn mount_notices(spec: &Spec) -> Vec<Notice> {
 type Channel = (&'static str, PathBuf);
 
 /// The first socket or FIFO at the top of a directory. Remembered until the directory changes.
-fn channel_in(directory: &CStr) -> Option<Channel> {
+fn channel_in(directory: &Path) -> Option<Channel> {
     /// The device, the inode and the time of the last change of a directory.
     type Version = [i64; 4];
     static KNOWN: Mutex<BTreeMap<Version, Option<Channel>>> = Mutex::new(BTreeMap::new());
     /// A second change within a tick of the kernel's clock leaves the time as it is.
     const SETTLED: Duration = Duration::from_secs(1);
-    let directory = Path::new(OsStr::from_bytes(directory.to_bytes()));
     let found = fs::metadata(directory).ok().filter(fs::Metadata::is_dir)?;
     let version = [found.dev() as i64, found.ino() as i64, found.mtime(), found.mtime_nsec()];
     // Never wait for the lock: a forked child may have inherited it from a thread that held it.

@@ -12,7 +12,7 @@ use crate::host::accounts::{self, NamedIds};
 use crate::host::hosts::own_hosts_file;
 use crate::host::settings::settings;
 use crate::spec::profile::FileSystemView;
-use crate::spec::{CommandSpec, Mount, Spec};
+use crate::spec::{CommandSpec, Mount, ShownPath, Spec};
 
 /// Places with file systems of the container's own.
 const KERNEL_PLACES: [&str; 3] = ["/dev", "/proc", "/sys"];
@@ -42,10 +42,13 @@ impl Directory {
         let mut host = Looks::default();
         let private =
             if spec.shown.is_empty() { Vec::new() } else { private_places(view, context) };
-        for path in &spec.shown {
-            let path = path_of(path);
-            if !is_mounted_over(spec, path) && !holds_any(path, &private) {
-                let bound = root.show(path, &mut host);
+        for ShownPath { path, target } in &spec.shown {
+            let Some(target) = target.clone().or_else(|| fs::canonicalize(path).ok()) else {
+                continue;
+            };
+            let is_private = holds_any(path, &private) || holds_any(&target, &private);
+            if !is_private && !is_mounted_over(spec, path) {
+                let bound = root.show_checked(path, &target, &mut host);
                 if let Some(bound) = bound.filter(|_| context.own_ids) {
                     root.clone_bound(&bound, trees);
                 }
@@ -80,7 +83,7 @@ impl Directory {
         let mut root = Self::default();
         for pattern in view.bound {
             for path in host.expand(pattern) {
-                root.show_if(&path, host, |found| *found == Entry::Directory);
+                root.show_if(&path, host, |_, found| *found == Entry::Directory);
             }
         }
         for &(path, names) in view.replaced {
@@ -173,9 +176,7 @@ fn private_places(view: &FileSystemView, context: &HostContext<'_>) -> Vec<PathB
     spelt.flat_map(|path| [Some(path.to_owned()), fs::canonicalize(path).ok()]).flatten().collect()
 }
 
-/// Whether a path, as spelt or as resolved, is one of these places or above one.
+/// Whether a path is one of these places or above one.
 fn holds_any(path: &Path, places: &[PathBuf]) -> bool {
-    let resolved = fs::canonicalize(path).ok();
-    let mut paths = [Some(path), resolved.as_deref()].into_iter().flatten();
-    paths.any(|path| places.iter().any(|place| place.starts_with(path)))
+    places.iter().any(|place| place.starts_with(path))
 }

@@ -110,6 +110,8 @@ pub(crate) struct ResolvedMount {
 pub(crate) struct CallersTree {
     /// Without links.
     pub(crate) path: CString,
+    /// Whether the path was checked, so that no link leads to another file.
+    pub(crate) checked: bool,
     /// Whether the mounts below it are cloned too, all of them private.
     pub(crate) recursive: bool,
     /// Whose files they show.
@@ -236,6 +238,7 @@ impl Files {
         let covered = |mount: &&StackedMount| matches!(mount.cover, Cover::Overlay { .. });
         let tree = |mount: &StackedMount| CallersTree {
             path: mount.source.clone(),
+            checked: false,
             recursive: false,
             ids: TreeIds::Same,
             device: None,
@@ -333,13 +336,17 @@ impl Files {
 impl CallersTree {
     /// Adds a path with the mounts below it, and returns its number.
     fn add(trees: &mut Vec<Self>, path: CString, ids: TreeIds, device: Option<DeviceNode>) -> u32 {
-        trees.push(Self { path, recursive: true, ids, device });
+        trees.push(Self { path, checked: false, recursive: true, ids, device });
         trees.len() as u32 - 1
     }
 
     /// The step of which the clone is a part.
     pub(crate) const fn step(&self) -> Step {
-        if self.recursive { Step::MountSource } else { Step::Overlay }
+        match (self.checked, self.recursive) {
+            (true, _) => Step::MakeRoot,
+            (false, true) => Step::MountSource,
+            (false, false) => Step::Overlay,
+        }
     }
 
     /// The mounts below the path, outside.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsStr, OsString};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub(crate) enum Shown {
     /// A file or directory of the host, with the mounts below it. Those in `replaced` are not the host's.
     Bind {
         source: CString,
+        /// Whether the source was checked, so that no link leads to another one.
+        checked: bool,
         directory: bool,
         replaced: BTreeMap<CString, Directory>,
         /// The number of the caller's clone of it; `None` if the child opens it.
@@ -44,7 +47,7 @@ pub(crate) enum Shown {
 impl Shown {
     fn bind(path: &Path, directory: bool) -> Self {
         let source = c_string(path.as_os_str());
-        Self::Bind { source, directory, replaced: BTreeMap::new(), tree: None }
+        Self::Bind { source, checked: false, directory, replaced: BTreeMap::new(), tree: None }
     }
 }
 
@@ -60,7 +63,25 @@ impl Directory {
     /// Shows a path of the host: each link on the way as a link, and a bind of the file that they lead to. Returns the
     /// path of that file if there is a new bind of it.
     pub(super) fn show(&mut self, path: &Path, host: &mut Looks) -> Option<PathBuf> {
-        self.show_if(path, host, |_| true)
+        self.show_if(path, host, |_, _| true)
+    }
+
+    /// Like [`Self::show`], if the path leads to `target`, which was checked and has no links.
+    pub(super) fn show_checked(
+        &mut self,
+        path: &Path,
+        target: &Path,
+        host: &mut Looks,
+    ) -> Option<PathBuf> {
+        // Inside, a directory may take the place of a link of the host: a private /home, say.
+        let is_target =
+            |at: &Path| at == target || fs::canonicalize(at).is_ok_and(|at| at == target);
+        let bound = self.show_if(path, host, |at, _| is_target(at))?;
+        if let Some(Shown::Bind { source, checked, .. }) = self.entry(&bound) {
+            *source = c_string(target.as_os_str());
+            *checked = true;
+        }
+        Some(bound)
     }
 
     /// Like [`Self::show`], if the path leads to an entry that is `wanted`.
@@ -68,7 +89,7 @@ impl Directory {
         &mut self,
         path: &Path,
         host: &mut Looks,
-        wanted: impl Fn(&Entry) -> bool,
+        wanted: impl Fn(&Path, &Entry) -> bool,
     ) -> Option<PathBuf> {
         let mut rest: VecDeque<OsString> = names(path).collect();
         let mut at = PathBuf::from("/");
@@ -89,7 +110,10 @@ impl Directory {
                 Reached::Entry(Shown::Link(target)) => Some(path_of(target).to_owned()),
                 Reached::Entry(Shown::Directory(directory)) => {
                     // A directory on the way to another path; a bind of it shows that one, too.
-                    if rest.is_empty() && !directory.has_writable() {
+                    if rest.is_empty()
+                        && !directory.has_writable()
+                        && wanted(&at, &Entry::Directory)
+                    {
                         new.push((at.clone(), Shown::bind(&at, true)));
                     }
                     None
@@ -107,7 +131,7 @@ impl Directory {
                         Entry::Link(target) => {
                             (Shown::Link(c_string(target.as_os_str())), Some(target.clone()))
                         }
-                        _ if rest.is_empty() && !wanted(found) => return None,
+                        _ if rest.is_empty() && !wanted(&at, found) => return None,
                         _ if rest.is_empty() => (Shown::bind(&at, directory), None),
                         Entry::Directory => (Shown::Directory(Self::default()), None),
                         Entry::File => return None,
@@ -143,8 +167,10 @@ impl Directory {
 
     /// Leaves a bind of this path to the caller, since the child may not reach it.
     pub(super) fn clone_bound(&mut self, path: &Path, trees: &mut Vec<CallersTree>) {
-        if let Some(Shown::Bind { source, tree, .. }) = self.entry(path) {
-            *tree = Some(CallersTree::add(trees, source.clone(), TreeIds::MappedIfPossible, None));
+        if let Some(Shown::Bind { source, checked, tree, .. }) = self.entry(path) {
+            let number = CallersTree::add(trees, source.clone(), TreeIds::MappedIfPossible, None);
+            trees[number as usize].checked = *checked;
+            *tree = Some(number);
         }
     }
 
@@ -155,7 +181,7 @@ impl Directory {
         for entry in self.entries.values_mut() {
             match entry {
                 Shown::Directory(directory) => directory.clone_covered(trees),
-                Shown::Bind { source, directory: true, replaced, tree } => {
+                Shown::Bind { source, directory: true, replaced, tree, .. } => {
                     if tree.is_none() && !path_of(source).starts_with("/sys") {
                         *tree = Some(CallersTree::add(trees, source.clone(), ids, None));
                     }
@@ -368,4 +394,53 @@ fn names(path: &Path) -> impl Iterator<Item = OsString> + '_ {
         Component::ParentDir => Some("..".into()),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn checked_bind(source: &Path) -> Shown {
+        let Shown::Bind { source, directory, replaced, tree, .. } = Shown::bind(source, true)
+        else {
+            unreachable!("a bind")
+        };
+        Shown::Bind { source, checked: true, directory, replaced, tree }
+    }
+
+    #[test]
+    fn a_checked_path_is_shown_only_if_it_leads_to_what_was_checked() {
+        let top = std::env::temp_dir().join(format!("minidocker-shown-{}", std::process::id()));
+        fs::create_dir_all(top.join("target/below")).unwrap();
+        let top = fs::canonicalize(top).unwrap();
+        let (link, target) = (top.join("link"), top.join("target"));
+        symlink("target", &link).unwrap();
+        let show = |root: &mut Directory, path: &Path, target: &Path| {
+            root.show_checked(path, target, &mut Looks::default())
+        };
+
+        let mut root = Directory::default();
+        assert_eq!(show(&mut root, &link, &top.join("other")), None);
+        assert_eq!(root, Directory::default());
+        assert_eq!(show(&mut root, &link, &target), Some(target.clone()));
+        assert_eq!(root.entry(&target), Some(&mut checked_bind(&target)));
+
+        // The same, with the directory on the way to a file that is shown already.
+        let mut root = Directory::default();
+        show(&mut root, &target.join("below"), &target.join("below")).unwrap();
+        let before = root.clone();
+        assert_eq!(show(&mut root, &target, &top), None);
+        assert_eq!(root, before);
+        assert_eq!(show(&mut root, &target, &target), Some(target.clone()));
+
+        // A directory of the container's own in place of the host's link.
+        let mut root = Directory::default();
+        root.make_writable(&link);
+        let bound = show(&mut root, &link.join("below"), &target.join("below"));
+        assert_eq!(bound, Some(link.join("below")));
+        assert_eq!(root.entry(&link.join("below")), Some(&mut checked_bind(&target.join("below"))));
+        fs::remove_dir_all(&top).unwrap();
+    }
 }

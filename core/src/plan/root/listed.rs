@@ -11,9 +11,13 @@ use std::sync::Arc;
 use crate::host::files::shown::{Directory, Shown};
 use crate::host::files::{MOUNT_POINTS, Owner};
 use crate::plan::call::{Arg, Cell, at_cwd, named};
-use crate::plan::file_calls::{change_to, close, open_directory, open_new_root};
+use crate::plan::file_calls::{
+    change_to, close, open_directory, open_new_root, open_without_links,
+};
 use crate::plan::layer::joined;
-use crate::plan::mount_calls::{attach, attach_handle, mount, open_tree, set_attributes};
+use crate::plan::mount_calls::{
+    attach, attach_handle, clone_tree, mount, open_tree, set_attributes,
+};
 use crate::plan::number;
 use crate::plan::overlay_tree::{Lower, memory_overlay};
 use crate::plan::sequence::Sequence;
@@ -78,6 +82,13 @@ pub(super) fn make(
     (cell, shared_memory)
 }
 
+/// The source of a bind; see [`Shown::Bind`].
+struct Source<'a> {
+    path: &'a CString,
+    checked: bool,
+    tree: Option<u32>,
+}
+
 struct Maker {
     root: Cell,
     /// The directory for the parts of overlays.
@@ -112,8 +123,9 @@ impl Maker {
                     }
                     self.fill(sequence, &path, directory, writable || directory.writable);
                 }
-                Shown::Bind { source, directory, replaced, tree } => {
-                    self.bind(sequence, (source, &path), (*directory, *tree), replaced);
+                Shown::Bind { source, checked, directory, replaced, tree } => {
+                    let source = Source { path: source, checked: *checked, tree: *tree };
+                    self.bind(sequence, (source, &path), *directory, replaced);
                 }
                 Shown::Link(target) => {
                     let args = [sequence.text(target), at_cwd(), sequence.text(&path)];
@@ -127,8 +139,8 @@ impl Maker {
     fn bind(
         &mut self,
         sequence: &mut Sequence,
-        (source, path): (&CString, &CString),
-        (directory, tree): (bool, Option<u32>),
+        (source, path): (Source<'_>, &CString),
+        directory: bool,
         replaced: &BTreeMap<CString, Directory>,
     ) {
         if directory {
@@ -136,16 +148,23 @@ impl Maker {
         } else {
             make_file(sequence, path, &Arc::default());
         }
+        let Source { path: source, checked, tree } = source;
+        let opens_checked = checked && tree.is_none();
+        if opens_checked {
+            bind_checked(sequence, source, path);
+        }
         if let Some(scratch) = self.scratch.filter(|_| directory) {
             self.overlays += 1;
-            let lower = Lower { paths: slice::from_ref(source), tree };
+            let bound = joined(c"/..", path);
+            let lower = if opens_checked { &bound } else { source };
+            let lower = Lower { paths: slice::from_ref(lower), tree };
             let tree = memory_overlay(sequence, scratch, self.overlays, lower);
             attach(sequence, STEP, tree, self.root.into(), path);
             close(sequence, STEP, tree);
             change_to(sequence, STEP, self.root);
         } else if let Some(number) = tree {
             attach_handle(sequence, STEP, number, at_cwd(), path).about(source);
-        } else {
+        } else if !checked {
             // Another process may have removed it since it was looked at.
             bind(sequence, source, path);
             sequence.appended().unless_absent();
@@ -186,4 +205,16 @@ fn make_file(sequence: &mut Sequence, path: &CStr, content: &Arc<[u8]>) {
 /// mount(2), which takes a quarter of the time of a detached copy of the mounts.
 fn bind(sequence: &mut Sequence, source: &CStr, path: &CStr) {
     mount(sequence, STEP, Some(source), path, None, named!(MS_BIND | MS_REC), None);
+}
+
+/// A bind whose source is reached without links, or nothing if the source is gone.
+fn bind_checked(sequence: &mut Sequence, source: &CStr, path: &CStr) {
+    let source = open_without_links(sequence, STEP, source);
+    let tree = clone_tree(sequence, STEP, source.into(), c"", true);
+    sequence.appended().unless_absent();
+    attach(sequence, STEP, tree, at_cwd(), path).unless_absent();
+    for cell in [tree, source] {
+        close(sequence, STEP, cell);
+        sequence.appended().unless_absent();
+    }
 }
