@@ -48,6 +48,40 @@ def test_ctrl_c_ends_the_tasks_of_a_program(survivors, wait):
     survivors.wait_until_gone()
 
 
+@pytest.mark.parametrize("tasks", ["1", "None"])
+def test_ctrl_c_during_the_start_of_a_thread_ends_the_task_that_it_has_begun(survivors, tasks):
+    code = (
+        "import subprocess, threading, minidocker, sys\n"
+        "start = threading.Thread.start\n"
+        "def interrupted(thread):\n"
+        "    threading.Thread.start = start\n"
+        "    thread.start()\n"
+        "    sys.stdin.read(1)\n"
+        "    raise KeyboardInterrupt\n"
+        # With "fork", os.fork() would wait for the locks that the start of a thread holds.
+        f"pool = minidocker.ContainerExecutor(2, max_tasks_per_child={tasks}, method='spawn')\n"
+        f"command = ['sh', '-c', 'echo started; sleep 1000; : {survivors.mark}']\n"
+        "with pool:\n"
+        "    threading.Thread.start = interrupted\n"
+        "    pool.submit(subprocess.run, command)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout.readline() == "started\n"
+            _, error = process.communicate("x", timeout=60)
+        finally:
+            process.kill()
+    assert error.endswith("KeyboardInterrupt\n")
+    survivors.wait_until_gone()
+
+
 @pytest.mark.parametrize("tasks", [1, None], ids=["", "kept"])
 def test_a_pool_is_usable_after_a_ctrl_c(template, leaks, tmp_path, tasks):
     begun = tmp_path / "begun"

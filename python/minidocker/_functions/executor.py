@@ -146,14 +146,15 @@ class ContainerExecutor(Executor):
         run = functools.partial(self._run, fn, args, kwargs, where, interrupt)
         interrupt.begin()
         self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        future.add_done_callback(lambda _: interrupt.end())
         try:
             self._threads.submit(_settle, future, run)
         except BaseException:
-            self._futures.discard(future)
-            interrupt.end()
+            # A Ctrl-C during the start of a thread leaves the task queued, or even running. A
+            # running task cannot be cancelled, and ends as all others of the pool do.
+            future.cancel()
             raise
-        future.add_done_callback(self._futures.discard)
-        future.add_done_callback(lambda _: interrupt.end())
         return future
 
     def map(
