@@ -16,6 +16,7 @@ from minidocker._record import replace
 from minidocker._run.launch import Launch
 from minidocker._run.process import Popen, start
 from minidocker._run.run import complete
+from minidocker._run.stopped import is_stopped
 from minidocker._spec import confine
 from minidocker._spec.namespaces import NamespaceOptions
 from minidocker._spec.options import SUBPROCESS_KEYWORDS
@@ -238,7 +239,7 @@ class Joinable:
     def _status(self) -> str:
         """Return the state of a container that was started."""
         try:
-            return "paused" if _is_stopped(self.pid) else "running"
+            return "paused" if is_stopped(self.pid) else "running"
         except ProcessLookupError:
             # It may have ended during the look.
             if self._is_alive():
@@ -319,7 +320,7 @@ class Joinable:
             TimeoutError: the processes inside fork faster than they can be stopped.
         """
         for _ in range(_ROUNDS):
-            running = [process for process in self.processes() if not _is_stopped(process.pid)]
+            running = [process for process in self.processes() if not is_stopped(process.pid)]
             if not running:
                 return
             for process in running:
@@ -380,21 +381,6 @@ def _status(pid: int) -> dict[str, str]:
         return proc.status(pid)
     except ProcessLookupError:
         return {"State": "X"}
-
-
-def _is_stopped(pid: int) -> bool:
-    """Return whether a process executes nothing until it gets SIGCONT.
-
-    A process that waits for its vfork(2) child is in uninterruptible sleep (state D). If the child
-    is stopped, the wait lasts until the child continues, and a pending SIGSTOP then takes effect
-    before the process executes another instruction.
-    """
-    fields = _status(pid)
-    state = fields.get("State", "X")[:1]
-    if state == "D":
-        pending = int(fields.get("ShdPnd", "0"), 16)
-        return bool(pending >> (signal.SIGSTOP - 1) & 1)
-    return state in "TtZX"
 
 
 def running(processes: Iterable[Process]) -> list[int]:

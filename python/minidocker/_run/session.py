@@ -9,6 +9,7 @@ import signal
 import time
 
 from minidocker._fd import close, pidfd_open
+from minidocker._run.stopped import is_stopped
 from minidocker._unpatched import Poll
 
 TYPE_CHECKING = False  # typing's, without its import
@@ -22,6 +23,8 @@ __all__ = ["StoppedSession", "kill_session"]
 _ROUNDS = 100
 _DEATH = 1.0
 """Seconds in which all killed processes together must end."""
+_STOP, _STOP_PAUSE = 1.0, 0.001
+"""Seconds in which all stopped processes together must have stopped, and between two checks."""
 
 _FILES = {"mount": "mnt", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
 """The kinds of namespace that no other container joins by itself: names in /proc/PID/ns."""
@@ -64,6 +67,7 @@ class StoppedSession:
         for _ in range(_ROUNDS):
             if not self._search.stop_new_members():
                 break
+        self._search.wait_until_stopped()
 
     def resume(self) -> None:
         """Continue the processes."""
@@ -126,6 +130,12 @@ class _Search:
                 and not self._namespaces.isdisjoint(_inodes_of(pid, _FILES.values()))
             )
         )
+
+    def wait_until_stopped(self) -> None:
+        """Wait briefly until no member executes anything."""
+        deadline = time.monotonic() + _STOP
+        while not all(map(is_stopped, self._pidfds)) and time.monotonic() < deadline:
+            time.sleep(_STOP_PAUSE)
 
     def resume(self) -> None:
         """Continue the members."""
