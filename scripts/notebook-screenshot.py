@@ -15,7 +15,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -88,8 +87,7 @@ def jupyterlab(directory: Path, theme: str) -> Iterator[str]:
     try:
         yield f"{address(server, log)}lab/tree/notebook.ipynb?token={token}"
     finally:
-        server.send_signal(signal.SIGINT)
-        server.send_signal(signal.SIGINT)  # the first SIGINT only makes it ask for confirmation
+        server.terminate()  # SIGINT would make it ask for confirmation
         server.wait(30)
 
 
