@@ -64,8 +64,11 @@ def test_a_command_that_handles_sigpipe_decides_itself(survivors):
 
 
 def test_a_command_that_writes_nothing_does_not_end_with_its_reader():
-    with start("run", "sh", "-c", "echo y; exec 1>&-; read line; exit 4") as process:
+    script = "echo y; read line; exit 4"
+    with start("run", "-i", "sh", "-c", script, stdin=subprocess.PIPE) as process:
+        assert process.stdout.readline() == "y\n"
         process.stdout.close()
+        process.stdin.close()
         assert process.wait(TIMEOUT) == 4
 
 
