@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 
 import pytest
 
@@ -85,10 +86,16 @@ def test_ctrl_c_during_the_start_of_a_thread_ends_the_task_that_it_has_begun(sur
 @pytest.mark.parametrize("tasks", [1, None], ids=["", "kept"])
 def test_a_pool_is_usable_after_a_ctrl_c(template, leaks, tmp_path, tasks):
     begun = tmp_path / "begun"
+    main = threading.main_thread().ident
+
+    def waits_for_the_result():
+        frame = sys._current_frames()[main]
+        functions = {frame.f_code.co_name for frame, _ in traceback.walk_stack(frame)}
+        return {"result", "wait"} <= functions
 
     def interrupt():
-        wait_until(begun.exists)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        wait_until(lambda: begun.exists() and waits_for_the_result())
+        signal.pthread_kill(main, signal.SIGINT)
 
     with minidocker.ContainerExecutor(1, max_tasks_per_child=tasks) as pool:
         code = f"open({str(begun)!r}, 'w').close(); import time; time.sleep(1000)"
