@@ -9,7 +9,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use minidocker_init::HELPER;
@@ -36,6 +36,8 @@ pub(crate) struct WatchdogFds {
     pub(crate) pid: i32,
     /// The most descriptors that it can have: one for each container.
     pub(crate) room: usize,
+    /// Whether this process has killed it: it may still look alive for a while.
+    pub(crate) killed: AtomicBool,
 }
 
 /// A living container that the watchdog has to end with the caller.

@@ -10,6 +10,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use minidocker_init::proc::Stat;
@@ -149,14 +150,19 @@ fn failed(error: &io::Error) -> SpawnError {
 /// Whether the watchdog is alive, and neither stopped nor frozen.
 fn works(kept: &WatchdogFds) -> bool {
     // A running watchdog has usually received everything, and only then is the look at /proc left out.
-    kept.socket.is_ours()
+    !kept.killed.load(Ordering::Relaxed)
+        && kept.socket.is_ours()
         && kept.pidfd.is_ours()
         && fd::is_alive(kept.pidfd.fd())
         && (has_received_all(kept) || (!is_stopped(kept.pid) && catches_up(kept)))
 }
 
+/// Whether the watchdog has received every registration. The end of a watchdog discards the others, and closes its socket
+/// before that.
 fn has_received_all(kept: &WatchdogFds) -> bool {
-    sys::unreceived(kept.socket.fd()).is_ok_and(|count| count == 0)
+    let socket = kept.socket.fd();
+    let is_closed = || fd::is_readable(socket, Duration::ZERO).unwrap_or(true);
+    sys::unreceived(socket).is_ok_and(|count| count == 0) && !is_closed()
 }
 
 /// Whether the watchdog receives the registrations that wait for it, within [`CATCH_UP_TIMEOUT`]. A frozen one does not:
@@ -192,6 +198,7 @@ fn replace(slots: &mut Slots, wait: &mut Wait<'_>) -> Result<Arc<WatchdogFds>, L
     if let Some(old) = slots.watchdog.take()
         && old.pidfd.is_ours()
     {
+        old.killed.store(true, Ordering::Relaxed);
         // This fails if the caller has given up its privileges since. Then the old one ends with the caller, and kills
         // no process that has ended, because it has pidfds.
         let _ = sys::pidfd_send_signal(old.pidfd.fd(), libc::SIGKILL);
@@ -244,6 +251,7 @@ fn start(slots: &mut Slots, wait: &mut Wait<'_>) -> Result<WatchdogFds, LaunchEr
         socket: KeptFd::new(ours).map_err(failed)?,
         pidfd: KeptFd::new(pidfd).map_err(failed)?,
         pid,
+        killed: AtomicBool::new(false),
         room: getrlimit(Resource::Nofile).maximum.map_or(usize::MAX, |limit| limit as usize),
     })
 }

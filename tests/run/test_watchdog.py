@@ -267,32 +267,40 @@ def freezers():
             yield Path(place, f"freezing-{os.getpid()}"), "freezer.state", "FROZEN", "THAWED"
 
 
+@contextlib.contextmanager
+def frozen(pid, group, file, freeze, thaw):
+    """Move a process into a new control group, and freeze it; the process ends with the block."""
+    group.mkdir()
+    try:
+        (group / "cgroup.procs").write_text(str(pid))
+        (group / file).write_text(freeze)
+        yield
+        (group / file).write_text(thaw)
+        wait_while(lambda: is_alive(pid))
+    finally:
+        group.rmdir()
+
+
 @pytest.mark.root(reason="only root may freeze a process")
 @pytest.mark.may_skip_in_ci(reason="the control groups may be read-only")
-def test_a_frozen_watchdog_is_replaced(serving):
-    """Its state in /proc is that of a process that sleeps."""
-    tried = 0
-    for group, file, freeze, thaw in freezers():
+def test_a_frozen_watchdog_is_replaced_and_loses_no_container(serving):
+    """Its state in /proc is that of a process that sleeps, and version 1 delays its SIGKILL."""
+    ask(serving, "globals().update(futures=__import__('concurrent.futures').futures)")
+    ask(serving, "globals().update(pool=futures.ThreadPoolExecutor(6))")
+    pids = []
+    for freezer in freezers():
         old = the_watchdog(serving)
-        try:
-            group.mkdir()
-            (group / "cgroup.procs").write_text(str(old))
-        except OSError:
-            continue
-        try:
-            (group / file).write_text(freeze)
-            pid = int(ask(serving, START))
-            assert [dog for dog in watchdogs_of(serving.pid) if dog != old]
-        finally:
-            (group / file).write_text(thaw)
-            wait_while(lambda old=old: is_alive(old))
-            group.rmdir()
-        assert is_alive(pid)
-        tried += 1
-    if not tried:
+        with contextlib.suppress(OSError), frozen(old, *freezer):
+            start = "lambda _: minidocker.Popen(['sleep', '100'])"
+            serving.stdin.write(f"[p.pid for p in pool.map({start}, range(18))]\n")
+            serving.stdin.flush()
+            wait_until(lambda old=old: [dog for dog in watchdogs_of(serving.pid) if dog != old])
+        if not is_alive(old):
+            pids += eval(serving.line())
+    if not pids:
         pytest.skip("no control group can be made here")
     serving.kill9()
-    wait_while(lambda: is_alive(pid))
+    wait_while(lambda: list(filter(is_alive, pids)))
 
 
 def test_a_watchdog_that_is_stopped_during_a_launch_is_replaced_by_it(serving):
@@ -367,8 +375,9 @@ def test_a_watchdog_that_another_thread_replaces_during_a_launch_leaves_none_beh
         f"[p.pid for p in pool.map(lambda _: {kind}(['sleep', '100']), range(300))]\n"
     )
     serving.stdin.flush()
-    # The last launches meet no break, so a container that was lost before stays lost.
-    for _ in range(12):
+    # The last launches meet no break, so a container that was lost before stays lost. A launch
+    # tries five times.
+    for _ in range(4):
         for watchdog in watchdogs_of(serving.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(watchdog, signal.SIGKILL)

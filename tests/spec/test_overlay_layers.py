@@ -139,7 +139,9 @@ def test_no_link_of_another_user_leads_the_writes_elsewhere(tmp_path, rootfs, la
                 break
         swap.kill()
     assert outcomes
-    assert {found if found == 0 else found[0] for found in outcomes} <= {0, "overlay"}
+    # Without its upper directory, the overlay of a running container refuses writes.
+    failures = [found for found in outcomes if isinstance(found, tuple)]
+    assert {step for step, _ in failures} <= {"overlay"}
 
 
 def test_a_failed_launch_removes_what_it_made_and_nothing_else(tmp_path, rootfs, layer):
