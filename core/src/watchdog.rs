@@ -75,13 +75,22 @@ impl PendingWatch {
 
     /// Records the first process, which has not registered itself yet. A watchdog that another thread starts during the
     /// launch watches it then.
-    pub(crate) fn record(&mut self, pid: i32) {
+    ///
+    /// # Errors
+    ///
+    /// As for a watchdog that has ended (see [`has_gone`]) if another thread has replaced it: the new one would not get
+    /// the container.
+    pub(crate) fn record(&mut self, pid: i32) -> Result<(), SpawnError> {
         caller::with_slots(|slots| {
+            if !self.is_current(slots) {
+                return Err(SpawnError::new(Step::Watchdog, libc::EPIPE));
+            }
             // If this fails, `confirm` tries again, and reports it.
-            if self.is_current(slots) && caller::record_watched(pid, self.kind).is_ok() {
+            if caller::record_watched(pid, self.kind).is_ok() {
                 self.recorded = Some(pid);
             }
-        });
+            Ok(())
+        })
     }
 
     /// Checks that a working watchdog watches the container, which has been launched and has registered itself. If the

@@ -376,7 +376,7 @@ def test_a_watchdog_that_another_thread_replaces_during_a_launch_leaves_none_beh
     )
     serving.stdin.flush()
     # The last launches meet no break, so a container that was lost before stays lost. A launch
-    # tries five times.
+    # tries ten times, and a break may end two of them.
     for _ in range(4):
         for watchdog in watchdogs_of(serving.pid):
             with contextlib.suppress(ProcessLookupError):

@@ -137,7 +137,7 @@ fn attempt(
         // maps takes a descriptor, and the caller may be near its limit.
         child_fds = None;
         if let Some(watch) = &mut watch {
-            watch.record(pid);
+            watch.record(pid)?;
         }
         if plan.endangers_dumpable {
             make_dumpable();

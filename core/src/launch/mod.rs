@@ -100,12 +100,12 @@ pub fn launch(
     with_a_watchdog(&mut wait, |wait| attempt(plan, target, &encoder, wait))
 }
 
-/// Calls `launch` again if the watchdog was killed meanwhile, which the next call replaces.
+/// Calls `launch` again if the watchdog was killed or replaced meanwhile: the next call uses another one.
 fn with_a_watchdog<T>(
     wait: &mut Wait<'_>,
     mut launch: impl FnMut(&mut Wait<'_>) -> Result<T, LaunchError>,
 ) -> Result<T, LaunchError> {
-    const MOST_TIMES: u32 = 5;
+    const MOST_TIMES: u32 = 10;
     let mut times = 1;
     loop {
         match launch(wait) {
@@ -148,7 +148,7 @@ fn attempt(
         programs.clear();
         // A joiner is not the container's process.
         if let Some(watch) = watch.as_mut().filter(|_| !plan.enters) {
-            watch.record(pid);
+            watch.record(pid)?;
         }
         if plan.endangers_dumpable {
             make_dumpable();
