@@ -138,6 +138,33 @@ def test_with_timeout_the_test_is_interrupted_where_it_hangs(runs, only):
     )
 
 
+@pytest.mark.parametrize("uptime", [60, 1_000_000_000])
+def test_with_timeout_another_clock_inside_changes_no_timeout(runs, uptime):
+    result = runs(
+        f"""
+        import time, pytest
+        from minidocker import NamespaceOptions
+
+        pytestmark = pytest.mark.minidocker(
+            namespaces=NamespaceOptions.all().with_time(),
+            time_offsets={{"monotonic": {uptime} - time.monotonic()}},
+        )
+
+        def test_hangs():
+            waits_here_too_long = time.sleep
+            waits_here_too_long(100)
+
+        def test_does_not(): time.sleep(0.01)
+        """,
+        "--timeout=0.5",
+        plugins=["pytest_timeout"],
+    )
+    assert result.parseoutcomes() == {"passed": 1, "failed": 1}
+    result.stdout.fnmatch_lines(
+        ["*> *waits_here_too_long(100)*", "E*Failed: Timeout*from pytest-timeout*"]
+    )
+
+
 def test_with_timeout_a_test_that_cannot_be_interrupted_is_ended_from_outside(runs):
     result = runs(
         """

@@ -139,7 +139,7 @@ class ContainedTest:
         if isinstance(forked, Copy):
             self.inside = Inside(item, forked.channel, additions)
             self.inside.enter()
-            alarm.resume()
+            alarm.resume(same_clock=not spec.namespaces.time)
             self._watchdog.resume()
             state.setup(item)
             return

@@ -37,10 +37,15 @@ class Alarm:
         self._remaining, self._interval = Kept.setitimer(signal.ITIMER_REAL, 0.0)
         self._stopped = Kept.monotonic()
 
-    def resume(self) -> None:
-        """Restart the timer with the remaining time."""
+    def resume(self, *, same_clock: bool = True) -> None:
+        """Restart the timer with the remaining time.
+
+        Args:
+            same_clock: whether this process has the monotonic clock of the constructor. In a new
+                time namespace the time since then is unknown, and counts as none.
+        """
         if self._remaining:
-            self._set(self._left())
+            self._set(self._left() if same_clock else self._remaining)
 
     @contextlib.contextmanager
     def delayed(self) -> Iterator[None]:
