@@ -156,7 +156,7 @@ def test_with_timeout_another_clock_inside_changes_no_timeout(runs, uptime):
 
         def test_does_not(): time.sleep(0.01)
         """,
-        "--timeout=0.5",
+        "--timeout=2",
         plugins=["pytest_timeout"],
     )
     assert result.parseoutcomes() == {"passed": 1, "failed": 1}
