@@ -8,14 +8,7 @@ import pytest
 
 from support.callers import is_alive
 from support.command_line import CLI, Window
-from support.slow_processor import slow_processor
-from support.waiting import (
-    descendants_of,
-    state_of,
-    wait_for_descendant,
-    wait_for_state,
-    wait_until,
-)
+from support.waiting import descendants_of, wait_for_descendant, wait_for_state, wait_until
 
 RUN = shlex.join([*CLI, "run"])
 BASH = ("bash", "--norc", "--noprofile", "-i")
@@ -128,24 +121,6 @@ def test_a_stopped_job_leaves_the_terminal_to_its_shell(window, reader, command)
     window.expect(PROMPT)
     wait_for_state(pid, "T")
     read_by_the_shell_then_by_the_job(window, pid)
-
-
-def test_a_job_that_takes_its_signals_late_takes_no_key_of_its_shell(window, tmp_path):
-    script = tmp_path / "late"
-    with slow_processor() as number:
-        script.write_text(
-            f"taskset --cpu-list --pid {number} $$ >/dev/null\n"
-            "echo 19 >/proc/self/autogroup\n"
-            "chrt --idle --pid 0 $$\n"
-            "echo started; read line; echo got $line\n"
-        )
-        window.type(f"{RUN} -i sh {script}\n")
-        window.expect("started\r\n")
-        pid = foreground(window)
-        wait_until(lambda: [state_of(process) for process in descendants_of(pid)] == ["S"])
-        window.type("\x1a")
-        window.expect(rf"Stopped.*{PROMPT}")
-        read_by_the_shell_then_by_the_job(window, pid)
 
 
 def test_a_job_continued_after_sigstop_leaves_the_terminal_to_its_shell(window, reader):

@@ -23,7 +23,7 @@ __all__ = ["StoppedSession", "kill_session"]
 _ROUNDS = 100
 _DEATH = 1.0
 """Seconds in which all killed processes together must end."""
-_STOP, _STOP_PAUSE = 1.0, 0.001
+_STOP, _STOP_PAUSE = 2.0, 0.001
 """Seconds in which all stopped processes together must have stopped, and between two checks."""
 
 _FILES = {"mount": "mnt", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
