@@ -72,7 +72,7 @@ DOCKER_PY = (
 # Options of later versions, as minidocker will name them.
 LATER = (
     "blkio_weight cgroup_parent cpu_shares cpus cpuset_cpus extra_hosts mem_limit mem_reservation "
-    "memswap_limit network_aliases output_limit pids_limit pool ports"
+    "memswap_limit network_aliases pids_limit pool ports"
 )
 DOCKER_COMMANDS = (
     "attach build commit compose container cp create diff events export history image images "
@@ -171,6 +171,12 @@ def test_an_option_of_a_later_version_says_so():
     for name in LATER.split():
         with pytest.raises(SpecError, match="not available in this version"):
             run(["true"], **{name: "x"})
+
+
+def test_a_limit_of_the_output_is_explained_where_nothing_is_captured():
+    for make in (Container, minidocker.Popen, minidocker.isolated):
+        with pytest.raises(SpecError, match=r"it bounds what run\(\) and communicate\(\)"):
+            make(*([["true"]] if make is minidocker.Popen else []), output_limit=10)
 
 
 @pytest.mark.parametrize("name", sorted({*SUBPROCESS_KEYWORDS} - FIELDS))

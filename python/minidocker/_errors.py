@@ -261,7 +261,7 @@ class CallLimitExceeded(CallError):
     """The kernel ended the function because a resource limit was reached.
 
     Attributes:
-        limit: the limit, by its name in getrlimit(2): ``"RLIMIT_CPU"``.
+        limit: the option that set it: ``"ulimits.cpu"``, ``"ulimits.fsize"``.
     """
 
     def __init__(

@@ -97,7 +97,10 @@ _SENTENCES = {
     "map_root_user map_user map_users map_group map_groups map_auto map_current_user": (
         "the caller is root inside by default; {uid_map} and {gid_map} map other ids"
     ),
-    "output_limit pool": "it is not available in this version; leave it out",
+    "pool": "it is not available in this version; leave it out",
+    "output_limit": (
+        "it bounds what run() and communicate() of the Python package capture; leave it out here"
+    ),
     "cpu_count cpu_percent io_maxbandwidth io_maxiops": "it is for Windows only; leave it out",
 }
 

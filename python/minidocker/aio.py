@@ -10,7 +10,6 @@ import asyncio
 import asyncio.base_subprocess
 import asyncio.subprocess
 import contextlib
-import io
 import locale
 import subprocess
 import time
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from minidocker._errors import SpecError, unknown_option
 from minidocker._fd import close, pidfd_open
-from minidocker._run.completed import CompletedProcess, Usage
+from minidocker._run.capture import bytes_limit, check_captures, decoded
+from minidocker._run.completed import CompletedProcess, Usage, tell
 from minidocker._run.process import Popen
 from minidocker._run.timeouts import seconds
 from minidocker._spec.options import SUBPROCESS_KEYWORDS, WINDOWS_KEYWORDS
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     )
     from minidocker._spec.spec import Spec
 
-__all__ = ["create_subprocess_exec", "create_subprocess_shell", "run"]
+__all__ = ["AsyncProcess", "create_subprocess_exec", "create_subprocess_shell", "run"]
 
 _LIMIT = 2**16
 _CHUNK = 2**16
@@ -108,6 +108,22 @@ class _Transport(asyncio.base_subprocess.BaseSubprocessTransport):
             self._pidfd = -1
 
 
+class AsyncProcess(asyncio.subprocess.Process):
+    """An `asyncio.subprocess.Process` whose process is a container."""
+
+    _transport: _Transport
+
+    @property
+    def usage(self) -> Usage | None:
+        """The resources that the command used; None until it has ended."""
+        return self._transport.popen.usage
+
+    @property
+    def limit_hit(self) -> str | None:
+        """The resource limit that ended the command, as in `Popen`."""
+        return self._transport.popen.limit_hit
+
+
 async def create_subprocess_exec(
     program: StrOrBytesPath,
     *args: StrOrBytesPath,
@@ -116,7 +132,7 @@ async def create_subprocess_exec(
     stderr: File = None,
     limit: int = _LIMIT,
     **options: Unpack[StreamlessOptions],
-) -> asyncio.subprocess.Process:
+) -> AsyncProcess:
     """Start a command in a new container, as `asyncio.create_subprocess_exec` does.
 
     Args:
@@ -129,7 +145,7 @@ async def create_subprocess_exec(
         **options: the keywords of `Popen`, ``spec`` and the fields of `Spec`.
 
     Returns:
-        the running process, an `asyncio.subprocess.Process`.
+        the running process.
 
     Raises:
         SpecError: an option is wrong on any machine; nothing was created. ``text``, ``encoding``,
@@ -148,7 +164,7 @@ async def create_subprocess_shell(
     stderr: File = None,
     limit: int = _LIMIT,
     **options: Unpack[StreamlessOptions],
-) -> asyncio.subprocess.Process:
+) -> AsyncProcess:
     """Start a shell command in a new container, as `asyncio.create_subprocess_shell` does.
 
     Args:
@@ -167,9 +183,7 @@ async def create_subprocess_shell(
     return await _create(cmd, True, limit, {**streams, **options})
 
 
-async def _create(
-    args: Any, shell: bool, limit: int, options: dict[str, Any]
-) -> asyncio.subprocess.Process:
+async def _create(args: Any, shell: bool, limit: int, options: dict[str, Any]) -> AsyncProcess:
     _check(options, shell=shell)
     loop = asyncio.get_running_loop()
     protocol = asyncio.subprocess.SubprocessStreamProtocol(limit=limit, loop=loop)
@@ -192,7 +206,7 @@ async def _create(
         # The event loop still connects the pipes, so _end() has to wait for it.
         await _end(transport)
         raise
-    return asyncio.subprocess.Process(transport, protocol, loop)
+    return AsyncProcess(transport, protocol, loop)
 
 
 def _check(options: dict[str, Any], *, shell: bool) -> None:
@@ -236,6 +250,7 @@ async def run(
     capture_output: bool = False,
     timeout: float | None = None,
     check: bool = False,
+    output_limit: int | None = None,
     text: bool | None = None,
     universal_newlines: bool | None = None,
     encoding: str | None = None,
@@ -254,6 +269,7 @@ async def run(
         capture_output: whether to collect standard output and standard error.
         timeout: seconds until the whole container is ended.
         check: whether a return code other than 0 raises an exception.
+        output_limit: the most bytes to capture of both streams together, as for `minidocker.run`.
         text: whether the output is decoded, as for `subprocess.run`.
         universal_newlines: the older name of ``text``.
         encoding: the encoding of input and output.
@@ -279,6 +295,9 @@ async def run(
             raise ValueError("stdout and stderr arguments may not be used with capture_output.")
         options["stdout"] = options["stderr"] = subprocess.PIPE
     timeout = seconds(timeout)
+    output_limit = bytes_limit(output_limit)
+    captured = [options.get(stream) == subprocess.PIPE for stream in ("stdout", "stderr")]
+    check_captures(output_limit, *captured)
     is_text = bool(text or universal_newlines or encoding or errors)
     if isinstance(input, str):
         input = input.encode(encoding or locale.getencoding(), errors or "strict")  # noqa: A001
@@ -288,21 +307,24 @@ async def run(
     streams = {name: options.pop(name, None) for name in ("stdin", "stdout", "stderr")}
     started = time.monotonic()
     process = await _create(args, shell, _LIMIT, {**streams, "spec": spec, **options})
-    transport: _Transport = process._transport  # type: ignore[attr-defined]
+    transport = process._transport
     popen = transport.popen
     collected: dict[str, bytearray] = {}
     limit = asyncio.timeout(timeout)
     try:
         async with limit:
-            await _communicate(process, input, collected)
+            exceeded = await _communicate(process, input, collected, output_limit)
+        if exceeded:
+            await _end(transport)
     except TimeoutError:
         await _end(transport)
         if not limit.expired():
             raise
         output = {name: bytes(found) for name, found in collected.items()}
-        raise subprocess.TimeoutExpired(
+        late = subprocess.TimeoutExpired(
             args, timeout or 0.0, output=output.get("stdout"), stderr=output.get("stderr")
-        ) from None
+        )
+        raise tell(late, popen.usage, "timeout") from None
     except BaseException:
         await _end(transport)
         raise
@@ -311,12 +333,19 @@ async def run(
         if name not in collected:
             return None
         found = bytes(collected[name])
-        return _decode(found, encoding, errors) if is_text else found
+        if not is_text:
+            return found
+        return decoded(found, encoding or locale.getencoding(), errors or "strict", cut=exceeded)
 
     usage = popen.usage or Usage(wall=time.monotonic() - started, user=0.0, system=0.0, peak=None)
-    returncode = process.returncode if process.returncode is not None else 0
+    returncode = popen.returncode if process.returncode is None else process.returncode
     completed: CompletedProcess[Any] = CompletedProcess(
-        args, returncode, result("stdout"), result("stderr"), usage=usage
+        args,
+        returncode or 0,
+        result("stdout"),
+        result("stderr"),
+        usage=usage,
+        limit_hit="output_limit" if exceeded else popen.limit_hit,
     )
     if check:
         completed.check_returncode()
@@ -324,10 +353,13 @@ async def run(
 
 
 async def _communicate(
-    process: asyncio.subprocess.Process,
+    process: AsyncProcess,
     data: bytes | memoryview | None,
     collected: dict[str, bytearray],
-) -> None:
+    limit: int | None,
+) -> bool:
+    """Feed the command and collect its output; return whether that is more than the limit."""
+
     async def feed() -> None:
         if process.stdin is None:
             return
@@ -343,12 +375,24 @@ async def _communicate(
         found = collected[name] = bytearray()
         while chunk := await reader.read(_CHUNK):
             found += chunk
+            if limit is not None and (beyond := sum(map(len, collected.values())) - limit) > 0:
+                del found[-beyond:]
+                raise _Exceeded
 
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(feed())
-        tasks.create_task(drain("stdout", process.stdout))
-        tasks.create_task(drain("stderr", process.stderr))
-        tasks.create_task(process.wait())
+    exceeded = False
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(feed())
+            tasks.create_task(drain("stdout", process.stdout))
+            tasks.create_task(drain("stderr", process.stderr))
+            tasks.create_task(process.wait())
+    except* _Exceeded:
+        exceeded = True
+    return exceeded
+
+
+class _Exceeded(Exception):
+    """The command wrote more than the limit."""
 
 
 async def _end(transport: _Transport) -> None:
@@ -371,10 +415,3 @@ async def _end(transport: _Transport) -> None:
     # The transport closes the pipes in the next iteration of the loop, which may be its last.
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-
-
-def _decode(output: bytes, encoding: str | None, errors: str | None) -> str:
-    reader = io.TextIOWrapper(
-        io.BytesIO(output), encoding=encoding or locale.getencoding(), errors=errors
-    )
-    return reader.read()

@@ -82,8 +82,8 @@ def test_a_timeout_has_the_output_so_far(leaks):
 def test_a_timeout_and_a_cancellation_may_come_after_the_end(monkeypatch, leaks):
     communicate = aio._communicate
 
-    async def slow(process, data, collected):
-        await communicate(process, data, collected)
+    async def slow(*args):
+        await communicate(*args)
         await asyncio.sleep(1000)
 
     async def main():

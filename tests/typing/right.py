@@ -1,6 +1,5 @@
 """Right uses of the public API, with their types. Type checkers read this file; nothing runs it."""
 
-import asyncio
 import subprocess
 import sys
 from concurrent.futures import Future
@@ -22,6 +21,7 @@ def length(text: str, *, double: bool = False) -> int:
 assert_type(minidocker.run(["true"]), CompletedProcess[bytes])
 assert_type(minidocker.run("true", shell=True, check=True, timeout=1.5), CompletedProcess[bytes])
 assert_type(minidocker.run(["cat"], input=b"x", capture_output=True), CompletedProcess[bytes])
+assert_type(minidocker.run(["yes"], stdout=-1, output_limit=10).limit_hit, str | None)
 assert_type(minidocker.run(["cat"], input="x", text=True), CompletedProcess[str])
 assert_type(minidocker.run(["cat"], encoding="utf-8"), CompletedProcess[str])
 assert_type(minidocker.run(["cat"], errors="replace"), CompletedProcess[str])
@@ -142,5 +142,6 @@ async def commands() -> None:
     assert_type(await minidocker.aio.run(["true"], text=True), CompletedProcess[str])
     assert_type(await minidocker.aio.run(["true"], spec=spec), CompletedProcess[bytes])
     started = await minidocker.aio.create_subprocess_exec("cat", b"x", stdin=-1, hostname="x")
-    assert_type(started, asyncio.subprocess.Process)
+    assert_type(started, minidocker.aio.AsyncProcess)
+    assert_type(started.limit_hit, str | None)
     await minidocker.aio.create_subprocess_shell("true", profile="untrusted", user="nobody")

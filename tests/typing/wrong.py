@@ -28,6 +28,7 @@ minidocker.run(["true"], network="bridge")  # wrong
 minidocker.run(["true"], mounts=["/srv"])  # wrong
 minidocker.run(["cat"], input=1)  # wrong
 minidocker.run(["true"], timeout="1")  # wrong
+minidocker.run(["yes"], stdout=-1, output_limit="1m")  # wrong
 minidocker.run(["true"], preexec_fn=print)  # wrong
 minidocker.run(1)  # wrong
 minidocker.run(["true"], text=True).stdout.decode()  # wrong

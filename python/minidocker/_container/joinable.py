@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 _SHARED = NamespaceOptions.none()
 _ENTERING = frozenset({*SUBPROCESS_KEYWORDS, *confine.OPTIONS, "die_with_parent"})
-_RUN_KEYWORDS = ("input", "capture_output", "check")
+_RUN_KEYWORDS = ("input", "capture_output", "check", "output_limit")
 # Attempts to signal all processes of a container: they may fork during each one.
 _ROUNDS = 100
 PATIENCE = 0.01
@@ -115,12 +115,12 @@ class Joinable:
 
         Args:
             args: the command.
-            **options: the keywords of `subprocess.run`; ``cwd``, ``env``, ``user`` and ``group``
-                refer to the inside. Also ``die_with_parent``, and the fields of `Spec` that confine
-                a process: ``profile``, ``cap_add``, ``cap_drop``, ``no_new_privileges``,
-                ``seccomp`` and ``ulimits``. Their defaults are those of the `Container`; an
-                attached container has none. A profile's rules for files apply to the container
-                only.
+            **options: the keywords of `subprocess.run`, and ``output_limit``; ``cwd``, ``env``,
+                ``user`` and ``group`` refer to the inside. Also ``die_with_parent``, and the fields
+                of `Spec` that confine a process: ``profile``, ``cap_add``, ``cap_drop``,
+                ``no_new_privileges``, ``seccomp`` and ``ulimits``. Their defaults are those of the
+                `Container`; an attached container has none. A profile's rules for files apply to
+                the container only.
 
         Raises:
             SpecError: an option belongs to the container, which is already running, or does not

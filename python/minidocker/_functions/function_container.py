@@ -119,7 +119,10 @@ def start_timeout(timeout: float | None) -> CallTimeout:
     return CallTimeout(reason, timeout=timeout)
 
 
-_LIMITS = {signal.SIGXCPU: "RLIMIT_CPU", signal.SIGXFSZ: "RLIMIT_FSIZE"}
+_LIMITS = {
+    signal.SIGXCPU: ("ulimits.cpu", "used up the CPU time of RLIMIT_CPU"),
+    signal.SIGXFSZ: ("ulimits.fsize", "wrote a file beyond RLIMIT_FSIZE"),
+}
 
 
 def death_error(ended: Ended) -> CallError:
@@ -130,8 +133,8 @@ def death_error(ended: Ended) -> CallError:
     if code >= 0:
         return CallExited(f"the function ended its interpreter with exit status {code}", code=code)
     if -code in _LIMITS:
-        limit = _LIMITS[signal.Signals(-code)]
-        return CallLimitExceeded(f"the function exceeded {limit}, see getrlimit(2)", limit=limit)
+        limit, what = _LIMITS[signal.Signals(-code)]
+        return CallLimitExceeded(f"the function {what}, see getrlimit(2)", limit=limit)
     name = str(-code)
     with contextlib.suppress(ValueError):
         name = f"{signal.Signals(-code).name} ({signal.strsignal(-code)})"

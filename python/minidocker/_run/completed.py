@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     Output = TypeVar("Output")
+    Failure = TypeVar("Failure", subprocess.CalledProcessError, subprocess.TimeoutExpired)
 else:
     Output = "Output"
 
-__all__ = ["CompletedProcess", "Usage"]
+__all__ = ["CompletedProcess", "Usage", "tell"]
 
 
 @record(frozen=True)
@@ -43,12 +44,42 @@ class CompletedProcess(subprocess.CompletedProcess[Output]):
 
     Attributes:
         usage: the `Usage` of the command.
+        limit_hit: the option whose limit ended it: ``"output_limit"``, ``"ulimits.cpu"`` (the CPU
+            time of RLIMIT_CPU was used up) or ``"ulimits.fsize"`` (a file grew beyond
+            RLIMIT_FSIZE); None if there is none. It speaks of the command itself: a child that such
+            a limit ends is the command's affair.
     """
 
     usage: Usage
+    limit_hit: str | None
 
     def __init__(
-        self, args: Any, returncode: int, stdout: Any = None, stderr: Any = None, *, usage: Usage
+        self,
+        args: Any,
+        returncode: int,
+        stdout: Any = None,
+        stderr: Any = None,
+        *,
+        usage: Usage,
+        limit_hit: str | None = None,
     ) -> None:
         super().__init__(args, returncode, stdout, stderr)
         self.usage = usage
+        self.limit_hit = limit_hit
+
+    def check_returncode(self) -> None:
+        """Raise a CalledProcessError if the return code is not 0; it has `usage` and `limit_hit`.
+
+        Raises:
+            subprocess.CalledProcessError: the command failed.
+        """
+        try:
+            super().check_returncode()
+        except subprocess.CalledProcessError as error:
+            raise tell(error, self.usage, self.limit_hit) from None
+
+
+def tell(failure: Failure, usage: Usage | None, limit_hit: str | None) -> Failure:
+    """Give an exception of subprocess the attributes ``usage`` and ``limit_hit``, and return it."""
+    failure.__dict__.update(usage=usage, limit_hit=limit_hit)
+    return failure

@@ -54,11 +54,12 @@ class StreamOptions(TypedDict, total=False):
 
 
 class RunOptions(TypedDict, total=False):
-    """The keywords of `subprocess.run` that `subprocess.Popen` does not have."""
+    """The keywords of `run` that `Popen` does not have."""
 
     capture_output: bool
     timeout: float | None
     check: bool
+    output_limit: int | None
 
 
 # --- text or bytes -----------------------------------------------------------------------------

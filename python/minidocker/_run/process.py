@@ -21,22 +21,22 @@ import errno
 import math
 import operator
 import os
-import select
 import subprocess
 import sys
 import threading
 import time
 
 from minidocker._errors import SpawnError, SpecError
-from minidocker._fd import close, pidfd_open
-from minidocker._run import arguments, timeouts
+from minidocker._run import arguments, limit_hit, timeouts
+from minidocker._run.capture import Capture, bytes_limit, close_pipe
 from minidocker._run.completed import Usage
+from minidocker._run.ends import await_end
 from minidocker._run.launch import Launch
 from minidocker._run.session import kill_session
 from minidocker._spec import accounts
 from minidocker._spec.options import SUBPROCESS_KEYWORDS
 from minidocker._spec.spec import Spec
-from minidocker._unpatched import PlainPopen, Poll, has_green_threads
+from minidocker._unpatched import PlainPopen, has_green_threads
 
 if sys.platform == "linux":
     from minidocker import _core
@@ -48,7 +48,7 @@ if sys.platform == "linux":
 TYPE_CHECKING = False  # typing's, without its import
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import IO, Any, AnyStr, NoReturn, Unpack, overload
+    from typing import Any, AnyStr, NoReturn, Unpack, overload
 
     from minidocker._run.keywords import (
         Args,
@@ -68,19 +68,6 @@ else:
     AnyStr = "AnyStr"
 
 __all__ = ["Popen", "construct", "start", "unstarted"]
-
-_POLL_SLICE = 100
-"""Milliseconds of one poll(2). A signal that arrives right before the call does not interrupt it,
-and Python runs the handler only after the call."""
-
-_REAPING = 0.25
-"""The time limit, in seconds, for another thread to reap a process that has ended."""
-
-_NO_PIDFD = {
-    errno.ESRCH, errno.EINVAL, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENOMEM,
-    errno.ENOSYS, errno.EPERM, errno.EACCES,
-}  # fmt: skip
-"""The errors of pidfd_open(2), and those of a seccomp filter on this process."""
 
 _EXECUTE_CHILD = PlainPopen._execute_child.__code__  # type: ignore[attr-defined]
 _GIVEN = operator.itemgetter(
@@ -119,11 +106,14 @@ class Popen(PlainPopen[AnyStr]):
         pid: the pid in the caller's PID namespace: the command's, or with ``init=True`` that of
             init.
         usage: the `Usage` of the command after it has been waited for; None until then.
+        limit_hit: the option whose limit ended the command, after it has been waited for:
+            ``"output_limit"``, ``"ulimits.cpu"`` or ``"ulimits.fsize"``; None if there is none.
     """
 
     _process: _core.Process | None = None
     # `unstarted` replaces it before the constructor runs.
     _launch = Launch()
+    _capture: Capture | None = None
 
     if TYPE_CHECKING:
 
@@ -360,8 +350,48 @@ class Popen(PlainPopen[AnyStr]):
         self,
         input: Any = None,  # noqa: A002 - the name that subprocess gives it
         timeout: float | None = None,
+        *,
+        output_limit: int | None = None,
     ) -> tuple[Any, Any]:
-        return super().communicate(input, timeouts.seconds(timeout))
+        """Feed the command, collect its output and wait, as `subprocess.Popen.communicate` does.
+
+        Args:
+            input: the standard input, bytes or text.
+            timeout: seconds until a TimeoutExpired; a second call goes on where the first stopped.
+            output_limit: the most bytes to collect from both streams together. Beyond it, the whole
+                container is ended, and at most that many bytes are returned.
+
+        Raises:
+            subprocess.TimeoutExpired: the timeout expired; it has the output so far.
+            SpecError: the limit is not a positive integer, or no output is captured.
+        """
+        timeout = timeouts.seconds(timeout)
+        if self._capture is None:
+            if (output_limit := bytes_limit(output_limit)) is None:
+                return super().communicate(input, timeout)
+            self._capture = Capture(self, input, output_limit)
+        elif input:
+            raise ValueError("Cannot send input after starting communication")
+        capture, deadline = self._capture, timeouts.deadline_after(timeout)
+        capture.exchange(deadline, timeout)
+        if capture.exceeded:
+            self._end()
+        elif deadline is None:
+            self.wait()
+        else:
+            try:
+                self.wait(max(deadline - time.monotonic(), 0.0))
+            except subprocess.TimeoutExpired:
+                raise capture.expired(timeout) from None
+        return capture.results()
+
+    @property
+    def limit_hit(self) -> str | None:
+        if self.returncode is None:
+            return None
+        if self._capture is not None and self._capture.exceeded:
+            return "output_limit"
+        return limit_hit.of_death(self.returncode, self.usage, self._spec)
 
     def wait(self, timeout: float | None = None) -> int:
         return super().wait(timeouts.seconds(timeout))
@@ -374,35 +404,11 @@ class Popen(PlainPopen[AnyStr]):
     def _wait(self, timeout: float | None) -> int:
         if timeout is None:
             if has_green_threads() and self.poll() is None:
-                self._await_end(math.inf)
+                await_end(self, math.inf)
         elif timeout > 0 and self.poll() is None:
             # subprocess polls, and may notice the end up to 50 milliseconds late.
-            timeout = self._await_end(timeout)
+            timeout = await_end(self, timeout)
         return super()._wait(timeout)  # type: ignore[misc, no-any-return]
-
-    def _await_end(self, timeout: float) -> float:
-        """Wait until the process has ended; return the seconds left for reaping it."""
-        try:
-            pidfd = pidfd_open(self.pid)
-        except OSError as error:
-            # The process is already reaped, or no descriptor is available: subprocess waits without
-            # one. Any other exception comes from a signal handler.
-            if error.errno not in _NO_PIDFD:
-                raise
-            return timeout
-        deadline = time.monotonic() + timeout
-        try:
-            poll = Poll()
-            poll.register(pidfd, select.POLLIN)
-            remaining = timeout
-            while not poll.poll(min(remaining * 1000, _POLL_SLICE)):
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    raise subprocess.TimeoutExpired(self.args, timeout)
-        finally:
-            close(pidfd)
-        # Another thread may be reaping it.
-        return max(deadline - time.monotonic(), _REAPING)
 
     # --- signals -------------------------------------------------------------------------------
 
@@ -433,7 +439,7 @@ class Popen(PlainPopen[AnyStr]):
         self._kill_all()
         for pipe in (self.stdin, self.stdout, self.stderr):
             if pipe is not None:
-                _close(pipe)
+                close_pipe(pipe)
         self.wait()
 
     def _end_alone(self) -> None:
@@ -492,9 +498,3 @@ def start(launch: Launch, args: Any, options: Mapping[str, Any]) -> Popen[Any]:
     process = unstarted(launch)
     construct(process, args, options)
     return process
-
-
-def _close(pipe: IO[Any]) -> None:
-    # close() flushes, which fails if the reader has ended; the descriptor is closed all the same.
-    with contextlib.suppress(BrokenPipeError):
-        pipe.close()

@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from minidocker._errors import unknown_option
-from minidocker._run.completed import CompletedProcess
+from minidocker._run.capture import bytes_limit, check_captures
+from minidocker._run.completed import CompletedProcess, tell
 from minidocker._run.launch import Launch
 from minidocker._run.process import construct, unstarted
 from minidocker._spec.options import SUBPROCESS_KEYWORDS, WINDOWS_KEYWORDS
@@ -31,7 +32,7 @@ __all__ = ["complete", "run"]
 
 PIPE = subprocess.PIPE
 _PLAIN = Launch()
-_OWN_KEYWORDS = ("spec", "input", "capture_output", "timeout", "check")
+_OWN_KEYWORDS = ("spec", "input", "capture_output", "timeout", "check", "output_limit")
 _KEYWORDS = FIELDS.union(SUBPROCESS_KEYWORDS, _OWN_KEYWORDS, WINDOWS_KEYWORDS)
 
 
@@ -55,6 +56,7 @@ def run(
     capture_output: bool = False,
     timeout: float | None = None,
     check: bool = False,
+    output_limit: int | None = None,
     **options: Any,
 ) -> CompletedProcess[Any]:
     """Run a command in a new container, with the meaning of `subprocess.run`.
@@ -66,6 +68,9 @@ def run(
         capture_output: whether to collect standard output and standard error.
         timeout: seconds until the whole container is ended; None: no limit.
         check: whether a return code other than 0 raises an exception.
+        output_limit: the most bytes to capture of both streams together. Beyond it, the whole
+            container is ended, and at most that many bytes are returned; the result's ``limit_hit``
+            is ``"output_limit"``.
         **options: the keywords of `subprocess.Popen` and the fields of `Spec`.
 
     Raises:
@@ -74,12 +79,14 @@ def run(
         SpawnError: the kernel refused a step, which its ``step`` names; nothing is left.
         subprocess.TimeoutExpired: the timeout expired; the exception has the output so far.
         subprocess.CalledProcessError: the return code is not 0, and ``check`` is true.
+
+    These two exceptions have the attributes ``usage`` and ``limit_hit``, as the result has.
     """
     if spec is not None:
         options["spec"] = spec
     return complete(
         _PLAIN if timeout is None else Launch(timeout=timeout), args, options,
-        input=input, capture_output=capture_output, check=check,
+        input=input, capture_output=capture_output, check=check, output_limit=output_limit,
     )  # fmt: skip
 
 
@@ -91,6 +98,7 @@ def complete(
     input: Any = None,  # noqa: A002 - the name that subprocess gives it
     capture_output: bool = False,
     check: bool = False,
+    output_limit: int | None = None,
 ) -> CompletedProcess[Any]:
     """Start a command, and wait for its end.
 
@@ -101,6 +109,7 @@ def complete(
         input: as for `run`.
         capture_output: as for `run`.
         check: as for `run`.
+        output_limit: as for `run`.
 
     Raises:
         OSError: as for `run`.
@@ -116,6 +125,8 @@ def complete(
         if options.get("stdout") is not None or options.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output.")
         options = {**options, "stdout": PIPE, "stderr": PIPE}
+    captured = [options.get(stream) == PIPE for stream in ("stdout", "stderr")]
+    check_captures(bytes_limit(output_limit), *captured)
     timeout = launch.timeout
     started = time.monotonic()
     process = unstarted(launch)
@@ -124,19 +135,25 @@ def complete(
         # The command does not get the terminal's SIGINT: after a Ctrl-C, end it at once.
         process._sigint_wait_secs = 0.0  # type: ignore[attr-defined]
         remaining = None if timeout is None else timeout - (time.monotonic() - started)
-        stdout, stderr = process.communicate(input, timeout=remaining)
+        stdout, stderr = process.communicate(input, timeout=remaining, output_limit=output_limit)
     except subprocess.TimeoutExpired as expired:
         process._end_alone()
         assert timeout is not None
-        raise subprocess.TimeoutExpired(
+        late = subprocess.TimeoutExpired(
             process.args, timeout, output=expired.output, stderr=expired.stderr
-        ) from None
+        )
+        raise tell(late, process.usage, "timeout") from None
     except BaseException:
         process._end_alone()
         raise
     assert process.usage is not None
     completed: CompletedProcess[Any] = CompletedProcess(
-        process.args, process.returncode, stdout, stderr, usage=process.usage
+        process.args,
+        process.returncode,
+        stdout,
+        stderr,
+        usage=process.usage,
+        limit_hit=process.limit_hit,
     )
     if check:
         completed.check_returncode()

@@ -130,6 +130,15 @@ def core(given: Mapping[str, Any]) -> _core.Confine | None:
         raise
 
 
+def ulimit(ulimits: Ulimits, name: str) -> tuple[int, int] | None:
+    """Return the soft and the hard limit of this name, -1 for no limit; None if it is not given."""
+    for found, soft, hard in _limits(ulimits):
+        if found == name and (soft if soft is not None else hard) is not None:
+            low = hard if soft is None else soft
+            return low, (low if hard is None else hard)  # type: ignore[return-value]
+    return None
+
+
 def check_names(option: str, names: object) -> None:
     """Refuse anything but a list or a set of names."""
     if isinstance(names, str | bytes) or not isinstance(names, Sequence | frozenset | set):

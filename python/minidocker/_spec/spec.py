@@ -230,6 +230,10 @@ class Spec:
 
         return accounts.ids(self.user)
 
+    def ulimit(self, name: str) -> tuple[int, int] | None:
+        """Return the soft and the hard limit that `ulimits` gives a resource; None: no such one."""
+        return confine.ulimit(self.ulimits, name)
+
     def inherited_environment(self) -> dict[str, str]:
         """Return the variables of this process that a command without ``env`` gets."""
         core = self.core()
