@@ -341,7 +341,7 @@ async def run(
     returncode = popen.returncode if process.returncode is None else process.returncode
     completed: CompletedProcess[Any] = CompletedProcess(
         args,
-        returncode or 0,
+        -SIGKILL if exceeded else (returncode or 0),
         result("stdout"),
         result("stderr"),
         usage=usage,

@@ -31,12 +31,13 @@ def test_a_command_whose_file_grows_too_large():
     assert (done.returncode, done.limit_hit) == (-25, "ulimits.fsize")
 
 
+@pytest.mark.parametrize("limit", [1, 2, 50])
 @pytest.mark.parametrize("number", ["XCPU", "XFSZ", "KILL"])
-def test_a_signal_alone_is_no_limit(number):
+def test_a_signal_alone_is_no_limit(number, limit):
     script = f"kill -{number} $$"
-    init = minidocker.run(["sh", "-c", script], init=True, ulimits={"cpu": 50})
-    assert init.returncode < 0
-    assert init.limit_hit is None
+    done = minidocker.run(["sh", "-c", script], init=True, ulimits={"cpu": limit})
+    assert done.returncode < 0
+    assert done.limit_hit is None
 
 
 def test_a_command_that_ends_by_itself_hit_no_limit():

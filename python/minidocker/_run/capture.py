@@ -94,6 +94,23 @@ class Capture:
         self._collected = {stream: bytearray() for stream in streams if stream is not None}
         self._open = {stream.fileno(): stream for stream in self._collected}
 
+    def check_again(self, data: Any, limit: int | None) -> None:
+        """Refuse what only the first call of `communicate` may have.
+
+        Args:
+            data: the input of a later call.
+            limit: its limit; None: the same.
+
+        Raises:
+            ValueError: there is an input, as in `subprocess`.
+            SpecError: the limit is another one.
+        """
+        if data:
+            raise ValueError("Cannot send input after starting communication")
+        if bytes_limit(limit) not in (None, self._limit):
+            reason = f"communicate() has begun with {self._limit} bytes: leave it out"
+            raise SpecError(reason, option="output_limit", value=limit)
+
     def exchange(self, deadline: float | None, timeout: float | None) -> None:
         """Exchange data until every pipe has ended, or more than the limit has come.
 

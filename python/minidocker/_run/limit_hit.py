@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["of_death"]
 
-_ROUNDING = 1.0
-"""Seconds: the kernel counts the CPU time of a limit in whole seconds."""
+_SAMPLING = 1.0
+"""Seconds by which the usage may be below a limit of CPU time that was reached: for the limit, the
+kernel counts whole ticks of the timer at which the process runs. Of a short limit, at most half."""
 
 
 def of_death(returncode: int | None, usage: Usage | None, spec: Spec) -> str | None:
@@ -33,7 +34,9 @@ def of_death(returncode: int | None, usage: Usage | None, spec: Spec) -> str | N
     soft, hard = _applied(spec, "cpu")
     limit = soft if returncode == -signal.SIGXCPU else hard
     used = usage.user + usage.system
-    return "ulimits.cpu" if limit is not None and used >= limit - _ROUNDING else None
+    return (
+        "ulimits.cpu" if limit is not None and used >= max(limit - _SAMPLING, limit / 2) else None
+    )
 
 
 def _applied(spec: Spec, name: str) -> tuple[int | None, int | None]:

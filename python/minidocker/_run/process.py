@@ -21,6 +21,7 @@ import errno
 import math
 import operator
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -370,19 +371,18 @@ class Popen(PlainPopen[AnyStr]):
             if (output_limit := bytes_limit(output_limit)) is None:
                 return super().communicate(input, timeout)
             self._capture = Capture(self, input, output_limit)
-        elif input:
-            raise ValueError("Cannot send input after starting communication")
+        else:
+            self._capture.check_again(input, output_limit)
         capture, deadline = self._capture, timeouts.deadline_after(timeout)
         capture.exchange(deadline, timeout)
         if capture.exceeded:
             self._end()
-        elif deadline is None:
-            self.wait()
-        else:
-            try:
-                self.wait(max(deadline - time.monotonic(), 0.0))
-            except subprocess.TimeoutExpired:
-                raise capture.expired(timeout) from None
+            self.returncode = -signal.SIGKILL  # also if only descendants of the command were left
+            return capture.results()
+        try:
+            self.wait(None if deadline is None else max(deadline - time.monotonic(), 0.0))
+        except subprocess.TimeoutExpired:
+            raise capture.expired(timeout) from None
         return capture.results()
 
     @property
